@@ -1,0 +1,293 @@
+"""The configuration: frozen dataclasses, loaded from YAML files and key=value, saved so that it repeats the run."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(steps?|epochs?|%)")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data set is and how it is read."""
+
+    url: str = ""
+    """The packed data set (file path, s3://, http(s)://, gs://, az://)."""
+    cache_dir: str = "~/.cache/mlrec"
+    """Folder of this node for the sequence table and remote shards; all processes and jobs of the node share it."""
+    cache_bytes: int = 100 << 30
+    """Budget for remote shards; the least recently used go first."""
+    num_workers: int = 2
+    """Loader processes per rank; each builds a whole step, so this many steps are in flight."""
+    max_bad_items: int = 100
+    """The run stops when more distinct items than this could not be read."""
+
+
+@dataclass(frozen=True)
+class ItemConfig:
+    """The item tower: encoders, fusion, projection."""
+
+    encoders: tuple[str, ...] = ("id/embedding",)
+    """Rows of ENCODERS; several are fused."""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Per encoder: what to change in its row, for example {video/videomae: {checkpoint: /models/videomae-base}}."""
+    fusion: str = "sum"
+    """Row of FUSIONS."""
+    tuning: Literal["frozen", "top", "half", "full", "scratch"] = "full"
+    """How much of the encoders is trained: nothing, the last stage, the deeper half, all, or all from random weights."""
+    chunk: int = 32
+    """Items encoded at a time; memory of a step grows with it and with nothing else."""
+
+
+@dataclass(frozen=True)
+class RecommenderConfig:
+    """The sequence model."""
+
+    name: str = "sasrec"
+    """Row of RECOMMENDERS."""
+    width: int = 64
+    """D: width of item vectors and states."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the row takes beside the width, for example {layers: 2, heads: 2, dropout: 0.1}."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The training objective."""
+
+    name: str = "in_batch_softmax"
+    """Row of LOSSES."""
+    negatives: Literal["global", "local"] = "global"
+    """Candidates: all items of the global batch, or those of the own rank's users (MicroLens' trainer)."""
+    multiplicity: bool = False
+    """Whether an item that occurs c times counts as c candidates (MicroLens' loss) or as one."""
+    temperature: float = 1.0
+    """Scores are divided by it."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with two learning rates and a schedule."""
+
+    lr: float = 1e-3
+    """Peak learning rate of the recommender."""
+    encoder_lr: float = 1e-4
+    """Peak learning rate of the encoders."""
+    weight_decay: float = 0.1
+    """For matrices of the recommender; biases, norms and position tables have none."""
+    encoder_weight_decay: float = 0.0
+    """For matrices of the encoders."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    clip_norm: float = 5.0
+    """Largest norm of the whole gradient; 0 switches clipping off."""
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """After the warm-up: flat, half a cosine to 0, or a tenth from each third of the run to the next."""
+    warmup: str = "0 steps"
+    """Linear warm-up: "100 steps", "1 epoch" or "5%" of the run."""
+
+
+@dataclass(frozen=True)
+class ZeroConfig:
+    """DeepSpeed ZeRO."""
+
+    stage: Literal[0, 1, 2, 3] = 2
+    """What is partitioned over ranks: nothing, optimizer, + gradients, + parameters."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in host memory (stages 1 to 3)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further keys of DeepSpeed's zero_optimization section."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how large, how often."""
+
+    duration: str = "20 epochs"
+    """Length of the run: "20 epochs" or "1000 steps"."""
+    global_batch: int = 512
+    """Users per step over all ranks; each epoch is cut into steps of nearly equal size, none above this."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: str = "10 steps"
+    evaluate_every: str = "1 epoch"
+    save_every: str = "1 epoch"
+    keep_last: int = 2
+    """Newest checkpoints to keep; the best by validation is kept beside them."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Full ranking."""
+
+    select_by: str = "hr@10"
+    """The metric of the validation split that chooses the best checkpoint."""
+    user_chunk: int = 512
+    """Users scored at a time; a chunk holds user_chunk x N scores."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where figures go beside the console and metrics.jsonl."""
+
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    project: str = "mlrec"
+    entity: str = ""
+    """W&B team; empty for the user's own."""
+
+
+@dataclass(frozen=True)
+class ResumeConfig:
+    """What a run folder that already holds checkpoints means."""
+
+    force: bool = False
+    """Go on although the data set or the global batch changed."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    name: str = "run"
+    run_dir: str = "runs/{name}"
+    """The run's folder; {name} stands for the run's name. The same command goes on where the folder's run stopped."""
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    item: ItemConfig = field(default_factory=ItemConfig)
+    recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    zero: ZeroConfig = field(default_factory=ZeroConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
+
+    def __post_init__(self) -> None:
+        positive = {
+            "train.global_batch": self.train.global_batch,
+            "item.chunk": self.item.chunk,
+            "recommender.width": self.recommender.width,
+            "evaluate.user_chunk": self.evaluate.user_chunk,
+            "train.keep_last": self.train.keep_last,
+            "loss.temperature": self.loss.temperature,
+        }
+        for key, value in positive.items():
+            if value <= 0:
+                raise ValueError(f"{key} is {value}; it must be above 0")
+        if not self.item.encoders:
+            raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
+        if unused := sorted(set(self.item.options) - set(self.item.encoders)):
+            raise ValueError(f"item.options.{unused[0]} is set, but item.encoders is {list(self.item.encoders)}")
+        if self.train.precision == "bf16" and self.zero.stage == 0:
+            # DeepSpeed's bf16 wrapper without ZeRO runs an optimizer step when it is built: Adam's first update is off.
+            raise ValueError("train.precision bf16 needs zero.stage 1, 2 or 3; with stage 0 use fp32")
+        if self.zero.offload_optimizer and self.zero.stage == 0:
+            raise ValueError("zero.offload_optimizer needs zero.stage 1, 2 or 3")
+        durations = ("train.duration", "train.log_every", "train.evaluate_every", "train.save_every", "optim.warmup")
+        for key in durations:
+            section, name = key.split(".")
+            try:
+                steps_of(getattr(getattr(self, section), name), 1, 1)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+
+    @property
+    def run_path(self) -> Path:
+        """The run's folder."""
+        return Path(self.run_dir.replace("{name}", self.name)).expanduser()
+
+
+def steps_of(duration: str, steps_per_epoch: int, total_steps: int) -> int:
+    """A duration ("100 steps", "1 epoch", "5%") in steps.
+
+    Raises:
+        ValueError: it is none of the three.
+    """
+    match = _DURATION.fullmatch(duration.strip())
+    if match is None:
+        raise ValueError(f"{duration!r} is not a duration; write '100 steps', '2 epochs' or '5%'")
+    unit = match[2].rstrip("s")
+    scale = {"step": 1.0, "epoch": float(steps_per_epoch), "%": total_steps / 100}[unit]
+    return round(float(match[1]) * scale)
+
+
+def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+    """The configuration of `files`, each with its base files first, and `overrides` ("key=value") last.
+
+    Raises:
+        ValueError: a file is missing, a key or a value does not fit; the message names place, value and remedy.
+    """
+    merged: Any = OmegaConf.structured(Config)
+    for file in files:
+        for path in _with_bases(Path(file)):
+            merged = _merge(merged, _read(path), str(path))
+    for override in overrides:
+        if "=" not in override:
+            raise ValueError(f"{override!r} is neither a file nor key=value")
+        merged = _merge(merged, OmegaConf.from_dotlist([override]), override)
+    try:
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ValueError(_first_line(error)) from error
+
+
+def save(config: Config, path: Path) -> None:
+    """Writes every key with its value; loading the file gives an equal configuration."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+def _read(path: Path) -> Any:
+    try:
+        content = OmegaConf.load(path)
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise ValueError(f"there is no configuration file {path}{hint}") from error
+    except Exception as error:  # YAML's own errors have no common base with OmegaConf's
+        raise ValueError(f"{path} is not YAML: {_first_line(error)}") from error
+    return content
+
+
+def _with_bases(path: Path, seen: tuple[Path, ...] = ()) -> list[Path]:
+    if path in seen:
+        raise ValueError(f"base files in a circle: {' -> '.join(map(str, [*seen, path]))}")
+    bases = _read(path).get("base", [])
+    found = [p for base in bases for p in _with_bases((path.parent / base).resolve(), (*seen, path))]
+    return [*found, path]
+
+
+def _merge(merged: Any, change: Any, where: str) -> Any:
+    change.pop("base", None)
+    try:
+        return OmegaConf.merge(merged, change)
+    except ConfigKeyError as error:
+        raise ValueError(f"{where}: unknown key {error.full_key!r}{_near_key(str(error.full_key))}") from error
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{where}: {error.full_key}: {_first_line(error)}") from error
+
+
+def _near_key(key: str) -> str:
+    known = _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+
+
+def _keys(tree: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key, value in tree.items():
+        found.append(prefix + key)
+        if isinstance(value, dict):
+            found += _keys(value, f"{prefix}{key}.")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

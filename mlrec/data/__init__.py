@@ -1,0 +1,1 @@
+"""The data side: format, sequences, plan, item store, decoding, stream."""

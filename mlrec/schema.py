@@ -1,0 +1,106 @@
+"""The words that every module shares: modalities, what an encoder asks of the stream, and a step's batch.
+
+Shape letters, used at every module border:
+    B users of this rank    L positions    U distinct items of the global batch    O items owned by this rank
+    N catalogue             D width        T frames    C H W image                 W ranks    K cut-off
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import torch
+
+Row = TypeVar("Row")
+
+PADDING_ID = 0
+"""Items are numbered from 1; 0 stands for no item."""
+
+
+class Modality(StrEnum):
+    """What of an item an encoder reads."""
+
+    ID = "id"
+    TITLE = "title"
+    COVER = "cover"
+    VIDEO = "video"
+    AUDIO = "audio"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What an encoder asks of the stream; the stream delivers exactly this.
+
+    A video arrives as uint8 [n, T, H, W, C], a cover as uint8 [n, H, W, C], an id as int64 [n].
+    """
+
+    modality: Modality
+    frames: int = 1
+    """T of a video."""
+    size: int = 0
+    """H and W in pixels."""
+
+
+@dataclass
+class Batch:
+    """This rank's part of one step.
+
+    The global batch's U distinct items stand in owner order: rank r owns one contiguous run of them.
+    """
+
+    step: int
+    items_U: torch.Tensor
+    """int64: ids of the distinct items of the global batch, from 1."""
+    count_U: torch.Tensor
+    """int64: how often each item occurs in the training sequences of the candidates' users (0: no candidate)."""
+    targets_U: torch.Tensor
+    """int64: how often each item is a target in the global batch; its sum is the loss's denominator."""
+    log_p_U: torch.Tensor
+    """float32: logarithm of each item's share of the training interactions."""
+    owned_W: tuple[int, ...]
+    """Number of items that each rank owns; their sum is U."""
+    media: dict[InputSpec, torch.Tensor]
+    """Per input of the item tower, the owned items' media [O, ...]; an item that could not be read is zeros."""
+    valid_O: torch.Tensor
+    """bool: the owned items that could be read."""
+    inputs_BL: torch.Tensor
+    """int64: positions in items_U of each user's history, right-aligned, -1 for padding."""
+    targets_BL: torch.Tensor
+    """int64: positions in items_U of the item that follows each history item, -1 for padding."""
+    bad_items: dict[int, str] = field(default_factory=dict)
+    """Owned items that could not be read, with the reason."""
+    bytes_read: int = 0
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on `device`; copies do not block where the source is pinned."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                return value.to(device, non_blocking=True)
+            if isinstance(value, dict):
+                return {key: move(entry) for key, entry in value.items()}
+            return value
+
+        return Batch(**{name: move(value) for name, value in vars(self).items()})
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; torch's DataLoader calls this."""
+        media = {spec: tensor.pin_memory() for spec, tensor in self.media.items()}
+        tensors = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return Batch(**{**vars(self), **tensors, "media": media})
+
+
+def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:
+    """The row of `table` under exactly `name`.
+
+    Raises:
+        ValueError: there is no such row; the message lists the near names.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=3, cutoff=0.5) or sorted(table)
+    raise ValueError(f"unknown {kind} {name!r}; did you mean {' or '.join(map(repr, near))}? see: mlrec list {kind}s")
