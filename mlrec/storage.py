@@ -117,7 +117,7 @@ def open_stream(url: str) -> IO[bytes]:
     """`url` open for reading from front to back in large blocks."""
     fs, path = _filesystem(url)
     if is_local(url):
-        return cast("IO[bytes]", open(path, "rb"))  # noqa: SIM115 - the caller closes it
+        return cast("IO[bytes]", open(path, "rb"))
     return cast("IO[bytes]", retry(lambda: fs.open(path, "rb", block_size=READ_BYTES, cache_type="readahead"), url))
 
 

@@ -1,9 +1,9 @@
 """The data set on storage: names, dataset.json, the catalogue and the sequence shards, written and read here alone.
 
-    <url>/dataset.json                      DatasetInfo
-    <url>/catalogue.parquet                 Catalogue: one row per item, in the order of the ids 1 ... N
-    <url>/items/items-00000.tar             one WebDataset sample per item
-    <url>/sequences/sequences-00000.tar     one WebDataset sample per block of users (npy members)
+<url>/dataset.json                      DatasetInfo
+<url>/catalogue.parquet                 Catalogue: one row per item, in the order of the ids 1 ... N
+<url>/items/items-00000.tar             one WebDataset sample per item
+<url>/sequences/sequences-00000.tar     one WebDataset sample per block of users (npy members)
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+# Set-up that the scripts beside this one share: `source launch/install.sh`, from the repository's root.
+# It leaves a virtual environment active with mlrec and the exact versions of constraints.txt in it, and sets
+#   ranks      processes of a run on this machine: one per GPU, or two on a machine without
+#   launcher   the deepspeed command that starts them
+set -euo pipefail
+
+if [ -z "${VIRTUAL_ENV:-}" ]; then
+    if [ ! -f .venv/bin/activate ]; then
+        python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mlrec needs python3, 3.11 or newer" >&2; exit 1; }
+        python3 -m venv .venv
+    fi
+    source .venv/bin/activate
+fi
+
+# The stamp tells from which folder and with which requirements the environment was installed.
+stamp="$PWD $(cat constraints.txt setup.py | sha256sum)"
+if [ "$(cat "$VIRTUAL_ENV/mlrec.stamp" 2> /dev/null)" != "$stamp" ]; then
+    echo "Installing mlrec into $VIRTUAL_ENV: 1.5 GB, about two minutes."
+    # With DS_BUILD_OPS set DeepSpeed would compile all of its operators now; it compiles the few that are used on demand.
+    env -u DS_BUILD_OPS python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[s3,dev]'
+    echo "$stamp" > "$VIRTUAL_ENV/mlrec.stamp"
+fi
+
+gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+ranks=$((gpus > 0 ? gpus : 2))
+# A port of its own for each run, so that several share a machine.
+launcher=(deepspeed --master_port $((20000 + RANDOM % 10000)))
+# More threads than cores make a step three times as long.
+cores_per_rank=$(($(nproc) / ranks))
+export OMP_NUM_THREADS=$((cores_per_rank > 0 ? cores_per_rank : 1))
+
+if [ "$gpus" -eq 0 ]; then
+    export DS_ACCELERATOR=cpu
+    launcher+=(--num_accelerators "$ranks")
+    # Without GPU, DeepSpeed compiles its shared-memory communication before the first step and keeps it per user.
+    extensions=${TORCH_EXTENSIONS_DIR:-$HOME/.cache/torch_extensions}
+    if [ -z "$(find "$extensions" -name deepspeed_shm_comm.so 2> /dev/null)" ]; then
+        command -v g++ > /dev/null || { echo "DeepSpeed compiles its communication for CPU and needs g++ (Debian: apt-get install g++)" >&2; exit 1; }
+        echo "Compiling DeepSpeed's communication for CPU, once per machine: half a minute."
+        # A compilation that was killed leaves its lock behind, and every later one would wait for it.
+        find "$extensions" -path '*/deepspeed_shm_comm/lock' -mmin +10 -delete 2> /dev/null || true
+        python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder; ShareMemCommBuilder().load(verbose=False)'
+    fi
+fi

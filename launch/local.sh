@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Trains on all GPUs of this machine, or on two CPU processes: bash launch/local.sh CONFIG [key=value ...]
+# Paths are relative to the repository's root. The same command goes on where its run stopped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/install.sh
+
+"${launcher[@]}" --module mlrec.train "$@"

@@ -1,0 +1,145 @@
+"""All users' sequences as memory-mapped arrays, made once per node from the sequence shards and shared by its processes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Literal, cast
+
+import numpy as np
+from filelock import FileLock
+
+from mlrec import storage
+from mlrec.data.format import DatasetInfo, FileInfo, SplitInfo, read_npy
+
+Split = Literal["validation", "test"]
+
+_HELD_OUT: dict[Split, int] = {"validation": 2, "test": 1}
+"""How far from the end of a user's sequence the target stands."""
+
+
+class SequenceTable:
+    """Items of all users, one run per user, oldest first; int32 on disk, so a billion interactions are 4 GB.
+
+    Users are numbered from 0 in the order of the shards.
+    """
+
+    def __init__(self, items: np.ndarray, offsets: np.ndarray, users: np.ndarray, split: SplitInfo) -> None:
+        self.items, self.offsets, self.users = items, offsets, users
+        """int32 [interactions], int64 [users + 1], int64 [users]: item ids, starts of the runs, ids of the raw data."""
+        self.split = split
+
+    @property
+    def num_users(self) -> int:
+        """Number of users."""
+        return len(self.users)
+
+    def train(self, users_B: np.ndarray) -> np.ndarray:
+        """Training sequences, int64 [B, keep_last - 2], right-aligned, 0 for padding."""
+        return self._window(users_B, skip_last=2, width=self.split.keep_last - 2)
+
+    def history(self, users_B: np.ndarray, split: Split) -> np.ndarray:
+        """What the model may see before the held-out item: the last L items, int64 [B, L], right-aligned, 0 for padding."""
+        return self._window(users_B, skip_last=_HELD_OUT[split], width=self.split.history_length)
+
+    def seen(self, users_B: np.ndarray, split: Split) -> np.ndarray:
+        """The kept items before the held-out one, which ranking excludes: int64 [B, keep_last - 1], 0 for padding."""
+        skip = _HELD_OUT[split]
+        return self._window(users_B, skip_last=skip, width=self.split.keep_last - skip)
+
+    def target(self, users_B: np.ndarray, split: Split) -> np.ndarray:
+        """The held-out item of each user, int64 [B]."""
+        return self.items[self.offsets[users_B + 1] - _HELD_OUT[split]].astype(np.int64)
+
+    def _window(self, users_B: np.ndarray, skip_last: int, width: int) -> np.ndarray:
+        ends = self.offsets[users_B + 1]
+        starts = np.maximum(self.offsets[users_B], ends - self.split.keep_last)
+        positions = (ends - skip_last)[:, None] + np.arange(-width, 0)
+        inside = positions >= starts[:, None]
+        return np.where(inside, self.items[np.where(inside, positions, 0)], 0).astype(np.int64)
+
+
+def open_sequences(url: str, info: DatasetInfo, cache_dir: Path) -> SequenceTable:
+    """The sequence table of the data set at `url`; the first process of the node to ask makes it, the others wait.
+
+    Raises:
+        RuntimeError: a shard is not the one that dataset.json names.
+    """
+    folder = cache_dir.expanduser() / "sequences" / info.fingerprint[:32]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                _make_table(url, info, folder)
+    items, offsets, users = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("items", "offsets", "users"))
+    return SequenceTable(items, offsets, users, info.split)
+
+
+def _make_table(url: str, info: DatasetInfo, folder: Path) -> None:
+    partial = Path(f"{folder}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    num_users, num_items = info.counts["users"], info.counts["interactions"]
+    shapes = {"items": (np.int32, num_items), "offsets": (np.int64, num_users + 1), "users": (np.int64, num_users)}
+    arrays = {
+        name: np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=(length,))
+        for name, (dtype, length) in shapes.items()
+    }
+    user = item = 0
+    for shard in info.shards("sequences"):
+        for block in _read_blocks(storage.join(url, shard.path), shard):
+            users, offsets, items = block["users"], block["offsets"], block["items"]
+            arrays["users"][user : user + len(users)] = users
+            arrays["offsets"][user : user + len(users)] = item + offsets[:-1]
+            arrays["items"][item : item + len(items)] = items
+            user, item = user + len(users), item + len(items)
+    if (user, item) != (num_users, num_items):
+        raise RuntimeError(
+            f"{url}: its sequence shards hold {user} users and {item} interactions, dataset.json says {num_users} and {num_items}"
+        )
+    arrays["offsets"][num_users] = item
+    for array in arrays.values():
+        array.flush()
+    os.replace(partial, folder)
+
+
+class _Hashed(io.RawIOBase):
+    """A stream that hashes what passes through it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.digest = stream, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(size)
+        self.digest.update(data)
+        return data
+
+
+def _read_blocks(url: str, shard: FileInfo) -> Iterator[dict[str, np.ndarray]]:
+    with storage.open_stream(url) as stream:
+        hashed = _Hashed(stream)
+        block: dict[str, np.ndarray] = {}
+        try:
+            with tarfile.open(fileobj=cast("IO[bytes]", hashed), mode="r|") as tar:
+                for member in tar:
+                    name = member.name.split(".", 1)[1].removesuffix(".npy")
+                    if name in block:
+                        yield block
+                        block = {}
+                    block[name] = read_npy(cast("IO[bytes]", tar.extractfile(member)).read())
+        except (tarfile.TarError, ValueError, EOFError) as error:
+            raise RuntimeError(f"{url} is damaged: {error}; mlrec-shards check lists the faults of a data set") from error
+        while hashed.read(storage.READ_BYTES):
+            pass
+    if hashed.digest.hexdigest() != shard.sha256:
+        raise RuntimeError(f"{url} does not have the sha256 that dataset.json names; mlrec-shards check lists the faults")
+    if block:
+        yield block

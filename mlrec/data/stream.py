@@ -1,0 +1,129 @@
+"""The stream of steps: each loader worker plans, reads and decodes whole steps of this rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mlrec.config import DataConfig
+from mlrec.data.decode import check_inputs, decode_item, empty_media, members_of
+from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
+from mlrec.data.items import BadItemError, ItemStore
+from mlrec.data.plan import Plan, StepPlan
+from mlrec.data.sequences import SequenceTable, open_sequences
+from mlrec.schema import Batch, InputSpec
+
+
+@dataclass
+class Data:
+    """An opened data set."""
+
+    url: str
+    info: DatasetInfo
+    catalogue: Catalogue
+    sequences: SequenceTable
+    store: ItemStore
+
+
+def open_data(config: DataConfig) -> Data:
+    """Opens the data set of `config`.
+
+    Raises:
+        ValueError: there is none at data.url, or not one that this version reads.
+    """
+    if not config.url:
+        raise ValueError("data.url is not set; give the URL of a packed data set, for example data.url=s3://bucket/microlens-50k")
+    info = read_dataset_info(config.url)
+    catalogue = read_catalogue(config.url, info)
+    cache_dir = Path(config.cache_dir).expanduser()
+    sequences = open_sequences(config.url, info, cache_dir)
+    store = ItemStore(config.url, info, catalogue, cache_dir, config.cache_bytes)
+    return Data(config.url, info, catalogue, sequences, store)
+
+
+class StepDataset(Dataset[Batch]):
+    """Maps a step to this rank's batch."""
+
+    def __init__(self, data: Data, plan: Plan, rank: int, inputs: Sequence[InputSpec], local_negatives: bool) -> None:
+        check_inputs(inputs, data.info.media, data.url)
+        self.data, self.plan, self.rank = data, plan, rank
+        self.inputs, self.local_negatives = tuple(dict.fromkeys(inputs)), local_negatives
+        popularity = data.catalogue.popularity_N1
+        with np.errstate(divide="ignore"):
+            self.log_p_N1 = np.log(popularity / popularity.sum()).astype(np.float32)
+
+    def __getitem__(self, step: int) -> Batch:
+        plan = self.plan.step(step)
+        own_items = plan.items_U[plan.items_of(self.rank)]
+        bytes_before = self.data.store.bytes_read
+        media, valid_O, bad_items = read_media(self.data, own_items, self.inputs)
+        slots_BT = plan.slots_GT[plan.users_of(self.rank)]
+        inputs_BL, targets_BL = next_item_pairs(slots_BT)
+        candidates = slots_BT if self.local_negatives else plan.slots_GT
+        return Batch(
+            step=step,
+            items_U=torch.from_numpy(plan.items_U),
+            count_U=_counts(candidates, plan),
+            targets_U=_counts(next_item_pairs(plan.slots_GT)[1], plan),
+            log_p_U=torch.from_numpy(self.log_p_N1[plan.items_U]),
+            owned_W=plan.owned_W,
+            media=media,
+            valid_O=valid_O,
+            inputs_BL=torch.from_numpy(inputs_BL),
+            targets_BL=torch.from_numpy(targets_BL),
+            bad_items=bad_items,
+            bytes_read=self.data.store.bytes_read - bytes_before,
+        )
+
+
+def next_item_pairs(slots_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each training sequence as inputs and the items that follow them, both int64 [B, T - 1], -1 for padding."""
+    inputs_BL, targets_BL = slots_BT[:, :-1].copy(), slots_BT[:, 1:].copy()
+    targets_BL[inputs_BL < 0] = -1  # the first item of a sequence follows nothing
+    return inputs_BL, targets_BL
+
+
+def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
+    return torch.from_numpy(np.bincount(slots[slots >= 0], minlength=len(plan.items_U)))
+
+
+def read_media(
+    data: Data, items: np.ndarray, inputs: Sequence[InputSpec]
+) -> tuple[dict[InputSpec, torch.Tensor], torch.Tensor, dict[int, str]]:
+    """Media of `items` for every input, which items could be read (bool), and the reasons for those that could not."""
+    names = members_of(inputs, data.info.media)
+    arrays = {spec: empty_media(spec, len(items)) for spec in inputs}
+    valid = np.ones(len(items), dtype=bool)
+    bad_items: dict[int, str] = {}
+    for row, item in enumerate(items.tolist()):
+        try:
+            members = data.store.read(item, names)
+            for spec in inputs:
+                arrays[spec][row] = decode_item(members, spec, data.info.media, item)
+        except (BadItemError, ValueError) as error:
+            valid[row], bad_items[item] = False, str(error)
+    media = {spec: torch.from_numpy(array) for spec, array in arrays.items()}
+    return media, torch.from_numpy(valid), bad_items
+
+
+def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
+    """Batches of the steps `first` ... `last` - 1, `num_workers` of them in flight."""
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=num_workers,
+        prefetch_factor=1 if num_workers else None,
+        pin_memory=pin_memory,
+        worker_init_fn=_use_one_thread,
+    )
+    return iter(loader)
+
+
+def _use_one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,138 @@
+"""The ranks of a run and the exchange of item vectors between them, with gradient."""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+TIMEOUT = timedelta(minutes=30)
+"""A collective that waits longer than this for another rank ends the run."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the ranks of the run."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one rank that writes the run's files."""
+        return self.rank == 0
+
+
+def start_world() -> World:
+    """Joins the process group that a launcher described in the environment; without one, a group of one.
+
+    Works under the deepspeed launcher, torchrun, srun with the same variables, and plain python; NCCL on GPUs, else gloo.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before DeepSpeed is imported: it looks only once
+    if "RANK" not in os.environ:
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+        os.environ.update(alone, MASTER_PORT=str(_free_port()))
+    rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    # gloo's tensor collectives announce on every call that they may change
+    warnings.filterwarnings("ignore", message=".*(all_gather_into_tensor|reduce_scatter_tensor|_base).*")
+    import deepspeed
+
+    deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
+    return World(rank, size, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", size)), device)
+
+
+def stop_world() -> None:
+    """Leaves the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def shares(total: int, parts: int) -> tuple[int, ...]:
+    """`total` things cut into `parts` runs whose sizes differ by at most one."""
+    return tuple(total * (part + 1) // parts - total * part // parts for part in range(parts))
+
+
+def gather(own_OX: torch.Tensor, owned_W: Sequence[int]) -> torch.Tensor:
+    """All ranks' rows [U, ...] in the order of the ranks, without gradient; rank r brings owned_W[r] rows."""
+    if len(owned_W) == 1:
+        return own_OX
+    most = max(owned_W)
+    padded = own_OX.new_zeros((most, *own_OX.shape[1:]))
+    padded[: len(own_OX)] = own_OX
+    everything = own_OX.new_empty((len(owned_W) * most, *own_OX.shape[1:]))
+    dist.all_gather_into_tensor(everything, padded)
+    blocks = everything.split(most)
+    return torch.cat([block[:owned] for block, owned in zip(blocks, owned_W, strict=True)])
+
+
+class _Exchange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own_OD: torch.Tensor, owned_W: tuple[int, ...], rank: int) -> torch.Tensor:
+        ctx.owned_W, ctx.rank = owned_W, rank
+        return gather(own_OD, owned_W)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient_UD,) = gradients
+        owned_W, most = ctx.owned_W, max(ctx.owned_W)
+        # every rank's share padded to the same number of rows, as reduce-scatter wants them
+        padded = gradient_UD.new_zeros((len(owned_W) * most, *gradient_UD.shape[1:]))
+        for block, part in zip(padded.split(most), gradient_UD.split(owned_W), strict=True):
+            block[: len(part)] = part
+        own = gradient_UD.new_empty((most, *gradient_UD.shape[1:]))
+        dist.reduce_scatter_tensor(own, padded)
+        return own[: owned_W[ctx.rank]], None, None
+
+
+def exchange(own_OD: torch.Tensor, owned_W: tuple[int, ...], rank: int) -> torch.Tensor:
+    """All ranks' item vectors [U, D], with gradient: backward sums each item's gradients over the ranks at its owner."""
+    if len(owned_W) == 1:
+        return own_OD
+    exchanged: torch.Tensor = _Exchange.apply(own_OD, owned_W, rank)
+    return exchanged
+
+
+def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The sum of `value` over all ranks, in place."""
+    dist.all_reduce(value)
+    return value
+
+
+def max_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The elementwise maximum of `value` over all ranks, in place."""
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """`value` of every rank, in the order of the ranks."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def barrier() -> None:
+    """Waits for all ranks."""
+    dist.barrier()

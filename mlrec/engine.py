@@ -1,0 +1,150 @@
+"""DeepSpeed: its configuration as a pure function of ours, the engine, and one optimizer step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mlrec import checkpoint, optim
+from mlrec.config import Config
+from mlrec.data.stream import Data
+from mlrec.distributed import World
+from mlrec.losses import LOSSES, bind_loss
+from mlrec.models.recommender import Recommender, build_recommender
+from mlrec.schema import Batch, lookup
+
+
+def deepspeed_config(config: Config, world_size: int) -> dict[str, Any]:
+    """The DeepSpeed configuration that a run's configuration means.
+
+    There is no gradient accumulation: one step is one plan and one exchange. The batch size is informational.
+    """
+    zero: dict[str, Any] = {"stage": config.zero.stage, **config.zero.options}
+    if config.zero.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {
+        "train_micro_batch_size_per_gpu": -(-config.train.global_batch // world_size),
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.optim.clip_norm,
+        "bf16": {"enabled": config.train.precision == "bf16"},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1 << 62,
+    }
+
+
+def build_model(config: Config, data: Data, rank: int) -> Recommender:
+    """The model of a run, with the same initial weights on every rank.
+
+    Raises:
+        ValueError: a row is unknown or an option does not fit.
+    """
+    torch.manual_seed(config.seed)
+    loss = bind_loss(lookup(LOSSES, config.loss.name, "loss"), config.loss.multiplicity)
+    return build_recommender(config, loss, data.catalogue.size, data.info.split.history_length, rank)
+
+
+class Engine:
+    """A model under DeepSpeed with its optimizer and schedule."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: Recommender,
+        world: World,
+        steps_per_epoch: int,
+        total_steps: int,
+        resumed: Path | None = None,
+    ) -> None:
+        """
+        Args:
+            resumed: the checkpoint to go on from, of any number of ranks and any ZeRO stage.
+
+        Raises:
+            ValueError: nothing is trained, or `resumed` is a checkpoint of another model.
+        """
+        import deepspeed
+        from deepspeed.utils.logging import logger
+
+        logger.setLevel(logging.WARNING)
+        self.config, self.model, self.world = config, model, world
+        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+        self.parameters: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise ValueError("nothing is trained: every parameter is frozen; set item.tuning or choose another recommender")
+        groups = optim.parameter_groups(model, model.tower.encoders, config.optim)
+        if resumed is not None:
+            checkpoint.load_weights(model, resumed)
+        self.base_optimizer = optim.build_optimizer(groups, config, world.device)
+        self.deepspeed_config = deepspeed_config(config, world.size)
+        self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
+            model=model, optimizer=self.base_optimizer, config=self.deepspeed_config
+        )
+        self.learning_rates: dict[str, float] = {}
+        if resumed is not None:
+            self._load_optimizer(resumed)
+
+    def seed_step(self, step: int) -> None:
+        """Makes dropout a function of (seed, step, rank), so that a resumed run needs no generator's state."""
+        seed = np.random.SeedSequence([self.config.seed, step, self.world.rank]).generate_state(1, np.uint64)
+        torch.manual_seed(int(seed[0]) >> 1)
+
+    def train_step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | float]:
+        """One optimizer step: this rank's share of the loss (its mean over the ranks is the loss) and the gradient's norm."""
+        self.deepspeed.train()
+        self.seed_step(batch.step)
+        factor = optim.schedule(self.config.optim, batch.step, self.steps_per_epoch, self.total_steps)
+        self.learning_rates = optim.set_learning_rates(self.base_optimizer, factor)
+        loss: torch.Tensor = self.deepspeed(batch)
+        self.deepspeed.backward(loss)
+        norm = self._norm_without_zero() if self.config.zero.stage == 0 else None
+        self.deepspeed.step()
+        return loss.detach(), self.deepspeed.get_global_grad_norm() if norm is None else norm
+
+    def _norm_without_zero(self) -> torch.Tensor:
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        return nn.utils.get_total_norm(gradients)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Number of trained and of all parameters."""
+
+        def size(parameter: Any) -> int:
+            return int(getattr(parameter, "ds_numel", parameter.numel()))  # ZeRO-3 leaves an empty tensor in its place
+
+        everything = [size(parameter) for parameter in self.model.parameters()]
+        return {"trained": sum(map(size, self.parameters.values())), "total": sum(everything)}
+
+    def save(self, run: Path, state: checkpoint.TrainingState) -> Path:
+        """Writes a checkpoint of this state; collective."""
+        return checkpoint.save(run, self.world, state, self._tensors())
+
+    def _tensors(self) -> Iterator[tuple[int, str, torch.Tensor]]:
+        from mlrec import zero
+
+        zero.link_state(self.optimizer)
+        parameters = dict(self.model.named_parameters())
+        for index, (name, value) in enumerate(self.model.state_dict(keep_vars=True).items()):
+            if name not in parameters:
+                yield index, f"{checkpoint.WEIGHT}{name}", value
+                continue
+            yield index, f"{checkpoint.WEIGHT}{name}", zero.get_weight(value)
+            if name in self.parameters:
+                for moment in zero.MOMENTS:
+                    yield index, f"{moment}/{name}", zero.get_moment(self.base_optimizer, value, moment)
+
+    def _load_optimizer(self, path: Path) -> None:
+        from mlrec import zero
+
+        zero.create_state(self.optimizer, self.base_optimizer, steps=checkpoint.read_state(path).step)
+        for name, weight in checkpoint.read_tensors(path, checkpoint.WEIGHT):
+            if name in self.parameters:
+                zero.set_weight(self.parameters[name], weight.to(self.world.device))
+        for moment in zero.MOMENTS:
+            for name, value in checkpoint.read_tensors(path, f"{moment}/"):
+                zero.set_moment(self.base_optimizer, self.parameters[name], moment, value.to(self.world.device))

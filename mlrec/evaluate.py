@@ -1,0 +1,186 @@
+"""Full ranking: the catalogue encoded once over all ranks, every user's held-out item ranked against all of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlrec import checkpoint, storage
+from mlrec import config as configuration
+from mlrec.config import Config
+from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
+from mlrec.data.format import ORACLE_FILE
+from mlrec.data.sequences import Split
+from mlrec.data.stream import Data, open_data
+from mlrec.distributed import World, gather, shares, start_world, stop_world
+from mlrec.engine import build_model
+from mlrec.metrics import summarize, user_metrics
+from mlrec.models.recommender import Recommender, select_history
+from mlrec.process import run_main
+
+CONFIG_FILE = "config.yaml"
+RESULTS_FILE = "results.json"
+
+Summary = dict[str, dict[str, float]]
+"""Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
+
+
+@torch.no_grad()
+def encode_catalogue(model: Recommender, data: Data, config: Config, world: World) -> torch.Tensor:
+    """Vectors of all ranked items [N, D], float32, in the order of `ranked_items`; collective."""
+    chunks = CataloguePass(data, model.tower.specs, config.item.chunk, world.rank, world.size)
+    own = torch.zeros(len(chunks.items), config.recommender.width, device=world.device)
+    for position, media in stream_catalogue(chunks, config.data.num_workers):
+        vectors = model.encode_items({spec: tensor.to(world.device) for spec, tensor in media.items()}, most=1)
+        own[position : position + len(vectors)] = vectors.float()
+    return gather(own, shares(len(ranked_items(data)), world.size))
+
+
+@torch.no_grad()
+def evaluate(model: Recommender, data: Data, config: Config, world: World, split: Split) -> tuple[Summary, dict[str, Summary]]:
+    """Metrics of the split, and of the baselines popularity and chance; collective.
+
+    The user's kept history is excluded from the ranking. Works on a plain model and on one that DeepSpeed has partitioned:
+    all ranks make the same number of calls.
+    """
+    training = model.training
+    model.eval()
+    items_ND = encode_catalogue(model, data, config, world)
+    ranking = _Ranking(data, items_ND)
+    owned_W = shares(data.sequences.num_users, world.size)
+    first = sum(owned_W[: world.rank])
+    counts = []
+    for size in shares(owned_W[world.rank], -(-max(owned_W) // config.evaluate.user_chunk)):
+        users_B = np.arange(first, first + size)
+        first += size
+        counts.append(ranking.count(model, users_B, split))
+    model.train(training)
+    everyone = gather(torch.cat(counts), owned_W).cpu().numpy()
+    targets = data.sequences.target(np.arange(data.sequences.num_users), split)
+    popularity = data.catalogue.popularity_N1[targets]
+    results = [
+        summarize(user_metrics(everyone[:, column], everyone[:, column + 1], len(items_ND)), popularity) for column in (0, 2, 4)
+    ]
+    return results[0], {"popularity": results[1], "chance": results[2]}
+
+
+class _Ranking:
+    """Counts the items that rank above a user's target."""
+
+    def __init__(self, data: Data, items_ND: torch.Tensor) -> None:
+        self.data, self.items_ND = data, items_ND
+        device = items_ND.device
+        ranked = ranked_items(data)
+        row_N1 = np.full(data.catalogue.size + 1, -1, dtype=np.int64)
+        row_N1[ranked] = np.arange(len(ranked))
+        self.row_N1 = row_N1
+        """Item id to row of items_ND."""
+        self.readable_N = torch.ones(len(ranked), dtype=torch.bool, device=device)
+        self.popularity_N = torch.from_numpy(data.catalogue.popularity_N1[ranked]).to(device)
+
+    def count(self, model: Recommender, users_B: np.ndarray, split: Split) -> torch.Tensor:
+        """int64 [B, 6]: items better than and tied with the target by the model's score, by popularity, by a constant score."""
+        sequences, device = self.data.sequences, self.items_ND.device
+        slots_BL, seen_BS = (
+            torch.from_numpy(self.row_N1[part]).to(device)
+            for part in (sequences.history(users_B, split), sequences.seen(users_B, split))
+        )
+        target_B = torch.from_numpy(self.row_N1[sequences.target(users_B, split)]).to(device)
+        history_BLD, mask_BL = select_history(self.items_ND, slots_BL, self.readable_N)
+        dtype = next(model.sequence_model.parameters()).dtype
+        states_BD = model.last_states(history_BLD.to(dtype), mask_BL).float()
+        width = len(self.items_ND)
+        seen_BN = torch.zeros(len(users_B), width + 1, dtype=torch.bool, device=device)
+        seen_BN = seen_BN.scatter_(1, torch.where(seen_BS >= 0, seen_BS, width), True)[:, :width]
+        seen_BN.scatter_(1, target_B[:, None], False)  # an item may be held out although it was watched before
+        scores = (
+            # a score that is no number ties with all others of its kind: it earns chance, not the first rank
+            model.score(states_BD, self.items_ND).float().nan_to_num(nan=float("-inf")),
+            self.popularity_N.expand(len(users_B), -1),
+            self.popularity_N.new_zeros(1).expand(len(users_B), width),
+        )
+        return torch.stack([column for score_BN in scores for column in _better_and_tied(score_BN, target_B, ~seen_BN)], dim=1)
+
+
+def _better_and_tied(scores_BN: torch.Tensor, target_B: torch.Tensor, ranked_BN: torch.Tensor) -> Any:
+    target_score_B1 = scores_BN.gather(1, target_B[:, None])
+    better_B = ((scores_BN > target_score_B1) & ranked_BN).sum(dim=1)
+    tied_B = ((scores_BN == target_score_B1) & ranked_BN).sum(dim=1) - 1
+    return better_B, tied_B
+
+
+def flat_metrics(summary: Summary, prefix: str = "") -> dict[str, float]:
+    """A summary as metric names behind `prefix`: "hr@10" of all users, "cold/hr@10" of a group."""
+    return {
+        prefix + (name if group == "all" else f"{group}/{name}"): value
+        for group, metrics in summary.items()
+        for name, value in metrics.items()
+        if name != "users"
+    }
+
+
+def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict[str, Any]:
+    """Evaluates the run's best checkpoint by validation, without DeepSpeed, and writes results.json; collective.
+
+    Raises:
+        ValueError: the run has no checkpoint.
+    """
+    run = config.run_path
+    path = checkpoint.best(run, config.evaluate.select_by)
+    if path is None:
+        raise ValueError(f"{run} has no checkpoint to evaluate; mlrec train writes the first one after train.save_every")
+    model = build_model(config, data, world.rank)
+    checkpoint.load_weights(model, path)
+    model.to(world.device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
+    metrics, baselines = evaluate(model, data, config, world, split)
+    if data.info.has(ORACLE_FILE):
+        oracle = json.loads(storage.read_bytes(storage.join(data.url, ORACLE_FILE)))
+        baselines["oracle"] = {"all": oracle["oracle"]}
+    results = {
+        "split": split,
+        "step": checkpoint.read_state(path).step,
+        "selected_by": f"validation {config.evaluate.select_by}",
+        "metrics": metrics,
+        "baselines": baselines,
+    }
+    if world.is_main:
+        storage.write_bytes(str(run / RESULTS_FILE), (json.dumps(results, indent=1) + "\n").encode())
+    return results
+
+
+def load_run(run: Path) -> Config:
+    """The configuration of a run's folder, wherever it lies now.
+
+    Raises:
+        ValueError: it is no run's folder.
+    """
+    if not (run / CONFIG_FILE).exists():
+        raise ValueError(f"{run} is no run: it has no {CONFIG_FILE}; give the folder that mlrec train wrote")
+    return replace(configuration.load([run / CONFIG_FILE]), run_dir=str(run))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Evaluates a run: RUN [--split test|validation]; alone or under a launcher."""
+    parser = argparse.ArgumentParser(prog="mlrec evaluate", description="Full ranking with the best checkpoint of a run.")
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher adds it; the environment says the same
+    parsed = parser.parse_args(arguments)
+    config = load_run(parsed.run)
+    world = start_world()
+    results = evaluate_run(config, open_data(config.data), world, parsed.split)
+    if world.is_main:
+        print(json.dumps(results, indent=1))
+    stop_world()
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""Figures of the steps since the last log line, added up on the device and over the ranks without a synchronisation per step."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import torch
+
+from mlrec.distributed import World, max_over_ranks, sum_over_ranks
+from mlrec.schema import Batch
+
+_NO_STEP = float(1 << 40)
+"""Above every step; exact in float64."""
+
+
+class Meter:
+    """Collects what a step did; `reduce` turns it into metrics."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.bad_items: dict[int, str] = {}
+        """Items of this rank that could not be read, since the last `reduce`, with the reason."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._start = time.perf_counter()
+        self._steps = 0
+        self._loss = torch.zeros((), dtype=torch.float64, device=self.world.device)
+        self._first_bad_step = torch.full((), _NO_STEP, dtype=torch.float64, device=self.world.device)
+        self._norm = torch.zeros((), dtype=torch.float64, device=self.world.device)
+        self._users = self._videos = self._slots = self._bytes = 0
+        self._waited_s = 0.0
+
+    def restart_clock(self) -> None:
+        """Leaves out of the speeds what happened since the last `reduce`, such as an evaluation."""
+        self._start = time.perf_counter()
+
+    def add(self, batch: Batch, loss: torch.Tensor, norm: float | torch.Tensor, waited_s: float) -> None:
+        """Adds one step; `batch` is the one from the loader, on the CPU."""
+        self._steps += 1
+        self._loss += loss
+        step = torch.where(torch.isfinite(loss), _NO_STEP, float(batch.step + 1))
+        self._first_bad_step = torch.minimum(self._first_bad_step, step)
+        self._norm = torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
+        self._users += len(batch.inputs_BL)
+        self._videos += len(batch.valid_O)
+        self._slots += int((batch.inputs_BL >= 0).sum() + (batch.targets_BL[:, -1] >= 0).sum())
+        self._bytes += batch.bytes_read
+        self._waited_s += waited_s
+        self.bad_items.update(batch.bad_items)
+
+    def reduce(self) -> dict[str, float]:
+        """Metrics over all ranks of the steps since the last call; collective.
+
+        Raises:
+            RuntimeError: a loss was not finite; the message names the first such step.
+        """
+        elapsed_s = time.perf_counter() - self._start
+        parts = [self._users, self._videos, self._slots, self._bytes, self._waited_s, len(self.bad_items)]
+        totals = torch.cat([self._loss[None], torch.tensor(parts, dtype=torch.float64, device=self.world.device)])
+        loss, users, videos, slots, read, waited_s, bad = sum_over_ranks(totals).tolist()
+        extremes = torch.stack([-self._first_bad_step, torch.tensor(_peak_bytes(self.world.device)).to(self._first_bad_step)])
+        negative_bad_step, peak_bytes = max_over_ranks(extremes).tolist()
+        if negative_bad_step > -_NO_STEP:
+            raise RuntimeError(
+                f"the loss is not finite at step {-negative_bad_step:.0f}; the last checkpoint is from before it: "
+                "lower optim.lr or optim.encoder_lr, or lengthen optim.warmup, and start the same command again"
+            )
+        metrics = {
+            "train/loss": loss / self._steps / self.world.size,
+            "train/grad_norm": float(self._norm),
+            "speed/users_per_s": users / elapsed_s,
+            "speed/videos_per_s": videos / elapsed_s,
+            "speed/dedup": slots / max(1.0, videos),
+            "speed/data_wait": waited_s / self.world.size / elapsed_s,
+            "data/bytes_read": read,
+            "data/bad_items": bad,
+            "memory/peak_bytes": peak_bytes,
+        }
+        self._reset()
+        return metrics
+
+
+def _peak_bytes(device: torch.device) -> float:
+    """Peak memory of this process so far: of the device, or resident memory on the CPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,1 @@
+"""The model side: encoders, fusion, item tower, sequence models, recommender."""

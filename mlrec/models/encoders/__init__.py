@@ -1,0 +1,11 @@
+"""ENCODERS: every encoder by name; a row is added in the file of its modality."""
+
+from __future__ import annotations
+
+from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Tuning, tune
+from mlrec.models.encoders.id import ID_ENCODERS
+from mlrec.models.encoders.video import VIDEO_ENCODERS
+
+ENCODERS: dict[str, EncoderRow] = {**ID_ENCODERS, **VIDEO_ENCODERS}
+
+__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "Tuning", "tune"]

@@ -1,0 +1,104 @@
+"""What an encoder is, and the row that describes one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from mlrec.schema import InputSpec, Modality
+
+Tuning = Literal["frozen", "top", "half", "full", "scratch"]
+
+
+class Encoder(nn.Module):
+    """Media to vectors: forward takes what `spec` describes for n items and gives [n, width]."""
+
+    spec: InputSpec
+    width: int
+
+    def stages(self) -> list[nn.Module]:
+        """The blocks from shallow to deep; tuning regimes count them from the end."""
+        raise NotImplementedError
+
+    def head(self, width: int) -> nn.Module:
+        """What maps the encoder's vectors to the recommender's width D: projection and GELU, as MicroLens does."""
+        projection = nn.Linear(self.width, width)
+        nn.init.xavier_normal_(projection.weight)
+        nn.init.zeros_(projection.bias)
+        return nn.Sequential(projection, nn.GELU())
+
+
+@dataclass(frozen=True)
+class EncoderRow:
+    """A row of ENCODERS: how to build the encoder, and the contract that the stream keeps."""
+
+    build: Callable[[EncoderRow, EncoderContext], Encoder]
+    modality: Modality
+    paper: str
+    width: int = 0
+    """Width of the encoder's vectors; 0 for the recommender's own."""
+    frames: int = 1
+    size: int = 0
+    """Height and width in pixels."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    checkpoint: str = ""
+    """Name at the Hugging Face hub, or a local folder; empty for random weights."""
+    licence: str = ""
+    """Licence of the checkpoint."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What to change in the architecture's own configuration."""
+    tuning: Tuning | None = None
+    """How much of this encoder is trained; None for the item tower's setting."""
+
+    def changed(self, name: str, options: Mapping[str, Any]) -> EncoderRow:
+        """The row with `options` in the place of its own fields.
+
+        Raises:
+            ValueError: an option is not a field that may change.
+        """
+        allowed = {f.name for f in dataclasses.fields(self)} - {"build", "modality", "paper", "licence"}
+        for key in options:
+            if key not in allowed:
+                raise ValueError(f"item.options.{name}.{key}: unknown option; an encoder has {', '.join(sorted(allowed))}")
+        lists = {key: tuple(value) for key, value in options.items() if key in ("mean", "std")}
+        return dataclasses.replace(self, **{**options, **lists})
+
+
+@dataclass(frozen=True)
+class EncoderContext:
+    """What beside its row an encoder is built from."""
+
+    width: int
+    """D: the recommender's width."""
+    catalogue_size: int
+    """N: items are numbered 1 ... N."""
+    scratch: bool
+    """Random weights even where the row names a checkpoint."""
+
+
+class Normalize(nn.Module):
+    """uint8 pixels [..., H, W, C] to standardised values [..., C, H, W] of the wanted dtype, on the device."""
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).mul(255.0), persistent=False)
+        self.register_buffer("scale", torch.tensor(std).mul(255.0).reciprocal(), persistent=False)
+
+    def forward(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        values = (pixels.float() - self.mean) * self.scale
+        return values.movedim(-1, -3).to(dtype)
+
+
+def tune(encoder: Encoder, tuning: Tuning) -> None:
+    """Sets which parameters of the encoder are trained: none, its last stage, its deeper half, or all."""
+    stages = encoder.stages()
+    count = {"frozen": 0, "top": 1, "half": (len(stages) + 1) // 2, "full": 0, "scratch": 0}[tuning]
+    encoder.requires_grad_(tuning in ("full", "scratch"))
+    for stage in stages[len(stages) - count :]:
+        stage.requires_grad_(True)

@@ -1,0 +1,110 @@
+"""Video encoders: uint8 frames [n, T, H, W, C] to vectors [n, width]."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Normalize
+from mlrec.schema import InputSpec, Modality
+
+
+class TinyVideo(Encoder):
+    """A small 3-D residual network with group normalisation, for CPU runs and tests."""
+
+    def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
+        super().__init__()
+        self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
+        self.width = row.width
+        self.normalize = Normalize(row.mean, row.std)
+        widths = [row.width // 4, row.width // 2, row.width]
+        self.stem = nn.Sequential(_conv(3, widths[0], spatial_stride=2), nn.ReLU())
+        self.blocks = nn.ModuleList(
+            TinyBlock(before, after, spatial_stride=2) for before, after in zip([widths[0], *widths[:-1]], widths, strict=True)
+        )
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        values = self.normalize(frames, next(self.stem.parameters()).dtype).transpose(1, 2)
+        values = self.stem(values)
+        for block in self.blocks:
+            values = block(values)
+        pooled: torch.Tensor = values.mean(dim=(2, 3, 4))
+        return pooled
+
+    def stages(self) -> list[nn.Module]:
+        return [self.stem, *self.blocks]
+
+
+class TinyBlock(nn.Module):
+    """Two 3 x 3 x 3 convolutions beside a strided shortcut."""
+
+    def __init__(self, before: int, after: int, spatial_stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(before, after, spatial_stride), nn.ReLU(), _conv(after, after, 1))
+        self.shortcut = nn.Conv3d(before, after, kernel_size=1, stride=(1, spatial_stride, spatial_stride))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(values) + self.shortcut(values))
+
+
+def _conv(before: int, after: int, spatial_stride: int) -> nn.Sequential:
+    conv = nn.Conv3d(before, after, kernel_size=3, stride=(1, spatial_stride, spatial_stride), padding=1, bias=False)
+    return nn.Sequential(conv, nn.GroupNorm(4, after))
+
+
+class VideoMAE(Encoder):
+    """A VideoMAE vision transformer of Hugging Face transformers; its vector is the mean over all tokens."""
+
+    def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
+        super().__init__()
+        from transformers import VideoMAEConfig, VideoMAEModel
+
+        from mlrec.models.encoders.pretrained import load_pretrained
+
+        shape = {"num_frames": row.frames, "image_size": row.size, **row.config}
+        if context.scratch or not row.checkpoint:
+            self.backbone = VideoMAEModel(VideoMAEConfig(**shape))
+        else:
+            self.backbone = load_pretrained(VideoMAEModel, row.checkpoint, "video/videomae", **shape)
+        config = self.backbone.config
+        if row.frames % config.tubelet_size:
+            raise ValueError(
+                f"item.options.video/videomae.frames is {row.frames}; VideoMAE joins {config.tubelet_size} frames into a token: "
+                f"give a multiple of {config.tubelet_size}"
+            )
+        self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
+        self.width = config.hidden_size
+        self.normalize = Normalize(row.mean, row.std)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        values = self.normalize(frames, self.backbone.dtype)
+        pooled: torch.Tensor = self.backbone(pixel_values=values).last_hidden_state.mean(dim=1)
+        return pooled
+
+    def stages(self) -> list[nn.Module]:
+        *layers, last = self.backbone.encoder.layer
+        norm = self.backbone.layernorm
+        deepest = last if norm is None else nn.ModuleList([last, norm])
+        return [self.backbone.embeddings, *layers, deepest]
+
+
+VIDEO_ENCODERS = {
+    "video/tiny": EncoderRow(
+        build=TinyVideo,
+        modality=Modality.VIDEO,
+        paper="He et al., Deep Residual Learning for Image Recognition, 2016, with 3-D convolutions",
+        width=64,
+        frames=5,
+        size=64,
+    ),
+    "video/videomae": EncoderRow(
+        build=VideoMAE,
+        modality=Modality.VIDEO,
+        paper="Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video, 2022",
+        width=768,
+        frames=16,
+        size=224,
+        checkpoint="MCG-NJU/videomae-base",
+        licence="CC-BY-NC-4.0",
+    ),
+}

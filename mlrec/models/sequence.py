@@ -1,0 +1,98 @@
+"""Sequence models: a user's history of item vectors to a state after each item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class SequenceModel(nn.Module):
+    """The protocol of a recommender: states of a history, and the score of items for a state."""
+
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+        """States [B, L, D] after each position; positions are right-aligned, mask is True on real items."""
+        raise NotImplementedError
+
+    def score(self, states_PD: torch.Tensor, items_UD: torch.Tensor) -> torch.Tensor:
+        """Scores [P, U] of every item for every state: the dot product, unless a model has its own."""
+        return states_PD @ items_UD.T
+
+
+class SASRec(SequenceModel):
+    """Kang and McAuley, Self-Attentive Sequential Recommendation, 2018, with the details of MicroLens' code.
+
+    Learned positions, LayerNorm then dropout on the input, causal attention without biases, ReLU feed-forward of 4 D,
+    normalisation after each sublayer (or before it: `pre_norm`), Xavier-normal weights.
+    """
+
+    def __init__(
+        self, width: int, length: int, layers: int = 2, heads: int = 2, dropout: float = 0.1, pre_norm: bool = False
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"recommender.width is {width}, which {heads} heads do not divide; change one of them")
+        self.positions = nn.Embedding(length, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout, pre_norm) for _ in range(layers))
+        self.last_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.xavier_normal_(module.weight)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+        length = history_BLD.shape[1]
+        places = torch.arange(self.positions.num_embeddings - length, self.positions.num_embeddings, device=mask_BL.device)
+        states_BLD = self.dropout(self.norm(history_BLD + self.positions(places)))
+        causal = torch.ones(length, length, dtype=torch.bool, device=mask_BL.device).tril()
+        # a padding slot attends to itself alone, so that no row of the softmax is empty; no real position sees it
+        itself = torch.eye(length, dtype=torch.bool, device=mask_BL.device)
+        allowed = ((causal & mask_BL[:, None, :]) | itself)[:, None]
+        for block in self.blocks:
+            states_BLD = block(states_BLD, allowed)
+        states: torch.Tensor = self.last_norm(states_BLD)
+        return states
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float, pre_norm: bool) -> None:
+        super().__init__()
+        self.heads, self.pre_norm, self.attention_dropout = heads, pre_norm, dropout
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        first, second = self.norms
+        if self.pre_norm:
+            values = values + self._attend(first(values), allowed)
+            return values + self.dropout(self.feed_forward(second(values)))
+        values = first(values + self._attend(values, allowed))
+        normed: torch.Tensor = second(values + self.dropout(self.feed_forward(values)))
+        return normed
+
+    def _attend(self, values: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        def split(projected: torch.Tensor) -> torch.Tensor:
+            return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        mixed = scaled_dot_product_attention(
+            split(self.query(values)),
+            split(self.key(values)),
+            split(self.value(values)),
+            attn_mask=allowed,
+            dropout_p=self.attention_dropout if self.training else 0.0,
+        )
+        attended: torch.Tensor = self.dropout(self.out(mixed.transpose(1, 2).flatten(-2)))
+        return attended
+
+
+RECOMMENDERS: dict[str, Any] = {"sasrec": SASRec}
+"""(width, length, **options) to a SequenceModel."""

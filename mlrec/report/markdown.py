@@ -1,0 +1,61 @@
+"""The report as Markdown, and tables as aligned text for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import OmegaConf
+
+from mlrec.report.runs import Run
+from mlrec.report.tables import (
+    Table,
+    differences_table,
+    facts_table,
+    groups_by_dataset,
+    headline,
+    popularity_table,
+    results_table,
+)
+
+
+def report(runs: Sequence[Run]) -> str:
+    """The whole report; its curves are in the HTML page beside it."""
+    parts = [f"# {title(runs)}"]
+    parts += [f"{run.name} {text}." for run in runs for text in run.missing]
+    for group in groups_by_dataset(runs):
+        parts += [part for part in (headline(group), table(results_table(group))) if part]
+        if (by_group := popularity_table(group)).header:
+            parts += ["## HR@10 by popularity of the target", table(by_group)]
+    if (differences := differences_table(runs)).rows and len(runs) > 1:
+        parts += ["## What differs", table(differences)]
+    parts += ["## Runs", table(facts_table(runs)), "## Configurations"]
+    parts += [f"### {run.name}\n\n```yaml\n{OmegaConf.to_yaml(run.config)}```" for run in runs]
+    return "\n\n".join(parts) + "\n"
+
+
+def title(runs: Sequence[Run]) -> str:
+    """The report's title."""
+    return ", ".join(run.name for run in runs)
+
+
+def table(content: Table) -> str:
+    """A table in Markdown, the best values bold."""
+    lines = [_line([content.corner, *content.header]), _line(["---", *("---:" for _ in content.header)])]
+    for row in content.rows:
+        cells = (f"**{cell}**" if i in row.best else cell for i, cell in enumerate(row.cells))
+        lines.append(_line([row.name, *cells]))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def aligned(content: Table) -> str:
+    """A table as text in columns."""
+    lines = [(content.corner, *content.header), *((row.name, *row.cells) for row in content.rows)]
+    first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return "\n".join(
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))])
+        for name, *cells in lines
+    )

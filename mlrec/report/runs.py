@@ -1,0 +1,101 @@
+"""A run folder, read for the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from mlrec.tracking import METRICS_FILE, read_metrics, scrub
+
+CONFIG_FILE = "config.yaml"
+RUN_FILE = "run.json"
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds; parts that are not there are empty and named in `missing`."""
+
+    name: str
+    """The folder's."""
+    config: dict[str, Any]
+    """Without credentials."""
+    info: dict[str, Any]
+    """The content of run.json: commit, started, hours, world, hardware, versions, dataset, parameters."""
+    results: dict[str, Any]
+    """The content of results.json: split, step, selected_by, metrics, baselines."""
+    metrics: list[dict[str, Any]]
+    """The lines of metrics.jsonl."""
+    missing: tuple[str, ...]
+
+    def metric(self, name: str, group: str = "all") -> float | None:
+        """A metric of the evaluated split for one popularity group."""
+        return _number(self.results, "metrics", group, name)
+
+    def baseline(self, baseline: str, name: str, group: str = "all") -> float | None:
+        """The same metric of a baseline."""
+        return _number(self.results, "baselines", baseline, group, name)
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """Steps and values of a logged metric."""
+        points = [(line["step"], line[name]) for line in self.metrics if line.get(name) is not None]
+        return [step for step, _ in points], [value for _, value in points]
+
+
+def _number(tree: Mapping[str, Any], *path: str) -> float | None:
+    node: Any = tree
+    for key in path:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node if isinstance(node, int | float) else None
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a configuration, as (dotted key, value)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def read_run(path: Path) -> Run:
+    """The run of folder `path`.
+
+    Raises:
+        ValueError: the folder is no run, or one of its files is damaged.
+    """
+    if not (path / CONFIG_FILE).exists():
+        raise ValueError(f"{path} is not a run: it has no {CONFIG_FILE}; mlrec train writes one into the run's folder")
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path / CONFIG_FILE))
+        metrics = read_metrics(path)
+    except Exception as error:  # YAML's errors and OmegaConf's have no common base
+        raise ValueError(f"{path}: {CONFIG_FILE} or {METRICS_FILE} is damaged: {error}") from error
+    info, results = _read_json(path / RUN_FILE), _read_json(path / RESULTS_FILE)
+    parts = {
+        "has no description of its machine and versions (run.json)": info,
+        "has logged nothing yet (metrics.jsonl)": metrics,
+        "has no results yet (results.json): mlrec evaluate writes them": results,
+    }
+    return Run(
+        name=path.resolve().name,
+        config=dict(scrub(config)),
+        info=dict(scrub(info)),
+        results=results,
+        metrics=metrics,
+        missing=tuple(text for text, part in parts.items() if not part),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,274 @@
+"""Where a run's figures go: the console, metrics.jsonl and Weights & Biases, behind one Tracker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
+
+from mlrec import storage
+from mlrec.config import Config
+
+METRICS_FILE = "metrics.jsonl"
+WANDB_ID_FILE = "wandb_id.txt"
+
+SHOWN = {
+    "train/loss": "loss {:.4f}",
+    "train/lr": "lr {:.1e}",
+    "train/grad_norm": "gradient {:.2f}",
+    "speed/users_per_s": "{:.0f} users/s",
+    "speed/videos_per_s": "{:.0f} videos/s",
+    "speed/dedup": "{:.1f} slots/video",
+    "speed/data_wait": "data wait {:.0%}",
+    "validation/hr@10": "validation hr@10 {:.4f}",
+    "validation/ndcg@10": "ndcg@10 {:.4f}",
+    "validation/cold/hr@10": "cold hr@10 {:.4f}",
+}
+"""What the console shows of a step, in this order; the rest is in metrics.jsonl."""
+
+_SECRET_NAME = re.compile(r"(^|[_-])(secret|password|token|credentials?|key|sas|signature)([_-]|$)", re.IGNORECASE)
+_USER_OF_URL = re.compile(r"(?<=://)[^/@\s]+@")
+_QUERY_OF_URL = re.compile(r"(?<=://)([^?\s]*)\?\S*")
+
+_log = logging.getLogger(__name__)
+
+
+def scrub(value: Any) -> Any:
+    """`value` without credentials: secret keys of mappings, and user, password and query of URLs, become "***"."""
+    if isinstance(value, Mapping):
+        return {key: "***" if _SECRET_NAME.search(str(key)) and entry else scrub(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrub(entry) for entry in value]
+    if isinstance(value, str):
+        return _QUERY_OF_URL.sub(r"\1?***", _USER_OF_URL.sub("***@", value))
+    return value
+
+
+def read_metrics(run_path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, oldest first: step, time (seconds since 1970) and the metrics of each.
+
+    A last line that was cut off is left out; without the file there are none.
+    """
+    path = run_path / METRICS_FILE
+    lines = path.read_text().split("\n") if path.exists() else [""]
+    return [json.loads(line) for line in lines[:-1]]
+
+
+class Sink(Protocol):
+    """One place that figures go to."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+    def close(self, exit_code: int) -> None: ...
+
+
+class Tracker:
+    """Hands a run's figures to the console, metrics.jsonl and W&B; one that is not enabled has no sinks and does nothing."""
+
+    def __init__(
+        self,
+        run_path: Path,
+        config: Config,
+        total_steps: int,
+        resolved: Mapping[str, Any],
+        enabled: bool,
+        resumed_step: int = 0,
+    ) -> None:
+        """Opens the sinks.
+
+        Args:
+            run_path: the run's folder, which exists.
+            resolved: what W&B shows as the run's configuration; credentials are taken out.
+            enabled: whether this rank tracks; rank 0 alone does.
+            resumed_step: figures of later steps, left by a run that was stopped, are dropped.
+        """
+        self._sinks: list[Sink] = []
+        if enabled:
+            self._sinks = [_MetricsFile(run_path, resumed_step), _console_sink(total_steps, resumed_step)]
+        if enabled and config.tracking.wandb != "disabled":
+            self._sinks.append(_Wandb(run_path, config, resolved))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records the metrics of a step."""
+        for sink in self._sinks:
+            sink.log(step, metrics)
+
+    def message(self, text: str) -> None:
+        """Shows a line on the console."""
+        for sink in self._sinks:
+            sink.message(text)
+
+    def close(self, exit_code: int = 0) -> None:
+        """Ends tracking; an exit code other than 0 marks the run as failed."""
+        while self._sinks:
+            self._sinks.pop().close(exit_code)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close(0 if kind is None else 1)
+
+
+class _MetricsFile:
+    """Appends one JSON line per call, so that a killed run keeps what it logged."""
+
+    def __init__(self, run_path: Path, resumed_step: int) -> None:
+        path = run_path / METRICS_FILE
+        kept = [line for line in read_metrics(run_path) if line["step"] <= resumed_step]
+        storage.write_bytes(str(path), "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = path.open("a")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        # JSON has no NaN: what is not a number is null
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._file.flush()
+
+    def message(self, text: str) -> None:
+        del text
+
+    def close(self, exit_code: int) -> None:
+        del exit_code
+        self._file.close()
+
+
+def summary(metrics: Mapping[str, float]) -> str:
+    """What the console shows of a step's metrics; "" where that is nothing."""
+    return "  ".join(form.format(metrics[name]) for name, form in SHOWN.items() if name in metrics)
+
+
+class _Remaining:
+    """Estimates the time left from the mean speed of this process."""
+
+    def __init__(self, total_steps: int, resumed_step: int) -> None:
+        self._total = total_steps
+        self._first = resumed_step
+        self._start = time.monotonic()
+
+    def __call__(self, step: int) -> str:
+        """The time left after `step`, as h:mm:ss."""
+        seconds = (time.monotonic() - self._start) / max(1, step - self._first) * (self._total - step)
+        minutes, seconds = divmod(round(seconds), 60)
+        return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+def _console_sink(total_steps: int, resumed_step: int) -> Sink:
+    kind = _ProgressLine if Console().is_terminal else _PlainLines
+    return kind(total_steps, resumed_step)
+
+
+class _PlainLines:
+    """One line per call, for log files and pipes."""
+
+    def __init__(self, total_steps: int, resumed_step: int) -> None:
+        self._total = total_steps
+        self._remaining = _Remaining(total_steps, resumed_step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if shown := summary(metrics):
+            self.message(f"step {step}/{self._total}  {shown}  {self._remaining(step)} left")
+
+    def message(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def close(self, exit_code: int) -> None:
+        del exit_code
+
+
+class _ProgressLine:
+    """A progress bar with the newest training metrics; evaluations stay above it."""
+
+    def __init__(self, total_steps: int, resumed_step: int) -> None:
+        self._remaining = _Remaining(total_steps, resumed_step)
+        # On a narrow terminal the metrics are cut, and not the count.
+        count = MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(total_steps)) + 1))
+        text = TextColumn("{task.fields[shown]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+        # No thread that refreshes: loader workers are forked from this process.
+        self._progress = Progress(BarColumn(bar_width=16), count, text, auto_refresh=False)
+        self._task = self._progress.add_task("train", total=total_steps, completed=resumed_step, shown="")
+        self._progress.start()
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        shown = summary(metrics)
+        if "train/loss" in metrics:
+            self._progress.update(self._task, completed=step, shown=f"{self._remaining(step)} left  {shown}", refresh=True)
+        elif shown:
+            self.message(f"step {step}  {shown}")
+
+    def message(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def close(self, exit_code: int) -> None:
+        del exit_code
+        self._progress.stop()
+
+
+class _Wandb:
+    """A W&B run that goes on under the same id when the training run does; its first failure is a warning and its end."""
+
+    def __init__(self, run_path: Path, config: Config, resolved: Mapping[str, Any]) -> None:
+        self._run: Any = None
+        try:
+            self._run = _wandb_run(run_path, config, resolved)
+        except Exception as error:  # no figure is worth a training run: whatever W&B raises is a warning
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._run = None
+        _log.warning("W&B gets nothing more of this run: %s: %s", type(error).__name__, error)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._run is None:
+            return
+        try:
+            self._run.log(dict(metrics), step=step)
+        except Exception as error:  # as above
+            self._give_up(error)
+
+    def message(self, text: str) -> None:
+        del text
+
+    def close(self, exit_code: int) -> None:
+        if self._run is None:
+            return
+        try:
+            self._run.finish(exit_code=exit_code)
+        except Exception as error:  # as above
+            self._give_up(error)
+
+
+def _wandb_run(run_path: Path, config: Config, resolved: Mapping[str, Any]) -> Any:
+    import wandb
+
+    online = config.tracking.wandb == "online"
+    id_path = run_path / WANDB_ID_FILE
+    if not id_path.exists():
+        storage.write_bytes(str(id_path), secrets.token_hex(4).encode())
+    return wandb.init(
+        project=config.tracking.project,
+        entity=config.tracking.entity or None,
+        name=config.name,
+        id=id_path.read_text(),
+        resume="allow" if online else None,  # an offline run goes on by its id alone, when it is synced
+        mode=config.tracking.wandb,
+        dir=str(run_path),
+        config=scrub(resolved),
+        # The command line and the git remote, which metadata would hold, may contain credentials.
+        settings=wandb.Settings(silent=not online, console="off", disable_git=True, x_disable_meta=True),
+    )

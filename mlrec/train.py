@@ -1,0 +1,194 @@
+"""The training loop. Start it with `mlrec train`, `deepspeed --module mlrec.train`, or `torchrun -m mlrec.train`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from mlrec import checkpoint, storage
+from mlrec import config as configuration
+from mlrec.checkpoint import TrainingState
+from mlrec.config import Config, steps_of
+from mlrec.data.plan import Plan
+from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
+from mlrec.distributed import World, gather_objects, start_world, stop_world
+from mlrec.engine import Engine, build_model
+from mlrec.evaluate import CONFIG_FILE, Summary, evaluate, evaluate_run, flat_metrics
+from mlrec.meter import Meter
+from mlrec.process import run_main
+from mlrec.record import new_record, read_record, write_record
+from mlrec.tracking import Tracker
+
+FAILURES_FILE = "failures.jsonl"
+DEEPSPEED_FILE = "deepspeed.json"
+
+
+def train(config: Config) -> None:
+    """Trains the run of `config` to its end, going on from its newest checkpoint, and ranks the test split with the best.
+
+    Raises:
+        ValueError: the configuration, the data set and the run's checkpoints do not fit together.
+        RuntimeError: the loss is not finite, or too many items could not be read.
+    """
+    world = start_world()
+    data = open_data(config.data)
+    plan = Plan(data.sequences, config.seed, config.train.global_batch, world.size)
+    total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
+    resumed, state = find_state(config, data)
+    model = build_model(config, data, world.rank)
+    engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed)
+    dataset = StepDataset(data, plan, world.rank, model.tower.specs, local_negatives=config.loss.negatives == "local")
+    stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
+    run = _Run(config, data, world, engine, state)
+
+    with Tracker(config.run_path, config, total_steps, asdict(config), world.is_main, state.step) as tracker:
+        tracker.message(run.greeting())
+        asked = time.perf_counter()
+        for batch in stream:
+            waited_s = time.perf_counter() - asked
+            loss, norm = engine.train_step(batch.to(world.device))
+            run.meter.add(batch, loss, norm, waited_s)
+            done, summary = batch.step + 1, None
+            if run.due(config.train.log_every, done) or run.due(config.train.evaluate_every, done):
+                tracker.log(done, run.metrics(done))
+            if run.due(config.train.evaluate_every, done):
+                summary, _ = evaluate(model, data, config, world, "validation")
+                tracker.log(done, flat_metrics(summary, "validation/"))
+            if run.is_best(summary) or run.due(config.train.save_every, done):
+                run.save(done, summary)
+            asked = time.perf_counter()
+        test = evaluate_run(config, data, world, "test")
+        tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
+        tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path}/results.json")
+    stop_world()
+
+
+def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
+    """The checkpoint that the run goes on from, if it has one, and the state that it begins in.
+
+    Raises:
+        ValueError: the data set, the global batch or the seed is not the checkpoint's.
+    """
+    begin = TrainingState(0, config.seed, data.info.fingerprint, config.train.global_batch)
+    path = checkpoint.newest(config.run_path)
+    if path is None:
+        return None, begin
+    state = checkpoint.read_state(path)
+    checkpoint.check_resumable(state, begin, path, config.resume.force)
+    return path, replace(begin, step=state.step)
+
+
+class _Run:
+    """The run's folder and its bookkeeping between the steps."""
+
+    def __init__(self, config: Config, data: Data, world: World, engine: Engine, state: TrainingState) -> None:
+        self.config, self.data, self.world, self.engine = config, data, world, engine
+        self.steps_per_epoch, self.total_steps, self.state = engine.steps_per_epoch, engine.total_steps, state
+        self.meter = Meter(world)
+        self._flushed = state.step
+        self._began = time.time()
+        self._bad_items = {entry["item"] for entry in _read_failures(config.run_path)}
+        best = checkpoint.best(config.run_path, config.evaluate.select_by)
+        metrics = checkpoint.read_state(best).metrics if best else {}
+        self._best = metrics.get(config.evaluate.select_by, -1.0)
+        self.record = read_record(config.run_path) or new_record(
+            config.name,
+            world.size,
+            {"name": data.info.name, "url": data.url, "fingerprint": data.info.fingerprint, "counts": data.info.counts},
+            engine.parameter_counts(),
+        )
+        self._hours_before = self.record["hours"]
+        if world.is_main:
+            config.run_path.mkdir(parents=True, exist_ok=True)
+            configuration.save(config, config.run_path / CONFIG_FILE)
+            deepspeed_json = json.dumps(engine.deepspeed_config, indent=1) + "\n"
+            storage.write_bytes(str(config.run_path / DEEPSPEED_FILE), deepspeed_json.encode())
+            write_record(config.run_path, self.record)
+
+    def greeting(self) -> str:
+        """What is about to happen, in a line."""
+        config, counts, trained = self.config, self.data.info.counts, self.record["parameters"]["trained"]
+        return (
+            f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items of {self.data.info.name}; "
+            f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
+            f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch"
+        )
+
+    def due(self, every: str, done: int) -> bool:
+        """Whether something that happens every so often happens after `done` steps; at the end of the run everything does."""
+        return done == self.total_steps or done % max(1, steps_of(every, self.steps_per_epoch, self.total_steps)) == 0
+
+    def metrics(self, done: int) -> dict[str, float]:
+        """Metrics of the steps since the last call; collective.
+
+        Raises:
+            RuntimeError: a loss was not finite, or more items than data.max_bad_items could not be read.
+        """
+        metrics = self.meter.reduce()
+        self._flushed = done
+        if metrics["data/bad_items"]:
+            self._account_failures(done)
+        rates = self.engine.learning_rates.items()
+        rate_of = {f"train/{'encoder_lr' if name.startswith('encoder') else 'lr'}": rate for name, rate in rates}
+        return {**metrics, **rate_of, "train/epoch": done / self.steps_per_epoch, "data/bad_items": len(self._bad_items)}
+
+    def _account_failures(self, done: int) -> None:
+        found = {item: reason for bad_items in gather_objects(self.meter.bad_items) for item, reason in bad_items.items()}
+        self.meter.bad_items.clear()
+        new = {item: reason for item, reason in sorted(found.items()) if item not in self._bad_items}
+        self._bad_items.update(new)
+        if self.world.is_main:
+            with open(self.config.run_path / FAILURES_FILE, "a") as ledger:
+                ledger.writelines(json.dumps({"item": i, "reason": r, "step": done}) + "\n" for i, r in new.items())
+        most = self.config.data.max_bad_items
+        if len(self._bad_items) > most:
+            raise RuntimeError(
+                f"{len(self._bad_items)} items could not be read, data.max_bad_items is {most}; the reasons are in "
+                f"{self.config.run_path / FAILURES_FILE}, mlrec-shards check {self.data.url} lists the faults"
+            )
+
+    def is_best(self, summary: Summary | None) -> bool:
+        """Whether a validation summary beats all before it."""
+        if summary is None or (value := flat_metrics(summary)[self.config.evaluate.select_by]) <= self._best:
+            return False
+        self._best = value
+        return True
+
+    def save(self, done: int, summary: Summary | None) -> None:
+        """Writes a checkpoint, unless a loss since the last look was not finite; collective."""
+        if self._flushed != done:
+            self.metrics(done)
+        self.engine.save(self.config.run_path, replace(self.state, step=done, metrics=flat_metrics(summary or {})))
+        if self.world.is_main:
+            checkpoint.prune(self.config.run_path, self.config.train.keep_last, self.config.evaluate.select_by)
+            self.record["hours"] = round(self._hours_before + (time.time() - self._began) / 3600, 4)
+            write_record(self.config.run_path, self.record)
+        self.meter.restart_clock()
+
+
+def _read_failures(run_path: Path) -> list[dict[str, object]]:
+    path = run_path / FAILURES_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _words(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "users")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Trains: CONFIG ... key=value ..."""
+    # the deepspeed launcher adds --local_rank; the environment says the same
+    given = [argument for argument in arguments if not argument.startswith("--local_rank")]
+    if not given or given[0] in ("-h", "--help"):
+        print("usage: mlrec train CONFIG [CONFIG ...] [key=value ...]\n\nEvery key is explained in mlrec/config.py.")
+        return
+    files = [argument for argument in given if "=" not in argument]
+    train(configuration.load(files, [argument for argument in given if "=" in argument]))
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,0 +1,56 @@
+"""Packaging of mlrec; exact versions of everything are in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    """The version that mlrec/__init__.py states, read without importing it."""
+    text = (HERE / "mlrec" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("mlrec/__init__.py states no __version__")
+    return found[1]
+
+
+setup(
+    name="mlrec",
+    version=version(),
+    description="Joint training of video encoders and recommenders on streamed MicroLens shards",
+    license="Apache-2.0",
+    author="The mlrec authors",
+    python_requires=">=3.11",
+    packages=find_packages(include=["mlrec", "mlrec.*", "shards_tools", "shards_tools.*"]),
+    entry_points={"console_scripts": ["mlrec = mlrec.cli:main", "mlrec-shards = shards_tools.cli:main"]},
+    install_requires=[
+        "av",
+        "decord",
+        "deepspeed>=0.19",
+        "filelock",
+        "fsspec",
+        "matplotlib",
+        "numpy>=2",
+        "omegaconf>=2.4",  # earlier ones refuse Literal fields
+        "pillow",
+        "psutil",
+        "pyarrow",
+        "rich",
+        "safetensors",
+        "simplejpeg",
+        "torch>=2.11",
+        "transformers>=5",
+        "wandb>=0.31",
+        "webdataset>=1.0",
+    ],
+    extras_require={
+        "s3": ["s3fs"],
+        "gs": ["gcsfs"],
+        "az": ["adlfs"],
+        "http": ["aiohttp"],
+        "dev": ["boto3", "import-linter", "moto[server]", "mypy", "pytest", "pytest-timeout", "pyyaml", "ruff", "types-PyYAML"],
+    },
+)

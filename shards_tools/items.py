@@ -1,0 +1,136 @@
+"""Item shards: each item's sample made in a pool of processes, written in order, restartable shard by shard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from mlrec import storage
+from mlrec.data.format import FileInfo, MediaInfo, Member, item_key, item_shard
+from shards_tools.media import MediaError, audio_flac, cover_jpeg, read_file, video_members
+from shards_tools.pool import map_ordered
+from shards_tools.tar import TarWriter
+
+
+@dataclass(frozen=True)
+class ItemJob:
+    """What the sample of one item is made of."""
+
+    item: int
+    raw_id: str
+    title: str
+    likes: int
+    views: int
+    video: Path | None
+    cover: Path | None
+    audio: Path | None
+    media: MediaInfo
+    quality: int
+
+    def __str__(self) -> str:
+        return f"item {self.item} (raw id {self.raw_id})"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A raw file that could not be packed."""
+
+    item: int
+    raw_id: str
+    kind: Literal["video", "cover", "audio"]
+    """Without its video the item fails; without the others it lacks that member."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is known of a published item shard; its JSON in the work folder makes the shard count as done."""
+
+    file: FileInfo
+    members: dict[int, list[Member]]
+    """Of each item whose sample the shard holds."""
+    failures: list[Failure]
+
+    def to_bytes(self) -> bytes:
+        """The record as JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def parse(raw: bytes) -> ShardRecord:
+        """The record that `to_bytes` wrote."""
+        content = json.loads(raw)
+        members = {int(item): [Member(**member) for member in run] for item, run in content["members"].items()}
+        return ShardRecord(FileInfo(**content["file"]), members, [Failure(**failure) for failure in content["failures"]])
+
+
+def pack_item(job: ItemJob) -> tuple[dict[str, bytes], list[Failure]]:
+    """The members of the item's sample, none where its video cannot be read, and what could not be packed."""
+    failures: list[Failure] = []
+
+    def attempt(kind: Literal["video", "cover", "audio"], convert: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+        try:
+            return convert()
+        except MediaError as error:
+            failures.append(Failure(job.item, job.raw_id, kind, str(error)))
+            return {}
+
+    media = job.media
+    members: dict[str, bytes] = {}
+    if media.kind != "none":
+        members |= attempt("video", lambda: video_members(read_file(job.video), media, job.quality))
+        if failures:
+            return {}, failures
+    if media.has_cover:
+        members |= attempt("cover", lambda: {"cover.jpg": cover_jpeg(read_file(job.cover), media.size, job.quality)})
+    members["txt"] = job.title.encode()
+    if media.has_audio:
+        members |= attempt("audio", lambda: {"flac": audio_flac(read_file(job.audio))})
+    about = {"item": job.item, "raw_id": job.raw_id, "title": job.title, "likes": job.likes, "views": job.views}
+    members["json"] = json.dumps(about, ensure_ascii=False).encode()
+    return members, failures
+
+
+def pack_items(
+    jobs: list[ItemJob], items_per_shard: int, url: str, work_url: str, staging: Path, workers: int
+) -> Iterator[tuple[ItemJob, list[Failure]]]:
+    """Writes the item shards that have no record yet; yields each item when its sample is written, and what failed of it.
+
+    A shard is published first and its record after it, so that a record stands for a whole shard.
+    """
+    done = set(storage.list_files(work_url))
+    shards = {shard: jobs[first : first + items_per_shard] for shard, first in enumerate(range(0, len(jobs), items_per_shard))}
+    todo = {shard: run for shard, run in shards.items() if record_name(shard) not in done}
+    with closing(map_ordered(pack_item, (job for run in todo.values() for job in run), workers)) as packed:
+        for shard, run in todo.items():
+            members: dict[int, list[Member]] = {}
+            failures: list[Failure] = []
+            path = staging / "shard.tar"
+            with TarWriter(path) as tar:
+                for job, (sample, failed) in zip(run, islice(packed, len(run)), strict=True):
+                    if sample:
+                        members[job.item] = tar.write_sample(item_key(job.item), sample)
+                    failures += failed
+                    yield job, failed
+            storage.publish(path, storage.join(url, item_shard(shard)))
+            record = ShardRecord(FileInfo(item_shard(shard), tar.size, tar.sha256), members, failures)
+            put(record.to_bytes(), storage.join(work_url, record_name(shard)), staging)
+
+
+def record_name(shard: int) -> str:
+    """The file of a shard's record within the work folder."""
+    return f"items-{shard:05d}.json"
+
+
+def put(data: bytes, url: str, staging: Path) -> FileInfo:
+    """Writes `data` to `url` by way of the staging folder, so that a run that is killed leaves nothing outside of it."""
+    import hashlib
+
+    path = staging / "file"
+    path.write_bytes(data)
+    storage.publish(path, url)
+    return FileInfo(url, len(data), hashlib.sha256(data).hexdigest())

@@ -1,0 +1,146 @@
+"""mlrec report: numbers, missing parts, and a page that needs no network."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlrec import config as configuration
+from mlrec.report import short_table, write_report
+
+POPULARITY = {"users": 1000, "hr@10": 0.1, "hr@20": 0.15, "ndcg@10": 0.05, "ndcg@20": 0.06, "mrr": 0.04}
+GROUPS = ("all", "cold", "1-5", "6-20", "21-100", ">100")
+
+
+def scaled(factor: float) -> dict[str, Any]:
+    return {name: value if name == "users" else value * factor for name, value in POPULARITY.items()}
+
+
+def make_run(path: Path, factor: float = 3.0, encoder: str = "video/tiny", fingerprint: str = "f" * 64) -> Path:
+    """A finished run whose metrics are `factor` times those of popularity."""
+    path.mkdir(parents=True)
+    item = configuration.ItemConfig(encoders=(encoder,))
+    data = configuration.DataConfig(url="s3://user:hunter2@bucket/microlens")
+    configuration.save(configuration.Config(name=path.name, item=item, data=data), path / "config.yaml")
+    lines: list[dict[str, Any]] = [
+        {"step": step, "time": 1.0 * step, "train/loss": 5.0 - factor * step / 100} for step in range(10, 101, 10)
+    ]
+    lines += [{"step": step, "time": 1.0 * step, "validation/hr@10": factor * step / 1000} for step in (50, 100)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    info = {
+        "name": path.name,
+        "commit": "0123abc",
+        "started": "2026-01-02T03:04:05",
+        "hours": 0.125,
+        "world": 2,
+        "hardware": "2 CPU cores",
+        "versions": {"mlrec": "0.1.0", "torch": "2.13.0"},
+        "dataset": {
+            "name": "synthetic",
+            "url": "s3://user:hunter2@bucket/microlens",
+            "fingerprint": fingerprint,
+            "counts": {"users": 1000, "items": 300, "interactions": 7200},
+        },
+        "parameters": {"trained": 123456, "total": 1234567},
+    }
+    (path / "run.json").write_text(json.dumps(info))
+    results = {
+        "split": "test",
+        "step": 100,
+        "selected_by": "validation hr@10",
+        "metrics": {group: scaled(factor) for group in GROUPS},
+        "baselines": {
+            "popularity": dict.fromkeys(GROUPS, POPULARITY),
+            "chance": {"all": scaled(0.2)},
+            "oracle": {"all": {"hr@10": 0.4, "ndcg@10": 0.2}},
+        },
+    }
+    (path / "results.json").write_text(json.dumps(results))
+    return path
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to and whether its tags are balanced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_numbers_against_baselines(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "video", 3.0), make_run(tmp_path / "id", 2.0, "id/embedding")]
+    out = write_report(runs, tmp_path / "out" / "report.html")
+    text = out.with_suffix(".md").read_text()
+    assert "video reaches HR@10 0.3000 on the test split: 3.00 × popularity and 75 % of the oracle" in text
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert "| video | **0.3000** | 3.00 × | 75 % |" in text
+    assert "| id | 0.2000 | 2.00 × | 50 % |" in text
+    assert "| chance | 0.0200 | 0.20 × | 5 % |" in text
+    assert "| training interactions of the target | cold | 1-5 | 6-20 | 21-100 | >100 |" in text
+    assert "| item.encoders | ['video/tiny'] | ['id/embedding'] |" in text
+    assert "7.5 min" in rows["duration"]
+    assert "1.235 M, 123.5 k of them trained" in rows["parameters"]
+
+
+def test_page_is_self_contained_and_holds_no_credentials(tmp_path: Path) -> None:
+    out = write_report([make_run(tmp_path / "video"), make_run(tmp_path / "id", 2.0)], tmp_path / "report.html")
+    text = out.read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert all(reference.startswith("#") for reference in page.references)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert text.count("<svg") == 3  # loss, validation, popularity groups
+    assert "hunter2" not in text + out.with_suffix(".md").read_text()
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "video")
+    first = write_report([run], tmp_path / "report.html").read_bytes()
+    assert write_report([run], tmp_path / "report.html").read_bytes() == first
+
+
+def test_unfinished_run_is_reported_with_what_is_missing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "video")
+    for name in ("results.json", "run.json", "metrics.jsonl"):
+        (run / name).unlink()
+    out = write_report([run], tmp_path / "report.html")
+    for text in (out.read_text(), out.with_suffix(".md").read_text()):
+        assert "no results yet" in text
+        assert "logged nothing yet" in text
+    assert "video" in short_table([run])
+
+
+def test_runs_of_two_data_sets_get_a_table_each(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", fingerprint="e" * 64)]
+    assert short_table(runs).count("popularity\n") + short_table(runs).count("\npopularity ") == 2
+
+
+def test_short_table_is_aligned(tmp_path: Path) -> None:
+    lines = short_table([make_run(tmp_path / "video"), make_run(tmp_path / "a_long_name")]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert [line.split()[0] for line in lines[1:]] == ["video", "a_long_name", "popularity", "chance", "oracle"]
+
+
+def test_bad_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is not a run: it has no config\.yaml"):
+        write_report([tmp_path], tmp_path / "report.html")
+    with pytest.raises(ValueError, match=r"must end in \.html"):
+        write_report([make_run(tmp_path / "video")], tmp_path / "report.pdf")
+    (tmp_path / "video" / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"results\.json is damaged"):
+        write_report([tmp_path / "video"], tmp_path / "report.html")
