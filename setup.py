@@ -36,7 +36,6 @@ setup(
         "numpy>=2",
         "omegaconf>=2.4",  # earlier ones refuse Literal fields
         "pillow",
-        "psutil",
         "pyarrow",
         "rich",
         "safetensors",

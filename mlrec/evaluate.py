@@ -141,9 +141,8 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     checkpoint.load_weights(model, path)
     model.to(world.device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
     metrics, baselines = evaluate(model, data, config, world, split)
-    if data.info.has(ORACLE_FILE):
-        oracle = json.loads(storage.read_bytes(storage.join(data.url, ORACLE_FILE)))
-        baselines["oracle"] = {"all": oracle["oracle"]}
+    if split == "test" and data.info.has(ORACLE_FILE):
+        baselines["oracle"] = json.loads(storage.read_bytes(storage.join(data.url, ORACLE_FILE)))["test"]["oracle"]
     results = {
         "split": split,
         "step": checkpoint.read_state(path).step,

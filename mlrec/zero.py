@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -18,7 +19,6 @@ from deepspeed.utils import (
     safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
 )
-from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 from torch import nn
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

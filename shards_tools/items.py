@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from mlrec import storage
 from mlrec.data.format import FileInfo, MediaInfo, Member, item_key, item_shard
 from shards_tools.media import MediaError, audio_flac, cover_jpeg, read_file, video_members
+from shards_tools.output import Output
 from shards_tools.pool import map_ordered
 from shards_tools.tar import TarWriter
+
+RECORD_PREFIX = "items-"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class ShardRecord:
     """Of each item whose sample the shard holds."""
     failures: list[Failure]
 
+    @property
+    def num_items(self) -> int:
+        """Items of the shard, with and without a sample."""
+        return len(self.members) + sum(failure.kind == "video" for failure in self.failures)
+
     def to_bytes(self) -> bytes:
         """The record as JSON."""
         return json.dumps(asdict(self)).encode()
@@ -96,41 +103,35 @@ def pack_item(job: ItemJob) -> tuple[dict[str, bytes], list[Failure]]:
 
 
 def pack_items(
-    jobs: list[ItemJob], items_per_shard: int, url: str, work_url: str, staging: Path, workers: int
-) -> Iterator[tuple[ItemJob, list[Failure]]]:
-    """Writes the item shards that have no record yet; yields each item when its sample is written, and what failed of it.
+    jobs: Sequence[ItemJob], items_per_shard: int, output: Output, workers: int
+) -> Generator[list[Failure], None, None]:
+    """Writes the item shards that have no record yet; yields, for each of their items, what of it failed.
 
     A shard is published first and its record after it, so that a record stands for a whole shard.
     """
-    done = set(storage.list_files(work_url))
+    done = output.read_records(RECORD_PREFIX)
     shards = {shard: jobs[first : first + items_per_shard] for shard, first in enumerate(range(0, len(jobs), items_per_shard))}
-    todo = {shard: run for shard, run in shards.items() if record_name(shard) not in done}
+    todo = {shard: run for shard, run in shards.items() if _record_name(shard) not in done}
     with closing(map_ordered(pack_item, (job for run in todo.values() for job in run), workers)) as packed:
         for shard, run in todo.items():
             members: dict[int, list[Member]] = {}
             failures: list[Failure] = []
-            path = staging / "shard.tar"
-            with TarWriter(path) as tar:
+            staged = output.staging / "items.tar"
+            with TarWriter(staged) as tar:
                 for job, (sample, failed) in zip(run, islice(packed, len(run)), strict=True):
                     if sample:
                         members[job.item] = tar.write_sample(item_key(job.item), sample)
                     failures += failed
-                    yield job, failed
-            storage.publish(path, storage.join(url, item_shard(shard)))
+                    yield failed
+            output.publish(staged, item_shard(shard))
             record = ShardRecord(FileInfo(item_shard(shard), tar.size, tar.sha256), members, failures)
-            put(record.to_bytes(), storage.join(work_url, record_name(shard)), staging)
+            output.put_record(_record_name(shard), record.to_bytes())
 
 
-def record_name(shard: int) -> str:
-    """The file of a shard's record within the work folder."""
-    return f"items-{shard:05d}.json"
+def read_shard_records(output: Output) -> list[ShardRecord]:
+    """The records of all shards that are done, in order."""
+    return [ShardRecord.parse(raw) for raw in output.read_records(RECORD_PREFIX).values()]
 
 
-def put(data: bytes, url: str, staging: Path) -> FileInfo:
-    """Writes `data` to `url` by way of the staging folder, so that a run that is killed leaves nothing outside of it."""
-    import hashlib
-
-    path = staging / "file"
-    path.write_bytes(data)
-    storage.publish(path, url)
-    return FileInfo(url, len(data), hashlib.sha256(data).hexdigest())
+def _record_name(shard: int) -> str:
+    return f"{RECORD_PREFIX}{shard:05d}.json"

@@ -89,7 +89,7 @@ def transcode_clip(content: bytes, size: int) -> bytes:
     import av
 
     try:
-        with av.open(io.BytesIO(content)) as source:
+        with av.open(io.BytesIO(content), "r") as source:
             if not source.streams.video:
                 raise MediaError("the file has no video stream")
             stream = source.streams.video[0]
@@ -138,7 +138,7 @@ def audio_flac(content: bytes) -> bytes:
 
     sink = io.BytesIO()
     try:
-        with av.open(io.BytesIO(content)) as source, av.open(sink, "w", format="flac") as target:
+        with av.open(io.BytesIO(content), "r") as source, av.open(sink, "w", format="flac") as target:
             if not source.streams.audio:
                 raise MediaError("the file has no audio stream")
             stream = target.add_stream("flac", rate=AUDIO_RATE, layout="mono")

@@ -17,7 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,8 +33,23 @@ class Interactions:
     """All users' interactions with raw item ids."""
 
     sequences: Sequences
-    """Its items are positions in `raw_ids`."""
+    """Its items are positions in `raw_ids`, from 0."""
     raw_ids: list[str]
+
+
+def number_items(interactions: Interactions) -> Interactions:
+    """The same with the items that occur, in the order of their raw ids, numerically where all are whole numbers.
+
+    Ids of the catalogue are these positions plus 1.
+    """
+    codes = np.unique(interactions.sequences.items)
+    raw_ids = [interactions.raw_ids[code] for code in codes]
+    numeric = all(raw_id.isdecimal() for raw_id in raw_ids)
+    order = sorted(range(len(codes)), key=lambda at: (int(raw_ids[at]), raw_ids[at]) if numeric else (0, raw_ids[at]))
+    position = np.zeros(len(interactions.raw_ids), dtype=np.int32)
+    position[codes[order]] = np.arange(len(order))
+    sequences = replace(interactions.sequences, items=position[interactions.sequences.items])
+    return Interactions(sequences, [raw_ids[at] for at in order])
 
 
 Reader = Callable[[Path], Interactions]

@@ -83,7 +83,7 @@ def cover_bytes(look: Look, rng: np.random.Generator) -> bytes:
 
 def title(look: Look, rng: np.random.Generator) -> str:
     """A title that names colour and shape, often wrongly."""
-    colour = int(round(look.hue / (2 * np.pi) * len(COLOURS))) % len(COLOURS)
+    colour = round(look.hue / (2 * np.pi) * len(COLOURS)) % len(COLOURS)
     if rng.uniform() > TITLE_COLOUR_ACCURACY:
         colour = int(rng.integers(len(COLOURS)))
     shape = look.shape if rng.uniform() < TITLE_SHAPE_ACCURACY else int(rng.integers(len(SHAPES)))
@@ -121,11 +121,12 @@ def _draw(
 
 
 def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Whether a point lies in the shape of about radius 1 around the origin."""
-    if shape == "circle":
-        return x**2 + y**2 < 1
-    if shape == "square":
-        return np.maximum(abs(x), abs(y)) < 0.85
-    if shape == "triangle":
-        return (abs(y) < 0.95) & (2 * abs(x) < y + 0.95)
-    return (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 1)
+    """Whether a point lies in the shape of about radius 1 around the origin; bool [H, W]."""
+    width, height = np.abs(x), np.abs(y)
+    inside = {
+        "circle": x**2 + y**2 < 1,
+        "square": np.maximum(width, height) < 0.85,
+        "triangle": (height < 0.95) & (2 * width < y + 0.95),
+        "cross": (np.minimum(width, height) < 0.3) & (np.maximum(width, height) < 1),
+    }
+    return np.asarray(inside[shape])

@@ -72,8 +72,8 @@ def report(runs: Sequence[Run]) -> str:
     body.append(_curves(runs))
     body += [_popularity(group, runs) for group in groups]
     if (differences := differences_table(runs)).rows and len(runs) > 1:
-        body.append(_section("What differs", _table(differences, runs, "facts")))
-    body.append(_section("Runs", _table(facts_table(runs), runs, "facts")))
+        body.append(_section("What differs", _table(differences, runs)))
+    body.append(_section("Runs", _table(facts_table(runs), runs)))
     body += [_configuration(run) for run in runs]
     return _page(title(runs), "\n".join(body))
 
@@ -120,17 +120,18 @@ def _configuration(run: Run) -> str:
     return f"<section><details><summary>Configuration of {escape(run.name)}</summary><pre>{yaml}</pre></details></section>"
 
 
-def _table(content: Table, runs: Sequence[Run], kind: str = "") -> str:
+def _table(content: Table, runs: Sequence[Run]) -> str:
     dots = {run.name: f'<i style="background:{figures.color(index)}"></i>' for index, run in enumerate(runs)}
     head = "".join(f"<th>{dots.get(cell, '')}{escape(cell)}</th>" for cell in (content.corner, *content.header))
-    body = "".join(_row(row, dots.get(row.name, "") if row.is_run else "", base=not kind) for row in content.rows)
+    body = "".join(_row(row, dots.get(row.name, "") if row.is_run else "", content.is_numeric) for row in content.rows)
+    kind = "figures" if content.is_numeric else "facts"
     return f'<div class="scroll {kind}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _row(row: Row, dot: str, base: bool) -> str:
+def _row(row: Row, dot: str, is_numeric: bool) -> str:
     cells = "".join(
         f'<td class="best">{escape(cell)}</td>' if i in row.best else f"<td>{escape(cell)}</td>"
         for i, cell in enumerate(row.cells)
     )
-    kind = ' class="base"' if base and not row.is_run else ""
+    kind = ' class="base"' if is_numeric and not row.is_run else ""
     return f"<tr{kind}><th>{dot}{escape(row.name)}</th>{cells}</tr>"

@@ -40,7 +40,10 @@ def title(runs: Sequence[Run]) -> str:
 
 def table(content: Table) -> str:
     """A table in Markdown, the best values bold."""
-    lines = [_line([content.corner, *content.header]), _line(["---", *("---:" for _ in content.header)])]
+    lines = [
+        _line([content.corner, *content.header]),
+        _line(["---", *("---:" if content.is_numeric else "---" for _ in content.header)]),
+    ]
     for row in content.rows:
         cells = (f"**{cell}**" if i in row.best else cell for i, cell in enumerate(row.cells))
         lines.append(_line([row.name, *cells]))

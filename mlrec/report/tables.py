@@ -33,6 +33,8 @@ class Table:
     corner: str
     header: tuple[str, ...]
     rows: tuple[Row, ...]
+    is_numeric: bool = True
+    """Whether the cells are figures, aligned right, and not words."""
 
 
 def groups_by_dataset(runs: Sequence[Run]) -> list[list[Run]]:
@@ -101,7 +103,7 @@ def facts_table(runs: Sequence[Run]) -> Table:
         "chosen by": lambda run: run.results.get("selected_by"),
     }
     rows = (Row(name, tuple(str(fact(run) or NONE) for run in runs), is_run=False) for name, fact in facts.items())
-    return Table("", tuple(run.name for run in runs), tuple(rows))
+    return Table("", tuple(run.name for run in runs), tuple(rows), is_numeric=False)
 
 
 def differences_table(runs: Sequence[Run]) -> Table:
@@ -110,7 +112,7 @@ def differences_table(runs: Sequence[Run]) -> Table:
     keys = dict.fromkeys(key for leaf in leaves for key in leaf)
     values = {key: tuple(str(leaf.get(key, NONE)) for leaf in leaves) for key in keys if key != "name"}
     rows = (Row(key, cells, is_run=False) for key, cells in values.items() if len(set(cells)) > 1)
-    return Table("key", tuple(run.name for run in runs), tuple(rows))
+    return Table("key", tuple(run.name for run in runs), tuple(rows), is_numeric=False)
 
 
 def headline(runs: Sequence[Run]) -> str:

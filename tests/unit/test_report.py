@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlrec import config as configuration
-from mlrec.report import short_table, write_report
+from mlrec.report import main, short_table, write_report
 
 POPULARITY = {"users": 1000, "hr@10": 0.1, "hr@20": 0.15, "ndcg@10": 0.05, "ndcg@20": 0.06, "mrr": 0.04}
 GROUPS = ("all", "cold", "1-5", "6-20", "21-100", ">100")
@@ -144,3 +144,11 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     (tmp_path / "video" / "results.json").write_text("{")
     with pytest.raises(ValueError, match=r"results\.json is damaged"):
         write_report([tmp_path / "video"], tmp_path / "report.html")
+
+
+def test_command_writes_beside_the_runs_and_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [make_run(tmp_path / name) for name in ("video", "id")]
+    main([str(path) for path in runs])
+    main([str(runs[0])])
+    assert (tmp_path / "report.html").exists() and (runs[0] / "report.md").exists()
+    assert f"report: {tmp_path}/report.html and report.md" in capsys.readouterr().out

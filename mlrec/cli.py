@@ -1,0 +1,98 @@
+"""The command `mlrec`: each subcommand imports what it needs when it runs, so that `mlrec --help` is there at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from mlrec.process import run_main
+
+HELP = """usage: mlrec COMMAND ...
+
+commands:
+  train CONFIG [CONFIG ...] [key=value ...]     train, evaluate the best checkpoint; the same command goes on after a stop
+  evaluate RUN [--split test|validation]        full ranking with the run's best checkpoint
+  export RUN OUT                                the best weights as plain safetensors, to any URL
+  report RUN [RUN ...] [--out FILE.html]        a Markdown and an HTML page of runs beside each other
+  list encoders|recommenders|losses|fusions     the rows of a table
+
+On several GPUs: deepspeed --module mlrec.train CONFIG ..., or torchrun -m mlrec.train CONFIG ...; see launch/.
+Data sets are packed with mlrec-shards."""
+
+
+def _train(arguments: Sequence[str]) -> None:
+    from mlrec import train
+
+    train.main(arguments)
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    from mlrec import evaluate
+
+    evaluate.main(arguments)
+
+
+def _export(arguments: Sequence[str]) -> None:
+    from mlrec import export
+
+    export.main(arguments)
+
+
+def _report(arguments: Sequence[str]) -> None:
+    from mlrec import report
+
+    report.main(arguments)
+
+
+def _list(arguments: Sequence[str]) -> None:
+    from mlrec.losses import LOSSES
+    from mlrec.models.encoders import ENCODERS
+    from mlrec.models.fusion import FUSIONS
+    from mlrec.models.sequence import RECOMMENDERS
+
+    tables: Mapping[str, Mapping[str, object]] = {
+        "encoders": ENCODERS,
+        "recommenders": RECOMMENDERS,
+        "losses": LOSSES,
+        "fusions": FUSIONS,
+    }
+    if len(arguments) != 1 or arguments[0] not in tables:
+        raise ValueError(f"usage: mlrec list {'|'.join(tables)}")
+    if arguments[0] == "encoders":
+        for name, row in ENCODERS.items():
+            size = f"{row.frames} frames of {row.size} x {row.size}" if row.size else ""
+            print("  ".join(part for part in (f"{name:18}", size, row.checkpoint, row.licence, row.paper) if part))
+        return
+    for name, entry in tables[arguments[0]].items():
+        print(f"{name:18}  {(getattr(entry, '__doc__', None) or '').strip().splitlines()[0]}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "export": _export,
+    "report": _report,
+    "list": _list,
+}
+
+
+def _dispatch(arguments: Sequence[str]) -> None:
+    from mlrec import __version__
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP)
+    elif arguments[0] == "--version":
+        print(__version__)
+    elif arguments[0] in COMMANDS:
+        COMMANDS[arguments[0]](arguments[1:])
+    else:
+        raise ValueError(f"unknown command {arguments[0]!r}; mlrec knows {', '.join(COMMANDS)}")
+
+
+def main() -> None:
+    """Entry point of the command `mlrec`."""
+    sys.exit(run_main(_dispatch, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""A run's best weights as one plain safetensors file, and the configuration that builds the model."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from mlrec import checkpoint, storage
+from mlrec.evaluate import CONFIG_FILE, load_run
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def export(run: Path, out: str) -> str:
+    """Writes the run's best checkpoint by validation to `out` (any URL); returns the URL of the weights.
+
+    Weights are fp32 under the names of `Recommender.state_dict()`, whatever the ZeRO stage and number of ranks of the run.
+
+    Raises:
+        ValueError: there is no such run, or it has no checkpoint.
+    """
+    config = load_run(run)
+    path = checkpoint.best(run, config.evaluate.select_by)
+    if path is None:
+        raise ValueError(f"{run} has no checkpoint to export; mlrec train writes the first one after train.save_every")
+    weights = dict(checkpoint.read_tensors(path, checkpoint.WEIGHT))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / WEIGHTS_FILE
+        save_file(weights, file, metadata={"format": "pt", "step": str(checkpoint.read_state(path).step)})
+        copy = Path(folder) / CONFIG_FILE
+        shutil.copy(run / CONFIG_FILE, copy)
+        storage.publish(copy, storage.join(out, CONFIG_FILE))
+        storage.publish(file, storage.join(out, WEIGHTS_FILE))
+    return storage.join(out, WEIGHTS_FILE)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Exports: RUN OUT."""
+    if len(arguments) != 2 or arguments[0].startswith("-"):
+        raise ValueError("usage: mlrec export RUN OUT")
+    print(export(Path(arguments[0]), arguments[1]))

@@ -1,0 +1,150 @@
+"""The command mlrec-shards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from rich.console import Console
+
+from mlrec.data.format import read_dataset_info
+from mlrec.data.frames import FRAME_POLICIES
+from shards_tools.make import FAILURES_FILE, Settings, make
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command: 0 when it is done, 1 for faults found or a failure on the way, 2 for bad input, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mlrec-shards", description="Pack raw MicroLens folders into WebDataset shards.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_synthetic(commands.add_parser("synthetic", help="make up a raw folder whose best recommendations are known"))
+    _add_make(commands.add_parser("make", help="pack a raw folder; a run that was stopped goes on"))
+    _add_check(commands.add_parser("check", help="compare every byte of a data set with its checksums"))
+    _add_show(commands.add_parser("show", help="what a data set holds"))
+    return parser
+
+
+def _add_synthetic(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument("--users", type=int, default=4000)
+    parser.add_argument("--items", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    _add_workers(parser)
+    parser.set_defaults(run=_synthetic)
+
+
+def _synthetic(options: argparse.Namespace) -> int:
+    from shards_tools.synthetic import make_synthetic
+
+    made = make_synthetic(options.out, options.users, options.items, options.seed, options.workers)
+    print(f"{options.out}: {options.users} users, {options.items} items" if made else f"{options.out} is complete already")
+    return 0
+
+
+def _add_make(parser: argparse.ArgumentParser) -> None:
+    default = {field.name: field.default for field in fields(Settings)}
+    parser.add_argument("raw", type=Path, metavar="RAW", help="folder with MicroLens' raw files")
+    parser.add_argument("url", metavar="OUT", help="where to pack it: a folder or any fsspec URL")
+    parser.add_argument("--name", default=default["name"], help="of the data set (default: that of the raw files)")
+    parser.add_argument("--media", choices=("frames", "clip"), default=default["media"], help="JPEG frames or MP4 clips")
+    parser.add_argument("--policy", choices=tuple(FRAME_POLICIES), default=default["policy"], help="which frames")
+    numbers = {
+        "frames": "frames of a video",
+        "interval": "distance of neighbouring frames (policy middle)",
+        "size": "height and width in pixels",
+        "quality": "of the JPEGs, 1 to 100",
+        "items_per_shard": "items of an item shard",
+        "users_per_shard": "users of a sequence shard",
+        "keep_last": "interactions of a user that the split uses",
+        "min_interactions": "users with fewer are left out",
+    }
+    for key, text in numbers.items():
+        parser.add_argument(
+            "--" + key.replace("_", "-"), type=int, default=default[key], help=f"{text} (default: {default[key]})"
+        )
+    parser.add_argument("--max-failures", type=int, metavar="N", help="stop when more items than this fail (default: never)")
+    _add_workers(parser)
+    parser.set_defaults(run=_make)
+
+
+def _make(options: argparse.Namespace) -> int:
+    settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
+    info = make(options.raw, options.url, settings, options.workers, options.max_failures, Console(stderr=True))
+    counts = info.counts
+    print(
+        f"{options.url}: {counts['users']:,} users, {counts['interactions']:,} interactions, {counts['items']:,} items; "
+        f"{sum(file.size for file in info.files) / 1e6:,.1f} MB in {len(info.files) + 1} files"
+    )
+    if counts["failed_items"]:
+        print(
+            f"{counts['failed_items']:,} items failed: this cost {counts['lost_interactions']:,} interactions "
+            f"and {counts['lost_users']:,} users; {FAILURES_FILE} has the reasons"
+        )
+    if counts["failed_covers"] or counts["failed_audio"]:
+        print(f"{counts['failed_covers']:,} covers and {counts['failed_audio']:,} audio files failed; their items stay")
+    return 0
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL")
+    parser.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from shards_tools.check import check
+
+    faults = 0
+    for fault in check(options.url):
+        faults += 1
+        print(fault, flush=True)
+    if faults:
+        print(f"{options.url}: {faults} faults; mlrec-shards make packs it anew", file=sys.stderr)
+        return 1
+    info = read_dataset_info(options.url)
+    print(f"{options.url}: {len(info.files)} files, {sum(file.size for file in info.files) / 1e6:,.1f} MB, no fault")
+    return 0
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=_show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from shards_tools.show import as_table, describe
+
+    described = describe(options.url)
+    if options.json:
+        print(json.dumps(described, indent=1))
+    else:
+        Console().print(as_table(described))
+    return 0
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    cores = os.cpu_count() or 1
+    parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"processes (default: {cores}, one per core)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

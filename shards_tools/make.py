@@ -1,0 +1,224 @@
+"""Packs a raw folder into a data set: shards first, dataset.json last, so that it exists when all of it does."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlrec.data.format import (
+    CATALOGUE_FILE,
+    DATASET_FILE,
+    ORACLE_FILE,
+    VERSION,
+    DatasetInfo,
+    MediaInfo,
+    Member,
+    SplitInfo,
+    catalogue_bytes,
+    read_dataset_info,
+)
+from mlrec.data.frames import FRAME_POLICIES
+from shards_tools.items import Failure, ItemJob, ShardRecord, pack_items, read_shard_records
+from shards_tools.output import Output, open_output
+from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw, read_likes_and_views, read_titles
+from shards_tools.sequences import write_sequences
+from shards_tools.split import Sequences, split_counts, training_popularity, with_enough
+
+FAILURES_FILE = "failures.jsonl"
+"""One line per raw file that could not be packed: item, raw_id, kind (video, cover, audio), reason."""
+REASONS_SHOWN = 3
+LINES_WHEN_PIPED = 20
+"""Progress lines of a run whose output is no terminal."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything beside the raw folder that a byte of the data set depends on."""
+
+    name: str = ""
+    """Empty for the name of the raw files."""
+    media: Literal["frames", "clip"] = "frames"
+    policy: str = "middle"
+    frames: int = 5
+    interval: int = 1
+    size: int = 224
+    quality: int = 90
+    items_per_shard: int = 1024
+    users_per_shard: int = 1 << 18
+    keep_last: int = 13
+    min_interactions: int = 5
+
+    def __post_init__(self) -> None:
+        for key in ("frames", "interval", "items_per_shard", "users_per_shard"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{_flag(key)} is {getattr(self, key)}; it must be 1 or more")
+        if self.size < 16 or self.size % 2:
+            raise ValueError(f"--size is {self.size}; it must be even (H.264 takes no other) and 16 or more")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"--quality is {self.quality}; JPEG's goes from 1 to 100")
+        if self.policy not in FRAME_POLICIES:
+            raise ValueError(f"--policy is {self.policy!r}; there are {', '.join(FRAME_POLICIES)}")
+        SplitInfo(self.keep_last, self.min_interactions)
+
+    @property
+    def split(self) -> SplitInfo:
+        """The split that the counts and popularities follow."""
+        return SplitInfo(self.keep_last, self.min_interactions)
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def make(raw_dir: Path, url: str, settings: Settings, workers: int, max_failures: int | None, console: Console) -> DatasetInfo:
+    """Packs a raw folder to `url`; a run that was stopped is continued, a complete data set left as it is.
+
+    Raises:
+        ValueError: the raw folder is not one, `url` holds something else, or more than `max_failures` items failed.
+        RuntimeError: a worker process died, or the storage gave up.
+    """
+    raw = open_raw(raw_dir)
+    settings = replace(settings, name=settings.name or raw.name)
+    with open_output(url) as output:
+        if output.claim({**asdict(settings), "raw": fingerprint(raw), "version": VERSION}):
+            console.print(f"{url} is complete already; nothing to do")
+        else:
+            _pack(raw, settings, output, workers, max_failures, console)
+        output.clean()
+    return read_dataset_info(url)
+
+
+def _pack(raw: RawFolder, settings: Settings, output: Output, workers: int, max_failures: int | None, console: Console) -> None:
+    interactions = raw.read_pairs(raw.pairs)
+    interactions = number_items(replace(interactions, sequences=with_enough(interactions.sequences, settings.split)))
+    sequences = replace(interactions.sequences, items=interactions.sequences.items + 1)
+    if not len(sequences.users):
+        raise ValueError(f"{raw.pairs}: no user has {settings.min_interactions} interactions; lower --min-interactions")
+    media = MediaInfo(
+        kind=settings.media if raw.videos is not None else "none",
+        policy=settings.policy,
+        frames=settings.frames,
+        interval=settings.interval,
+        size=settings.size,
+        has_cover=raw.covers is not None,
+        has_audio=raw.audio is not None,
+    )
+    jobs = _jobs(raw, interactions.raw_ids, media, settings.quality)
+    earlier = read_shard_records(output)
+    left = len(jobs) - sum(record.num_items for record in earlier)
+    with closing(pack_items(jobs, settings.items_per_shard, output, workers)) as packed:
+        _count_failures(_show_progress(packed, left, console), earlier, max_failures)
+    _finish(raw, jobs, sequences, media, settings, output)
+
+
+def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
+    titles, counts = read_titles(raw.titles, set(raw_ids)), read_likes_and_views(raw.likes_and_views)
+    videos, covers, audio = (media_files(folder) for folder in (raw.videos, raw.covers, raw.audio))
+    return [
+        ItemJob(
+            item=item,
+            raw_id=raw_id,
+            title=titles.get(raw_id, ""),
+            likes=counts.get(raw_id, (0, 0))[0],
+            views=counts.get(raw_id, (0, 0))[1],
+            video=videos.get(raw_id),
+            cover=covers.get(raw_id),
+            audio=audio.get(raw_id),
+            media=media,
+            quality=quality,
+        )
+        for item, raw_id in enumerate(raw_ids, start=1)
+    ]
+
+
+def _count_failures(packed: Iterable[list[Failure]], earlier: list[ShardRecord], max_failures: int | None) -> None:
+    """Runs through the items.
+
+    Raises:
+        ValueError: more than `max_failures` of them failed.
+    """
+    failed = [failure for record in earlier for failure in record.failures if failure.kind == "video"]
+    for failures in packed:
+        failed += [failure for failure in failures if failure.kind == "video"]
+        if max_failures is not None and len(failed) > max_failures:
+            last = "; ".join(f"{failure.raw_id}: {failure.reason}" for failure in failed[-REASONS_SHOWN:])
+            raise ValueError(
+                f"{len(failed)} items failed, more than --max-failures {max_failures}; the last by raw id: {last}. "
+                "Mend the files and pack anew, or allow more failures and run again to go on"
+            )
+
+
+def _show_progress(packed: Iterable[list[Failure]], total: int, console: Console) -> Iterator[list[Failure]]:
+    """Passes the items on with a progress bar, or with plain lines where the console is no terminal."""
+    if console.is_terminal:
+        columns = (TextColumn("packing items"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            yield from progress.track(packed, total=total)
+        return
+    step = max(1, total // LINES_WHEN_PIPED)
+    for number, entry in enumerate(packed, start=1):
+        if number % step == 0 or number == total:
+            console.print(f"packing items: {number} of {total}")
+        yield entry
+
+
+def _finish(
+    raw: RawFolder, jobs: Sequence[ItemJob], sequences: Sequences, media: MediaInfo, settings: Settings, output: Output
+) -> None:
+    """Writes all but the item shards; needs every shard's record."""
+    records = read_shard_records(output)
+    failures = [failure for record in records for failure in record.failures]
+    failed = [failure.item for failure in failures if failure.kind == "video"]
+    left = with_enough(sequences.keep(~np.isin(sequences.items, failed)), settings.split)
+    if not len(left.users):
+        raise ValueError(
+            f"{len(failed)} of {len(jobs)} items failed, and no user has {settings.min_interactions} interactions left"
+        )
+    popularity = training_popularity(left, settings.split, len(jobs))[1:]
+    files = [record.file for record in records]
+    files += write_sequences(left, settings.users_per_shard, output)
+    files.append(output.put(CATALOGUE_FILE, catalogue_bytes(_catalogue(jobs, records, popularity, settings.items_per_shard))))
+    lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
+    files.append(output.put(FAILURES_FILE, "".join(lines).encode()))
+    if raw.oracle is not None:
+        files.append(output.put(ORACLE_FILE, raw.oracle.read_bytes()))
+    kinds = Counter(failure.kind for failure in failures)
+    counts = {
+        **split_counts(left, settings.split),
+        "items": len(jobs),
+        "failed_items": kinds["video"],
+        "failed_covers": kinds["cover"],
+        "failed_audio": kinds["audio"],
+        "lost_interactions": len(sequences.items) - len(left.items),
+        "lost_users": len(sequences.users) - len(left.users),
+    }
+    files.sort(key=lambda file: file.path)
+    info = DatasetInfo(settings.name, counts, media, settings.split, tuple(files))
+    output.put(DATASET_FILE, info.to_bytes())
+
+
+def _catalogue(
+    jobs: Sequence[ItemJob], records: list[ShardRecord], popularity: np.ndarray, items_per_shard: int
+) -> dict[str, list[Any]]:
+    """The columns of the catalogue."""
+    members: dict[int, list[Member]] = {item: run for record in records for item, run in record.members.items()}
+    return {
+        "item": [job.item for job in jobs],
+        "raw_id": [job.raw_id for job in jobs],
+        "title": [job.title for job in jobs],
+        "popularity": popularity.tolist(),
+        "likes": [job.likes for job in jobs],
+        "views": [job.views for job in jobs],
+        "status": ["ok" if job.item in members else "failed" for job in jobs],
+        "shard": [(job.item - 1) // items_per_shard if job.item in members else -1 for job in jobs],
+        "members": [[asdict(member) for member in members.get(job.item, [])] for job in jobs],
+    }

@@ -1,0 +1,90 @@
+"""The place where a data set is packed: published files, and the work folder that lets a run go on where another stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlrec import storage
+from mlrec.data.format import DATASET_FILE, FileInfo
+
+WORK_FOLDER = "_work"
+SETTINGS_FILE = "settings.json"
+"""In the work folder: what the data set is made of and how. It stays when the data set is complete."""
+
+
+class Output:
+    """A data set's URL and a local staging folder: files are written in the one and published to the other when whole."""
+
+    def __init__(self, url: str, staging: Path) -> None:
+        self.url, self.staging = url, staging
+
+    def publish(self, staged: Path, path: str) -> None:
+        """Moves a file of the staging folder to `path` within the data set."""
+        storage.publish(staged, storage.join(self.url, path))
+
+    def put(self, path: str, data: bytes) -> FileInfo:
+        """Writes `data` to `path` within the data set."""
+        staged = self.staging / "file"
+        staged.write_bytes(data)
+        self.publish(staged, path)
+        return FileInfo(path, len(data), hashlib.sha256(data).hexdigest())
+
+    def put_record(self, name: str, data: bytes) -> None:
+        """Writes `data` to the work folder."""
+        self.put(f"{WORK_FOLDER}/{name}", data)
+
+    def read_records(self, prefix: str) -> dict[str, bytes]:
+        """Content of the work folder's records whose names start with `prefix`, in the order of their names."""
+        folder = storage.join(self.url, WORK_FOLDER)
+        names = [name for name in storage.list_files(folder) if name.startswith(prefix)]
+        return {name: storage.read_bytes(storage.join(folder, name)) for name in names}
+
+    def claim(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the data set of these settings is complete; where nothing is begun, they are recorded.
+
+        Raises:
+            ValueError: something else stands at the URL.
+        """
+        complete = storage.exists(storage.join(self.url, DATASET_FILE))
+        recorded = self.read_records(SETTINGS_FILE).get(SETTINGS_FILE)
+        if recorded is None:
+            if complete:
+                raise ValueError(f"{self.url} holds a data set that was not packed here; choose another place for the new one")
+            self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
+            return False
+        begun: dict[str, Any] = json.loads(recorded)
+        changed = [key for key in sorted({*begun, *settings}) if begun.get(key) != settings.get(key)]
+        if changed:
+            words = ", ".join(f"{key} {begun.get(key)!r} (now {settings.get(key)!r})" for key in changed)
+            raise ValueError(f"{self.url} was begun with {words}; choose another place, or remove it to start over")
+        return complete
+
+    def clean(self) -> None:
+        """Removes the work folder's records except the settings."""
+        folder = storage.join(self.url, WORK_FOLDER)
+        for name in storage.list_files(folder):
+            if name != SETTINGS_FILE:
+                storage.remove(storage.join(folder, name))
+
+
+@contextmanager
+def open_output(url: str) -> Iterator[Output]:
+    """The output at `url` with an empty staging folder, beside it where it is local, so that publishing is a rename."""
+    if not storage.is_local(url):
+        with tempfile.TemporaryDirectory(prefix="mlrec-shards-") as folder:
+            yield Output(url, Path(folder))
+        return
+    staging = storage.local_path(url) / WORK_FOLDER / "staging"
+    shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
+    staging.mkdir(parents=True)
+    try:
+        yield Output(url, staging)
+    finally:
+        shutil.rmtree(staging)

@@ -1,0 +1,76 @@
+"""A tiny synthetic data set, packed once per test session with the project's own packer."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # the tests' ranks are processes of this machine's cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from rich.console import Console
+
+from mlrec.config import Config, load
+from mlrec.data.stream import Data, open_data
+from shards_tools.make import Settings, make
+from shards_tools.synthetic import make_synthetic
+
+NUM_USERS, NUM_ITEMS = 120, 60
+
+
+@pytest.fixture(scope="session")
+def raw_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic raw folder with real video files."""
+    folder = tmp_path_factory.mktemp("synthetic") / "raw"
+    make_synthetic(folder, NUM_USERS, NUM_ITEMS, seed=0, workers=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset_dir(raw_dir: Path) -> Path:
+    """The same packed: 5 frames of 32 x 32, in shards of 16 items."""
+    folder = raw_dir.parent / "data"
+    quiet = Console(file=io.StringIO())
+    make(raw_dir, str(folder), Settings(size=32, items_per_shard=16, users_per_shard=50), 2, None, quiet)
+    return folder
+
+
+def tiny_overrides(dataset_dir: Path, folder: Path) -> list[str]:
+    """Settings of a small run on the tiny data set that leaves everything below `folder`."""
+    return [
+        f"data.url={dataset_dir}",
+        f"data.cache_dir={folder}/cache",
+        f"run_dir={folder}/{{name}}",
+        "data.num_workers=0",
+        "recommender.width=16",
+        "recommender.options={dropout: 0.0}",
+        "train.global_batch=30",
+        "train.duration=12 steps",
+        "train.log_every=1 steps",
+        "train.save_every=6 steps",
+        "item.chunk=8",
+    ]
+
+
+VIDEO = ["item.encoders=[video/tiny]", "item.options={video/tiny: {size: 32, width: 16}}"]
+
+
+@pytest.fixture
+def tiny_config(dataset_dir: Path, tmp_path: Path) -> Config:
+    """A small run over item ids."""
+    return load([], tiny_overrides(dataset_dir, tmp_path))
+
+
+@pytest.fixture
+def video_config(dataset_dir: Path, tmp_path: Path) -> Config:
+    """A small run over videos."""
+    return load([], tiny_overrides(dataset_dir, tmp_path) + VIDEO)
+
+
+@pytest.fixture
+def data(tiny_config: Config) -> Iterator[Data]:
+    """The tiny data set, opened."""
+    yield open_data(tiny_config.data)
