@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +55,8 @@ def start_world() -> World:
     warnings.filterwarnings("ignore", message=".*(all_gather_into_tensor|reduce_scatter_tensor|_base).*")
     import deepspeed
 
-    deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for a command's result
+        deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
     return World(rank, size, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", size)), device)
 
 

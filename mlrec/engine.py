@@ -97,15 +97,20 @@ class Engine:
 
     def train_step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | float]:
         """One optimizer step: this rank's share of the loss (its mean over the ranks is the loss) and the gradient's norm."""
+        loss = self.forward(batch)
+        self.deepspeed.backward(loss)
+        norm = self._norm_without_zero() if self.config.zero.stage == 0 else None
+        self.deepspeed.step()
+        return loss.detach(), self.deepspeed.get_global_grad_norm() if norm is None else norm
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """This rank's share of the loss, after dropout was seeded and the learning rates set for the step."""
         self.deepspeed.train()
         self.seed_step(batch.step)
         factor = optim.schedule(self.config.optim, batch.step, self.steps_per_epoch, self.total_steps)
         self.learning_rates = optim.set_learning_rates(self.base_optimizer, factor)
         loss: torch.Tensor = self.deepspeed(batch)
-        self.deepspeed.backward(loss)
-        norm = self._norm_without_zero() if self.config.zero.stage == 0 else None
-        self.deepspeed.step()
-        return loss.detach(), self.deepspeed.get_global_grad_norm() if norm is None else norm
+        return loss
 
     def _norm_without_zero(self) -> torch.Tensor:
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]

@@ -47,7 +47,7 @@ def tiny_overrides(dataset_dir: Path, folder: Path) -> list[str]:
         "data.num_workers=0",
         "recommender.width=16",
         "recommender.options={dropout: 0.0}",
-        "train.global_batch=30",
+        "train.global_batch=18",
         "train.duration=12 steps",
         "train.log_every=1 steps",
         "train.save_every=6 steps",

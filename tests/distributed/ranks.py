@@ -1,0 +1,105 @@
+"""Real ranks over gloo: a function run in several processes, and what the tests have them do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as multiprocessing
+
+from mlrec import checkpoint
+from mlrec.config import load
+from mlrec.data.plan import Plan
+from mlrec.data.stream import StepDataset, open_data
+from mlrec.distributed import start_world, stop_world, sum_over_ranks
+
+
+def run_ranks(function: Callable[..., Any], world_size: int, folder: Path, *arguments: Any) -> list[Any]:
+    """What `function(*arguments)` returns on every rank; results pass through files, so that an exit code is not needed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    multiprocessing.start_processes(
+        _enter, (function, world_size, port, str(folder), arguments), nprocs=world_size, start_method="spawn"
+    )
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world_size)]
+
+
+def _enter(
+    rank: int, function: Callable[..., Any], world_size: int, port: int, folder: str, arguments: tuple[Any, ...]
+) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    Path(folder, f"rank{rank}.json").write_text(json.dumps(function(*arguments)))
+
+
+def train_runs(runs: dict[str, list[str]], first: int, last: int, resume_from: str = "") -> dict[str, dict[str, Any]]:
+    """Trains each run (name: overrides) from step `first` to `last` and saves a checkpoint at the end.
+
+    Args:
+        resume_from: run folder to go on from, with {name} for the run's name; empty to begin.
+
+    Returns:
+        Per run: losses of the steps, items encoded in each step by this rank, distinct items of each step, and the largest
+        absolute gradient sums by parameter at the first step.
+    """
+    from deepspeed.utils import safe_get_full_grad
+
+    from mlrec.engine import Engine, build_model
+
+    world = start_world()
+    results = {}
+    for name, overrides in runs.items():
+        config = load([], [*overrides, f"name={name}"])
+        data = open_data(config.data)
+        plan = Plan(data.sequences, config.seed, config.train.global_batch, world.size)
+        model = build_model(config, data, world.rank)
+        resumed = checkpoint.newest(Path(resume_from.replace("{name}", name))) if resume_from else None
+        engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed)
+        encoded: list[int] = []
+        model.tower.encoders[0].register_forward_hook(lambda module, inputs, output, seen=encoded: seen.append(len(output)))
+        dataset = StepDataset(data, plan, world.rank, model.tower.specs, config.loss.negatives == "local")
+        losses, counts, distinct, gradients = [], [], [], {}
+        for step in range(first, last):
+            batch = dataset[step]
+            encoded.clear()
+            loss = engine.forward(batch)
+            counts.append(sum(encoded))
+            distinct.append(len(batch.items_U))
+            engine.deepspeed.backward(loss)
+            if step == first:
+                for parameter_name, parameter in engine.parameters.items():
+                    gradient = safe_get_full_grad(parameter)
+                    gradients[parameter_name] = gradient.flatten()[:64].tolist()
+            engine.deepspeed.step()
+            losses.append(float(sum_over_ranks(loss.detach().clone())) / world.size)
+        state = checkpoint.TrainingState(last, config.seed, data.info.fingerprint, config.train.global_batch)
+        engine.save(config.run_path, replace(state, metrics={}))
+        results[name] = {"losses": losses, "encoded": counts, "distinct": distinct, "gradients": gradients}
+    stop_world()
+    return results
+
+
+def exchange_gradients(seed: int) -> dict[str, list[Any]]:
+    """The exchange of ragged shares: the vectors that this rank sees, and the gradient that comes back to its own."""
+    from mlrec.distributed import exchange
+
+    world = start_world()
+    owned = (3, 2, 0)[: world.size]
+    generator = torch.Generator().manual_seed(seed)
+    everything = torch.randn(sum(owned), 4, generator=generator)
+    start = sum(owned[: world.rank])
+    own = everything[start : start + owned[world.rank]].clone().requires_grad_()
+    seen = exchange(own, owned, world.rank)
+    weights = torch.arange(1.0, 1.0 + seen.numel()).view_as(seen) * (world.rank + 1)
+    (seen * weights).sum().backward()
+    stop_world()
+    return {"seen": seen.tolist(), "gradient": own.grad.tolist(), "expected": everything.tolist()}

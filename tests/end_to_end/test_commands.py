@@ -1,0 +1,193 @@
+"""The commands as a user starts them: launchers, crashes, damaged input, results."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import NUM_USERS, VIDEO, tiny_overrides
+from safetensors.torch import load_file
+
+from mlrec.config import load, save
+from mlrec.data.format import item_shard
+from mlrec.data.stream import open_data
+from mlrec.engine import build_model
+from mlrec.evaluate import load_run
+
+LAUNCHERS = {
+    "plain": [sys.executable, "-m", "mlrec.cli", "train"],
+    "deepspeed": ["deepspeed", "--num_accelerators", "2", "--module", "mlrec.train"],
+    "torchrun": ["torchrun", "--nproc_per_node", "2", "-m", "mlrec.train"],
+}
+BIN = Path(sys.executable).parent
+
+
+def start(command: list[str], **options: object) -> subprocess.Popen[str]:
+    """A command of this environment in a process group of its own, on a rendezvous port of its own."""
+    if command[0] in ("deepspeed", "torchrun"):
+        command = [command[0], "--master_port", str(20000 + os.getpid() % 20000 + int(time.time() * 10) % 999), *command[1:]]
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
+    )
+
+
+def run(command: list[str], expected: int = 0) -> str:
+    """Output of a command that ends with the `expected` exit code."""
+    process = start(command)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == expected, output
+    return output
+
+
+def result_of(command: list[str]) -> str:
+    """What a command prints as its result."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
+
+
+def losses_of(folder: Path) -> list[float]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def config_file(dataset_dir: Path, folder: Path) -> Path:
+    """A video run of 12 steps, as a file."""
+    overrides = [*tiny_overrides(dataset_dir, folder), *VIDEO, "optim.warmup=4 steps", "train.save_every=3 steps"]
+    save(load([], overrides), folder / "video.yaml")
+    return folder / "video.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(config_file: Path, folder: Path) -> Path:
+    """A run that the deepspeed launcher brought to its end, on two ranks with ZeRO-2."""
+    run([*LAUNCHERS["deepspeed"], str(config_file), "name=finished", "tracking.wandb=offline"])
+    return folder / "finished"
+
+
+@pytest.mark.parametrize("launcher", ["plain", "torchrun"])
+def test_every_launcher_gives_the_same_curve(launcher: str, finished: Path, config_file: Path, folder: Path) -> None:
+    run([*LAUNCHERS[launcher], str(config_file), f"name={launcher}"])
+    assert len(losses_of(finished)) == 12
+    assert losses_of(folder / launcher) == pytest.approx(losses_of(finished), abs=1e-5)
+
+
+def test_a_finished_run_has_its_results(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert results["split"] == "test"
+    assert results["metrics"]["all"]["users"] == NUM_USERS
+    assert set(results["baselines"]) == {"popularity", "chance", "oracle"}
+    assert json.loads((finished / "run.json").read_text())["world"] == 2
+    assert json.loads((finished / "deepspeed.json").read_text())["zero_optimization"]["stage"] == 2
+    assert list((finished / "wandb").glob("offline-run-*/*.wandb"))
+    again = json.loads(result_of([sys.executable, "-m", "mlrec.cli", "evaluate", str(finished)]))
+    assert again["metrics"]["all"] == pytest.approx(results["metrics"]["all"], abs=1e-6)
+
+
+def test_a_checkpoint_of_two_ranks_exports_to_plain_weights(finished: Path, folder: Path) -> None:
+    run([sys.executable, "-m", "mlrec.cli", "export", str(finished), str(folder / "export")])
+    weights = load_file(folder / "export" / "model.safetensors")
+    config = load([folder / "export" / "config.yaml"])
+    model = build_model(config, open_data(config.data), rank=0)
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(weights)
+    moved = [name for name in weights if not torch.equal(weights[name], initial[name])]
+    assert any(name.startswith("tower.encoders") for name in moved), "the encoder was trained"
+
+
+def test_the_report_shows_the_run(finished: Path, folder: Path) -> None:
+    run([sys.executable, "-m", "mlrec.cli", "report", str(finished), "--out", str(folder / "report.html")])
+    page = (folder / "report.html").read_text()
+    assert "finished" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert (folder / "report.md").exists()
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(finished: Path, config_file: Path, folder: Path) -> None:
+    command = [*LAUNCHERS["deepspeed"], str(config_file), "name=killed"]
+    process = start(command)
+    deadline = time.monotonic() + 120
+    checkpoints = folder / "killed" / "checkpoints"
+    while not (checkpoints / "step-000003").exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = sorted(path.name for path in checkpoints.glob("step-*[0-9]"))
+    assert done[-1] < "step-000012", "it was killed on the way"
+    output = run(command)
+    assert f"steps {int(done[-1][5:])} to 12" in output
+    assert losses_of(folder / "killed") == pytest.approx(losses_of(finished), abs=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoints(config_file: Path, folder: Path) -> None:
+    plain = [*LAUNCHERS["plain"], str(config_file), "name=diverged"]
+    run([*plain, "train.duration=6 steps"])
+    # a poisoned weight stands for a run that diverged
+    weights = folder / "diverged" / "checkpoints" / "step-000006" / "part-00000.safetensors"
+    from safetensors.torch import save_file
+
+    tensors = load_file(weights)
+    name = next(name for name in tensors if name.startswith("weight/sequence_model"))
+    tensors[name].fill_(float("nan"))
+    save_file(tensors, weights)
+    output = run(plain, expected=1)
+    assert "the loss is not finite at step 7" in output
+    assert "lower optim.lr" in output
+    assert not (folder / "diverged" / "checkpoints" / "step-000009").exists()
+
+
+def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
+    dataset_dir: Path, config_file: Path, folder: Path
+) -> None:
+    copy = folder / "damaged"
+    shutil.copytree(dataset_dir, copy)
+    data = open_data(load([config_file]).data)
+    item = int(data.catalogue.popularity_N1.argmax())
+    member = data.catalogue.members(item)[0]
+    with open(copy / item_shard(int(data.catalogue.shard_N1[item])), "r+b") as shard:
+        shard.seek(member.offset)
+        shard.write(b"no jpeg at all")
+    command = [*LAUNCHERS["plain"], str(config_file), f"data.url={copy}", "train.duration=4 steps", "train.evaluate_every=99 steps"]
+    output = run([*command, "name=damaged_run"], expected=1)  # ranking needs every item: the catalogue pass names the fault
+    assert f"0.jpg of item {item} is damaged" in output
+    ledger = [json.loads(line) for line in (folder / "damaged_run" / "failures.jsonl").read_text().splitlines()]
+    assert [(entry["item"], "crc32" in entry["reason"]) for entry in ledger] == [(item, True)]
+    assert all(torch.isfinite(torch.tensor(losses_of(folder / "damaged_run"))))
+    output = run([*command, "name=stopped_run", "data.max_bad_items=0"], expected=1)
+    assert "1 items could not be read, data.max_bad_items is 0" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["recommender.name=sasrek"], "did you mean 'sasrec'"),
+        (["optim.lrr=1"], "did you mean 'optim.lr'"),
+        (["data.url=/nowhere"], "/nowhere is not a data set"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(config_file: Path, arguments: list[str], words: str) -> None:
+    output = run([*LAUNCHERS["plain"], str(config_file), "name=bad", *arguments], expected=2)
+    assert words in output
+    assert "Traceback" not in output
+
+
+def test_a_finished_run_is_not_taken_for_another(finished: Path, config_file: Path) -> None:
+    other = [*LAUNCHERS["plain"], str(config_file), "name=finished"]
+    assert "train.global_batch 18, this run has 20" in run([*other, "train.global_batch=20"], expected=2)
+    assert "a checkpoint of another model" in run([*other, "recommender.width=32"], expected=2)
+    assert yaml.safe_load((finished / "config.yaml").read_text())["name"] == "finished"
+    assert load_run(finished).run_path == finished

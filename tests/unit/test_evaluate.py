@@ -1,0 +1,81 @@
+"""Full ranking against a plain implementation: one user at a time, a sort of the catalogue."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mlrec.config import Config, DataConfig
+from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
+from mlrec.data.format import item_shard
+from mlrec.data.stream import Data, open_data, read_media
+from mlrec.distributed import World
+from mlrec.engine import build_model
+from mlrec.evaluate import encode_catalogue, evaluate
+
+ALONE = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_ranking_equals_a_sort_per_user(video_config: Config, data: Data, split: str) -> None:
+    model = build_model(video_config, data, 0).eval()
+    found, baselines = evaluate(model, data, video_config, ALONE, split)
+
+    items = ranked_items(data)
+    with torch.no_grad():
+        vectors = model.tower(read_media(data, items, model.tower.specs)[0])
+        row_of = {item: row for row, item in enumerate(items.tolist())}
+        hits, gains = [], []
+        for user in range(data.sequences.num_users):
+            sequence = data.sequences.items[data.sequences.offsets[user] : data.sequences.offsets[user + 1]][-13:].tolist()
+            *history, target = sequence[: len(sequence) - (split == "validation")]
+            rows = torch.tensor([row_of[item] for item in history[-10:]])
+            state = model.sequence_model(vectors[rows][None], torch.ones(1, len(rows), dtype=torch.bool))[0, -1]
+            scores = vectors @ state
+            scores[[row_of[item] for item in history]] = float("-inf")
+            rank = scores.argsort(descending=True).tolist().index(row_of[target]) + 1
+            hits.append(rank <= 10)
+            gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)
+    assert found["all"]["hr@10"] == pytest.approx(np.mean(hits), abs=1e-6)
+    assert found["all"]["ndcg@10"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert sum(group["users"] for name, group in found.items() if name != "all") == data.sequences.num_users
+    assert baselines["chance"]["all"]["hr@10"] == pytest.approx(10 / (len(items) - 5), rel=0.1)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_the_catalogue_pass_delivers_every_item_once(
+    video_config: Config, data: Data, num_workers: int, world_size: int
+) -> None:
+    model = build_model(video_config, data, 0)
+    items = ranked_items(data)
+    expected = read_media(data, items, model.tower.specs)[0][model.tower.specs[0]]
+    found, lengths = [], set()
+    for rank in range(world_size):
+        chunks = CataloguePass(data, model.tower.specs, 7, rank, world_size)
+        pieces = sorted(stream_catalogue(chunks, num_workers), key=lambda piece: piece[0])
+        lengths.add(len(pieces))
+        found += [media[model.tower.specs[0]] for _, media in pieces]
+    assert torch.equal(torch.cat(found), expected)
+    assert len(lengths) == 1, "every rank has the same number of chunks"
+
+
+def test_a_shard_that_ends_between_two_samples_is_an_error(dataset_dir: Path, tmp_path: Path, video_config: Config) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(dataset_dir, copy)
+    opened = open_data(DataConfig(url=str(copy), cache_dir=str(tmp_path / "cache"), num_workers=0))
+    first_of_item_10 = opened.catalogue.members(10)[0].offset - 512
+    with open(copy / item_shard(0), "r+b") as shard:
+        shard.truncate(first_of_item_10)
+    model = build_model(video_config, opened, 0)
+    with pytest.raises(RuntimeError, match="item 10 is in the catalogue, but"):
+        encode_catalogue(model, opened, video_config, ALONE)
+
+
+def test_scores_that_are_no_numbers_earn_chance(tiny_config: Config, data: Data) -> None:
+    model = build_model(tiny_config, data, 0)
+    torch.nn.init.constant_(model.tower.encoders[0].embedding.weight, float("nan"))
+    found, baselines = evaluate(model, data, tiny_config, ALONE, "test")
+    assert found["all"]["hr@10"] == pytest.approx(baselines["chance"]["all"]["hr@10"])

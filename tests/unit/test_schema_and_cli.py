@@ -1,0 +1,36 @@
+import sys
+
+import pytest
+
+from mlrec import cli
+from mlrec.process import run_main
+from mlrec.schema import lookup
+
+
+def test_lookup_lists_near_names() -> None:
+    with pytest.raises(ValueError, match=r"unknown encoder 'video/x3d-s'; did you mean 'video/x3d_s'.*mlrec list encoders"):
+        lookup({"video/x3d_s": 1, "id/embedding": 2}, "video/x3d-s", "encoder")
+
+
+@pytest.mark.parametrize("table", ["encoders", "recommenders", "losses", "fusions"])
+def test_tables_are_listed(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.COMMANDS["list"]([table])
+    assert len(capsys.readouterr().out.splitlines()) >= 1
+
+
+def test_bad_input_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mlrec", "trian"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: unknown command 'trian'; mlrec knows train, evaluate, export, report, list\n"
+
+
+def test_a_failure_on_the_way_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(arguments: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    assert run_main(fail, []) == 1
+    assert "the disk is full" in capsys.readouterr().err
