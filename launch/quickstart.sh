@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/install.sh
 
-mlrec-shards synthetic runs/quickstart/raw --users 2000 --items 300 --seed 0
-mlrec-shards make runs/quickstart/raw runs/quickstart/data --size 64
+mlrec-shards synthetic runs/quickstart/raw --users 4000 --items 300 --seed 0
+mlrec-shards make runs/quickstart/raw runs/quickstart/data --size 32
 # Training ends with the best checkpoint's full ranking on the test split.
 "${launcher[@]}" --module mlrec.train configs/experiment/quickstart_video.yaml
 "${launcher[@]}" --module mlrec.train configs/experiment/quickstart_id.yaml

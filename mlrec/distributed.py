@@ -86,7 +86,7 @@ def gather(own_OX: torch.Tensor, owned_W: Sequence[int]) -> torch.Tensor:
     padded[: len(own_OX)] = own_OX
     everything = own_OX.new_empty((len(owned_W) * most, *own_OX.shape[1:]))
     dist.all_gather_into_tensor(everything, padded)
-    blocks = everything.split(most)
+    blocks = everything.view(len(owned_W), most, *own_OX.shape[1:])
     return torch.cat([block[:owned] for block, owned in zip(blocks, owned_W, strict=True)])
 
 
@@ -101,11 +101,11 @@ class _Exchange(torch.autograd.Function):
         (gradient_UD,) = gradients
         owned_W, most = ctx.owned_W, max(ctx.owned_W)
         # every rank's share padded to the same number of rows, as reduce-scatter wants them
-        padded = gradient_UD.new_zeros((len(owned_W) * most, *gradient_UD.shape[1:]))
-        for block, part in zip(padded.split(most), gradient_UD.split(owned_W), strict=True):
+        padded = gradient_UD.new_zeros((len(owned_W), most, *gradient_UD.shape[1:]))
+        for block, part in zip(padded, torch.split(gradient_UD, owned_W), strict=True):
             block[: len(part)] = part
-        own = gradient_UD.new_empty((most, *gradient_UD.shape[1:]))
-        dist.reduce_scatter_tensor(own, padded)
+        own = torch.empty_like(padded[0])
+        dist.reduce_scatter_tensor(own, padded.flatten(0, 1))
         return own[: owned_W[ctx.rank]], None, None
 
 
@@ -113,7 +113,7 @@ def exchange(own_OD: torch.Tensor, owned_W: tuple[int, ...], rank: int) -> torch
     """All ranks' item vectors [U, D], with gradient: backward sums each item's gradients over the ranks at its owner."""
     if len(owned_W) == 1:
         return own_OD
-    exchanged: torch.Tensor = _Exchange.apply(own_OD, owned_W, rank)
+    exchanged: torch.Tensor = _Exchange.apply(own_OD, owned_W, rank)  # type: ignore[no-untyped-call]
     return exchanged
 
 

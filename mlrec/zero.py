@@ -27,7 +27,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def get_weight(parameter: nn.Parameter) -> torch.Tensor:
     """The parameter's fp32 weight; of a frozen one, the weight that the model computes with."""
     if parameter.requires_grad and (master := safe_get_full_fp32_param(parameter)) is not None:
-        return master.detach()
+        weight: torch.Tensor = master.detach()
+        return weight
     with GatheredParameters([parameter], enabled=_is_partitioned(parameter)):
         return parameter.detach().clone()
 

@@ -103,15 +103,15 @@ def pack_item(job: ItemJob) -> tuple[dict[str, bytes], list[Failure]]:
 
 
 def pack_items(
-    jobs: Sequence[ItemJob], items_per_shard: int, output: Output, workers: int
+    jobs: Sequence[ItemJob], items_per_shard: int, earlier: Sequence[ShardRecord], output: Output, workers: int
 ) -> Generator[list[Failure], None, None]:
-    """Writes the item shards that have no record yet; yields, for each of their items, what of it failed.
+    """Writes the item shards that `earlier` runs left to do; yields, for each of their items, what of it failed.
 
     A shard is published first and its record after it, so that a record stands for a whole shard.
     """
-    done = output.read_records(RECORD_PREFIX)
+    done = {record.file.path for record in earlier}
     shards = {shard: jobs[first : first + items_per_shard] for shard, first in enumerate(range(0, len(jobs), items_per_shard))}
-    todo = {shard: run for shard, run in shards.items() if _record_name(shard) not in done}
+    todo = {shard: run for shard, run in shards.items() if item_shard(shard) not in done}
     with closing(map_ordered(pack_item, (job for run in todo.values() for job in run), workers)) as packed:
         for shard, run in todo.items():
             members: dict[int, list[Member]] = {}
@@ -125,13 +125,9 @@ def pack_items(
                     yield failed
             output.publish(staged, item_shard(shard))
             record = ShardRecord(FileInfo(item_shard(shard), tar.size, tar.sha256), members, failures)
-            output.put_record(_record_name(shard), record.to_bytes())
+            output.put_record(f"{RECORD_PREFIX}{shard:05d}.json", record.to_bytes())
 
 
 def read_shard_records(output: Output) -> list[ShardRecord]:
     """The records of all shards that are done, in order."""
     return [ShardRecord.parse(raw) for raw in output.read_records(RECORD_PREFIX).values()]
-
-
-def _record_name(shard: int) -> str:
-    return f"{RECORD_PREFIX}{shard:05d}.json"

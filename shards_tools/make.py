@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,7 +116,7 @@ def _pack(raw: RawFolder, settings: Settings, output: Output, workers: int, max_
     jobs = _jobs(raw, interactions.raw_ids, media, settings.quality)
     earlier = read_shard_records(output)
     left = len(jobs) - sum(record.num_items for record in earlier)
-    with closing(pack_items(jobs, settings.items_per_shard, output, workers)) as packed:
+    with closing(pack_items(jobs, settings.items_per_shard, earlier, output, workers)) as packed:
         _count_failures(_show_progress(packed, left, console), earlier, max_failures)
     _finish(raw, jobs, sequences, media, settings, output)
 
@@ -146,8 +147,8 @@ def _count_failures(packed: Iterable[list[Failure]], earlier: list[ShardRecord],
     Raises:
         ValueError: more than `max_failures` of them failed.
     """
-    failed = [failure for record in earlier for failure in record.failures if failure.kind == "video"]
-    for failures in packed:
+    failed: list[Failure] = []
+    for failures in chain((record.failures for record in earlier), packed):
         failed += [failure for failure in failures if failure.kind == "video"]
         if max_failures is not None and len(failed) > max_failures:
             last = "; ".join(f"{failure.raw_id}: {failure.reason}" for failure in failed[-REASONS_SHOWN:])

@@ -147,6 +147,8 @@ def read_pairs_csv(path: Path) -> Interactions:
         )
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: expected rows of user,item,timestamp with whole timestamps: {error}") from error
+    if table["timestamp"].null_count:
+        raise ValueError(f"{path}: {table['timestamp'].null_count} rows have no timestamp; give every row one")
     (user_codes, users), (item_codes, raw_ids) = (_encode(table[name].combine_chunks()) for name in ("user", "item"))
     times = table["timestamp"].to_numpy()
     order = np.lexsort((times, user_codes))  # stable

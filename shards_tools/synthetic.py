@@ -12,7 +12,7 @@ A user u has an ideal item z_u, its factors drawn like an item's. The next item 
 without k(p, i) for the first one, over the items that u has not watched and that are published. 9 % of the items, drawn without
 regard to their factors, are published late: each user meets them in the last two interactions only, so that no training
 interaction has them under leave-one-out (cold items). Users have 4 + G interactions, G geometric with mean 3.2: at least 5,
-7.2 on average, 3 % more than 13. exp(0.7 g) is a lognormal, long-tailed popularity.
+7.2 on average, 3 % more than 13, at most a quarter of the items. exp(0.7 g) is a lognormal, long-tailed popularity.
 
 The oracle ranks by this very probability: it knows z_u and all factors, and nothing can rank better on average.
 """

@@ -27,12 +27,12 @@ def shuffled(positions: np.ndarray, size: int, key: int) -> np.ndarray:
         left, right = values >> shift, values & mask
         for round_key in keys:
             left, right = right, left ^ (_mixed(right ^ round_key) & mask)
-        return (left << shift) | right
+        return np.asarray((left << shift) | right)
 
     walked = permute(positions.astype(np.uint64))
     while (outside := walked >= size).any():
         walked[outside] = permute(walked[outside])
-    return walked.astype(np.int64)
+    return np.asarray(walked, dtype=np.int64)
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ class SequenceTable:
 
     def target(self, users_B: np.ndarray, split: Split) -> np.ndarray:
         """The held-out item of each user, int64 [B]."""
-        return self.items[self.offsets[users_B + 1] - _HELD_OUT[split]].astype(np.int64)
+        return np.asarray(self.items[self.offsets[users_B + 1] - _HELD_OUT[split]], dtype=np.int64)
 
     def _window(self, users_B: np.ndarray, skip_last: int, width: int) -> np.ndarray:
         ends = self.offsets[users_B + 1]

@@ -74,14 +74,15 @@ class _Block(nn.Module):
         first, second = self.norms
         if self.pre_norm:
             values = values + self._attend(first(values), allowed)
-            return values + self.dropout(self.feed_forward(second(values)))
+            updated: torch.Tensor = values + self.dropout(self.feed_forward(second(values)))
+            return updated
         values = first(values + self._attend(values, allowed))
         normed: torch.Tensor = second(values + self.dropout(self.feed_forward(values)))
         return normed
 
     def _attend(self, values: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         def split(projected: torch.Tensor) -> torch.Tensor:
-            return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
         mixed = scaled_dot_product_attention(
             split(self.query(values)),

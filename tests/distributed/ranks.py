@@ -32,9 +32,7 @@ def run_ranks(function: Callable[..., Any], world_size: int, folder: Path, *argu
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world_size)]
 
 
-def _enter(
-    rank: int, function: Callable[..., Any], world_size: int, port: int, folder: str, arguments: tuple[Any, ...]
-) -> None:
+def _enter(rank: int, function: Callable[..., Any], world_size: int, port: int, folder: str, arguments: tuple[Any, ...]) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)

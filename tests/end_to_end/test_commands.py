@@ -161,7 +161,13 @@ def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
     with open(copy / item_shard(int(data.catalogue.shard_N1[item])), "r+b") as shard:
         shard.seek(member.offset)
         shard.write(b"no jpeg at all")
-    command = [*LAUNCHERS["plain"], str(config_file), f"data.url={copy}", "train.duration=4 steps", "train.evaluate_every=99 steps"]
+    command = [
+        *LAUNCHERS["plain"],
+        str(config_file),
+        f"data.url={copy}",
+        "train.duration=4 steps",
+        "train.evaluate_every=99 steps",
+    ]
     output = run([*command, "name=damaged_run"], expected=1)  # ranking needs every item: the catalogue pass names the fault
     assert f"0.jpg of item {item} is damaged" in output
     ledger = [json.loads(line) for line in (folder / "damaged_run" / "failures.jsonl").read_text().splitlines()]

@@ -39,7 +39,7 @@ def test_bad_input_names_the_value_and_the_remedy(override: str, words: str) -> 
 
 
 def test_bf16_without_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs zero.stage 1, 2 or 3"):
+    with pytest.raises(ValueError, match=r"needs zero\.stage 1, 2 or 3"):
         load([], ["train.precision=bf16", "zero.stage=0"])
 
 

@@ -46,9 +46,7 @@ def test_ranking_equals_a_sort_per_user(video_config: Config, data: Data, split:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 3])
-def test_the_catalogue_pass_delivers_every_item_once(
-    video_config: Config, data: Data, num_workers: int, world_size: int
-) -> None:
+def test_the_catalogue_pass_delivers_every_item_once(video_config: Config, data: Data, num_workers: int, world_size: int) -> None:
     model = build_model(video_config, data, 0)
     items = ranked_items(data)
     expected = read_media(data, items, model.tower.specs)[0][model.tower.specs[0]]

@@ -85,6 +85,9 @@ class EncoderContext:
 class Normalize(nn.Module):
     """uint8 pixels [..., H, W, C] to standardised values [..., C, H, W] of the wanted dtype, on the device."""
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).mul(255.0), persistent=False)

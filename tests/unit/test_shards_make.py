@@ -1,0 +1,289 @@
+"""The packer: what it writes, what failures cost, and that a run that was killed goes on."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset as wds
+from rich.console import Console
+
+from mlrec.data.format import (
+    ORACLE_FILE,
+    Catalogue,
+    DatasetInfo,
+    SplitInfo,
+    read_catalogue,
+    read_dataset_info,
+    read_npy,
+)
+from shards_tools.cli import main
+from shards_tools.make import FAILURES_FILE, Settings, make
+
+REPOSITORY = Path(__file__).parents[2]
+MICROLENS_50K = REPOSITORY.parent / "shared" / "data" / "microlens-50k"
+SETTINGS = Settings(size=32, items_per_shard=16, users_per_shard=50)
+
+
+def pack(raw: Path, out: Path, settings: Settings = SETTINGS, max_failures: int | None = None) -> DatasetInfo:
+    return make(raw, str(out), settings, workers=2, max_failures=max_failures, console=Console(file=io.StringIO()))
+
+
+def open_packed(out: Path) -> tuple[DatasetInfo, Catalogue]:
+    info = read_dataset_info(str(out))
+    return info, read_catalogue(str(out), info)
+
+
+def samples(out: Path, folder: str) -> list[dict[str, bytes]]:
+    """The samples as plain webdataset reads them."""
+    shards = sorted(str(path) for path in (out / folder).iterdir())
+    return list(wds.WebDataset(shards, shardshuffle=False, empty_check=False))
+
+
+def runs(out: Path) -> dict[int, list[int]]:
+    """Items of each user."""
+    found = {}
+    for sample in samples(out, "sequences"):
+        users, offsets, items = (read_npy(sample[f"{name}.npy"]) for name in ("users", "offsets", "items"))
+        found |= {int(user): items[offsets[at] : offsets[at + 1]].tolist() for at, user in enumerate(users)}
+    return found
+
+
+def raw_runs(raw: Path) -> dict[int, list[str]]:
+    lines = (line.split("\t") for line in (raw / "synthetic_pairs.tsv").read_text().splitlines())
+    return {int(user): items.split() for user, items in lines}
+
+
+def tree(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def raw_copy(raw_dir: Path, tmp_path: Path) -> Path:
+    """A raw folder to damage."""
+    return Path(shutil.copytree(raw_dir, tmp_path / "raw"))
+
+
+def test_webdataset_alone_reads_the_items(raw_dir: Path, dataset_dir: Path) -> None:
+    info, catalogue = open_packed(dataset_dir)
+    found = samples(dataset_dir, "items")
+    assert len(found) == info.counts["items"] == catalogue.size
+    for item, sample in enumerate(found, start=1):
+        about = json.loads(sample["json"])
+        assert (about["item"], sample["__key__"]) == (item, f"{item:09d}")
+        assert sample["txt"].decode() == about["title"] == catalogue.title(item)
+        assert {name for name in sample if not name.startswith("__")} == {member.name for member in catalogue.members(item)}
+        assert all(len(sample[member.name]) == member.size for member in catalogue.members(item))
+    assert {"0.jpg", "4.jpg", "cover.jpg"} <= found[0].keys()
+
+
+def test_webdataset_alone_reads_the_sequences(raw_dir: Path, dataset_dir: Path) -> None:
+    info, catalogue = open_packed(dataset_dir)
+    raw_ids = ["", *catalogue.table["raw_id"].to_pylist()]
+    assert {user: [raw_ids[item] for item in run] for user, run in runs(dataset_dir).items()} == raw_runs(raw_dir)
+    assert len(info.shards("sequences")) == 3
+    assert len(samples(dataset_dir, "sequences")[0]) == 3 + len(["__key__", "__url__", "__local_path__"])
+
+
+def test_popularity_is_that_of_training(dataset_dir: Path) -> None:
+    info, catalogue = open_packed(dataset_dir)
+    expected = np.zeros(catalogue.size + 1, dtype=int)
+    for run in runs(dataset_dir).values():
+        np.add.at(expected, run[-13:-2], 1)
+    assert catalogue.popularity_N1.tolist() == expected.tolist()
+    assert info.counts["train"] == expected.sum()
+
+
+def test_oracle_and_likes_come_along(raw_dir: Path, dataset_dir: Path) -> None:
+    info, catalogue = open_packed(dataset_dir)
+    assert info.has(ORACLE_FILE)
+    assert (dataset_dir / ORACLE_FILE).read_bytes() == (raw_dir / ORACLE_FILE).read_bytes()
+    item, likes, views = (raw_dir / "synthetic_likes_and_views.txt").read_text().splitlines()[0].split("\t")
+    row = next(row for row in catalogue.table.to_pylist() if row["raw_id"] == item)
+    assert (row["likes"], row["views"]) == (int(likes), int(views))
+
+
+def test_a_csv_of_the_same_interactions_packs_to_the_same_with_times(raw_copy: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    rows = [f"{user},{item},{at}" for user, run in raw_runs(raw_copy).items() for at, item in enumerate(run)]
+    (raw_copy / "synthetic_pairs.tsv").unlink()
+    (raw_copy / "synthetic_pairs.csv").write_text("\n".join(["user,item,timestamp", *reversed(rows)]))
+    shutil.rmtree(raw_copy / "videos")
+    shutil.rmtree(raw_copy / "covers")
+    info = pack(raw_copy, tmp_path / "out")
+    assert runs(tmp_path / "out") == runs(dataset_dir)
+    assert read_npy(samples(tmp_path / "out", "sequences")[0]["times.npy"])[:5].tolist() == [0, 1, 2, 3, 4]
+    assert (info.media.kind, info.media.has_cover) == ("none", False)
+    assert {"txt", "json"} == {name for name in samples(tmp_path / "out", "items")[0] if not name.startswith("__")}
+
+
+def test_clips_are_packed_as_mp4(raw_copy: Path, tmp_path: Path) -> None:
+    info = pack(raw_copy, tmp_path / "out", Settings(media="clip", size=32))
+    assert info.media.kind == "clip"
+    assert all(sample["mp4"][4:8] == b"ftyp" for sample in samples(tmp_path / "out", "items"))
+
+
+def test_failed_items_stay_in_the_catalogue_and_leave_the_sequences(raw_copy: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    raw_ids = open_packed(dataset_dir)[1].table["raw_id"].to_pylist()
+    missing, empty, cut, cover = raw_ids[0], raw_ids[17], raw_ids[18], raw_ids[19]
+    (raw_copy / "videos" / f"{missing}.mp4").unlink()
+    (raw_copy / "videos" / f"{empty}.mp4").write_bytes(b"")
+    whole = (raw_copy / "videos" / f"{cut}.mp4").read_bytes()
+    (raw_copy / "videos" / f"{cut}.mp4").write_bytes(whole[: len(whole) // 2])
+    (raw_copy / "covers" / f"{cover}.jpg").write_bytes(b"no image")
+    info = pack(raw_copy, tmp_path / "out")
+    _, catalogue = open_packed(tmp_path / "out")
+
+    failures = [json.loads(line) for line in (tmp_path / "out" / FAILURES_FILE).read_text().splitlines()]
+    assert [(f["item"], f["raw_id"], f["kind"]) for f in failures] == [
+        (1, missing, "video"),
+        (18, empty, "video"),
+        (19, cut, "video"),
+        (20, cover, "cover"),
+    ]
+    assert (failures[0]["reason"], failures[1]["reason"]) == ("the file is missing", "the file is empty")
+    assert np.flatnonzero(~catalogue.ok_N1[1:]).tolist() == [0, 17, 18]
+    assert all(not catalogue.members(item) and catalogue.popularity_N1[item] == 0 for item in (1, 18, 19))
+    assert "cover.jpg" not in {member.name for member in catalogue.members(20)}
+
+    before = runs(dataset_dir)
+    expected = {user: [item for item in run if item not in (1, 18, 19)] for user, run in before.items()}
+    expected = {user: run for user, run in expected.items() if len(run) >= 5}
+    assert runs(tmp_path / "out") == expected
+    assert (info.counts["failed_items"], info.counts["failed_covers"]) == (3, 1)
+    assert info.counts["lost_users"] == len(before) - len(expected) > 0
+    assert info.counts["lost_interactions"] == sum(map(len, before.values())) - sum(map(len, expected.values()))
+    assert main(["check", str(tmp_path / "out")]) == 0
+
+
+def test_too_many_failures_stop_the_run_and_more_allowed_go_on(raw_copy: Path, tmp_path: Path) -> None:
+    for path in sorted((raw_copy / "videos").iterdir())[:4]:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"3 items failed, more than --max-failures 2; .*the file is empty"):
+        pack(raw_copy, tmp_path / "out", max_failures=2)
+    with pytest.raises(ValueError, match="is not a data set"):
+        read_dataset_info(str(tmp_path / "out"))
+    assert pack(raw_copy, tmp_path / "out", max_failures=4).counts["failed_items"] == 4
+
+
+def test_no_user_left_is_an_error(raw_copy: Path, tmp_path: Path) -> None:
+    for path in (raw_copy / "videos").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="60 of 60 items failed, and no user has 5 interactions left"):
+        pack(raw_copy, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"no user has 99 interactions; lower --min-interactions"):
+        pack(raw_copy, tmp_path / "other", Settings(min_interactions=99, keep_last=99))
+
+
+def test_a_complete_data_set_is_left_as_it_is(raw_dir: Path, dataset_dir: Path) -> None:
+    before = tree(dataset_dir)
+    pack(raw_dir, dataset_dir)
+    assert tree(dataset_dir) == before
+
+
+def test_other_settings_or_other_input_are_refused(raw_copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(raw_copy / "videos")
+    pack(raw_copy, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"was begun with size 32 \(now 64\); choose another place"):
+        pack(raw_copy, tmp_path / "out", Settings(size=64, items_per_shard=16, users_per_shard=50))
+    (raw_copy / "covers" / "1.jpg").write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"was begun with raw "):
+        pack(raw_copy, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "_work")
+    with pytest.raises(ValueError, match="holds a data set that was not packed here"):
+        pack(raw_copy, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("size", 33, "--size is 33"), ("quality", 0, "--quality is 0"), ("items_per_shard", 0, "--items-per-shard is 0")],
+)
+def test_settings_that_make_no_sense_are_refused(key: str, value: int, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Settings(**{key: value})  # type: ignore[arg-type]
+
+
+def start_packer(raw: Path, out: Path) -> subprocess.Popen[bytes]:
+    """The command in a session of its own, so that no process of it is missed."""
+    command = [sys.executable, "-m", "shards_tools.cli", "make", str(raw), str(out)]
+    options = ["--size", "32", "--items-per-shard", "4", "--users-per-shard", "50", "--workers", "2"]
+    return subprocess.Popen(command + options, cwd=REPOSITORY, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def count_session(session: int) -> int:
+    """Processes of the session that run."""
+    found = 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found += int(fields[3]) == session and fields[0] != "Z"
+    return found
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts processes in /proc")
+
+
+@needs_proc
+def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    pack(raw_dir, whole, Settings(size=32, items_per_shard=4, users_per_shard=50))
+    for records in (0, 3, 8):
+        packer = start_packer(raw_dir, out)
+        folder = out / "_work"
+        wait_for(lambda records=records: len(list(folder.glob("items-*.json"))) >= records and (folder / "staging").exists())
+        os.kill(packer.pid, signal.SIGKILL)
+        packer.communicate()
+        wait_for(lambda packer=packer: count_session(packer.pid) == 0, timeout_s=10)  # workers follow their parent
+        assert not (out / "dataset.json").exists()
+    packer = start_packer(raw_dir, out)
+    _, log = packer.communicate()
+    assert packer.returncode == 0
+    assert b"packing items: 60 of 60" not in log  # not from the start
+    assert tree(out) == tree(whole)
+
+
+@needs_proc
+def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(raw_dir: Path, tmp_path: Path) -> None:
+    packer = start_packer(raw_dir, tmp_path / "out")
+    wait_for(lambda: len(list((tmp_path / "out" / "_work").glob("items-*.json"))) >= 1)
+    os.killpg(packer.pid, signal.SIGINT)
+    _, log = packer.communicate()
+    assert packer.returncode == 130
+    assert log.splitlines()[-1] == b"stopped; the same command goes on from here"
+    assert b"Traceback" not in log
+    assert count_session(packer.pid) == 0
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["make", str(tmp_path), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path} holds no interactions")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not MICROLENS_50K.is_dir(), reason=f"no real data at {MICROLENS_50K}")
+def test_microlens_50k_packs_to_its_published_counts(tmp_path: Path) -> None:
+    info = pack(MICROLENS_50K, tmp_path / "out", Settings(items_per_shard=8192))
+    _, catalogue = open_packed(tmp_path / "out")
+    assert (info.counts["users"], info.counts["interactions"], info.counts["items"]) == (50_000, 359_708, 19_220)
+    kept = [item for run in runs(tmp_path / "out").values() for item in run[-SplitInfo().keep_last :]]
+    assert (len(kept), len(set(kept))) == (339_511, 19_099)
+    raw_ids = ["", *catalogue.table["raw_id"].to_pylist()]
+    first = [raw_ids[item] for item in runs(tmp_path / "out")[1]]
+    assert first == ["1958", "6346", "15223", "17700", "1707"]

@@ -1,0 +1,107 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlrec.data.decode import decode_jpeg
+from mlrec.data.format import MediaInfo
+from mlrec.data.frames import decode_video, middle
+from shards_tools.media import AUDIO_RATE, CLIP_GOP, MediaError, audio_flac, cover_jpeg, encode_h264, read_file, video_members
+
+FRAMES = MediaInfo(kind="frames", size=64)
+CLIP = MediaInfo(kind="clip", size=64)
+
+
+@pytest.fixture(scope="module")
+def video() -> bytes:
+    """40 frames of 64 x 96 that grow lighter by 4 a frame."""
+    return encode_h264((np.full((64, 96, 3), 20 + 4 * index, dtype=np.uint8) for index in range(40)), 24, gop=24, crf=10)
+
+
+def wav(rate: int, seconds: float) -> bytes:
+    import wave
+
+    sink = io.BytesIO()
+    with wave.open(sink, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        tone = (8000 * np.sin(np.arange(int(rate * seconds)) * 2 * np.pi * 440 / rate)).astype("<i2")
+        file.writeframes(np.repeat(tone, 2).tobytes())
+    return sink.getvalue()
+
+
+def test_frames_are_those_of_the_policy(video: bytes) -> None:
+    members = video_members(video, FRAMES, quality=95)
+    assert list(members) == [f"{frame}.jpg" for frame in range(5)]
+    levels = [decode_jpeg(data, 64).mean() for data in members.values()]
+    assert levels == pytest.approx([20 + 4 * index for index in middle(40, 5, 1)], abs=3)
+
+
+def test_a_clip_has_all_frames_and_short_gops(video: bytes) -> None:
+    import av
+
+    clip = video_members(video, CLIP, quality=90)["mp4"]
+    assert decode_video(clip, np.arange, 64).mean(axis=(1, 2, 3)) == pytest.approx(20 + 4 * np.arange(40), abs=4)
+    with av.open(io.BytesIO(clip), "r") as container:
+        keys = [index for index, frame in enumerate(container.decode(video=0)) if frame.key_frame]
+    assert max(np.diff(keys)) <= CLIP_GOP
+
+
+@pytest.mark.parametrize("media", [FRAMES, CLIP], ids=["frames", "clip"])
+def test_same_video_same_bytes(video: bytes, media: MediaInfo) -> None:
+    assert video_members(video, media, 90) == video_members(video, media, 90)
+
+
+@pytest.mark.parametrize("media", [FRAMES, CLIP], ids=["frames", "clip"])
+@pytest.mark.parametrize("damage", ["text", "cut", "audio"])
+def test_a_broken_video_has_a_reason_that_stays_the_same(video: bytes, media: MediaInfo, damage: str) -> None:
+    content = {"text": b"this is no video", "cut": video[: len(video) // 2], "audio": wav(8000, 0.2)}[damage]
+    reasons = set()
+    for _ in range(2):
+        with pytest.raises(MediaError) as caught:
+            video_members(content, media, 90)
+        reasons.add(str(caught.value))
+    assert len(reasons) == 1
+    assert reasons.pop()
+
+
+def test_missing_and_empty_files_have_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(MediaError, match="missing"):
+        read_file(None)
+    with pytest.raises(MediaError, match="empty"):
+        read_file(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("RGBA", "PNG"), ("P", "GIF"), ("L", "JPEG")])
+def test_covers_of_any_kind_become_square_jpegs(mode: str, kind: str) -> None:
+    sink = io.BytesIO()
+    Image.new(mode, (80, 40), color=100 if mode in "PL" else None).save(sink, kind)
+    with Image.open(io.BytesIO(cover_jpeg(sink.getvalue(), 32, 90))) as image:
+        assert (image.format, image.size, image.mode) == ("JPEG", (32, 32), "RGB")
+
+
+def test_a_broken_cover_has_a_reason() -> None:
+    with pytest.raises(MediaError, match="not a readable image"):
+        cover_jpeg(b"no image", 32, 90)
+
+
+def test_audio_becomes_mono_flac() -> None:
+    import av
+
+    flac = audio_flac(wav(44100, 0.5))
+    assert flac == audio_flac(wav(44100, 0.5))
+    with av.open(io.BytesIO(flac), "r") as container:
+        assert container.streams.audio[0].codec_context.name == "flac"
+        samples = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+    assert len(samples) == pytest.approx(AUDIO_RATE / 2, abs=200)
+
+
+def test_broken_audio_has_a_reason(video: bytes) -> None:
+    with pytest.raises(MediaError, match="no audio stream"):
+        audio_flac(video)
+    with pytest.raises(MediaError):
+        audio_flac(b"no sound")

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards_tools.readers import (
+    Interactions,
+    fingerprint,
+    media_files,
+    number_items,
+    open_raw,
+    read_likes_and_views,
+    read_pairs_csv,
+    read_pairs_tsv,
+    read_titles,
+)
+
+
+def runs(interactions: Interactions) -> dict[int, list[str]]:
+    sequences = interactions.sequences
+    parts = np.split(sequences.items, sequences.offsets[1:-1])
+    return {int(user): [interactions.raw_ids[at] for at in part] for user, part in zip(sequences.users, parts, strict=True)}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_tsv_keeps_users_order_and_repeats(tmp_path: Path) -> None:
+    path = write(tmp_path / "x_pairs.tsv", "5\t10 9 10\n\n3\t2\n")
+    assert runs(read_pairs_tsv(path)) == {5: ["10", "9", "10"], 3: ["2"]}
+
+
+@pytest.mark.parametrize("header", ["", "user,item,timestamp\n"])
+def test_csv_sorts_by_time_and_leaves_equal_times_in_file_order(tmp_path: Path, header: str) -> None:
+    rows = ["5,a,30", "3,b,10", "5,c,20", "5,d,20", "3,a,5"]
+    interactions = read_pairs_csv(write(tmp_path / "x_pairs.csv", header + "\n".join(rows) + "\n"))
+    assert runs(interactions) == {5: ["c", "d", "a"], 3: ["a", "b"]}
+    assert interactions.sequences.times is not None
+    assert interactions.sequences.times.tolist() == [20, 20, 30, 5, 10]
+
+
+def test_users_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
+    path = write(tmp_path / "x_pairs.tsv", "u1\t1 2\nu0\t3 4\n")
+    assert read_pairs_tsv(path).sequences.users.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("x_pairs.tsv", "1\t2 3\n4 5 6\n", r"x_pairs.tsv, line 2: expected user<TAB>item"),
+        ("x_pairs.tsv", "1\t2 3\n4\t\n", "line 2"),
+        ("x_pairs.tsv", "1\t2 3\n1\t4 5\n", "user '1' has several lines"),
+        ("x_pairs.csv", "user,item,timestamp\n1,2,yesterday\n", "whole timestamps"),
+        ("x_pairs.csv", "user,item,timestamp\n1,2,\n", "1 rows have no timestamp"),
+        ("x_pairs.csv", "user,item,timestamp\n1,2\n", "expected rows of user,item,timestamp"),
+    ],
+)
+def test_bad_interactions_are_named(tmp_path: Path, name: str, text: str, words: str) -> None:
+    write(tmp_path / name, text)
+    raw = open_raw(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        raw.read_pairs(raw.pairs)
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x_pairs.tsv"
+    path.write_bytes(b"1\t2 \xff\n")
+    with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
+        read_pairs_tsv(path)
+
+
+def test_items_are_numbered_by_number_or_else_by_name(tmp_path: Path) -> None:
+    numbers = number_items(read_pairs_tsv(write(tmp_path / "a_pairs.tsv", "1\t10 9 100 9\n")))
+    assert (numbers.raw_ids, numbers.sequences.items.tolist()) == (["9", "10", "100"], [1, 0, 2, 0])
+    names = number_items(read_pairs_tsv(write(tmp_path / "b_pairs.tsv", "1\t10 9 x\n")))
+    assert (names.raw_ids, names.sequences.items.tolist()) == (["10", "9", "x"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("header", ["", "item,title\n"])
+def test_titles_with_and_without_header(tmp_path: Path, header: str) -> None:
+    path = write(tmp_path / "x_titles.csv", header + '1,"Hello, ""you"" 🎉 #fun"\n2,bare, comma\n3,of no user\n')
+    assert read_titles(path, {"1", "2"}) == {"1": 'Hello, "you" 🎉 #fun', "2": "bare, comma"}
+
+
+def test_likes_and_views(tmp_path: Path) -> None:
+    assert read_likes_and_views(write(tmp_path / "a.txt", "1\t12000\t414000\n")) == {"1": (12000, 414000)}
+    with pytest.raises(ValueError, match=r"b.txt, line 1: expected item<TAB>likes<TAB>views"):
+        read_likes_and_views(write(tmp_path / "b.txt", "1\t12k\t414k\n"))
+
+
+def test_parts_are_found_by_name(tmp_path: Path) -> None:
+    for folder in ("MicroLens-9_videos", "MicroLens-9_covers"):
+        (tmp_path / folder).mkdir()
+    write(tmp_path / "MicroLens-9_pairs.tsv", "1\t2\n")
+    write(tmp_path / "MicroLens-9_title_en.csv", "2,x\n")
+    (tmp_path / "MicroLens-9_videos" / "2.mp4").touch()
+    (tmp_path / "MicroLens-9_videos" / ".DS_Store").touch()
+    raw = open_raw(tmp_path)
+    assert (raw.name, raw.audio, raw.likes_and_views) == ("MicroLens-9", None, None)
+    assert media_files(raw.videos) == {"2": tmp_path / "MicroLens-9_videos" / "2.mp4"}
+    assert media_files(raw.covers) == media_files(raw.audio) == {}
+
+
+def test_a_csv_with_times_goes_before_a_tsv(tmp_path: Path) -> None:
+    write(tmp_path / "x_pairs.tsv", "1\t2\n")
+    write(tmp_path / "x_pairs.csv", "1,2,3\n")
+    assert open_raw(tmp_path).pairs.suffix == ".csv"
+
+
+def test_a_part_that_is_there_twice_or_not_at_all_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no interactions"):
+        open_raw(tmp_path)
+    with pytest.raises(ValueError, match="is not a folder"):
+        open_raw(tmp_path / "absent")
+    write(tmp_path / "a_pairs.tsv", "1\t2\n")
+    write(tmp_path / "b_pairs.tsv", "1\t2\n")
+    with pytest.raises(ValueError, match=r"a_pairs.tsv, b_pairs.tsv; leave one"):
+        open_raw(tmp_path)
+
+
+def test_fingerprint_changes_with_tables_and_media(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    write(tmp_path / "x_pairs.tsv", "1\t2\n")
+    seen = {fingerprint(open_raw(tmp_path))}
+    write(tmp_path / "x_pairs.tsv", "1\t3\n")
+    seen.add(fingerprint(open_raw(tmp_path)))
+    write(tmp_path / "videos" / "3.mp4", "a")
+    seen.add(fingerprint(open_raw(tmp_path)))
+    assert len(seen) == 3
+    assert fingerprint(open_raw(tmp_path)) in seen
