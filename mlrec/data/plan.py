@@ -29,7 +29,7 @@ def shuffled(positions: np.ndarray, size: int, key: int) -> np.ndarray:
             left, right = right, left ^ (_mixed(right ^ round_key) & mask)
         return np.asarray((left << shift) | right)
 
-    walked = permute(positions.astype(np.uint64))
+    walked: np.ndarray = permute(positions.astype(np.uint64))
     while (outside := walked >= size).any():
         walked[outside] = permute(walked[outside])
     return np.asarray(walked, dtype=np.int64)
