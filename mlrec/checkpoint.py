@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mlrec.distributed import World, barrier
+from mlrec.run_files import CHECKPOINTS
 
 STATE_FILE = "state.json"
 WEIGHT = "weight/"
@@ -42,7 +43,7 @@ class TrainingState:
 
 def folder_of(run: Path) -> Path:
     """Where a run keeps its checkpoints."""
-    return run / "checkpoints"
+    return run / CHECKPOINTS
 
 
 def complete_checkpoints(run: Path) -> list[Path]:

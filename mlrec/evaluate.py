@@ -25,9 +25,7 @@ from mlrec.engine import build_model
 from mlrec.metrics import summarize, user_metrics
 from mlrec.models.recommender import Recommender, select_history
 from mlrec.process import run_main
-
-CONFIG_FILE = "config.yaml"
-RESULTS_FILE = "results.json"
+from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
 
 Summary = dict[str, dict[str, float]]
 """Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""

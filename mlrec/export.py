@@ -10,7 +10,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from mlrec import checkpoint, storage
-from mlrec.evaluate import CONFIG_FILE, load_run
+from mlrec.evaluate import load_run
+from mlrec.run_files import CONFIG_FILE
 
 WEIGHTS_FILE = "model.safetensors"
 

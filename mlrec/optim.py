@@ -14,10 +14,11 @@ from mlrec.config import Config, OptimConfig, steps_of
 def parameter_groups(model: nn.Module, encoders: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     """Trained parameters in four groups: recommender / encoder, with weight decay / without; empty ones left out.
 
-    Biases, norms and position tables have no decay: a pull to zero means something for the weights of a product only.
+    Biases, norms and position tables have no decay: a pull to zero means something for the weights of a product only. An id
+    table is such weights: its rows are item vectors.
     """
     encoder_ids = {id(parameter) for parameter in encoders.parameters()}
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)} - encoder_ids
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:

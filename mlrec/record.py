@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from mlrec import __version__, storage
+from mlrec.run_files import RECORD_FILE
 
-RECORD_FILE = "run.json"
 _PACKAGES = ("torch", "deepspeed", "transformers", "webdataset", "numpy")
 
 

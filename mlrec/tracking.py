@@ -20,9 +20,7 @@ from rich.table import Column
 
 from mlrec import storage
 from mlrec.config import Config
-
-METRICS_FILE = "metrics.jsonl"
-WANDB_ID_FILE = "wandb_id.txt"
+from mlrec.run_files import METRICS_FILE, WANDB_ID_FILE
 
 SHOWN = {
     "train/loss": "loss {:.4f}",

@@ -17,14 +17,12 @@ from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.distributed import World, gather_objects, start_world, stop_world
 from mlrec.engine import Engine, build_model
-from mlrec.evaluate import CONFIG_FILE, Summary, evaluate, evaluate_run, flat_metrics
+from mlrec.evaluate import Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
 from mlrec.process import run_main
 from mlrec.record import new_record, read_record, write_record
+from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE
 from mlrec.tracking import Tracker
-
-FAILURES_FILE = "failures.jsonl"
-DEEPSPEED_FILE = "deepspeed.json"
 
 
 def train(config: Config) -> None:
@@ -63,7 +61,7 @@ def train(config: Config) -> None:
             asked = time.perf_counter()
         test = evaluate_run(config, data, world, "test")
         tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
-        tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path}/results.json")
+        tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path / RESULTS_FILE}")
     stop_world()
 
 

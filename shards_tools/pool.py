@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -32,7 +33,8 @@ def map_ordered(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
     pending: deque[tuple[Job, Future[Result]]] = deque()
     try:
         for job in jobs:
-            pending.append((job, pool.submit(function, job)))
+            with _interrupt_delayed():
+                pending.append((job, pool.submit(function, job)))
             if len(pending) == JOBS_PER_WORKER * workers:
                 yield pending[0][1].result()
                 pending.popleft()
@@ -48,8 +50,17 @@ def map_ordered(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _interrupt_delayed() -> Iterator[None]:
+    """Holds Ctrl-C back; a worker that is started meanwhile keeps it back for good and leaves it to its parent."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _follow_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

@@ -29,7 +29,7 @@ def shuffled(positions: np.ndarray, size: int, key: int) -> np.ndarray:
             left, right = right, left ^ (_mixed(right ^ round_key) & mask)
         return np.asarray((left << shift) | right)
 
-    walked: np.ndarray = permute(positions.astype(np.uint64))
+    walked = permute(positions.astype(np.uint64))
     while (outside := walked >= size).any():
         walked[outside] = permute(walked[outside])
     return np.asarray(walked, dtype=np.int64)
@@ -39,7 +39,7 @@ def _mixed(values: np.ndarray) -> np.ndarray:
     # the finaliser of splitmix64 (Steele, Lea and Flood, 2014)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    return np.asarray(values ^ (values >> np.uint64(31)))
 
 
 @dataclass(frozen=True)

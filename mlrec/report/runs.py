@@ -10,11 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from mlrec.tracking import METRICS_FILE, read_metrics, scrub
-
-CONFIG_FILE = "config.yaml"
-RUN_FILE = "run.json"
-RESULTS_FILE = "results.json"
+from mlrec.run_files import CONFIG_FILE, METRICS_FILE, RECORD_FILE, RESULTS_FILE
+from mlrec.tracking import read_metrics, scrub
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def read_run(path: Path) -> Run:
         metrics = read_metrics(path)
     except Exception as error:  # YAML's errors and OmegaConf's have no common base
         raise ValueError(f"{path}: {CONFIG_FILE} or {METRICS_FILE} is damaged: {error}") from error
-    info, results = _read_json(path / RUN_FILE), _read_json(path / RESULTS_FILE)
+    info, results = _read_json(path / RECORD_FILE), _read_json(path / RESULTS_FILE)
     parts = {
         "has no description of its machine and versions (run.json)": info,
         "has logged nothing yet (metrics.jsonl)": metrics,

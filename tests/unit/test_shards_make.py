@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -217,26 +218,31 @@ def start_packer(raw: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command + options, cwd=REPOSITORY, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def count_session(session: int) -> int:
-    """Processes of the session that run."""
-    found = 0
+def has_begun(out: Path, records: int) -> bool:
+    """Whether the packer is at work and has finished at least so many item shards."""
+    return (out / "_work" / "staging").exists() and len(list((out / "_work").glob("items-*.json"))) >= records
+
+
+def is_gone(session: int) -> bool:
+    """Whether no process of the session runs."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        found += int(fields[3]) == session and fields[0] != "Z"
-    return found
+        if int(fields[3]) == session and fields[0] != "Z":
+            return False
+    return True
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.005)
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts processes in /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 
 
 @needs_proc
@@ -245,11 +251,10 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path
     pack(raw_dir, whole, Settings(size=32, items_per_shard=4, users_per_shard=50))
     for records in (0, 3, 8):
         packer = start_packer(raw_dir, out)
-        folder = out / "_work"
-        wait_for(lambda records=records: len(list(folder.glob("items-*.json"))) >= records and (folder / "staging").exists())
+        wait_for(partial(has_begun, out, records))
         os.kill(packer.pid, signal.SIGKILL)
         packer.communicate()
-        wait_for(lambda packer=packer: count_session(packer.pid) == 0, timeout_s=10)  # workers follow their parent
+        wait_for(partial(is_gone, packer.pid))  # workers follow their parent
         assert not (out / "dataset.json").exists()
     packer = start_packer(raw_dir, out)
     _, log = packer.communicate()
@@ -261,13 +266,13 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path
 @needs_proc
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(raw_dir: Path, tmp_path: Path) -> None:
     packer = start_packer(raw_dir, tmp_path / "out")
-    wait_for(lambda: len(list((tmp_path / "out" / "_work").glob("items-*.json"))) >= 1)
+    wait_for(partial(has_begun, tmp_path / "out", 1))
     os.killpg(packer.pid, signal.SIGINT)
     _, log = packer.communicate()
     assert packer.returncode == 130
     assert log.splitlines()[-1] == b"stopped; the same command goes on from here"
     assert b"Traceback" not in log
-    assert count_session(packer.pid) == 0
+    wait_for(partial(is_gone, packer.pid))
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

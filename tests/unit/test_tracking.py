@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from mlrec.config import Config, DataConfig, TrackingConfig
-from mlrec.tracking import METRICS_FILE, Tracker, read_metrics, scrub
+from mlrec.run_files import METRICS_FILE
+from mlrec.tracking import Tracker, read_metrics, scrub
 
 SECRET = "hunter2"
 
