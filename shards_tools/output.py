@@ -26,8 +26,16 @@ class Output:
         self.url, self.staging = url, staging
 
     def publish(self, staged: Path, path: str) -> None:
-        """Moves a file of the staging folder to `path` within the data set."""
-        storage.publish(staged, storage.join(self.url, path))
+        """Moves a file of the staging folder to `path` within the data set.
+
+        Raises:
+            ValueError: the place does not exist or may not be written, such as a bucket that is not there.
+        """
+        target = storage.join(self.url, path)
+        try:
+            storage.publish(staged, target)
+        except (FileNotFoundError, PermissionError) as error:
+            raise ValueError(f"{target} cannot be written: {error}; choose a place that exists and is yours") from error
 
     def put(self, path: str, data: bytes) -> FileInfo:
         """Writes `data` to `path` within the data set."""
