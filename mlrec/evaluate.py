@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +27,63 @@ from mlrec.models.recommender import Recommender, select_history
 from mlrec.process import run_main
 from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
 
+LOWEST = torch.finfo(torch.float32).min
+
 Summary = dict[str, dict[str, float]]
 """Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
 
 
-@torch.no_grad()
-def encode_catalogue(model: Recommender, data: Data, config: Config, world: World) -> torch.Tensor:
-    """Vectors of all ranked items [N, D], float32, in the order of `ranked_items`; collective."""
-    chunks = CataloguePass(data, model.tower.specs, config.item.chunk, world.rank, world.size)
-    own = torch.zeros(len(chunks.items), config.recommender.width, device=world.device)
-    for position, media in stream_catalogue(chunks, config.data.num_workers):
-        vectors = model.encode_items({spec: tensor.to(world.device) for spec, tensor in media.items()}, most=1)
-        own[position : position + len(vectors)] = vectors.float()
-    return gather(own, shares(len(ranked_items(data)), world.size))
+@dataclass(frozen=True)
+class EncodedCatalogue:
+    """The catalogue's vectors on every rank."""
+
+    items_ND: torch.Tensor
+    """float32."""
+    readable_N: torch.Tensor
+    """bool: an item that could not be read is never recommended."""
+    bad_items: dict[int, str]
+    """Those of this rank's share that could not be read, with the reason."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What full ranking found."""
+
+    metrics: Summary
+    baselines: dict[str, Summary]
+    """Popularity and chance."""
+    bad_items: dict[int, str]
+    """Items of this rank's share of the catalogue that could not be read, with the reason."""
 
 
 @torch.no_grad()
-def evaluate(model: Recommender, data: Data, config: Config, world: World, split: Split) -> tuple[Summary, dict[str, Summary]]:
-    """Metrics of the split, and of the baselines popularity and chance; collective.
+def encode_catalogue(model: Recommender, data: Data, config: Config, world: World) -> EncodedCatalogue:
+    """Vectors of all ranked items, in the order of `ranked_items`; collective."""
+    share = CataloguePass(data, model.tower.specs, config.item.chunk, world.rank, world.size)
+    vectors = torch.zeros(len(share.items), config.recommender.width, device=world.device)
+    readable = torch.zeros(len(share.items), dtype=torch.int64, device=world.device)
+    bad_items: dict[int, str] = {}
+    for chunk in stream_catalogue(share, config.data.num_workers):
+        media = {spec: tensor.to(world.device) for spec, tensor in chunk.media.items()}
+        run = slice(chunk.start, chunk.start + len(chunk.valid_n))
+        vectors[run] = model.encode_items(media, most=1).float()
+        readable[run] = chunk.valid_n.to(readable)
+        bad_items.update(chunk.bad_items)
+    owned_W = shares(len(ranked_items(data)), world.size)
+    return EncodedCatalogue(gather(vectors, owned_W), gather(readable, owned_W) > 0, bad_items)
+
+
+@torch.no_grad()
+def evaluate(model: Recommender, data: Data, config: Config, world: World, split: Split) -> Evaluation:
+    """Ranks every user's held-out item of the split; collective.
 
     The user's kept history is excluded from the ranking. Works on a plain model and on one that DeepSpeed has partitioned:
     all ranks make the same number of calls.
     """
     training = model.training
     model.eval()
-    items_ND = encode_catalogue(model, data, config, world)
-    ranking = _Ranking(data, items_ND)
+    catalogue = encode_catalogue(model, data, config, world)
+    ranking = _Ranking(data, catalogue)
     owned_W = shares(data.sequences.num_users, world.size)
     first = sum(owned_W[: world.rank])
     counts = []
@@ -64,24 +95,24 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     everyone = gather(torch.cat(counts), owned_W).cpu().numpy()
     targets = data.sequences.target(np.arange(data.sequences.num_users), split)
     popularity = data.catalogue.popularity_N1[targets]
-    results = [
-        summarize(user_metrics(everyone[:, column], everyone[:, column + 1], len(items_ND)), popularity) for column in (0, 2, 4)
-    ]
-    return results[0], {"popularity": results[1], "chance": results[2]}
+    size = len(catalogue.items_ND)
+    metrics, by_popularity, by_chance = (
+        summarize(user_metrics(everyone[:, column], everyone[:, column + 1], size), popularity) for column in (0, 2, 4)
+    )
+    return Evaluation(metrics, {"popularity": by_popularity, "chance": by_chance}, catalogue.bad_items)
 
 
 class _Ranking:
     """Counts the items that rank above a user's target."""
 
-    def __init__(self, data: Data, items_ND: torch.Tensor) -> None:
-        self.data, self.items_ND = data, items_ND
-        device = items_ND.device
+    def __init__(self, data: Data, catalogue: EncodedCatalogue) -> None:
+        self.data, self.items_ND, self.readable_N = data, catalogue.items_ND, catalogue.readable_N
+        device = self.items_ND.device
         ranked = ranked_items(data)
         row_N1 = np.full(data.catalogue.size + 1, -1, dtype=np.int64)
         row_N1[ranked] = np.arange(len(ranked))
         self.row_N1 = row_N1
         """Item id to row of items_ND."""
-        self.readable_N = torch.ones(len(ranked), dtype=torch.bool, device=device)
         self.popularity_N = torch.from_numpy(data.catalogue.popularity_N1[ranked]).to(device)
 
     def count(self, model: Recommender, users_B: np.ndarray, split: Split) -> torch.Tensor:
@@ -101,7 +132,7 @@ class _Ranking:
         seen_BN.scatter_(1, target_B[:, None], False)  # an item may be held out although it was watched before
         scores = (
             # a score that is no number ties with all others of its kind: it earns chance, not the first rank
-            model.score(states_BD, self.items_ND).float().nan_to_num(nan=float("-inf")),
+            model.score(states_BD, self.items_ND).float().nan_to_num(nan=LOWEST).masked_fill(~self.readable_N, -torch.inf),
             self.popularity_N.expand(len(users_B), -1),
             self.popularity_N.new_zeros(1).expand(len(users_B), width),
         )
@@ -138,14 +169,15 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     model = build_model(config, data, world.rank)
     checkpoint.load_weights(model, path)
     model.to(world.device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
-    metrics, baselines = evaluate(model, data, config, world, split)
+    found = evaluate(model, data, config, world, split)
+    baselines = dict(found.baselines)
     if split == "test" and data.info.has(ORACLE_FILE):
         baselines["oracle"] = json.loads(storage.read_bytes(storage.join(data.url, ORACLE_FILE)))["test"]["oracle"]
     results = {
         "split": split,
         "step": checkpoint.read_state(path).step,
         "selected_by": f"validation {config.evaluate.select_by}",
-        "metrics": metrics,
+        "metrics": found.metrics,
         "baselines": baselines,
     }
     if world.is_main:

@@ -54,7 +54,9 @@ def train(config: Config) -> None:
             if run.due(config.train.log_every, done) or run.due(config.train.evaluate_every, done):
                 tracker.log(done, run.metrics(done))
             if run.due(config.train.evaluate_every, done):
-                summary, _ = evaluate(model, data, config, world, "validation")
+                found = evaluate(model, data, config, world, "validation")
+                summary = found.metrics
+                run.meter.bad_items.update(found.bad_items)
                 tracker.log(done, flat_metrics(summary, "validation/"))
             if run.is_best(summary) or run.due(config.train.save_every, done):
                 run.save(done, summary)

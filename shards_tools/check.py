@@ -135,7 +135,7 @@ def _read_sequences(shard: bytes) -> Iterator[Sequences]:
 
 def _check_batch(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[str]:
     """Faults of a batch of items, spread over the catalogue, that is decoded as training does it."""
-    from mlrec.data.decode import decode_item
+    from mlrec.data.decode import decode_items
     from mlrec.schema import InputSpec, Modality
 
     inputs = {Modality.VIDEO: info.media.kind != "none", Modality.COVER: info.media.has_cover}
@@ -149,7 +149,10 @@ def _check_batch(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[
         for modality, stored in inputs.items():
             if not stored or (modality == Modality.COVER and "cover.jpg" not in members):
                 continue
+            spec = InputSpec(modality, info.media.frames, info.media.size)
             try:
-                decode_item(members, InputSpec(modality, info.media.frames, info.media.size), info.media, item)
-            except (KeyError, ValueError) as error:
-                yield f"{path}: the {modality.value} of item {item} cannot be decoded: {error}"
+                _, _, reasons = decode_items([(item, members)], 1, [spec], info.media)
+            except KeyError as error:
+                reasons = {item: f"it has no {error}"}
+            if reasons:
+                yield f"{path}: the {modality.value} of item {item} cannot be decoded: {reasons[item]}"

@@ -12,13 +12,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from rich.console import Console
+from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec.config import Config, load
 from mlrec.data.stream import Data, open_data
 from shards_tools.make import Settings, make
 from shards_tools.synthetic import make_synthetic
-
-NUM_USERS, NUM_ITEMS = 120, 60
 
 
 @pytest.fixture(scope="session")
@@ -36,26 +35,6 @@ def dataset_dir(raw_dir: Path) -> Path:
     quiet = Console(file=io.StringIO())
     make(raw_dir, str(folder), Settings(size=32, items_per_shard=16, users_per_shard=50), 2, None, quiet)
     return folder
-
-
-def tiny_overrides(dataset_dir: Path, folder: Path) -> list[str]:
-    """Settings of a small run on the tiny data set that leaves everything below `folder`."""
-    return [
-        f"data.url={dataset_dir}",
-        f"data.cache_dir={folder}/cache",
-        f"run_dir={folder}/{{name}}",
-        "data.num_workers=0",
-        "recommender.width=16",
-        "recommender.options={dropout: 0.0}",
-        "train.global_batch=18",
-        "train.duration=12 steps",
-        "train.log_every=1 steps",
-        "train.save_every=6 steps",
-        "item.chunk=8",
-    ]
-
-
-VIDEO = ["item.encoders=[video/tiny]", "item.options={video/tiny: {size: 32, width: 16}}"]
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -12,14 +15,24 @@ import webdataset as wds
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mlrec import storage
-from mlrec.data.decode import check_inputs, decode_item, empty_media, members_of
+from mlrec.data.decode import Sample, check_inputs, decode_items, members_of
 from mlrec.data.format import item_key
 from mlrec.data.stream import Data
 from mlrec.distributed import shares
 from mlrec.schema import InputSpec
 
-Chunk = tuple[int, dict[InputSpec, torch.Tensor]]
-"""(position of its first item in the rank's share, media of its items)."""
+
+@dataclass
+class Chunk:
+    """Neighbouring items of a rank's share of the catalogue."""
+
+    start: int
+    """Position of the first one in the share."""
+    media: dict[InputSpec, torch.Tensor]
+    valid_n: torch.Tensor
+    """bool: the items that could be read; the others' media are zeros."""
+    bad_items: dict[int, str]
+    """Items that could not be read, with the reason."""
 
 
 def ranked_items(data: Data) -> np.ndarray:
@@ -49,15 +62,10 @@ class CataloguePass(IterableDataset[Chunk]):
         own = sizes[first : first + chunks[index]]
         samples = self._samples(self.items[position : position + sum(own)])
         for size in own:
-            media = {spec: empty_media(spec, size) for spec in self.inputs}
-            for row in range(size):
-                item, sample = next(samples)
-                for spec in self.inputs:
-                    media[spec][row] = decode_item(sample, spec, self.data.info.media, item)
-            yield position, {spec: torch.from_numpy(array) for spec, array in media.items()}
+            yield Chunk(position, *decode_items(itertools.islice(samples, size), size, self.inputs, self.data.info.media))
             position += size
 
-    def _samples(self, items: np.ndarray) -> Iterator[tuple[int, dict[str, bytes]]]:
+    def _samples(self, items: np.ndarray) -> Iterator[Sample]:
         """The items' samples in order, compared with the index: a stream that ends early is an error, not fewer items."""
         names = members_of(self.inputs, self.data.info.media)
         if not names or not len(items):
@@ -67,14 +75,17 @@ class CataloguePass(IterableDataset[Chunk]):
         paths = [self.data.store.shards[shard].path for shard in shards]
         stream = iter(_open_webdataset([storage.join(self.data.url, path) for path in paths]))
         for item in items.tolist():
-            sample = next((found for found in stream if found["__key__"].rsplit("/", 1)[-1] == item_key(item)), None)
+            try:
+                sample = next((found for found in stream if found["__key__"].rsplit("/", 1)[-1] == item_key(item)), None)
+            except (tarfile.TarError, EOFError) as error:
+                raise RuntimeError(f"{self.data.url}: {', '.join(paths)} cannot be read up to item {item}: {error}") from error
             if sample is None:
                 raise RuntimeError(f"{self.data.url}: item {item} is in the catalogue, but {', '.join(paths)} end before it")
             crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
-            for name in names:
-                if name not in sample or zlib.crc32(sample[name]) != crcs[name]:
-                    raise RuntimeError(f"{self.data.url}: {name} of item {item} is damaged; mlrec-shards check lists the faults")
-            yield item, sample
+            if all(name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in names):
+                yield item, sample
+            else:  # damaged on the way, or where it lies: the store reads it again and knows the reason
+                yield item, self.data.store.try_read(item, names)
 
 
 def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chunk]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
+import torch
 from PIL import Image
 
 from mlrec.data.format import MediaInfo
@@ -100,23 +101,41 @@ def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> Non
             )
 
 
-def empty_media(spec: InputSpec, count: int) -> np.ndarray:
-    """Zeros in the place of `count` items' media; one contiguous array, filled item by item."""
-    decoder = DECODERS[spec.modality]
-    return np.zeros((count, *decoder.shape(spec)), dtype=decoder.dtype)
-
-
 def members_of(inputs: Sequence[InputSpec], media: MediaInfo) -> list[str]:
     """Names of the members that the inputs need together, without repeats."""
     names = [name for spec in inputs for name in DECODERS[spec.modality].members(spec, media)]
     return list(dict.fromkeys(names))
 
 
-def decode_item(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int) -> np.ndarray:
-    """One item's media for one input.
+Sample = tuple[int, Mapping[str, bytes] | str]
+"""An item with its members, or with the reason why they cannot be had."""
 
-    Raises:
-        ValueError: the bytes cannot be decoded.
+
+def decode_items(
+    samples: Iterable[Sample], count: int, inputs: Sequence[InputSpec], media: MediaInfo
+) -> tuple[dict[InputSpec, torch.Tensor], torch.Tensor, dict[int, str]]:
+    """Media of `count` items for every input, one contiguous tensor each.
+
+    Returns:
+        Media by input, zeros for an item that could not be read or decoded; bool [count]: the items that could; and the others'
+        reasons.
     """
-    needed = DECODERS[spec.modality].members(spec, media)
-    return DECODERS[spec.modality].decode({name: members[name] for name in needed}, spec, media, item)
+    arrays: dict[InputSpec, np.ndarray] = {}
+    for spec in inputs:
+        decoder = DECODERS[spec.modality]
+        arrays[spec] = np.zeros((count, *decoder.shape(spec)), decoder.dtype)
+    valid = np.ones(count, dtype=bool)
+    bad_items: dict[int, str] = {}
+    for row, (item, members) in enumerate(samples):
+        try:
+            if isinstance(members, str):
+                raise ValueError(members)
+            for spec in inputs:
+                decoder = DECODERS[spec.modality]
+                needed = {name: members[name] for name in decoder.members(spec, media)}
+                arrays[spec][row] = decoder.decode(needed, spec, media, item)
+        except ValueError as error:
+            valid[row], bad_items[item] = False, str(error)
+            for array in arrays.values():
+                array[row] = 0
+    return {spec: torch.from_numpy(array) for spec, array in arrays.items()}, torch.from_numpy(valid), bad_items

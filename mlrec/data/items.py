@@ -54,6 +54,13 @@ class ItemStore:
                 self.cache.drop(shard)
         raise BadItemError(f"{damaged[0]} in {shard.path} does not have its crc32")
 
+    def try_read(self, item: int, names: Iterable[str]) -> dict[str, bytes] | str:
+        """The item's members, or the reason why they cannot be had."""
+        try:
+            return self.read(item, names)
+        except BadItemError as error:
+            return str(error)
+
     def _read_members(self, shard: FileInfo, members: list[Member]) -> dict[str, bytes]:
         # members of one sample stand side by side: one read covers them
         start = min(member.offset for member in members)

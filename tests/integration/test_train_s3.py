@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import VIDEO, tiny_overrides
+from tiny import VIDEO, tiny_overrides
 
 from mlrec import storage
 

@@ -1,11 +1,17 @@
-import numpy as np
-import pytest
+import io
+from pathlib import Path
 
-from mlrec.data.decode import check_inputs, decode_item, members_of, resampled
+import pytest
+import torch
+from rich.console import Console
+
+from mlrec.config import DataConfig
+from mlrec.data.decode import check_inputs, decode_items, members_of, resampled
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import middle, uniform
-from mlrec.data.stream import Data
+from mlrec.data.stream import Data, open_data
 from mlrec.schema import InputSpec, Modality
+from shards_tools.make import Settings, make
 
 
 def test_frame_policies() -> None:
@@ -25,17 +31,34 @@ def test_stored_frames_are_repeated_or_thinned_out() -> None:
 def test_a_video_has_the_shape_that_the_encoder_asks_for(data: Data, frames: int, size: int) -> None:
     spec = InputSpec(Modality.VIDEO, frames=frames, size=size)
     members = data.store.read(1, members_of([spec], data.info.media))
-    video = decode_item(members, spec, data.info.media, 1)
-    assert video.shape == (frames, size, size, 3)
-    assert video.dtype == np.uint8
-    assert video.std() > 10
+    media, valid, _ = decode_items([(1, members)], 1, [spec], data.info.media)
+    assert media[spec].shape == (1, frames, size, size, 3)
+    assert media[spec].dtype == torch.uint8
+    assert valid.all()
+    assert media[spec].float().std() > 10
 
 
-def test_a_damaged_jpeg_is_a_value_error(data: Data) -> None:
+def test_what_cannot_be_decoded_is_zeros_and_has_its_reason(data: Data) -> None:
     spec = InputSpec(Modality.VIDEO, frames=5, size=32)
     members = data.store.read(1, members_of([spec], data.info.media))
-    with pytest.raises(ValueError):
-        decode_item({**members, "2.jpg": b"no jpeg"}, spec, data.info.media, 1)
+    samples = [(7, {**members, "2.jpg": b"no jpeg"}), (8, members), (9, "the shard is gone")]
+    media, valid, bad_items = decode_items(samples, 3, [spec], data.info.media)
+    assert valid.tolist() == [False, True, False]
+    assert media[spec].flatten(1).any(dim=1).tolist() == [False, True, False]
+    assert bad_items.keys() == {7, 9}
+    assert bad_items[9] == "the shard is gone"
+
+
+def test_clips_are_decoded_to_the_frames_that_are_asked_for(raw_dir: Path, tmp_path: Path) -> None:
+    settings = Settings(media="clip", policy="uniform", size=48)
+    make(raw_dir, str(tmp_path / "clips"), settings, 2, None, Console(file=io.StringIO()))
+    data = open_data(DataConfig(url=str(tmp_path / "clips"), cache_dir=str(tmp_path / "cache")))
+    spec = InputSpec(Modality.VIDEO, frames=6, size=32)
+    members = data.store.read(2, members_of([spec], data.info.media))
+    media, valid, _ = decode_items([(2, members)], 1, [spec], data.info.media)
+    assert valid.all()
+    assert media[spec].shape == (1, 6, 32, 32, 3)
+    assert media[spec].float().std() > 10
 
 
 def test_an_input_that_the_data_set_does_not_hold_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Full ranking against a plain implementation: one user at a time, a sort of the catalogue."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +10,33 @@ import torch
 
 from mlrec.config import Config, DataConfig
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
+from mlrec.data.decode import decode_items, members_of
 from mlrec.data.format import item_shard
-from mlrec.data.stream import Data, open_data, read_media
+from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, evaluate
+from mlrec.schema import InputSpec
 
 ALONE = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
+
+
+def read(data: Data, items: np.ndarray, inputs: Sequence[InputSpec]) -> dict[InputSpec, torch.Tensor]:
+    """Media of `items` by random access."""
+    names = members_of(inputs, data.info.media)
+    samples = ((item, data.store.read(item, names)) for item in items.tolist())
+    return decode_items(samples, len(items), inputs, data.info.media)[0]
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_ranking_equals_a_sort_per_user(video_config: Config, data: Data, split: str) -> None:
     model = build_model(video_config, data, 0).eval()
-    found, baselines = evaluate(model, data, video_config, ALONE, split)
+    evaluation = evaluate(model, data, video_config, ALONE, split)
+    found, baselines = evaluation.metrics, evaluation.baselines
 
     items = ranked_items(data)
     with torch.no_grad():
-        vectors = model.tower(read_media(data, items, model.tower.specs)[0])
+        vectors = model.tower(read(data, items, model.tower.specs))
         row_of = {item: row for row, item in enumerate(items.tolist())}
         hits, gains = [], []
         for user in range(data.sequences.num_users):
@@ -49,13 +60,13 @@ def test_ranking_equals_a_sort_per_user(video_config: Config, data: Data, split:
 def test_the_catalogue_pass_delivers_every_item_once(video_config: Config, data: Data, num_workers: int, world_size: int) -> None:
     model = build_model(video_config, data, 0)
     items = ranked_items(data)
-    expected = read_media(data, items, model.tower.specs)[0][model.tower.specs[0]]
+    expected = read(data, items, model.tower.specs)[model.tower.specs[0]]
     found, lengths = [], set()
     for rank in range(world_size):
         chunks = CataloguePass(data, model.tower.specs, 7, rank, world_size)
-        pieces = sorted(stream_catalogue(chunks, num_workers), key=lambda piece: piece[0])
+        pieces = sorted(stream_catalogue(chunks, num_workers), key=lambda chunk: chunk.start)
         lengths.add(len(pieces))
-        found += [media[model.tower.specs[0]] for _, media in pieces]
+        found += [chunk.media[model.tower.specs[0]] for chunk in pieces]
     assert torch.equal(torch.cat(found), expected)
     assert len(lengths) == 1, "every rank has the same number of chunks"
 
@@ -72,8 +83,25 @@ def test_a_shard_that_ends_between_two_samples_is_an_error(dataset_dir: Path, tm
         encode_catalogue(model, opened, video_config, ALONE)
 
 
+def test_an_item_that_cannot_be_read_is_never_recommended(dataset_dir: Path, tmp_path: Path, video_config: Config) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(dataset_dir, copy)
+    opened = open_data(DataConfig(url=str(copy), cache_dir=str(tmp_path / "cache"), num_workers=0))
+    members = opened.catalogue.members(5)
+    with open(copy / item_shard(0), "r+b") as shard:
+        shard.seek(members[1].offset)
+        shard.write(b"no jpeg at all")
+    model = build_model(video_config, opened, 0)
+    catalogue = encode_catalogue(model, opened, video_config, ALONE)
+    assert list(catalogue.bad_items) == [5]
+    assert catalogue.readable_N.tolist() == (ranked_items(opened) != 5).tolist()
+    found = evaluate(model, opened, video_config, ALONE, "test")
+    assert found.bad_items.keys() == {5}
+    assert found.metrics["all"]["users"] == opened.sequences.num_users
+
+
 def test_scores_that_are_no_numbers_earn_chance(tiny_config: Config, data: Data) -> None:
     model = build_model(tiny_config, data, 0)
     torch.nn.init.constant_(model.tower.encoders[0].embedding.weight, float("nan"))
-    found, baselines = evaluate(model, data, tiny_config, ALONE, "test")
-    assert found["all"]["hr@10"] == pytest.approx(baselines["chance"]["all"]["hr@10"])
+    found = evaluate(model, data, tiny_config, ALONE, "test")
+    assert found.metrics["all"]["hr@10"] == pytest.approx(found.baselines["chance"]["all"]["hr@10"])
