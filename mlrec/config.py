@@ -191,6 +191,8 @@ class Config:
             raise ValueError("train.precision bf16 needs zero.stage 1, 2 or 3; with stage 0 use fp32")
         if self.zero.offload_optimizer and self.zero.stage == 0:
             raise ValueError("zero.offload_optimizer needs zero.stage 1, 2 or 3")
+        if self.train.duration.strip().endswith("%"):
+            raise ValueError(f"train.duration is {self.train.duration!r}, a share of itself; write '20 epochs' or '1000 steps'")
         durations = ("train.duration", "train.log_every", "train.evaluate_every", "train.save_every", "optim.warmup")
         for key in durations:
             section, name = key.split(".")

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from launching import LAUNCHERS, result_of, run, start
 from safetensors.torch import load_file
 from tiny import NUM_USERS, VIDEO, tiny_overrides
 
@@ -20,36 +20,6 @@ from mlrec.data.format import item_shard
 from mlrec.data.stream import open_data
 from mlrec.engine import build_model
 from mlrec.evaluate import load_run
-
-LAUNCHERS = {
-    "plain": [sys.executable, "-m", "mlrec.cli", "train"],
-    "deepspeed": ["deepspeed", "--num_accelerators", "2", "--module", "mlrec.train"],
-    "torchrun": ["torchrun", "--nproc_per_node", "2", "-m", "mlrec.train"],
-}
-BIN = Path(sys.executable).parent
-
-
-def start(command: list[str], **options: object) -> subprocess.Popen[str]:
-    """A command of this environment in a process group of its own, on a rendezvous port of its own."""
-    if command[0] in ("deepspeed", "torchrun"):
-        command = [command[0], "--master_port", str(20000 + os.getpid() % 20000 + int(time.time() * 10) % 999), *command[1:]]
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
-    )
-
-
-def run(command: list[str], expected: int = 0) -> str:
-    """Output of a command that ends with the `expected` exit code."""
-    process = start(command)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == expected, output
-    return output
-
-
-def result_of(command: list[str]) -> str:
-    """What a command prints as its result."""
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
 
 
 def losses_of(folder: Path) -> list[float]:

@@ -21,7 +21,8 @@ RUNS = {
 
 def test_loss_curves(dataset_dir: Path, tmp_path: Path) -> None:
     common = [*tiny_overrides(dataset_dir, tmp_path), "optim.schedule=cosine", "optim.warmup=4 steps"]
-    found = run_ranks(train_runs, 1, tmp_path, {name: common + changes for name, changes in RUNS.items()}, 0, 8)[0]
+    runs = {name: common + changes for name, changes in RUNS.items()}
+    found = run_ranks(train_runs, 1, tmp_path, runs, 0, 8, "", True)[0]
     for name in RUNS:
         file = GOLDEN / f"{name}.txt"
         if os.environ.get("MLREC_WRITE_GOLDEN"):

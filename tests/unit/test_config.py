@@ -27,6 +27,7 @@ def test_bases_come_first_then_the_file_then_the_command_line(tmp_path: Path) ->
         ("optim.lr=fast", "optim.lr: Value 'fast'"),
         ("zero.stage=4", "zero.stage: Invalid value '4'"),
         ("train.duration=7 parsecs", "'7 parsecs' is not a duration"),
+        ("train.duration=5%", "a share of itself"),
         ("item.encoders=[]", "item.encoders is empty"),
         ("item.options.video/tiny.size=3", "item.options.video/tiny is set, but item.encoders"),
         ("train.global_batch=0", "train.global_batch is 0"),
