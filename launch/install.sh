@@ -32,12 +32,4 @@ export OMP_NUM_THREADS=$((cores_per_rank > 0 ? cores_per_rank : 1))
 if [ "$gpus" -eq 0 ]; then
     export DS_ACCELERATOR=cpu
     launcher+=(--num_accelerators "$ranks")
-    # Without GPU, DeepSpeed compiles its shared-memory communication before the first step, and keeps it in this folder. It
-    # does so again when the compiler's flags change, or ninja: always use the environment's, which is first in PATH.
-    extensions=${TORCH_EXTENSIONS_DIR:-$HOME/.cache/torch_extensions}
-    command -v g++ > /dev/null || { echo "DeepSpeed compiles its communication for CPU: apt-get install g++" >&2; exit 1; }
-    echo "Preparing DeepSpeed's communication for CPU; the first time it is compiled, for about a minute."
-    # A compilation that was killed leaves its lock behind, and every later one would wait for it.
-    find "$extensions" -path '*/deepspeed_shm_comm/lock' -mmin +10 -delete 2> /dev/null || true
-    python -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder; ShareMemCommBuilder().load(verbose=False)'
 fi

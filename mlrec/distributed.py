@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,8 +53,10 @@ def start_world() -> World:
     warnings.filterwarnings("ignore", message=".*(all_gather_into_tensor|reduce_scatter_tensor|_base).*")
     import deepspeed
 
-    with contextlib.redirect_stdout(sys.stderr):  # standard output is for a command's result
-        deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
+    # On the CPU gloo alone: DeepSpeed's own all-reduce would be compiled at the first launch, with a compiler that the machine
+    # may not have, and each rank would leave 64 MB in /dev/shm.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
     return World(rank, size, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", size)), device)
 
 

@@ -20,6 +20,14 @@ from shards_tools.make import Settings, make
 from shards_tools.synthetic import make_synthetic
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What commands leave in the temporary folder, such as torchrun's logs, goes with the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def raw_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic raw folder with real video files."""

@@ -1,5 +1,6 @@
 """The same run on any number of ranks and at any ZeRO stage, in fp32."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ VARIANTS = {
     "stage1": ["zero.stage=1"],
     "stage2": ["zero.stage=2"],
     "stage3": ["zero.stage=3"],
-    "offload": ["zero.stage=2", "zero.offload_optimizer=true"],
 }
+HAS_COMPILER = shutil.which("g++") is not None
+if HAS_COMPILER:
+    VARIANTS["offload"] = ["zero.stage=2", "zero.offload_optimizer=true"]
 SCHEDULE = ["optim.schedule=cosine", "optim.warmup=4 steps"]
 
 
@@ -80,11 +83,18 @@ def test_a_stopped_run_goes_on_at_another_stage(
     alone: dict[str, Any], halves: tuple[Path, list[dict[str, Any]]], dataset_dir: Path, tmp_path: Path
 ) -> None:
     stopped, _ = halves
-    later = {"stage0": "stage3", "stage1": "offload", "stage2": "stage1", "stage3": "stage2", "offload": "stage0"}
+    later = {"stage0": "stage3", "stage1": "stage2", "stage2": "stage1", "stage3": "stage0"}
+    if HAS_COMPILER:
+        later |= {"stage1": "offload", "offload": "stage2"}
     runs = runs_of(dataset_dir, tmp_path, {before: VARIANTS[after] for before, after in later.items()})
     results = run_ranks(train_runs, 1, tmp_path, runs, HALF, STEPS, f"{stopped}/{{name}}")[0]
     for before, after in later.items():
         assert results[before]["losses"] == pytest.approx(alone["losses"][HALF:], abs=TOLERANCE), (before, after)
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="DeepSpeed compiles its CPU Adam with g++, which this machine has not")
+def test_offload_was_among_the_variants(halves: tuple[Path, list[dict[str, Any]]]) -> None:
+    assert "offload" in halves[1][0]
 
 
 def test_bf16_stays_near(alone: dict[str, Any], dataset_dir: Path, tmp_path: Path) -> None:
