@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from mlrec.process import run_main
+from mlrec.process import exit_with, run_main
 
 HELP = """usage: mlrec COMMAND ...
 
@@ -91,7 +91,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """Entry point of the command `mlrec`."""
-    sys.exit(run_main(_dispatch, sys.argv[1:]))
+    exit_with(run_main(_dispatch, sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -131,6 +131,8 @@ def max_over_ranks(value: torch.Tensor) -> torch.Tensor:
 
 def gather_objects(value: Any) -> list[Any]:
     """`value` of every rank, in the order of the ranks."""
+    if not dist.is_initialized():
+        return [value]
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, value)
     return found

@@ -20,11 +20,11 @@ from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalo
 from mlrec.data.format import ORACLE_FILE
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data, open_data
-from mlrec.distributed import World, gather, shares, start_world, stop_world
+from mlrec.distributed import World, gather, gather_objects, shares, start_world, stop_world
 from mlrec.engine import build_model
 from mlrec.metrics import summarize, user_metrics
 from mlrec.models.recommender import Recommender, select_history
-from mlrec.process import run_main
+from mlrec.process import exit_with, run_main
 from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
 
 LOWEST = torch.finfo(torch.float32).min
@@ -53,7 +53,7 @@ class Evaluation:
     baselines: dict[str, Summary]
     """Popularity and chance."""
     bad_items: dict[int, str]
-    """Items of this rank's share of the catalogue that could not be read, with the reason."""
+    """Items of the catalogue that could not be read, with the reason."""
 
 
 @torch.no_grad()
@@ -99,7 +99,8 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     metrics, by_popularity, by_chance = (
         summarize(user_metrics(everyone[:, column], everyone[:, column + 1], size), popularity) for column in (0, 2, 4)
     )
-    return Evaluation(metrics, {"popularity": by_popularity, "chance": by_chance}, catalogue.bad_items)
+    bad_items = {item: reason for found in gather_objects(catalogue.bad_items) for item, reason in found.items()}
+    return Evaluation(metrics, {"popularity": by_popularity, "chance": by_chance}, bad_items)
 
 
 class _Ranking:
@@ -179,6 +180,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
         "selected_by": f"validation {config.evaluate.select_by}",
         "metrics": found.metrics,
         "baselines": baselines,
+        "bad_items": found.bad_items,
     }
     if world.is_main:
         storage.write_bytes(str(run / RESULTS_FILE), (json.dumps(results, indent=1) + "\n").encode())
@@ -212,4 +214,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main, sys.argv[1:]))
+    exit_with(run_main(main, sys.argv[1:]))

@@ -19,7 +19,7 @@ from mlrec.distributed import World, gather_objects, start_world, stop_world
 from mlrec.engine import Engine, build_model
 from mlrec.evaluate import Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
-from mlrec.process import run_main
+from mlrec.process import exit_with, run_main
 from mlrec.record import new_record, read_record, write_record
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE
 from mlrec.tracking import Tracker
@@ -41,7 +41,7 @@ def train(config: Config) -> None:
     engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed)
     dataset = StepDataset(data, plan, world.rank, model.tower.specs, local_negatives=config.loss.negatives == "local")
     stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
-    run = _Run(config, data, world, engine, state)
+    run, every = _Run(config, data, world, engine, state), config.train
 
     with Tracker(config.run_path, config, total_steps, asdict(config), world.is_main, state.step) as tracker:
         tracker.message(run.greeting())
@@ -51,14 +51,14 @@ def train(config: Config) -> None:
             loss, norm = engine.train_step(batch.to(world.device))
             run.meter.add(batch, loss, norm, waited_s)
             done, summary = batch.step + 1, None
-            if run.due(config.train.log_every, done) or run.due(config.train.evaluate_every, done):
+            if run.due(done, every.log_every, every.evaluate_every, every.save_every):
                 tracker.log(done, run.metrics(done))
-            if run.due(config.train.evaluate_every, done):
+            if run.due(done, every.evaluate_every):
                 found = evaluate(model, data, config, world, "validation")
                 summary = found.metrics
                 run.meter.bad_items.update(found.bad_items)
                 tracker.log(done, flat_metrics(summary, "validation/"))
-            if run.is_best(summary) or run.due(config.train.save_every, done):
+            if run.is_best(summary) or run.due(done, every.save_every):
                 run.save(done, summary)
             asked = time.perf_counter()
         test = evaluate_run(config, data, world, "test")
@@ -89,18 +89,15 @@ class _Run:
         self.config, self.data, self.world, self.engine = config, data, world, engine
         self.steps_per_epoch, self.total_steps, self.state = engine.steps_per_epoch, engine.total_steps, state
         self.meter = Meter(world)
-        self._flushed = state.step
         self._began = time.time()
         self._bad_items = {entry["item"] for entry in _read_failures(config.run_path)}
         best = checkpoint.best(config.run_path, config.evaluate.select_by)
         metrics = checkpoint.read_state(best).metrics if best else {}
         self._best = metrics.get(config.evaluate.select_by, -1.0)
-        self.record = read_record(config.run_path) or new_record(
-            config.name,
-            world.size,
-            {"name": data.info.name, "url": data.url, "fingerprint": data.info.fingerprint, "counts": data.info.counts},
-            engine.parameter_counts(),
-        )
+        dataset = {"name": data.info.name, "url": data.url, "fingerprint": data.info.fingerprint, "counts": data.info.counts}
+        self.record = new_record(config.name, world.size, dataset, engine.parameter_counts())
+        if (before := read_record(config.run_path)) is not None:
+            self.record |= {"started": before["started"], "hours": before["hours"]}
         self._hours_before = self.record["hours"]
         if world.is_main:
             config.run_path.mkdir(parents=True, exist_ok=True)
@@ -118,9 +115,10 @@ class _Run:
             f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch"
         )
 
-    def due(self, every: str, done: int) -> bool:
-        """Whether something that happens every so often happens after `done` steps; at the end of the run everything does."""
-        return done == self.total_steps or done % max(1, steps_of(every, self.steps_per_epoch, self.total_steps)) == 0
+    def due(self, done: int, *durations: str) -> bool:
+        """Whether what happens every so often, by any of the durations, happens after `done` steps; at the end all does."""
+        steps = (max(1, steps_of(every, self.steps_per_epoch, self.total_steps)) for every in durations)
+        return done == self.total_steps or any(done % every == 0 for every in steps)
 
     def metrics(self, done: int) -> dict[str, float]:
         """Metrics of the steps since the last call; collective.
@@ -129,7 +127,6 @@ class _Run:
             RuntimeError: a loss was not finite, or more items than data.max_bad_items could not be read.
         """
         metrics = self.meter.reduce()
-        self._flushed = done
         if metrics["data/bad_items"]:
             self._account_failures(done)
         rates = self.engine.learning_rates.items()
@@ -159,9 +156,7 @@ class _Run:
         return True
 
     def save(self, done: int, summary: Summary | None) -> None:
-        """Writes a checkpoint, unless a loss since the last look was not finite; collective."""
-        if self._flushed != done:
-            self.metrics(done)
+        """Writes a checkpoint; collective. `metrics` was called at this step, so that no loss up to it was NaN."""
         self.engine.save(self.config.run_path, replace(self.state, step=done, metrics=flat_metrics(summary or {})))
         if self.world.is_main:
             checkpoint.prune(self.config.run_path, self.config.train.keep_last, self.config.evaluate.select_by)
@@ -191,4 +186,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_main(main, sys.argv[1:]))
+    exit_with(run_main(main, sys.argv[1:]))

@@ -85,15 +85,14 @@ class EncoderContext:
 class Normalize(nn.Module):
     """uint8 pixels [..., H, W, C] to standardised values [..., C, H, W] of the wanted dtype, on the device."""
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).mul(255.0), persistent=False)
-        self.register_buffer("scale", torch.tensor(std).mul(255.0).reciprocal(), persistent=False)
+        # no buffers: with the model in bf16 they would be rounded to 8 bits, a mean of 123.7 to 123.5
+        self.mean, self.scale = torch.tensor(mean).mul(255.0), torch.tensor(std).mul(255.0).reciprocal()
 
     def forward(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        if self.mean.device != pixels.device:
+            self.mean, self.scale = self.mean.to(pixels.device), self.scale.to(pixels.device)
         values = (pixels.float() - self.mean) * self.scale
         return values.movedim(-1, -3).to(dtype)
 
