@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ranks import run_ranks, train_runs
 from tiny import VIDEO, tiny_overrides
+
+from mlrec.checkpoint import WEIGHT, newest, read_tensors
 
 STEPS, HALF = 12, 6
 TOLERANCE = 1e-5
@@ -102,3 +105,21 @@ def test_bf16_stays_near(alone: dict[str, Any], dataset_dir: Path, tmp_path: Pat
     results = run_ranks(train_runs, 2, tmp_path, runs_of(dataset_dir, tmp_path, variants), 0, STEPS)
     for name in variants:
         assert results[0][name]["losses"] == pytest.approx(alone["losses"], abs=4e-2), name
+
+
+def test_partly_frozen_encoders_train_and_save_alike(dataset_dir: Path, tmp_path: Path) -> None:
+    tunings = {tuning: [f"item.tuning={tuning}"] for tuning in ("frozen", "top")}
+    whole = {name: [*changes, "zero.stage=0"] for name, changes in tunings.items()}
+    parted = {name: [*changes, "zero.stage=3"] for name, changes in tunings.items()}
+    one = run_ranks(train_runs, 1, tmp_path / "one", runs_of(dataset_dir, tmp_path / "one", whole), 0, HALF)[0]
+    two = run_ranks(train_runs, 2, tmp_path / "two", runs_of(dataset_dir, tmp_path / "two", parted), 0, HALF)[0]
+    for name in tunings:
+        assert two[name]["losses"] == pytest.approx(one[name]["losses"], abs=TOLERANCE), name
+        weights = [dict(read_tensors(newest(tmp_path / world / name), WEIGHT)) for world in ("one", "two")]
+        assert weights[0].keys() == weights[1].keys()
+        for key, tensor in weights[0].items():
+            torch.testing.assert_close(weights[1][key], tensor, atol=TOLERANCE, rtol=0)
+    stem = {
+        name: dict(read_tensors(newest(tmp_path / "two" / name), WEIGHT))["tower.encoders.0.stem.0.0.weight"] for name in tunings
+    }
+    assert torch.equal(stem["frozen"], stem["top"]), "a frozen stage keeps its initial weights"
