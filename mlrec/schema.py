@@ -17,9 +17,6 @@ import torch
 
 Row = TypeVar("Row")
 
-PADDING_ID = 0
-"""Items are numbered from 1; 0 stands for no item."""
-
 
 class Modality(StrEnum):
     """What of an item an encoder reads."""

@@ -27,8 +27,6 @@ CATALOGUE_FILE = "catalogue.parquet"
 ORACLE_FILE = "oracle.json"
 """Reference results that a synthetic data set brings along."""
 
-STATUSES = ("ok", "failed")
-
 CATALOGUE_SCHEMA = pa.schema(
     [
         ("item", pa.int32()),
@@ -45,7 +43,7 @@ CATALOGUE_SCHEMA = pa.schema(
         ),
     ]
 )
-"""popularity counts training interactions; shard is -1 and members is empty for an item without a sample."""
+"""popularity counts training interactions; status is ok or failed; without a sample shard is -1 and members is empty."""
 
 
 def item_key(item: int) -> str:

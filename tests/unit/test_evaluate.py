@@ -18,7 +18,7 @@ from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, evaluate
 from mlrec.schema import InputSpec
 
-ALONE = World(rank=0, size=1, local_rank=0, local_size=1, device=torch.device("cpu"))
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
 
 
 def read(data: Data, items: np.ndarray, inputs: Sequence[InputSpec]) -> dict[InputSpec, torch.Tensor]:
