@@ -21,6 +21,17 @@ RETRIES = 5
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 10.0
 
+LASTING = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ValueError,
+    TypeError,
+    NotImplementedError,
+)
+"""Errors that trying again does not mend."""
+
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "http": "http", "https": "http"}
 """The extra of setup.py that brings what a scheme needs."""
 
@@ -62,15 +73,15 @@ def retry(action: Callable[[], Result], what: str) -> Result:
     """The result of `action`, tried again with capped exponential backoff and jitter.
 
     Raises:
-        FileNotFoundError, PermissionError: at once; trying again does not mend them.
+        Exception: one of LASTING, at once.
         RuntimeError: every try failed; the last reason is its cause.
     """
     for attempt in range(RETRIES):
         try:
             return action()
-        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
+        except LASTING:
             raise
-        except OSError as error:
+        except Exception as error:  # each client library has errors of its own kind
             if attempt == RETRIES - 1:
                 raise RuntimeError(f"{what}: failed {RETRIES} times, last with {type(error).__name__}: {error}") from error
             time.sleep(random.uniform(0.5, 1.0) * min(MAX_DELAY_S, FIRST_DELAY_S * 2**attempt))

@@ -19,6 +19,7 @@ from mlrec.distributed import World, gather_objects, start_world, stop_world
 from mlrec.engine import Engine, build_model
 from mlrec.evaluate import Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
+from mlrec.metrics import METRICS
 from mlrec.process import exit_with, run_main
 from mlrec.record import new_record, read_record, write_record
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE
@@ -32,6 +33,8 @@ def train(config: Config) -> None:
         ValueError: the configuration, the data set and the run's checkpoints do not fit together.
         RuntimeError: the loss is not finite, or too many items could not be read.
     """
+    if config.evaluate.select_by not in METRICS:
+        raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")
     world = start_world()
     data = open_data(config.data)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, world.size)

@@ -150,6 +150,7 @@ def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
     ("arguments", "words"),
     [
         (["recommender.name=sasrek"], "did you mean 'sasrec'"),
+        (["evaluate.select_by=hr@5"], "full ranking gives hr@10"),
         (["optim.lrr=1"], "did you mean 'optim.lr'"),
         (["data.url=/nowhere"], "/nowhere is not a data set"),
     ],

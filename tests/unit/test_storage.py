@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from mlrec import storage
+
+
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "FIRST_DELAY_S", 0.0)
+
+
+class ClientError(Exception):
+    """A storage library's own error."""
+
+
+def test_passing_faults_are_tried_again() -> None:
+    answers = [ClientError("503"), OSError("reset"), None]
+
+    def action() -> str:
+        if (error := answers.pop(0)) is not None:
+            raise error
+        return "done"
+
+    assert storage.retry(action, "s3://bucket/x") == "done"
+
+
+def test_a_fault_that_stays_names_the_place_and_the_reason() -> None:
+    tries = []
+
+    def action() -> None:
+        tries.append(1)
+        raise ClientError("503 slow down")
+
+    with pytest.raises(RuntimeError, match=r"s3://bucket/x: failed 5 times, last with ClientError: 503 slow down"):
+        storage.retry(action, "s3://bucket/x")
+    assert len(tries) == storage.RETRIES
+
+
+def test_a_missing_file_is_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(str(tmp_path / "nothing"))
+
+
+def test_a_range_beyond_the_end_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    assert storage.read_range(str(tmp_path / "file"), 3, 4) == b"3456"
+    with pytest.raises(RuntimeError, match="asked for 4 bytes at 8, got 2: the file is cut short"):
+        storage.read_range(str(tmp_path / "file"), 8, 4)
+
+
+def test_writes_are_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = str(tmp_path / "folder" / "file")
+    storage.write_bytes(url, b"first")
+
+    def fail(source: Path, target: str) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(storage, "publish", fail)
+    with pytest.raises(OSError, match="disk full"):
+        storage.write_bytes(url, b"second")
+    assert storage.read_bytes(url) == b"first"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["file"], "no half file stays"
+
+
+def test_files_are_listed_relative_to_the_folder(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "a" / "b"), b"123")
+    assert storage.list_files(str(tmp_path)) == {"a/b": 3}
+    assert storage.list_files(str(tmp_path / "nothing")) == {}
+
+
+def test_an_unknown_scheme_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"ftps://host/x: unknown storage scheme 'ftps'; known: file, .*s3"):
+        storage.read_bytes("ftps://host/x")
+
+
+def test_a_scheme_without_its_package_names_the_extra() -> None:
+    with pytest.raises(ValueError, match=r"the scheme 'gs' needs a package .*pip install 'mlrec\[gs\]'"):
+        storage.read_bytes("gs://bucket/x")
