@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_synthetic(commands.add_parser("synthetic", help="make up a raw folder whose best recommendations are known"))
     _add_make(commands.add_parser("make", help="pack a raw folder; a run that was stopped goes on"))
+    _add_push(commands.add_parser("push", help="copy a data set to another place, verified; a push that was stopped goes on"))
     _add_check(commands.add_parser("check", help="compare every byte of a data set with its checksums"))
     _add_show(commands.add_parser("show", help="what a data set holds"))
     return parser
@@ -101,6 +102,22 @@ def _make(options: argparse.Namespace) -> int:
         )
     if counts["failed_covers"] or counts["failed_audio"]:
         print(f"{counts['failed_covers']:,} covers and {counts['failed_audio']:,} audio files failed; their items stay")
+    return 0
+
+
+def _add_push(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="URL of a data set")
+    parser.add_argument("target", metavar="DST", help="where to copy it: a folder or any fsspec URL")
+    parser.set_defaults(run=_push)
+
+
+def _push(options: argparse.Namespace) -> int:
+    from shards_tools.push import push
+
+    files = read_dataset_info(options.source).files
+    for number, file in enumerate(push(options.source, options.target), start=1):
+        print(f"{number} of {len(files)}: {file.path}, {file.size / 1e6:,.1f} MB", file=sys.stderr, flush=True)
+    print(f"{options.target}: {len(files) + 1} files, {sum(file.size for file in files) / 1e6:,.1f} MB")
     return 0
 
 

@@ -82,17 +82,17 @@ class MediaInfo:
 class SplitInfo:
     """Leave-one-out: of each user's last `keep_last` items the last is test, the one before validation, the rest training.
 
-    MicroLens' protocol (DESIGN of the paper's data loader): users with 5 or more interactions, the last 13 kept.
+    MicroLens' protocol: users with 5 or more interactions, the last 13 kept.
     """
 
     keep_last: int = 13
     min_interactions: int = 5
 
     def __post_init__(self) -> None:
-        if self.min_interactions < 3 or self.keep_last < self.min_interactions:
+        if self.min_interactions < 4 or self.keep_last < self.min_interactions:
             raise ValueError(
-                f"split keeps the last {self.keep_last} of at least {self.min_interactions} interactions; "
-                "leave-one-out needs min_interactions of 3 or more and keep_last not below it"
+                f"the split keeps the last {self.keep_last} of at least {self.min_interactions} interactions; leave-one-out "
+                "needs min_interactions of 4 or more (two to train on, two held out) and keep_last not below it"
             )
 
     @property

@@ -183,6 +183,6 @@ def _baseline(runs: Sequence[Run], name: str, metric: str = "hr@10") -> float | 
 
 
 def _best(columns: Sequence[Sequence[float | None]], run: int) -> frozenset[int]:
-    """The columns in which the run at index `run` is the best of two or more."""
+    """The columns in which the run at index `run` is the best of two or more; nobody is best with nothing."""
     known = [[value for value in column if value is not None] for column in columns]
-    return frozenset(i for i, values in enumerate(known) if len(values) > 1 and columns[i][run] == max(values))
+    return frozenset(i for i, values in enumerate(known) if len(values) > 1 and columns[i][run] == max(values) > 0)

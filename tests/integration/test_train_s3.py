@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import VIDEO, tiny_overrides
 
-from mlrec import storage
+from shards_tools.push import push
 
 
 def losses(dataset: str, folder: Path) -> list[float]:
@@ -23,8 +23,7 @@ def losses(dataset: str, folder: Path) -> list[float]:
 
 def test_a_run_from_s3_has_the_losses_of_one_from_disk(s3: str, dataset_dir: Path, tmp_path: Path) -> None:
     url = f"{s3}/train"
-    for path in storage.list_files(str(dataset_dir)):
-        storage.write_bytes(storage.join(url, path), (dataset_dir / path).read_bytes())
+    list(push(str(dataset_dir), url))
     from_disk = losses(str(dataset_dir), tmp_path / "disk")
     assert losses(url, tmp_path / "s3") == pytest.approx(from_disk, abs=1e-5)
     cached = list((tmp_path / "s3" / "cache" / "items").glob("*.tar"))

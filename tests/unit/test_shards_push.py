@@ -1,0 +1,51 @@
+"""Copies of a data set: whole, verified, and taken up where they were stopped."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mlrec.data.format import DATASET_FILE, item_shard, read_dataset_info
+from shards_tools.check import check
+from shards_tools.cli import main
+from shards_tools.push import push
+
+
+def test_a_copy_is_the_same_data_set(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", str(dataset_dir), str(tmp_path / "copy")]) == 0
+    info = read_dataset_info(str(dataset_dir))
+    assert read_dataset_info(str(tmp_path / "copy")).fingerprint == info.fingerprint
+    assert list(check(str(tmp_path / "copy"))) == []
+    assert f"{len(info.files) + 1} files" in capsys.readouterr().out
+
+
+def test_a_stopped_push_is_no_data_set_and_goes_on(dataset_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    stopped = push(str(dataset_dir), str(copy))
+    done = next(stopped)
+    stopped.close()
+    assert not (copy / DATASET_FILE).exists()
+    before = (copy / done.path).stat().st_mtime_ns
+    assert len(list(push(str(dataset_dir), str(copy)))) == len(read_dataset_info(str(dataset_dir)).files)
+    assert (copy / done.path).stat().st_mtime_ns == before, "what was there was not copied again"
+    assert list(check(str(copy))) == []
+
+
+def test_a_damaged_source_stops_the_push_before_its_file(dataset_dir: Path, tmp_path: Path) -> None:
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    shutil.copytree(dataset_dir, source)
+    with open(source / item_shard(1), "r+b") as shard:
+        shard.seek(2000)
+        shard.write(b"x")
+    with pytest.raises(RuntimeError, match=r"items-00001\.tar does not have the sha256"):
+        list(push(str(source), str(copy)))
+    assert not (copy / item_shard(1)).exists()
+    assert not (copy / DATASET_FILE).exists()
+
+
+def test_another_data_set_is_not_overwritten(dataset_dir: Path, tmp_path: Path) -> None:
+    other = json.loads((dataset_dir / DATASET_FILE).read_text()) | {"name": "other"}
+    (tmp_path / DATASET_FILE).write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="holds another data set"):
+        list(push(str(dataset_dir), str(tmp_path)))
