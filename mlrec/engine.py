@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlrec import checkpoint, optim
 from mlrec.config import Config
 from mlrec.data.stream import Data
 from mlrec.distributed import World
-from mlrec.losses import LOSSES, bind_loss
+from mlrec.losses import LOSSES
 from mlrec.models.recommender import Recommender, build_recommender
 from mlrec.schema import Batch, lookup
 
@@ -46,7 +47,7 @@ def build_model(config: Config, data: Data, rank: int) -> Recommender:
         ValueError: a row is unknown or an option does not fit.
     """
     torch.manual_seed(config.seed)
-    loss = bind_loss(lookup(LOSSES, config.loss.name, "loss"), config.loss.multiplicity)
+    loss = partial(lookup(LOSSES, config.loss.name, "loss"), multiplicity=config.loss.multiplicity)
     return build_recommender(config, loss, data.catalogue.size, data.info.split.history_length, rank)
 
 

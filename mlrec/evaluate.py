@@ -66,7 +66,7 @@ def encode_catalogue(model: Recommender, data: Data, config: Config, world: Worl
     for chunk in stream_catalogue(share, config.data.num_workers):
         media = {spec: tensor.to(world.device) for spec, tensor in chunk.media.items()}
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
-        vectors[run] = model.encode_items(media, most=1).float()
+        vectors[run] = model.tower.encode(media, most=1).float()
         readable[run] = chunk.valid_n.to(readable)
         bad_items.update(chunk.bad_items)
     owned_W = shares(len(ranked_items(data)), world.size)
@@ -140,7 +140,9 @@ class _Ranking:
         return torch.stack([column for score_BN in scores for column in _better_and_tied(score_BN, target_B, ~seen_BN)], dim=1)
 
 
-def _better_and_tied(scores_BN: torch.Tensor, target_B: torch.Tensor, ranked_BN: torch.Tensor) -> Any:
+def _better_and_tied(
+    scores_BN: torch.Tensor, target_B: torch.Tensor, ranked_BN: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     target_score_B1 = scores_BN.gather(1, target_B[:, None])
     better_B = ((scores_BN > target_score_B1) & ranked_BN).sum(dim=1)
     tied_B = ((scores_BN == target_score_B1) & ranked_BN).sum(dim=1) - 1

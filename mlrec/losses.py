@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -43,8 +42,3 @@ def in_batch_softmax(
 
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {"in_batch_softmax": in_batch_softmax}
 """(scores_PU, target_P, own_PU, batch, valid_U, multiplicity=...) to losses [P]."""
-
-
-def bind_loss(function: Callable[..., torch.Tensor], multiplicity: bool) -> Callable[..., torch.Tensor]:
-    """A loss with its settings, as the recommender calls it."""
-    return partial(function, multiplicity=multiplicity)

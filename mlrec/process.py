@@ -13,20 +13,20 @@ FAILED = 1
 INTERRUPTED = 130
 
 
-def run_main(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
-    """Runs a command; its exit code: 2 for bad input (ValueError), 1 for what went wrong on the way (RuntimeError, OSError)."""
+def run_main(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
+    """Runs a command; its exit code: its own, 2 for bad input (ValueError), 1 for what went wrong (RuntimeError, OSError)."""
     try:
-        main(arguments)
+        return main(arguments) or 0
     except ValueError as error:
         if os.environ.get("RANK", "0") == "0":  # every rank found the same
             print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except (RuntimeError, OSError) as error:
-        print(f"error on rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr)
+        where = f" on rank {os.environ['RANK']}" if "RANK" in os.environ else ""
+        print(f"error{where}: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    return 0
 
 
 def exit_with(code: int) -> NoReturn:

@@ -141,6 +141,21 @@ def sha256_of(url: str) -> str:
     return digest.hexdigest()
 
 
+def download(url: str, target: Path, sha256: str) -> None:
+    """Streams `url` to the local file `target`.
+
+    Raises:
+        RuntimeError: what arrived does not have the given SHA-256.
+    """
+    digest = hashlib.sha256()
+    with open_stream(url) as stream, open(target, "wb") as copy:
+        while block := stream.read(READ_BYTES):
+            digest.update(block)
+            copy.write(block)
+    if digest.hexdigest() != sha256:
+        raise RuntimeError(f"{url} does not have the sha256 that dataset.json names; mlrec-shards check lists the faults")
+
+
 def publish(source: Path, url: str) -> None:
     """Moves the local file `source` to `url`: the final name holds the whole file or does not exist."""
     fs, path = _filesystem(url)

@@ -14,23 +14,22 @@ from rich.console import Console
 
 from mlrec.data.format import read_dataset_info
 from mlrec.data.frames import FRAME_POLICIES
+from mlrec.process import INTERRUPTED, run_main
 from shards_tools.make import FAILURES_FILE, Settings, make
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command: 0 when it is done, 1 for faults found or a failure on the way, 2 for bad input, 130 for Ctrl-C."""
+    return run_main(_dispatch, sys.argv[1:] if arguments is None else arguments)
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from mlrec import storage
 from mlrec.data.format import DATASET_FILE, FileInfo, read_dataset_info
-from shards_tools.output import Output, open_output
+from shards_tools.output import open_output
 
 
 def push(source: str, target: str) -> Iterator[FileInfo]:
@@ -26,18 +25,8 @@ def push(source: str, target: str) -> Iterator[FileInfo]:
     with open_output(target) as output:
         for file in info.files:
             if there.get(file.path) != file.size:
-                _copy(source, file, output)
+                staged = output.staging / "file"
+                storage.download(storage.join(source, file.path), staged, file.sha256)
+                output.publish(staged, file.path)
             yield file
         output.put(DATASET_FILE, info.to_bytes())
-
-
-def _copy(source: str, file: FileInfo, output: Output) -> None:
-    url, staged = storage.join(source, file.path), output.staging / "file"
-    digest = hashlib.sha256()
-    with storage.open_stream(url) as stream, open(staged, "wb") as copy:
-        while block := stream.read(storage.READ_BYTES):
-            digest.update(block)
-            copy.write(block)
-    if digest.hexdigest() != file.sha256:
-        raise RuntimeError(f"{url} does not have the sha256 that {DATASET_FILE} names; mlrec-shards check lists the faults")
-    output.publish(staged, file.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 import time
@@ -85,22 +84,12 @@ class ShardCache:
                 self._evict(self.budget_bytes - shard.size)
                 partial = final.with_suffix(".partial")
                 try:
-                    self._download(shard, partial)
+                    storage.download(storage.join(self.url, shard.path), partial, shard.sha256)
                     os.replace(partial, final)
                 finally:
                     partial.unlink(missing_ok=True)
         except Timeout:
             return
-
-    def _download(self, shard: FileInfo, partial: Path) -> None:
-        url = storage.join(self.url, shard.path)
-        digest = hashlib.sha256()
-        with storage.open_stream(url) as source, open(partial, "wb") as target:
-            while block := source.read(storage.READ_BYTES):
-                digest.update(block)
-                target.write(block)
-        if digest.hexdigest() != shard.sha256:
-            raise RuntimeError(f"{url} does not have the sha256 that dataset.json names")
 
     def _sweep(self) -> None:
         """Removes what killed processes left half done; a live download touches its file all the time."""

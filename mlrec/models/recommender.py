@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from mlrec.config import Config
 from mlrec.distributed import exchange, gather
 from mlrec.models.sequence import RECOMMENDERS, SequenceModel
 from mlrec.models.tower import ItemTower
-from mlrec.schema import Batch, InputSpec, lookup
+from mlrec.schema import Batch, lookup
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Batch, torch.Tensor], torch.Tensor]
 """(scores_PU, target_P, own_PU, batch, valid_U) to the losses [P] of the P positions that have a target."""
@@ -40,10 +40,6 @@ class Recommender(nn.Module):
         # a global batch whose items were all unreadable has no target: its loss is 0, not 0 / 0
         targets = (batch.targets_U * valid_U).sum().clamp(min=1)
         return losses_P.sum() * (len(batch.owned_W) / targets)
-
-    def encode_items(self, media: Mapping[InputSpec, torch.Tensor], most: int) -> torch.Tensor:
-        """Item vectors [n, D] of this rank's items, for ranking."""
-        return self.tower.encode(media, most)
 
     def last_states(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
         """The state [B, D] after each user's newest item, for ranking."""

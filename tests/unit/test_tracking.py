@@ -8,6 +8,7 @@ import math
 import re
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -136,6 +137,7 @@ def test_wandb_offline_holds_the_figures_and_no_credentials(wandb_home: Path) ->
         with open_tracker(wandb_home, wandb="offline", resumed_step=resumed) as tracker:
             for step in steps:
                 tracker.log(step, {"train/loss": step / 10})
+        time.sleep(1.1)  # W&B names an offline run's folder by the second; a run resumed within it would overwrite the first
     files = sorted(wandb_home.glob("wandb/offline-run-*/*.wandb"))
     found = [record for file in files for record in records(file)]
     history = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
