@@ -24,7 +24,12 @@ class DataConfig:
     cache_dir: str = "~/.cache/mlrec"
     """Folder of this node for the sequence table and remote shards; all processes and jobs of the node share it."""
     cache_bytes: int = 100 << 30
-    """Budget for remote shards; the least recently used go first."""
+    """Budget for remote shards; the least recently used go first, but none that this run reads."""
+    ownership: Literal["balanced", "home"] = "balanced"
+    """Who reads and encodes an item: ranks in equal shares, or a rank of the node where its shard is at home, so that the nodes
+    of a cluster together cache the data set once."""
+    balance_slack: float = 0.1
+    """With home: how much more than its equal share a node may own so that its items stay at home."""
     num_workers: int = 2
     """Loader processes per rank; each builds a whole step, so this many steps are in flight."""
     max_bad_items: int = 100
@@ -182,6 +187,8 @@ class Config:
         for key, value in positive.items():
             if value <= 0:
                 raise ValueError(f"{key} is {value}; it must be above 0")
+        if self.data.balance_slack < 0:
+            raise ValueError(f"data.balance_slack is {self.data.balance_slack}; it must be 0 or more")
         if not self.item.encoders:
             raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
         if unused := sorted(set(self.item.options) - set(self.item.encoders)):

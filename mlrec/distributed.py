@@ -24,6 +24,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    nodes: tuple[int, ...]
+    """Ranks of each node; ranks are numbered node by node."""
 
     @property
     def is_main(self) -> bool:
@@ -55,7 +57,13 @@ def start_world() -> World:
     # may not have, and each rank would leave 64 MB in /dev/shm.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
-    return World(rank, size, device)
+    return World(rank, size, device, _nodes(gather_objects(local_rank)))
+
+
+def _nodes(local_ranks: list[int]) -> tuple[int, ...]:
+    """Ranks of each node: every launcher numbers the ranks node by node, and a node's from 0."""
+    starts = [rank for rank, local_rank in enumerate(local_ranks) if local_rank == 0]
+    return tuple(end - start for start, end in zip(starts, [*starts[1:], len(local_ranks)], strict=True))
 
 
 def stop_world() -> None:

@@ -43,6 +43,8 @@ class EncodedCatalogue:
     """bool: an item that could not be read is never recommended."""
     bad_items: dict[int, str]
     """Those of this rank's share that could not be read, with the reason."""
+    remote_bytes: int
+    """That this rank asked of the network."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,27 @@ class Evaluation:
     """Popularity and chance."""
     bad_items: dict[int, str]
     """Items of the catalogue that could not be read, with the reason."""
+    remote_bytes: int
+    """That this rank asked of the network."""
 
 
 @torch.no_grad()
 def encode_catalogue(model: Recommender, data: Data, config: Config, world: World) -> EncodedCatalogue:
     """Vectors of all ranked items, in the order of `ranked_items`; collective."""
-    share = CataloguePass(data, model.tower.specs, config.item.chunk, world.rank, world.size)
+    owned_W = data.owners(config.train.global_batch, world.nodes).split(ranked_items(data))
+    share = CataloguePass(data, model.tower.specs, config.item.chunk, world.rank, owned_W)
     vectors = torch.zeros(len(share.items), config.recommender.width, device=world.device)
     readable = torch.zeros(len(share.items), dtype=torch.int64, device=world.device)
     bad_items: dict[int, str] = {}
+    remote_bytes = 0
     for chunk in stream_catalogue(share, config.data.num_workers):
         media = {spec: tensor.to(world.device) for spec, tensor in chunk.media.items()}
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
         vectors[run] = model.tower.encode(media, most=1).float()
         readable[run] = chunk.valid_n.to(readable)
         bad_items.update(chunk.bad_items)
-    owned_W = shares(len(ranked_items(data)), world.size)
-    return EncodedCatalogue(gather(vectors, owned_W), gather(readable, owned_W) > 0, bad_items)
+        remote_bytes += chunk.remote_bytes
+    return EncodedCatalogue(gather(vectors, owned_W), gather(readable, owned_W) > 0, bad_items, remote_bytes)
 
 
 @torch.no_grad()
@@ -100,7 +106,7 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
         summarize(user_metrics(everyone[:, column], everyone[:, column + 1], size), popularity) for column in (0, 2, 4)
     )
     bad_items = {item: reason for found in gather_objects(catalogue.bad_items) for item, reason in found.items()}
-    return Evaluation(metrics, {"popularity": by_popularity, "chance": by_chance}, bad_items)
+    return Evaluation(metrics, {"popularity": by_popularity, "chance": by_chance}, bad_items, catalogue.remote_bytes)
 
 
 class _Ranking:
@@ -164,6 +170,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
 
     Raises:
         ValueError: the run has no checkpoint.
+        RuntimeError: more items than data.max_bad_items could not be read; results.json has their reasons.
     """
     run = config.run_path
     path = checkpoint.best(run, config.evaluate.select_by)
@@ -186,6 +193,11 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     }
     if world.is_main:
         storage.write_bytes(str(run / RESULTS_FILE), (json.dumps(results, indent=1) + "\n").encode())
+    if len(found.bad_items) > config.data.max_bad_items:
+        raise RuntimeError(
+            f"{len(found.bad_items)} items could not be read, data.max_bad_items is {config.data.max_bad_items}; the reasons are "
+            f"in {run / RESULTS_FILE}, mlrec-shards check {data.url} lists the faults"
+        )
     return results
 
 

@@ -71,6 +71,9 @@ class Batch:
     bad_items: dict[int, str] = field(default_factory=dict)
     """Owned items that could not be read, with the reason."""
     bytes_read: int = 0
+    """Of members that were delivered for this batch."""
+    remote_bytes: int = 0
+    """That the loader's process asked of the network since its last batch."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`; copies do not block where the source is pinned."""

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import random
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, cast
 
 import fsspec
 
-Result = TypeVar("Result")
+from mlrec import transfer
 
 READ_BYTES = 16 << 20
 """Remote reads ask for this much at once: with s3fs' default of 5 MiB a stream runs at under half the speed."""
-RETRIES = 5
-FIRST_DELAY_S = 0.1
-MAX_DELAY_S = 10.0
-
-LASTING = (
-    FileNotFoundError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-    ValueError,
-    TypeError,
-    NotImplementedError,
-)
-"""Errors that trying again does not mend."""
+BLOCKS_IN_FLIGHT = 3
+"""Blocks of a stream that are asked for ahead."""
 
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "http": "http", "https": "http"}
 """The extra of setup.py that brings what a scheme needs."""
@@ -69,67 +56,114 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise ValueError(f"{url}: unknown storage scheme {scheme!r}; known: file, {', '.join(sorted(EXTRAS))}") from error
 
 
-def retry(action: Callable[[], Result], what: str) -> Result:
-    """The result of `action`, tried again with capped exponential backoff and jitter.
-
-    Raises:
-        Exception: one of LASTING, at once.
-        RuntimeError: every try failed; the last reason is its cause.
-    """
-    for attempt in range(RETRIES):
-        try:
-            return action()
-        except LASTING:
-            raise
-        except Exception as error:  # each client library has errors of its own kind
-            if attempt == RETRIES - 1:
-                raise RuntimeError(f"{what}: failed {RETRIES} times, last with {type(error).__name__}: {error}") from error
-            time.sleep(random.uniform(0.5, 1.0) * min(MAX_DELAY_S, FIRST_DELAY_S * 2**attempt))
-    raise AssertionError("unreachable")
-
-
 def exists(url: str) -> bool:
     """Whether a file or folder stands at `url`."""
+    return bool(_call(url, "exists"))
+
+
+def _call(url: str, method: str, **options: Any) -> Any:
     fs, path = _filesystem(url)
-    return bool(retry(lambda: fs.exists(path), url))
+    if is_local(url):
+        return getattr(fs, method)(path, **options)
+    return transfer.call(fs, method, path, **options)
 
 
 def read_bytes(url: str) -> bytes:
     """The whole content of `url`."""
-    fs, path = _filesystem(url)
-    return bytes(retry(lambda: fs.cat_file(path), url))
+    with open_stream(url) as stream:
+        return stream.read()
 
 
 def read_range(url: str, start: int, size: int) -> bytes:
     """Bytes [start, start + size) of `url`.
 
     Raises:
-        RuntimeError: the file ends before.
+        transfer.CutShortError: the file ends before.
+        RuntimeError: every try failed.
     """
-    fs, path = _filesystem(url)
-    data = bytes(retry(lambda: fs.cat_file(path, start=start, end=start + size), url))
-    if len(data) != size:
-        raise RuntimeError(f"{url}: asked for {size} bytes at {start}, got {len(data)}: the file is cut short")
+    if is_local(url):
+        return _read_local(local_path(url), start, size)
+    (data,) = read_ranges([(url, start, size)], in_flight=1)
+    if isinstance(data, Exception):
+        raise data
     return data
+
+
+def _read_local(path: Path, start: int, size: int) -> bytes:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        data = os.pread(handle, size, start)
+    finally:
+        os.close(handle)
+    if len(data) != size:
+        raise transfer.CutShortError(f"{path}: asked for {size} bytes at {start}, got {len(data)}: the file is cut short")
+    return data
+
+
+def read_ranges(ranges: Sequence[tuple[str, int, int]], in_flight: int) -> Iterator[bytes | Exception]:
+    """The bytes of each (url, start, size) of one remote storage, or why they cannot be had, in order.
+
+    Args:
+        in_flight: how many reads run at once.
+    """
+    if not ranges:
+        return iter(())
+    opened = {url: _filesystem(url) for url in dict.fromkeys(url for url, _, _ in ranges)}
+    fs, _ = opened[ranges[0][0]]
+    return transfer.read_ranges(fs, ((opened[url][1], start, size) for url, start, size in ranges), in_flight)
 
 
 def list_files(url: str) -> dict[str, int]:
     """Sizes in bytes of all files below `url`, by path relative to it; empty where there is no such folder."""
-    fs, root = _filesystem(url)
+    _, root = _filesystem(url)
     root = root.rstrip("/")
     try:
-        found = retry(lambda: fs.find(root, detail=True), url)
+        found = _call(url, "find", detail=True)
     except FileNotFoundError:
         return {}
     return {str(path)[len(root) + 1 :]: int(info["size"]) for path, info in sorted(found.items())}
 
 
+class _BlockStream(io.RawIOBase):
+    """A stream of blocks that are read ahead."""
+
+    def __init__(self, blocks: Generator[bytes | Exception, None, None]) -> None:
+        self._blocks, self._rest = blocks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            block = next(self._blocks, b"")
+            if isinstance(block, Exception):
+                raise block
+            self._rest = memoryview(block)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._blocks.close()
+        super().close()
+
+
 def open_stream(url: str) -> IO[bytes]:
-    """`url` open for reading from front to back in large blocks."""
+    """`url` open for reading from front to back, in large blocks of which the next are under way.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        RuntimeError: the storage gave up; raised by reads as well.
+    """
     fs, path = _filesystem(url)
     if is_local(url):
         return cast("IO[bytes]", open(path, "rb"))
-    return cast("IO[bytes]", retry(lambda: fs.open(path, "rb", block_size=READ_BYTES, cache_type="readahead"), url))
+    size = transfer.call(fs, "info", path)["size"]
+    if size is None:
+        raise ValueError(f"{url}: the server does not tell the size of the file; mlrec needs one that does")
+    blocks = ((path, start, min(READ_BYTES, size - start)) for start in range(0, size, READ_BYTES))
+    return cast("IO[bytes]", io.BufferedReader(_BlockStream(transfer.read_ranges(fs, blocks, BLOCKS_IN_FLIGHT)), READ_BYTES))
 
 
 def sha256_of(url: str) -> str:
@@ -160,7 +194,7 @@ def publish(source: Path, url: str) -> None:
     """Moves the local file `source` to `url`: the final name holds the whole file or does not exist."""
     fs, path = _filesystem(url)
     if not is_local(url):
-        retry(lambda: fs.put_file(str(source), path), url)  # an object appears when its upload is complete
+        transfer.call(fs, "put_file", str(source), path, size=source.stat().st_size)  # an object appears when it is complete
         source.unlink()
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +227,5 @@ def write_bytes(url: str, data: bytes) -> None:
 
 def remove(url: str) -> None:
     """Removes the file at `url`, if there."""
-    fs, path = _filesystem(url)
-    if fs.exists(path):
-        fs.rm_file(path)
+    if exists(url):
+        _call(url, "rm_file")

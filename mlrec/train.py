@@ -37,7 +37,8 @@ def train(config: Config) -> None:
         raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")
     world = start_world()
     data = open_data(config.data)
-    plan = Plan(data.sequences, config.seed, config.train.global_batch, world.size)
+    owners = data.owners(config.train.global_batch, world.nodes)
+    plan = Plan(data.sequences, config.seed, config.train.global_batch, owners)
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
     resumed, state = find_state(config, data)
     model = build_model(config, data, world.rank)
@@ -60,6 +61,7 @@ def train(config: Config) -> None:
                 found = evaluate(model, data, config, world, "validation")
                 summary = found.metrics
                 run.meter.bad_items.update(found.bad_items)
+                run.meter.remote_bytes += found.remote_bytes
                 tracker.log(done, flat_metrics(summary, "validation/"))
             if run.is_best(summary) or run.due(done, every.save_every):
                 run.save(done, summary)

@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from mlrec import storage
 from mlrec.data.format import FileInfo
 
-STALE_S = 3600.0
-"""A half file that nobody wrote to for this long belongs to a process that is gone."""
+LOCKED_WAIT_S = 0.2
+DOWNLOADS_PER_SHARD = 2
+"""A shard that arrived damaged so often stays where it is: its items are read, and judged, one by one."""
+
+Outcome = Literal["there", "elsewhere", "absent"]
+"""Of an attempt to get a shard; "elsewhere": another process is at it."""
+
+log = logging.getLogger(__name__)
 
 
 class ShardCache:
     """A folder of whole shards that all processes and jobs of the node share.
 
-    The least recently used shards leave first. A shard appears under its final name by rename, complete and verified; file
-    locks, which die with their process, keep two processes from downloading the same one.
+    A shard appears under its final name by rename, complete and verified. File locks, which die with their process, keep two
+    processes from downloading the same one and tell a live half file from a dead one, without regard to any clock.
+
+    The least recently used shards leave first, but none that was used since this cache was opened: a job that reads more than
+    fits would only push out what it needs next.
     """
 
     def __init__(self, url: str, folder: Path, budget_bytes: int) -> None:
+        """
+        Raises:
+            ValueError: the folder cannot be written.
+        """
         self.url, self.folder, self.budget_bytes = url, folder, budget_bytes
-        self._queue: SimpleQueue[FileInfo] = SimpleQueue()
+        self._bytes = 0
         self._asked: set[str] = set()
+        self._refused: set[str] = set()
+        self._failures: Counter[str] = Counter()
+        self._usable = True
+        self._queue: SimpleQueue[FileInfo] = SimpleQueue()
         self._filler: threading.Thread | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._lock("budget")) as lock:
+                os.utime(lock.lock_file)
+                self._opened_ns = os.stat(lock.lock_file).st_mtime_ns  # by the clock that stamps the shards
+        except OSError as error:
+            raise ValueError(f"data.cache_dir: {folder} cannot be written: {error}; choose another folder") from error
 
     def path(self, shard: FileInfo) -> Path | None:
         """The shard's file, or None while it is not there."""
@@ -41,73 +68,111 @@ class ShardCache:
         return path
 
     def ask(self, shard: FileInfo) -> None:
-        """Has the shard downloaded in the background."""
-        if shard.path in self._asked or shard.size > self.budget_bytes:
+        """Has the shard downloaded in the background, after those that were asked for before."""
+        if shard.path in self._asked or shard.path in self._refused:
             return
+        if self._filler is None or not self._filler.is_alive():  # a fork leaves the thread behind
+            self._queue = SimpleQueue()
+            self._filler = threading.Thread(target=self._fill_all, args=[self._queue], daemon=True, name="shard-cache")
+            self._filler.start()
         self._asked.add(shard.path)
         self._queue.put(shard)
-        if self._filler is None:
-            self._filler = threading.Thread(target=self._fill_all, daemon=True, name="shard-cache")
-            self._filler.start()
 
     def drop(self, shard: FileInfo) -> None:
         """Removes a shard that turned out damaged; it may be asked for again."""
         self._final(shard).unlink(missing_ok=True)
         self._asked.discard(shard.path)
 
+    def wait_for(self, shard: FileInfo) -> Path | None:
+        """The shard's file, downloaded now if need be; None where it cannot be had whole."""
+        while self._fill(shard) == "elsewhere":
+            time.sleep(LOCKED_WAIT_S)
+        return self.path(shard)
+
+    def take_bytes(self) -> int:
+        """Bytes of shards that this process downloaded since the last call."""
+        taken = self._bytes
+        self._bytes -= taken  # the filler may have added some meanwhile
+        return taken
+
     def _final(self, shard: FileInfo) -> Path:
         # named by content: two data sets, or two versions of one, never mix
         return self.folder / f"{shard.sha256}.tar"
 
-    def _fill_all(self) -> None:
+    def _lock(self, name: str) -> str:
+        return str(self.folder / f"{name}.lock")
+
+    def _fill_all(self, queue: SimpleQueue[FileInfo]) -> None:
         while True:
-            shard = self._queue.get()
-            try:
-                self.fill(shard)
-            except (RuntimeError, OSError):
-                # the items are still there by ranged reads, which report what is wrong; the next reader may ask again
-                self._asked.discard(shard.path)
+            shard = queue.get()
+            if self._fill(shard) == "elsewhere":
+                queue.put(shard)  # should the other process die, this one goes on
+                time.sleep(LOCKED_WAIT_S)
+            else:
+                self._asked.discard(shard.path)  # another job may evict it: then it is asked for again
 
-    def fill(self, shard: FileInfo) -> None:
-        """Downloads the shard, unless it is there or another process is at it.
-
-        Raises:
-            RuntimeError: what arrived does not have the sha256 of dataset.json.
-        """
-        final = self._final(shard)
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _fill(self, shard: FileInfo) -> Outcome:
+        """Downloads the shard, unless it is there or another process is at it."""
+        if self.path(shard) is not None:
+            return "there"
+        if shard.path in self._refused or not self._usable:
+            return "absent"
         try:
-            with FileLock(f"{final}.lock", timeout=0):
-                if final.exists():
-                    return
-                self._sweep()
-                self._evict(self.budget_bytes - shard.size)
-                partial = final.with_suffix(".partial")
-                try:
-                    storage.download(storage.join(self.url, shard.path), partial, shard.sha256)
-                    os.replace(partial, final)
-                finally:
-                    partial.unlink(missing_ok=True)
+            with FileLock(self._lock(shard.sha256), timeout=0):
+                return "there" if self.path(shard) is not None or self._download(shard) else "absent"
         except Timeout:
-            return
+            return "elsewhere"
+        except OSError as error:
+            self._usable = False
+            log.warning(
+                "%s cannot be written: %s; shards that are not there are read item by item, which is slower: free space, or "
+                "point data.cache_dir elsewhere", self.folder, error.strerror or error,
+            )  # fmt: skip
+            return "absent"
+
+    def _download(self, shard: FileInfo) -> bool:
+        partial = self._final(shard).with_suffix(".partial")
+        if not self._reserve(partial, shard.size):
+            self._refused.add(shard.path)
+            return False
+        try:
+            self._bytes += shard.size
+            storage.download(storage.join(self.url, shard.path), partial, shard.sha256)
+            os.replace(partial, self._final(shard))
+        except (RuntimeError, FileNotFoundError, PermissionError, ValueError) as error:
+            self._failures[shard.path] += 1
+            if self._failures[shard.path] == DOWNLOADS_PER_SHARD:
+                self._refused.add(shard.path)
+                log.warning("%s cannot be had whole, so its items are read one by one: %s", shard.path, error)
+            return False
+        finally:
+            partial.unlink(missing_ok=True)
+        return True
+
+    def _reserve(self, partial: Path, size: int) -> bool:
+        """Makes room for `size` bytes and takes it by a sparse half file; False where the budget has none."""
+        with FileLock(self._lock("budget")):
+            self._sweep()
+            entries = []
+            for path in (*self.folder.glob("*.tar"), *self.folder.glob("*.partial")):
+                with contextlib.suppress(FileNotFoundError):  # evicted, or finished a moment ago
+                    status = path.stat()
+                    entries.append((status.st_mtime_ns, status.st_size, path))
+            excess = sum(held for _, held, _ in entries) + size - self.budget_bytes
+            idle = [entry for entry in sorted(entries) if entry[0] < self._opened_ns and entry[2].suffix == ".tar"]
+            if excess > sum(held for _, held, _ in idle):
+                return False
+            for _, held, path in idle:
+                if excess <= 0:
+                    break
+                path.unlink(missing_ok=True)
+                excess -= held
+            with open(partial, "wb") as file:
+                file.truncate(size)
+            return True
 
     def _sweep(self) -> None:
-        """Removes what killed processes left half done; a live download touches its file all the time."""
+        """Removes what killed processes left half done: nobody holds its lock."""
         for stray in self.folder.glob("*.partial"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - stray.stat().st_mtime > STALE_S:
-                    stray.unlink()
-
-    def _evict(self, limit_bytes: int) -> None:
-        entries = []
-        for path in self.folder.glob("*.tar"):
-            try:
-                entries.append((path.stat().st_mtime, path.stat().st_size, path))
-            except FileNotFoundError:  # another process was faster
-                continue
-        held = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
-            if held <= limit_bytes:
-                return
-            path.unlink(missing_ok=True)
-            held -= size
+            with contextlib.suppress(Timeout), FileLock(self._lock(stray.stem), timeout=0):
+                stray.unlink(missing_ok=True)

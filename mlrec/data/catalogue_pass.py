@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,14 @@ import webdataset as wds
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mlrec import storage
-from mlrec.data.decode import Sample, check_inputs, decode_items, members_of
+from mlrec.data.decode import check_inputs, decode_items, members_of
 from mlrec.data.format import item_key
+from mlrec.data.items import Sample
 from mlrec.data.stream import Data
 from mlrec.distributed import shares
 from mlrec.schema import InputSpec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -33,6 +37,8 @@ class Chunk:
     """bool: the items that could be read; the others' media are zeros."""
     bad_items: dict[int, str]
     """Items that could not be read, with the reason."""
+    remote_bytes: int
+    """That the loader's process asked of the network since its last chunk."""
 
 
 def ranked_items(data: Data) -> np.ndarray:
@@ -43,11 +49,14 @@ def ranked_items(data: Data) -> np.ndarray:
 class CataloguePass(IterableDataset[Chunk]):
     """This rank's share of the catalogue in chunks; every rank has the same number of them."""
 
-    def __init__(self, data: Data, inputs: Sequence[InputSpec], chunk: int, rank: int, world_size: int) -> None:
+    def __init__(self, data: Data, inputs: Sequence[InputSpec], chunk: int, rank: int, owned_W: tuple[int, ...]) -> None:
+        """
+        Args:
+            owned_W: how many of `ranked_items` each rank takes.
+        """
         check_inputs(inputs, data.info.media, data.url)
         self.data, self.inputs = data, tuple(dict.fromkeys(inputs))
         items = ranked_items(data)
-        owned_W = shares(len(items), world_size)
         start = sum(owned_W[:rank])
         self.items = items[start : start + owned_W[rank]]
         self.num_chunks = max(1, -(-max(owned_W) // chunk))
@@ -60,32 +69,32 @@ class CataloguePass(IterableDataset[Chunk]):
         first = sum(chunks[:index])
         position = sum(sizes[:first])
         own = sizes[first : first + chunks[index]]
-        samples = self._samples(self.items[position : position + sum(own)])
+        samples, store = self._samples(self.items[position : position + sum(own)]), self.data.store
         for size in own:
-            yield Chunk(position, *decode_items(itertools.islice(samples, size), size, self.inputs, self.data.info.media))
+            decoded = decode_items(itertools.islice(samples, size), size, self.inputs, self.data.info.media)
+            yield Chunk(position, *decoded, remote_bytes=store.take_remote_bytes())
             position += size
 
     def _samples(self, items: np.ndarray) -> Iterator[Sample]:
-        """The items' samples in order, compared with the index: a stream that ends early is an error, not fewer items."""
+        """The items' samples in order, compared with the index: none is lost without a word.
+
+        What a shard's stream does not deliver as it should, damaged members as well as all behind the place where it ends early,
+        the store reads again, and knows the reason where it cannot.
+        """
         names = members_of(self.inputs, self.data.info.media)
-        if not names or not len(items):
+        if not names:
             yield from ((item, {}) for item in items.tolist())
             return
-        shards = sorted(set(self.data.catalogue.shard_N1[items].tolist()))
-        paths = [self.data.store.shards[shard].path for shard in shards]
-        stream = iter(_open_webdataset([storage.join(self.data.url, path) for path in paths]))
-        for item in items.tolist():
-            try:
-                sample = next((found for found in stream if found["__key__"].rsplit("/", 1)[-1] == item_key(item)), None)
-            except (tarfile.TarError, EOFError) as error:
-                raise RuntimeError(f"{self.data.url}: {', '.join(paths)} cannot be read up to item {item}: {error}") from error
-            if sample is None:
-                raise RuntimeError(f"{self.data.url}: item {item} is in the catalogue, but {', '.join(paths)} end before it")
-            crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
-            if all(name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in names):
-                yield item, sample
-            else:  # damaged on the way, or where it lies: the store reads it again and knows the reason
-                yield item, self.data.store.try_read(item, names)
+        shards = self.data.catalogue.shard_N1[items]
+        for shard in np.unique(shards).tolist():
+            stream = _stream_shard(self.data.store.shard_url(self.data.store.shards[shard]))
+            for item in items[shards == shard].tolist():
+                sample = next((found for key, found in stream if key == item_key(item)), {})
+                crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
+                if all(name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in names):
+                    yield item, sample
+                else:
+                    yield item, self.data.store.try_read(item, names)
 
 
 def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chunk]:
@@ -93,11 +102,16 @@ def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chu
     return iter(DataLoader(catalogue, batch_size=None, num_workers=min(num_workers, catalogue.num_chunks)))
 
 
-def _open_webdataset(urls: list[str]) -> Any:
-    for scheme in {storage.scheme_of(url) for url in urls} - {"file"}:
-        wds.gopen_schemes[scheme] = _open
+def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(key, sample) of a shard up to its end, or up to where it cannot be read further."""
+    wds.gopen_schemes[storage.scheme_of(url)] = _open
     # every rank and worker reads the shards of its own run of positions: nothing for webdataset to split
-    return wds.WebDataset(urls, shardshuffle=False, nodesplitter=_all, workersplitter=_all, handler=wds.reraise_exception)
+    stream = wds.WebDataset([url], shardshuffle=False, nodesplitter=_all, workersplitter=_all, handler=wds.reraise_exception)
+    try:
+        for sample in stream:
+            yield sample["__key__"].rsplit("/", 1)[-1], sample
+    except (tarfile.TarError, EOFError, OSError, RuntimeError, ValueError) as error:
+        log.warning("%s ends early: %s", url, error)
 
 
 def _open(url: str, mode: str = "rb", bufsize: int = 8192, **options: Any) -> IO[bytes]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import FRAME_POLICIES, decode_video
+from mlrec.data.items import Sample
 from mlrec.schema import InputSpec, Modality
 
 
@@ -105,10 +106,6 @@ def members_of(inputs: Sequence[InputSpec], media: MediaInfo) -> list[str]:
     """Names of the members that the inputs need together, without repeats."""
     names = [name for spec in inputs for name in DECODERS[spec.modality].members(spec, media)]
     return list(dict.fromkeys(names))
-
-
-Sample = tuple[int, Mapping[str, bytes] | str]
-"""An item with its members, or with the reason why they cannot be had."""
 
 
 def decode_items(

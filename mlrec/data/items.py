@@ -1,51 +1,158 @@
-"""The item store: the members of any item's sample, from a local data set, the node's cache, or a ranged read."""
+"""The item store: the members of any item's sample, from a local data set, the node's cache, or ranged reads."""
 
 from __future__ import annotations
 
-import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlrec import storage
 from mlrec.data.cache import ShardCache
 from mlrec.data.format import Catalogue, DatasetInfo, FileInfo, Member
+from mlrec.transfer import CutShortError
 
 CRC_TRIES = 2
 """A member whose bytes do not have its crc32 is read this often; the second time from the origin."""
+READS_IN_FLIGHT = 32
+WASTE = 0.05
+"""Neighbouring items are read at once while what lies between them is at most this share of what is wanted."""
+
+Sample = tuple[int, Mapping[str, bytes] | str]
+"""An item with its members, or with the reason why they cannot be had."""
 
 
 class BadItemError(Exception):
     """An item that could not be read or decoded; the message is the reason."""
 
 
+@dataclass
+class _Read:
+    """One range of a shard that holds all that is wanted of neighbouring items."""
+
+    shard: FileInfo
+    start: int
+    end: int
+    wanted: int
+    """Bytes of the items' own ranges, without what lies between them."""
+    items: dict[int, list[Member]] = field(default_factory=dict)
+
+    def add(self, shard: FileInfo, item: int, members: list[Member]) -> bool:
+        """Takes in another item of the shard, unless that would read too much, or too much in vain."""
+        start, end = _range_of(members)
+        wanted = self.wanted + end - start
+        length = end - self.start
+        if shard is not self.shard or start < self.end or length > min((1 + WASTE) * wanted, storage.READ_BYTES):
+            return False
+        self.end, self.wanted, self.items[item] = end, wanted, members
+        return True
+
+
+def _range_of(members: Sequence[Member]) -> tuple[int, int]:
+    # members of one sample stand side by side: one read covers them
+    return min(member.offset for member in members), max(member.offset + member.size for member in members)
+
+
 class ItemStore:
-    """Random access to the item samples of a data set."""
+    """Access to the item samples of a data set."""
 
     def __init__(self, url: str, info: DatasetInfo, catalogue: Catalogue, cache_dir: Path, cache_bytes: int) -> None:
+        """
+        Raises:
+            ValueError: the cache folder cannot be written.
+        """
         self.url, self.catalogue = url, catalogue
         self.shards: list[FileInfo] = info.shards("items")
         local = storage.is_local(url)
         self.cache = None if local else ShardCache(url, cache_dir.expanduser() / "items", cache_bytes)
         self.bytes_read = 0
         """Bytes of members delivered so far by this process."""
+        self._bytes_ranged = 0
 
-    def read(self, item: int, names: Iterable[str]) -> dict[str, bytes]:
+    def take_remote_bytes(self) -> int:
+        """Bytes that this process asked of the network since the last call: ranged reads and shards."""
+        taken = self._bytes_ranged
+        self._bytes_ranged = 0
+        return taken + (self.cache.take_bytes() if self.cache else 0)
+
+    def read_many(self, items: Iterable[int], names: Sequence[str]) -> Iterator[Sample]:
+        """The members of the given names of each item, checked against their crc32, in the order of `items`.
+
+        Shards that are not on this node are asked for when all items are there: the first step has the network to itself.
+        """
+        plan = self._plan(items, names)
+        paths = {id(read): self._local_path(read.shard) for read in plan if isinstance(read, _Read)}
+        remote = [read for read in plan if isinstance(read, _Read) and paths[id(read)] is None]
+        ranged = storage.read_ranges([self._range(read) for read in remote], READS_IN_FLIGHT)
+        for read in plan:
+            if not isinstance(read, _Read):
+                yield read
+                continue
+            path, size = paths[id(read)], read.end - read.start
+            found = next(ranged) if path is None else _whole(path, read.start, size)
+            self._bytes_ranged += size if path is None else 0
+            for item, members in read.items.items():
+                yield item, self._cut(read, item, members, found)
+        if self.cache is not None:
+            for shard in dict.fromkeys(read.shard for read in remote):
+                self.cache.ask(shard)
+
+    def _plan(self, items: Iterable[int], names: Sequence[str]) -> list[_Read | Sample]:
+        """What to read, and samples of items that need no reading or cannot be read."""
+        plan: list[_Read | Sample] = []
+        for item in items:
+            try:
+                shard, members = self._wanted(item, names)
+            except BadItemError as error:
+                plan.append((item, str(error)))
+                continue
+            if not members:
+                plan.append((item, {}))
+            elif not (plan and isinstance(last := plan[-1], _Read) and last.add(shard, item, members)):
+                start, end = _range_of(members)
+                plan.append(_Read(shard, start, end, end - start, {item: members}))
+        return plan
+
+    def _wanted(self, item: int, names: Sequence[str]) -> tuple[FileInfo, list[Member]]:
+        present = {member.name: member for member in self.catalogue.members(item)}
+        if absent := [name for name in names if name not in present]:
+            raise BadItemError(f"its sample has no {absent[0]}; it holds {', '.join(present) or 'nothing'}")
+        return self.shards[int(self.catalogue.shard_N1[item])], [present[name] for name in names]
+
+    def _cut(self, read: _Read, item: int, members: list[Member], found: bytes | Exception | None) -> Mapping[str, bytes] | str:
+        """The item's members out of what was read, or from a read of its own where that has them not."""
+        if isinstance(found, Exception) and not isinstance(found, CutShortError):
+            return f"{read.shard.path} cannot be read: {found}"
+        if isinstance(found, bytes):
+            cut = {m.name: found[m.offset - read.start : m.offset - read.start + m.size] for m in members}
+            if all(zlib.crc32(cut[m.name]) == m.crc32 for m in members):
+                self.bytes_read += sum(map(len, cut.values()))
+                return cut
+        return self.try_read(item, [m.name for m in members])
+
+    def try_read(self, item: int, names: Sequence[str]) -> Mapping[str, bytes] | str:
+        """The item's members, or the reason why they cannot be had."""
+        try:
+            return self.read(item, names)
+        except BadItemError as error:
+            return str(error)
+
+    def read(self, item: int, names: Sequence[str]) -> dict[str, bytes]:
         """The item's members of the given names, each checked against its crc32.
 
         Raises:
             BadItemError: a member is missing, or damaged at its origin, or the storage gave up.
         """
-        present = {member.name: member for member in self.catalogue.members(item)}
-        wanted = list(names)
-        if absent := [name for name in wanted if name not in present]:
-            raise BadItemError(f"its sample has no {absent[0]}; it holds {', '.join(present) or 'nothing'}")
-        members = [present[name] for name in wanted]
+        shard, members = self._wanted(item, names)
         if not members:
             return {}
-        shard = self.shards[int(self.catalogue.shard_N1[item])]
+        start, end = _range_of(members)
         for _ in range(CRC_TRIES):
-            found = self._read_members(shard, members)
+            try:
+                span = self._read_span(shard, start, end - start)
+            except (OSError, RuntimeError) as error:
+                raise BadItemError(f"{shard.path} cannot be read: {error}") from error
+            found = {m.name: span[m.offset - start : m.offset - start + m.size] for m in members}
             damaged = [m.name for m in members if zlib.crc32(found[m.name]) != m.crc32]
             if not damaged:
                 self.bytes_read += sum(map(len, found.values()))
@@ -54,42 +161,41 @@ class ItemStore:
                 self.cache.drop(shard)
         raise BadItemError(f"{damaged[0]} in {shard.path} does not have its crc32")
 
-    def try_read(self, item: int, names: Iterable[str]) -> dict[str, bytes] | str:
-        """The item's members, or the reason why they cannot be had."""
-        try:
-            return self.read(item, names)
-        except BadItemError as error:
-            return str(error)
+    def shard_url(self, shard: FileInfo) -> str:
+        """Where to stream a whole shard from: its file on this node, downloaded now if need be, else its origin."""
+        if self.cache is None:
+            return self._url(shard)
+        if (path := self.cache.wait_for(shard)) is not None:
+            return str(path)
+        self._bytes_ranged += shard.size
+        return self._url(shard)
 
-    def _read_members(self, shard: FileInfo, members: list[Member]) -> dict[str, bytes]:
-        # members of one sample stand side by side: one read covers them
-        start = min(member.offset for member in members)
-        end = max(member.offset + member.size for member in members)
-        try:
-            span = self._read_span(shard, start, end - start)
-        except (OSError, RuntimeError) as error:
-            raise BadItemError(f"{shard.path} cannot be read: {error}") from error
-        return {m.name: span[m.offset - start : m.offset - start + m.size] for m in members}
+    def _local_path(self, shard: FileInfo) -> Path | None:
+        if self.cache is not None:
+            return self.cache.path(shard)
+        return storage.local_path(self._url(shard))
+
+    def _url(self, shard: FileInfo) -> str:
+        return storage.join(self.url, shard.path)
+
+    def _range(self, read: _Read) -> tuple[str, int, int]:
+        return self._url(read.shard), read.start, read.end - read.start
 
     def _read_span(self, shard: FileInfo, start: int, size: int) -> bytes:
-        url = storage.join(self.url, shard.path)
-        if self.cache is None:
-            return _read_file(storage.local_path(url), start, size)
-        if (path := self.cache.path(shard)) is not None:
+        path = self._local_path(shard)
+        if path is not None:
             try:
-                return _read_file(path, start, size)
-            except FileNotFoundError:  # evicted a moment ago
-                pass
-        self.cache.ask(shard)
-        return storage.read_range(url, start, size)
+                return storage.read_range(str(path), start, size)
+            except FileNotFoundError:
+                if self.cache is None:
+                    raise  # else another job evicted it a moment ago
+        self._bytes_ranged += size
+        return storage.read_range(self._url(shard), start, size)
 
 
-def _read_file(path: Path, start: int, size: int) -> bytes:
-    handle = os.open(path, os.O_RDONLY)
+def _whole(path: Path, start: int, size: int) -> bytes | None:
+    """A part of a local file, None where it cannot be read."""
     try:
-        data = os.pread(handle, size, start)
-    finally:
-        os.close(handle)
-    if len(data) != size:
-        raise RuntimeError(f"{path} ends before byte {start + size}")
-    return data
+        return storage.read_range(str(path), start, size)
+    except (OSError, RuntimeError):
+        return None

@@ -1,4 +1,4 @@
-"""Who is trained on what in a step: a pure function of (seed, step, number of ranks) that every rank computes alike."""
+"""Who is trained on what in a step: a pure function of (seed, step, ranks of each node) that every rank computes alike."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlrec.data.ownership import Owners
 from mlrec.data.sequences import SequenceTable
 from mlrec.distributed import shares
 
@@ -51,7 +52,7 @@ class StepPlan:
     slots_GT: np.ndarray
     """int64: positions in items_U of each user's training sequence, right-aligned, -1 for padding."""
     items_U: np.ndarray
-    """int64: distinct items, sorted by id; rank r owns the r-th of W runs, whose sizes differ by at most one."""
+    """int64: distinct items, sorted by id; rank r owns the r-th of W runs."""
     owned_W: tuple[int, ...]
 
     def users_of(self, rank: int) -> slice:
@@ -71,17 +72,17 @@ def _run(sizes: tuple[int, ...], index: int) -> slice:
 class Plan:
     """The plan of every step of a run."""
 
-    def __init__(self, table: SequenceTable, seed: int, global_batch: int, world_size: int) -> None:
+    def __init__(self, table: SequenceTable, seed: int, global_batch: int, owners: Owners) -> None:
         """
         Raises:
             ValueError: a step would have fewer users than there are ranks.
         """
-        self.table, self.seed, self.world_size = table, seed, world_size
+        self.table, self.seed, self.owners = table, seed, owners
         self.steps_per_epoch = -(-table.num_users // global_batch)
-        if table.num_users // self.steps_per_epoch < world_size:
+        if table.num_users // self.steps_per_epoch < owners.world_size:
             raise ValueError(
                 f"train.global_batch is {global_batch}: with {table.num_users} users that leaves fewer users per step than the "
-                f"{world_size} ranks; raise it or start fewer ranks"
+                f"{owners.world_size} ranks; raise it or start fewer ranks"
             )
 
     def users(self, step: int) -> np.ndarray:
@@ -98,4 +99,4 @@ class Plan:
         items_U, positions = np.unique(train_GT[real], return_inverse=True)
         slots_GT = np.full(train_GT.shape, -1, dtype=np.int64)
         slots_GT[real] = positions
-        return StepPlan(step, users_G, slots_GT, items_U, shares(len(items_U), self.world_size))
+        return StepPlan(step, users_G, slots_GT, items_U, self.owners.split(items_U))

@@ -8,6 +8,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Literal, cast
 
@@ -68,43 +69,69 @@ def open_sequences(url: str, info: DatasetInfo, cache_dir: Path) -> SequenceTabl
     """The sequence table of the data set at `url`; the first process of the node to ask makes it, the others wait.
 
     Raises:
+        ValueError: the cache folder cannot be written, or has no room for the table.
         RuntimeError: a shard is not the one that dataset.json names.
     """
     folder = cache_dir.expanduser() / "sequences" / info.fingerprint[:32]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not folder.exists():
-        with FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                _make_table(url, info, folder)
-    items, offsets, users = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("items", "offsets", "users"))
-    return SequenceTable(items, offsets, users, info.split)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not _is_whole(folder, info):
+            with FileLock(f"{folder}.lock"):
+                if not _is_whole(folder, info):
+                    _make_table(url, info, folder)
+    except OSError as error:
+        size = sum(length * dtype().itemsize for dtype, length in _shapes(info).values())
+        raise ValueError(
+            f"data.cache_dir: {folder.parent} cannot take the sequence table of {size / 1e6:,.1f} MB: {error}; free space, or "
+            "choose another folder"
+        ) from error
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _shapes(info)}
+    return SequenceTable(**arrays, split=info.split)
+
+
+def _shapes(info: DatasetInfo) -> dict[str, tuple[type[np.number], int]]:
+    """Type and length of the table's arrays."""
+    num_users = info.counts["users"]
+    return {
+        "items": (np.int32, info.counts["interactions"]),
+        "offsets": (np.int64, num_users + 1),
+        "users": (np.int64, num_users),
+    }
+
+
+def _is_whole(folder: Path, info: DatasetInfo) -> bool:
+    """Whether the table is there, and as long as it should be."""
+    try:
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _shapes(info)}
+    except (FileNotFoundError, ValueError, EOFError):
+        return False
+    return all(len(arrays[name]) == length for name, (_, length) in _shapes(info).items())
 
 
 def _make_table(url: str, info: DatasetInfo, folder: Path) -> None:
     partial = Path(f"{folder}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for stray in (partial, folder):  # of a killed process; damaged
+        shutil.rmtree(stray, ignore_errors=True)
     partial.mkdir()
-    num_users, num_items = info.counts["users"], info.counts["interactions"]
-    shapes = {"items": (np.int32, num_items), "offsets": (np.int64, num_users + 1), "users": (np.int64, num_users)}
-    arrays = {
-        name: np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=(length,))
-        for name, (dtype, length) in shapes.items()
-    }
-    user = item = 0
-    for shard in info.shards("sequences"):
-        for block in _read_blocks(storage.join(url, shard.path), shard):
-            users, offsets, items = block["users"], block["offsets"], block["items"]
-            arrays["users"][user : user + len(users)] = users
-            arrays["offsets"][user : user + len(users)] = item + offsets[:-1]
-            arrays["items"][item : item + len(items)] = items
-            user, item = user + len(users), item + len(items)
-    if (user, item) != (num_users, num_items):
+    counts = {"users": 0, "items": 0}
+    with ExitStack() as stack:
+        # written front to back: a full disk is an error then, where a write to a memory map would kill the process
+        files = {name: stack.enter_context(open(partial / f"{name}.npy", "wb")) for name in _shapes(info)}
+        for name, (dtype, length) in _shapes(info).items():
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": (length,)}
+            np.lib.format.write_array_header_1_0(files[name], header)
+        for shard in info.shards("sequences"):
+            for block in _read_blocks(storage.join(url, shard.path), shard):
+                files["users"].write(block["users"].astype(np.int64).tobytes())
+                files["offsets"].write((counts["items"] + block["offsets"][:-1]).astype(np.int64).tobytes())
+                files["items"].write(block["items"].astype(np.int32).tobytes())
+                counts = {name: count + len(block[name]) for name, count in counts.items()}
+        files["offsets"].write(np.int64(counts["items"]).tobytes())
+    if counts != {"users": info.counts["users"], "items": info.counts["interactions"]}:
         raise RuntimeError(
-            f"{url}: its sequence shards hold {user} users and {item} interactions, dataset.json says {num_users} and {num_items}"
+            f"{url}: its sequence shards hold {counts['users']} users and {counts['items']} interactions, dataset.json says "
+            f"{info.counts['users']} and {info.counts['interactions']}"
         )
-    arrays["offsets"][num_users] = item
-    for array in arrays.values():
-        array.flush()
     os.replace(partial, folder)
 
 
@@ -123,8 +150,15 @@ class _Hashed(io.RawIOBase):
         return data
 
 
+def _open(url: str) -> IO[bytes]:
+    try:
+        return storage.open_stream(url)
+    except FileNotFoundError as error:
+        raise RuntimeError(f"{url} is missing; mlrec-shards check lists the faults of a data set") from error
+
+
 def _read_blocks(url: str, shard: FileInfo) -> Iterator[dict[str, np.ndarray]]:
-    with storage.open_stream(url) as stream:
+    with _open(url) as stream:
         hashed = _Hashed(stream)
         block: dict[str, np.ndarray] = {}
         try:

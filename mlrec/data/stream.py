@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +16,31 @@ from mlrec.config import DataConfig
 from mlrec.data.decode import check_inputs, decode_items, members_of
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.items import ItemStore
+from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.sequences import SequenceTable, open_sequences
 from mlrec.schema import Batch, InputSpec
+
+WORKER_DEATHS = 3
+"""The run ends when loader workers died so often without a step between."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Data:
     """An opened data set."""
 
+    config: DataConfig
     url: str
     info: DatasetInfo
     catalogue: Catalogue
     sequences: SequenceTable
     store: ItemStore
+
+    def owners(self, global_batch: int, nodes: tuple[int, ...]) -> Owners:
+        """Which rank owns which items, on nodes with so many ranks each."""
+        return owners_of(self.config, self.catalogue, self.sequences.num_users, global_batch, nodes)
 
 
 def open_data(config: DataConfig) -> Data:
@@ -43,7 +56,7 @@ def open_data(config: DataConfig) -> Data:
     cache_dir = Path(config.cache_dir).expanduser()
     sequences = open_sequences(config.url, info, cache_dir)
     store = ItemStore(config.url, info, catalogue, cache_dir, config.cache_bytes)
-    return Data(config.url, info, catalogue, sequences, store)
+    return Data(config, config.url, info, catalogue, sequences, store)
 
 
 class StepDataset(Dataset[Batch]):
@@ -60,9 +73,9 @@ class StepDataset(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         plan = self.plan.step(step)
         own_items = plan.items_U[plan.items_of(self.rank)]
-        bytes_before = self.data.store.bytes_read
-        names = members_of(self.inputs, self.data.info.media)
-        samples = ((item, self.data.store.try_read(item, names)) for item in own_items.tolist())
+        store = self.data.store
+        bytes_before = store.bytes_read
+        samples = store.read_many(own_items.tolist(), members_of(self.inputs, self.data.info.media))
         media, valid_O, bad_items = decode_items(samples, len(own_items), self.inputs, self.data.info.media)
         slots_BT = plan.slots_GT[plan.users_of(self.rank)]
         inputs_BL, targets_BL = next_item_pairs(slots_BT)
@@ -79,7 +92,8 @@ class StepDataset(Dataset[Batch]):
             inputs_BL=torch.from_numpy(inputs_BL),
             targets_BL=torch.from_numpy(targets_BL),
             bad_items=bad_items,
-            bytes_read=self.data.store.bytes_read - bytes_before,
+            bytes_read=store.bytes_read - bytes_before,
+            remote_bytes=store.take_remote_bytes(),
         )
 
 
@@ -95,17 +109,34 @@ def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
 
 
 def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
-    """Batches of the steps `first` ... `last` - 1, `num_workers` of them in flight."""
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=range(first, last),
-        num_workers=num_workers,
-        prefetch_factor=1 if num_workers else None,
-        pin_memory=pin_memory,
-        worker_init_fn=_use_one_thread,
-    )
-    return iter(loader)
+    """Batches of the steps `first` ... `last` - 1, `num_workers` of them in flight; a worker that dies is replaced.
+
+    Raises:
+        RuntimeError: workers die again and again.
+    """
+    deaths, step = 0, first
+    while step < last:
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=range(step, last),
+            num_workers=num_workers,
+            prefetch_factor=1 if num_workers else None,
+            pin_memory=pin_memory,
+            worker_init_fn=_use_one_thread,
+        )
+        try:
+            batches = iter(loader)
+            # torch would raise in whatever the main thread is at; without its handler the loader notices within seconds
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for batch in batches:
+                deaths, step = 0, step + 1
+                yield batch
+        except RuntimeError as error:
+            deaths += 1
+            if "DataLoader worker" not in str(error) or deaths == WORKER_DEATHS:
+                raise
+            log.warning("a loader worker died at step %d and is replaced: %s", step, error)
 
 
 def _use_one_thread(worker: int) -> None:

@@ -63,7 +63,7 @@ def train_runs(
     for name, overrides in runs.items():
         config = load([], [*overrides, f"name={name}"])
         data = open_data(config.data)
-        plan = Plan(data.sequences, config.seed, config.train.global_batch, world.size)
+        plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, world.nodes))
         model = build_model(config, data, world.rank)
         resumed = checkpoint.newest(Path(resume_from.replace("{name}", name))) if resume_from else None
         engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed)

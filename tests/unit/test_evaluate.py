@@ -13,12 +13,12 @@ from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalo
 from mlrec.data.decode import decode_items, members_of
 from mlrec.data.format import item_shard
 from mlrec.data.stream import Data, open_data
-from mlrec.distributed import World
+from mlrec.distributed import World, shares
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, evaluate
 from mlrec.schema import InputSpec
 
-ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
 
 def read(data: Data, items: np.ndarray, inputs: Sequence[InputSpec]) -> dict[InputSpec, torch.Tensor]:
@@ -63,7 +63,7 @@ def test_the_catalogue_pass_delivers_every_item_once(video_config: Config, data:
     expected = read(data, items, model.tower.specs)[model.tower.specs[0]]
     found, lengths = [], set()
     for rank in range(world_size):
-        chunks = CataloguePass(data, model.tower.specs, 7, rank, world_size)
+        chunks = CataloguePass(data, model.tower.specs, 7, rank, shares(len(items), world_size))
         pieces = sorted(stream_catalogue(chunks, num_workers), key=lambda chunk: chunk.start)
         lengths.add(len(pieces))
         found += [chunk.media[model.tower.specs[0]] for chunk in pieces]
@@ -71,16 +71,19 @@ def test_the_catalogue_pass_delivers_every_item_once(video_config: Config, data:
     assert len(lengths) == 1, "every rank has the same number of chunks"
 
 
-def test_a_shard_that_ends_between_two_samples_is_an_error(dataset_dir: Path, tmp_path: Path, video_config: Config) -> None:
+@pytest.mark.parametrize("cut", ["between two samples", "inside a member"])
+def test_what_a_cut_shard_lost_is_told_item_by_item(dataset_dir: Path, tmp_path: Path, video_config: Config, cut: str) -> None:
     copy = tmp_path / "data"
     shutil.copytree(dataset_dir, copy)
     opened = open_data(DataConfig(url=str(copy), cache_dir=str(tmp_path / "cache"), num_workers=0))
-    first_of_item_10 = opened.catalogue.members(10)[0].offset - 512
+    start_of_item_10 = opened.catalogue.members(10)[0].offset
     with open(copy / item_shard(0), "r+b") as shard:
-        shard.truncate(first_of_item_10)
+        shard.truncate(start_of_item_10 + (5 if cut == "inside a member" else -512))
     model = build_model(video_config, opened, 0)
-    with pytest.raises(RuntimeError, match="item 10 is in the catalogue, but"):
-        encode_catalogue(model, opened, video_config, ALONE)
+    catalogue = encode_catalogue(model, opened, video_config, ALONE)
+    assert sorted(catalogue.bad_items) == list(range(10, 17)), "items 10 to 16 stood behind the cut"
+    assert all("the file is cut short" in reason for reason in catalogue.bad_items.values())
+    assert len(catalogue.items_ND) == len(ranked_items(opened))
 
 
 def test_an_item_that_cannot_be_read_is_never_recommended(dataset_dir: Path, tmp_path: Path, video_config: Config) -> None:

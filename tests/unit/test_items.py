@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlrec.config import DataConfig
-from mlrec.data.cache import ShardCache
-from mlrec.data.format import item_key, item_shard, read_dataset_info
+from mlrec.data.format import item_key, item_shard
 from mlrec.data.items import BadItemError
 from mlrec.data.stream import Data, open_data
 
@@ -38,26 +37,28 @@ def test_a_flipped_byte_makes_a_bad_item_and_spares_the_others(dataset_dir: Path
     assert opened.store.read(4, ["0.jpg"])
 
 
-def test_the_cache_holds_verified_shards_within_its_budget(dataset_dir: Path, tmp_path: Path) -> None:
-    shards = read_dataset_info(str(dataset_dir)).shards("items")
-    budget = shards[0].size + shards[1].size + 1
-    cache = ShardCache(str(dataset_dir), tmp_path, budget)
-    for shard in shards[:3]:
-        cache.fill(shard)
-    held = [shard for shard in shards if cache.path(shard)]
-    assert shards[2] in held
-    assert shards[0] not in held, "the least recently used one left"
-    assert cache.path(shards[2]).read_bytes() == (dataset_dir / shards[2].path).read_bytes()
+def test_many_items_come_in_order_with_what_is_wrong_among_them(data: Data) -> None:
+    items = [3, 4, 5, 20, 21, 59]
+    samples = list(data.store.read_many(items, ["0.jpg", "4.jpg"]))
+    assert [item for item, _ in samples] == items
+    assert all(members == data.store.read(item, ["0.jpg", "4.jpg"]) for item, members in samples)
+    assert list(data.store.read_many(items, [])) == [(item, {}) for item in items]
+    wrong = list(data.store.read_many([3, 4], ["0.jpg", "mp4"]))
+    assert all("has no mp4" in reason for _, reason in wrong)
 
 
-def test_the_cache_refuses_a_shard_with_another_sha256(dataset_dir: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "data"
-    shutil.copytree(dataset_dir, copy)
-    shard = read_dataset_info(str(copy)).shards("items")[0]
-    with open(copy / shard.path, "ab") as file:
-        file.write(b"x")
-    cache = ShardCache(str(copy), tmp_path / "cache", 1 << 30)
-    with pytest.raises(RuntimeError, match="does not have the sha256"):
-        cache.fill(shard)
-    assert cache.path(shard) is None
-    assert not list((tmp_path / "cache").glob("*.partial"))
+def test_neighbours_are_read_at_once_and_little_in_vain(data: Data) -> None:
+    frames = [f"{frame}.jpg" for frame in range(5)]
+
+    def ranges(items: list[int], names: list[str]) -> list[tuple[int, list[int]]]:
+        reads = data.store._plan(items, names)
+        assert sum(read.end - read.start for read in reads) <= 1.05 * sum(read.wanted for read in reads)
+        return [(int(read.shard.path[-9:-4]), list(read.items)) for read in reads]
+
+    every = [member.name for member in data.catalogue.members(1)]
+    far = ranges([1, 9, 20], frames)
+    assert far == [(0, [1]), (0, [9]), (1, [20])]
+    near = ranges([1, 2, 3, 16, 17], every)
+    assert near[-2:] == [(0, [16]), (1, [17])], "a read stays within its shard"
+    assert near[0] == (0, [1, 2]), "the headers between two items are little beside their frames"
+    assert [item for _, items in near for item in items] == [1, 2, 3, 16, 17]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mlrec.config import Config, ItemConfig
+from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset
 from mlrec.engine import build_model
@@ -109,7 +110,7 @@ def test_a_history_counts_positions_from_the_newest_item() -> None:
 
 def test_a_step_encodes_each_distinct_item_once(video_config: Config, data: Data) -> None:
     model = build_model(video_config, data, rank=0)
-    plan = Plan(data.sequences, 0, 30, 1)
+    plan = Plan(data.sequences, 0, 30, Owners((1,)))
     batch = StepDataset(data, plan, 0, model.tower.specs, local_negatives=False)[0]
     seen: list[int] = []
     model.tower.encoders[0].register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
@@ -120,7 +121,7 @@ def test_a_step_encodes_each_distinct_item_once(video_config: Config, data: Data
 
 
 def test_local_negatives_are_the_items_of_the_own_users(data: Data) -> None:
-    plan = Plan(data.sequences, 0, 30, 2)
+    plan = Plan(data.sequences, 0, 30, Owners((2,)))
     batches = [StepDataset(data, plan, rank, [InputSpec(Modality.ID)], local_negatives=True)[0] for rank in (0, 1)]
     whole: Batch = StepDataset(data, plan, 0, [InputSpec(Modality.ID)], local_negatives=False)[0]
     assert torch.equal(batches[0].count_U + batches[1].count_U, whole.count_U)

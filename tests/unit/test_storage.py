@@ -5,38 +5,6 @@ import pytest
 from mlrec import storage
 
 
-@pytest.fixture(autouse=True)
-def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "FIRST_DELAY_S", 0.0)
-
-
-class ClientError(Exception):
-    """A storage library's own error."""
-
-
-def test_passing_faults_are_tried_again() -> None:
-    answers = [ClientError("503"), OSError("reset"), None]
-
-    def action() -> str:
-        if (error := answers.pop(0)) is not None:
-            raise error
-        return "done"
-
-    assert storage.retry(action, "s3://bucket/x") == "done"
-
-
-def test_a_fault_that_stays_names_the_place_and_the_reason() -> None:
-    tries = []
-
-    def action() -> None:
-        tries.append(1)
-        raise ClientError("503 slow down")
-
-    with pytest.raises(RuntimeError, match=r"s3://bucket/x: failed 5 times, last with ClientError: 503 slow down"):
-        storage.retry(action, "s3://bucket/x")
-    assert len(tries) == storage.RETRIES
-
-
 def test_a_missing_file_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(str(tmp_path / "nothing"))
