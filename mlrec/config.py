@@ -26,8 +26,7 @@ class DataConfig:
     cache_bytes: int = 100 << 30
     """Budget for remote shards; the least recently used go first, but none that this run reads."""
     ownership: Literal["balanced", "home"] = "balanced"
-    """Who reads and encodes an item: ranks in equal shares, or a rank of the node where its shard is at home, so that the nodes
-    of a cluster together cache the data set once."""
+    """Who owns an item: any rank, in equal shares; or one of the node where its shard is at home, so that each is cached once."""
     balance_slack: float = 0.1
     """With home: how much more than its equal share a node may own so that its items stay at home."""
     num_workers: int = 2
@@ -188,7 +187,7 @@ class Config:
             if value <= 0:
                 raise ValueError(f"{key} is {value}; it must be above 0")
         if self.data.balance_slack < 0:
-            raise ValueError(f"data.balance_slack is {self.data.balance_slack}; it must be 0 or more")
+            raise ValueError(f"data.balance_slack is {self.data.balance_slack}; it must not be negative")
         if not self.item.encoders:
             raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
         if unused := sorted(set(self.item.options) - set(self.item.encoders)):

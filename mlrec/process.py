@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from mlrec.scrub import scrub
+
 BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
@@ -19,11 +21,11 @@ def run_main(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
         return main(arguments) or 0
     except ValueError as error:
         if os.environ.get("RANK", "0") == "0":  # every rank found the same
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {scrub(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except (RuntimeError, OSError) as error:
         where = f" on rank {os.environ['RANK']}" if "RANK" in os.environ else ""
-        print(f"error{where}: {error}", file=sys.stderr)
+        print(f"error{where}: {scrub(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

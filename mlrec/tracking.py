@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import secrets
 import sys
 import time
@@ -21,6 +20,7 @@ from rich.table import Column
 from mlrec import storage
 from mlrec.config import Config
 from mlrec.run_files import METRICS_FILE, WANDB_ID_FILE
+from mlrec.scrub import scrub
 
 SHOWN = {
     "train/loss": "loss {:.4f}",
@@ -36,22 +36,7 @@ SHOWN = {
 }
 """What the console shows of a step, in this order; the rest is in metrics.jsonl."""
 
-_SECRET_NAME = re.compile(r"(^|[_-])(secret|password|token|credentials?|key|sas|signature)([_-]|$)", re.IGNORECASE)
-_USER_OF_URL = re.compile(r"(?<=://)[^/@\s]+@")
-_QUERY_OF_URL = re.compile(r"(?<=://)([^?\s]*)\?\S*")
-
 _log = logging.getLogger(__name__)
-
-
-def scrub(value: Any) -> Any:
-    """`value` without credentials: secret keys of mappings, and user, password and query of URLs, become "***"."""
-    if isinstance(value, Mapping):
-        return {key: "***" if _SECRET_NAME.search(str(key)) and entry else scrub(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [scrub(entry) for entry in value]
-    if isinstance(value, str):
-        return _QUERY_OF_URL.sub(r"\1?***", _USER_OF_URL.sub("***@", value))
-    return value
 
 
 def read_metrics(run_path: Path) -> list[dict[str, Any]]:

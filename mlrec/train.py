@@ -23,6 +23,7 @@ from mlrec.metrics import METRICS
 from mlrec.process import exit_with, run_main
 from mlrec.record import new_record, read_record, write_record
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE
+from mlrec.scrub import scrub
 from mlrec.tracking import Tracker
 
 
@@ -94,12 +95,17 @@ class _Run:
         self.config, self.data, self.world, self.engine = config, data, world, engine
         self.steps_per_epoch, self.total_steps, self.state = engine.steps_per_epoch, engine.total_steps, state
         self.meter = Meter(world)
-        self._began = time.time()
+        self._began = time.monotonic()
         self._bad_items = {entry["item"] for entry in _read_failures(config.run_path)}
         best = checkpoint.best(config.run_path, config.evaluate.select_by)
         metrics = checkpoint.read_state(best).metrics if best else {}
         self._best = metrics.get(config.evaluate.select_by, -1.0)
-        dataset = {"name": data.info.name, "url": data.url, "fingerprint": data.info.fingerprint, "counts": data.info.counts}
+        dataset = {
+            "name": data.info.name,
+            "url": scrub(data.url),
+            "fingerprint": data.info.fingerprint,
+            "counts": data.info.counts,
+        }
         self.record = new_record(config.name, world.size, dataset, engine.parameter_counts())
         if (before := read_record(config.run_path)) is not None:
             self.record |= {"started": before["started"], "hours": before["hours"]}
@@ -117,7 +123,7 @@ class _Run:
         return (
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items of {self.data.info.name}; "
             f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
-            f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch"
+            f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.data.store.room()}"
         )
 
     def due(self, done: int, *durations: str) -> bool:
@@ -165,7 +171,7 @@ class _Run:
         self.engine.save(self.config.run_path, replace(self.state, step=done, metrics=flat_metrics(summary or {})))
         if self.world.is_main:
             checkpoint.prune(self.config.run_path, self.config.train.keep_last, self.config.evaluate.select_by)
-            self.record["hours"] = round(self._hours_before + (time.time() - self._began) / 3600, 4)
+            self.record["hours"] = round(self._hours_before + (time.monotonic() - self._began) / 3600, 4)
             write_record(self.config.run_path, self.record)
         self.meter.restart_clock()
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from mlrec import storage
 from mlrec.data.format import FileInfo
+from mlrec.scrub import scrub
 
 LOCKED_WAIT_S = 0.2
 DOWNLOADS_PER_SHARD = 2
@@ -143,7 +144,7 @@ class ShardCache:
             self._failures[shard.path] += 1
             if self._failures[shard.path] == DOWNLOADS_PER_SHARD:
                 self._refused.add(shard.path)
-                log.warning("%s cannot be had whole, so its items are read one by one: %s", shard.path, error)
+                log.warning("%s cannot be had whole, so its items are read one by one: %s", shard.path, scrub(str(error)))
             return False
         finally:
             partial.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from mlrec.data.items import Sample
 from mlrec.data.stream import Data
 from mlrec.distributed import shares
 from mlrec.schema import InputSpec
+from mlrec.scrub import scrub
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         for sample in stream:
             yield sample["__key__"].rsplit("/", 1)[-1], sample
     except (tarfile.TarError, EOFError, OSError, RuntimeError, ValueError) as error:
-        log.warning("%s ends early: %s", url, error)
+        log.warning("%s ends early: %s", scrub(url), scrub(str(error)))
 
 
 def _open(url: str, mode: str = "rb", bufsize: int = 8192, **options: Any) -> IO[bytes]:

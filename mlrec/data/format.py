@@ -193,7 +193,8 @@ class Catalogue:
     def __init__(self, table: pa.Table) -> None:
         if table.schema.names != CATALOGUE_SCHEMA.names:
             raise ValueError(f"{CATALOGUE_FILE} has columns {table.schema.names}, expected {CATALOGUE_SCHEMA.names}")
-        self.table = table
+        self.table = table.drop_columns("members")
+        """Without the members, which stand in arrays of numbers: for a million items objects of their own would be a gigabyte."""
         self.size = table.num_rows
         """N: the number of items."""
         self.popularity_N1 = self._column("popularity", np.int64)
@@ -202,8 +203,11 @@ class Catalogue:
         """bool: items that training and ranking use."""
         members = table["members"].combine_chunks()
         self._starts = members.offsets.to_numpy()
-        fields = members.values.flatten()
-        self._names, self._offsets, self._sizes, self._crcs = (part.to_numpy(zero_copy_only=False) for part in fields)
+        names, *numbers = members.values.flatten()
+        encoded = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+        self._names = encoded.dictionary.to_pylist()
+        self._name_codes = encoded.indices.to_numpy().astype(np.uint16)
+        self._offsets, self._sizes, self._crcs = (part.to_numpy() for part in numbers)
 
     def _column(self, name: str, dtype: type, padding: int = 0) -> np.ndarray:
         return np.concatenate([[padding], self.table[name].to_numpy()]).astype(dtype)
@@ -211,7 +215,9 @@ class Catalogue:
     def members(self, item: int) -> list[Member]:
         """The members of the item's sample, in the order of the shard."""
         run = range(int(self._starts[item - 1]), int(self._starts[item]))
-        return [Member(str(self._names[i]), int(self._offsets[i]), int(self._sizes[i]), int(self._crcs[i])) for i in run]
+        return [
+            Member(self._names[self._name_codes[i]], int(self._offsets[i]), int(self._sizes[i]), int(self._crcs[i])) for i in run
+        ]
 
     def title(self, item: int) -> str:
         """The item's title, "" where it has none."""
@@ -229,7 +235,9 @@ def read_catalogue(url: str, info: DatasetInfo) -> Catalogue:
     expected = next((file.sha256 for file in info.files if file.path == CATALOGUE_FILE), None)
     if hashlib.sha256(raw).hexdigest() != expected:
         raise ValueError(f"{where} does not have the sha256 that {DATASET_FILE} names; mlrec-shards check {url} lists the faults")
-    return Catalogue(pq.read_table(io.BytesIO(raw)))
+    catalogue = Catalogue(pq.read_table(io.BytesIO(raw), read_dictionary=["members.list.element.name"]))
+    pa.default_memory_pool().release_unused()  # with a million items arrow would keep twice of what stays in use
+    return catalogue
 
 
 def catalogue_bytes(rows: dict[str, list[Any]]) -> bytes:

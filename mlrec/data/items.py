@@ -10,6 +10,7 @@ from pathlib import Path
 from mlrec import storage
 from mlrec.data.cache import ShardCache
 from mlrec.data.format import Catalogue, DatasetInfo, FileInfo, Member
+from mlrec.scrub import scrub
 from mlrec.transfer import CutShortError
 
 CRC_TRIES = 2
@@ -69,6 +70,15 @@ class ItemStore:
         """Bytes of members delivered so far by this process."""
         self._bytes_ranged = 0
 
+    def room(self) -> str:
+        """What of a remote data set fits on this node, in words behind a comma; empty for a local one."""
+        if self.cache is None:
+            return ""
+        size, room = sum(shard.size for shard in self.shards), self.cache.budget_bytes
+        if room >= size:
+            return f"; {size / 1e9:,.2f} GB of shards are kept in {self.cache.folder} as they are read"
+        return f"; data.cache_bytes holds {room / size:.0%} of {size / 1e9:,.2f} GB of shards, the rest is read again at each use"
+
     def take_remote_bytes(self) -> int:
         """Bytes that this process asked of the network since the last call: ranged reads and shards."""
         taken = self._bytes_ranged
@@ -122,7 +132,7 @@ class ItemStore:
     def _cut(self, read: _Read, item: int, members: list[Member], found: bytes | Exception | None) -> Mapping[str, bytes] | str:
         """The item's members out of what was read, or from a read of its own where that has them not."""
         if isinstance(found, Exception) and not isinstance(found, CutShortError):
-            return f"{read.shard.path} cannot be read: {found}"
+            return f"{read.shard.path} cannot be read: {scrub(str(found))}"
         if isinstance(found, bytes):
             cut = {m.name: found[m.offset - read.start : m.offset - read.start + m.size] for m in members}
             if all(zlib.crc32(cut[m.name]) == m.crc32 for m in members):
@@ -151,7 +161,7 @@ class ItemStore:
             try:
                 span = self._read_span(shard, start, end - start)
             except (OSError, RuntimeError) as error:
-                raise BadItemError(f"{shard.path} cannot be read: {error}") from error
+                raise BadItemError(f"{shard.path} cannot be read: {scrub(str(error))}") from error
             found = {m.name: span[m.offset - start : m.offset - start + m.size] for m in members}
             damaged = [m.name for m in members if zlib.crc32(found[m.name]) != m.crc32]
             if not damaged:

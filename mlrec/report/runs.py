@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from mlrec.run_files import CONFIG_FILE, METRICS_FILE, RECORD_FILE, RESULTS_FILE
-from mlrec.tracking import read_metrics, scrub
+from mlrec.scrub import scrub
+from mlrec.tracking import read_metrics
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,19 @@ def test_a_stopped_run_goes_on_at_another_stage(
         assert results[before]["losses"] == pytest.approx(alone["losses"][HALF:], abs=TOLERANCE), (before, after)
 
 
+def test_one_run_goes_over_two_one_four_and_two_ranks(alone: dict[str, Any], dataset_dir: Path, tmp_path: Path) -> None:
+    variants = {name: VARIANTS[name] for name in ("stage1", "stage2", "stage3")}
+    runs = runs_of(dataset_dir, tmp_path, variants)
+    losses: dict[str, list[float]] = {name: [] for name in variants}
+    for first, world_size in zip(range(0, STEPS, 3), (2, 1, 4, 2), strict=True):
+        resume_from = f"{tmp_path}/{{name}}" if first else ""
+        results = run_ranks(train_runs, world_size, tmp_path / f"from_{first}", runs, first, first + 3, resume_from)
+        for name in variants:
+            losses[name] += results[0][name]["losses"]
+    for name in variants:
+        assert losses[name] == pytest.approx(alone["losses"], abs=TOLERANCE), name
+
+
 @pytest.mark.skipif(not HAS_COMPILER, reason="DeepSpeed compiles its CPU Adam with g++, which this machine has not")
 def test_offload_was_among_the_variants(halves: tuple[Path, list[dict[str, Any]]]) -> None:
     assert "offload" in halves[1][0]

@@ -18,7 +18,8 @@ import pytest
 
 from mlrec.config import Config, DataConfig, TrackingConfig
 from mlrec.run_files import METRICS_FILE
-from mlrec.tracking import Tracker, read_metrics, scrub
+from mlrec.scrub import scrub
+from mlrec.tracking import Tracker, read_metrics
 
 SECRET = "hunter2"
 
