@@ -149,8 +149,11 @@ class _BlockStream(io.RawIOBase):
         super().close()
 
 
-def open_stream(url: str) -> IO[bytes]:
+def open_stream(url: str, size: int | None = None) -> IO[bytes]:
     """`url` open for reading from front to back, in large blocks of which the next are under way.
+
+    Args:
+        size: bytes to read, where they are known; it saves a request.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -159,10 +162,10 @@ def open_stream(url: str) -> IO[bytes]:
     fs, path = _filesystem(url)
     if is_local(url):
         return cast("IO[bytes]", open(path, "rb"))
-    size = transfer.call(fs, "info", path)["size"]
-    if size is None:
+    length = transfer.call(fs, "info", path)["size"] if size is None else size
+    if length is None:
         raise ValueError(f"{url}: the server does not tell the size of the file; mlrec needs one that does")
-    blocks = ((path, start, min(READ_BYTES, size - start)) for start in range(0, size, READ_BYTES))
+    blocks = ((path, start, min(READ_BYTES, length - start)) for start in range(0, length, READ_BYTES))
     return cast("IO[bytes]", io.BufferedReader(_BlockStream(transfer.read_ranges(fs, blocks, BLOCKS_IN_FLIGHT)), READ_BYTES))
 
 
@@ -175,14 +178,14 @@ def sha256_of(url: str) -> str:
     return digest.hexdigest()
 
 
-def download(url: str, target: Path, sha256: str) -> None:
-    """Streams `url` to the local file `target`.
+def download(url: str, target: Path, sha256: str, size: int | None = None) -> None:
+    """Streams `url` to the local file `target`; `size` as for `open_stream`.
 
     Raises:
         RuntimeError: what arrived does not have the given SHA-256.
     """
     digest = hashlib.sha256()
-    with open_stream(url) as stream, open(target, "wb") as copy:
+    with open_stream(url, size) as stream, open(target, "wb") as copy:
         while block := stream.read(READ_BYTES):
             digest.update(block)
             copy.write(block)

@@ -138,7 +138,7 @@ class ShardCache:
             return False
         try:
             self._bytes += shard.size
-            storage.download(storage.join(self.url, shard.path), partial, shard.sha256)
+            storage.download(storage.join(self.url, shard.path), partial, shard.sha256, shard.size)
             os.replace(partial, self._final(shard))
         except (RuntimeError, FileNotFoundError, PermissionError, ValueError) as error:
             self._failures[shard.path] += 1

@@ -134,7 +134,7 @@ def test_a_clock_that_jumps_loses_nothing(cache: ShardCache, shards: list[FileIn
 def test_a_full_disk_is_told_once_and_tried_no_more(
     cache: ShardCache, shards: list[FileInfo], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(url: str, target: Path, sha256: str) -> None:
+    def fail(url: str, target: Path, sha256: str, size: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
