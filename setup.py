@@ -17,6 +17,9 @@ def version() -> str:
     return found[1]
 
 
+RAY = ["ray[client]"]
+"""The client joins clusters by ray:// from outside."""
+
 setup(
     name="mlrec",
     version=version(),
@@ -50,6 +53,18 @@ setup(
         "gs": ["gcsfs"],
         "az": ["adlfs"],
         "http": ["aiohttp"],
-        "dev": ["boto3", "import-linter", "moto[server]", "mypy", "pytest", "pytest-timeout", "pyyaml", "ruff", "types-PyYAML"],
+        "ray": RAY,
+        "dev": [
+            "boto3",
+            "import-linter",
+            "moto[server]",
+            "mypy",
+            "pytest",
+            "pytest-timeout",
+            "pyyaml",
+            "ruff",
+            "types-PyYAML",
+            *RAY,
+        ],
     },
 )

@@ -45,8 +45,10 @@ def join(url: str, *parts: str) -> str:
 
 def _filesystem(url: str) -> tuple[Any, str]:
     scheme = scheme_of(url)
+    # a listing that was kept would not know what other processes have written since
+    options = {} if scheme == "file" else {"use_listings_cache": False}
     try:
-        return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+        return cast("tuple[Any, str]", fsspec.core.url_to_fs(url, **options))
     except ImportError as error:
         extra = EXTRAS.get(scheme, scheme)
         raise ValueError(
@@ -111,6 +113,14 @@ def read_ranges(ranges: Sequence[tuple[str, int, int]], in_flight: int) -> Itera
     opened = {url: _filesystem(url) for url in dict.fromkeys(url for url, _, _ in ranges)}
     fs, _ = opened[ranges[0][0]]
     return transfer.read_ranges(fs, ((opened[url][1], start, size) for url, start, size in ranges), in_flight)
+
+
+def list_folder(url: str) -> list[dict[str, Any]]:
+    """What fsspec tells of each file and folder directly in `url`; empty where there is no such folder."""
+    try:
+        return list(_call(url, "ls", detail=True))
+    except FileNotFoundError:
+        return []
 
 
 def list_files(url: str) -> dict[str, int]:

@@ -30,7 +30,7 @@ def check(url: str) -> Iterator[str]:
     shards = {*info.shards("items"), *info.shards("sequences")}
     for file in info.files:
         if file not in shards:
-            yield from _check_file(url, file, [])
+            yield from check_file(url, file, [])
     try:
         catalogue = read_catalogue(url, info)
     except (ValueError, FileNotFoundError):
@@ -38,12 +38,12 @@ def check(url: str) -> Iterator[str]:
     members = _members_by_shard(catalogue)
     healthy = True
     for shard, file in enumerate(info.shards("items")):
-        for fault in _check_file(url, file, members.pop(shard, [])):
+        for fault in check_file(url, file, members.pop(shard, [])):
             healthy = False
             yield fault
     for shard in sorted(members):
         yield f"the catalogue names items of item shard {shard}, which dataset.json does not have"
-    yield from _check_counts(url, info, catalogue)
+    yield from check_counts(url, info, catalogue)
     if healthy:
         yield from _check_batch(url, info, catalogue)
 
@@ -59,7 +59,7 @@ def _members_by_shard(catalogue: Catalogue) -> dict[int, list[tuple[str, Member]
     return shards
 
 
-def _check_file(url: str, file: FileInfo, members: list[tuple[str, Member]]) -> Iterator[str]:
+def check_file(url: str, file: FileInfo, members: list[tuple[str, Member]]) -> Iterator[str]:
     """Faults of one file, which is read once: its members' headers and crc32, its length, its sha256."""
     digest, position, faults, absent = hashlib.sha256(), 0, 0, 0
 
@@ -102,12 +102,12 @@ def _name_in(header: bytes) -> str:
         return ""
 
 
-def _check_counts(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[str]:
+def check_counts(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[str]:
     """Faults of the sequence shards, and of the counts that sequences and catalogue add up to."""
     counts: Counter[str] = Counter(items=catalogue.size, failed_items=int((~catalogue.ok_N1[1:]).sum()))
     popularity_N1 = np.zeros(catalogue.size + 1, dtype=np.int64)
     for file in info.shards("sequences"):
-        if faults := list(_check_file(url, file, [])):
+        if faults := list(check_file(url, file, [])):
             yield from faults
             return  # counts over a part of the users would differ for no other reason
         for sequences in _read_sequences(storage.read_bytes(storage.join(url, file.path))):

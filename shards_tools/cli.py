@@ -15,7 +15,9 @@ from rich.console import Console
 from mlrec.data.format import read_dataset_info
 from mlrec.data.frames import FRAME_POLICIES
 from mlrec.process import INTERRUPTED, run_main
-from shards_tools.make import FAILURES_FILE, Settings, make
+from shards_tools.engines import ENGINES
+from shards_tools.make import FAILURES_FILE, make
+from shards_tools.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_make(commands.add_parser("make", help="pack a raw folder; a run that was stopped goes on"))
     _add_push(commands.add_parser("push", help="copy a data set to another place, verified; a push that was stopped goes on"))
     _add_check(commands.add_parser("check", help="compare every byte of a data set with its checksums"))
+    _add_repair(commands.add_parser("repair", help="make the damaged files of a data set anew from its raw folder"))
     _add_show(commands.add_parser("show", help="what a data set holds"))
     return parser
 
@@ -62,7 +65,7 @@ def _synthetic(options: argparse.Namespace) -> int:
 
 def _add_make(parser: argparse.ArgumentParser) -> None:
     default = {field.name: field.default for field in fields(Settings)}
-    parser.add_argument("raw", type=Path, metavar="RAW", help="folder with MicroLens' raw files")
+    _add_raw(parser)
     parser.add_argument("url", metavar="OUT", help="where to pack it: a folder or any fsspec URL")
     parser.add_argument("--name", default=default["name"], help="of the data set (default: that of the raw files)")
     parser.add_argument("--media", choices=("frames", "clip"), default=default["media"], help="JPEG frames or MP4 clips")
@@ -82,13 +85,23 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
             "--" + key.replace("_", "-"), type=int, default=default[key], help=f"{text} (default: {default[key]})"
         )
     parser.add_argument("--max-failures", type=int, metavar="N", help="stop when more items than this fail (default: never)")
+    parser.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        default="local",
+        help="processes of this machine, or a ray cluster whose every node has mlrec and reaches RAW and OUT (default: local)",
+    )
+    parser.add_argument(
+        "--address", help="of the ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: ray starts on this machine)"
+    )
     _add_workers(parser)
     parser.set_defaults(run=_make)
 
 
 def _make(options: argparse.Namespace) -> int:
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
-    info = make(options.raw, options.url, settings, options.workers, options.max_failures, Console(stderr=True))
+    run = (options.workers, options.max_failures, Console(stderr=True), options.engine, options.address)
+    info = make(options.raw, options.url, settings, *run)
     counts = info.counts
     print(
         f"{options.url}: {counts['users']:,} users, {counts['interactions']:,} interactions, {counts['items']:,} items; "
@@ -133,10 +146,27 @@ def _check(options: argparse.Namespace) -> int:
         faults += 1
         print(fault, flush=True)
     if faults:
-        print(f"{options.url}: {faults} faults; mlrec-shards make packs it anew", file=sys.stderr)
+        print(f"{options.url}: {faults} faults; mlrec-shards repair RAW {options.url} mends them", file=sys.stderr)
         return 1
     info = read_dataset_info(options.url)
     print(f"{options.url}: {len(info.files)} files, {sum(file.size for file in info.files) / 1e6:,.1f} MB, no fault")
+    return 0
+
+
+def _add_repair(parser: argparse.ArgumentParser) -> None:
+    _add_raw(parser)
+    parser.add_argument("url", metavar="URL", help="of the data set")
+    _add_workers(parser)
+    parser.set_defaults(run=_repair)
+
+
+def _repair(options: argparse.Namespace) -> int:
+    from shards_tools.repair import repair
+
+    repaired = repair(options.raw, options.url, options.workers, Console(stderr=True))
+    for fault in repaired.values():
+        print(f"repaired {fault}")
+    print(f"{options.url}: {len(repaired)} files repaired" if repaired else f"{options.url}: no file is damaged")
     return 0
 
 
@@ -155,6 +185,10 @@ def _show(options: argparse.Namespace) -> int:
     else:
         Console().print(as_table(described))
     return 0
+
+
+def _add_raw(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("raw", metavar="RAW", help="folder with MicroLens' raw files, or any fsspec URL of one")
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:

@@ -1,36 +1,36 @@
-"""Item shards: each item's sample made in a pool of processes, written in order, restartable shard by shard."""
+"""Item shards: the sample of each item, the shard of a run of items, and the record that says that it is done."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mlrec.data.format import FileInfo, MediaInfo, Member, item_key, item_shard
 from shards_tools.media import MediaError, audio_flac, cover_jpeg, read_file, video_members
 from shards_tools.output import Output
-from shards_tools.pool import map_ordered
 from shards_tools.tar import TarWriter
 
 RECORD_PREFIX = "items-"
 
+Packed = tuple[dict[str, bytes], list["Failure"]]
+"""The members of an item's sample, none where its video cannot be read, and what could not be packed."""
+
 
 @dataclass(frozen=True)
 class ItemJob:
-    """What the sample of one item is made of."""
+    """What the sample of one item is made of; media files by URL."""
 
     item: int
     raw_id: str
     title: str
     likes: int
     views: int
-    video: Path | None
-    cover: Path | None
-    audio: Path | None
+    video: str | None
+    cover: str | None
+    audio: str | None
     media: MediaInfo
     quality: int
 
@@ -75,8 +75,8 @@ class ShardRecord:
         return ShardRecord(FileInfo(**content["file"]), members, [Failure(**failure) for failure in content["failures"]])
 
 
-def pack_item(job: ItemJob) -> tuple[dict[str, bytes], list[Failure]]:
-    """The members of the item's sample, none where its video cannot be read, and what could not be packed."""
+def pack_item(job: ItemJob) -> Packed:
+    """The sample of one item."""
     failures: list[Failure] = []
 
     def attempt(kind: Literal["video", "cover", "audio"], convert: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
@@ -102,30 +102,44 @@ def pack_item(job: ItemJob) -> tuple[dict[str, bytes], list[Failure]]:
     return members, failures
 
 
-def pack_items(
-    jobs: Sequence[ItemJob], items_per_shard: int, earlier: Sequence[ShardRecord], output: Output, workers: int
-) -> Generator[list[Failure], None, None]:
-    """Writes the item shards that `earlier` runs left to do; yields, for each of their items, what of it failed.
+def crashed_item(job: ItemJob) -> Packed:
+    """What stands for an item whose media end the process that decodes them."""
+    return {}, [Failure(job.item, job.raw_id, "video", "crashed the decoder")]
 
-    A shard is published first and its record after it, so that a record stands for a whole shard.
+
+def pack_shard(
+    shard: int, jobs: Sequence[ItemJob], packed: Iterator[Packed], staging: Path
+) -> Generator[list[Failure], None, ShardRecord]:
+    """Writes the shard of `jobs` to `staging`; yields what of each item failed, and returns what is to be published.
+
+    Args:
+        packed: `pack_item` of each of the jobs, in their order; as many are taken as there are jobs.
     """
-    done = {record.file.path for record in earlier}
-    shards = {shard: jobs[first : first + items_per_shard] for shard, first in enumerate(range(0, len(jobs), items_per_shard))}
-    todo = {shard: run for shard, run in shards.items() if item_shard(shard) not in done}
-    with closing(map_ordered(pack_item, (job for run in todo.values() for job in run), workers)) as packed:
-        for shard, run in todo.items():
-            members: dict[int, list[Member]] = {}
-            failures: list[Failure] = []
-            staged = output.staging / "items.tar"
-            with TarWriter(staged) as tar:
-                for job, (sample, failed) in zip(run, islice(packed, len(run)), strict=True):
-                    if sample:
-                        members[job.item] = tar.write_sample(item_key(job.item), sample)
-                    failures += failed
-                    yield failed
-            output.publish(staged, item_shard(shard))
-            record = ShardRecord(FileInfo(item_shard(shard), tar.size, tar.sha256), members, failures)
-            output.put_record(f"{RECORD_PREFIX}{shard:05d}.json", record.to_bytes())
+    members: dict[int, list[Member]] = {}
+    failures: list[Failure] = []
+    with TarWriter(_staged(staging, shard)) as tar:
+        for job in jobs:
+            sample, failed = next(packed)
+            if sample:
+                members[job.item] = tar.write_sample(item_key(job.item), sample)
+            failures += failed
+            yield failed
+    return ShardRecord(FileInfo(item_shard(shard), tar.size, tar.sha256), members, failures)
+
+
+def publish_shard(shard: int, record: ShardRecord, output: Output) -> None:
+    """Publishes a shard that `pack_shard` wrote, and its record after it, so that a record stands for a whole shard."""
+    output.publish(_staged(output.staging, shard), record.file.path)
+    output.put_record(record_name(shard), record.to_bytes())
+
+
+def record_name(shard: int) -> str:
+    """The name of a shard's record in the work folder."""
+    return f"{RECORD_PREFIX}{shard:05d}.json"
+
+
+def _staged(staging: Path, shard: int) -> Path:
+    return staging / PurePosixPath(item_shard(shard)).name
 
 
 def read_shard_records(output: Output) -> list[ShardRecord]:

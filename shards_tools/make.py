@@ -9,12 +9,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mlrec import storage
 from mlrec.data.format import (
     CATALOGUE_FILE,
     DATASET_FILE,
@@ -23,15 +24,16 @@ from mlrec.data.format import (
     DatasetInfo,
     MediaInfo,
     Member,
-    SplitInfo,
     catalogue_bytes,
+    item_shard,
     read_dataset_info,
 )
-from mlrec.data.frames import FRAME_POLICIES
-from shards_tools.items import Failure, ItemJob, ShardRecord, pack_items, read_shard_records
+from shards_tools.engines import ENGINES
+from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records
 from shards_tools.output import Output, open_output
 from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw, read_likes_and_views, read_titles
 from shards_tools.sequences import write_sequences
+from shards_tools.settings import Settings
 from shards_tools.split import Sequences, split_counts, training_popularity, with_enough
 
 FAILURES_FILE = "failures.jsonl"
@@ -42,63 +44,69 @@ LINES_WHEN_PIPED = 20
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything beside the raw folder that a byte of the data set depends on."""
+class Plan:
+    """What a raw folder and settings come to before any media file is opened."""
 
-    name: str = ""
-    """Empty for the name of the raw files."""
-    media: Literal["frames", "clip"] = "frames"
-    policy: str = "middle"
-    frames: int = 5
-    interval: int = 1
-    size: int = 224
-    quality: int = 90
-    items_per_shard: int = 1024
-    users_per_shard: int = 1 << 18
-    keep_last: int = 13
-    min_interactions: int = 5
-
-    def __post_init__(self) -> None:
-        for key in ("frames", "interval", "items_per_shard", "users_per_shard"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{_flag(key)} is {getattr(self, key)}; it must be 1 or more")
-        if self.size < 16 or self.size % 2:
-            raise ValueError(f"--size is {self.size}; it must be even (H.264 takes no other) and 16 or more")
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality is {self.quality}; JPEG's goes from 1 to 100")
-        if self.policy not in FRAME_POLICIES:
-            raise ValueError(f"--policy is {self.policy!r}; there are {', '.join(FRAME_POLICIES)}")
-        SplitInfo(self.keep_last, self.min_interactions)
+    raw: RawFolder
+    settings: Settings
+    media: MediaInfo
+    sequences: Sequences
+    """All users with enough interactions, failed items not yet left out; items are ids of the catalogue."""
+    jobs: list[ItemJob]
+    """One per item, in the order of the catalogue."""
 
     @property
-    def split(self) -> SplitInfo:
-        """The split that the counts and popularities follow."""
-        return SplitInfo(self.keep_last, self.min_interactions)
+    def shards(self) -> dict[int, list[ItemJob]]:
+        """The jobs of each item shard."""
+        size = self.settings.items_per_shard
+        return {shard: self.jobs[first : first + size] for shard, first in enumerate(range(0, len(self.jobs), size))}
 
 
-def _flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
-
-
-def make(raw_dir: Path, url: str, settings: Settings, workers: int, max_failures: int | None, console: Console) -> DatasetInfo:
-    """Packs a raw folder to `url`; a run that was stopped is continued, a complete data set left as it is.
+def make(
+    raw_root: str | Path,
+    url: str,
+    settings: Settings,
+    workers: int,
+    max_failures: int | None,
+    console: Console,
+    engine: str = "local",
+    address: str | None = None,
+) -> DatasetInfo:
+    """Packs the raw folder at a URL to `url`; a run that was stopped is continued, a complete data set left as it is.
 
     Raises:
-        ValueError: the raw folder is not one, `url` holds something else, or more than `max_failures` items failed.
-        RuntimeError: a worker process died, or the storage gave up.
+        ValueError: the raw folder is not one, `url` holds something else, more than `max_failures` items failed, or an
+            address is given to an engine that has no use for one.
+        RuntimeError: worker processes died, or the storage gave up.
     """
-    raw = open_raw(raw_dir)
+    if address is not None and engine != "ray":
+        raise ValueError(f"--address {address} is that of a ray cluster; it goes with --engine ray, not {engine}")
+    url, raw = _absolute(url), open_source(raw_root)
     settings = replace(settings, name=settings.name or raw.name)
     with open_output(url) as output:
         if output.claim({**asdict(settings), "raw": fingerprint(raw), "version": VERSION}):
             console.print(f"{url} is complete already; nothing to do")
         else:
-            _pack(raw, settings, output, workers, max_failures, console)
+            pack(plan(raw, settings), output, workers, max_failures, console, engine, address)
         output.clean()
     return read_dataset_info(url)
 
 
-def _pack(raw: RawFolder, settings: Settings, output: Output, workers: int, max_failures: int | None, console: Console) -> None:
+def open_source(raw_root: str | Path) -> RawFolder:
+    """The raw folder, by URLs that are right in any working folder."""
+    return open_raw(_absolute(str(raw_root)))
+
+
+def _absolute(url: str) -> str:
+    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
+
+
+def plan(raw: RawFolder, settings: Settings) -> Plan:
+    """Reads the tables and lists the media.
+
+    Raises:
+        ValueError: a table is not of its form, or no user is left.
+    """
     interactions = raw.read_pairs(raw.pairs)
     interactions = number_items(replace(interactions, sequences=with_enough(interactions.sequences, settings.split)))
     sequences = replace(interactions.sequences, items=interactions.sequences.items + 1)
@@ -113,17 +121,37 @@ def _pack(raw: RawFolder, settings: Settings, output: Output, workers: int, max_
         has_cover=raw.covers is not None,
         has_audio=raw.audio is not None,
     )
-    jobs = _jobs(raw, interactions.raw_ids, media, settings.quality)
+    return Plan(raw, settings, media, sequences, _jobs(raw, interactions.raw_ids, media, settings.quality))
+
+
+def pack(
+    plan: Plan,
+    output: Output,
+    workers: int,
+    max_failures: int | None,
+    console: Console,
+    engine: str = "local",
+    address: str | None = None,
+) -> None:
+    """Makes the item shards that have no record yet, and all the rest.
+
+    Raises:
+        ValueError: more than `max_failures` items failed, or no user is left.
+        RuntimeError: worker processes died, or the storage gave up.
+    """
     earlier = read_shard_records(output)
-    left = len(jobs) - sum(record.num_items for record in earlier)
-    with closing(pack_items(jobs, settings.items_per_shard, earlier, output, workers)) as packed:
-        _count_failures(_show_progress(packed, left, console), earlier, max_failures)
-    _finish(raw, jobs, sequences, media, settings, output)
+    done = {record.file.path for record in earlier}
+    todo = {shard: jobs for shard, jobs in plan.shards.items() if item_shard(shard) not in done}
+    with closing(ENGINES[engine](todo, output, workers, address)) as packed:
+        _count_failures(_show_progress(packed, sum(map(len, todo.values())), console), earlier, max_failures)
+    _finish(plan, output)
 
 
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
     titles, counts = read_titles(raw.titles, set(raw_ids)), read_likes_and_views(raw.likes_and_views)
-    videos, covers, audio = (media_files(folder) for folder in (raw.videos, raw.covers, raw.audio))
+    videos, covers, audio = (
+        {name: file.url for name, file in media_files(folder).items()} for folder in (raw.videos, raw.covers, raw.audio)
+    )
     return [
         ItemJob(
             item=item,
@@ -172,38 +200,37 @@ def _show_progress(packed: Iterable[list[Failure]], total: int, console: Console
         yield entry
 
 
-def _finish(
-    raw: RawFolder, jobs: Sequence[ItemJob], sequences: Sequences, media: MediaInfo, settings: Settings, output: Output
-) -> None:
+def _finish(plan: Plan, output: Output) -> None:
     """Writes all but the item shards; needs every shard's record."""
-    records = read_shard_records(output)
+    settings, records = plan.settings, read_shard_records(output)
     failures = [failure for record in records for failure in record.failures]
     failed = [failure.item for failure in failures if failure.kind == "video"]
-    left = with_enough(sequences.keep(~np.isin(sequences.items, failed)), settings.split)
+    left = with_enough(plan.sequences.keep(~np.isin(plan.sequences.items, failed)), settings.split)
     if not len(left.users):
         raise ValueError(
-            f"{len(failed)} of {len(jobs)} items failed, and no user has {settings.min_interactions} interactions left"
+            f"{len(failed)} of {len(plan.jobs)} items failed, and no user has {settings.min_interactions} interactions left"
         )
-    popularity = training_popularity(left, settings.split, len(jobs))[1:]
+    popularity = training_popularity(left, settings.split, len(plan.jobs))[1:]
     files = [record.file for record in records]
     files += write_sequences(left, settings.users_per_shard, output)
-    files.append(output.put(CATALOGUE_FILE, catalogue_bytes(_catalogue(jobs, records, popularity, settings.items_per_shard))))
+    catalogue = _catalogue(plan.jobs, records, popularity, settings.items_per_shard)
+    files.append(output.put(CATALOGUE_FILE, catalogue_bytes(catalogue)))
     lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
     files.append(output.put(FAILURES_FILE, "".join(lines).encode()))
-    if raw.oracle is not None:
-        files.append(output.put(ORACLE_FILE, raw.oracle.read_bytes()))
+    if plan.raw.oracle is not None:
+        files.append(output.put(ORACLE_FILE, storage.read_bytes(plan.raw.oracle)))
     kinds = Counter(failure.kind for failure in failures)
     counts = {
         **split_counts(left, settings.split),
-        "items": len(jobs),
+        "items": len(plan.jobs),
         "failed_items": kinds["video"],
         "failed_covers": kinds["cover"],
         "failed_audio": kinds["audio"],
-        "lost_interactions": len(sequences.items) - len(left.items),
-        "lost_users": len(sequences.users) - len(left.users),
+        "lost_interactions": len(plan.sequences.items) - len(left.items),
+        "lost_users": len(plan.sequences.users) - len(left.users),
     }
     files.sort(key=lambda file: file.path)
-    info = DatasetInfo(settings.name, counts, media, settings.split, tuple(files))
+    info = DatasetInfo(settings.name, counts, plan.media, settings.split, tuple(files))
     output.put(DATASET_FILE, info.to_bytes())
 
 

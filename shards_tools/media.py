@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlrec import storage
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import FRAME_POLICIES, decode_video
 
@@ -30,15 +30,15 @@ class MediaError(Exception):
     """A raw file that cannot be read; the message is the reason, without paths, and the same in each run."""
 
 
-def read_file(path: Path | None) -> bytes:
-    """The content of a raw media file.
+def read_file(url: str | None) -> bytes:
+    """The content of the raw media file at `url`.
 
     Raises:
         MediaError: it is missing or empty.
     """
-    if path is None:
+    if url is None:
         raise MediaError("the file is missing")
-    content = path.read_bytes()
+    content = storage.read_bytes(url)
     if not content:
         raise MediaError("the file is empty")
     return content

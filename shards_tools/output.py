@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec import storage
-from mlrec.data.format import DATASET_FILE, FileInfo
+from mlrec.data.format import DATASET_FILE, FileInfo, read_dataset_info
 
 WORK_FOLDER = "_work"
 SETTINGS_FILE = "settings.json"
@@ -54,6 +54,11 @@ class Output:
         names = [name for name in storage.list_files(folder) if name.startswith(prefix)]
         return {name: storage.read_bytes(storage.join(folder, name)) for name in names}
 
+    def read_settings(self) -> dict[str, Any] | None:
+        """What the data set was begun with; None where that is not known."""
+        recorded = self.read_records(SETTINGS_FILE).get(SETTINGS_FILE)
+        return None if recorded is None else dict(json.loads(recorded))
+
     def claim(self, settings: Mapping[str, Any]) -> bool:
         """Whether the data set of these settings is complete; where nothing is begun, they are recorded.
 
@@ -61,18 +66,25 @@ class Output:
             ValueError: something else stands at the URL.
         """
         complete = storage.exists(storage.join(self.url, DATASET_FILE))
-        recorded = self.read_records(SETTINGS_FILE).get(SETTINGS_FILE)
-        if recorded is None:
+        begun = self.read_settings()
+        if begun is None:
             if complete:
                 raise ValueError(f"{self.url} holds a data set that was not packed here; choose another place for the new one")
             self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
             return False
-        begun: dict[str, Any] = json.loads(recorded)
         changed = [key for key in sorted({*begun, *settings}) if begun.get(key) != settings.get(key)]
         if changed:
             words = ", ".join(f"{key} {begun.get(key)!r} (now {settings.get(key)!r})" for key in changed)
             raise ValueError(f"{self.url} was begun with {words}; choose another place, or remove it to start over")
-        return complete
+        return complete and self._is_readable()
+
+    def _is_readable(self) -> bool:
+        """Whether dataset.json can be read; of the same settings, one that cannot is damaged, and packing writes it anew."""
+        try:
+            read_dataset_info(self.url)
+            return True
+        except ValueError:
+            return False
 
     def clean(self) -> None:
         """Removes the work folder's records except the settings."""
@@ -96,3 +108,14 @@ def open_output(url: str) -> Iterator[Output]:
         yield Output(url, staging)
     finally:
         shutil.rmtree(staging)
+
+
+@contextmanager
+def join_output(url: str) -> Iterator[Output]:
+    """The output at `url`, opened by another process (on another machine, it may be), with a staging folder of its own."""
+    beside = None
+    if storage.is_local(url):
+        beside = storage.local_path(url) / WORK_FOLDER / "staging"  # is removed by who opened the output
+        beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mlrec-shards-", dir=beside) as folder:
+        yield Output(url, Path(folder))

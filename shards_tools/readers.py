@@ -1,6 +1,7 @@
 """Raw folders in MicroLens' layout: interactions, titles, likes and views, and where the media are.
 
-MicroLens-50K, 100K, 1M and the full set differ in their names and sizes only:
+The folder is local or on any storage that fsspec lists. MicroLens-50K, 100K, 1M and the full set differ in their names and
+sizes only:
 
     <name>_pairs.tsv        user<TAB>item item ...        or <name>_pairs.csv   user,item,timestamp
     <name>_titles.csv       item,title                    with or without a header
@@ -12,19 +13,21 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
+import io
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Any, TextIO
 
 import numpy as np
 
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
+from shards_tools.listing import Entry, list_folder
 from shards_tools.split import Sequences
 
 
@@ -52,56 +55,58 @@ def number_items(interactions: Interactions) -> Interactions:
     return Interactions(sequences, [raw_ids[at] for at in order])
 
 
-Reader = Callable[[Path], Interactions]
+Reader = Callable[[str], Interactions]
+"""Takes the URL of a file."""
 
 
 @dataclass(frozen=True)
 class RawFolder:
-    """Where the parts of a raw folder are; None where there is no such part."""
+    """URLs of the parts of a raw folder; None where there is no such part."""
 
-    root: Path
-    pairs: Path
+    root: str
+    pairs: str
     read_pairs: Reader
-    titles: Path | None
-    likes_and_views: Path | None
-    videos: Path | None
-    covers: Path | None
-    audio: Path | None
-    oracle: Path | None
+    titles: str | None
+    likes_and_views: str | None
+    videos: str | None
+    covers: str | None
+    audio: str | None
+    oracle: str | None
     """Reference results that a synthetic folder brings along."""
 
     @property
     def name(self) -> str:
         """The name of the data set, from that of its interactions."""
-        return self.pairs.stem.removesuffix("pairs").rstrip("_-") or self.root.name
+        return PurePosixPath(self.pairs).stem.removesuffix("pairs").rstrip("_-") or PurePosixPath(self.root).name
 
 
-def open_raw(root: Path) -> RawFolder:
-    """Finds the parts of a raw folder.
+def open_raw(root: str) -> RawFolder:
+    """Finds the parts of the raw folder at the URL `root`.
 
     Raises:
         ValueError: it is no folder, has no interactions, or a part is there more than once.
     """
-    if not root.is_dir():
+    entries = list_folder(root)
+    if not entries and not (storage.is_local(root) and storage.local_path(root).is_dir()):
         raise ValueError(f"{root} is not a folder; give the folder with MicroLens' raw files")
-    found = [(path, reader) for pattern, reader in READERS.items() if (path := _only(root, pattern)) is not None]
+
+    def only(pattern: str, is_folder: bool = False) -> str | None:
+        found = [entry for entry in entries if fnmatchcase(entry.name, pattern) and entry.is_folder == is_folder]
+        if len(found) > 1:
+            names = ", ".join(entry.name for entry in found)
+            raise ValueError(f"{root} holds {len(found)} of {pattern}: {names}; leave one of them in the folder")
+        return found[0].url if found else None
+
+    found = [(url, reader) for pattern, reader in READERS.items() if (url := only(pattern)) is not None]
     if not found:
         raise ValueError(f"{root} holds no interactions; expected {' or '.join(READERS)}")
     pairs, reader = found[0]
-    titles, likes_and_views = _only(root, "*title*.csv"), _only(root, "*likes_and_views*.txt")
-    videos, covers, audio = (_only(root, f"*{word}*", folder=True) for word in ("video", "cover", "audio"))
-    return RawFolder(root, pairs, reader, titles, likes_and_views, videos, covers, audio, _only(root, ORACLE_FILE))
+    titles, likes_and_views = only("*title*.csv"), only("*likes_and_views*.txt")
+    videos, covers, audio = (only(f"*{word}*", is_folder=True) for word in ("video", "cover", "audio"))
+    return RawFolder(root, pairs, reader, titles, likes_and_views, videos, covers, audio, only(ORACLE_FILE))
 
 
-def _only(root: Path, pattern: str, folder: bool = False) -> Path | None:
-    found = [path for path in sorted(root.glob(pattern)) if path.is_dir() == folder]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise ValueError(f"{root} holds {len(found)} of {pattern}: {names}; leave one of them in the folder")
-    return found[0] if found else None
-
-
-def read_pairs_tsv(path: Path) -> Interactions:
+def read_pairs_tsv(url: str) -> Interactions:
     """Lines of `user<TAB>item item ...`, oldest first, without times.
 
     Raises:
@@ -111,21 +116,21 @@ def read_pairs_tsv(path: Path) -> Interactions:
     users: list[str] = []
     lengths: list[int] = []
     items = array("i")  # a list would take 8 times as much for a billion interactions
-    with _open_text(path) as file:
+    with _open_text(url) as file:
         for number, line in _lines(file):
             user, tab, rest = line.partition("\t")
             run = rest.split()
             if not tab or not user.strip() or not run:
-                raise ValueError(f"{path}, line {number}: expected user<TAB>item item ..., found {line[:60]!r}")
+                raise ValueError(f"{url}, line {number}: expected user<TAB>item item ..., found {line[:60]!r}")
             users.append(user.strip())
             items.extend([codes.setdefault(item, len(codes)) for item in run])
             lengths.append(len(run))
     offsets = np.cumsum([0, *lengths])
-    sequences = Sequences(_user_ids(users, path), offsets, np.array(items, dtype=np.int32))
+    sequences = Sequences(_user_ids(users, url), offsets, np.array(items, dtype=np.int32))
     return Interactions(sequences, list(codes))
 
 
-def read_pairs_csv(path: Path) -> Interactions:
+def read_pairs_csv(url: str) -> Interactions:
     """Rows of `user,item,timestamp`, with or without a header; a user's rows are sorted by time, equal times in file order.
 
     Users stand in the order of their first rows.
@@ -137,23 +142,24 @@ def read_pairs_csv(path: Path) -> Interactions:
     import pyarrow.csv as pa_csv
 
     columns = {"user": pa.string(), "item": pa.string(), "timestamp": pa.int64()}
-    with _open_text(path) as file:
+    with _open_text(url) as file:
         has_header = not file.readline().split(",")[-1].strip().isdecimal()
     try:
-        table = pa_csv.read_csv(
-            path,
-            pa_csv.ReadOptions(column_names=list(columns), skip_rows=int(has_header)),
-            convert_options=pa_csv.ConvertOptions(column_types=columns),
-        )
+        with storage.open_stream(url) as stream:
+            table = pa_csv.read_csv(
+                stream,
+                pa_csv.ReadOptions(column_names=list(columns), skip_rows=int(has_header)),
+                convert_options=pa_csv.ConvertOptions(column_types=columns),
+            )
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: expected rows of user,item,timestamp with whole timestamps: {error}") from error
+        raise ValueError(f"{url}: expected rows of user,item,timestamp with whole timestamps: {error}") from error
     if table["timestamp"].null_count:
-        raise ValueError(f"{path}: {table['timestamp'].null_count} rows have no timestamp; give every row one")
+        raise ValueError(f"{url}: {table['timestamp'].null_count} rows have no timestamp; give every row one")
     (user_codes, users), (item_codes, raw_ids) = (_encode(table[name].combine_chunks()) for name in ("user", "item"))
     times = table["timestamp"].to_numpy()
     order = np.lexsort((times, user_codes))  # stable
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user_codes, minlength=len(users)))])
-    sequences = Sequences(_user_ids(users, path), offsets, item_codes[order].astype(np.int32), times[order])
+    sequences = Sequences(_user_ids(users, url), offsets, item_codes[order].astype(np.int32), times[order])
     return Interactions(sequences, raw_ids)
 
 
@@ -166,25 +172,25 @@ READERS: dict[str, Reader] = {"*pairs.csv": read_pairs_csv, "*pairs.tsv": read_p
 """By the name of the file; where a folder has several, the first here is read: the .csv has times."""
 
 
-def _user_ids(users: list[str], path: Path) -> np.ndarray:
+def _user_ids(users: list[str], url: str) -> np.ndarray:
     """Int64 user ids: the raw ones where all are whole numbers, else positions from 1."""
     if len(set(users)) != len(users):
-        raise ValueError(f"{path}: user {Counter(users).most_common(1)[0][0]!r} has several lines; join them to one")
+        raise ValueError(f"{url}: user {Counter(users).most_common(1)[0][0]!r} has several lines; join them to one")
     if all(user.isdecimal() and len(user) < 19 for user in users):  # below 10**18 fits int64
         return np.array(users, dtype=np.int64)
     return np.arange(1, len(users) + 1)
 
 
-def read_titles(path: Path | None, raw_ids: set[str]) -> dict[str, str]:
+def read_titles(url: str | None, raw_ids: set[str]) -> dict[str, str]:
     """Titles of the items among `raw_ids`.
 
     Raises:
         ValueError: the file is not UTF-8.
     """
     titles: dict[str, str] = {}
-    if path is None:
+    if url is None:
         return titles
-    with _open_text(path) as file:
+    with _open_text(url) as file:
         for row in csv.reader(file):
             # a header's first cell is no item; a title with bare commas spreads over several cells
             if row and row[0].strip() in raw_ids:
@@ -192,43 +198,41 @@ def read_titles(path: Path | None, raw_ids: set[str]) -> dict[str, str]:
     return titles
 
 
-def read_likes_and_views(path: Path | None) -> dict[str, tuple[int, int]]:
+def read_likes_and_views(url: str | None) -> dict[str, tuple[int, int]]:
     """Likes and views by raw item id.
 
     Raises:
         ValueError: a line is not `item<TAB>likes<TAB>views`.
     """
     counts: dict[str, tuple[int, int]] = {}
-    if path is None:
+    if url is None:
         return counts
-    with _open_text(path) as file:
+    with _open_text(url) as file:
         for number, line in _lines(file):
             try:
                 item, likes, views = line.split()
                 counts[item] = (int(likes), int(views))
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: expected item<TAB>likes<TAB>views, found {line[:60]!r}") from error
+                raise ValueError(f"{url}, line {number}: expected item<TAB>likes<TAB>views, found {line[:60]!r}") from error
     return counts
 
 
-def media_files(folder: Path | None) -> dict[str, Path]:
+def media_files(folder: str | None) -> dict[str, Entry]:
     """The files of a media folder by raw item id, which is their name without suffix."""
     if folder is None:
         return {}
-    with os.scandir(folder) as entries:
-        paths = sorted(Path(entry.path) for entry in entries if entry.is_file() and not entry.name.startswith("."))
-    return {path.stem: path for path in reversed(paths)}
+    files = [entry for entry in list_folder(folder) if not entry.is_folder and not entry.name.startswith(".")]
+    return {PurePosixPath(entry.name).stem: entry for entry in reversed(files)}
 
 
 def fingerprint(raw: RawFolder) -> str:
-    """SHA-256 over the tables' content and the name, size and modification time of each media file."""
+    """SHA-256 over the tables' content and the name, size and version of each media file."""
     digest = hashlib.sha256()
-    for path in (raw.pairs, raw.titles, raw.likes_and_views, raw.oracle):
-        digest.update(storage.sha256_of(str(path)).encode() if path else b"none")
+    for url in (raw.pairs, raw.titles, raw.likes_and_views, raw.oracle):
+        digest.update(storage.sha256_of(url).encode() if url else b"none")
     for folder in (raw.videos, raw.covers, raw.audio):
         for name, file in sorted(media_files(folder).items()):
-            status = file.stat()
-            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            digest.update(f"{name} {file.size} {file.version}\n".encode())
         digest.update(b"end")
     return digest.hexdigest()
 
@@ -241,9 +245,9 @@ def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _open_text(path: Path) -> Iterator[TextIO]:
+def _open_text(url: str) -> Iterator[TextIO]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with storage.open_stream(url) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as file:
             yield file
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+        raise ValueError(f"{url} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error

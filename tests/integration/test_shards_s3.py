@@ -7,10 +7,13 @@ import pytest
 from rich.console import Console
 
 from mlrec import storage
-from mlrec.data.format import DATASET_FILE, item_shard
+from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, item_shard
 from shards_tools.check import check
 from shards_tools.cli import main
-from shards_tools.make import Settings, make
+from shards_tools.make import make
+from shards_tools.push import push
+from shards_tools.repair import repair
+from shards_tools.settings import Settings
 
 SETTINGS = Settings(size=32, items_per_shard=16, users_per_shard=50)  # those of the fixture dataset_dir
 
@@ -28,6 +31,67 @@ def test_make_and_check_as_commands(s3: str, raw_dir: Path, dataset_dir: Path, c
     assert "complete already" in capsys.readouterr().err
     assert main(["check", url]) == 0
     assert main(["show", url]) == 0
+
+
+def put_folder(folder: Path, url: str) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            storage.write_bytes(storage.join(url, str(path.relative_to(folder))), path.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def s3_raw(s3: str, raw_dir: Path) -> str:
+    """The raw folder in the bucket."""
+    put_folder(raw_dir, f"{s3}/raw")
+    return f"{s3}/raw"
+
+
+def data_set(url: str) -> dict[str, bytes]:
+    return {path: content for path, content in contents(url).items() if not path.startswith("_work/")}
+
+
+def test_raw_files_and_data_set_may_both_be_far(
+    s3: str, s3_raw: str, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{s3}/from-raw"
+    make(s3_raw, url, SETTINGS, 2, None, Console(file=io.StringIO()))
+    assert data_set(url) == data_set(str(dataset_dir))
+    log = io.StringIO()
+    make(s3_raw, url, SETTINGS, 2, None, Console(file=log))
+    assert "complete already" in log.getvalue()
+    storage.write_bytes(f"{s3_raw}/videos/1.mp4", b"another")
+    try:
+        assert main(["make", s3_raw, url, "--size", "32", "--items-per-shard", "16", "--users-per-shard", "50"]) == 2
+        assert "was begun with raw " in capsys.readouterr().err
+    finally:
+        storage.write_bytes(f"{s3_raw}/videos/1.mp4", (dataset_dir.parent / "raw" / "videos" / "1.mp4").read_bytes())
+    assert main(["make", f"{s3}/no-such-folder", url]) == 2
+    assert "no-such-folder is not a folder" in capsys.readouterr().err
+
+
+def test_repair_from_far_raw_files(s3: str, s3_raw: str, dataset_dir: Path) -> None:
+    url = f"{s3}/to-repair"
+    put_folder(dataset_dir, url)
+    for path, content in {item_shard(1): b"", CATALOGUE_FILE: b"x"}.items():
+        storage.write_bytes(storage.join(url, path), content)
+    storage.remove(storage.join(url, item_shard(2)))
+    assert list(repair(s3_raw, url, 2, Console(file=io.StringIO()))) == [CATALOGUE_FILE, item_shard(1), item_shard(2)]
+    assert contents(url) == contents(str(dataset_dir))
+
+
+def test_push_from_url_to_url_goes_on_and_mends(s3: str, dataset_dir: Path) -> None:
+    source, target = f"{s3}/pushed-from", f"{s3}/pushed-to"
+    put_folder(dataset_dir, source)
+    stopped = push(source, target)
+    first = next(stopped)
+    stopped.close()
+    assert not storage.exists(storage.join(target, DATASET_FILE))
+    marked = b"#" + storage.read_bytes(storage.join(target, first.path))[1:]  # of the right size: it is not copied again
+    storage.write_bytes(storage.join(target, first.path), marked)
+    assert list(push(source, target))
+    assert contents(target) == contents(source) | {first.path: marked}
+    assert list(push(source, target))
+    assert contents(target) == contents(source)
 
 
 def test_a_run_goes_on_where_one_stopped(s3: str, raw_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

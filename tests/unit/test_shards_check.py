@@ -69,7 +69,9 @@ def test_each_fault_is_one_line_that_names_the_file(
 ) -> None:
     damage(copy / path)
     assert main(["check", str(copy)]) == 1
-    (line,) = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    assert f"1 faults; mlrec-shards repair RAW {copy} mends them" in printed.err
+    (line,) = printed.out.splitlines()
     assert line.startswith(f"{path}: ")
     assert words in line
 

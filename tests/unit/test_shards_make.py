@@ -5,19 +5,17 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import webdataset as wds
+from packing import REPOSITORY, has_begun, is_gone, start_packer, tree, wait_for
 from rich.console import Console
 
 from mlrec.data.format import (
+    DATASET_FILE,
     ORACLE_FILE,
     Catalogue,
     DatasetInfo,
@@ -27,9 +25,9 @@ from mlrec.data.format import (
     read_npy,
 )
 from shards_tools.cli import main
-from shards_tools.make import FAILURES_FILE, Settings, make
+from shards_tools.make import FAILURES_FILE, make
+from shards_tools.settings import Settings
 
-REPOSITORY = Path(__file__).parents[2]
 MICROLENS_50K = REPOSITORY.parent / "shared" / "data" / "microlens-50k"
 SETTINGS = Settings(size=32, items_per_shard=16, users_per_shard=50)
 
@@ -61,10 +59,6 @@ def runs(out: Path) -> dict[int, list[int]]:
 def raw_runs(raw: Path) -> dict[int, list[str]]:
     lines = (line.split("\t") for line in (raw / "synthetic_pairs.tsv").read_text().splitlines())
     return {int(user): items.split() for user, items in lines}
-
-
-def tree(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture
@@ -211,37 +205,6 @@ def test_settings_that_make_no_sense_are_refused(key: str, value: int, words: st
         Settings(**{key: value})  # type: ignore[arg-type]
 
 
-def start_packer(raw: Path, out: Path) -> subprocess.Popen[bytes]:
-    """The command in a session of its own, so that no process of it is missed."""
-    command = [sys.executable, "-m", "shards_tools.cli", "make", str(raw), str(out)]
-    options = ["--size", "32", "--items-per-shard", "4", "--users-per-shard", "50", "--workers", "2"]
-    return subprocess.Popen(command + options, cwd=REPOSITORY, stderr=subprocess.PIPE, start_new_session=True)
-
-
-def has_begun(out: Path, records: int) -> bool:
-    """Whether the packer is at work and has finished at least so many item shards."""
-    return (out / "_work" / "staging").exists() and len(list((out / "_work").glob("items-*.json"))) >= records
-
-
-def is_gone(session: int) -> bool:
-    """Whether no process of the session runs."""
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            return False
-    return True
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.005)
-
-
 needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 
 
@@ -250,13 +213,13 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path
     whole, out = tmp_path / "whole", tmp_path / "out"
     pack(raw_dir, whole, Settings(size=32, items_per_shard=4, users_per_shard=50))
     for records in (0, 3, 8):
-        packer = start_packer(raw_dir, out)
+        packer = start_packer(raw_dir, out, "--items-per-shard", "4")
         wait_for(partial(has_begun, out, records))
         os.kill(packer.pid, signal.SIGKILL)
         packer.communicate()
         wait_for(partial(is_gone, packer.pid))  # workers follow their parent
         assert not (out / "dataset.json").exists()
-    packer = start_packer(raw_dir, out)
+    packer = start_packer(raw_dir, out, "--items-per-shard", "4")
     _, log = packer.communicate()
     assert packer.returncode == 0
     assert b"packing items: 60 of 60" not in log  # not from the start
@@ -265,7 +228,7 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path
 
 @needs_proc
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(raw_dir: Path, tmp_path: Path) -> None:
-    packer = start_packer(raw_dir, tmp_path / "out")
+    packer = start_packer(raw_dir, tmp_path / "out", "--items-per-shard", "4")
     wait_for(partial(has_begun, tmp_path / "out", 1))
     os.killpg(packer.pid, signal.SIGINT)
     _, log = packer.communicate()
@@ -273,6 +236,15 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(raw_dir: Path, tmp_path
     assert log.splitlines()[-1] == b"stopped; the same command goes on from here"
     assert b"Traceback" not in log
     wait_for(partial(is_gone, packer.pid))
+
+
+def test_a_damaged_dataset_json_is_written_anew(raw_dir: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(dataset_dir, tmp_path / "out"))
+    (out / DATASET_FILE).write_bytes((out / DATASET_FILE).read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"is damaged: .* mlrec-shards make writes it anew"):
+        read_dataset_info(str(out))
+    pack(raw_dir, out)
+    assert tree(out) == tree(dataset_dir)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def test_missing_and_empty_files_have_a_reason(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="missing"):
         read_file(None)
     with pytest.raises(MediaError, match="empty"):
-        read_file(tmp_path / "empty")
+        read_file(str(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("RGBA", "PNG"), ("P", "GIF"), ("L", "JPEG")])

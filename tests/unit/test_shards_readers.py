@@ -22,9 +22,9 @@ def runs(interactions: Interactions) -> dict[int, list[str]]:
     return {int(user): [interactions.raw_ids[at] for at in part] for user, part in zip(sequences.users, parts, strict=True)}
 
 
-def write(path: Path, text: str) -> Path:
+def write(path: Path, text: str) -> str:
     path.write_text(text, encoding="utf-8")
-    return path
+    return str(path)
 
 
 def test_tsv_keeps_users_order_and_repeats(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_users_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
 )
 def test_bad_interactions_are_named(tmp_path: Path, name: str, text: str, words: str) -> None:
     write(tmp_path / name, text)
-    raw = open_raw(tmp_path)
+    raw = open_raw(str(tmp_path))
     with pytest.raises(ValueError, match=words):
         raw.read_pairs(raw.pairs)
 
@@ -68,7 +68,7 @@ def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x_pairs.tsv"
     path.write_bytes(b"1\t2 \xff\n")
     with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
-        read_pairs_tsv(path)
+        read_pairs_tsv(str(path))
 
 
 def test_items_are_numbered_by_number_or_else_by_name(tmp_path: Path) -> None:
@@ -97,36 +97,37 @@ def test_parts_are_found_by_name(tmp_path: Path) -> None:
     write(tmp_path / "MicroLens-9_title_en.csv", "2,x\n")
     (tmp_path / "MicroLens-9_videos" / "2.mp4").touch()
     (tmp_path / "MicroLens-9_videos" / ".DS_Store").touch()
-    raw = open_raw(tmp_path)
+    (tmp_path / "MicroLens-9_videos" / "3.mp4").symlink_to(tmp_path / "absent")
+    raw = open_raw(str(tmp_path))
     assert (raw.name, raw.audio, raw.likes_and_views) == ("MicroLens-9", None, None)
-    assert media_files(raw.videos) == {"2": tmp_path / "MicroLens-9_videos" / "2.mp4"}
+    assert {name: file.url for name, file in media_files(raw.videos).items()} == {"2": f"{tmp_path}/MicroLens-9_videos/2.mp4"}
     assert media_files(raw.covers) == media_files(raw.audio) == {}
 
 
 def test_a_csv_with_times_goes_before_a_tsv(tmp_path: Path) -> None:
     write(tmp_path / "x_pairs.tsv", "1\t2\n")
     write(tmp_path / "x_pairs.csv", "1,2,3\n")
-    assert open_raw(tmp_path).pairs.suffix == ".csv"
+    assert open_raw(str(tmp_path)).pairs == f"{tmp_path}/x_pairs.csv"
 
 
 def test_a_part_that_is_there_twice_or_not_at_all_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no interactions"):
-        open_raw(tmp_path)
+        open_raw(str(tmp_path))
     with pytest.raises(ValueError, match="is not a folder"):
-        open_raw(tmp_path / "absent")
+        open_raw(str(tmp_path / "absent"))
     write(tmp_path / "a_pairs.tsv", "1\t2\n")
     write(tmp_path / "b_pairs.tsv", "1\t2\n")
     with pytest.raises(ValueError, match=r"a_pairs.tsv, b_pairs.tsv; leave one"):
-        open_raw(tmp_path)
+        open_raw(str(tmp_path))
 
 
 def test_fingerprint_changes_with_tables_and_media(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     write(tmp_path / "x_pairs.tsv", "1\t2\n")
-    seen = {fingerprint(open_raw(tmp_path))}
+    seen = {fingerprint(open_raw(str(tmp_path)))}
     write(tmp_path / "x_pairs.tsv", "1\t3\n")
-    seen.add(fingerprint(open_raw(tmp_path)))
+    seen.add(fingerprint(open_raw(str(tmp_path))))
     write(tmp_path / "videos" / "3.mp4", "a")
-    seen.add(fingerprint(open_raw(tmp_path)))
+    seen.add(fingerprint(open_raw(str(tmp_path))))
     assert len(seen) == 3
-    assert fingerprint(open_raw(tmp_path)) in seen
+    assert fingerprint(open_raw(str(tmp_path))) in seen

@@ -119,7 +119,7 @@ def test_same_seed_same_bytes_and_another_seed_others(raw_dir: Path, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
     rng = np.random.default_rng(model["seed"] + 1)
     other = draw_sequences(draw_world(model["users"], model["items"], rng), rng)
-    assert other.items.tolist() != read_pairs_tsv(open_raw(again).pairs).sequences.items.tolist()
+    assert other.items.tolist() != read_pairs_tsv(open_raw(str(again)).pairs).sequences.items.tolist()
 
 
 def test_a_folder_of_other_settings_is_left_alone(raw_dir: Path, tmp_path: Path) -> None:

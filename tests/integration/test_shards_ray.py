@@ -1,0 +1,158 @@
+"""The packer on a ray cluster: the bytes of one machine, whatever is killed and whoever goes on."""
+
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packing import Pipe, data_set, has_begun, is_gone, parent_of, start_packer, wait_for
+
+from mlrec import storage
+from shards_tools.make import FAILURES_FILE
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """Addresses, from within and from without, of a cluster of two CPUs; all of its processes and files go."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # names of its sockets may have 107 characters
+    port, client = free_ports(2)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
+    places = [f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"USAGE_STATS_ENABLED": "0", "AUTH_MODE": "token", "AUTH_TOKEN": secrets.token_hex(32)}.items():
+            patch.setenv(f"RAY_{name}", value)
+        head = subprocess.Popen(
+            [*command, *places, "--include-dashboard=false"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            assert head.stdout is not None
+            for line in head.stdout:
+                if b"Ray runtime started" in line:
+                    break
+            else:
+                pytest.fail("the cluster did not start")
+            yield {"inside": f"127.0.0.1:{port}", "outside": f"ray://127.0.0.1:{client}"}
+        finally:
+            head.terminate()
+            head.communicate()
+            wait_for(lambda: is_gone(head.pid))
+            shutil.rmtree(folder)
+
+
+@pytest.fixture
+def raw_copy(raw_dir: Path, tmp_path: Path) -> Path:
+    """A raw folder to damage."""
+    return Path(shutil.copytree(raw_dir, tmp_path / "raw"))
+
+
+def on(address: str) -> list[str]:
+    return ["--items-per-shard", "16", "--engine", "ray", "--address", address]
+
+
+def test_ray_of_this_machine_from_far_to_far(
+    s3: str, raw_dir: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in sorted(raw_dir.rglob("*")):
+        if path.is_file():
+            storage.write_bytes(f"{s3}/ray/raw/{path.relative_to(raw_dir)}", path.read_bytes())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    places = (Path("/tmp"), Path("/dev/shm"), tmp_path)
+    before = {path for place in places for path in place.iterdir()}
+    url = f"{s3}/ray/data"
+    packer = start_packer(f"{s3}/ray/raw", url, "--items-per-shard", "16", "--engine", "ray")
+    _, log = packer.communicate()
+    assert packer.returncode == 0, log
+    wait_for(lambda: is_gone(packer.pid))
+    left = {path for place in places for path in place.iterdir()} - before
+    assert not [path for path in left if path.parent == tmp_path or "ray" in path.name or "plasma" in path.name]
+    found = {path: storage.read_bytes(storage.join(url, path)) for path in storage.list_files(url)}
+    assert {path: content for path, content in found.items() if not path.startswith("_work/")} == data_set(dataset_dir)
+    packer = start_packer(f"{s3}/ray/raw", url, "--items-per-shard", "16")  # the other engine finds it done
+    assert b"complete already" in packer.communicate()[1]
+
+
+def test_a_killed_ray_worker_costs_its_shard_only(
+    cluster: dict[str, str], raw_copy: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    pipe = Pipe(raw_copy / "videos" / "30.mp4")
+    packer = start_packer(raw_copy, tmp_path / "out", *on(cluster["inside"]))
+    pipe.kill(victim=parent_of)  # the one that decodes is a child of ray's worker, and goes with it
+    pipe.give()
+    _, log = packer.communicate()
+    assert packer.returncode == 0, log
+    assert data_set(tmp_path / "out") == data_set(dataset_dir)
+    assert [path.name for path in (tmp_path / "out" / "_work").iterdir()] == ["settings.json"]
+
+
+def test_a_video_that_kills_its_process_twice_fails_alone(cluster: dict[str, str], raw_copy: Path, tmp_path: Path) -> None:
+    pipe = Pipe(raw_copy / "videos" / "30.mp4")
+    packer = start_packer(raw_copy, tmp_path / "out", *on(cluster["outside"]))
+    pipe.kill()
+    pipe.kill()
+    _, log = packer.communicate()
+    assert packer.returncode == 0, log
+    (failure,) = (tmp_path / "out" / FAILURES_FILE).read_text().splitlines()
+    assert '"crashed the decoder"' in failure
+    assert '"raw_id": "30"' in failure
+
+
+@pytest.mark.parametrize(("first", "then"), [("local", "ray"), ("ray", "local")])
+def test_one_engine_goes_on_where_the_other_was_killed(
+    cluster: dict[str, str], raw_copy: Path, dataset_dir: Path, tmp_path: Path, first: str, then: str
+) -> None:
+    options = {"local": ["--items-per-shard", "16"], "ray": on(cluster["inside"])}
+    out = tmp_path / "out"
+    pipe = Pipe(raw_copy / "videos" / "60.mp4")  # of the last shard
+    packer = start_packer(raw_copy, out, *options[first])
+    with pipe.reader():
+        wait_for(lambda: has_begun(out, 1))
+        packer.send_signal(signal.SIGKILL)
+        packer.communicate()
+        wait_for(lambda: is_gone(packer.pid))
+        wait_for(pipe.is_left)  # the cluster ends the tasks of a driver that is gone
+    done = {path.name: path.stat().st_mtime_ns for path in (out / "items").iterdir()}
+    packer = start_packer(raw_copy, out, *options[then])
+    pipe.give()
+    _, log = packer.communicate()
+    assert packer.returncode == 0, log
+    assert data_set(out) == data_set(dataset_dir)
+    assert b"packing items: 60 of 60" not in log  # not from the start
+    recorded = {name: at for name, at in done.items() if (out / "items" / name).stat().st_mtime_ns == at}
+    assert recorded, "no shard was taken over"
+
+
+def test_an_error_in_a_task_reads_as_that_of_the_local_engine(cluster: dict[str, str], raw_copy: Path, tmp_path: Path) -> None:
+    video = raw_copy / "videos" / "30.mp4"
+    video.unlink()
+    video.symlink_to("/proc/self/mem")  # reading it is an error of the system
+    errors = []
+    for name, engine in {"local": ["--items-per-shard", "16"], "ray": on(cluster["inside"])}.items():
+        packer = start_packer(raw_copy, tmp_path / name, *engine)
+        errors.append(packer.communicate()[1].splitlines()[-1])
+        assert packer.returncode == 1
+    assert errors[0] == errors[1] == b"error: [Errno 5] Input/output error"
+
+
+def test_an_address_where_no_cluster_can_be(raw_dir: Path, tmp_path: Path) -> None:
+    packer = start_packer(raw_dir, tmp_path / "out", *on("nonsense"))
+    assert b"error: --address nonsense: no ray cluster can be joined there: Invalid address" in packer.communicate()[1]
+    assert packer.returncode == 2
