@@ -57,7 +57,7 @@ class Evaluation:
     bad_items: dict[int, str]
     """Items of the catalogue that could not be read, with the reason."""
     remote_bytes: int
-    """That this rank asked of the network."""
+    """That all ranks asked of the network."""
 
 
 @torch.no_grad()
@@ -105,8 +105,10 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     metrics, by_popularity, by_chance = (
         summarize(user_metrics(everyone[:, column], everyone[:, column + 1], size), popularity) for column in (0, 2, 4)
     )
-    bad_items = {item: reason for found in gather_objects(catalogue.bad_items) for item, reason in found.items()}
-    return Evaluation(metrics, {"popularity": by_popularity, "chance": by_chance}, bad_items, catalogue.remote_bytes)
+    gathered = gather_objects((catalogue.bad_items, catalogue.remote_bytes))
+    bad_items = {item: reason for found, _ in gathered for item, reason in found.items()}
+    baselines = {"popularity": by_popularity, "chance": by_chance}
+    return Evaluation(metrics, baselines, bad_items, sum(remote_bytes for _, remote_bytes in gathered))
 
 
 class _Ranking:

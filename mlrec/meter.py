@@ -21,8 +21,6 @@ class Meter:
         self.world = world
         self.bad_items: dict[int, str] = {}
         """Items of this rank that could not be read, since the last `reduce`, with the reason."""
-        self.remote_bytes = 0
-        """Bytes that this rank asked of the network, since the last `reduce`; what an evaluation asked for is added to it."""
         self._reset()
 
     def _reset(self) -> None:
@@ -31,7 +29,7 @@ class Meter:
         self._loss = torch.zeros((), dtype=torch.float64, device=self.world.device)
         self._first_bad_step = torch.full((), _NO_STEP, dtype=torch.float64, device=self.world.device)
         self._norm = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        self._users = self._videos = self._slots = self._bytes = self.remote_bytes = 0
+        self._users = self._videos = self._slots = self._bytes = self._remote_bytes = 0
         self._waited_s = 0.0
 
     def restart_clock(self) -> None:
@@ -49,7 +47,7 @@ class Meter:
         self._videos += len(batch.valid_O)
         self._slots += int((batch.inputs_BL >= 0).sum() + (batch.targets_BL[:, -1] >= 0).sum())
         self._bytes += batch.bytes_read
-        self.remote_bytes += batch.remote_bytes
+        self._remote_bytes += batch.remote_bytes
         self._waited_s += waited_s
         self.bad_items.update(batch.bad_items)
 
@@ -60,7 +58,7 @@ class Meter:
             RuntimeError: a loss was not finite; the message names the first such step.
         """
         elapsed_s = time.perf_counter() - self._start
-        parts = [self._users, self._videos, self._slots, self._bytes, self.remote_bytes, self._waited_s, len(self.bad_items)]
+        parts = [self._users, self._videos, self._slots, self._bytes, self._remote_bytes, self._waited_s, len(self.bad_items)]
         totals = torch.cat([self._loss[None], torch.tensor(parts, dtype=torch.float64, device=self.world.device)])
         loss, users, videos, slots, read, remote, waited_s, bad = sum_over_ranks(totals).tolist()
         extremes = torch.stack([-self._first_bad_step, torch.tensor(_peak_bytes(self.world.device)).to(self._first_bad_step)])

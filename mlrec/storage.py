@@ -23,6 +23,12 @@ EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "http":
 """The extra of setup.py that brings what a scheme needs."""
 
 
+REMOTE: dict[str, Any] = {"use_listings_cache": False}
+"""Options of remote file systems: a listing that was kept would not know what other processes have written since."""
+OPTIONS: dict[str, dict[str, Any]] = {"s3": {**REMOTE, "config_kwargs": {"retries": {"total_max_attempts": 1}}}}
+"""Further ones, by scheme. Left alone, botocore and s3fs would turn one try of transfer.py into 25 requests."""
+
+
 def scheme_of(url: str) -> str:
     """The scheme of `url`; a plain path has "file"."""
     return url.split("://", 1)[0] if "://" in url else "file"
@@ -45,10 +51,8 @@ def join(url: str, *parts: str) -> str:
 
 def _filesystem(url: str) -> tuple[Any, str]:
     scheme = scheme_of(url)
-    # a listing that was kept would not know what other processes have written since
-    options = {} if scheme == "file" else {"use_listings_cache": False}
     try:
-        return cast("tuple[Any, str]", fsspec.core.url_to_fs(url, **options))
+        fs, path = fsspec.core.url_to_fs(url, **OPTIONS.get(scheme, REMOTE if scheme != "file" else {}))
     except ImportError as error:
         extra = EXTRAS.get(scheme, scheme)
         raise ValueError(
@@ -56,6 +60,9 @@ def _filesystem(url: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise ValueError(f"{url}: unknown storage scheme {scheme!r}; known: file, {', '.join(sorted(EXTRAS))}") from error
+    if hasattr(fs, "retries"):
+        fs.retries = 1  # s3fs and gcsfs: once, for transfer.py tries again
+    return fs, path
 
 
 def exists(url: str) -> bool:
@@ -70,9 +77,11 @@ def _call(url: str, method: str, **options: Any) -> Any:
     return transfer.call(fs, method, path, **options)
 
 
-def read_bytes(url: str) -> bytes:
-    """The whole content of `url`."""
-    with open_stream(url) as stream:
+def read_bytes(url: str, size: int | None = None) -> bytes:
+    """The whole content of `url`; with its `size` in blocks side by side, as a large file wants it."""
+    if size is None and not is_local(url):
+        return bytes(_call(url, "cat_file"))
+    with open_stream(url, size) as stream:
         return stream.read()
 
 

@@ -17,7 +17,7 @@ from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.distributed import World, gather_objects, start_world, stop_world
 from mlrec.engine import Engine, build_model
-from mlrec.evaluate import Summary, evaluate, evaluate_run, flat_metrics
+from mlrec.evaluate import Evaluation, Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
 from mlrec.metrics import METRICS
 from mlrec.process import exit_with, run_main
@@ -61,13 +61,12 @@ def train(config: Config) -> None:
             if run.due(done, every.evaluate_every):
                 found = evaluate(model, data, config, world, "validation")
                 summary = found.metrics
-                run.meter.bad_items.update(found.bad_items)
-                run.meter.remote_bytes += found.remote_bytes
-                tracker.log(done, flat_metrics(summary, "validation/"))
+                tracker.log(done, flat_metrics(summary, "validation/") | run.data_metrics(done, found))
             if run.is_best(summary) or run.due(done, every.save_every):
                 run.save(done, summary)
             asked = time.perf_counter()
         test = evaluate_run(config, data, world, "test")
+        run.account(test["bad_items"], total_steps)
         tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
         tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path / RESULTS_FILE}")
     stop_world()
@@ -139,14 +138,28 @@ class _Run:
         """
         metrics = self.meter.reduce()
         if metrics["data/bad_items"]:
-            self._account_failures(done)
+            found = {item: reason for found in gather_objects(self.meter.bad_items) for item, reason in found.items()}
+            self.meter.bad_items.clear()
+            self.account(found, done)
         rates = self.engine.learning_rates.items()
         rate_of = {f"train/{'encoder_lr' if name.startswith('encoder') else 'lr'}": rate for name, rate in rates}
         return {**metrics, **rate_of, "train/epoch": done / self.steps_per_epoch, "data/bad_items": len(self._bad_items)}
 
-    def _account_failures(self, done: int) -> None:
-        found = {item: reason for bad_items in gather_objects(self.meter.bad_items) for item, reason in bad_items.items()}
-        self.meter.bad_items.clear()
+    def data_metrics(self, done: int, found: Evaluation) -> dict[str, float]:
+        """What an evaluation did to the data's metrics.
+
+        Raises:
+            RuntimeError: more items than data.max_bad_items could not be read.
+        """
+        self.account(found.bad_items, done)
+        return {"data/bad_items": len(self._bad_items), "data/remote_bytes": found.remote_bytes}
+
+    def account(self, found: dict[int, str], done: int) -> None:
+        """Adds to the ledger what of the items that could not be read, the same on all ranks, is new.
+
+        Raises:
+            RuntimeError: with them there are more than data.max_bad_items.
+        """
         new = {item: reason for item, reason in sorted(found.items()) if item not in self._bad_items}
         self._bad_items.update(new)
         if self.world.is_main:

@@ -13,7 +13,7 @@ import fsspec.asyn
 
 Result = TypeVar("Result")
 
-RETRIES = 8
+RETRIES = 12
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 10.0
 
@@ -38,6 +38,10 @@ LASTING = (
     NotImplementedError,
 )
 """Errors that trying again does not mend."""
+
+
+REFUSALS = (400, 401, 403)
+"""HTTP answers that trying again does not mend; 404 is a FileNotFoundError already."""
 
 
 class CutShortError(RuntimeError):
@@ -118,6 +122,8 @@ async def _persistent(request: Callable[[], Awaitable[Result]], what: str, size:
         except Exception as error:  # each client library has errors of its own kind
             if isinstance(error, CutShortError) and attempt + 1 >= SHORT_TRIES:
                 raise
+            if getattr(error, "status", None) in REFUSALS:
+                raise PermissionError(f"{what}: {_reason(error, limit_s)}") from error
             if attempt == RETRIES - 1:
                 raise RuntimeError(f"{what}: failed {RETRIES} times, last with {_reason(error, limit_s)}") from error
             await asyncio.sleep(delay_s(attempt))

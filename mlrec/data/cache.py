@@ -79,10 +79,14 @@ class ShardCache:
         self._asked.add(shard.path)
         self._queue.put(shard)
 
-    def drop(self, shard: FileInfo) -> None:
-        """Removes a shard that turned out damaged; it may be asked for again."""
-        self._final(shard).unlink(missing_ok=True)
+    def drop(self, shard: FileInfo) -> bool:
+        """Removes a shard that turned out damaged, to be asked for again; whether it was there."""
         self._asked.discard(shard.path)
+        try:
+            self._final(shard).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def wait_for(self, shard: FileInfo) -> Path | None:
         """The shard's file, downloaded now if need be; None where it cannot be had whole."""

@@ -231,9 +231,9 @@ def read_catalogue(url: str, info: DatasetInfo) -> Catalogue:
         ValueError: its bytes are not those that dataset.json names.
     """
     where = storage.join(url, CATALOGUE_FILE)
-    raw = storage.read_bytes(where)
-    expected = next((file.sha256 for file in info.files if file.path == CATALOGUE_FILE), None)
-    if hashlib.sha256(raw).hexdigest() != expected:
+    file = next((file for file in info.files if file.path == CATALOGUE_FILE), FileInfo(CATALOGUE_FILE, 0, ""))
+    raw = storage.read_bytes(where, file.size)
+    if hashlib.sha256(raw).hexdigest() != file.sha256:
         raise ValueError(f"{where} does not have the sha256 that {DATASET_FILE} names; mlrec-shards check {url} lists the faults")
     catalogue = Catalogue(pq.read_table(io.BytesIO(raw), read_dictionary=["members.list.element.name"]))
     pa.default_memory_pool().release_unused()  # with a million items arrow would keep twice of what stays in use

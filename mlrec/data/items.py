@@ -158,18 +158,21 @@ class ItemStore:
             return {}
         start, end = _range_of(members)
         for _ in range(CRC_TRIES):
+            reason = ""
             try:
                 span = self._read_span(shard, start, end - start)
             except (OSError, RuntimeError) as error:
-                raise BadItemError(f"{shard.path} cannot be read: {scrub(str(error))}") from error
-            found = {m.name: span[m.offset - start : m.offset - start + m.size] for m in members}
-            damaged = [m.name for m in members if zlib.crc32(found[m.name]) != m.crc32]
-            if not damaged:
-                self.bytes_read += sum(map(len, found.values()))
-                return found
-            if self.cache is not None:
-                self.cache.drop(shard)
-        raise BadItemError(f"{damaged[0]} in {shard.path} does not have its crc32")
+                reason = f"{shard.path} cannot be read: {scrub(str(error))}"
+            else:
+                found = {m.name: span[m.offset - start : m.offset - start + m.size] for m in members}
+                damaged = [m.name for m in members if zlib.crc32(found[m.name]) != m.crc32]
+                if not damaged:
+                    self.bytes_read += sum(map(len, found.values()))
+                    return found
+            was_cached = self.cache is not None and self.cache.drop(shard)
+            if reason and not was_cached:  # the storage was asked often enough
+                raise BadItemError(reason)
+        raise BadItemError(reason or f"{damaged[0]} in {shard.path} does not have its crc32")
 
     def shard_url(self, shard: FileInfo) -> str:
         """Where to stream a whole shard from: its file on this node, downloaded now if need be, else its origin."""

@@ -150,15 +150,15 @@ class _Hashed(io.RawIOBase):
         return data
 
 
-def _open(url: str) -> IO[bytes]:
+def _open(url: str, size: int) -> IO[bytes]:
     try:
-        return storage.open_stream(url)
+        return storage.open_stream(url, size)
     except FileNotFoundError as error:
         raise RuntimeError(f"{url} is missing; mlrec-shards check lists the faults of a data set") from error
 
 
 def _read_blocks(url: str, shard: FileInfo) -> Iterator[dict[str, np.ndarray]]:
-    with _open(url) as stream:
+    with _open(url, shard.size) as stream:
         hashed = _Hashed(stream)
         block: dict[str, np.ndarray] = {}
         try:

@@ -16,24 +16,44 @@ BIN = Path(sys.executable).parent
 
 def start(command: list[str], **options: object) -> subprocess.Popen[str]:
     """A command of this environment in a process group of its own, on a rendezvous port of its own."""
-    if command[0] in ("deepspeed", "torchrun"):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            command = [command[0], "--master_port", str(probe.getsockname()[1]), *command[1:]]
+    if command[0] in ("deepspeed", "torchrun") and "--master_port" not in command:
+        command = [command[0], "--master_port", str(free_port()), *command[1:]]
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
     )
 
 
-def run(command: list[str], expected: int = 0) -> str:
+def start_nodes(folder: Path, *arguments: list[str]) -> list[subprocess.Popen[str]]:
+    """A training run of one rank on each of several nodes that are all this machine, with the arguments of each node."""
+    hosts = folder / "hostfile"
+    hosts.write_text("".join(f"127.0.0.{node + 1} slots=1\n" for node in range(len(arguments))))
+    together = ["--hostfile", str(hosts), "--no_ssh", "--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    return [
+        start(["deepspeed", *together, "--node_rank", str(node), "--module", "mlrec.train", *own])
+        for node, own in enumerate(arguments)
+    ]
+
+
+def finish(process: subprocess.Popen[str], expected: int = 0, timeout_s: float = 200) -> str:
     """Output of a command that ends with the `expected` exit code."""
-    process = start(command)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == expected, output
     return output
+
+
+def run(command: list[str], expected: int = 0) -> str:
+    """Output of a command that is run and ends with the `expected` exit code."""
+    return finish(start(command), expected)
 
 
 def result_of(command: list[str]) -> str:
     """What a command prints as its result."""
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

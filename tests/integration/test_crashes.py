@@ -1,0 +1,118 @@
+"""Processes that are killed, as by a scheduler or for memory: the run goes on, or the same command does, with the same losses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from launching import LAUNCHERS, finish, run, start
+from proxy import Fault, Proxy
+from runs import STEPS_PER_EPOCH, TOLERANCE, lines, losses, settings
+
+THREE_EPOCHS = 3 * STEPS_PER_EPOCH
+
+
+def wait_until(happened: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 90) -> None:
+    """Waits for something that a running command does."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        if process.poll() is not None or time.monotonic() > deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            pytest.fail(f"it did not happen: {process.communicate()[0]}")
+        time.sleep(0.02)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kills the command's own process; those that it started have to notice."""
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for_nobody(process)
+
+
+def wait_for_nobody(process: subprocess.Popen[str]) -> None:
+    """Waits until no process that a command started is left."""
+    deadline = time.monotonic() + 30
+    while left := [found.cmdline() for found in psutil.process_iter() if session_of(found.pid) == process.pid]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def session_of(pid: int) -> int | None:
+    try:
+        dead = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return None if dead else os.getsid(pid)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return None
+
+
+def test_a_killed_loader_worker_is_replaced(s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path) -> None:
+    job = start([*LAUNCHERS["plain"], *settings(s3_data, tmp_path, "train.duration=60 steps", "data.num_workers=2")])
+    wait_until(lambda: len(losses(tmp_path / "run")) >= 3, job)
+    main = psutil.Process(job.pid)
+    workers = [child for child in main.children() if child.cmdline() == main.cmdline()]
+    assert len(workers) == 2
+    workers[0].kill()
+    finish(job)
+    assert len(losses(tmp_path / "run")) == 60
+    assert losses(tmp_path / "run")[:THREE_EPOCHS] == pytest.approx(curve, abs=TOLERANCE)
+    assert not lines(tmp_path / "run", "failures.jsonl")
+    wait_for_nobody(job)
+
+
+def test_a_killed_rank_ends_the_launcher_and_the_command_goes_on(
+    s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
+) -> None:
+    more = ["train.duration=3 epochs", "train.save_every=2 steps", "data.num_workers=1"]
+    command = [*LAUNCHERS["deepspeed"], *settings(s3_data, tmp_path, *more)]
+    job = start(command)
+    wait_until((tmp_path / "run" / "checkpoints" / "step-000004").exists, job)
+    found = [child for child in psutil.Process(job.pid).children(recursive=True) if "--local_rank=1" in child.cmdline()]
+    rank = next(child for child in found if not any(parent in found for parent in child.parents()))
+    rank.kill()
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode != 0, output
+    wait_for_nobody(job)
+    assert len(losses(tmp_path / "run")) < THREE_EPOCHS
+    run(command)
+    assert losses(tmp_path / "run") == pytest.approx(curve, abs=TOLERANCE)
+
+
+def test_a_job_killed_while_it_saves_goes_on_from_the_checkpoint_before(
+    s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
+) -> None:
+    arguments = settings(s3_data, tmp_path, "train.save_every=3 steps")
+    marker = tmp_path / "saving"
+    job = start([sys.executable, str(Path(__file__).with_name("pausing.py")), "6", str(marker), *arguments])
+    wait_until(marker.exists, job)
+    kill(job)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"step-000003", "step-000006.partial"}
+    assert f"steps 3 to {STEPS_PER_EPOCH}" in run([*LAUNCHERS["plain"], *arguments])
+    assert losses(tmp_path / "run") == pytest.approx(curve[:STEPS_PER_EPOCH], abs=TOLERANCE)
+    assert not list(checkpoints.glob("*.partial"))
+
+
+def test_a_job_killed_while_it_downloads_leaves_nothing_in_the_way(
+    s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
+) -> None:
+    proxy.rules.append(Fault("slow", "/items/", seconds=30, range="bytes=0-"))
+    cache = tmp_path / "cache" / "items"
+    # a budget of one shard: the half file must not count against it
+    command = [*LAUNCHERS["plain"], *settings(s3_data, tmp_path, "data.num_workers=1", "data.cache_bytes=216000")]
+    job = start(command)
+    wait_until(lambda: list(cache.glob("*.partial")), job)
+    kill(job)
+    half = list(cache.glob("*.partial"))
+    assert half
+    proxy.clear()
+    run(command)
+    assert losses(tmp_path / "run") == pytest.approx(curve[:STEPS_PER_EPOCH], abs=TOLERANCE)
+    assert not list(cache.glob("*.partial"))
+    assert [path.stem for path in cache.glob("*.tar")] == [path.stem for path in half], "the lock was free and the room was there"
