@@ -1,0 +1,94 @@
+"""The same commands against a real S3 store, Ceph's; bash launch/test.sh runs these where it can install Ceph."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from launching import result_of, run
+from radosgw import KEY, ObjectStore, missing_programs
+from runs import TOLERANCE, losses, metric, results, settings
+
+from mlrec import storage, transfer
+from mlrec.data.format import read_dataset_info
+
+pytestmark = pytest.mark.radosgw
+BUCKET = "real"
+SHARDS = [sys.executable, "-m", "shards_tools.cli"]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URL of an empty bucket; the environment leads S3 clients there."""
+    if missing := missing_programs():
+        pytest.fail(f"Ceph is not installed ({', '.join(missing)}); bash launch/test.sh installs it")
+    folder = Path(tempfile.mkdtemp(prefix="mlrec-", dir="/tmp"))
+    try:
+        with ObjectStore(folder) as store, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", store.url)
+            patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+            patch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+            patch.setenv("AWS_DEFAULT_REGION", "default")
+            boto3.client("s3").create_bucket(Bucket=BUCKET)
+            yield f"s3://{BUCKET}"
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def pushed(bucket: str, dataset_dir: Path) -> str:
+    """The URL of the tiny data set, pushed."""
+    run([*SHARDS, "push", str(dataset_dir), f"{bucket}/pushed"])
+    return f"{bucket}/pushed"
+
+
+def contents(url: str) -> dict[str, bytes]:
+    return {path: storage.read_bytes(storage.join(url, path)) for path in storage.list_files(url)}
+
+
+def test_a_push_is_complete_and_can_be_repeated(pushed: str, dataset_dir: Path) -> None:
+    run([*SHARDS, "push", str(dataset_dir), pushed])
+    assert "no fault" in result_of([*SHARDS, "check", pushed])
+    files = read_dataset_info(str(dataset_dir)).files
+    assert all(storage.read_bytes(storage.join(pushed, file.path)) == (dataset_dir / file.path).read_bytes() for file in files)
+
+
+def test_packing_to_it_gives_the_bytes_of_packing_to_disk(bucket: str, raw_dir: Path, dataset_dir: Path) -> None:
+    options = ["--size", "32", "--items-per-shard", "16", "--users-per-shard", "50", "--workers", "2"]
+    run([*SHARDS, "make", str(raw_dir), f"{bucket}/made", *options])
+    assert contents(f"{bucket}/made") == contents(str(dataset_dir))
+
+
+def test_a_run_from_it_has_the_losses_and_the_ranking_of_one_from_disk(pushed: str, dataset_dir: Path, tmp_path: Path) -> None:
+    for name, url in (("disk", str(dataset_dir)), ("store", pushed)):
+        train = [sys.executable, "-m", "mlrec.cli", "train"]
+        run([*train, *settings(url, tmp_path / name, "train.duration=2 epochs", "data.num_workers=1")])
+    disk, store = (tmp_path / name / "run" for name in ("disk", "store"))
+    assert losses(store) == pytest.approx(losses(disk), abs=TOLERANCE)
+    assert results(store)["metrics"]["all"] == pytest.approx(results(disk)["metrics"]["all"])
+    assert sum(metric(store, "data/remote_bytes")) > 0
+    assert len(list((tmp_path / "store" / "cache" / "items").glob("*.tar"))) == 4
+
+
+def test_a_file_of_many_blocks_arrives_as_it_was_sent(bucket: str, tmp_path: Path) -> None:
+    content = bytes(range(251)) * 300_000  # 75 MB: several parts up, several blocks down
+    (tmp_path / "file").write_bytes(content)
+    storage.publish(tmp_path / "file", f"{bucket}/large")
+    assert storage.read_bytes(f"{bucket}/large", len(content)) == content
+    assert storage.read_range(f"{bucket}/large", len(content) - 7, 7) == content[-7:]
+
+
+def test_the_end_of_a_file_and_a_missing_one_are_told_apart(bucket: str) -> None:
+    storage.write_bytes(f"{bucket}/small", b"0123456789")
+    for start, size in ((8, 4), (10, 4), (100, 4)):
+        with pytest.raises(transfer.CutShortError):
+            storage.read_range(f"{bucket}/small", start, size)
+    with pytest.raises(FileNotFoundError):
+        storage.read_range(f"{bucket}/nothing", 0, 4)
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{bucket}/nothing")
