@@ -13,6 +13,7 @@ commands:
   train CONFIG [CONFIG ...] [key=value ...]     train, evaluate the best checkpoint; the same command goes on after a stop
   evaluate RUN [--split test|validation]        full ranking with the run's best checkpoint
   export RUN OUT                                the best weights as plain safetensors, to any URL
+  extract [CONFIG ...] OUT [key=value ...]      frozen features of the whole catalogue by one encoder, to any URL
   report RUN [RUN ...] [--out FILE.html]        a Markdown and an HTML page of runs beside each other
   list encoders|recommenders|losses|fusions     the rows of a table
 
@@ -36,6 +37,12 @@ def _export(arguments: Sequence[str]) -> None:
     from mlrec import export
 
     export.main(arguments)
+
+
+def _extract(arguments: Sequence[str]) -> None:
+    from mlrec import extract
+
+    extract.main(arguments)
 
 
 def _report(arguments: Sequence[str]) -> None:
@@ -71,6 +78,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "export": _export,
+    "extract": _extract,
     "report": _report,
     "list": _list,
 }

@@ -146,4 +146,5 @@ def gather_objects(value: Any) -> list[Any]:
 
 def barrier() -> None:
     """Waits for all ranks."""
-    dist.barrier()
+    if dist.is_initialized():
+        dist.barrier()

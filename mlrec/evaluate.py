@@ -16,7 +16,7 @@ import torch
 from mlrec import checkpoint, storage
 from mlrec import config as configuration
 from mlrec.config import Config
-from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
+from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.format import ORACLE_FILE
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data, open_data
@@ -64,7 +64,7 @@ class Evaluation:
 def encode_catalogue(model: Recommender, data: Data, config: Config, world: World) -> EncodedCatalogue:
     """Vectors of all ranked items, in the order of `ranked_items`; collective."""
     owned_W = data.owners(config.train.global_batch, world.nodes).split(ranked_items(data))
-    share = CataloguePass(data, model.tower.specs, config.item.chunk, world.rank, owned_W)
+    share = pass_of_rank(data, model.tower.specs, config.item.chunk, world.rank, owned_W)
     vectors = torch.zeros(len(share.items), config.recommender.width, device=world.device)
     readable = torch.zeros(len(share.items), dtype=torch.int64, device=world.device)
     bad_items: dict[int, str] = {}

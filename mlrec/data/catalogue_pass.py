@@ -48,19 +48,16 @@ def ranked_items(data: Data) -> np.ndarray:
 
 
 class CataloguePass(IterableDataset[Chunk]):
-    """This rank's share of the catalogue in chunks; every rank has the same number of them."""
+    """A run of items in chunks of nearly equal size."""
 
-    def __init__(self, data: Data, inputs: Sequence[InputSpec], chunk: int, rank: int, owned_W: tuple[int, ...]) -> None:
+    def __init__(self, data: Data, inputs: Sequence[InputSpec], items: np.ndarray, num_chunks: int) -> None:
         """
         Args:
-            owned_W: how many of `ranked_items` each rank takes.
+            items: ids, ascending.
         """
         check_inputs(inputs, data.info.media, data.url)
         self.data, self.inputs = data, tuple(dict.fromkeys(inputs))
-        items = ranked_items(data)
-        start = sum(owned_W[:rank])
-        self.items = items[start : start + owned_W[rank]]
-        self.num_chunks = max(1, -(-max(owned_W) // chunk))
+        self.items, self.num_chunks = items, num_chunks
 
     def __iter__(self) -> Iterator[Chunk]:
         worker = get_worker_info()
@@ -98,8 +95,15 @@ class CataloguePass(IterableDataset[Chunk]):
                     yield item, self.data.store.try_read(item, names)
 
 
+def pass_of_rank(data: Data, inputs: Sequence[InputSpec], chunk: int, rank: int, owned_W: tuple[int, ...]) -> CataloguePass:
+    """The rank's share of `ranked_items`, of which each rank takes owned_W; every rank has the same number of chunks."""
+    start = sum(owned_W[:rank])
+    items = ranked_items(data)[start : start + owned_W[rank]]
+    return CataloguePass(data, inputs, items, num_chunks=max(1, -(-max(owned_W) // chunk)))
+
+
 def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chunk]:
-    """All chunks of the rank's share, in any order."""
+    """All chunks of the pass, in any order."""
     return iter(DataLoader(catalogue, batch_size=None, num_workers=min(num_workers, catalogue.num_chunks)))
 
 

@@ -76,8 +76,8 @@ class ItemStore:
             return ""
         size, room = sum(shard.size for shard in self.shards), self.cache.budget_bytes
         if room >= size:
-            return f"; {size / 1e9:,.2f} GB of shards are kept in {self.cache.folder} as they are read"
-        return f"; data.cache_bytes holds {room / size:.0%} of {size / 1e9:,.2f} GB of shards, the rest is read again at each use"
+            return f"; {size / 1e6:,.1f} MB of shards are kept in {self.cache.folder} as they are read"
+        return f"; data.cache_bytes holds {room / size:.0%} of {size / 1e6:,.1f} MB of shards, the rest is read again at each use"
 
     def take_remote_bytes(self) -> int:
         """Bytes that this process asked of the network since the last call: ranged reads and shards."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mlrec.config import Config, DataConfig
-from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
+from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.decode import decode_items, members_of
 from mlrec.data.format import item_shard
 from mlrec.data.stream import Data, open_data
@@ -63,7 +63,7 @@ def test_the_catalogue_pass_delivers_every_item_once(video_config: Config, data:
     expected = read(data, items, model.tower.specs)[model.tower.specs[0]]
     found, lengths = [], set()
     for rank in range(world_size):
-        chunks = CataloguePass(data, model.tower.specs, 7, rank, shares(len(items), world_size))
+        chunks = pass_of_rank(data, model.tower.specs, 7, rank, shares(len(items), world_size))
         pieces = sorted(stream_catalogue(chunks, num_workers), key=lambda chunk: chunk.start)
         lengths.add(len(pieces))
         found += [chunk.media[model.tower.specs[0]] for chunk in pieces]

@@ -1,0 +1,151 @@
+"""Frozen features of the whole catalogue, by one encoder, for `features/vectors`. Alone or under a launcher."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from mlrec import config as configuration
+from mlrec import storage
+from mlrec.config import Config
+from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
+from mlrec.data.format import npy_bytes, read_npy
+from mlrec.data.stream import Data, open_data
+from mlrec.distributed import World, barrier, start_world, stop_world
+from mlrec.models.encoders import Encoder
+from mlrec.models.tower import ItemTower
+from mlrec.process import exit_with, run_main
+from mlrec.run_files import FAILURES_FILE
+
+BLOCK_ITEMS = 1024
+"""A run that is stopped loses the blocks that it is at, one per rank."""
+WORK_FOLDER, SETTINGS_FILE = "_work", "settings.json"
+FEATURES_FILE, ITEMS_FILE, TABLE_FILE = "features.npy", "items.npy", "features.parquet"
+"""float32 [n, width]; int64 [n], the items of the rows, ascending, written last; both again with raw ids, for other programs."""
+
+
+def extract(config: Config, out: str, world: World) -> tuple[int, int]:
+    """Encodes the catalogue with the one encoder of `config` and writes its vectors to `out`, any URL; collective.
+
+    They are what the encoder gives before any projection. Items that cannot be read are left out and listed in failures.jsonl.
+    A run that was stopped goes on, on any number of ranks.
+
+    Returns:
+        Number of items and width.
+
+    Raises:
+        ValueError: several encoders are configured, or `out` holds features of something else.
+    """
+    if len(config.item.encoders) != 1:
+        raise ValueError(f"item.encoders is {list(config.item.encoders)}; features are extracted with one encoder at a time")
+    data = open_data(config.data)
+    settings = {"dataset": data.info.fingerprint, "item": json.loads(json.dumps(asdict(config.item))), "seed": config.seed}
+    _claim(out, settings, world)
+    there = storage.list_files(out)
+    if ITEMS_FILE not in there:
+        torch.manual_seed(config.seed)
+        encoder: Any = ItemTower(config.item, config.recommender.width, data.catalogue.size).encoders[0]
+        encoder.to(world.device).eval()
+        items = ranked_items(data)
+        starts = range(0, len(items), BLOCK_ITEMS)
+        for start in starts[world.rank :: world.size]:
+            if f"{WORK_FOLDER}/{_block(start)}" not in there:
+                _write_block(out, start, _encode(encoder, data, items[start : start + BLOCK_ITEMS], config, world))
+        barrier()
+        if world.is_main:
+            _merge(data, out, starts)
+        barrier()
+    count, width = read_npy(storage.read_bytes(storage.join(out, FEATURES_FILE))).shape
+    return count, width
+
+
+def _claim(out: str, settings: dict[str, Any], world: World) -> None:
+    where = storage.join(out, WORK_FOLDER, SETTINGS_FILE)
+    if storage.exists(where):
+        begun = json.loads(storage.read_bytes(where))
+        changed = [key for key in settings if begun.get(key) != settings[key]]
+        if changed:
+            raise ValueError(f"{out} holds features of another {' and '.join(changed)}; choose another place, or remove it first")
+    barrier()
+    if world.is_main:
+        storage.write_bytes(where, (json.dumps(settings, indent=1) + "\n").encode())
+
+
+def _block(start: int) -> str:
+    return f"block-{start:09d}.npz"
+
+
+Block = tuple[np.ndarray, np.ndarray, dict[int, str]]
+"""int64 [n] items, float32 [n, width] features, and the items that could not be read, with the reason."""
+
+
+@torch.no_grad()
+def _encode(encoder: Encoder, data: Data, items: np.ndarray, config: Config, world: World) -> Block:
+    share = CataloguePass(data, [encoder.spec], items, num_chunks=-(-len(items) // config.item.chunk))
+    features = np.zeros((len(items), encoder.width), dtype=np.float32)
+    readable = np.zeros(len(items), dtype=bool)
+    bad_items: dict[int, str] = {}
+    for chunk in stream_catalogue(share, config.data.num_workers):
+        run = slice(chunk.start, chunk.start + len(chunk.valid_n))
+        features[run] = encoder(chunk.media[encoder.spec].to(world.device)).float().cpu().numpy()
+        readable[run] = chunk.valid_n.numpy()
+        bad_items.update(chunk.bad_items)
+    return items[readable], features[readable], bad_items
+
+
+def _write_block(out: str, start: int, block: Block) -> None:
+    items, features, bad_items = block
+    reasons = np.frombuffer(json.dumps(bad_items).encode(), dtype=np.uint8)
+    sink = io.BytesIO()
+    np.savez(sink, items=items, features=features, reasons=reasons)
+    storage.write_bytes(storage.join(out, WORK_FOLDER, _block(start)), sink.getvalue())
+
+
+def _read_blocks(out: str, starts: Sequence[int]) -> Iterator[Block]:
+    for start in starts:
+        with np.load(io.BytesIO(storage.read_bytes(storage.join(out, WORK_FOLDER, _block(start)))), allow_pickle=False) as found:
+            yield found["items"], found["features"], json.loads(found["reasons"].tobytes())
+
+
+def _merge(data: Data, out: str, starts: Sequence[int]) -> None:
+    blocks = list(_read_blocks(out, starts))
+    items, features = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
+    failures = [json.dumps({"item": int(i), "reason": reason}) + "\n" for block in blocks for i, reason in block[2].items()]
+    storage.write_bytes(storage.join(out, FAILURES_FILE), "".join(failures).encode())
+    storage.write_bytes(storage.join(out, FEATURES_FILE), npy_bytes(features))
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), features.shape[1])
+    raw_ids = data.catalogue.table["raw_id"].take(pa.array(items - 1))
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"item": items, "raw_id": raw_ids, "vector": vectors}), sink, compression="zstd")
+    storage.write_bytes(storage.join(out, TABLE_FILE), sink.getvalue())
+    storage.write_bytes(storage.join(out, ITEMS_FILE), npy_bytes(items))
+    for start in starts:
+        storage.remove(storage.join(out, WORK_FOLDER, _block(start)))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Extracts: CONFIG [CONFIG ...] OUT [key=value ...]."""
+    given = [argument for argument in arguments if not argument.startswith("--local_rank")]
+    places = [argument for argument in given if "=" not in argument]
+    if not places or given[0] in ("-h", "--help"):
+        raise ValueError("usage: mlrec extract [CONFIG ...] OUT [key=value ...]")
+    *files, out = places
+    config = configuration.load(files, [argument for argument in given if "=" in argument])
+    world = start_world()
+    count, width = extract(config, out, world)
+    if world.is_main:
+        print(f"{out}: features of {count:,} items, {width} wide")
+    stop_world()
+
+
+if __name__ == "__main__":
+    exit_with(run_main(main, sys.argv[1:]))
