@@ -29,6 +29,11 @@ OPTIONS: dict[str, dict[str, Any]] = {"s3": {**REMOTE, "config_kwargs": {"retrie
 """Further ones, by scheme. Left alone, botocore and s3fs would turn one try of transfer.py into 25 requests."""
 
 
+_opened: dict[int, Any] = {}
+"""Every file system used so far. In a forked process fsspec forgets its parent's; collected there, they would close connections
+on the parent's event loop, with a page of errors."""
+
+
 def scheme_of(url: str) -> str:
     """The scheme of `url`; a plain path has "file"."""
     return url.split("://", 1)[0] if "://" in url else "file"
@@ -62,6 +67,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise ValueError(f"{url}: unknown storage scheme {scheme!r}; known: file, {', '.join(sorted(EXTRAS))}") from error
     if hasattr(fs, "retries"):
         fs.retries = 1  # s3fs and gcsfs: once, for transfer.py tries again
+    _opened[id(fs)] = fs
     return fs, path
 
 

@@ -52,7 +52,7 @@ def three_epochs(s3_data: str, s3_proxy: Proxy, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("three_epochs")
     s3_proxy.clear()
     more = ["train.duration=3 epochs", "data.num_workers=2", f"train.save_every={STEPS_PER_EPOCH} steps", "train.keep_last=9"]
-    run([*LAUNCHERS["deepspeed"], *settings(s3_data, folder, *more)])
+    assert "Traceback" not in run([*LAUNCHERS["deepspeed"], *settings(s3_data, folder, *more)])
     return Watched([folder / "run"], s3_proxy.requests("items/"))
 
 
