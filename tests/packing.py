@@ -38,7 +38,7 @@ def is_gone(session: int) -> bool:
     return True
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
+def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
     """Waits until the condition holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

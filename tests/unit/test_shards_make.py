@@ -229,7 +229,7 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path
 @needs_proc
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(raw_dir: Path, tmp_path: Path) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", "--items-per-shard", "4")
-    wait_for(partial(has_begun, tmp_path / "out", 1))
+    wait_for((tmp_path / "out" / "_work" / "settings.json").exists)
     os.killpg(packer.pid, signal.SIGINT)
     _, log = packer.communicate()
     assert packer.returncode == 130
