@@ -22,6 +22,8 @@ LOCKED_WAIT_S = 0.2
 DOWNLOADS_PER_SHARD = 2
 """A shard that arrived damaged so often stays where it is: its items are read, and judged, one by one."""
 
+CLOCK_SLACK_NS = 60 * 10**9
+
 Outcome = Literal["there", "elsewhere", "absent"]
 """Of an attempt to get a shard; "elsewhere": another process is at it."""
 
@@ -157,6 +159,7 @@ class ShardCache:
     def _reserve(self, partial: Path, size: int) -> bool:
         """Makes room for `size` bytes and takes it by a sparse half file; False where the budget has none."""
         with FileLock(self._lock("budget")):
+            partial.unlink(missing_ok=True)  # of a killed process, like those that are swept; this one's lock is ours
             self._sweep()
             entries = []
             for path in (*self.folder.glob("*.tar"), *self.folder.glob("*.partial")):
@@ -164,7 +167,9 @@ class ShardCache:
                     status = path.stat()
                     entries.append((status.st_mtime_ns, status.st_size, path))
             excess = sum(held for _, held, _ in entries) + size - self.budget_bytes
-            idle = [entry for entry in sorted(entries) if entry[0] < self._opened_ns and entry[2].suffix == ".tar"]
+            # a time ahead of the clock was stamped before the clock was put back
+            recent = range(self._opened_ns, time.time_ns() + CLOCK_SLACK_NS)
+            idle = [entry for entry in sorted(entries) if entry[0] not in recent and entry[2].suffix == ".tar"]
             if excess > sum(held for _, held, _ in idle):
                 return False
             for _, held, path in idle:

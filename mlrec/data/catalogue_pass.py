@@ -104,7 +104,9 @@ def pass_of_rank(data: Data, inputs: Sequence[InputSpec], chunk: int, rank: int,
 
 def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chunk]:
     """All chunks of the pass, in any order."""
-    return iter(DataLoader(catalogue, batch_size=None, num_workers=min(num_workers, catalogue.num_chunks)))
+    num_workers = min(num_workers, catalogue.num_chunks)
+    context = "fork" if num_workers else None  # workers share the data set's arrays
+    return iter(DataLoader(catalogue, batch_size=None, num_workers=num_workers, multiprocessing_context=context))
 
 
 def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:

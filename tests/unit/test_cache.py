@@ -122,11 +122,24 @@ def test_half_files_of_the_dead_are_swept_and_those_of_the_living_stay(cache: Sh
     assert not names(cache, "partial")
 
 
+def test_a_shards_own_half_file_takes_no_room_from_it(dataset_dir: Path, tmp_path: Path, shards: list[FileInfo]) -> None:
+    cache = ShardCache(str(dataset_dir), tmp_path, shards[0].size + 1)
+    (tmp_path / f"{shards[0].sha256}.partial").write_bytes(bytes(shards[0].size))
+    assert cache.wait_for(shards[0]) is not None
+
+
+def test_shards_from_before_the_clock_was_put_back_can_leave(cache: ShardCache, shards: list[FileInfo]) -> None:
+    os.utime(cache.wait_for(shards[0]), (FAR_AHEAD, FAR_AHEAD))
+    later = ShardCache(cache.url, cache.folder, max(shards[0].size, shards[1].size) + 1)
+    assert later.wait_for(shards[1]) is not None
+    assert names(later, "tar") == [shards[1].sha256]
+
+
 def test_a_clock_that_jumps_loses_nothing(cache: ShardCache, shards: list[FileInfo], monkeypatch: pytest.MonkeyPatch) -> None:
     for shard, when in zip(shards, (LONG_AGO, FAR_AHEAD), strict=False):
         os.utime(cache.wait_for(shard), (when, when))
-    for clock in (0.0, 5e9):
-        monkeypatch.setattr(time, "time", lambda clock=clock: clock)
+    for clock in (0, 5 * 10**18):
+        monkeypatch.setattr(time, "time_ns", lambda clock=clock: clock)
         assert ShardCache(cache.url, cache.folder, cache.budget_bytes).wait_for(shards[2]) is not None
     assert names(cache, "tar") == sorted(shard.sha256 for shard in shards[:3])
 
