@@ -40,6 +40,7 @@ setup(
         "omegaconf>=2.4",  # earlier ones refuse Literal fields
         "pillow",
         "pyarrow",
+        "pytorchvideo",
         "rich",
         "safetensors",
         "simplejpeg",

@@ -13,7 +13,9 @@ commands:
   train CONFIG [CONFIG ...] [key=value ...]     train, evaluate the best checkpoint; the same command goes on after a stop
   evaluate RUN [--split test|validation]        full ranking with the run's best checkpoint
   export RUN OUT                                the best weights as plain safetensors, to any URL
+  compare RUN RUN                               is the difference of two runs more than chance, user by user
   extract [CONFIG ...] OUT [key=value ...]      frozen features of the whole catalogue by one encoder, to any URL
+  recommend RUN --user ID | --history ID,ID     what a trained model recommends, with titles
   report RUN [RUN ...] [--out FILE.html]        a Markdown and an HTML page of runs beside each other
   list encoders|recommenders|losses|fusions     the rows of a table
 
@@ -39,10 +41,22 @@ def _export(arguments: Sequence[str]) -> None:
     export.main(arguments)
 
 
+def _compare(arguments: Sequence[str]) -> None:
+    from mlrec import compare
+
+    compare.main(arguments)
+
+
 def _extract(arguments: Sequence[str]) -> None:
     from mlrec import extract
 
     extract.main(arguments)
+
+
+def _recommend(arguments: Sequence[str]) -> None:
+    from mlrec import recommend
+
+    recommend.main(arguments)
 
 
 def _report(arguments: Sequence[str]) -> None:
@@ -55,7 +69,7 @@ def _list(arguments: Sequence[str]) -> None:
     from mlrec.losses import LOSSES
     from mlrec.models.encoders import ENCODERS
     from mlrec.models.fusion import FUSIONS
-    from mlrec.models.sequence import RECOMMENDERS
+    from mlrec.models.recommenders import RECOMMENDERS
 
     tables: Mapping[str, Mapping[str, object]] = {
         "encoders": ENCODERS,
@@ -78,7 +92,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "export": _export,
+    "compare": _compare,
     "extract": _extract,
+    "recommend": _recommend,
     "report": _report,
     "list": _list,
 }

@@ -47,6 +47,8 @@ class ItemConfig:
     """Row of FUSIONS."""
     tuning: Literal["frozen", "top", "half", "full", "scratch"] = "full"
     """How much of the encoders is trained: nothing, the last stage, the deeper half, all, or all from random weights."""
+    batchnorm: Literal["frozen", "sync"] = "frozen"
+    """Batch norms as in the checkpoint, or trained, with the statistics of all ranks' chunks."""
     chunk: int = 32
     """Items encoded at a time; memory of a step grows with it and with nothing else."""
 
@@ -73,6 +75,8 @@ class LossConfig:
     """Candidates: all items of the global batch, or those of the own rank's users (MicroLens' trainer)."""
     multiplicity: bool = False
     """Whether an item that occurs c times counts as c candidates (MicroLens' loss) or as one."""
+    sampled: int = 100
+    """Of sampled_softmax: how many candidates are drawn for each position."""
     temperature: float = 1.0
     """Scores are divided by it."""
 
@@ -175,16 +179,17 @@ class Config:
     resume: ResumeConfig = field(default_factory=ResumeConfig)
 
     def __post_init__(self) -> None:
-        positive = {
-            "train.global_batch": self.train.global_batch,
-            "item.chunk": self.item.chunk,
-            "recommender.width": self.recommender.width,
-            "evaluate.user_chunk": self.evaluate.user_chunk,
-            "train.keep_last": self.train.keep_last,
-            "loss.temperature": self.loss.temperature,
-        }
-        for key, value in positive.items():
-            if value <= 0:
+        positive = [
+            "train.global_batch",
+            "item.chunk",
+            "recommender.width",
+            "evaluate.user_chunk",
+            "train.keep_last",
+            "loss.temperature",
+            "loss.sampled",
+        ]
+        for key in positive:
+            if (value := self._value(key)) <= 0:
                 raise ValueError(f"{key} is {value}; it must be above 0")
         if self.data.balance_slack < 0:
             raise ValueError(f"data.balance_slack is {self.data.balance_slack}; it must not be negative")
@@ -201,11 +206,14 @@ class Config:
             raise ValueError(f"train.duration is {self.train.duration!r}, a share of itself; write '20 epochs' or '1000 steps'")
         durations = ("train.duration", "train.log_every", "train.evaluate_every", "train.save_every", "optim.warmup")
         for key in durations:
-            section, name = key.split(".")
             try:
-                steps_of(getattr(getattr(self, section), name), 1, 1)
+                steps_of(self._value(key), 1, 1)
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from error
+
+    def _value(self, key: str) -> Any:
+        section, name = key.split(".")
+        return getattr(getattr(self, section), name)
 
     @property
     def run_path(self) -> Path:

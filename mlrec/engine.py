@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,9 @@ from mlrec.distributed import World
 from mlrec.losses import LOSSES
 from mlrec.models.recommender import Recommender, build_recommender
 from mlrec.schema import Batch, lookup
+
+_USERS_READ = 1 << 16
+"""Users whose training sequences are read at a time."""
 
 
 def deepspeed_config(config: Config, world_size: int) -> dict[str, Any]:
@@ -47,8 +49,16 @@ def build_model(config: Config, data: Data, rank: int) -> Recommender:
         ValueError: a row is unknown or an option does not fit.
     """
     torch.manual_seed(config.seed)
-    loss = partial(lookup(LOSSES, config.loss.name, "loss"), multiplicity=config.loss.multiplicity)
-    return build_recommender(config, loss, data.catalogue.size, data.info.split.history_length, rank)
+    loss = lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)
+    model = build_recommender(config, loss, data.catalogue.size, data.info.split.history_length, rank)
+    model.sequence_model.fit(_training_sequences(data), data.catalogue.size)
+    return model
+
+
+def _training_sequences(data: Data) -> Iterator[torch.Tensor]:
+    num_users = data.sequences.num_users
+    for start in range(0, num_users, _USERS_READ):
+        yield torch.from_numpy(data.sequences.train(np.arange(start, min(num_users, start + _USERS_READ))))
 
 
 class Engine:
@@ -68,7 +78,7 @@ class Engine:
             resumed: the checkpoint to go on from, of any number of ranks and any ZeRO stage.
 
         Raises:
-            ValueError: nothing is trained, or `resumed` is a checkpoint of another model.
+            ValueError: nothing is trained in a run that has steps, or `resumed` is a checkpoint of another model.
         """
         import deepspeed
         from deepspeed.utils.logging import logger
@@ -77,17 +87,23 @@ class Engine:
         self.config, self.model, self.world = config, model, world
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
         self.parameters: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.deepspeed_config = deepspeed_config(config, world.size)
+        self.learning_rates: dict[str, float] = {}
+        self.base_optimizer: Any = None
+        self.deepspeed: Any = None
+        self.optimizer: Any = None
         if not self.parameters:
-            raise ValueError("nothing is trained: every parameter is frozen; set item.tuning or choose another recommender")
+            if total_steps > 0:
+                raise ValueError(_nothing_trained(config, model))
+            model.to(world.device)  # counted, not trained: there is nothing for DeepSpeed to hold
+            return
         groups = optim.parameter_groups(model, model.tower.encoders, config.optim)
         if resumed is not None:
             checkpoint.load_weights(model, resumed)
         self.base_optimizer = optim.build_optimizer(groups, config, world.device)
-        self.deepspeed_config = deepspeed_config(config, world.size)
         self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=self.base_optimizer, config=self.deepspeed_config
         )
-        self.learning_rates: dict[str, float] = {}
         if resumed is not None:
             self._load_optimizer(resumed)
 
@@ -154,3 +170,12 @@ class Engine:
         for moment in zero.MOMENTS:
             for name, value in checkpoint.read_tensors(path, f"{moment}/"):
                 zero.set_moment(self.base_optimizer, self.parameters[name], moment, value.to(self.world.device))
+
+
+def _nothing_trained(config: Config, model: Recommender) -> str:
+    if not model.sequence_model.trained:
+        return (
+            f"{config.recommender.name} is counted from the training interactions, not trained, and train.duration is "
+            f"{config.train.duration!r}; set train.duration='0 steps'"
+        )
+    return "nothing is trained: every parameter is frozen; set item.tuning or choose another recommender"

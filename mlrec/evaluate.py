@@ -17,15 +17,16 @@ from mlrec import checkpoint, storage
 from mlrec import config as configuration
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
-from mlrec.data.format import ORACLE_FILE
+from mlrec.data.format import ORACLE_FILE, npy_bytes
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, gather, gather_objects, shares, start_world, stop_world
 from mlrec.engine import build_model
 from mlrec.metrics import summarize, user_metrics
-from mlrec.models.recommender import Recommender, select_history
+from mlrec.models.recommender import Recommender
+from mlrec.models.recommenders import readable_slots
 from mlrec.process import exit_with, run_main
-from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
+from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -58,6 +59,10 @@ class Evaluation:
     """Items of the catalogue that could not be read, with the reason."""
     remote_bytes: int
     """That all ranks asked of the network."""
+    ranks_B2: np.ndarray
+    """int64: of every user, the items that score better than the target, and the others that tie with it."""
+    catalogue_size: int
+    """Items that were ranked."""
 
 
 @torch.no_grad()
@@ -89,14 +94,14 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     training = model.training
     model.eval()
     catalogue = encode_catalogue(model, data, config, world)
-    ranking = _Ranking(data, catalogue)
+    ranking = _Ranking(model, data, catalogue)
     owned_W = shares(data.sequences.num_users, world.size)
     first = sum(owned_W[: world.rank])
     counts = []
     for size in shares(owned_W[world.rank], -(-max(owned_W) // config.evaluate.user_chunk)):
         users_B = np.arange(first, first + size)
         first += size
-        counts.append(ranking.count(model, users_B, split))
+        counts.append(ranking.count(users_B, split))
     model.train(training)
     everyone = gather(torch.cat(counts), owned_W).cpu().numpy()
     targets = data.sequences.target(np.arange(data.sequences.num_users), split)
@@ -108,40 +113,43 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     gathered = gather_objects((catalogue.bad_items, catalogue.remote_bytes))
     bad_items = {item: reason for found, _ in gathered for item, reason in found.items()}
     baselines = {"popularity": by_popularity, "chance": by_chance}
-    return Evaluation(metrics, baselines, bad_items, sum(remote_bytes for _, remote_bytes in gathered))
+    remote_bytes = sum(remote for _, remote in gathered)
+    return Evaluation(metrics, baselines, bad_items, remote_bytes, everyone[:, :2], size)
 
 
 class _Ranking:
     """Counts the items that rank above a user's target."""
 
-    def __init__(self, data: Data, catalogue: EncodedCatalogue) -> None:
-        self.data, self.items_ND, self.readable_N = data, catalogue.items_ND, catalogue.readable_N
-        device = self.items_ND.device
+    def __init__(self, model: Recommender, data: Data, catalogue: EncodedCatalogue) -> None:
+        self.model, self.data, self.readable_N = model.sequence_model, data, catalogue.readable_N
+        device = self.readable_N.device
         ranked = ranked_items(data)
+        items_ND = catalogue.items_ND.to(next(model.parameters()).dtype)
+        self.vectors = model.prepare(torch.from_numpy(ranked).to(device), items_ND, self.readable_N)
         row_N1 = np.full(data.catalogue.size + 1, -1, dtype=np.int64)
         row_N1[ranked] = np.arange(len(ranked))
         self.row_N1 = row_N1
         """Item id to row of items_ND."""
         self.popularity_N = torch.from_numpy(data.catalogue.popularity_N1[ranked]).to(device)
 
-    def count(self, model: Recommender, users_B: np.ndarray, split: Split) -> torch.Tensor:
+    def count(self, users_B: np.ndarray, split: Split) -> torch.Tensor:
         """int64 [B, 6]: items better than and tied with the target by the model's score, by popularity, by a constant score."""
-        sequences, device = self.data.sequences, self.items_ND.device
+        sequences, device = self.data.sequences, self.readable_N.device
         slots_BL, seen_BS = (
             torch.from_numpy(self.row_N1[part]).to(device)
             for part in (sequences.history(users_B, split), sequences.seen(users_B, split))
         )
         target_B = torch.from_numpy(self.row_N1[sequences.target(users_B, split)]).to(device)
-        history_BLD, mask_BL = select_history(self.items_ND, slots_BL, self.readable_N)
-        dtype = next(model.sequence_model.parameters()).dtype
-        states_BD = model.last_states(history_BLD.to(dtype), mask_BL).float()
-        width = len(self.items_ND)
+        slots_BL = readable_slots(slots_BL, self.readable_N)
+        states_BD = self.model.last_states(self.vectors, torch.from_numpy(users_B).to(device), slots_BL).float()
+        score_BN = self.model.score(states_BD, self.vectors.items_UX.float()).float()
+        width = len(self.readable_N)
         seen_BN = torch.zeros(len(users_B), width + 1, dtype=torch.bool, device=device)
         seen_BN = seen_BN.scatter_(1, torch.where(seen_BS >= 0, seen_BS, width), True)[:, :width]
         seen_BN.scatter_(1, target_B[:, None], False)  # an item may be held out although it was watched before
         scores = (
             # a score that is no number ties with all others of its kind: it earns chance, not the first rank
-            model.score(states_BD, self.items_ND).float().nan_to_num(nan=LOWEST).masked_fill(~self.readable_N, -torch.inf),
+            score_BN.nan_to_num(nan=LOWEST).masked_fill(~self.readable_N, -torch.inf),
             self.popularity_N.expand(len(users_B), -1),
             self.popularity_N.new_zeros(1).expand(len(users_B), width),
         )
@@ -192,8 +200,10 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
         "metrics": found.metrics,
         "baselines": baselines,
         "bad_items": found.bad_items,
+        "catalogue_size": found.catalogue_size,
     }
     if world.is_main:
+        storage.write_bytes(str(run / RANKS_FILE), npy_bytes(found.ranks_B2))
         storage.write_bytes(str(run / RESULTS_FILE), (json.dumps(results, indent=1) + "\n").encode())
     if len(found.bad_items) > config.data.max_bad_items:
         raise RuntimeError(

@@ -1,44 +1,162 @@
-"""Training objectives over in-batch candidates."""
+"""Training objectives: the target of a position against the batch's items, some of them, or the whole catalogue."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import ClassVar
 
+import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, softplus
 
-from mlrec.schema import Batch
+from mlrec.config import LossConfig
+from mlrec.schema import Scored
 
 
-def in_batch_softmax(
-    scores_PU: torch.Tensor,
-    target_P: torch.Tensor,
-    own_PU: torch.Tensor,
-    batch: Batch,
-    valid_U: torch.Tensor,
-    multiplicity: bool,
-) -> torch.Tensor:
-    """Cross-entropy of the target among the batch's items, float32 [P], with the logQ correction.
+class InBatchSoftmax:
+    """Cross-entropy of the target among the batch's items, with the logQ correction.
 
     A candidate j has the score s_j - log p_j (Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
     Recommendations, 2019), p being its share of the training interactions. The user's own items are no negatives. With
     `multiplicity`, a negative that occurs c times counts c times (+ log c), as in MicroLens' loss, where every slot of the batch
     is a candidate; the target counts once.
-
-    Args:
-        scores_PU: float32, of all items for every position that has a target.
-        target_P: int64, positions in U.
-        own_PU: bool, the items of the position's user.
     """
-    bias_U = -batch.log_p_U
-    if multiplicity:
-        bias_U = bias_U + batch.count_U.float().log()  # an item that is no candidate has the count 0: minus infinity
-    excluded_PU = own_PU | ((batch.count_U == 0) | ~valid_U)
-    is_target_PU = torch.zeros_like(own_PU).scatter_(1, target_P[:, None], True)
-    negatives_PU = (scores_PU + bias_U).masked_fill(excluded_PU, float("-inf"))
-    logits_PU = torch.where(is_target_PU, scores_PU - batch.log_p_U, negatives_PU)
-    return cross_entropy(logits_PU, target_P, reduction="none")
+
+    whole_catalogue: ClassVar[bool] = False
+
+    def __init__(self, config: LossConfig, seed: int) -> None:
+        self.multiplicity = config.multiplicity
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        """float32 [P]."""
+        scores_PU, target_P, batch = scored.scores_PU, scored.target_P, scored.batch
+        bias_U = -batch.log_p_U
+        if self.multiplicity:
+            bias_U = bias_U + batch.count_U.float().log()  # an item that is no candidate has the count 0: minus infinity
+        is_target_PU = torch.zeros_like(scored.own_PU).scatter_(1, target_P[:, None], True)
+        negatives_PU = (scores_PU + bias_U).masked_fill(~_negatives(scored), float("-inf"))
+        logits_PU = torch.where(is_target_PU, scores_PU - batch.log_p_U, negatives_PU)
+        return cross_entropy(logits_PU, target_P, reduction="none")
 
 
-LOSSES: dict[str, Callable[..., torch.Tensor]] = {"in_batch_softmax": in_batch_softmax}
-"""(scores_PU, target_P, own_PU, batch, valid_U, multiplicity=...) to losses [P]."""
+class FullSoftmax:
+    """Cross-entropy of the target among all items of the catalogue; for ids and frozen features."""
+
+    whole_catalogue: ClassVar[bool] = True
+
+    def __init__(self, config: LossConfig, seed: int) -> None:
+        _refuse_multiplicity(config)
+        if config.negatives == "local":
+            raise ValueError("loss.negatives=local means nothing to loss.name=full_softmax, whose negatives are the catalogue")
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        """float32 [P]."""
+        logits_PU = scored.scores_PU.masked_fill(~scored.valid_U, float("-inf"))
+        return cross_entropy(logits_PU, scored.target_P, reduction="none")
+
+
+class SampledSoftmax:
+    """Cross-entropy of the target among `loss.sampled` of the batch's items, drawn for each position, with the logQ correction.
+
+    The scores are those of InBatchSoftmax; an item that is drawn twice counts twice.
+    """
+
+    whole_catalogue: ClassVar[bool] = False
+
+    def __init__(self, config: LossConfig, seed: int) -> None:
+        _refuse_multiplicity(config)
+        self.seed, self.sampled = seed, config.sampled
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        """float32 [P]."""
+        drawn_PK, found_P = draw_negatives(scored, self.sampled, self.seed)
+        corrected_PU = scored.scores_PU - scored.batch.log_p_U
+        negatives_PK = corrected_PU.gather(1, drawn_PK).masked_fill(~found_P[:, None], float("-inf"))
+        logits = torch.cat([corrected_PU.gather(1, scored.target_P[:, None]), negatives_PK], dim=1)
+        return cross_entropy(logits, torch.zeros_like(scored.target_P), reduction="none")
+
+
+class BPR:
+    """The target above one item drawn from the batch.
+
+    Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, 2009.
+    """
+
+    whole_catalogue: ClassVar[bool] = False
+
+    def __init__(self, config: LossConfig, seed: int) -> None:
+        _refuse_multiplicity(config)
+        self.seed = seed
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        """float32 [P]; 0 where the batch has no negative for the position."""
+        positive_P, negative_P, found_P = _pair(scored, self.seed)
+        return softplus(negative_P - positive_P) * found_P
+
+
+class BCE:
+    """Binary cross-entropy of the target and of one item drawn from the batch, as in SASRec's paper."""
+
+    whole_catalogue: ClassVar[bool] = False
+
+    def __init__(self, config: LossConfig, seed: int) -> None:
+        _refuse_multiplicity(config)
+        self.seed = seed
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        """float32 [P]; of the target alone where the batch has no negative for the position."""
+        positive_P, negative_P, found_P = _pair(scored, self.seed)
+        return softplus(-positive_P) + softplus(negative_P) * found_P
+
+
+def draw_negatives(scored: Scored, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws `count` of each position's negatives, each as likely as the other, with replacement.
+
+    What a position draws is a function of (seed, step, key): neither the number of ranks nor the order of users matters.
+
+    Returns:
+        Positions in U, int64 [P, count], and whether the position has any negative, bool [P].
+    """
+    ranks_PU = _negatives(scored).cumsum(dim=1)
+    total_P1 = ranks_PU[:, -1:]
+    begin = np.random.SeedSequence([seed, scored.batch.step]).generate_state(1, np.uint64).view(np.int64)[0]
+    counters_PK = scored.key_P[:, None] * count + torch.arange(count, device=scored.key_P.device)
+    numbers_PK = _mixed(_mixed(counters_PK) + int(begin)) & ((1 << 62) - 1)
+    # the item whose rank among the position's negatives is the drawn one
+    drawn_PK = torch.searchsorted(ranks_PU, numbers_PK % total_P1.clamp(min=1) + 1)
+    return drawn_PK.clamp(max=ranks_PU.shape[1] - 1), total_P1[:, 0] > 0
+
+
+def _pair(scored: Scored, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scores of target and drawn negative, and whether there is one, all [P]."""
+    drawn_P1, found_P = draw_negatives(scored, 1, seed)
+    pair = torch.cat([scored.target_P[:, None], drawn_P1], dim=1)
+    positive_P, negative_P = scored.scores_PU.gather(1, pair).unbind(dim=1)
+    return positive_P, negative_P, found_P
+
+
+def _negatives(scored: Scored) -> torch.Tensor:
+    """bool [P, U]: candidates that can be read and that the position's user has not watched."""
+    return ~scored.own_PU & ((scored.batch.count_U > 0) & scored.valid_U)
+
+
+def _mixed(values: torch.Tensor) -> torch.Tensor:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014) in int64, whose products wrap around alike."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        shifted = (values >> shift) & ((1 << (64 - shift)) - 1)
+        values = (values ^ shifted) * (factor - (1 << 64) if factor >> 63 else factor)
+    return values
+
+
+def _refuse_multiplicity(config: LossConfig) -> None:
+    if config.multiplicity:
+        raise ValueError(f"loss.multiplicity=true belongs to loss.name=in_batch_softmax, not to {config.name}; set it to false")
+
+
+LOSSES: dict[str, type] = {
+    "in_batch_softmax": InBatchSoftmax,
+    "full_softmax": FullSoftmax,
+    "sampled_softmax": SampledSoftmax,
+    "bpr": BPR,
+    "bce": BCE,
+}
+"""(LossConfig, seed) to a loss: Scored to losses [P]."""

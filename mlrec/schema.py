@@ -3,6 +3,7 @@
 Shape letters, used at every module border:
     B users of this rank    L positions    U distinct items of the global batch    O items owned by this rank
     N catalogue             D width        T frames    C H W image                 W ranks    K cut-off
+    P positions with a target, of this rank            M users of the data set     E training interactions
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from typing import Any, TypeVar
 import torch
 
 Row = TypeVar("Row")
+
+AUDIO_RATE = 16_000
+"""Samples per second of the audio that encoders read."""
+BYTE_TOKENS = 259
+"""Number of token ids of a title without a tokenizer."""
 
 
 class Modality(StrEnum):
@@ -32,7 +38,8 @@ class Modality(StrEnum):
 class InputSpec:
     """What an encoder asks of the stream; the stream delivers exactly this.
 
-    A video arrives as uint8 [n, T, H, W, C], a cover as uint8 [n, H, W, C], an id as int64 [n].
+    A video arrives as uint8 [n, T, H, W, C], a cover as uint8 [n, H, W, C], an id as int64 [n], a title as int64
+    [n, 2, length]: token ids and the mask of real ones, audio as int16 [n, length]: mono at AUDIO_RATE.
     """
 
     modality: Modality
@@ -40,18 +47,24 @@ class InputSpec:
     """T of a video."""
     size: int = 0
     """H and W in pixels."""
+    length: int = 0
+    """Tokens of a title, samples of audio."""
+    tokenizer: str = ""
+    """Folder or name at the Hugging Face hub of a title's tokenizer; empty for its bytes: 0 padding, 1 start, 2 end, 3 + byte."""
 
 
 @dataclass
 class Batch:
     """This rank's part of one step.
 
-    The global batch's U distinct items stand in owner order: rank r owns one contiguous run of them.
+    The U items stand in owner order: rank r owns one contiguous run of them.
     """
 
     step: int
+    users_B: torch.Tensor
+    """int64: numbers of this rank's users, from 0."""
     items_U: torch.Tensor
-    """int64: ids of the distinct items of the global batch, from 1."""
+    """int64: ids of the distinct items of the global batch, or of the whole catalogue where the model needs it, from 1."""
     count_U: torch.Tensor
     """int64: how often each item occurs in the training sequences of the candidates' users (0: no candidate)."""
     targets_U: torch.Tensor
@@ -92,6 +105,23 @@ class Batch:
         media = {spec: tensor.pin_memory() for spec, tensor in self.media.items()}
         tensors = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         return Batch(**{**vars(self), **tensors, "media": media})
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a loss is a function of: the P positions of this rank that have a target, and the scores of all items for each."""
+
+    scores_PU: torch.Tensor
+    """float32."""
+    target_P: torch.Tensor
+    """int64: positions in U."""
+    own_PU: torch.Tensor
+    """bool: the items of the position's user."""
+    key_P: torch.Tensor
+    """int64: numbers of the positions; no two of a step have the same, and they do not depend on the number of ranks."""
+    batch: Batch
+    valid_U: torch.Tensor
+    """bool: items that could be read."""
 
 
 def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:

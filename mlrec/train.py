@@ -44,12 +44,17 @@ def train(config: Config) -> None:
     resumed, state = find_state(config, data)
     model = build_model(config, data, world.rank)
     engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed)
-    dataset = StepDataset(data, plan, world.rank, model.tower.specs, local_negatives=config.loss.negatives == "local")
+    local_negatives = config.loss.negatives == "local"
+    dataset = StepDataset(data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue)
     stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
     run, every = _Run(config, data, world, engine, state), config.train
 
     with Tracker(config.run_path, config, total_steps, asdict(config), world.is_main, state.step) as tracker:
         tracker.message(run.greeting())
+        if total_steps == 0:  # a recommender that is counted, not trained
+            counted = evaluate(model, data, config, world, "validation")
+            tracker.log(0, flat_metrics(counted.metrics, "validation/") | run.data_metrics(0, counted))
+            run.save(0, counted.metrics)
         asked = time.perf_counter()
         for batch in stream:
             waited_s = time.perf_counter() - asked

@@ -10,9 +10,11 @@ import simplejpeg
 import torch
 from PIL import Image
 
+from mlrec.data.audio import decode_audio
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import FRAME_POLICIES, decode_video
 from mlrec.data.items import Sample
+from mlrec.data.titles import tokenize
 from mlrec.schema import InputSpec, Modality
 
 
@@ -64,6 +66,14 @@ def _decode_cover(members: Mapping[str, bytes], spec: InputSpec, media: MediaInf
     return decode_jpeg(members["cover.jpg"], spec.size)
 
 
+def _decode_title(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int) -> np.ndarray:
+    return tokenize(members["txt"].decode(errors="replace"), spec.length, spec.tokenizer)
+
+
+def _decode_audio(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int) -> np.ndarray:
+    return decode_audio(members["flac"], spec.length)
+
+
 DECODERS: dict[Modality, Decoder] = {
     Modality.ID: Decoder(
         members=lambda spec, media: [],
@@ -82,6 +92,18 @@ DECODERS: dict[Modality, Decoder] = {
         decode=_decode_cover,
         shape=lambda spec: (spec.size, spec.size, 3),
         dtype=np.uint8,
+    ),
+    Modality.TITLE: Decoder(
+        members=lambda spec, media: ["txt"],
+        decode=_decode_title,
+        shape=lambda spec: (2, spec.length),
+        dtype=np.int64,
+    ),
+    Modality.AUDIO: Decoder(
+        members=lambda spec, media: ["flac"],
+        decode=_decode_audio,
+        shape=lambda spec: (spec.length,),
+        dtype=np.int16,
     ),
 }
 

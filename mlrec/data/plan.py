@@ -91,12 +91,16 @@ class Plan:
         bounds = [self.table.num_users * (index + end) // self.steps_per_epoch for end in (0, 1)]
         return shuffled(np.arange(*bounds), self.table.num_users, key=(self.seed << 32) + epoch)
 
-    def step(self, step: int) -> StepPlan:
-        """The plan of one step, in O(global batch)."""
+    def step(self, step: int, items_N: np.ndarray | None = None) -> StepPlan:
+        """The plan of one step, in O(global batch); over `items_N`, ascending, in the place of the global batch's items."""
         users_G = self.users(step)
         train_GT = self.table.train(users_G)
         real = train_GT > 0
-        items_U, positions = np.unique(train_GT[real], return_inverse=True)
+        if items_N is None:
+            items_U, positions = np.unique(train_GT[real], return_inverse=True)
+        else:
+            real &= np.isin(train_GT, items_N)
+            items_U, positions = items_N, np.searchsorted(items_N, train_GT[real])
         slots_GT = np.full(train_GT.shape, -1, dtype=np.int64)
         slots_GT[real] = positions
         return StepPlan(step, users_G, slots_GT, items_U, self.owners.split(items_U))

@@ -57,6 +57,10 @@ class SequenceTable:
         """The held-out item of each user, int64 [B]."""
         return np.asarray(self.items[self.offsets[users_B + 1] - _HELD_OUT[split]], dtype=np.int64)
 
+    def items_of(self, user: int) -> np.ndarray:
+        """All items of a user, oldest first, held-out ones included: int64."""
+        return np.asarray(self.items[self.offsets[user] : self.offsets[user + 1]], dtype=np.int64)
+
     def _window(self, users_B: np.ndarray, skip_last: int, width: int) -> np.ndarray:
         ends = self.offsets[users_B + 1]
         starts = np.maximum(self.offsets[users_B], ends - self.split.keep_last)

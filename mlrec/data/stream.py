@@ -62,16 +62,29 @@ def open_data(config: DataConfig) -> Data:
 class StepDataset(Dataset[Batch]):
     """Maps a step to this rank's batch."""
 
-    def __init__(self, data: Data, plan: Plan, rank: int, inputs: Sequence[InputSpec], local_negatives: bool) -> None:
+    def __init__(
+        self,
+        data: Data,
+        plan: Plan,
+        rank: int,
+        inputs: Sequence[InputSpec],
+        local_negatives: bool,
+        whole_catalogue: bool = False,
+    ) -> None:
+        """
+        Args:
+            whole_catalogue: a step's items are all that the packer could read, not only the global batch's.
+        """
         check_inputs(inputs, data.info.media, data.url)
         self.data, self.plan, self.rank = data, plan, rank
         self.inputs, self.local_negatives = tuple(dict.fromkeys(inputs)), local_negatives
+        self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
         popularity = data.catalogue.popularity_N1
         with np.errstate(divide="ignore"):
             self.log_p_N1 = np.log(popularity / popularity.sum()).astype(np.float32)
 
     def __getitem__(self, step: int) -> Batch:
-        plan = self.plan.step(step)
+        plan = self.plan.step(step, self.items_N)
         own_items = plan.items_U[plan.items_of(self.rank)]
         store = self.data.store
         bytes_before = store.bytes_read
@@ -82,6 +95,7 @@ class StepDataset(Dataset[Batch]):
         candidates = slots_BT if self.local_negatives else plan.slots_GT
         return Batch(
             step=step,
+            users_B=torch.from_numpy(plan.users_G[plan.users_of(self.rank)]),
             items_U=torch.from_numpy(plan.items_U),
             count_U=_counts(candidates, plan),
             targets_U=_counts(next_item_pairs(plan.slots_GT)[1], plan),
@@ -121,6 +135,7 @@ def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, 
             batch_size=None,
             sampler=range(step, last),
             num_workers=num_workers,
+            multiprocessing_context="fork" if num_workers else None,  # workers share the data set's arrays
             prefetch_factor=1 if num_workers else None,
             pin_memory=pin_memory,
             worker_init_fn=_use_one_thread,

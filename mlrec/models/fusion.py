@@ -18,5 +18,57 @@ class Sum(nn.Module):
         return torch.stack(list(vectors)).sum(dim=0)
 
 
-FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {"sum": Sum}
+class Concat(nn.Module):
+    """The vectors side by side, through one linear layer."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(count * width, width)
+
+    def forward(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+        fused: torch.Tensor = self.linear(torch.cat(list(vectors), dim=1))
+        return fused
+
+
+class Gated(nn.Module):
+    """A weighted mean of the vectors; an item's weights are a softmax over what a linear layer says of all of them.
+
+    Arevalo et al., Gated Multimodal Units for Information Fusion, 2017, with softmax gates for any number of modalities.
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(count * width, count)
+
+    def forward(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+        weights = self.gates(torch.cat(list(vectors), dim=1)).softmax(dim=1)
+        fused: torch.Tensor = (torch.stack(list(vectors), dim=1) * weights[..., None]).sum(dim=1)
+        return fused
+
+
+class FiLM(nn.Module):
+    """The first vector, scaled and shifted by what a linear layer makes of the others.
+
+    Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, 2018.
+
+    Raises:
+        ValueError: there are no others.
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        if count < 2:
+            raise ValueError(
+                "item.fusion is 'film', which changes the first encoder's vector by the others: name two or more encoders"
+            )
+        self.condition = nn.Linear((count - 1) * width, 2 * width)
+
+    def forward(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+        first, *others = vectors
+        scale, shift = self.condition(torch.cat(others, dim=1)).chunk(2, dim=1)
+        fused: torch.Tensor = first * (1 + scale) + shift
+        return fused
+
+
+FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {"sum": Sum, "concat": Concat, "gated": Gated, "film": FiLM}
 """(number of vectors, D) to a module."""

@@ -1,62 +1,58 @@
-"""The whole model: item tower, exchange, sequence model, loss."""
+"""The whole model: item tower, exchange, recommender, loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from mlrec.config import Config
 from mlrec.distributed import exchange, gather
-from mlrec.models.sequence import RECOMMENDERS, SequenceModel
+from mlrec.models.recommenders import RECOMMENDERS, UserModel, Vectors, readable_slots
 from mlrec.models.tower import ItemTower
-from mlrec.schema import Batch, lookup
+from mlrec.schema import Batch, Modality, Scored, lookup
 
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Batch, torch.Tensor], torch.Tensor]
-"""(scores_PU, target_P, own_PU, batch, valid_U) to the losses [P] of the P positions that have a target."""
+
+class Loss(Protocol):
+    """The training objective."""
+
+    whole_catalogue: bool
+    """Whether it compares with all items, not only with the global batch's."""
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        """Losses [P] of the positions."""
 
 
 class Recommender(nn.Module):
     """Encodes the rank's own items, exchanges the vectors, and scores its users' positions against all of them."""
 
-    def __init__(self, tower: ItemTower, sequence_model: SequenceModel, loss: Loss, temperature: float, rank: int) -> None:
+    def __init__(self, tower: ItemTower, sequence_model: UserModel, loss: Loss, temperature: float, rank: int) -> None:
         super().__init__()
         self.tower, self.sequence_model = tower, sequence_model
         self.loss, self.temperature, self.rank = loss, temperature, rank
+        self.whole_catalogue = sequence_model.whole_catalogue or loss.whole_catalogue
+        """Whether a step's items are all of the catalogue."""
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """This rank's loss, scaled so that its mean over the ranks is the mean over all targets of the global batch."""
         valid_U = gather(batch.valid_O.float(), batch.owned_W) > 0
         own_OD = self.tower.encode(batch.media, most=max(batch.owned_W))
-        items_UD = exchange(own_OD, batch.owned_W, self.rank)
-        history_BLD, mask_BL = select_history(items_UD, batch.inputs_BL, valid_U)
-        states_BLD = self.sequence_model(history_BLD, mask_BL)
+        vectors = self.prepare(batch.items_U, exchange(own_OD, batch.owned_W, self.rank), valid_U)
+        states_BLD = self.sequence_model.states(vectors, batch.users_B, readable_slots(batch.inputs_BL, valid_U))
 
         users_P, places_P = torch.nonzero((batch.targets_BL >= 0) & valid_U[batch.targets_BL], as_tuple=True)
         target_P = batch.targets_BL[users_P, places_P]
-        scores_PU = self.sequence_model.score(states_BLD[users_P, places_P], items_UD).float() / self.temperature
-        losses_P = self.loss(scores_PU, target_P, _own_items(batch)[users_P], batch, valid_U)
+        scores_PU = self.sequence_model.score(states_BLD[users_P, places_P], vectors.items_UX).float() / self.temperature
+        key_P = batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P
+        losses_P = self.loss(Scored(scores_PU, target_P, _own_items(batch)[users_P], key_P, batch, valid_U))
         # a global batch whose items were all unreadable has no target: its loss is 0, not 0 / 0
         targets = (batch.targets_U * valid_U).sum().clamp(min=1)
         return losses_P.sum() * (len(batch.owned_W) / targets)
 
-    def last_states(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        """The state [B, D] after each user's newest item, for ranking."""
-        states: torch.Tensor = self.sequence_model(history_BLD, mask_BL)[:, -1]
-        return states
-
-    def score(self, states_BD: torch.Tensor, items_ND: torch.Tensor) -> torch.Tensor:
-        """Scores [B, N] of the catalogue."""
-        return self.sequence_model.score(states_BD, items_ND)
-
-
-def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor, valid_U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors of the histories [B, L, D], zeros where there is no readable item, and the mask [B, L] of real ones."""
-    mask_BL = (slots_BL >= 0) & valid_U[slots_BL.clamp(min=0)]
-    # index_select has a deterministic backward that adds up an item's gradients over all its occurrences
-    picked = items_UD.index_select(0, slots_BL.clamp(min=0).flatten()).view(*slots_BL.shape, -1)
-    return picked * mask_BL[..., None], mask_BL
+    def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor) -> Vectors:
+        """The recommender's vectors of the items; what the tower made of an unreadable one is left out."""
+        return self.sequence_model.prepare(ids_U, items_UD.masked_fill(~valid_U[:, None], 0.0))
 
 
 def _own_items(batch: Batch) -> torch.Tensor:
@@ -71,7 +67,8 @@ def build_recommender(config: Config, loss: Loss, catalogue_size: int, history_l
     """The model of a configuration, on the CPU, with weights drawn from torch's generator.
 
     Raises:
-        ValueError: an encoder, fusion or recommender is unknown, or an option does not fit.
+        ValueError: an encoder, fusion or recommender is unknown, an option does not fit, or what is trained of the item tower
+            is too much to encode the whole catalogue in each step.
     """
     row = lookup(RECOMMENDERS, config.recommender.name, "recommender")
     tower = ItemTower(config.item, config.recommender.width, catalogue_size)
@@ -79,4 +76,19 @@ def build_recommender(config: Config, loss: Loss, catalogue_size: int, history_l
         sequence_model = row(config.recommender.width, history_length, **config.recommender.options)
     except TypeError as error:
         raise ValueError(f"recommender.options of {config.recommender.name}: {error}") from error
-    return Recommender(tower, sequence_model, loss, config.loss.temperature, rank)
+    recommender = Recommender(tower, sequence_model, loss, config.loss.temperature, rank)
+    if not sequence_model.trained:
+        tower.requires_grad_(False)
+    if recommender.whole_catalogue:
+        _check_light(tower, config)
+    return recommender
+
+
+def _check_light(tower: ItemTower, config: Config) -> None:
+    for name, encoder, spec in zip(config.item.encoders, tower.encoders, tower.specs, strict=True):
+        if spec.modality is not Modality.ID and any(parameter.requires_grad for parameter in encoder.parameters()):
+            raise ValueError(
+                f"recommender.name={config.recommender.name} with loss.name={config.loss.name} needs the vectors of the whole "
+                f"catalogue in every step, and item.encoders trains {name}: encode ids or frozen features, or choose a sequence "
+                "recommender with an in-batch loss"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import ItemConfig
 from mlrec.distributed import shares
+from mlrec.models.batchnorm import prepare_batch_norms, repeated, still_parts
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, tune
 from mlrec.models.fusion import FUSIONS
 from mlrec.schema import InputSpec, lookup
@@ -24,17 +26,30 @@ class ItemTower(nn.Module):
         for name in config.encoders:
             row = lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {}))
             tuning = row.tuning or config.tuning
-            encoder = row.build(row, EncoderContext(width, catalogue_size, scratch=tuning == "scratch"))
+            encoder = row.build(row, EncoderContext(width, catalogue_size, scratch=tuning == "scratch", name=name))
             tune(encoder, tuning)
+            prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
             encoders.append(encoder)
         self.encoders = nn.ModuleList(encoders)
         self.heads = nn.ModuleList(encoder.head(width) for encoder in encoders)
         self.fusion = lookup(FUSIONS, config.fusion, "fusion")(len(encoders), width)
         self.specs: tuple[InputSpec, ...] = tuple(encoder.spec for encoder in encoders)
         self.chunk = config.chunk
+        self._still = list(still_parts(self.encoders))
+
+    def train(self, mode: bool = True) -> ItemTower:
+        """Training mode for what is trained: frozen parts keep their statistics and have no dropout."""
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
 
     def forward(self, media: Mapping[InputSpec, torch.Tensor]) -> torch.Tensor:
-        vectors = [head(encoder(media[spec])) for encoder, head, spec in zip(self.encoders, self.heads, self.specs, strict=True)]
+        vectors = []
+        for encoder, head, spec in zip(self.encoders, self.heads, self.specs, strict=True):
+            found = encoder(media[spec])
+            weight = next(head.parameters(), found)  # a table of features stays in fp32 in a bf16 run
+            vectors.append(head(found.to(weight.dtype)))
         fused: torch.Tensor = self.fusion(vectors)
         return fused
 
@@ -53,10 +68,14 @@ class ItemTower(nn.Module):
         for size in sizes:
             # only a rank with fewer items than chunks has an empty one; it runs the encoder on one item and keeps nothing of it
             part = {spec: _rows(tensor, start, size) for spec, tensor in media.items()}
-            encoded = checkpoint(self, part, use_reentrant=False) if saving else self(part)
+            encoded = checkpoint(self, part, use_reentrant=False, context_fn=self._twice) if saving else self(part)
             vectors.append(encoded[:size])
             start += size
         return torch.cat(vectors)
+
+    def _twice(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Contexts of a chunk's forward and of its repetition for the backward, which must not count in statistics again."""
+        return nullcontext(), repeated(self.encoders)
 
 
 def _rows(tensor: torch.Tensor, start: int, size: int) -> torch.Tensor:

@@ -69,7 +69,8 @@ def train_runs(
         engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed)
         encoded: list[int] = []
         model.tower.encoders[0].register_forward_hook(lambda module, inputs, output, seen=encoded: seen.append(len(output)))
-        dataset = StepDataset(data, plan, world.rank, model.tower.specs, config.loss.negatives == "local")
+        local_negatives = config.loss.negatives == "local"
+        dataset = StepDataset(data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue)
         losses, counts, distinct, gradients = [], [], [], {}
         for step in range(first, last):
             batch = dataset[step]

@@ -85,6 +85,27 @@ def test_the_report_shows_the_run(finished: Path, folder: Path) -> None:
     assert (folder / "report.md").exists()
 
 
+def test_the_run_recommends_what_was_not_watched(finished: Path, config_file: Path) -> None:
+    data = open_data(load([config_file]).data)
+    raw_ids = ["", *data.catalogue.table["raw_id"].to_pylist()]
+    watched = [raw_ids[item] for item in data.sequences.items_of(7)]
+    command = [sys.executable, "-m", "mlrec.cli", "recommend", str(finished)]
+    found = json.loads(result_of([*command, "--user", str(data.sequences.users[7]), "-k", "5", "--json"]))
+    assert len(found) == 5
+    assert [entry["score"] for entry in found] == sorted((entry["score"] for entry in found), reverse=True)
+    assert not {entry["raw_id"] for entry in found} & set(watched)
+    assert all(entry["title"] == data.catalogue.title(entry["item"]) for entry in found)
+    same = json.loads(result_of([*command, "--history", ",".join(watched), "-k", "5", "--json"]))
+    assert [entry["item"] for entry in same] == [entry["item"] for entry in found]
+    assert "the data set has no such user" in run([*command, "--user", "123456789"], expected=2)
+    assert "the catalogue has no such item" in run([*command, "--history", "nothing"], expected=2)
+
+
+def test_a_run_does_not_differ_from_itself(finished: Path) -> None:
+    printed = result_of([sys.executable, "-m", "mlrec.cli", "compare", str(finished), str(finished)])
+    assert "+0.0000 ± 0.0000" in printed
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(finished: Path, config_file: Path, folder: Path) -> None:
     command = [*LAUNCHERS["deepspeed"], str(config_file), "name=killed"]
     process = start(command)

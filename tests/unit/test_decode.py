@@ -1,6 +1,8 @@
 import io
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -10,7 +12,7 @@ from mlrec.data.decode import check_inputs, decode_items, members_of, resampled
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import middle, uniform
 from mlrec.data.stream import Data, open_data
-from mlrec.schema import InputSpec, Modality
+from mlrec.schema import AUDIO_RATE, InputSpec, Modality
 from shards_tools.make import Settings, make
 
 
@@ -64,3 +66,40 @@ def test_clips_are_decoded_to_the_frames_that_are_asked_for(raw_dir: Path, tmp_p
 def test_an_input_that_the_data_set_does_not_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="holds no video of its items"):
         check_inputs([InputSpec(Modality.VIDEO)], MediaInfo(kind="none"), "data")
+
+
+def test_titles_become_token_ids(data: Data) -> None:
+    spec = InputSpec(Modality.TITLE, length=16)
+    members = data.store.read(1, members_of([spec], data.info.media))
+    media, valid, _ = decode_items([(1, members)], 1, [spec], data.info.media)
+    assert valid.all()
+    assert media[spec].shape == (1, 2, 16)
+    tokens, mask = media[spec][0]
+    text = bytes(int(token) - 3 for token in tokens[mask.bool()][1:-1]).decode()
+    assert text == data.catalogue.title(1)[:14]
+
+
+@pytest.mark.parametrize(("seconds", "length"), [(2, 16_000), (1, 20_000)])
+def test_audio_is_the_middle_of_the_sound_or_has_silence_behind_it(seconds: int, length: int) -> None:
+    sound = (8000 * np.sin(np.arange(seconds * AUDIO_RATE) / 20)).astype(np.int16)
+    spec = InputSpec(Modality.AUDIO, length=length)
+    info = MediaInfo(kind="none", has_audio=True)
+    samples = [(1, {"flac": flac(sound)}), (2, {"flac": b"no sound"})]
+    media, valid, bad_items = decode_items(samples, 2, [spec], info)
+    assert valid.tolist() == [True, False]
+    assert "not decodable audio" in bad_items[2]
+    assert media[spec].dtype == torch.int16
+    start = max(0, len(sound) - length) // 2
+    expected = np.pad(sound[start : start + length], (0, max(0, length - len(sound))))
+    assert torch.equal(media[spec][0], torch.from_numpy(expected)), "FLAC loses nothing"
+
+
+def flac(sound: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    with av.open(sink, "w", format="flac") as target:
+        stream = target.add_stream("flac", rate=AUDIO_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+        frame.rate = AUDIO_RATE
+        target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+    return sink.getvalue()

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from mlrec.losses import in_batch_softmax
-from mlrec.models.recommender import Recommender, select_history
-from mlrec.models.sequence import SASRec
-from mlrec.schema import Batch
+from mlrec.config import LossConfig
+from mlrec.losses import InBatchSoftmax
+from mlrec.models.recommender import Recommender
+from mlrec.models.recommenders import readable_slots, select_history
+from mlrec.models.recommenders.sasrec import SASRec
+from mlrec.schema import Batch, Scored
 
 WIDTH, LENGTH, CATALOGUE = 8, 6, 40
 
@@ -55,6 +57,7 @@ def distinct_batch(sequences_BT: torch.Tensor, log_p_N: torch.Tensor) -> Batch:
     targets[inputs < 0] = -1
     return Batch(
         step=0,
+        users_B=torch.arange(len(sequences_BT)),
         items_U=items_U,
         count_U=torch.bincount(slots[slots >= 0], minlength=len(items_U)),
         targets_U=torch.bincount(targets[targets >= 0], minlength=len(items_U)),
@@ -88,13 +91,11 @@ def test_distinct_items_with_multiplicity_equal_the_padded_way(seed: int, pre_no
     table = (0.5 * torch.randn(CATALOGUE + 1, WIDTH, generator=generator)).requires_grad_()
     model = SASRec(WIDTH, LENGTH, dropout=0.0, pre_norm=pre_norm)
 
-    def loss_function(*arguments: object) -> torch.Tensor:
-        return in_batch_softmax(*arguments, multiplicity=True)
-
     expected = padded_loss(model, table, sequences_BT, log_p_N, rows=list(range(9)))
     expected_gradients = torch.autograd.grad(expected, [table, *model.parameters()], allow_unused=True)
     batch = distinct_batch(sequences_BT, log_p_N)
-    recommender = Recommender(_Table(table, batch.items_U), model, loss_function, temperature=1.0, rank=0)
+    loss = InBatchSoftmax(LossConfig(multiplicity=True), seed=0)
+    recommender = Recommender(_Table(table, batch.items_U), model, loss, temperature=1.0, rank=0)
     found = recommender(batch)
     found_gradients = torch.autograd.grad(found, [table, *model.parameters()], allow_unused=True)
 
@@ -111,14 +112,15 @@ def test_multiplicity_matters_where_users_share_items() -> None:
     assert batch.count_U.max() > 1
     users, places = torch.nonzero(batch.targets_BL >= 0, as_tuple=True)
     target_P = batch.targets_BL[users, places]
-    arguments = (
-        torch.randn(len(users), len(batch.items_U), generator=generator),
-        target_P,
-        torch.zeros(len(users), len(batch.items_U), dtype=torch.bool),
-        batch,
-        torch.ones(len(batch.items_U), dtype=torch.bool),
+    scored = Scored(
+        scores_PU=torch.randn(len(users), len(batch.items_U), generator=generator),
+        target_P=target_P,
+        own_PU=torch.zeros(len(users), len(batch.items_U), dtype=torch.bool),
+        key_P=torch.arange(len(users)),
+        batch=batch,
+        valid_U=torch.ones(len(batch.items_U), dtype=torch.bool),
     )
-    with_counts, without = (in_batch_softmax(*arguments, multiplicity=flag) for flag in (True, False))
+    with_counts, without = (InBatchSoftmax(LossConfig(multiplicity=flag), seed=0)(scored) for flag in (True, False))
     assert (with_counts > without + 1e-3).all(), "more negatives make a larger loss"
 
 
@@ -130,12 +132,14 @@ def test_an_unreadable_item_leaves_the_loss() -> None:
     batch.valid_O[bad] = False
     table = torch.randn(CATALOGUE + 1, WIDTH, generator=generator).requires_grad_()
 
-    def loss_function(*arguments: object) -> torch.Tensor:
-        losses_P = in_batch_softmax(*arguments, multiplicity=False)
-        assert len(losses_P) == (batch.targets_U * batch.valid_O).sum()
-        return losses_P
+    class Counted(InBatchSoftmax):
+        def __call__(self, scored: Scored) -> torch.Tensor:
+            losses_P = super().__call__(scored)
+            assert len(losses_P) == (batch.targets_U * batch.valid_O).sum()
+            return losses_P
 
-    loss = Recommender(_Table(table, batch.items_U), SASRec(WIDTH, LENGTH, dropout=0.0), loss_function, 1.0, 0)(batch)
+    counted = Counted(LossConfig(), seed=0)
+    loss = Recommender(_Table(table, batch.items_U), SASRec(WIDTH, LENGTH, dropout=0.0), counted, 1.0, 0)(batch)
     loss.backward()
     assert torch.isfinite(loss)
     assert table.grad[batch.items_U[bad]].abs().sum() == 0
@@ -143,6 +147,7 @@ def test_an_unreadable_item_leaves_the_loss() -> None:
 
 def test_histories_hold_zeros_where_there_is_no_item() -> None:
     items_UD = torch.arange(1.0, 7.0).view(3, 2)
-    picked, mask = select_history(items_UD, torch.tensor([[-1, 2, 0]]), torch.tensor([True, True, False]))
+    slots = readable_slots(torch.tensor([[-1, 2, 0]]), torch.tensor([True, True, False]))
+    picked, mask = select_history(items_UD, slots)
     assert picked.tolist() == [[[0, 0], [0, 0], [1, 2]]]
     assert mask.tolist() == [[False, False, True]]

@@ -14,6 +14,9 @@ from mlrec.schema import InputSpec, Modality
 
 Tuning = Literal["frozen", "top", "half", "full", "scratch"]
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class Encoder(nn.Module):
     """Media to vectors: forward takes what `spec` describes for n items and gives [n, width]."""
@@ -44,15 +47,22 @@ class EncoderRow:
     """Width of the encoder's vectors; 0 for the recommender's own."""
     frames: int = 1
     size: int = 0
-    """Height and width in pixels."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Height and width in pixels; 0 frames or pixels for what the checkpoint states."""
+    mean: tuple[float, float, float] | None = IMAGENET_MEAN
+    std: tuple[float, float, float] | None = IMAGENET_STD
+    """Of the pixels' values, from 0 to 1; None for those that the checkpoint states."""
+    length: int = 0
+    """Tokens of a title, samples of audio at 16 kHz."""
     checkpoint: str = ""
-    """Name at the Hugging Face hub, or a local folder; empty for random weights."""
+    """Name at the Hugging Face hub, or a folder or file on any storage that mlrec reads; empty for random weights."""
     licence: str = ""
     """Licence of the checkpoint."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What to change in the architecture's own configuration."""
+    """What to change in the architecture's own configuration; options add to the row's."""
+    output: Literal["pooled", "scores"] = "pooled"
+    """The encoder's vector: the pooled features, or the class scores of the checkpoint's head, as MicroLens has it."""
+    scores: int = 0
+    """Number of classes of the checkpoint's head; 0 where only the features are had."""
     tuning: Tuning | None = None
     """How much of this encoder is trained; None for the item tower's setting."""
 
@@ -60,14 +70,18 @@ class EncoderRow:
         """The row with `options` in the place of its own fields.
 
         Raises:
-            ValueError: an option is not a field that may change.
+            ValueError: an option is not a field that may change, or its value is none that the encoder has.
         """
-        allowed = {f.name for f in dataclasses.fields(self)} - {"build", "modality", "paper", "licence"}
+        allowed = {f.name for f in dataclasses.fields(self)} - {"build", "modality", "paper", "licence", "scores"}
         for key in options:
             if key not in allowed:
                 raise ValueError(f"item.options.{name}.{key}: unknown option; an encoder has {', '.join(sorted(allowed))}")
-        lists = {key: tuple(value) for key, value in options.items() if key in ("mean", "std")}
-        return dataclasses.replace(self, **{**options, **lists})
+        outputs = ("pooled", "scores") if self.scores else ("pooled",)
+        if options.get("output", self.output) not in outputs:
+            raise ValueError(f"item.options.{name}.output is {options['output']!r}; this encoder has {' and '.join(outputs)}")
+        changes: dict[str, Any] = {key: tuple(value) for key, value in options.items() if key in ("mean", "std")}
+        changes["config"] = {**self.config, **options.get("config", {})}
+        return dataclasses.replace(self, **{**options, **changes})
 
 
 @dataclass(frozen=True)
@@ -80,13 +94,16 @@ class EncoderContext:
     """N: items are numbered 1 ... N."""
     scratch: bool
     """Random weights even where the row names a checkpoint."""
+    name: str = ""
+    """The row's name in ENCODERS, for messages."""
 
 
 class Normalize(nn.Module):
     """uint8 pixels [..., H, W, C] to standardised values [..., C, H, W] of the wanted dtype, on the device."""
 
-    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+    def __init__(self, mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None) -> None:
         super().__init__()
+        mean, std = mean or IMAGENET_MEAN, std or IMAGENET_STD
         # no buffers: with the model in bf16 they would be rounded to 8 bits, a mean of 123.7 to 123.5
         self.mean, self.scale = torch.tensor(mean).mul(255.0), torch.tensor(std).mul(255.0).reciprocal()
 

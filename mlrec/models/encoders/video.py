@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Normalize
+from mlrec.models.encoders.huggingface import HuggingFaceFrames, HuggingFaceVideo
+from mlrec.models.encoders.pytorchvideo import PYTORCHVIDEO_ENCODERS
+from mlrec.models.encoders.torchvision import TORCHVISION_ENCODERS
 from mlrec.schema import InputSpec, Modality
 
 
@@ -52,42 +55,6 @@ def _conv(before: int, after: int, spatial_stride: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.GroupNorm(4, after))
 
 
-class VideoMAE(Encoder):
-    """A VideoMAE vision transformer of Hugging Face transformers; its vector is the mean over all tokens."""
-
-    def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
-        super().__init__()
-        from transformers import VideoMAEConfig, VideoMAEModel
-
-        from mlrec.models.encoders.pretrained import load_pretrained
-
-        shape = {"num_frames": row.frames, "image_size": row.size, **row.config}
-        if context.scratch or not row.checkpoint:
-            self.backbone = VideoMAEModel(VideoMAEConfig(**shape))
-        else:
-            self.backbone = load_pretrained(VideoMAEModel, row.checkpoint, "video/videomae", **shape)
-        config = self.backbone.config
-        if row.frames % config.tubelet_size:
-            raise ValueError(
-                f"item.options.video/videomae.frames is {row.frames}; VideoMAE joins {config.tubelet_size} frames into a token: "
-                f"give a multiple of {config.tubelet_size}"
-            )
-        self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
-        self.width = config.hidden_size
-        self.normalize = Normalize(row.mean, row.std)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        values = self.normalize(frames, self.backbone.dtype)
-        pooled: torch.Tensor = self.backbone(pixel_values=values).last_hidden_state.mean(dim=1)
-        return pooled
-
-    def stages(self) -> list[nn.Module]:
-        *layers, last = self.backbone.encoder.layer
-        norm = self.backbone.layernorm
-        deepest = last if norm is None else nn.ModuleList([last, norm])
-        return [self.backbone.embeddings, *layers, deepest]
-
-
 VIDEO_ENCODERS = {
     "video/tiny": EncoderRow(
         build=TinyVideo,
@@ -98,7 +65,7 @@ VIDEO_ENCODERS = {
         size=64,
     ),
     "video/videomae": EncoderRow(
-        build=VideoMAE,
+        build=HuggingFaceVideo,
         modality=Modality.VIDEO,
         paper="Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video, 2022",
         width=768,
@@ -106,5 +73,24 @@ VIDEO_ENCODERS = {
         size=224,
         checkpoint="MCG-NJU/videomae-base",
         licence="CC-BY-NC-4.0",
+        config={"model_type": "videomae"},
     ),
+    "video/huggingface": EncoderRow(
+        build=HuggingFaceVideo,
+        modality=Modality.VIDEO,
+        paper="of the checkpoint, for example V-JEPA 2, ViViT, TimeSformer",
+        frames=0,
+        mean=None,
+        std=None,
+    ),
+    "video/image_frames": EncoderRow(
+        build=HuggingFaceFrames,
+        modality=Modality.VIDEO,
+        paper="of the checkpoint, an image model such as CLIP, SigLIP, DINOv2; the mean over the frames",
+        frames=5,
+        mean=None,
+        std=None,
+    ),
+    **PYTORCHVIDEO_ENCODERS,
+    **TORCHVISION_ENCODERS,
 }

@@ -1,24 +1,12 @@
-"""Sequence models: a user's history of item vectors to a state after each item."""
+"""SASRec: self-attention over the history."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-
-class SequenceModel(nn.Module):
-    """The protocol of a recommender: states of a history, and the score of items for a state."""
-
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        """States [B, L, D] after each position; positions are right-aligned, mask is True on real items."""
-        raise NotImplementedError
-
-    def score(self, states_PD: torch.Tensor, items_UD: torch.Tensor) -> torch.Tensor:
-        """Scores [P, U] of every item for every state: the dot product, unless a model has its own."""
-        return states_PD @ items_UD.T
+from mlrec.models.recommenders.base import SequenceModel
 
 
 class SASRec(SequenceModel):
@@ -93,7 +81,3 @@ class _Block(nn.Module):
         )
         attended: torch.Tensor = self.dropout(self.out(mixed.transpose(1, 2).flatten(-2)))
         return attended
-
-
-RECOMMENDERS: dict[str, Any] = {"sasrec": SASRec}
-"""(width, length, **options) to a SequenceModel."""

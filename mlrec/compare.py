@@ -1,0 +1,95 @@
+"""Two runs beside each other, user by user: is the difference more than chance?"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mlrec.data.format import read_npy
+from mlrec.metrics import METRICS, user_metrics
+from mlrec.record import read_record
+from mlrec.run_files import RANKS_FILE, RESULTS_FILE
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two runs on the same users; standard errors are over the users."""
+
+    metric: str
+    first: float
+    first_error: float
+    second: float
+    second_error: float
+    difference: float
+    """Second minus first."""
+    difference_error: float
+    p: float
+    """Two-sided, of the paired differences' mean being 0, by the normal approximation of the paired t-test."""
+
+
+def compare(first: Path, second: Path) -> list[Comparison]:
+    """Compares the last full rankings of two runs.
+
+    Raises:
+        ValueError: a run has none, or they are of other users, another split or another data set.
+    """
+    runs = [_read(run) for run in (first, second)]
+    for key in ("split", "fingerprint"):
+        if runs[0][key] != runs[1][key]:
+            raise ValueError(
+                f"{first} ranked {key} {runs[0][key]!r}, {second} {runs[1][key]!r}; compare runs of one data set and split: "
+                "mlrec evaluate RUN --split ranks again"
+            )
+    return [_compare(metric, *(run["metrics"][metric] for run in runs)) for metric in METRICS]
+
+
+def _read(run: Path) -> dict[str, Any]:
+    if not (run / RANKS_FILE).exists():
+        raise ValueError(f"{run} has no {RANKS_FILE}; mlrec evaluate {run} writes it")
+    results: dict[str, Any] = json.loads((run / RESULTS_FILE).read_text())
+    ranks_B2 = read_npy((run / RANKS_FILE).read_bytes())
+    record = read_record(run) or {}
+    return {
+        "split": results["split"],
+        "fingerprint": record.get("dataset", {}).get("fingerprint"),
+        "metrics": user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results["catalogue_size"]),
+    }
+
+
+def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparison:
+    difference_B = second_B - first_B
+    difference, error = float(difference_B.mean()), _standard_error(difference_B)
+    p = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
+    means = (float(values.mean()) for values in (first_B, second_B))
+    errors = (_standard_error(values) for values in (first_B, second_B))
+    (first, second), (first_error, second_error) = means, errors
+    return Comparison(metric, first, first_error, second, second_error, difference, error, p)
+
+
+def _standard_error(values_B: np.ndarray) -> float:
+    return float(values_B.std(ddof=1) / math.sqrt(len(values_B))) if len(values_B) > 1 else 0.0
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Compares: RUN RUN."""
+    if len(arguments) != 2 or arguments[0].startswith("-"):
+        raise ValueError("usage: mlrec compare RUN RUN")
+    first, second = map(Path, arguments)
+    table = Table("metric", first.name, second.name, "difference", "p")
+    for row in compare(first, second):
+        table.add_row(
+            row.metric,
+            f"{row.first:.4f} ± {row.first_error:.4f}",
+            f"{row.second:.4f} ± {row.second_error:.4f}",
+            f"{row.difference:+.4f} ± {row.difference_error:.4f}",
+            f"{row.p:.2g}",
+        )
+    Console().print(table)

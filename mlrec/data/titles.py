@@ -1,0 +1,43 @@
+"""Titles to token ids."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+PADDING, START, END, FIRST_BYTE = 0, 1, 2, 3
+"""Token ids of a title without a tokenizer."""
+
+
+def tokenize(title: str, length: int, tokenizer: str) -> np.ndarray:
+    """Token ids and the mask of real ones, int64 [2, length]; a longer title is cut.
+
+    Args:
+        tokenizer: as in InputSpec.
+
+    Raises:
+        RuntimeError: there is no such tokenizer.
+    """
+    if tokenizer:
+        found = _load(tokenizer)(title, padding="max_length", truncation=True, max_length=length)
+        return np.asarray([found["input_ids"], found["attention_mask"]], dtype=np.int64)
+    ids = [START, *(FIRST_BYTE + byte for byte in title.encode()[: length - 2]), END]
+    tokens = np.full((2, length), PADDING, dtype=np.int64)
+    tokens[0, : len(ids)], tokens[1, : len(ids)] = ids, 1
+    return tokens
+
+
+@functools.cache
+def _load(tokenizer: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        # no ValueError: that would make one bad item after the other of all
+        raise RuntimeError(
+            f"the tokenizer {tokenizer!r} cannot be loaded ({reason}); the folder of a text encoder's checkpoint holds it too"
+        ) from error

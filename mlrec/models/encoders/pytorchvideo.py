@@ -1,0 +1,222 @@
+"""Video encoders of PyTorchVideo's model zoo: uint8 frames [n, T, H, W, C] to vectors [n, width].
+
+Paper of the library: Fan et al., PyTorchVideo: A Deep Learning Library for Video Understanding, 2021.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from mlrec.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderContext, EncoderRow, Normalize
+from mlrec.models.encoders.pretrained import load_weights
+from mlrec.schema import InputSpec, Modality
+
+ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
+SLOWFAST_ALPHA = 4
+"""The slow pathway sees every fourth frame of the fast one."""
+
+
+def load_hub() -> Any:
+    """pytorchvideo.models.hub: functions that build the zoo's architectures.
+
+    The package imports torchvision for one name, which only detection uses; torchvision itself fits one build of torch alone.
+    """
+    names = [] if "torchvision" in sys.modules else ["torchvision", "torchvision.ops"]
+    for name in names:
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name])["RoIAlign"] = None
+    try:
+        return importlib.import_module("pytorchvideo.models.hub")
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+class ZooEncoder(Encoder):
+    """An architecture of the zoo, with the names of its published weights.
+
+    The head's pooling window is as large as the clip of the row; here it is the whole clip, of any size. There is no dropout
+    before the scores, so that they are equal for any number of ranks.
+    """
+
+    def __init__(self, architecture: str, row: EncoderRow, context: EncoderContext) -> None:
+        super().__init__()
+        self.backbone = getattr(load_hub(), architecture)(**self.settings(row))
+        _replace(self.backbone, "Swish", nn.SiLU)  # the same function; the package's own uses what torch is about to drop
+        if row.checkpoint and not context.scratch:
+            load_weights(self.backbone, row.checkpoint, context.name)
+        self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
+        self.normalize = Normalize(row.mean, row.std)
+        self.width = self.open_head(row.output == "scores")
+
+    def settings(self, row: EncoderRow) -> dict[str, Any]:
+        """Arguments of the architecture."""
+        return dict(row.config)
+
+    def open_head(self, scores: bool) -> int:
+        """Makes the model give its scores, or the features that they are computed from; returns their number."""
+        *_, before, head = self.backbone.blocks
+        for module in (before, head):
+            _replace(module, "AvgPool3d", partial(nn.AdaptiveAvgPool3d, 1))
+        width: int = head.proj.out_features if scores else head.proj.in_features
+        head.dropout, head.activation = None, None
+        if not scores:
+            head.proj = nn.Identity()
+        return width
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        values = self.normalize(frames, next(self.backbone.parameters()).dtype).transpose(1, 2)
+        return self.encode(values).flatten(1)
+
+    def encode(self, clip: torch.Tensor) -> torch.Tensor:
+        """Standardised clips [n, C, T, H, W] to vectors."""
+        vectors: torch.Tensor = self.backbone(clip)
+        return vectors
+
+    def stages(self) -> list[nn.Module]:
+        """The stem, the residual stages, and with the last one the head."""
+        *trunk, head = self.backbone.blocks
+        return _stages([block for block in trunk if next(block.parameters(), None) is not None], [head])
+
+
+class SlowFastEncoder(ZooEncoder):
+    """Two pathways made from the same frames: every fourth of them, and all."""
+
+    def __init__(self, architecture: str, row: EncoderRow, context: EncoderContext) -> None:
+        if row.frames % SLOWFAST_ALPHA:
+            raise ValueError(
+                f"item.options.{context.name}.frames is {row.frames}; the slow pathway has one of {SLOWFAST_ALPHA} frames: "
+                f"give a multiple of {SLOWFAST_ALPHA}"
+            )
+        super().__init__(architecture, row, context)
+
+    def encode(self, clip: torch.Tensor) -> torch.Tensor:
+        frames = clip.shape[2]
+        slow = torch.linspace(0, frames - 1, frames // SLOWFAST_ALPHA, device=clip.device).long()
+        vectors: torch.Tensor = self.backbone([clip.index_select(2, slow), clip])
+        return vectors
+
+
+class MViTEncoder(ZooEncoder):
+    """A multiscale vision transformer, whose positions are of one clip size; its vector is that of the class token."""
+
+    def settings(self, row: EncoderRow) -> dict[str, Any]:
+        return {"temporal_size": row.frames, "spatial_size": row.size, **row.config}
+
+    def open_head(self, scores: bool) -> int:
+        head = self.backbone.head
+        width: int = head.proj.out_features if scores else head.proj.in_features
+        head.dropout, head.activation = None, None
+        if not scores:
+            head.proj = nn.Identity()
+        return width
+
+    def stages(self) -> list[nn.Module]:
+        model = self.backbone
+        front = [part for part in (model.patch_embed, model.cls_positional_encoding, model.norm_patch_embed) if part is not None]
+        return _stages([nn.ModuleList(front), *model.blocks], [model.norm_embed, model.head])
+
+
+class ImageMViTEncoder(MViTEncoder):
+    """The image version of MViT over each frame, and the mean."""
+
+    def settings(self, row: EncoderRow) -> dict[str, Any]:
+        return {"spatial_size": row.size, **row.config}
+
+    def encode(self, clip: torch.Tensor) -> torch.Tensor:
+        count, frames = clip.shape[0], clip.shape[2]
+        vectors: torch.Tensor = self.backbone(clip.transpose(1, 2).flatten(0, 1))
+        return vectors.view(count, frames, -1).mean(dim=1)
+
+
+class EfficientX3DEncoder(ZooEncoder):
+    """X3D in blocks made for phones; its head is laid out in its own way."""
+
+    def open_head(self, scores: bool) -> int:
+        model = self.backbone
+        width: int = model.projection.model.out_features if scores else model.projection.model.in_features
+        model.dropout, model.act = nn.Identity(), nn.Identity()
+        if not scores:
+            model.projection = nn.Identity()
+        return width
+
+    def stages(self) -> list[nn.Module]:
+        model = self.backbone
+        return _stages([model.s1, model.s2, model.s3, model.s4, model.s5], [model.head, model.projection])
+
+
+def _stages(trunk: list[nn.Module], behind: list[nn.Module]) -> list[nn.Module]:
+    """The trunk's blocks, the last one together with what comes behind it."""
+    *blocks, last = trunk
+    return [*blocks, nn.ModuleList([last, *behind])]
+
+
+def _replace(module: nn.Module, kind: str, replacement: Callable[[], nn.Module]) -> None:
+    """Puts what `replacement` makes in the place of every module of the class `kind` below `module`."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child).__name__ == kind:
+                setattr(parent, name, replacement())
+
+
+def _row(
+    encoder: type[ZooEncoder], architecture: str, weights: str, paper: str, frames: int, size: int, width: int, **changes: Any
+) -> EncoderRow:
+    """A row of the zoo; `changes` are fields in which it differs from the others."""
+    usual: dict[str, Any] = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225), "scores": 400}
+    return EncoderRow(
+        build=partial(encoder, architecture),
+        modality=Modality.VIDEO,
+        paper=paper,
+        frames=frames,
+        size=size,
+        width=width,
+        checkpoint=f"{ZOO}/{weights}",
+        licence="Apache-2.0",
+        **{**usual, **changes},
+    )
+
+
+C2D = "Wang et al., Non-local Neural Networks, 2018"
+I3D = "Carreira and Zisserman, Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset, 2017"
+SLOWFAST = "Feichtenhofer et al., SlowFast Networks for Video Recognition, 2019"
+R2PLUS1D = "Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, 2018; MicroLens' r3d50"
+CSN = "Tran et al., Video Classification with Channel-Separated Convolutional Networks, 2019"
+X3D = "Feichtenhofer, X3D: Expanding Architectures for Efficient Video Recognition, 2020"
+MVIT = "Fan et al., Multiscale Vision Transformers, 2021"
+IMAGENET: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "scores": 1000, "config": {"head_num_classes": 1000}}
+
+PYTORCHVIDEO_ENCODERS = {
+    "video/c2d_r50": _row(ZooEncoder, "c2d_r50", "kinetics/C2D_8x8_R50.pyth", C2D, 8, 224, 2048),
+    "video/i3d_r50": _row(ZooEncoder, "i3d_r50", "kinetics/I3D_8x8_R50.pyth", I3D, 8, 224, 2048),
+    "video/slow_r50": _row(ZooEncoder, "slow_r50", "kinetics/SLOW_8x8_R50.pyth", SLOWFAST, 8, 224, 2048),
+    "video/r3d_r50": _row(ZooEncoder, "r2plus1d_r50", "kinetics/R2PLUS1D_16x4_R50.pyth", R2PLUS1D, 16, 224, 2048),
+    "video/csn_r101": _row(ZooEncoder, "csn_r101", "kinetics/CSN_32x2_R101.pyth", CSN, 32, 224, 2048),
+    "video/slowfast_r50": _row(SlowFastEncoder, "slowfast_r50", "kinetics/SLOWFAST_8x8_R50.pyth", SLOWFAST, 32, 224, 2304),
+    "video/slowfast_r101": _row(
+        SlowFastEncoder, "slowfast_16x8_r101_50_50", "kinetics/SLOWFAST_16x8_R101_50_50.pyth", SLOWFAST, 64, 224, 2304
+    ),
+    "video/x3d_xs": _row(ZooEncoder, "x3d_xs", "kinetics/X3D_XS.pyth", X3D, 4, 160, 2048),
+    "video/x3d_s": _row(ZooEncoder, "x3d_s", "kinetics/X3D_S.pyth", X3D, 13, 160, 2048),
+    "video/x3d_m": _row(ZooEncoder, "x3d_m", "kinetics/X3D_M.pyth", X3D, 16, 224, 2048),
+    "video/x3d_l": _row(ZooEncoder, "x3d_l", "kinetics/X3D_L.pyth", X3D, 16, 312, 2048),
+    "video/efficient_x3d_xs": _row(
+        EfficientX3DEncoder, "efficient_x3d_xs", "kinetics/efficient_x3d_xs_original_form.pyth", X3D, 4, 160, 2048
+    ),
+    "video/efficient_x3d_s": _row(
+        EfficientX3DEncoder, "efficient_x3d_s", "kinetics/efficient_x3d_s_original_form.pyth", X3D, 13, 160, 2048
+    ),
+    "video/mvit_b_16x4": _row(MViTEncoder, "mvit_base_16x4", "kinetics/MVIT_B_16x4.pyth", MVIT, 16, 224, 768),
+    "video/mvit_b_32x3": _row(MViTEncoder, "mvit_base_32x3", "kinetics/MVIT_B_32x3_f294077834.pyth", MVIT, 32, 224, 768),
+    "video/mvit_b_16": _row(
+        ImageMViTEncoder, "mvit_base_16", "imagenet/MVIT_B_16_f292487636.pyth", MVIT, 5, 224, 768, **IMAGENET
+    ),
+}

@@ -1,0 +1,65 @@
+"""R3D-18, which torchvision alone has: uint8 frames [n, T, H, W, C] to vectors [n, width]."""
+
+from __future__ import annotations
+
+import importlib
+
+import torch
+from torch import nn
+
+from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Normalize
+from mlrec.models.encoders.pretrained import load_weights
+from mlrec.schema import InputSpec, Modality
+
+
+class R3D18(Encoder):
+    """A 3-D ResNet of 18 layers; torchvision is no requirement of mlrec, for its wheel fits one build of torch only.
+
+    Raises:
+        ValueError: torchvision cannot be imported.
+    """
+
+    def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
+        super().__init__()
+        try:
+            r3d_18 = importlib.import_module("torchvision.models.video").r3d_18
+        except (ImportError, RuntimeError, OSError) as error:  # beside another build of torch it raises RuntimeError
+            raise ValueError(
+                f"{context.name} needs torchvision, which cannot be imported here ({error}); install the build that belongs to "
+                f"torch {torch.__version__} from the index that torch came from, or take video/r3d_r50"
+            ) from error
+        self.backbone = r3d_18(weights=None, **row.config)
+        if row.checkpoint and not context.scratch:
+            load_weights(self.backbone, row.checkpoint, context.name)
+        self.width = self.backbone.fc.out_features if row.output == "scores" else self.backbone.fc.in_features
+        if row.output == "pooled":
+            self.backbone.fc = nn.Identity()
+        self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
+        self.normalize = Normalize(row.mean, row.std)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        values = self.normalize(frames, next(self.backbone.parameters()).dtype).transpose(1, 2)
+        vectors: torch.Tensor = self.backbone(values)
+        return vectors
+
+    def stages(self) -> list[nn.Module]:
+        model = self.backbone
+        return [model.stem, model.layer1, model.layer2, model.layer3, nn.ModuleList([model.layer4, model.fc])]
+
+
+TORCHVISION_ENCODERS = {
+    "video/r3d_r18": EncoderRow(
+        build=R3D18,
+        modality=Modality.VIDEO,
+        paper="Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, 2018",
+        frames=16,
+        size=112,
+        width=512,
+        # torchvision's R3D_18_Weights.KINETICS400_V1
+        mean=(0.43216, 0.394666, 0.37645),
+        std=(0.22803, 0.22145, 0.216989),
+        checkpoint="https://download.pytorch.org/models/r3d_18-b3b3357e.pth",
+        licence="BSD-3-Clause",
+        scores=400,
+    ),
+}

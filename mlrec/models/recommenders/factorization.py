@@ -1,0 +1,124 @@
+"""Factorisation machines: the features are the watched items (each with the weight 1 / their number) and the candidate item.
+
+With the sum s of the weighted history vectors and the candidate's vector t, the pairwise products of all features add up to
+c + s * t, where c = (s^2 - sum of squares) / 2 holds the pairs within the history.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
+
+from mlrec.models.recommenders.base import SequenceModel, Vectors, mean_so_far
+
+_PAIR_VALUES = 1 << 24
+"""Numbers in one [P, U, H] tensor; more pairs are scored in parts."""
+
+
+class NFM(SequenceModel):
+    """He and Chua, Neural Factorization Machines for Sparse Predictive Analytics, 2017.
+
+    A network over the vector c + s * t (bi-interaction pooling), and a linear term of each feature.
+    """
+
+    def __init__(self, width: int, length: int, layers: int = 1, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.width = width
+        self.first_order = _first_order(width)
+        self.network = PairNetwork(width, layers, dropout)
+
+    def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
+        return Vectors(ids_U, items_UD, torch.cat([items_UD, self.first_order(items_UD)], dim=1))
+
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+        sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL)
+        return torch.cat([sum_BLD, pairs_BLD, self.first_order(sum_BLD)], dim=-1)
+
+    def score(self, states_PX: torch.Tensor, items_UX: torch.Tensor) -> torch.Tensor:
+        sum_PD, pairs_PD, first_P1 = torch.split(states_PX, [self.width, self.width, 1], dim=1)
+        items_UD, first_U1 = torch.split(items_UX, [self.width, 1], dim=1)
+        scores: torch.Tensor = self.network(pairs_PD, sum_PD, items_UD) + first_P1 + first_U1.T
+        return scores
+
+
+class DeepFM(SequenceModel):
+    """Guo et al., DeepFM: A Factorization-Machine based Neural Network for CTR Prediction, 2017.
+
+    A factorisation machine and a network over the concatenated vectors of history and candidate.
+    """
+
+    def __init__(self, width: int, length: int, layers: int = 2, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.width = width
+        self.first_order = _first_order(width)
+        # a layer over a concatenation is the sum of a layer over each part: what is of one side is computed once, not per pair
+        self.of_user, self.of_item = nn.Linear(width, width), nn.Linear(width, width, bias=False)
+        for part in (self.of_user, self.of_item):
+            nn.init.xavier_normal_(part.weight)
+        nn.init.zeros_(self.of_user.bias)
+        self.network = PairNetwork(width, layers - 1, dropout)
+
+    def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
+        return Vectors(ids_U, items_UD, torch.cat([items_UD, self.of_item(items_UD), self.first_order(items_UD)], dim=1))
+
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+        sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL)
+        of_user_BL1 = pairs_BLD.sum(dim=-1, keepdim=True) + self.first_order(sum_BLD)
+        return torch.cat([sum_BLD, self.of_user(sum_BLD), of_user_BL1], dim=-1)
+
+    def score(self, states_PX: torch.Tensor, items_UX: torch.Tensor) -> torch.Tensor:
+        sum_PD, hidden_PD, of_user_P1 = torch.split(states_PX, [self.width, self.width, 1], dim=1)
+        items_UD, hidden_UD, first_U1 = torch.split(items_UX, [self.width, self.width, 1], dim=1)
+        scores: torch.Tensor = sum_PD @ items_UD.T + self.network(hidden_PD, None, hidden_UD) + of_user_P1 + first_U1.T
+        return scores
+
+
+class PairNetwork(nn.Module):
+    """A network over a vector of each (state, item) pair, to one number, computed in parts whose activations are not kept.
+
+    It holds its weights itself, not in layers of its own: ZeRO-3 gathers them once, however many parts a rank has.
+    """
+
+    def __init__(self, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = layers
+        self.dropout = nn.Dropout(dropout)
+        for layer in range(layers):
+            self.register_parameter(f"weight_{layer}", nn.Parameter(nn.init.xavier_normal_(torch.empty(width, width))))
+            self.register_parameter(f"bias_{layer}", nn.Parameter(torch.zeros(width)))
+        self.out = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, width)))
+
+    def forward(self, shift_PH: torch.Tensor, scale_PH: torch.Tensor | None, items_UH: torch.Tensor) -> torch.Tensor:
+        """Numbers [P, U] of the network over shift + scale * item; without a scale, over relu(shift + item)."""
+        rows = max(1, _PAIR_VALUES // max(1, items_UH.numel()))
+        parts = []
+        for start in range(0, max(1, len(shift_PH)), rows):
+            part = slice(start, start + rows)
+            arguments = (shift_PH[part], None if scale_PH is None else scale_PH[part], items_UH)
+            saving = torch.is_grad_enabled()
+            parts.append(checkpoint(self._score, *arguments, use_reentrant=False) if saving else self._score(*arguments))
+        return torch.cat(parts)
+
+    def _score(self, shift: torch.Tensor, scale: torch.Tensor | None, items: torch.Tensor) -> torch.Tensor:
+        pairs = torch.relu(shift[:, None] + items) if scale is None else shift[:, None] + scale[:, None] * items
+        values = self.dropout(pairs)
+        for layer in range(self.layers):
+            weight, bias = (getattr(self, f"{name}_{layer}").to(values.dtype) for name in ("weight", "bias"))
+            values = self.dropout(torch.relu(linear(values, weight, bias)))
+        return linear(values, self.out.to(values.dtype))[..., 0]
+
+
+def _first_order(width: int) -> nn.Linear:
+    layer = nn.Linear(width, 1)
+    nn.init.xavier_normal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _history_features(history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum of the weighted history vectors up to each position and of their pairwise products, both [B, L, D]."""
+    sum_BLD = mean_so_far(history_BLD, mask_BL)
+    count_BL1 = mask_BL.cumsum(dim=1).clamp(min=1)[..., None]
+    return sum_BLD, (sum_BLD.square() - mean_so_far(history_BLD.square(), mask_BL) / count_BL1) / 2

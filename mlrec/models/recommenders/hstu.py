@@ -1,0 +1,63 @@
+"""HSTU: attention whose weights are added up, not normalised."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import layer_norm, silu
+
+from mlrec.models.recommenders.base import SequenceModel
+
+
+class HSTU(SequenceModel):
+    """Zhai et al., Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers, 2024.
+
+    Each layer: U, V, Q, K = SiLU of one projection of the normed input; attention weights SiLU(Q K + bias of the distance) / L
+    in the place of a softmax; output = input + projection of norm(weights V) times the gate U. Without timestamps the relative
+    bias knows positions only.
+    """
+
+    def __init__(self, width: int, length: int, layers: int = 2, heads: int = 2, dropout: float = 0.1) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"recommender.width is {width}, which {heads} heads do not divide; change one of them")
+        self.positions = nn.Embedding(length, width)
+        nn.init.xavier_normal_(self.positions.weight)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(_Layer(width, length, heads, dropout) for _ in range(layers))
+        self.last_norm = nn.LayerNorm(width)
+
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+        length, longest = history_BLD.shape[1], self.positions.num_embeddings
+        places = torch.arange(longest - length, longest, device=mask_BL.device)
+        states_BLD = self.dropout(history_BLD + self.positions(places))
+        distances = (places[:, None] - places).clamp(min=0)
+        allowed = (places[:, None] >= places) & mask_BL[:, None, :]
+        for layer in self.layers:
+            states_BLD = layer(states_BLD, distances, allowed[:, None])
+        states: torch.Tensor = self.last_norm(states_BLD)
+        return states
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, length: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.length = heads, length
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 4 * width)
+        self.bias = nn.Embedding(length, heads)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.bias.weight)
+        for linear in (self.project, self.out):
+            nn.init.xavier_normal_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, values: torch.Tensor, distances: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        gate, *parts = silu(self.project(self.norm(values))).chunk(4, dim=-1)
+        value, query, key = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in parts)
+        weights = silu(query @ key.transpose(-1, -2) + self.bias(distances).permute(2, 0, 1)) / self.length
+        mixed = ((weights * allowed) @ value).transpose(1, 2).flatten(-2)
+        normed = layer_norm(mixed, mixed.shape[-1:])
+        updated: torch.Tensor = values + self.out(self.dropout(normed * gate))
+        return updated

@@ -1,0 +1,131 @@
+"""What a trained model recommends to a user, or after a history, with titles."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mlrec import checkpoint
+from mlrec.data.catalogue_pass import ranked_items
+from mlrec.data.format import Catalogue
+from mlrec.data.sequences import SequenceTable
+from mlrec.data.stream import open_data
+from mlrec.distributed import World, start_world, stop_world
+from mlrec.engine import build_model
+from mlrec.evaluate import encode_catalogue, load_run
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item."""
+
+    item: int
+    raw_id: str
+    title: str
+    score: float
+    popularity: int
+    """Training interactions."""
+
+
+@torch.no_grad()
+def recommend(run: Path, user: int | None, history: Sequence[str], count: int, world: World) -> list[Recommendation]:
+    """The best items by the run's best checkpoint, without those of the history.
+
+    Args:
+        user: id of the raw data; all of the user's items are the history then.
+        history: raw ids of items, oldest first, where no user is given.
+
+    Raises:
+        ValueError: there is no such run, user or item, or the model knows the users of its training only.
+    """
+    config = load_run(run)
+    path = checkpoint.best(run, config.evaluate.select_by)
+    if path is None:
+        raise ValueError(f"{run} has no checkpoint; mlrec train writes the first one after train.save_every")
+    data = open_data(config.data)
+    number = None if user is None else _number_of(user, data.sequences)
+    seen = _items_of(history, data.catalogue) if number is None else data.sequences.items_of(number)
+    model = build_model(config, data, world.rank)
+    checkpoint.load_weights(model, path)
+    model.to(world.device).eval()
+    catalogue = encode_catalogue(model, data, config, world)
+    ranked = ranked_items(data)
+    vectors = model.prepare(torch.from_numpy(ranked).to(world.device), catalogue.items_ND, catalogue.readable_N)
+    if vectors.users_MX is not None and number is None:
+        raise ValueError(f"{config.recommender.name} knows the users of its training only; give --user instead of --history")
+    row_N1 = np.full(data.catalogue.size + 1, -1, dtype=np.int64)
+    row_N1[ranked] = np.arange(len(ranked))
+    rows = row_N1[seen]
+    slots = rows[rows >= 0][-data.info.split.history_length :]
+    states_BX = model.sequence_model.last_states(
+        vectors,
+        torch.tensor([number or 0], device=world.device),
+        torch.from_numpy(slots)[None].to(world.device),
+    )
+    scores_N = model.sequence_model.score(states_BX, vectors.items_UX)[0].float().masked_fill(~catalogue.readable_N, -torch.inf)
+    scores_N[rows[rows >= 0]] = -torch.inf
+    best = scores_N.topk(min(count, int(torch.isfinite(scores_N).sum())))
+    raw_ids = data.catalogue.table["raw_id"]
+    return [
+        Recommendation(
+            item=int(item),
+            raw_id=str(raw_ids[int(item) - 1].as_py()),
+            title=data.catalogue.title(int(item)),
+            score=float(score),
+            popularity=int(data.catalogue.popularity_N1[item]),
+        )
+        for item, score in zip(ranked[best.indices.cpu().numpy()], best.values.tolist(), strict=True)
+    ]
+
+
+def _number_of(user: int, sequences: SequenceTable) -> int:
+    (found,) = np.nonzero(sequences.users == user)
+    if not len(found):
+        raise ValueError(f"--user {user}: the data set has no such user; its first ones are {sequences.users[:3].tolist()}")
+    return int(found[0])
+
+
+def _items_of(history: Sequence[str], catalogue: Catalogue) -> np.ndarray:
+    raw_ids = np.asarray(catalogue.table["raw_id"].to_pylist())
+    items = []
+    for raw_id in history:
+        (found,) = np.nonzero(raw_ids == raw_id)
+        if not len(found):
+            raise ValueError(f"--history {raw_id}: the catalogue has no such item; its first ones are {', '.join(raw_ids[:3])}")
+        items.append(int(found[0]) + 1)
+    return np.asarray(items, dtype=np.int64)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Recommends: RUN --user ID | --history ID,ID,... [-k N] [--json]."""
+    parser = argparse.ArgumentParser(prog="mlrec recommend", description="What a trained model recommends.")
+    parser.add_argument("run", type=Path, metavar="RUN")
+    whom = parser.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--user", type=int, metavar="ID", help="a user of the data set, by the id of the raw data")
+    whom.add_argument("--history", metavar="ID,ID,...", help="raw ids of the items of a history, oldest first")
+    parser.add_argument("-k", type=int, default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parsed = parser.parse_args(arguments)
+    if parsed.k < 1:
+        raise ValueError(f"-k is {parsed.k}; ask for 1 or more")
+    history = [raw_id.strip() for raw_id in (parsed.history or "").split(",") if raw_id.strip()]
+    if parsed.user is None and not history:
+        raise ValueError("--history is empty; give one raw item id or more, with commas between")
+    world = start_world()
+    found = recommend(parsed.run, parsed.user, history, parsed.k, world)
+    stop_world()
+    if parsed.json:
+        print(json.dumps([asdict(entry) for entry in found], indent=1, ensure_ascii=False))
+        return
+    table = Table("", "item", "title", "score", "training interactions")
+    for place, entry in enumerate(found, start=1):
+        table.add_row(str(place), entry.raw_id, entry.title, f"{entry.score:.3f}", f"{entry.popularity:,}")
+    Console().print(table)

@@ -1,0 +1,33 @@
+"""Recommenders and losses of every kind have the losses of one rank on two, partitioned and not."""
+
+from pathlib import Path
+
+import pytest
+from ranks import run_ranks, train_runs
+from tiny import tiny_overrides
+
+NO_DROPOUT = "recommender.options={dropout: 0.0}"
+KINDS = {
+    "sasrec_full_softmax": [NO_DROPOUT, "loss.name=full_softmax"],
+    "gru4rec_sampled_softmax": ["recommender.name=gru4rec", NO_DROPOUT, "loss.name=sampled_softmax", "loss.sampled=5"],
+    "hstu": ["recommender.name=hstu", NO_DROPOUT],
+    "nextitnet": ["recommender.name=nextitnet"],
+    "dssm_bpr": ["recommender.name=dssm", NO_DROPOUT, "loss.name=bpr"],
+    "nfm_bce": ["recommender.name=nfm", NO_DROPOUT, "loss.name=bce"],
+    "deepfm": ["recommender.name=deepfm", NO_DROPOUT],
+    "lightgcn_bpr": ["recommender.name=lightgcn", "loss.name=bpr"],
+    "mmgcn": ["recommender.name=mmgcn"],
+    "grcn": ["recommender.name=grcn"],
+}
+STAGES = {"stage2": ["zero.stage=2"], "stage3": ["zero.stage=3"]}
+
+
+def test_two_ranks_have_the_losses_of_one(dataset_dir: Path, tmp_path: Path) -> None:
+    common = [setting for setting in tiny_overrides(dataset_dir, tmp_path) if not setting.startswith("recommender.options")]
+    whole = {kind: [*common, *changes, "zero.stage=0"] for kind, changes in KINDS.items()}
+    parted = {f"{kind}_{stage}": [*common, *changes, *zero] for kind, changes in KINDS.items() for stage, zero in STAGES.items()}
+    alone = run_ranks(train_runs, 1, tmp_path / "one", whole, 0, 3)[0]
+    two = run_ranks(train_runs, 2, tmp_path / "two", parted, 0, 3)[0]
+    for kind in KINDS:
+        for stage in STAGES:
+            assert two[f"{kind}_{stage}"]["losses"] == pytest.approx(alone[kind]["losses"], abs=1e-5), (kind, stage)

@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec.compare import compare, main
+from mlrec.data.format import npy_bytes
+
+GENERATOR = np.random.default_rng(0)
+
+
+def write_run(folder: Path, better: np.ndarray, split: str = "test", fingerprint: str = "abc") -> Path:
+    folder.mkdir()
+    (folder / "ranks.npy").write_bytes(npy_bytes(np.stack([better, np.zeros_like(better)], axis=1)))
+    (folder / "results.json").write_text(json.dumps({"split": split, "catalogue_size": 100}))
+    (folder / "run.json").write_text(json.dumps({"dataset": {"fingerprint": fingerprint}}))
+    return folder
+
+
+def test_means_errors_and_the_paired_test(tmp_path: Path) -> None:
+    first = GENERATOR.integers(0, 90, 400)
+    second = np.maximum(0, first - GENERATOR.integers(0, 8, 400))
+    rows = compare(write_run(tmp_path / "one", first), write_run(tmp_path / "two", second))
+    (row,) = (row for row in rows if row.metric == "hr@10")
+    hits = (first < 10).astype(float), (second < 10).astype(float)
+    assert (row.first, row.second) == pytest.approx((hits[0].mean(), hits[1].mean()))
+    assert row.first_error == pytest.approx(np.sqrt(row.first * (1 - row.first) / 399))
+    paired = hits[1] - hits[0]
+    assert row.difference == pytest.approx(paired.mean())
+    assert row.difference_error == pytest.approx(paired.std(ddof=1) / 20)
+    assert row.difference_error < row.first_error, "pairing takes out what the users have in common"
+    assert 0 < row.p < 0.01
+
+
+def test_equal_runs_do_not_differ(tmp_path: Path) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    rows = compare(write_run(tmp_path / "one", ranks), write_run(tmp_path / "two", ranks))
+    assert all((row.difference, row.p) == (0.0, 1.0) for row in rows)
+
+
+def test_chance_is_seldom_called_a_difference(tmp_path: Path) -> None:
+    found = []
+    for trial in range(60):
+        runs = (write_run(tmp_path / f"{trial}-{name}", GENERATOR.integers(0, 90, 300)) for name in ("one", "two"))
+        found.append(next(row.p for row in compare(*runs) if row.metric == "ndcg@10"))
+    assert 0.0 < np.mean(np.array(found) < 0.1) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [({"split": "validation"}, "ranked split 'test'"), ({"fingerprint": "xyz"}, "ranked fingerprint 'abc'")]
+)
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict[str, str], words: str) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    with pytest.raises(ValueError, match=words):
+        compare(write_run(tmp_path / "one", ranks), write_run(tmp_path / "two", ranks, **changes))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"mlrec evaluate .* writes it"):
+        compare(tmp_path / "one", tmp_path / "empty")
+
+
+def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    main([str(write_run(tmp_path / "one", ranks)), str(write_run(tmp_path / "two", ranks))])
+    printed = capsys.readouterr().out
+    assert "hr@10" in printed
+    assert "+0.0000 ± 0.0000" in printed
