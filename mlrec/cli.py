@@ -82,10 +82,10 @@ def _list(arguments: Sequence[str]) -> None:
     if arguments[0] == "encoders":
         for name, row in ENCODERS.items():
             size = f"{row.frames} frames of {row.size} x {row.size}" if row.size else ""
-            print("  ".join(part for part in (f"{name:18}", size, row.checkpoint, row.licence, row.paper) if part))
+            print("  ".join(part for part in (f"{name:24}", size, row.checkpoint, row.licence, row.paper) if part))
         return
     for name, entry in tables[arguments[0]].items():
-        print(f"{name:18}  {(getattr(entry, '__doc__', None) or '').strip().splitlines()[0]}")
+        print(f"{name:24}  {(getattr(entry, '__doc__', None) or '').strip().splitlines()[0]}")
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
