@@ -70,7 +70,8 @@ class ItemKNN(UserModel):
             value_BTT = weight_BT[:, :, None] * weight_BT[:, None, :]
             found_BTT = (value_BTT != 0) & (items_BT[:, :, None] != items_BT[:, None, :])
             pairs = torch.stack([side.expand_as(value_BTT)[found_BTT] for side in (items_BT[:, :, None], items_BT[:, None, :])])
-            products = (products + torch.sparse_coo_tensor(pairs, value_BTT[found_BTT], shape)).coalesce()
+            found = torch.sparse_coo_tensor(pairs, value_BTT[found_BTT], shape, check_invariants=False)
+            products = (products + found).coalesce()
         left_S, right_S = products.indices()
         degree_N1 = torch.bincount(left_S, minlength=num_items + 1)
         self.register_buffer("starts_N2", torch.cat([torch.zeros(1, dtype=torch.int64), degree_N1.cumsum(0)]))
