@@ -141,6 +141,8 @@ def read_pairs_csv(url: str) -> Interactions:
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
+    pa.enable_signal_handlers(False)  # arrow's own lose a Ctrl-C that comes as it finishes
+
     columns = {"user": pa.string(), "item": pa.string(), "timestamp": pa.int64()}
     with _open_text(url) as file:
         has_header = not file.readline().split(",")[-1].strip().isdecimal()

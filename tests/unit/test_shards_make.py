@@ -229,10 +229,10 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path
 @needs_proc
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(raw_dir: Path, tmp_path: Path) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", "--items-per-shard", "4")
-    wait_for((tmp_path / "out" / "_work" / "settings.json").exists)
+    wait_for(lambda: list((tmp_path / "out" / "_work" / "staging").glob("*.tar")))
     os.killpg(packer.pid, signal.SIGINT)
     _, log = packer.communicate()
-    assert packer.returncode == 130
+    assert packer.returncode == 130, log
     assert log.splitlines()[-1] == b"stopped; the same command goes on from here"
     assert b"Traceback" not in log
     wait_for(partial(is_gone, packer.pid))
