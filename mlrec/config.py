@@ -137,7 +137,7 @@ class EvaluateConfig:
 
     select_by: str = "hr@10"
     """The metric of the validation split that chooses the best checkpoint."""
-    user_chunk: int = 512
+    user_chunk: int = 256
     """Users scored at a time; a chunk holds user_chunk x N scores."""
 
 

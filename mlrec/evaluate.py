@@ -24,11 +24,9 @@ from mlrec.distributed import World, gather, gather_objects, shares, start_world
 from mlrec.engine import build_model
 from mlrec.metrics import summarize, user_metrics
 from mlrec.models.recommender import Recommender
-from mlrec.models.recommenders import readable_slots
 from mlrec.process import exit_with, run_main
+from mlrec.ranking import Ranking
 from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
-
-LOWEST = torch.finfo(torch.float32).min
 
 Summary = dict[str, dict[str, float]]
 """Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
@@ -94,7 +92,7 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     training = model.training
     model.eval()
     catalogue = encode_catalogue(model, data, config, world)
-    ranking = _Ranking(model, data, catalogue)
+    ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
     owned_W = shares(data.sequences.num_users, world.size)
     first = sum(owned_W[: world.rank])
     counts = []
@@ -115,54 +113,6 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     baselines = {"popularity": by_popularity, "chance": by_chance}
     remote_bytes = sum(remote for _, remote in gathered)
     return Evaluation(metrics, baselines, bad_items, remote_bytes, everyone[:, :2], size)
-
-
-class _Ranking:
-    """Counts the items that rank above a user's target."""
-
-    def __init__(self, model: Recommender, data: Data, catalogue: EncodedCatalogue) -> None:
-        self.model, self.data, self.readable_N = model.sequence_model, data, catalogue.readable_N
-        device = self.readable_N.device
-        ranked = ranked_items(data)
-        items_ND = catalogue.items_ND.to(next(model.parameters()).dtype)
-        self.vectors = model.prepare(torch.from_numpy(ranked).to(device), items_ND, self.readable_N)
-        row_N1 = np.full(data.catalogue.size + 1, -1, dtype=np.int64)
-        row_N1[ranked] = np.arange(len(ranked))
-        self.row_N1 = row_N1
-        """Item id to row of items_ND."""
-        self.popularity_N = torch.from_numpy(data.catalogue.popularity_N1[ranked]).to(device)
-
-    def count(self, users_B: np.ndarray, split: Split) -> torch.Tensor:
-        """int64 [B, 6]: items better than and tied with the target by the model's score, by popularity, by a constant score."""
-        sequences, device = self.data.sequences, self.readable_N.device
-        slots_BL, seen_BS = (
-            torch.from_numpy(self.row_N1[part]).to(device)
-            for part in (sequences.history(users_B, split), sequences.seen(users_B, split))
-        )
-        target_B = torch.from_numpy(self.row_N1[sequences.target(users_B, split)]).to(device)
-        slots_BL = readable_slots(slots_BL, self.readable_N)
-        states_BD = self.model.last_states(self.vectors, torch.from_numpy(users_B).to(device), slots_BL).float()
-        score_BN = self.model.score(states_BD, self.vectors.items_UX.float()).float()
-        width = len(self.readable_N)
-        seen_BN = torch.zeros(len(users_B), width + 1, dtype=torch.bool, device=device)
-        seen_BN = seen_BN.scatter_(1, torch.where(seen_BS >= 0, seen_BS, width), True)[:, :width]
-        seen_BN.scatter_(1, target_B[:, None], False)  # an item may be held out although it was watched before
-        scores = (
-            # a score that is no number ties with all others of its kind: it earns chance, not the first rank
-            score_BN.nan_to_num(nan=LOWEST).masked_fill(~self.readable_N, -torch.inf),
-            self.popularity_N.expand(len(users_B), -1),
-            self.popularity_N.new_zeros(1).expand(len(users_B), width),
-        )
-        return torch.stack([column for score_BN in scores for column in _better_and_tied(score_BN, target_B, ~seen_BN)], dim=1)
-
-
-def _better_and_tied(
-    scores_BN: torch.Tensor, target_B: torch.Tensor, ranked_BN: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    target_score_B1 = scores_BN.gather(1, target_B[:, None])
-    better_B = ((scores_BN > target_score_B1) & ranked_BN).sum(dim=1)
-    tied_B = ((scores_BN == target_score_B1) & ranked_BN).sum(dim=1) - 1
-    return better_B, tied_B
 
 
 def flat_metrics(summary: Summary, prefix: str = "") -> dict[str, float]:
