@@ -28,7 +28,7 @@ class InBatchSoftmax:
 
     def __call__(self, scored: Scored) -> torch.Tensor:
         """float32 [P]."""
-        scores_PU, target_P, batch = scored.scores_PU, scored.target_P, scored.batch
+        scores_PU, target_P, batch = scored.scores(None), scored.target_P, scored.batch
         bias_U = -batch.log_p_U
         if self.multiplicity:
             bias_U = bias_U + batch.count_U.float().log()  # an item that is no candidate has the count 0: minus infinity
@@ -50,7 +50,7 @@ class FullSoftmax:
 
     def __call__(self, scored: Scored) -> torch.Tensor:
         """float32 [P]."""
-        logits_PU = scored.scores_PU.masked_fill(~scored.valid_U, float("-inf"))
+        logits_PU = scored.scores(None).masked_fill(~scored.valid_U, float("-inf"))
         return cross_entropy(logits_PU, scored.target_P, reduction="none")
 
 
@@ -69,9 +69,10 @@ class SampledSoftmax:
     def __call__(self, scored: Scored) -> torch.Tensor:
         """float32 [P]."""
         drawn_PK, found_P = draw_negatives(scored, self.sampled, self.seed)
-        corrected_PU = scored.scores_PU - scored.batch.log_p_U
-        negatives_PK = corrected_PU.gather(1, drawn_PK).masked_fill(~found_P[:, None], float("-inf"))
-        logits = torch.cat([corrected_PU.gather(1, scored.target_P[:, None]), negatives_PK], dim=1)
+        compared = torch.cat([scored.target_P[:, None], drawn_PK], dim=1)
+        logits = scored.scores(compared) - scored.batch.log_p_U[compared]
+        missing = ~found_P[:, None] & (torch.arange(self.sampled + 1, device=logits.device) > 0)
+        logits = logits.masked_fill(missing, float("-inf"))
         return cross_entropy(logits, torch.zeros_like(scored.target_P), reduction="none")
 
 
@@ -130,7 +131,7 @@ def _pair(scored: Scored, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     """Scores of target and drawn negative, and whether there is one, all [P]."""
     drawn_P1, found_P = draw_negatives(scored, 1, seed)
     pair = torch.cat([scored.target_P[:, None], drawn_P1], dim=1)
-    positive_P, negative_P = scored.scores_PU.gather(1, pair).unbind(dim=1)
+    positive_P, negative_P = scored.scores(pair).unbind(dim=1)
     return positive_P, negative_P, found_P
 
 

@@ -9,7 +9,7 @@ Shape letters, used at every module border:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -53,6 +53,15 @@ class InputSpec:
     """Folder or name at the Hugging Face hub of a title's tokenizer; empty for its bytes: 0 padding, 1 start, 2 end, 3 + byte."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What the stream need not deliver again, as the item tower keeps the frozen prefixes made of it."""
+
+    inputs: frozenset[InputSpec]
+    capacity: int
+    """Items that are kept: the first distinct ones that a rank encodes."""
+
+
 @dataclass
 class Batch:
     """This rank's part of one step.
@@ -87,6 +96,9 @@ class Batch:
     """Of members that were delivered for this batch."""
     remote_bytes: int = 0
     """That the loader's process asked of the network since its last batch."""
+    kept_O: torch.Tensor | None = None
+    """bool: the owned items whose frozen prefixes are kept; an input that is Kept has no rows of them in `media`. None where no
+    prefix is kept."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`; copies do not block where the source is pinned."""
@@ -109,10 +121,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a loss is a function of: the P positions of this rank that have a target, and the scores of all items for each."""
+    """What a loss is a function of: the P positions of this rank that have a target, and the scores of items for each."""
 
-    scores_PU: torch.Tensor
-    """float32."""
+    scores: Callable[[torch.Tensor | None], torch.Tensor]
+    """float32: of all items, [P, U], for None; of the items at int64 [P, K], [P, K]. What no loss asks for is not computed."""
     target_P: torch.Tensor
     """int64: positions in U."""
     own_PU: torch.Tensor

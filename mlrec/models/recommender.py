@@ -36,19 +36,32 @@ class Recommender(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """This rank's loss, scaled so that its mean over the ranks is the mean over all targets of the global batch."""
-        valid_U = gather(batch.valid_O.float(), batch.owned_W) > 0
-        own_OD = self.tower.encode(batch.media, most=max(batch.owned_W))
+        own_OD, valid_O = self._encode(batch)
+        valid_U = gather(valid_O.float(), batch.owned_W) > 0
         vectors = self.prepare(batch.items_U, exchange(own_OD, batch.owned_W, self.rank), valid_U)
         states_BLD = self.sequence_model.states(vectors, batch.users_B, readable_slots(batch.inputs_BL, valid_U))
 
         users_P, places_P = torch.nonzero((batch.targets_BL >= 0) & valid_U[batch.targets_BL], as_tuple=True)
         target_P = batch.targets_BL[users_P, places_P]
-        scores_PU = self.sequence_model.score(states_BLD[users_P, places_P], vectors.items_UX).float() / self.temperature
+        states_PX, items_UX = states_BLD[users_P, places_P], vectors.items_UX
+
+        def scores(at_PK: torch.Tensor | None) -> torch.Tensor:
+            items = items_UX if at_PK is None else items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
+            return self.sequence_model.score(states_PX, items).float() / self.temperature
+
         key_P = batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P
-        losses_P = self.loss(Scored(scores_PU, target_P, _own_items(batch)[users_P], key_P, batch, valid_U))
+        losses_P = self.loss(Scored(scores, target_P, _own_items(batch)[users_P], key_P, batch, valid_U))
         # a global batch whose items were all unreadable has no target: its loss is 0, not 0 / 0
         targets = (batch.targets_U * valid_U).sum().clamp(min=1)
         return losses_P.sum() * (len(batch.owned_W) / targets)
+
+    def _encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors [O, D] of this rank's items, and bool [O]: which of them are good."""
+        if batch.kept_O is None:
+            return self.tower.encode(batch.media, most=max(batch.owned_W)), batch.valid_O
+        start = sum(batch.owned_W[: self.rank])
+        items_O = batch.items_U[start : start + batch.owned_W[self.rank]]
+        return self.tower.encode_kept(items_O, batch.media, batch.valid_O, batch.kept_O, add=True)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor) -> Vectors:
         """The recommender's vectors of the items; what the tower made of an unreadable one is left out."""

@@ -112,8 +112,9 @@ def test_multiplicity_matters_where_users_share_items() -> None:
     assert batch.count_U.max() > 1
     users, places = torch.nonzero(batch.targets_BL >= 0, as_tuple=True)
     target_P = batch.targets_BL[users, places]
+    scores_PU = torch.randn(len(users), len(batch.items_U), generator=generator)
     scored = Scored(
-        scores_PU=torch.randn(len(users), len(batch.items_U), generator=generator),
+        scores=lambda at: scores_PU,
         target_P=target_P,
         own_PU=torch.zeros(len(users), len(batch.items_U), dtype=torch.bool),
         key_P=torch.arange(len(users)),

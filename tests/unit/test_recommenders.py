@@ -146,6 +146,20 @@ def test_pairs_scored_in_parts_are_the_same(name: str, monkeypatch: pytest.Monke
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_pair_has_the_score_that_it_has_among_all(name: str, tiny_config: Config, data: Data) -> None:
+    config = with_row(tiny_config, name)
+    model = build_model(config, data, 0).eval()
+    ids = torch.from_numpy(ranked_items(data))
+    model_of_users = model.sequence_model
+    vectors = model.prepare(ids, torch.randn(len(ids), 16), torch.ones(len(ids), dtype=torch.bool))
+    slots = torch.randint(len(ids), (5, 6))
+    states = model_of_users.last_states(vectors, torch.arange(5), slots)
+    at = torch.randint(len(ids), (5, 3))
+    expected = model_of_users.score(states, vectors.items_UX).gather(1, at)
+    torch.testing.assert_close(model_of_users.score(states, vectors.items_UX[at]), expected)
+
+
 def test_factorisation_counts_every_pair_of_features_once() -> None:
     torch.manual_seed(0)
     model = RECOMMENDERS["deepfm"](8, 3, dropout=0.0)

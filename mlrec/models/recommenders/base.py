@@ -57,9 +57,13 @@ class UserModel(nn.Module):
         """The state [B, X] after the newest item."""
         return self.states(vectors, users_B, slots_BL)[:, -1]
 
-    def score(self, states_PX: torch.Tensor, items_UX: torch.Tensor) -> torch.Tensor:
-        """Scores [P, U] of every item for every state: the dot product, unless a model has its own."""
-        return states_PX @ items_UX.T
+    def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Scores [P, U] of every item for every state, or [P, K] of items of each state's own: dot products, as a rule.
+
+        Args:
+            items: what `Vectors.items_UX` holds, [U, X] for all states, or [P, K, X].
+        """
+        return states_PX @ items.T if items.dim() == 2 else (states_PX[:, None] * items).sum(dim=-1)
 
 
 class SequenceModel(UserModel):

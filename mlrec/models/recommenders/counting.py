@@ -95,5 +95,5 @@ class ItemKNN(UserModel):
         scores_BN1.index_put_((rows_H.repeat_interleave(degree_H), self.neighbours_S[found]), value, accumulate=True)
         return scores_BN1[:, vectors.ids_U]
 
-    def score(self, states_PX: torch.Tensor, items_UX: torch.Tensor) -> torch.Tensor:
+    def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         return states_PX

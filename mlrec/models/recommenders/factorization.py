@@ -36,10 +36,10 @@ class NFM(SequenceModel):
         sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL)
         return torch.cat([sum_BLD, pairs_BLD, self.first_order(sum_BLD)], dim=-1)
 
-    def score(self, states_PX: torch.Tensor, items_UX: torch.Tensor) -> torch.Tensor:
+    def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         sum_PD, pairs_PD, first_P1 = torch.split(states_PX, [self.width, self.width, 1], dim=1)
-        items_UD, first_U1 = torch.split(items_UX, [self.width, 1], dim=1)
-        scores: torch.Tensor = self.network(pairs_PD, sum_PD, items_UD) + first_P1 + first_U1.T
+        vectors, first = torch.split(items, [self.width, 1], dim=-1)
+        scores: torch.Tensor = self.network(pairs_PD, sum_PD, vectors) + first_P1 + first[..., 0]
         return scores
 
 
@@ -68,11 +68,11 @@ class DeepFM(SequenceModel):
         of_user_BL1 = pairs_BLD.sum(dim=-1, keepdim=True) + self.first_order(sum_BLD)
         return torch.cat([sum_BLD, self.of_user(sum_BLD), of_user_BL1], dim=-1)
 
-    def score(self, states_PX: torch.Tensor, items_UX: torch.Tensor) -> torch.Tensor:
+    def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         sum_PD, hidden_PD, of_user_P1 = torch.split(states_PX, [self.width, self.width, 1], dim=1)
-        items_UD, hidden_UD, first_U1 = torch.split(items_UX, [self.width, self.width, 1], dim=1)
-        scores: torch.Tensor = sum_PD @ items_UD.T + self.network(hidden_PD, None, hidden_UD) + of_user_P1 + first_U1.T
-        return scores
+        vectors, hidden, first = torch.split(items, [self.width, self.width, 1], dim=-1)
+        scores: torch.Tensor = super().score(sum_PD, vectors) + self.network(hidden_PD, None, hidden)
+        return scores + of_user_P1 + first[..., 0]
 
 
 class PairNetwork(nn.Module):
@@ -90,13 +90,21 @@ class PairNetwork(nn.Module):
             self.register_parameter(f"bias_{layer}", nn.Parameter(torch.zeros(width)))
         self.out = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, width)))
 
-    def forward(self, shift_PH: torch.Tensor, scale_PH: torch.Tensor | None, items_UH: torch.Tensor) -> torch.Tensor:
-        """Numbers [P, U] of the network over shift + scale * item; without a scale, over relu(shift + item)."""
-        rows = max(1, _PAIR_VALUES // max(1, items_UH.numel()))
+    def forward(self, shift_PH: torch.Tensor, scale_PH: torch.Tensor | None, items: torch.Tensor) -> torch.Tensor:
+        """Numbers of the network over shift + scale * item; without a scale, over relu(shift + item).
+
+        Args:
+            items: [U, H] for all states, which gives [P, U], or [P, K, H], which gives [P, K].
+        """
+        rows = max(1, _PAIR_VALUES // max(1, items.shape[-2] * items.shape[-1]))
         parts = []
         for start in range(0, max(1, len(shift_PH)), rows):
             part = slice(start, start + rows)
-            arguments = (shift_PH[part], None if scale_PH is None else scale_PH[part], items_UH)
+            arguments = (
+                shift_PH[part],
+                None if scale_PH is None else scale_PH[part],
+                items if items.dim() == 2 else items[part],
+            )
             saving = torch.is_grad_enabled()
             parts.append(checkpoint(self._score, *arguments, use_reentrant=False) if saving else self._score(*arguments))
         return torch.cat(parts)
