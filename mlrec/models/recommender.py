@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import Config
-from mlrec.distributed import exchange, gather
+from mlrec.distributed import exchange, gather, shares
 from mlrec.models.recommenders import RECOMMENDERS, UserModel, Vectors, readable_slots
 from mlrec.models.tower import ItemTower
 from mlrec.schema import Batch, Modality, Scored, lookup
+
+SCORES = 1 << 22
+"""Scores of a rank held at a time; with more of them the loss is computed in parts, whose scores are made again backward."""
 
 
 class Loss(Protocol):
@@ -43,17 +48,38 @@ class Recommender(nn.Module):
 
         users_P, places_P = torch.nonzero((batch.targets_BL >= 0) & valid_U[batch.targets_BL], as_tuple=True)
         target_P = batch.targets_BL[users_P, places_P]
-        states_PX, items_UX = states_BLD[users_P, places_P], vectors.items_UX
+        key_P = batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P
+        # a global batch whose items were all unreadable has no target: its loss is 0, not 0 / 0
+        targets = (batch.targets_U * valid_U).sum().clamp(min=1)
+        world = len(batch.owned_W)
+        # the same number on every rank: under ZeRO-3 all of them must call a scoring network equally often
+        parts = max(1, -(-int(targets) * len(valid_U) // (world * SCORES)))
+        sizes = list(shares(len(target_P), parts))
+        total = target_P.new_zeros((), dtype=torch.float32)
+        positions = (users_P, states_BLD[users_P, places_P], target_P, key_P)
+        for columns in zip(*(torch.split(column, sizes) for column in positions), strict=True):
+            part = partial(self._loss, batch, valid_U, vectors.items_UX)
+            total = total + (checkpoint(part, *columns, use_reentrant=False) if parts > 1 else part(*columns))
+        return total * (world / targets)
+
+    def _loss(
+        self,
+        batch: Batch,
+        valid_U: torch.Tensor,
+        items_UX: torch.Tensor,
+        users_P: torch.Tensor,
+        states_PX: torch.Tensor,
+        target_P: torch.Tensor,
+        key_P: torch.Tensor,
+    ) -> torch.Tensor:
+        """The sum of some positions' losses."""
 
         def scores(at_PK: torch.Tensor | None) -> torch.Tensor:
             items = items_UX if at_PK is None else items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
             return self.sequence_model.score(states_PX, items).float() / self.temperature
 
-        key_P = batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P
-        losses_P = self.loss(Scored(scores, target_P, _own_items(batch)[users_P], key_P, batch, valid_U))
-        # a global batch whose items were all unreadable has no target: its loss is 0, not 0 / 0
-        targets = (batch.targets_U * valid_U).sum().clamp(min=1)
-        return losses_P.sum() * (len(batch.owned_W) / targets)
+        own_PU = _own_items(batch, users_P)
+        return self.loss(Scored(scores, target_P, own_PU, key_P, batch, valid_U)).sum()
 
     def _encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Vectors [O, D] of this rank's items, and bool [O]: which of them are good."""
@@ -68,10 +94,10 @@ class Recommender(nn.Module):
         return self.sequence_model.prepare(ids_U, items_UD.masked_fill(~valid_U[:, None], 0.0))
 
 
-def _own_items(batch: Batch) -> torch.Tensor:
-    """bool [B, U]: the items of each user's own training sequence."""
+def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:
+    """bool [P, U]: the items of the training sequences of the users in these rows."""
     width = len(batch.items_U)
-    slots = torch.cat([batch.inputs_BL, batch.targets_BL], dim=1)
+    slots = torch.cat([batch.inputs_BL, batch.targets_BL], dim=1)[users_P]
     own = torch.zeros(len(slots), width + 1, dtype=torch.bool, device=slots.device)
     return own.scatter_(1, torch.where(slots >= 0, slots, width), True)[:, :width]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlrec.config import LossConfig
-from mlrec.losses import InBatchSoftmax
+from mlrec.losses import LOSSES, InBatchSoftmax
 from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import readable_slots, select_history
 from mlrec.models.recommenders.sasrec import SASRec
@@ -152,3 +152,31 @@ def test_histories_hold_zeros_where_there_is_no_item() -> None:
     picked, mask = select_history(items_UD, slots)
     assert picked.tolist() == [[[0, 0], [0, 0], [1, 2]]]
     assert mask.tolist() == [[False, False, True]]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_computed_in_parts_is_the_same(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(2)
+    torch.manual_seed(2)
+    batch = distinct_batch(random_sequences(generator, 9), torch.rand(CATALOGUE + 1, generator=generator).log())
+    table = torch.randn(CATALOGUE + 1, WIDTH, generator=generator).requires_grad_()
+    objective = LOSSES[loss](LossConfig(name=loss, sampled=4), seed=3)
+    model = Recommender(_Table(table, batch.items_U), SASRec(WIDTH, LENGTH, dropout=0.0), objective, 1.0, 0)
+
+    def run() -> list[torch.Tensor]:
+        value = model(batch)
+        return [value, *torch.autograd.grad(value, [table, *model.sequence_model.parameters()])]
+
+    whole, calls = run(), 0
+    monkeypatch.setattr("mlrec.models.recommender.SCORES", 100)
+    score = model.sequence_model.score
+
+    def counted(*arguments: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return score(*arguments)
+
+    monkeypatch.setattr(model.sequence_model, "score", counted)
+    for one, other in zip(run(), whole, strict=True):
+        torch.testing.assert_close(one, other)
+    assert calls > 10
