@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from mlrec.process import exit_with, run_main
+from mlrec.process import asks_for_help, exit_with, run_main
 
 HELP = """usage: mlrec COMMAND ...
 
 commands:
   train CONFIG [CONFIG ...] [key=value ...]     train, evaluate the best checkpoint; the same command goes on after a stop
+  sweep FILE [key=value ...]                    the runs of configs/sweep/FILE one after the other; goes on after a stop
   evaluate RUN [--split test|validation]        full ranking with the run's best checkpoint
   export RUN OUT                                the best weights as plain safetensors, to any URL
   compare RUN RUN                               is the difference of two runs more than chance, user by user
   extract [CONFIG ...] OUT [key=value ...]      frozen features of the whole catalogue by one encoder, to any URL
   recommend RUN --user ID | --history ID,ID     what a trained model recommends, with titles
-  report RUN [RUN ...] [--out FILE.html]        a Markdown and an HTML page of runs beside each other
+  report [RUN ...] [--table T] [--out FILE]     a Markdown and an HTML page of runs beside each other, or beside the paper
   list encoders|recommenders|losses|fusions     the rows of a table
 
 On several GPUs: deepspeed --module mlrec.train CONFIG ..., or torchrun -m mlrec.train CONFIG ...; see launch/.
@@ -27,6 +28,12 @@ def _train(arguments: Sequence[str]) -> None:
     from mlrec import train
 
     train.main(arguments)
+
+
+def _sweep(arguments: Sequence[str]) -> None:
+    from mlrec import sweep
+
+    sweep.main(arguments)
 
 
 def _evaluate(arguments: Sequence[str]) -> None:
@@ -77,8 +84,11 @@ def _list(arguments: Sequence[str]) -> None:
         "losses": LOSSES,
         "fusions": FUSIONS,
     }
+    usage = f"usage: mlrec list {'|'.join(tables)}"
+    if asks_for_help(arguments, usage):
+        return
     if len(arguments) != 1 or arguments[0] not in tables:
-        raise ValueError(f"usage: mlrec list {'|'.join(tables)}")
+        raise ValueError(usage)
     if arguments[0] == "encoders":
         for name, row in ENCODERS.items():
             size = f"{row.frames} frames of {row.size} x {row.size}" if row.size else ""
@@ -90,6 +100,7 @@ def _list(arguments: Sequence[str]) -> None:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": _train,
+    "sweep": _sweep,
     "evaluate": _evaluate,
     "export": _export,
     "compare": _compare,

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mlrec.data.format import read_npy
-from mlrec.metrics import METRICS, user_metrics
+from mlrec.metrics import METRICS, standard_error, user_metrics
+from mlrec.process import asks_for_help
 from mlrec.record import read_record
 from mlrec.run_files import RANKS_FILE, RESULTS_FILE
 
@@ -66,22 +67,21 @@ def _read(run: Path) -> dict[str, Any]:
 
 def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparison:
     difference_B = second_B - first_B
-    difference, error = float(difference_B.mean()), _standard_error(difference_B)
+    difference, error = float(difference_B.mean()), standard_error(difference_B)
     p = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
     means = (float(values.mean()) for values in (first_B, second_B))
-    errors = (_standard_error(values) for values in (first_B, second_B))
+    errors = (standard_error(values) for values in (first_B, second_B))
     (first, second), (first_error, second_error) = means, errors
     return Comparison(metric, first, first_error, second, second_error, difference, error, p)
 
 
-def _standard_error(values_B: np.ndarray) -> float:
-    return float(values_B.std(ddof=1) / math.sqrt(len(values_B))) if len(values_B) > 1 else 0.0
-
-
 def main(arguments: Sequence[str]) -> None:
     """Compares: RUN RUN."""
+    usage = "usage: mlrec compare RUN RUN"
+    if asks_for_help(arguments, usage):
+        return
     if len(arguments) != 2 or arguments[0].startswith("-"):
-        raise ValueError("usage: mlrec compare RUN RUN")
+        raise ValueError(usage)
     first, second = map(Path, arguments)
     table = Table("metric", first.name, second.name, "difference", "p")
     for row in compare(first, second):

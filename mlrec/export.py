@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from mlrec import checkpoint, storage
 from mlrec.evaluate import load_run
+from mlrec.process import asks_for_help
 from mlrec.run_files import CONFIG_FILE
 
 WEIGHTS_FILE = "model.safetensors"
@@ -41,6 +42,9 @@ def export(run: Path, out: str) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Exports: RUN OUT."""
+    usage = "usage: mlrec export RUN OUT"
+    if asks_for_help(arguments, usage):
+        return
     if len(arguments) != 2 or arguments[0].startswith("-"):
-        raise ValueError("usage: mlrec export RUN OUT")
+        raise ValueError(usage)
     print(export(Path(arguments[0]), arguments[1]))

@@ -23,7 +23,7 @@ from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, barrier, start_world, stop_world
 from mlrec.models.encoders import Encoder
 from mlrec.models.tower import ItemTower
-from mlrec.process import exit_with, run_main
+from mlrec.process import asks_for_help, exit_with, run_main
 from mlrec.run_files import FAILURES_FILE
 
 BLOCK_ITEMS = 1024
@@ -134,10 +134,13 @@ def _merge(data: Data, out: str, starts: Sequence[int]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Extracts: CONFIG [CONFIG ...] OUT [key=value ...]."""
+    usage = "usage: mlrec extract [CONFIG ...] OUT [key=value ...]"
+    if asks_for_help(arguments, usage):
+        return
     given = [argument for argument in arguments if not argument.startswith("--local_rank")]
     places = [argument for argument in given if "=" not in argument]
-    if not places or given[0] in ("-h", "--help"):
-        raise ValueError("usage: mlrec extract [CONFIG ...] OUT [key=value ...]")
+    if not places:
+        raise ValueError(usage)
     *files, out = places
     config = configuration.load(files, [argument for argument in given if "=" in argument])
     world = start_world()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -45,6 +46,11 @@ def user_metrics(better_B: np.ndarray, tied_B: np.ndarray, catalogue_size: int) 
         total = np.concatenate([[0.0], np.cumsum(_gain_of(metric)(ranks))])
         results[metric] = (total[better_B + tied_B + 1] - total[better_B]) / (tied_B + 1)
     return results
+
+
+def standard_error(values_B: np.ndarray) -> float:
+    """The standard error of the users' mean; 0 for a single user."""
+    return float(values_B.std(ddof=1) / math.sqrt(len(values_B))) if len(values_B) > 1 else 0.0
 
 
 def summarize(per_user: dict[str, np.ndarray], target_popularity_B: np.ndarray) -> dict[str, dict[str, float]]:

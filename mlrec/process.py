@@ -31,6 +31,14 @@ def run_main(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
         return INTERRUPTED
 
 
+def asks_for_help(arguments: Sequence[str], usage: str) -> bool:
+    """Whether -h or --help is among the arguments; the usage is printed then, and the command has done its work."""
+    asked = "-h" in arguments or "--help" in arguments
+    if asked:
+        print(usage)
+    return asked
+
+
 def exit_with(code: int) -> NoReturn:
     """Ends this process.
 

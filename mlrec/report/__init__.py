@@ -8,14 +8,18 @@ from pathlib import Path
 
 from mlrec import storage
 from mlrec.report import html, markdown
+from mlrec.report.paper import PAPER_TABLES, PaperTable
 from mlrec.report.runs import read_run
 from mlrec.report.tables import groups_by_dataset, results_table
 
 REPORT_FILE = "report.html"
 
 
-def write_report(runs: Sequence[Path], out: Path) -> Path:
+def write_report(runs: Sequence[Path], out: Path, paper: PaperTable | None = None) -> Path:
     """Writes the report of the run folders to `out`, an HTML page, and to the .md file beside it; returns `out`.
+
+    Args:
+        paper: a table of the paper with the runs in it, to stand before the rest.
 
     Raises:
         ValueError: one of the folders is no run, or `out` does not end in .html.
@@ -23,8 +27,8 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     if out.suffix != ".html":
         raise ValueError(f"the report {out} must end in .html; its Markdown goes beside it")
     read = [read_run(path) for path in runs]
-    storage.write_bytes(str(out.with_suffix(".md")), markdown.report(read).encode())
-    storage.write_bytes(str(out), html.report(read).encode())
+    storage.write_bytes(str(out.with_suffix(".md")), markdown.report(read, paper).encode())
+    storage.write_bytes(str(out), html.report(read, paper).encode())
     return out
 
 
@@ -39,14 +43,20 @@ def short_table(runs: Sequence[Path]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reports runs: RUN [RUN ...] [--out FILE.html]."""
+    """Reports runs: [RUN ...] [--table baselines|encoders] [--out FILE.html]."""
     parser = argparse.ArgumentParser(prog="mlrec report", description="Compares runs, as a web page and as Markdown.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    parser.add_argument("--table", choices=tuple(PAPER_TABLES), help="the paper's table, with the runs in its rows")
     parser.add_argument(
         "--out", type=Path, metavar="FILE.html", help="default: report.html in the folder of a single run, or beside several"
     )
     parsed = parser.parse_args(arguments)
     runs: list[Path] = parsed.runs
-    folder = runs[0] if len(runs) == 1 else runs[0].parent
-    out = write_report(runs, parsed.out or folder / REPORT_FILE)
-    print(f"{short_table(runs)}\n\nreport: {out} and {out.with_suffix('.md').name}")
+    if not runs and (parsed.out or not parsed.table):
+        raise ValueError("there is no RUN to report; give one or more, or --table alone for the paper's figures")
+    paper = PAPER_TABLES[parsed.table]([read_run(path) for path in runs]) if parsed.table else None
+    print(markdown.paper_section(paper) if paper else short_table(runs))
+    if runs:
+        folder = runs[0] if len(runs) == 1 else runs[0].parent
+        out = write_report(runs, parsed.out or folder / REPORT_FILE, paper)
+        print(f"\nreport: {out} and {out.with_suffix('.md').name}")

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 import mlrec
 from mlrec.report import figures
 from mlrec.report.markdown import title
+from mlrec.report.paper import PaperTable
 from mlrec.report.runs import Run
 from mlrec.report.tables import (
     Row,
@@ -62,12 +63,15 @@ footer { color: var(--soft); font-size: .85rem; }
 """
 
 
-def report(runs: Sequence[Run]) -> str:
+def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     """The whole page."""
     groups = groups_by_dataset(runs)
     body = [f"<h1>{escape(title(runs))}</h1>"]
     body += [f'<p class="lead">{escape(text)}</p>' for text in map(headline, groups) if text]
     body += [f'<p class="note">{escape(run.name)} {escape(text)}.</p>' for run in runs for text in run.missing]
+    if paper is not None:
+        notes = "".join(f"<p>{escape(note)}</p>" for note in paper.notes)
+        body.append(_section(paper.title, _table(paper.table, runs) + notes))
     body += [_section("Results", _table(results_table(group), runs)) for group in groups]
     body.append(_curves(runs))
     body += [_popularity(group, runs) for group in groups]

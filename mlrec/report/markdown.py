@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
+from mlrec.report.paper import PaperTable
 from mlrec.report.runs import Run
 from mlrec.report.tables import (
     Table,
@@ -18,9 +19,11 @@ from mlrec.report.tables import (
 )
 
 
-def report(runs: Sequence[Run]) -> str:
+def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     """The whole report; its curves are in the HTML page beside it."""
     parts = [f"# {title(runs)}"]
+    if paper is not None:
+        parts.append(paper_section(paper))
     parts += [f"{run.name} {text}." for run in runs for text in run.missing]
     for group in groups_by_dataset(runs):
         parts += [part for part in (headline(group), table(results_table(group))) if part]
@@ -31,6 +34,11 @@ def report(runs: Sequence[Run]) -> str:
     parts += ["## Runs", table(facts_table(runs)), "## Configurations"]
     parts += [f"### {run.name}\n\n```yaml\n{OmegaConf.to_yaml(run.config)}```" for run in runs]
     return "\n\n".join(parts) + "\n"
+
+
+def paper_section(paper: PaperTable) -> str:
+    """A table of the paper with our figures in it, and what belongs below."""
+    return "\n\n".join([f"## {paper.title}", table(paper.table), *paper.notes])
 
 
 def title(runs: Sequence[Run]) -> str:

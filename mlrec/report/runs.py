@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from mlrec.run_files import CONFIG_FILE, METRICS_FILE, RECORD_FILE, RESULTS_FILE
+from mlrec.data.format import read_npy
+from mlrec.metrics import standard_error, user_metrics
+from mlrec.run_files import CONFIG_FILE, METRICS_FILE, RANKS_FILE, RECORD_FILE, RESULTS_FILE
 from mlrec.scrub import scrub
 from mlrec.tracking import read_metrics
 
@@ -30,6 +32,8 @@ class Run:
     metrics: list[dict[str, Any]]
     """The lines of metrics.jsonl."""
     missing: tuple[str, ...]
+    errors: dict[str, float] = field(default_factory=dict)
+    """Standard errors over the users of the metrics of all; empty where the run has no ranks.npy."""
 
     def metric(self, name: str, group: str = "all") -> float | None:
         """A metric of the evaluated split for one popularity group."""
@@ -87,7 +91,19 @@ def read_run(path: Path) -> Run:
         results=results,
         metrics=metrics,
         missing=tuple(text for text, part in parts.items() if not part),
+        errors=_errors(path, results),
     )
+
+
+def _errors(path: Path, results: Mapping[str, Any]) -> dict[str, float]:
+    if not results or not (path / RANKS_FILE).exists():
+        return {}
+    try:
+        ranks_B2 = read_npy((path / RANKS_FILE).read_bytes())
+        per_user = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results["catalogue_size"])
+    except (ValueError, IndexError, KeyError) as error:
+        raise ValueError(f"{path / RANKS_FILE} is damaged: {error}; mlrec evaluate {path} writes it again") from error
+    return {metric: standard_error(values_B) for metric, values_B in per_user.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

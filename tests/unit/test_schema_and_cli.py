@@ -19,6 +19,18 @@ def test_tables_are_listed(table: str, capsys: pytest.CaptureFixture[str]) -> No
     assert len(capsys.readouterr().out.splitlines()) >= 1
 
 
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_command_says_how_it_is_used(command: str, asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert run_main(cli.COMMANDS[command], [asked]) == 0
+    except SystemExit as ended:  # argparse
+        assert ended.code == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"usage: mlrec {command} ")
+    assert printed.err == ""
+
+
 def test_bad_input_is_one_line_and_exit_code_2() -> None:
     done = subprocess.run([sys.executable, "-m", "mlrec.cli", "trian"], capture_output=True, text=True)
     assert done.returncode == 2

@@ -1,0 +1,235 @@
+"""mlrec sweep: the runs of a file one after the other, each a process of its own; the same command goes on after a stop."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import itertools
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from mlrec import checkpoint
+from mlrec import config as configuration
+from mlrec.config import Config
+from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
+from mlrec.tracking import read_metrics
+
+LAUNCHER = (sys.executable, "-m", "mlrec.train")
+IGNORED = ("run_dir", "resume")
+"""Keys in which a run may differ from the one that its folder holds."""
+
+_ERROR = re.compile(r"error\b|(\[rank\d+\]: )?[\w.]*(Error|Exception): ")
+"""How the line of a run's output begins that says what went wrong, its own sentence or that of a traceback."""
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """The content of a sweep's file; paths are relative to it."""
+
+    name: str = ""
+    """Start of the names of the grid's runs; empty for the file's own name."""
+    base: tuple[str, ...] = ()
+    """Configuration files that the grid's runs share."""
+    grid: dict[str, Any] = field(default_factory=dict)
+    """Axes, of which every combination is a run. The points of one are {name: {key: value, ...}}, or a list of values of the
+    key that the axis is named after; a run is named after its points."""
+    runs: tuple[str, ...] = ()
+    """Configuration files of further runs, one each, which come first."""
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run: what the command line says, and the configuration that it means."""
+
+    arguments: tuple[str, ...]
+    config: Config
+
+
+def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
+    """The runs of a sweep's file, `overrides` ("key=value") last in each.
+
+    Raises:
+        ValueError: the file or a configuration does not fit, or two runs have one name; the message names place and remedy.
+    """
+    content = _read(path)
+    alone, shared = ([os.path.normpath(path.parent / file) for file in files] for files in (content.runs, content.base))
+    runs = [SweepRun((file, *overrides), _load(path, (file, *overrides))) for file in alone]
+    for points in itertools.product(*(list(_points(path, axis, given)) for axis, given in content.grid.items())):
+        if not points:
+            continue
+        name = "_".join([content.name or path.stem, *(point for point, _ in points)])
+        settings = [f"{key}={json.dumps(value)}" for _, keys in points for key, value in keys.items()]
+        arguments = (*shared, f"name={name}", *settings, *overrides)
+        runs.append(SweepRun(arguments, _load(path, arguments)))
+    if not runs:
+        raise ValueError(f"{path} has no runs; give it files under runs, or base and grid")
+    names = [str(run.config.run_path) for run in runs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{path}: two runs have the folder {twice}; give each a name of its own")
+    return runs
+
+
+def _read(path: Path) -> SweepFile:
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.yaml")], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise ValueError(f"there is no sweep {path}{hint}") from error
+    except Exception as error:  # YAML's errors and OmegaConf's have no common base
+        raise ValueError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is {content!r}; it must hold keys: {', '.join(f.name for f in fields(SweepFile))}")
+    kinds = {"name": str, "base": list, "grid": dict, "runs": list}
+    for key, value in content.items():
+        if key not in kinds:
+            near = difflib.get_close_matches(str(key), kinds, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"a sweep has {', '.join(f.name for f in fields(SweepFile))}"
+            raise ValueError(f"{path}: unknown key {key!r}; {hint}")
+        if not isinstance(value, kinds[key]):
+            raise ValueError(f"{path}: {key} is {value!r}; it must be a {kinds[key].__name__}")
+    lists = {key: tuple(map(str, content.get(key, ()))) for key in ("base", "runs")}
+    return SweepFile(content.get("name", ""), lists["base"], content.get("grid", {}), lists["runs"])
+
+
+def _points(path: Path, axis: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The points of an axis: their names, and the keys that they set."""
+    if isinstance(given, list):
+        given = {str(value): {axis: value} for value in given}
+    if not isinstance(given, dict) or not given or not all(isinstance(keys, dict) for keys in given.values()):
+        raise ValueError(f"{path}: grid.{axis} must be a list of values of that key, or {{name: {{key: value}}}} for each point")
+    for name, keys in given.items():
+        yield re.sub(r"[^\w.-]+", "-", str(name)), keys
+
+
+def _load(path: Path, arguments: Sequence[str]) -> Config:
+    files = [argument for argument in arguments if "=" not in argument]
+    try:
+        return configuration.load(files, [argument for argument in arguments if "=" in argument])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def final_metrics(run: Path) -> dict[str, float] | None:
+    """The test metrics that a run logged at its end, by their names; None for a run that is not finished."""
+    lines = [line for line in read_metrics(run) if "test/hr@10" in line]
+    return {key.removeprefix("test/"): value for key, value in lines[-1].items() if key.startswith("test/")} if lines else None
+
+
+def check_unchanged(config: Config) -> None:
+    """
+    Raises:
+        ValueError: the run's folder holds checkpoints or results of a run with other settings.
+    """
+    run = config.run_path
+    if not (run / CONFIG_FILE).exists() or (checkpoint.newest(run) is None and final_metrics(run) is None):
+        return  # nothing that another run's settings would be taken for
+    before, now = (_settings(one) for one in (configuration.load([run / CONFIG_FILE]), config))
+    changed = [f"{key} is {now[key]!r}, was {before.get(key)!r}" for key in now if now[key] != before.get(key)]
+    if changed:
+        raise ValueError(
+            f"{run} holds a run with other settings ({'; '.join(changed)}): give the new one another name or run_dir, "
+            "or remove the folder"
+        )
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    tree = {key: value for key, value in asdict(config).items() if key not in IGNORED}
+    sections = {key: value for key, value in tree.items() if isinstance(value, dict)}
+    leaves = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    return {key: value for key, value in tree.items() if key not in sections} | leaves
+
+
+def sweep(runs: Sequence[SweepRun], launcher: Sequence[str], console: Console) -> None:
+    """Brings the runs to their ends, one after the other; those that are there already are left as they are.
+
+    Args:
+        launcher: the command that takes a run's files and key=value, and comes back when the run has ended.
+
+    Raises:
+        ValueError: the folder of a run holds another one; nothing was started.
+        RuntimeError: runs failed; the others are done.
+    """
+    for run in runs:
+        check_unchanged(run.config)
+    failed = []
+    for place, run in enumerate(runs, start=1):
+        path, began = run.config.run_path, time.monotonic()
+        label, error = f"[{place}/{len(runs)}] {run.config.name}", ""
+        if final_metrics(path) is not None:
+            spent = "finished before"
+        else:
+            with console.status(f"{label}: its output goes to {path / OUTPUT_FILE}"):
+                error = _start([*launcher, *run.arguments], path)
+            spent = f"{(time.monotonic() - began) / 60:.1f} min"
+        result = final_metrics(path)
+        if not error and result is None:
+            error = f"it ended without test results; see {path / OUTPUT_FILE}"
+        if error or result is None:
+            failed.append(run.config.name)
+            outcome = f"failed: {error}"
+        else:
+            outcome = f"HR@10 {result['hr@10']:.4f}  NDCG@10 {result['ndcg@10']:.4f}"
+        console.print(f"{label}  {outcome}  {spent}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries them again")
+
+
+def _start(command: Sequence[str], run: Path) -> str:
+    """Runs a command to its end with its output in the run's folder; what it says went wrong, "" for nothing."""
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / OUTPUT_FILE, "ab") as output:
+        begin = output.tell()
+        output.write(f"$ {shlex.join(command)}\n".encode())
+        output.flush()
+        try:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        except OSError as error:
+            raise ValueError(f"--launcher: {command[0]} cannot be started: {error.strerror}") from error
+        try:
+            code = process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)  # a launcher's ranks too
+            process.wait()
+            raise
+    if code == 0:
+        return ""
+    lines = (run / OUTPUT_FILE).read_bytes()[begin:].decode(errors="replace").strip().splitlines()
+    said = next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
+    return f"exit code {code}, {said}; see {run / OUTPUT_FILE}"
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Sweeps: FILE [key=value ...] [--launcher COMMAND]."""
+    parser = argparse.ArgumentParser(
+        prog="mlrec sweep", description="Trains the runs of a file one after the other; the same command goes on after a stop."
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="one of configs/sweep")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of all runs")
+    parser.add_argument(
+        "--launcher",
+        default=shlex.join(LAUNCHER),
+        metavar="COMMAND",
+        help='starts a run: takes its CONFIG and key=value (default: one process; "bash launch/local.sh" for all GPUs)',
+    )
+    parsed = parser.parse_intermixed_args(arguments)
+    signal.signal(signal.SIGTERM, _stop)
+    runs = read_sweep(parsed.file, parsed.overrides)
+    sweep(runs, shlex.split(parsed.launcher), Console())
