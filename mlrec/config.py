@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(steps?|epochs?|%)")
+from mlrec.durations import steps_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,9 @@ class ItemConfig:
     """Batch norms as in the checkpoint, or trained, with the statistics of all ranks' chunks."""
     chunk: int = 32
     """Items encoded at a time; memory of a step grows with it and with nothing else."""
+    prefix_cache_bytes: int = 4 << 30
+    """Host memory of a rank for what the frozen stages make of its items, so that an item goes through them once in a run; 0: in
+    each step."""
 
 
 @dataclass(frozen=True)
@@ -219,20 +221,6 @@ class Config:
     def run_path(self) -> Path:
         """The run's folder."""
         return Path(self.run_dir.replace("{name}", self.name)).expanduser()
-
-
-def steps_of(duration: str, steps_per_epoch: int, total_steps: int) -> int:
-    """A duration ("100 steps", "1 epoch", "5%") in steps.
-
-    Raises:
-        ValueError: it is none of the three.
-    """
-    match = _DURATION.fullmatch(duration.strip())
-    if match is None:
-        raise ValueError(f"{duration!r} is not a duration; write '100 steps', '2 epochs' or '5%'")
-    unit = match[2].rstrip("s")
-    scale = {"step": 1.0, "epoch": float(steps_per_epoch), "%": total_steps / 100}[unit]
-    return round(float(match[1]) * scale)
 
 
 def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:

@@ -131,7 +131,8 @@ def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
 
 def max_over_ranks(value: torch.Tensor) -> torch.Tensor:
     """The elementwise maximum of `value` over all ranks, in place."""
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    if dist.is_initialized():
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return value
 
 

@@ -67,7 +67,9 @@ class Evaluation:
 def encode_catalogue(model: Recommender, data: Data, config: Config, world: World) -> EncodedCatalogue:
     """Vectors of all ranked items, in the order of `ranked_items`; collective."""
     owned_W = data.owners(config.train.global_batch, world.nodes).split(ranked_items(data))
-    share = pass_of_rank(data, model.tower.specs, config.item.chunk, world.rank, owned_W)
+    prefixes = model.tower.prefixes
+    kept = () if prefixes is None else (prefixes.kept.inputs, (prefixes.rows_N1 >= 0).numpy())
+    share = pass_of_rank(data, model.tower.specs, config.item.chunk, world.rank, owned_W, *kept)
     vectors = torch.zeros(len(share.items), config.recommender.width, device=world.device)
     readable = torch.zeros(len(share.items), dtype=torch.int64, device=world.device)
     bad_items: dict[int, str] = {}
@@ -75,7 +77,12 @@ def encode_catalogue(model: Recommender, data: Data, config: Config, world: Worl
     for chunk in stream_catalogue(share, config.data.num_workers):
         media = {spec: tensor.to(world.device) for spec, tensor in chunk.media.items()}
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
-        vectors[run] = model.tower.encode(media, most=1).float()
+        if prefixes is None:
+            vectors[run] = model.tower.encode(media, most=1).float()
+        else:
+            items_n, valid_n = torch.from_numpy(share.items[run]), chunk.valid_n.to(world.device)
+            encoded, _ = model.tower.encode_kept(items_n, media, valid_n, chunk.kept_n, add=False)
+            vectors[run] = encoded.float()
         readable[run] = chunk.valid_n.to(readable)
         bad_items.update(chunk.bad_items)
         remote_bytes += chunk.remote_bytes

@@ -29,7 +29,7 @@ class Meter:
         self._loss = torch.zeros((), dtype=torch.float64, device=self.world.device)
         self._first_bad_step = torch.full((), _NO_STEP, dtype=torch.float64, device=self.world.device)
         self._norm = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        self._users = self._videos = self._slots = self._bytes = self._remote_bytes = 0
+        self._users = self._videos = self._hits = self._slots = self._bytes = self._remote_bytes = 0
         self._waited_s = 0.0
 
     def restart_clock(self) -> None:
@@ -45,6 +45,7 @@ class Meter:
         self._norm = torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
         self._users += len(batch.inputs_BL)
         self._videos += len(batch.valid_O)
+        self._hits += 0 if batch.kept_O is None else int(batch.kept_O.sum())
         self._slots += int((batch.inputs_BL >= 0).sum() + (batch.targets_BL[:, -1] >= 0).sum())
         self._bytes += batch.bytes_read
         self._remote_bytes += batch.remote_bytes
@@ -58,9 +59,10 @@ class Meter:
             RuntimeError: a loss was not finite; the message names the first such step.
         """
         elapsed_s = time.perf_counter() - self._start
-        parts = [self._users, self._videos, self._slots, self._bytes, self._remote_bytes, self._waited_s, len(self.bad_items)]
+        items = [self._videos, self._hits, self._slots]
+        parts = [self._users, *items, self._bytes, self._remote_bytes, self._waited_s, len(self.bad_items)]
         totals = torch.cat([self._loss[None], torch.tensor(parts, dtype=torch.float64, device=self.world.device)])
-        loss, users, videos, slots, read, remote, waited_s, bad = sum_over_ranks(totals).tolist()
+        loss, users, videos, hits, slots, read, remote, waited_s, bad = sum_over_ranks(totals).tolist()
         extremes = torch.stack([-self._first_bad_step, torch.tensor(_peak_bytes(self.world.device)).to(self._first_bad_step)])
         negative_bad_step, peak_bytes = max_over_ranks(extremes).tolist()
         if negative_bad_step > -_NO_STEP:
@@ -75,6 +77,7 @@ class Meter:
             "speed/videos_per_s": videos / elapsed_s,
             "speed/dedup": slots / max(1.0, videos),
             "speed/data_wait": waited_s / self.world.size / elapsed_s,
+            "data/prefix_hits": hits / max(1.0, videos),
             "data/bytes_read": read,
             "data/remote_bytes": remote,
             "data/bad_items": bad,

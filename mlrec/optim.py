@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-from mlrec.config import Config, OptimConfig, steps_of
+from mlrec.config import Config, OptimConfig
+from mlrec.durations import steps_of
 
 
-def parameter_groups(model: nn.Module, encoders: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, encoders: Iterable[nn.Module], config: OptimConfig) -> list[dict[str, Any]]:
     """Trained parameters in four groups: recommender / encoder, with weight decay / without; empty ones left out.
+
+    An encoder with a learning rate or a weight decay of its own has two more: encoder_0 / ..., by its place.
 
     Biases, norms and position tables have no decay: a pull to zero means something for the weights of a product only. An id
     table is such weights: its rows are item vectors.
     """
-    encoder_ids = {id(parameter) for parameter in encoders.parameters()}
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)} - encoder_ids
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    part_of: dict[int, str] = {}
+    rates = {"": (config.lr, config.weight_decay), "encoder": (config.encoder_lr, config.encoder_weight_decay)}
+    for place, encoder in enumerate(encoders):
+        lr, weight_decay = (getattr(encoder, name, None) for name in ("lr", "weight_decay"))
+        part = "encoder" if lr is None and weight_decay is None else f"encoder_{place}"
+        shared = rates["encoder"]
+        rates[part] = (shared[0] if lr is None else lr, shared[1] if weight_decay is None else weight_decay)
+        part_of |= {id(parameter): part for parameter in encoder.parameters()}
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)} - set(part_of)
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
             decayed = parameter.ndim > 1 and id(parameter) not in tables
-            groups.setdefault((id(parameter) in encoder_ids, decayed), []).append(parameter)
+            groups.setdefault((part_of.get(id(parameter), ""), decayed), []).append(parameter)
     return [
         {
-            "params": groups[of_encoder, decayed],
-            "name": f"{'encoder' if of_encoder else 'recommender'}/{'decay' if decayed else 'no_decay'}",
-            "peak_lr": config.encoder_lr if of_encoder else config.lr,
-            "lr": config.encoder_lr if of_encoder else config.lr,
-            "weight_decay": (config.encoder_weight_decay if of_encoder else config.weight_decay) if decayed else 0.0,
+            "params": groups[part, decayed],
+            "name": f"{part or 'recommender'}/{'decay' if decayed else 'no_decay'}",
+            "peak_lr": rates[part][0],
+            "lr": rates[part][0],
+            "weight_decay": rates[part][1] if decayed else 0.0,
         }
-        for of_encoder, decayed in sorted(groups)
+        for part, decayed in sorted(groups)
     ]
 
 

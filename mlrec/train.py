@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+
 from mlrec import checkpoint, storage
 from mlrec import config as configuration
 from mlrec.checkpoint import TrainingState
-from mlrec.config import Config, steps_of
+from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.distributed import World, gather_objects, start_world, stop_world
+from mlrec.durations import steps_of
 from mlrec.engine import Engine, build_model
 from mlrec.evaluate import Evaluation, Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
@@ -43,9 +46,14 @@ def train(config: Config) -> None:
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
     resumed, state = find_state(config, data)
     model = build_model(config, data, world.rank)
+    dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
+    prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, dtype, world.device)
     engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed)
     local_negatives = config.loss.negatives == "local"
-    dataset = StepDataset(data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue)
+    kept = prefixes.kept if prefixes else None
+    dataset = StepDataset(
+        data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue, kept, first=state.step
+    )
     stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
     run, every = _Run(config, data, world, engine, state), config.train
 
@@ -124,10 +132,12 @@ class _Run:
     def greeting(self) -> str:
         """What is about to happen, in a line."""
         config, counts, trained = self.config, self.data.info.counts, self.record["parameters"]["trained"]
+        prefixes = self.engine.model.tower.prefixes
         return (
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items of {self.data.info.name}; "
             f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
             f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.data.store.room()}"
+            f"{prefixes.room_in_words(self.world.size) if prefixes else ''}"
         )
 
     def due(self, done: int, *durations: str) -> bool:
@@ -147,7 +157,7 @@ class _Run:
             self.meter.bad_items.clear()
             self.account(found, done)
         rates = self.engine.learning_rates.items()
-        rate_of = {f"train/{'encoder_lr' if name.startswith('encoder') else 'lr'}": rate for name, rate in rates}
+        rate_of = {f"train/{name.split('/')[0]}_lr".replace("recommender_", ""): rate for name, rate in rates}
         return {**metrics, **rate_of, "train/epoch": done / self.steps_per_epoch, "data/bad_items": len(self._bad_items)}
 
     def data_metrics(self, done: int, found: Evaluation) -> dict[str, float]:

@@ -16,9 +16,10 @@ import webdataset as wds
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mlrec import storage
-from mlrec.data.decode import check_inputs, decode_items, members_of
+from mlrec.data.decode import check_inputs, members_of
 from mlrec.data.format import item_key
 from mlrec.data.items import Sample
+from mlrec.data.kept import decode_but_kept
 from mlrec.data.stream import Data
 from mlrec.distributed import shares
 from mlrec.schema import InputSpec
@@ -40,6 +41,8 @@ class Chunk:
     """Items that could not be read, with the reason."""
     remote_bytes: int
     """That the loader's process asked of the network since its last chunk."""
+    kept_n: torch.Tensor
+    """bool: the items whose frozen prefixes are kept; an input that is Kept has no rows of them in `media`."""
 
 
 def ranked_items(data: Data) -> np.ndarray:
@@ -50,14 +53,25 @@ def ranked_items(data: Data) -> np.ndarray:
 class CataloguePass(IterableDataset[Chunk]):
     """A run of items in chunks of nearly equal size."""
 
-    def __init__(self, data: Data, inputs: Sequence[InputSpec], items: np.ndarray, num_chunks: int) -> None:
+    def __init__(
+        self,
+        data: Data,
+        inputs: Sequence[InputSpec],
+        items: np.ndarray,
+        num_chunks: int,
+        kept_inputs: frozenset[InputSpec] = frozenset(),
+        kept_N1: np.ndarray | None = None,
+    ) -> None:
         """
         Args:
             items: ids, ascending.
+            kept_inputs: what is not read of the items in kept_N1, bool by item id, as their frozen prefixes are kept.
         """
         check_inputs(inputs, data.info.media, data.url)
         self.data, self.inputs = data, tuple(dict.fromkeys(inputs))
+        self.other_inputs = tuple(spec for spec in self.inputs if spec not in kept_inputs)
         self.items, self.num_chunks = items, num_chunks
+        self.kept_n = np.zeros(len(items), dtype=bool) if kept_N1 is None else kept_N1[items]
 
     def __iter__(self) -> Iterator[Chunk]:
         worker = get_worker_info()
@@ -67,19 +81,24 @@ class CataloguePass(IterableDataset[Chunk]):
         first = sum(chunks[:index])
         position = sum(sizes[:first])
         own = sizes[first : first + chunks[index]]
-        samples, store = self._samples(self.items[position : position + sum(own)]), self.data.store
+        run, store = slice(position, position + sum(own)), self.data.store
+        items, kept = self.items[run], self.kept_n[run]
+        # two streams: the kept items' own is of what is still read of them, most often nothing
+        samples = self._samples(items[~kept], self.inputs), self._samples(items[kept], self.other_inputs)
         for size in own:
-            decoded = decode_items(itertools.islice(samples, size), size, self.inputs, self.data.info.media)
-            yield Chunk(position, *decoded, remote_bytes=store.take_remote_bytes())
+            kept_n = self.kept_n[position : position + size]
+            some = itertools.islice(samples[0], int((~kept_n).sum())), itertools.islice(samples[1], int(kept_n.sum()))
+            decoded = decode_but_kept(some, kept_n, (self.inputs, self.other_inputs), self.data.info.media)
+            yield Chunk(position, *decoded, remote_bytes=store.take_remote_bytes(), kept_n=torch.from_numpy(kept_n))
             position += size
 
-    def _samples(self, items: np.ndarray) -> Iterator[Sample]:
+    def _samples(self, items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
         """The items' samples in order, compared with the index: none is lost without a word.
 
         What a shard's stream does not deliver as it should, damaged members as well as all behind the place where it ends early,
         the store reads again, and knows the reason where it cannot.
         """
-        names = members_of(self.inputs, self.data.info.media)
+        names = members_of(inputs, self.data.info.media)
         if not names:
             yield from ((item, {}) for item in items.tolist())
             return
@@ -95,11 +114,19 @@ class CataloguePass(IterableDataset[Chunk]):
                     yield item, self.data.store.try_read(item, names)
 
 
-def pass_of_rank(data: Data, inputs: Sequence[InputSpec], chunk: int, rank: int, owned_W: tuple[int, ...]) -> CataloguePass:
+def pass_of_rank(
+    data: Data,
+    inputs: Sequence[InputSpec],
+    chunk: int,
+    rank: int,
+    owned_W: tuple[int, ...],
+    kept_inputs: frozenset[InputSpec] = frozenset(),
+    kept_N1: np.ndarray | None = None,
+) -> CataloguePass:
     """The rank's share of `ranked_items`, of which each rank takes owned_W; every rank has the same number of chunks."""
     start = sum(owned_W[:rank])
     items = ranked_items(data)[start : start + owned_W[rank]]
-    return CataloguePass(data, inputs, items, num_chunks=max(1, -(-max(owned_W) // chunk)))
+    return CataloguePass(data, inputs, items, max(1, -(-max(owned_W) // chunk)), kept_inputs, kept_N1)
 
 
 def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chunk]:

@@ -130,15 +130,12 @@ def members_of(inputs: Sequence[InputSpec], media: MediaInfo) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def decode_items(
-    samples: Iterable[Sample], count: int, inputs: Sequence[InputSpec], media: MediaInfo
-) -> tuple[dict[InputSpec, torch.Tensor], torch.Tensor, dict[int, str]]:
-    """Media of `count` items for every input, one contiguous tensor each.
+Decoded = tuple[dict[InputSpec, torch.Tensor], torch.Tensor, dict[int, str]]
+"""Media of n items by input, zeros for one that could not be read or decoded; bool [n]: those that could; the others' reasons."""
 
-    Returns:
-        Media by input, zeros for an item that could not be read or decoded; bool [count]: the items that could; and the others'
-        reasons.
-    """
+
+def decode_items(samples: Iterable[Sample], count: int, inputs: Sequence[InputSpec], media: MediaInfo) -> Decoded:
+    """Media of `count` items for every input, one contiguous tensor each."""
     arrays: dict[InputSpec, np.ndarray] = {}
     for spec in inputs:
         decoder = DECODERS[spec.modality]

@@ -13,13 +13,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mlrec.config import DataConfig
-from mlrec.data.decode import check_inputs, decode_items, members_of
+from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
-from mlrec.data.items import ItemStore
+from mlrec.data.items import ItemStore, Sample
+from mlrec.data.kept import KeptItems, decode_but_kept
 from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.sequences import SequenceTable, open_sequences
-from mlrec.schema import Batch, InputSpec
+from mlrec.schema import Batch, InputSpec, Kept
 
 WORKER_DEATHS = 3
 """The run ends when loader workers died so often without a step between."""
@@ -70,15 +71,19 @@ class StepDataset(Dataset[Batch]):
         inputs: Sequence[InputSpec],
         local_negatives: bool,
         whole_catalogue: bool = False,
+        kept: Kept | None = None,
+        first: int = 0,
     ) -> None:
         """
         Args:
             whole_catalogue: a step's items are all that the packer could read, not only the global batch's.
+            kept: what the item tower keeps of the items of the steps from `first` on; steps must be asked for in ascending order.
         """
         check_inputs(inputs, data.info.media, data.url)
         self.data, self.plan, self.rank = data, plan, rank
         self.inputs, self.local_negatives = tuple(dict.fromkeys(inputs)), local_negatives
         self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
+        self.kept = KeptItems(kept, plan, rank, first, data.catalogue.size, self.items_N) if kept else None
         popularity = data.catalogue.popularity_N1
         with np.errstate(divide="ignore"):
             self.log_p_N1 = np.log(popularity / popularity.sum()).astype(np.float32)
@@ -88,8 +93,8 @@ class StepDataset(Dataset[Batch]):
         own_items = plan.items_U[plan.items_of(self.rank)]
         store = self.data.store
         bytes_before = store.bytes_read
-        samples = store.read_many(own_items.tolist(), members_of(self.inputs, self.data.info.media))
-        media, valid_O, bad_items = decode_items(samples, len(own_items), self.inputs, self.data.info.media)
+        kept_O = self.kept.among(step, own_items) if self.kept else None
+        media, valid_O, bad_items = self._decode(own_items, kept_O)
         slots_BT = plan.slots_GT[plan.users_of(self.rank)]
         inputs_BL, targets_BL = next_item_pairs(slots_BT)
         candidates = slots_BT if self.local_negatives else plan.slots_GT
@@ -108,7 +113,22 @@ class StepDataset(Dataset[Batch]):
             bad_items=bad_items,
             bytes_read=store.bytes_read - bytes_before,
             remote_bytes=store.take_remote_bytes(),
+            kept_O=None if kept_O is None else torch.from_numpy(kept_O),
         )
+
+    def _decode(self, items: np.ndarray, kept_n: np.ndarray | None) -> Decoded:
+        info = self.data.info.media
+
+        def read(items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
+            return self.data.store.read_many(items.tolist(), members_of(inputs, info))
+
+        if self.kept is None or kept_n is None:
+            return decode_items(read(items, self.inputs), len(items), self.inputs, info)
+        others = [spec for spec in self.inputs if spec not in self.kept.inputs]
+        samples = read(items[~kept_n], self.inputs), read(items[kept_n], others)
+        decoded = decode_but_kept(samples, kept_n, (self.inputs, others), info)
+        self.kept.lose(decoded[2])
+        return decoded
 
 
 def next_item_pairs(slots_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -10,11 +11,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import ItemConfig
-from mlrec.distributed import shares
+from mlrec.distributed import max_over_ranks, shares
 from mlrec.models.batchnorm import prepare_batch_norms, repeated, still_parts
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, tune
 from mlrec.models.fusion import FUSIONS
-from mlrec.schema import InputSpec, lookup
+from mlrec.models.prefix import Prefix
+from mlrec.models.prefix_cache import PrefixCache
+from mlrec.schema import InputSpec, Modality, lookup
+
+log = logging.getLogger(__name__)
 
 
 class ItemTower(nn.Module):
@@ -28,13 +33,16 @@ class ItemTower(nn.Module):
             tuning = row.tuning or config.tuning
             encoder = row.build(row, EncoderContext(width, catalogue_size, scratch=tuning == "scratch", name=name))
             tune(encoder, tuning)
+            encoder.lr, encoder.weight_decay = row.lr, row.weight_decay
             prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
             encoders.append(encoder)
         self.encoders = nn.ModuleList(encoders)
         self.heads = nn.ModuleList(encoder.head(width) for encoder in encoders)
         self.fusion = lookup(FUSIONS, config.fusion, "fusion")(len(encoders), width)
         self.specs: tuple[InputSpec, ...] = tuple(encoder.spec for encoder in encoders)
-        self.chunk = config.chunk
+        self.names, self.chunk, self.catalogue_size = config.encoders, config.chunk, catalogue_size
+        self.prefixes: PrefixCache | None = None
+        """Where the frozen prefixes of this rank's items are kept, after keep_prefixes."""
         self._still = list(still_parts(self.encoders))
 
     def train(self, mode: bool = True) -> ItemTower:
@@ -44,10 +52,49 @@ class ItemTower(nn.Module):
             module.eval()
         return self
 
-    def forward(self, media: Mapping[InputSpec, torch.Tensor]) -> torch.Tensor:
+    def keep_prefixes(self, budget_bytes: int, dtype: torch.dtype, device: torch.device) -> PrefixCache | None:
+        """Makes room for the frozen prefixes of items, if there are any and the budget holds one; before DeepSpeed has the model.
+
+        Args:
+            dtype: of the activations in training.
+            device: where encoders are tried out, which a CPU would take long for; they stay there.
+        """
+        prefixes: dict[int, Prefix] = {}
+        training = self.training
+        for place, (name, encoder, spec) in enumerate(zip(self.names, self.encoders, self.specs, strict=True)):
+            frozen = not all(parameter.requires_grad for parameter in encoder.parameters())
+            if budget_bytes <= 0 or spec.modality is Modality.ID or not frozen:
+                continue
+            try:
+                prefix = Prefix(encoder.to(device), self.train)
+            except ValueError as error:
+                log.warning("the frozen stages of %s run in each step, for what they give cannot be kept: %s", name, error)
+                continue
+            if not prefix.empty:
+                prefixes[place] = prefix
+        self.train(training)
+        inputs = {self.specs[place] for place in prefixes}
+        others = {spec for place, spec in enumerate(self.specs) if place not in prefixes}
+        try:
+            if prefixes:
+                self.prefixes = PrefixCache(prefixes, frozenset(inputs - others), budget_bytes, dtype, self.catalogue_size)
+        except ValueError as error:
+            log.warning("no frozen prefix is kept: %s", error)
+        return self.prefixes
+
+    def forward(
+        self, media: Mapping[InputSpec, torch.Tensor], kept: Mapping[int, Sequence[torch.Tensor]] | None = None
+    ) -> torch.Tensor:
+        """
+        Args:
+            kept: the items' prefixes by the encoder's place; `media` has then only what the encoders without one read.
+        """
         vectors = []
-        for encoder, head, spec in zip(self.encoders, self.heads, self.specs, strict=True):
-            found = encoder(media[spec])
+        for place, (encoder, head, spec) in enumerate(zip(self.encoders, self.heads, self.specs, strict=True)):
+            if self.prefixes is not None and kept is not None and place in kept:
+                found = self.prefixes.prefixes[place].resume(kept[place])
+            else:
+                found = encoder(media[spec])
             weight = next(head.parameters(), found)  # a table of features stays in fp32 in a bf16 run
             vectors.append(head(found.to(weight.dtype)))
         fused: torch.Tensor = self.fusion(vectors)
@@ -60,23 +107,81 @@ class ItemTower(nn.Module):
             most: the largest n of any rank. All ranks run the same number of chunks, of nearly equal size: under ZeRO-3 a rank
                 that runs fewer would leave the others waiting for its parameters.
         """
-        count = len(next(iter(media.values())))
+        count, device = len(first := next(iter(media.values()))), first.device
+        everything = torch.arange(count, device=device)
+        return torch.cat(self._in_chunks(lambda part: self(_rows_of(media, part)), everything, max(1, most)))
+
+    def encode_kept(
+        self,
+        items_O: torch.Tensor,
+        media: Mapping[InputSpec, torch.Tensor],
+        valid_O: torch.Tensor,
+        kept_O: torch.Tensor,
+        add: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors of this rank's items [O, D] as of encode, by way of the kept prefixes; collective.
+
+        Args:
+            media: of an input in `prefixes.inputs` the rows of the items that are not in kept_O, of any other all rows.
+            kept_O: the items that were not read, because their prefixes are kept.
+            add: keep the others' prefixes, as far as there is room.
+
+        Returns:
+            The vectors; and valid_O without the items of kept_O whose prefixes are not here after all, for they could not be read
+            when they should have been kept.
+        """
+        cache = self.prefixes
+        assert cache is not None
+        device = valid_O.device
+        items, kept, valid = items_O.cpu(), kept_O.cpu(), valid_O.cpu()
+        media_rows = (~kept).cumsum(0) - 1
+
+        def media_of(part: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
+            return _rows_of(spared, media_rows[part]) | _rows_of(others, part)
+
+        def resume(part: torch.Tensor) -> torch.Tensor:
+            # an item that is not here has the first row's vector, which valid_O leaves out
+            rows = cache.rows_N1[items[part]].clamp(min=0) if len(part) else torch.zeros(1, dtype=torch.int64)
+            vectors: torch.Tensor = self(_rows_of(others, part), cache.take(rows, device))
+            return vectors
+
+        spared = {spec: tensor for spec, tensor in media.items() if spec in cache.kept.inputs}
+        others = {spec: tensor for spec, tensor in media.items() if spec not in cache.kept.inputs}
+        here_O = cache.rows_N1[items] >= 0
+        new = torch.nonzero(valid & ~kept & ~here_O).flatten()[: cache.room if add else 0]
+        ready_O = kept | here_O
+        ready_O[new] = True
+        ready, rest = torch.nonzero(ready_O).flatten(), torch.nonzero(~ready_O).flatten()
+        most_new, most_ready, most_rest = max_over_ranks(torch.tensor([len(new), len(ready), len(rest)], device=device)).tolist()
+        for part in self._chunks(new, most_new):
+            cache.add(items[part], media_of(part))
+        vectors = self._in_chunks(resume, ready, most_ready)
+        vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest if most_ready else max(1, most_rest))
+        order = torch.cat([ready, rest]).argsort().to(device)
+        return torch.cat(vectors)[order], valid_O & ~(kept & ~here_O).to(device)
+
+    def _chunks(self, places: torch.Tensor, most: int) -> Sequence[torch.Tensor]:
+        """The places in as many parts, of nearly equal size, as the rank with `most` of them has; some may be empty."""
+        return torch.split(places, list(shares(len(places), -(-most // self.chunk)))) if most else ()
+
+    def _in_chunks(self, encode: Callable[[torch.Tensor], torch.Tensor], places: torch.Tensor, most: int) -> list[torch.Tensor]:
+        """What `encode` makes of the places, a chunk at a time."""
         # without a trained encoder there are no activations to save memory on, only a second forward to pay
         saving = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoders.parameters())
-        sizes = shares(count, max(1, -(-most // self.chunk)))
-        vectors, start = [], 0
-        for size in sizes:
+        vectors = []
+        for part in self._chunks(places, most):
             # only a rank with fewer items than chunks has an empty one; it runs the encoder on one item and keeps nothing of it
-            part = {spec: _rows(tensor, start, size) for spec, tensor in media.items()}
-            encoded = checkpoint(self, part, use_reentrant=False, context_fn=self._twice) if saving else self(part)
-            vectors.append(encoded[:size])
-            start += size
-        return torch.cat(vectors)
+            encoded = checkpoint(encode, part, use_reentrant=False, context_fn=self._twice) if saving else encode(part)
+            vectors.append(encoded[: len(part)])
+        return vectors
 
     def _twice(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Contexts of a chunk's forward and of its repetition for the backward, which must not count in statistics again."""
         return nullcontext(), repeated(self.encoders)
 
 
-def _rows(tensor: torch.Tensor, start: int, size: int) -> torch.Tensor:
-    return tensor[start : start + size] if size else tensor.new_zeros((1, *tensor.shape[1:]))
+def _rows_of(media: Mapping[InputSpec, torch.Tensor], places: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
+    """The media of the items at `places`; of one blank item where there are none."""
+    if not len(places):
+        return {spec: tensor.new_zeros((1, *tensor.shape[1:])) for spec, tensor in media.items()}
+    return {spec: tensor[places.to(tensor.device)] for spec, tensor in media.items()}

@@ -51,8 +51,8 @@ def train_runs(
         noise: put noise that depends on the item alone in the place of the videos, so that no codec has a part in the numbers.
 
     Returns:
-        Per run: losses of the steps, items encoded in each step by this rank, distinct items of each step, and the largest
-        absolute gradient sums by parameter at the first step.
+        Per run: losses of the steps, items encoded in each step by this rank, distinct items of each step, the largest absolute
+        gradient sums by parameter at the first step, this rank's items in each step whose prefixes were kept, and the bytes read.
     """
     from deepspeed.utils import safe_get_full_grad
 
@@ -65,13 +65,19 @@ def train_runs(
         data = open_data(config.data)
         plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, world.nodes))
         model = build_model(config, data, world.rank)
+        dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
+        prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, dtype, world.device)
         resumed = checkpoint.newest(Path(resume_from.replace("{name}", name))) if resume_from else None
         engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed)
         encoded: list[int] = []
         model.tower.encoders[0].register_forward_hook(lambda module, inputs, output, seen=encoded: seen.append(len(output)))
         local_negatives = config.loss.negatives == "local"
-        dataset = StepDataset(data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue)
+        kept = prefixes.kept if prefixes else None
+        dataset = StepDataset(
+            data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue, kept, first=first
+        )
         losses, counts, distinct, gradients = [], [], [], {}
+        hits, bytes_read = [], []
         for step in range(first, last):
             batch = dataset[step]
             if noise:
@@ -79,6 +85,8 @@ def train_runs(
             encoded.clear()
             loss = engine.forward(batch)
             counts.append(sum(encoded))
+            hits.append(0 if batch.kept_O is None else int(batch.kept_O.sum()))
+            bytes_read.append(batch.bytes_read)
             distinct.append(len(batch.items_U))
             engine.deepspeed.backward(loss)
             if step == first:
@@ -90,6 +98,7 @@ def train_runs(
         state = checkpoint.TrainingState(last, config.seed, data.info.fingerprint, config.train.global_batch)
         engine.save(config.run_path, replace(state, metrics={}))
         results[name] = {"losses": losses, "encoded": counts, "distinct": distinct, "gradients": gradients}
+        results[name] |= {"hits": hits, "bytes_read": bytes_read}
     stop_world()
     return results
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from mlrec.config import Config, load, save, steps_of
+from mlrec.config import Config, load, save
+from mlrec.durations import steps_of
 
 
 def test_a_saved_configuration_loads_equal(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_durations() -> None:
     assert steps_of("5%", 7, 500) == 25
 
 
-@pytest.mark.parametrize("file", sorted(Path("configs").rglob("*.yaml")), ids=str)
+@pytest.mark.parametrize("file", sorted(set(Path("configs").rglob("*.yaml")) - set(Path("configs/sweep").iterdir())), ids=str)
 def test_every_shipped_configuration_loads(file: Path) -> None:
     assert isinstance(load([file]), Config)
     assert file.read_text().startswith("#"), "a configuration opens with what it is"

@@ -7,7 +7,7 @@ from mlrec.optim import parameter_groups, schedule
 
 def test_four_groups_with_their_rates_and_decay() -> None:
     model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 3), "positions": nn.Embedding(4, 3)})
-    groups = parameter_groups(model, model["encoder"], OptimConfig(lr=2.0, encoder_lr=1.0, weight_decay=0.3))
+    groups = parameter_groups(model, [model["encoder"]], OptimConfig(lr=2.0, encoder_lr=1.0, weight_decay=0.3))
     found = {group["name"]: (len(group["params"]), group["lr"], group["weight_decay"]) for group in groups}
     assert found == {
         "recommender/decay": (1, 2.0, 0.3),
@@ -17,10 +17,19 @@ def test_four_groups_with_their_rates_and_decay() -> None:
     }
 
 
+def test_an_encoder_has_rates_of_its_own() -> None:
+    model = nn.ModuleDict({"ids": nn.Linear(3, 3), "text": nn.Linear(3, 3), "head": nn.Linear(3, 3)})
+    model["text"].lr = 0.1
+    encoders = [model["ids"], model["text"]]
+    groups = parameter_groups(model, encoders, OptimConfig(lr=2.0, encoder_lr=1.0, encoder_weight_decay=1.5))
+    found = {group["name"]: (group["lr"], group["weight_decay"]) for group in groups if group["name"].endswith("/decay")}
+    assert found == {"recommender/decay": (2.0, 0.1), "encoder/decay": (1.0, 1.5), "encoder_1/decay": (0.1, 1.5)}
+
+
 def test_frozen_parameters_are_in_no_group() -> None:
     model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 3)})
     model["encoder"].requires_grad_(False)
-    names = [group["name"] for group in parameter_groups(model, model["encoder"], OptimConfig())]
+    names = [group["name"] for group in parameter_groups(model, [model["encoder"]], OptimConfig())]
     assert names == ["recommender/no_decay", "recommender/decay"]
 
 

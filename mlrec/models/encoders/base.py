@@ -23,6 +23,11 @@ class Encoder(nn.Module):
 
     spec: InputSpec
     width: int
+    rereads = False
+    """Whether the stages behind the first one look at the media again, as at the mask of a title's tokens."""
+    lr: float | None = None
+    weight_decay: float | None = None
+    """As in its row."""
 
     def stages(self) -> list[nn.Module]:
         """The blocks from shallow to deep; tuning regimes count them from the end."""
@@ -65,6 +70,10 @@ class EncoderRow:
     """Number of classes of the checkpoint's head; 0 where only the features are had."""
     tuning: Tuning | None = None
     """How much of this encoder is trained; None for the item tower's setting."""
+    lr: float | None = None
+    """Its peak learning rate; None for optim.encoder_lr."""
+    weight_decay: float | None = None
+    """Of its matrices; None for optim.encoder_weight_decay."""
 
     def changed(self, name: str, options: Mapping[str, Any]) -> EncoderRow:
         """The row with `options` in the place of its own fields.

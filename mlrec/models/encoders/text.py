@@ -19,6 +19,8 @@ class HuggingFaceText(HuggingFace):
     The tokenizer is the checkpoint's. Where there is none, the tokens are the title's bytes: with random weights they do as well.
     """
 
+    rereads = True
+
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
         own = has_own_files(row, context)
         bytewise: dict[str, Any] = {"vocab_size": BYTE_TOKENS, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
