@@ -1,7 +1,6 @@
 # Set-up that the scripts beside this one share: `source launch/install.sh`, from the repository's root.
 # It leaves a virtual environment active with mlrec and the exact versions of constraints.txt in it, and sets
-#   ranks      processes of a run on this machine: one per GPU, or two on a machine without
-#   launcher   the deepspeed command that starts them
+#   launcher   the command that starts a run on this machine: a process per GPU, or two on a machine without
 set -euo pipefail
 
 if [ -z "${VIRTUAL_ENV:-}" ]; then
@@ -22,14 +21,6 @@ if [ "$(cat "$VIRTUAL_ENV/mlrec.stamp" 2> /dev/null)" != "$stamp" ]; then
 fi
 
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
-ranks=$((gpus > 0 ? gpus : 2))
-# A port of its own for each run, so that several share a machine.
-launcher=(deepspeed --master_port $((20000 + RANDOM % 10000)))
-# More threads than cores make a step three times as long.
-cores_per_rank=$(($(nproc) / ranks))
-export OMP_NUM_THREADS=$((cores_per_rank > 0 ? cores_per_rank : 1))
-
-if [ "$gpus" -eq 0 ]; then
-    export DS_ACCELERATOR=cpu
-    launcher+=(--num_accelerators "$ranks")
-fi
+launcher=(python -m mlrec.cluster "localhost:$((gpus > 0 ? gpus : 2))")
+# DeepSpeed would warn that it looked for a GPU and found none.
+[ "$gpus" -gt 0 ] || export DS_ACCELERATOR=cpu

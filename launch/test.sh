@@ -9,15 +9,16 @@ ruff format --check
 mypy
 lint-imports
 
-# The tests against a real S3 store need Ceph: 64 MB of Debian's packages.
-ceph=(radosgw ceph-mon ceph-osd ceph-common)
-if ! command -v radosgw > /dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
-    echo "Installing Ceph for the tests against a real S3 store."
-    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${ceph[@]}"; } &> /dev/null || true
+# Debian's programs that some tests use: two machines' OpenSSH, a real S3 store, a browser for the pages. Together 170 MB.
+packages=(openssh-server openssh-client iproute2 radosgw ceph-mon ceph-osd ceph-common chromium)
+if ! { command -v sshd && command -v radosgw && command -v chromium; } > /dev/null &&
+    [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; then
+    echo "Installing ${packages[*]} for the tests that use them."
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"; } &> /dev/null || true
 fi
 if command -v radosgw > /dev/null; then
     pytest -m radosgw
 else
-    echo "skipped: the tests against a real S3 store, for Ceph cannot be installed here (apt-get install ${ceph[*]})"
+    echo "skipped: the tests against a real S3 store, for Ceph cannot be installed here (apt-get install radosgw ceph-mon ceph-osd ceph-common)"
 fi
 pytest

@@ -23,10 +23,11 @@ from mlrec.engine import Engine, build_model
 from mlrec.evaluate import Evaluation, Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
 from mlrec.metrics import METRICS
-from mlrec.process import exit_with, run_main
+from mlrec.process import Stopped, exit_with, run_main
 from mlrec.record import new_record, read_record, write_record
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE
 from mlrec.scrub import scrub
+from mlrec.stopping import StopRequest
 from mlrec.tracking import Tracker
 
 
@@ -36,6 +37,7 @@ def train(config: Config) -> None:
     Raises:
         ValueError: the configuration, the data set and the run's checkpoints do not fit together.
         RuntimeError: the loss is not finite, or too many items could not be read.
+        Stopped: a rank was told to stop; there is a checkpoint of the step after which all did.
     """
     if config.evaluate.select_by not in METRICS:
         raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")
@@ -57,7 +59,9 @@ def train(config: Config) -> None:
     stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
     run, every = _Run(config, data, world, engine, state), config.train
 
-    with Tracker(config.run_path, config, total_steps, asdict(config), world.is_main, state.step) as tracker:
+    stopped_by = 0
+    tracking = Tracker(config.run_path, config, total_steps, asdict(config), world.is_main, state.step)
+    with StopRequest(world) as stop, tracking as tracker:
         tracker.message(run.greeting())
         if total_steps == 0:  # a recommender that is counted, not trained
             counted = evaluate(model, data, config, world, "validation")
@@ -69,20 +73,29 @@ def train(config: Config) -> None:
             loss, norm = engine.train_step(batch.to(world.device))
             run.meter.add(batch, loss, norm, waited_s)
             done, summary = batch.step + 1, None
-            if run.due(done, every.log_every, every.evaluate_every, every.save_every):
+            stopped_by = stop.agreed() if done < total_steps else 0
+            if run.due(done, every.log_every, every.evaluate_every, every.save_every) or stopped_by:
                 tracker.log(done, run.metrics(done))
             if run.due(done, every.evaluate_every):
                 found = evaluate(model, data, config, world, "validation")
                 summary = found.metrics
                 tracker.log(done, flat_metrics(summary, "validation/") | run.data_metrics(done, found))
-            if run.is_best(summary) or run.due(done, every.save_every):
+            if run.is_best(summary) or run.due(done, every.save_every) or stopped_by:
                 run.save(done, summary)
+            if stopped_by:
+                tracker.message(
+                    f"stopped after step {done} of {total_steps}, which is saved: the same command goes on from there"
+                )
+                break
             asked = time.perf_counter()
-        test = evaluate_run(config, data, world, "test")
-        run.account(test["bad_items"], total_steps)
-        tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
-        tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path / RESULTS_FILE}")
+        else:
+            test = evaluate_run(config, data, world, "test")
+            run.account(test["bad_items"], total_steps)
+            tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
+            tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path / RESULTS_FILE}")
     stop_world()
+    if stopped_by:
+        raise Stopped(stopped_by)
 
 
 def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
@@ -218,10 +231,10 @@ def main(arguments: Sequence[str]) -> None:
     # the deepspeed launcher adds --local_rank; the environment says the same
     given = [argument for argument in arguments if not argument.startswith("--local_rank")]
     if not given or given[0] in ("-h", "--help"):
-        print("usage: mlrec train CONFIG [CONFIG ...] [key=value ...]\n\nEvery key is explained in mlrec/config.py.")
+        print("usage: mlrec train CONFIG [CONFIG ...] [key=value ...] [--dry-run[=RANKS]]")
+        print("\nEvery key is explained in mlrec/config.py.")
         return
-    files = [argument for argument in given if "=" not in argument]
-    train(configuration.load(files, [argument for argument in given if "=" in argument]))
+    train(configuration.load_arguments(given))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""--dry-run of mlrec train and of mlrec-shards make: what they say is what the real command does, and nothing is written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
+
+from mlrec import dry_run
+from mlrec.cli import COMMANDS
+from mlrec.config import Config, ZeroConfig, load
+from mlrec.data.stream import Data, open_data
+from mlrec.dry_run import StateBytes
+from shards_tools import cli as shards
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "expected"),
+    [
+        (0, "fp32", (400, 160, 320)),
+        (1, "fp32", (400, 160, 120)),
+        (1, "bf16", (200, 80, 120)),
+        (2, "bf16", (200, 20, 120)),
+        (3, "bf16", (50, 20, 120)),
+    ],
+)
+def test_memory_of_each_zero_stage(stage: int, precision: str, expected: tuple[int, int, int]) -> None:
+    config = load([], [f"zero.stage={stage}", f"train.precision={precision}"])
+    state = StateBytes.of(40, 100, config, ranks=4)
+    assert (state.parameters, state.gradients, state.optimizer) == expected
+    assert state.on_device(offload_optimizer=True) == sum(expected[:2])
+
+
+def test_what_a_run_will_do(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    COMMANDS["train"]([*tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2"])
+    said = capsys.readouterr().out
+    assert f"synthetic: {NUM_USERS} users, {NUM_ITEMS} items" in said
+    assert "steps    0 to 12, 1.7 epochs of 7; a step has up to 18 users" in said
+    assert re.search(r"a step   \d+ distinct items, at most (\d+); at most \d+ of a rank, of 2; in chunks of 8", said)
+    assert re.search(r"reads    0\.\d MB a step, \d+\.\d MB an epoch, of 0\.8 MB of item shards", said)
+    assert "fits this machine's memory, shared by 2 ranks" in said or torch.cuda.is_available()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_does_not_fit_is_told_what_would_help(video_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 64)
+    lines = dry_run.describe(replace(video_config, zero=ZeroConfig(stage=0)), 2)
+    assert "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: raise zero.stage" in lines[-1]
+
+
+def test_ids_read_nothing(tiny_config: Config) -> None:
+    assert any(line.startswith("reads    0.0 MB a step") for line in dry_run.describe(tiny_config, 1))
+
+
+@pytest.mark.parametrize("flag", ["--dry-run=0", "--dry-run=two", "--dry-runs"])
+def test_ranks_must_be_a_number(flag: str) -> None:
+    with pytest.raises(ValueError, match=r"is not --dry-run=RANKS"):
+        COMMANDS["train"](["configs/experiment/quickstart_id.yaml", flag])
+
+
+def test_what_packing_will_give(raw_dir: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(raw_dir, raw)
+    videos = sorted(next(path for path in raw.iterdir() if path.is_dir() and "video" in path.name).iterdir())
+    videos[0].unlink()
+    command = ["make", str(raw), str(tmp_path / "out"), "--size", "32", "--items-per-shard", "16", "--dry-run"]
+    assert shards.main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{NUM_USERS} users with 5 or more interactions" in said
+    assert f"videos: {NUM_ITEMS - 1} found, 1 missing (raw ids {videos[0].stem})" in said
+    assert "audio: no such folder" in said
+    found = re.search(r"packed: about (\d+\.\d) MB, by 8 items packed in memory, in 4 item shards", said)
+    assert found is not None, said
+    data: Data = open_data(load([], [f"data.url={dataset_dir}"]).data)
+    assert float(found[1]) == pytest.approx(sum(file.size for file in data.info.files) / 1e6, rel=0.25)
+    assert not (tmp_path / "out").exists()
