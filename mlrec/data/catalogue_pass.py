@@ -20,7 +20,7 @@ from mlrec.data.decode import check_inputs, members_of
 from mlrec.data.format import item_key
 from mlrec.data.items import Sample
 from mlrec.data.kept import decode_but_kept
-from mlrec.data.stream import Data
+from mlrec.data.stream import Data, start_worker
 from mlrec.distributed import shares
 from mlrec.schema import InputSpec
 from mlrec.scrub import scrub
@@ -133,7 +133,8 @@ def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chu
     """All chunks of the pass, in any order."""
     num_workers = min(num_workers, catalogue.num_chunks)
     context = "fork" if num_workers else None  # workers share the data set's arrays
-    return iter(DataLoader(catalogue, batch_size=None, num_workers=num_workers, multiprocessing_context=context))
+    loader = DataLoader(catalogue, None, num_workers=num_workers, multiprocessing_context=context, worker_init_fn=start_worker)
+    return iter(loader)
 
 
 def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:

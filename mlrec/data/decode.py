@@ -14,6 +14,7 @@ from mlrec.data.audio import decode_audio
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import FRAME_POLICIES, decode_video
 from mlrec.data.items import Sample
+from mlrec.data.memory import BatchMemory
 from mlrec.data.titles import tokenize
 from mlrec.schema import InputSpec, Modality
 
@@ -24,23 +25,32 @@ class Decoder:
 
     members: Callable[[InputSpec, MediaInfo], list[str]]
     """Names of the members that an input needs."""
-    decode: Callable[[Mapping[str, bytes], InputSpec, MediaInfo, int], np.ndarray]
-    """(members, input, what the data set holds, item id) to one item's media.
+    decode: Callable[[Mapping[str, bytes], InputSpec, MediaInfo, int, np.ndarray], None]
+    """(members, input, what the data set holds, item id, where to write one item's media).
 
     Raises:
         ValueError: the bytes cannot be decoded.
     """
     shape: Callable[[InputSpec], tuple[int, ...]]
     """Shape of one item's media."""
-    dtype: type
+    dtype: torch.dtype
 
 
-def decode_jpeg(raw: bytes, size: int) -> np.ndarray:
-    """A JPEG as uint8 [size, size, 3], scaled without keeping the aspect ratio where it has another size."""
-    image: np.ndarray = simplejpeg.decode_jpeg(raw, colorspace="RGB", fastdct=False, fastupsample=False)
-    if image.shape[:2] == (size, size):
-        return image
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+def decode_jpeg(raw: bytes, size: int, out: np.ndarray | None = None) -> np.ndarray:
+    """A JPEG as uint8 [size, size, 3], scaled without keeping the aspect ratio where it has another size; in `out` if given.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    out = np.empty((size, size, 3), dtype=np.uint8) if out is None else out
+    settings = {"colorspace": "RGB", "fastdct": False, "fastupsample": False}  # pixels equal to PIL's
+    try:
+        image = simplejpeg.decode_jpeg(raw, buffer=out, **settings)
+    except ValueError:  # it is larger than `out`, or damaged
+        image = simplejpeg.decode_jpeg(raw, **settings)
+    if image.shape[:2] != (size, size):
+        out[:] = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    return out
 
 
 def resampled(available: int, frames: int) -> np.ndarray:
@@ -54,56 +64,65 @@ def _video_members(spec: InputSpec, media: MediaInfo) -> list[str]:
     return [f"{frame}.jpg" for frame in sorted(set(resampled(media.frames, spec.frames).tolist()))]
 
 
-def _decode_video(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int) -> np.ndarray:
+def _decode_video(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
     if media.kind == "clip":
         choose = FRAME_POLICIES[media.policy]
-        return decode_video(members["mp4"], lambda length: choose(length, spec.frames, media.interval), spec.size)
-    frames = {name: decode_jpeg(raw, spec.size) for name, raw in members.items()}
-    return np.stack([frames[f"{frame}.jpg"] for frame in resampled(media.frames, spec.frames)])
+        out[:] = decode_video(members["mp4"], lambda length: choose(length, spec.frames, media.interval), spec.size)
+        return
+    stored = resampled(media.frames, spec.frames).tolist()
+    for place, frame in enumerate(stored):
+        if place and frame == stored[place - 1]:
+            out[place] = out[place - 1]
+        else:
+            decode_jpeg(members[f"{frame}.jpg"], spec.size, out[place])
 
 
-def _decode_cover(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int) -> np.ndarray:
-    return decode_jpeg(members["cover.jpg"], spec.size)
+def _decode_cover(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
+    decode_jpeg(members["cover.jpg"], spec.size, out)
 
 
-def _decode_title(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int) -> np.ndarray:
-    return tokenize(members["txt"].decode(errors="replace"), spec.length, spec.tokenizer)
+def _decode_title(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
+    out[:] = tokenize(members["txt"].decode(errors="replace"), spec.length, spec.tokenizer)
 
 
-def _decode_audio(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int) -> np.ndarray:
-    return decode_audio(members["flac"], spec.length)
+def _decode_audio(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
+    out[:] = decode_audio(members["flac"], spec.length)
+
+
+def _decode_id(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
+    out[...] = item
 
 
 DECODERS: dict[Modality, Decoder] = {
     Modality.ID: Decoder(
         members=lambda spec, media: [],
-        decode=lambda members, spec, media, item: np.asarray(item, dtype=np.int64),
+        decode=_decode_id,
         shape=lambda spec: (),
-        dtype=np.int64,
+        dtype=torch.int64,
     ),
     Modality.VIDEO: Decoder(
         members=_video_members,
         decode=_decode_video,
         shape=lambda spec: (spec.frames, spec.size, spec.size, 3),
-        dtype=np.uint8,
+        dtype=torch.uint8,
     ),
     Modality.COVER: Decoder(
         members=lambda spec, media: ["cover.jpg"],
         decode=_decode_cover,
         shape=lambda spec: (spec.size, spec.size, 3),
-        dtype=np.uint8,
+        dtype=torch.uint8,
     ),
     Modality.TITLE: Decoder(
         members=lambda spec, media: ["txt"],
         decode=_decode_title,
         shape=lambda spec: (2, spec.length),
-        dtype=np.int64,
+        dtype=torch.int64,
     ),
     Modality.AUDIO: Decoder(
         members=lambda spec, media: ["flac"],
         decode=_decode_audio,
         shape=lambda spec: (spec.length,),
-        dtype=np.int16,
+        dtype=torch.int16,
     ),
 }
 
@@ -134,12 +153,20 @@ Decoded = tuple[dict[InputSpec, torch.Tensor], torch.Tensor, dict[int, str]]
 """Media of n items by input, zeros for one that could not be read or decoded; bool [n]: those that could; the others' reasons."""
 
 
-def decode_items(samples: Iterable[Sample], count: int, inputs: Sequence[InputSpec], media: MediaInfo) -> Decoded:
-    """Media of `count` items for every input, one contiguous tensor each."""
-    arrays: dict[InputSpec, np.ndarray] = {}
+def decode_items(
+    samples: Iterable[Sample],
+    count: int,
+    inputs: Sequence[InputSpec],
+    media: MediaInfo,
+    memory: BatchMemory | None = None,
+) -> Decoded:
+    """Media of `count` items for every input, one contiguous tensor each; in `memory` where it is given."""
+    tensors: dict[InputSpec, torch.Tensor] = {}
     for spec in inputs:
         decoder = DECODERS[spec.modality]
-        arrays[spec] = np.zeros((count, *decoder.shape(spec)), decoder.dtype)
+        shape = (count, *decoder.shape(spec))
+        tensors[spec] = torch.empty(shape, dtype=decoder.dtype) if memory is None else memory.tensor(spec, shape, decoder.dtype)
+    arrays = {spec: tensor.numpy() for spec, tensor in tensors.items()}
     valid = np.ones(count, dtype=bool)
     bad_items: dict[int, str] = {}
     for row, (item, members) in enumerate(samples):
@@ -149,9 +176,9 @@ def decode_items(samples: Iterable[Sample], count: int, inputs: Sequence[InputSp
             for spec in inputs:
                 decoder = DECODERS[spec.modality]
                 needed = {name: members[name] for name in decoder.members(spec, media)}
-                arrays[spec][row] = decoder.decode(needed, spec, media, item)
+                decoder.decode(needed, spec, media, item, arrays[spec][row, ...])
         except ValueError as error:
             valid[row], bad_items[item] = False, str(error)
             for array in arrays.values():
                 array[row] = 0
-    return {spec: torch.from_numpy(array) for spec, array in arrays.items()}, torch.from_numpy(valid), bad_items
+    return tensors, torch.from_numpy(valid), bad_items

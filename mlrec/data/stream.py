@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mlrec.config import DataConfig
 from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.items import ItemStore, Sample
 from mlrec.data.kept import KeptItems, decode_but_kept
+from mlrec.data.memory import BatchMemory
 from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.sequences import SequenceTable, open_sequences
@@ -84,6 +85,7 @@ class StepDataset(Dataset[Batch]):
         self.inputs, self.local_negatives = tuple(dict.fromkeys(inputs)), local_negatives
         self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
         self.kept = KeptItems(kept, plan, rank, first, data.catalogue.size, self.items_N) if kept else None
+        self._memory = BatchMemory()
         popularity = data.catalogue.popularity_N1
         with np.errstate(divide="ignore"):
             self.log_p_N1 = np.log(popularity / popularity.sum()).astype(np.float32)
@@ -123,7 +125,8 @@ class StepDataset(Dataset[Batch]):
             return self.data.store.read_many(items.tolist(), members_of(inputs, info))
 
         if self.kept is None or kept_n is None:
-            return decode_items(read(items, self.inputs), len(items), self.inputs, info)
+            memory = None if get_worker_info() is None else self._memory.next_batch()
+            return decode_items(read(items, self.inputs), len(items), self.inputs, info, memory)
         others = [spec for spec in self.inputs if spec not in self.kept.inputs]
         samples = read(items[~kept_n], self.inputs), read(items[kept_n], others)
         decoded = decode_but_kept(samples, kept_n, (self.inputs, others), info)
@@ -145,6 +148,8 @@ def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
 def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
     """Batches of the steps `first` ... `last` - 1, `num_workers` of them in flight; a worker that dies is replaced.
 
+    Workers use the memory of a batch's media again: its tensors are good until the batch after the next is asked for.
+
     Raises:
         RuntimeError: workers die again and again.
     """
@@ -158,7 +163,7 @@ def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, 
             multiprocessing_context="fork" if num_workers else None,  # workers share the data set's arrays
             prefetch_factor=1 if num_workers else None,
             pin_memory=pin_memory,
-            worker_init_fn=_use_one_thread,
+            worker_init_fn=start_worker,
         )
         try:
             batches = iter(loader)
@@ -174,5 +179,8 @@ def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, 
             log.warning("a loader worker died at step %d and is replaced: %s", step, error)
 
 
-def _use_one_thread(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """Prepares a loader worker: one thread, and deaf to a stop of the run, whose last steps need it."""
     torch.set_num_threads(1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,27 @@
+"""mlrec bench: where the time goes on this machine; every figure beside the limit that was measured in the same run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from mlrec.bench import evaluation, loader, scale, step
+from mlrec.bench.result import show
+
+BENCHES = {"loader": loader, "step": step, "eval": evaluation, "scale": scale}
+"""A module each: HELP, add_arguments(parser), and run(options) to a Result, None on all ranks but the first."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs a bench: loader URL | step CONFIG | eval CONFIG | scale URL; step and eval alone or under a launcher."""
+    parser = argparse.ArgumentParser(prog="mlrec bench", description=__doc__)
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher adds it; the environment says the same
+    commands = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
+    for name, bench in BENCHES.items():
+        command = commands.add_parser(name, help=bench.HELP, description=bench.HELP)
+        bench.add_arguments(command)
+        command.add_argument("--json", action="store_true", help="for programs")
+    options = parser.parse_args(arguments)
+    result = BENCHES[options.bench].run(options)
+    if result is not None:
+        show(result, options.json)

@@ -1,0 +1,97 @@
+"""mlrec bench eval: full ranking on random weights, beside the matrix product and top-k that no ranking can do without."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlrec import config as configuration
+from mlrec.bench.made_up import data_of
+from mlrec.bench.measure import device_name, now
+from mlrec.bench.result import Result
+from mlrec.config import Config
+from mlrec.data.catalogue_pass import ranked_items
+from mlrec.data.stream import Data
+from mlrec.distributed import World, max_over_ranks, start_world, stop_world, sum_over_ranks
+from mlrec.engine import build_model
+from mlrec.ranking import Ranking
+
+HELP = "users per second of full ranking on random weights, beside a bare matrix product with top-k of the same size"
+TOP = 20
+"""K of the bare top-k: the paper's largest cut-off."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of the bench."""
+    parser.add_argument("config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value")
+    parser.add_argument("--steps", type=int, default=20, help="chunks of evaluate.user_chunk users to rank (default: 20)")
+
+
+def run(options: argparse.Namespace) -> Result | None:
+    """Measures; collective.
+
+    Raises:
+        ValueError: the configuration or the data set does not fit, or --steps is below 1.
+    """
+    config = configuration.load_arguments(options.config)
+    if options.steps < 1:
+        raise ValueError(f"--steps is {options.steps}; it must be 1 or more")
+    world = start_world()
+    figures = measure_ranking(config, data_of(config.data), world, options.steps)
+    stop_world()
+    return _result(config, world, figures) if world.is_main else None
+
+
+@torch.no_grad()
+def measure_ranking(config: Config, data: Data, world: World, steps: int) -> dict[str, Any]:
+    """Figures of ranking `steps` chunks of users, each followed by its bare form; every rank ranks as many users."""
+    model = build_model(config, data, world.rank).to(world.device).eval()
+    size, width = len(ranked_items(data)), config.recommender.width
+    items_ND = torch.randn(size, width, device=world.device)
+    ranking = Ranking(model, data, items_ND, torch.ones(size, dtype=torch.bool, device=world.device))
+    chunk = min(config.evaluate.user_chunk, data.sequences.num_users)
+    states_BD = torch.randn(chunk, width, device=world.device)
+    ours_s = bare_s = ours_cpu_s = bare_cpu_s = 0.0
+    for step in range(steps + 1):
+        users_B = (np.arange(chunk) + step * chunk) % data.sequences.num_users
+        began, began_cpu = now(world.device), time.process_time()
+        ranking.count(users_B, "test")
+        ranked, ranked_cpu = now(world.device), time.process_time()
+        torch.topk(states_BD @ items_ND.T, min(TOP, size), dim=1)
+        done, done_cpu = now(world.device), time.process_time()
+        if step:  # the first one warms up
+            ours_s, bare_s = ours_s + ranked - began, bare_s + done - ranked
+            ours_cpu_s, bare_cpu_s = ours_cpu_s + ranked_cpu - began_cpu, bare_cpu_s + done_cpu - ranked_cpu
+    ours_s, bare_s = max_over_ranks(torch.tensor([ours_s, bare_s], dtype=torch.float64, device=world.device)).tolist()
+    users = int(sum_over_ranks(torch.tensor([chunk * steps], device=world.device)))
+    return {
+        "ranks": world.size,
+        "users": users,
+        "user_chunk": chunk,
+        "catalogue_size": size,
+        "width": width,
+        "users_per_s": users / ours_s,
+        "limit_users_per_s": users / bare_s,
+        "of_limit": bare_s / ours_s,
+        "cpu_of_limit": bare_cpu_s / ours_cpu_s,
+    }
+
+
+def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:
+    measured = (
+        f"full ranking of {figures['catalogue_size']:,} items by {config.recommender.name} of width {figures['width']}, "
+        f"{figures['user_chunk']} users at a time"
+    )
+    rows = [
+        ("", "users/s"),
+        ("full ranking", f"{figures['users_per_s']:,.0f}"),
+        (f"bare matrix product and top-{TOP}", f"{figures['limit_users_per_s']:,.0f}"),
+        ("ranking, of the bare product", f"{figures['of_limit']:.0%}"),
+    ]
+    if world.device.type == "cpu":
+        rows.append(("the same in seconds of CPU, free of other work on the cores", f"{figures['cpu_of_limit']:.0%}"))
+    return Result("eval", measured, device_name(world.device, world.size), figures, [rows])
