@@ -17,6 +17,7 @@ def version() -> str:
     return found[1]
 
 
+DASHBOARD = ["wandb-workspaces>=0.4.13"]
 RAY = ["ray[client]"]
 """The client joins clusters by ray:// from outside."""
 
@@ -55,6 +56,7 @@ setup(
         "az": ["adlfs"],
         "http": ["aiohttp"],
         "ray": RAY,
+        "dashboard": DASHBOARD,
         "dev": [
             "boto3",
             "import-linter",
@@ -65,6 +67,7 @@ setup(
             "pyyaml",
             "ruff",
             "types-PyYAML",
+            *DASHBOARD,
             *RAY,
         ],
     },

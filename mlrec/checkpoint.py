@@ -126,6 +126,16 @@ def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
             raise ValueError(f"{part} is damaged ({error}); remove the folder {path} to go on from the one before it") from error
 
 
+def read_shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+    """Name and shape of each weight of a checkpoint, and whether it is trained, by name; no tensor is read."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in path.glob("part-*.safetensors"):
+        with safe_open(part, framework="pt") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    for name in sorted(name.removeprefix(WEIGHT) for name in shapes if name.startswith(WEIGHT)):
+        yield name, shapes[WEIGHT + name], f"exp_avg/{name}" in shapes
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Loads all weights and buffers of a checkpoint into a model that DeepSpeed does not hold yet.
 

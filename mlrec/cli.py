@@ -10,7 +10,8 @@ from mlrec.process import asks_for_help, exit_with, run_main
 HELP = """usage: mlrec COMMAND ...
 
 commands:
-  train CONFIG [CONFIG ...] [key=value ...]     train, evaluate the best checkpoint; the same command goes on after a stop
+  train CONFIG [CONFIG ...] [key=value ...]     train, evaluate the best checkpoint; the same command goes on after a stop;
+                                                with --dry-run[=RANKS] say what that will do, read and hold in memory
   sweep FILE [key=value ...]                    the runs of configs/sweep/FILE one after the other; goes on after a stop
   evaluate RUN [--split test|validation]        full ranking with the run's best checkpoint
   export RUN OUT                                the best weights as plain safetensors, to any URL
@@ -18,6 +19,8 @@ commands:
   extract [CONFIG ...] OUT [key=value ...]      frozen features of the whole catalogue by one encoder, to any URL
   recommend RUN --user ID | --history ID,ID     what a trained model recommends, with titles
   report [RUN ...] [--table T] [--out FILE]     a Markdown and an HTML page of runs beside each other, or beside the paper
+  dashboard [--project P] [--out FILE]          the team's W&B dashboard: made in the project, or as a file without a key
+  bench loader|step|eval|scale ...              what this machine reaches, beside its limits, and where the time goes
   list encoders|recommenders|losses|fusions     the rows of a table
 
 On several GPUs: deepspeed --module mlrec.train CONFIG ..., or torchrun -m mlrec.train CONFIG ...; see launch/.
@@ -25,6 +28,11 @@ Data sets are packed with mlrec-shards."""
 
 
 def _train(arguments: Sequence[str]) -> None:
+    if any(argument.startswith("--dry-run") for argument in arguments):
+        from mlrec import dry_run
+
+        dry_run.main(arguments)
+        return
     from mlrec import train
 
     train.main(arguments)
@@ -72,6 +80,18 @@ def _report(arguments: Sequence[str]) -> None:
     report.main(arguments)
 
 
+def _dashboard(arguments: Sequence[str]) -> None:
+    from mlrec import dashboard
+
+    dashboard.main(arguments)
+
+
+def _bench(arguments: Sequence[str]) -> None:
+    from mlrec import bench
+
+    bench.main(arguments)
+
+
 def _list(arguments: Sequence[str]) -> None:
     from mlrec.losses import LOSSES
     from mlrec.models.encoders import ENCODERS
@@ -107,6 +127,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "extract": _extract,
     "recommend": _recommend,
     "report": _report,
+    "dashboard": _dashboard,
+    "bench": _bench,
     "list": _list,
 }
 

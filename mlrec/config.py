@@ -147,7 +147,8 @@ class EvaluateConfig:
 class TrackingConfig:
     """Where figures go beside the console and metrics.jsonl."""
 
-    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    wandb: Literal["disabled", "auto", "offline", "online"] = "disabled"
+    """Weights & Biases; auto is online with a key (wandb login, or WANDB_API_KEY), and offline without."""
     project: str = "mlrec"
     entity: str = ""
     """W&B team; empty for the user's own."""
@@ -181,16 +182,8 @@ class Config:
     resume: ResumeConfig = field(default_factory=ResumeConfig)
 
     def __post_init__(self) -> None:
-        positive = [
-            "train.global_batch",
-            "item.chunk",
-            "recommender.width",
-            "evaluate.user_chunk",
-            "train.keep_last",
-            "loss.temperature",
-            "loss.sampled",
-        ]
-        for key in positive:
+        sizes = ("train.global_batch", "item.chunk", "recommender.width", "evaluate.user_chunk", "train.keep_last")
+        for key in (*sizes, "loss.sampled", "loss.temperature"):
             if (value := self._value(key)) <= 0:
                 raise ValueError(f"{key} is {value}; it must be above 0")
         if self.data.balance_slack < 0:
@@ -241,6 +234,11 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise ValueError(_first_line(error)) from error
+
+
+def load_arguments(arguments: Sequence[str]) -> Config:
+    """As load, of a command line: files and key=value, in any order."""
+    return load([part for part in arguments if "=" not in part], [part for part in arguments if "=" in part])
 
 
 def save(config: Config, path: Path) -> None:

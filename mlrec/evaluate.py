@@ -26,6 +26,7 @@ from mlrec.metrics import summarize, user_metrics
 from mlrec.models.recommender import Recommender
 from mlrec.process import exit_with, run_main
 from mlrec.ranking import Ranking
+from mlrec.recommended import Recommended, recommend_some, write_recommended
 from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
 
 Summary = dict[str, dict[str, float]]
@@ -61,6 +62,8 @@ class Evaluation:
     """int64: of every user, the items that score better than the target, and the others that tie with it."""
     catalogue_size: int
     """Items that were ranked."""
+    recommended: Recommended | None = None
+    """To some users, on rank 0, where that was asked for."""
 
 
 @torch.no_grad()
@@ -90,11 +93,14 @@ def encode_catalogue(model: Recommender, data: Data, config: Config, world: Worl
 
 
 @torch.no_grad()
-def evaluate(model: Recommender, data: Data, config: Config, world: World, split: Split) -> Evaluation:
+def evaluate(model: Recommender, data: Data, config: Config, world: World, split: Split, recommend: bool = False) -> Evaluation:
     """Ranks every user's held-out item of the split; collective.
 
     The user's kept history is excluded from the ranking. Works on a plain model and on one that DeepSpeed has partitioned:
     all ranks make the same number of calls.
+
+    Args:
+        recommend: rank 0 recommends to some users as well; with a plain model only.
     """
     training = model.training
     model.eval()
@@ -107,6 +113,7 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
         users_B = np.arange(first, first + size)
         first += size
         counts.append(ranking.count(users_B, split))
+    recommended = recommend_some(ranking, split, config.evaluate.user_chunk) if recommend and world.is_main else None
     model.train(training)
     everyone = gather(torch.cat(counts), owned_W).cpu().numpy()
     targets = data.sequences.target(np.arange(data.sequences.num_users), split)
@@ -119,7 +126,7 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     bad_items = {item: reason for found, _ in gathered for item, reason in found.items()}
     baselines = {"popularity": by_popularity, "chance": by_chance}
     remote_bytes = sum(remote for _, remote in gathered)
-    return Evaluation(metrics, baselines, bad_items, remote_bytes, everyone[:, :2], size)
+    return Evaluation(metrics, baselines, bad_items, remote_bytes, everyone[:, :2], size, recommended)
 
 
 def flat_metrics(summary: Summary, prefix: str = "") -> dict[str, float]:
@@ -133,7 +140,9 @@ def flat_metrics(summary: Summary, prefix: str = "") -> dict[str, float]:
 
 
 def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict[str, Any]:
-    """Evaluates the run's best checkpoint by validation, without DeepSpeed, and writes results.json; collective.
+    """Evaluates the run's best checkpoint by validation, without DeepSpeed; collective.
+
+    Writes results.json, ranks.npy behind it, and recommended.json.
 
     Raises:
         ValueError: the run has no checkpoint.
@@ -146,7 +155,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     model = build_model(config, data, world.rank)
     checkpoint.load_weights(model, path)
     model.to(world.device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
-    found = evaluate(model, data, config, world, split)
+    found = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(found.baselines)
     if split == "test" and data.info.has(ORACLE_FILE):
         baselines["oracle"] = json.loads(storage.read_bytes(storage.join(data.url, ORACLE_FILE)))["test"]["oracle"]
@@ -161,6 +170,8 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     }
     if world.is_main:
         storage.write_bytes(str(run / RANKS_FILE), npy_bytes(found.ranks_B2))
+        if found.recommended is not None:
+            write_recommended(run, found.recommended)
         storage.write_bytes(str(run / RESULTS_FILE), (json.dumps(results, indent=1) + "\n").encode())
     if len(found.bad_items) > config.data.max_bad_items:
         raise RuntimeError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from mlrec import checkpoint, storage
+from mlrec import checkpoint, storage, wandb_run
 from mlrec.evaluate import load_run
 from mlrec.process import asks_for_help
 from mlrec.run_files import CONFIG_FILE
@@ -22,6 +22,8 @@ def export(run: Path, out: str) -> str:
 
     Weights are fp32 under the names of `Recommender.state_dict()`, whatever the ZeRO stage and number of ranks of the run.
 
+    The W&B run of a run that has one gets them as an artifact, by reference.
+
     Raises:
         ValueError: there is no such run, or it has no checkpoint.
     """
@@ -29,14 +31,16 @@ def export(run: Path, out: str) -> str:
     path = checkpoint.best(run, config.evaluate.select_by)
     if path is None:
         raise ValueError(f"{run} has no checkpoint to export; mlrec train writes the first one after train.save_every")
+    step = checkpoint.read_state(path).step
     weights = dict(checkpoint.read_tensors(path, checkpoint.WEIGHT))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS_FILE
-        save_file(weights, file, metadata={"format": "pt", "step": str(checkpoint.read_state(path).step)})
+        save_file(weights, file, metadata={"format": "pt", "step": str(step)})
         copy = Path(folder) / CONFIG_FILE
         shutil.copy(run / CONFIG_FILE, copy)
         storage.publish(copy, storage.join(out, CONFIG_FILE))
         storage.publish(file, storage.join(out, WEIGHTS_FILE))
+    wandb_run.log_export(run, config, storage.join(out, WEIGHTS_FILE), step)
     return storage.join(out, WEIGHTS_FILE)
 
 

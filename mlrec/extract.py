@@ -141,8 +141,8 @@ def main(arguments: Sequence[str]) -> None:
     places = [argument for argument in given if "=" not in argument]
     if not places:
         raise ValueError(usage)
-    *files, out = places
-    config = configuration.load(files, [argument for argument in given if "=" in argument])
+    out = places[-1]
+    config = configuration.load_arguments([part for part in given if part != out])
     world = start_world()
     count, width = extract(config, out, world)
     if world.is_main:

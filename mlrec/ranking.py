@@ -27,7 +27,7 @@ class Ranking:
             readable_N: bool, an item that could not be read is never recommended.
         """
         self.model, self.data, self.readable_N = model.sequence_model, data, readable_N
-        ranked = ranked_items(data)
+        self.ids_N = ranked = ranked_items(data)
         ids_N = torch.from_numpy(ranked).to(readable_N.device)
         self.vectors = model.prepare(ids_N, items_ND.to(next(model.parameters()).dtype), readable_N)
         self.unreadable = torch.nonzero(~readable_N)[:, 0]
@@ -44,6 +44,39 @@ class Ranking:
 
         The user's kept history is excluded.
         """
+        score_BN, rows_BS, excluded_BS, target_B1 = self._scored(users_B, split)
+
+        def columns(
+            better_B: torch.Tensor, not_worse_B: torch.Tensor, target_value_B1: torch.Tensor, value_BS: torch.Tensor
+        ) -> list[torch.Tensor]:
+            above_B = better_B - ((value_BS > target_value_B1) & excluded_BS).sum(dim=1)
+            not_worse_B = not_worse_B - ((value_BS >= target_value_B1) & excluded_BS).sum(dim=1)
+            return [above_B, not_worse_B - above_B - 1]  # the target is not worse than itself
+
+        target_score_B1, popularity_B1, zero_B1 = score_BN.gather(1, target_B1), self.popularity_N[target_B1], target_B1 * 0
+        better_B, not_worse_B = (self._row_count(compare, score_BN, target_score_B1) for compare in (torch.gt, torch.ge))
+        more_B, not_less_B = (self._more_popular(popularity_B1, right) for right in (True, False))
+        by_score = columns(better_B, not_worse_B, target_score_B1, score_BN.gather(1, rows_BS))
+        by_popularity = columns(more_B, not_less_B, popularity_B1, self.popularity_N[rows_BS])
+        by_chance = columns(zero_B1[:, 0], zero_B1[:, 0] + len(self.readable_N), zero_B1, rows_BS * 0)
+        return torch.stack(by_score + by_popularity + by_chance, dim=1)
+
+    def top(self, users_B: np.ndarray, split: Split, count: int) -> np.ndarray:
+        """The items with the highest scores, best first, without the user's kept history.
+
+        Returns:
+            ids, int64 [B, K]; 0 where there are no more.
+        """
+        score_BN, rows_BS, excluded_BS, _ = self._scored(users_B, split)
+        users, slots = excluded_BS.nonzero(as_tuple=True)
+        score_BN[users, rows_BS[users, slots]] = -torch.inf
+        best = score_BN.topk(min(count, score_BN.shape[1]), dim=1)
+        items_BK = self.ids_N[best.indices.cpu().numpy()]
+        items_BK[best.values.isneginf().cpu().numpy()] = 0
+        return np.pad(items_BK, ((0, 0), (0, count - items_BK.shape[1])))
+
+    def _scored(self, users_B: np.ndarray, split: Split) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scores, float32 [B, N]; rows of the kept history, and whether they are excluded, [B, S]; the targets' rows, [B, 1]."""
         sequences, device = self.data.sequences, self.readable_N.device
         slots_BL, seen_BS = (
             torch.from_numpy(self.row_N1[part]).to(device)
@@ -60,22 +93,7 @@ class Ranking:
         # an item may be held out although it was watched before, and may have been watched twice
         excluded_BS = (seen_BS >= 0) & (seen_BS != target_B1)
         excluded_BS[:, 1:] &= seen_BS[:, 1:] != seen_BS[:, :-1]
-        rows_BS = seen_BS.clamp(min=0)
-
-        def columns(
-            better_B: torch.Tensor, not_worse_B: torch.Tensor, target_value_B1: torch.Tensor, value_BS: torch.Tensor
-        ) -> list[torch.Tensor]:
-            above_B = better_B - ((value_BS > target_value_B1) & excluded_BS).sum(dim=1)
-            not_worse_B = not_worse_B - ((value_BS >= target_value_B1) & excluded_BS).sum(dim=1)
-            return [above_B, not_worse_B - above_B - 1]  # the target is not worse than itself
-
-        target_score_B1, popularity_B1, zero_B1 = score_BN.gather(1, target_B1), self.popularity_N[target_B1], target_B1 * 0
-        better_B, not_worse_B = (self._row_count(compare, score_BN, target_score_B1) for compare in (torch.gt, torch.ge))
-        more_B, not_less_B = (self._more_popular(popularity_B1, right) for right in (True, False))
-        by_score = columns(better_B, not_worse_B, target_score_B1, score_BN.gather(1, rows_BS))
-        by_popularity = columns(more_B, not_less_B, popularity_B1, self.popularity_N[rows_BS])
-        by_chance = columns(zero_B1[:, 0], zero_B1[:, 0] + len(self.readable_N), zero_B1, rows_BS * 0)
-        return torch.stack(by_score + by_popularity + by_chance, dim=1)
+        return score_BN, seen_BS.clamp(min=0), excluded_BS, target_B1
 
     def _row_count(
         self, compare: Callable[..., torch.Tensor], score_BN: torch.Tensor, target_score_B1: torch.Tensor

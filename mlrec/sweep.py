@@ -116,9 +116,8 @@ def _points(path: Path, axis: str, given: Any) -> Iterator[tuple[str, dict[str, 
 
 
 def _load(path: Path, arguments: Sequence[str]) -> Config:
-    files = [argument for argument in arguments if "=" not in argument]
     try:
-        return configuration.load(files, [argument for argument in arguments if "=" in argument])
+        return configuration.load_arguments(arguments)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
 import math
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -19,8 +18,8 @@ from rich.table import Column
 
 from mlrec import storage
 from mlrec.config import Config
-from mlrec.run_files import METRICS_FILE, WANDB_ID_FILE
-from mlrec.scrub import scrub
+from mlrec.run_files import METRICS_FILE
+from mlrec.wandb_run import WandbRun
 
 SHOWN = {
     "train/loss": "loss {:.4f}",
@@ -35,8 +34,6 @@ SHOWN = {
     "validation/cold/hr@10": "cold hr@10 {:.4f}",
 }
 """What the console shows of a step, in this order; the rest is in metrics.jsonl."""
-
-_log = logging.getLogger(__name__)
 
 
 def read_metrics(run_path: Path) -> list[dict[str, Any]]:
@@ -83,7 +80,7 @@ class Tracker:
         if enabled:
             self._sinks = [_MetricsFile(run_path, resumed_step), _console_sink(total_steps, resumed_step)]
         if enabled and config.tracking.wandb != "disabled":
-            self._sinks.append(_Wandb(run_path, config, resolved))
+            self._sinks.append(WandbRun(run_path, config, resolved))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records the metrics of a step."""
@@ -167,8 +164,9 @@ class _PlainLines:
             self.message(f"step {step}/{self._total}  {shown}  {self._remaining(step)} left")
 
     def message(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # a terminal or pipe that is gone ends no run: metrics.jsonl has the figures
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     def close(self, exit_code: int) -> None:
         del exit_code
@@ -200,58 +198,3 @@ class _ProgressLine:
     def close(self, exit_code: int) -> None:
         del exit_code
         self._progress.stop()
-
-
-class _Wandb:
-    """A W&B run that goes on under the same id when the training run does; its first failure is a warning and its end."""
-
-    def __init__(self, run_path: Path, config: Config, resolved: Mapping[str, Any]) -> None:
-        self._run: Any = None
-        try:
-            self._run = _wandb_run(run_path, config, resolved)
-        except Exception as error:  # no figure is worth a training run: whatever W&B raises is a warning
-            self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        self._run = None
-        _log.warning("W&B gets nothing more of this run: %s: %s", type(error).__name__, error)
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if self._run is None:
-            return
-        try:
-            self._run.log(dict(metrics), step=step)
-        except Exception as error:  # as above
-            self._give_up(error)
-
-    def message(self, text: str) -> None:
-        del text
-
-    def close(self, exit_code: int) -> None:
-        if self._run is None:
-            return
-        try:
-            self._run.finish(exit_code=exit_code)
-        except Exception as error:  # as above
-            self._give_up(error)
-
-
-def _wandb_run(run_path: Path, config: Config, resolved: Mapping[str, Any]) -> Any:
-    import wandb
-
-    online = config.tracking.wandb == "online"
-    id_path = run_path / WANDB_ID_FILE
-    if not id_path.exists():
-        storage.write_bytes(str(id_path), secrets.token_hex(4).encode())
-    return wandb.init(
-        project=config.tracking.project,
-        entity=config.tracking.entity or None,
-        name=config.name,
-        id=id_path.read_text(),
-        resume="allow" if online else None,  # an offline run goes on by its id alone, when it is synced
-        mode=config.tracking.wandb,
-        dir=str(run_path),
-        config=scrub(resolved),
-        # The command line and the git remote, which metadata would hold, may contain credentials.
-        settings=wandb.Settings(silent=not online, console="off", disable_git=True, x_disable_meta=True),
-    )

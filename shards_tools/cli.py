@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands.add_parser("check", help="compare every byte of a data set with its checksums"))
     _add_repair(commands.add_parser("repair", help="make the damaged files of a data set anew from its raw folder"))
     _add_show(commands.add_parser("show", help="what a data set holds"))
+    _add_bench(commands.add_parser("bench", help="how fast a raw folder's videos are packed, beside decoding them bare"))
     return parser
 
 
@@ -95,11 +96,17 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
         "--address", help="of the ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: ray starts on this machine)"
     )
     _add_workers(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what there is and how large it will be; write nothing")
     parser.set_defaults(run=_make)
 
 
 def _make(options: argparse.Namespace) -> int:
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
+    if options.dry_run:
+        from shards_tools.dry_run import describe
+
+        print("\n".join(describe(options.raw, settings)))
+        return 0
     run = (options.workers, options.max_failures, Console(stderr=True), options.engine, options.address)
     info = make(options.raw, options.url, settings, *run)
     counts = info.counts
@@ -173,6 +180,9 @@ def _repair(options: argparse.Namespace) -> int:
 def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--html", metavar="FILE.html", help="write a page as well: items with their frames, distributions, failures"
+    )
     parser.set_defaults(run=_show)
 
 
@@ -184,6 +194,28 @@ def _show(options: argparse.Namespace) -> int:
         print(json.dumps(described, indent=1))
     else:
         Console().print(as_table(described))
+    if options.html:
+        from shards_tools.sheet import write_sheet
+
+        write_sheet(options.url, options.html)
+        print(f"page: {options.html}", file=sys.stderr)
+    return 0
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    _add_raw(parser)
+    parser.add_argument("--items", type=int, default=200, metavar="N", help="pack the first N videos (default: 200)")
+    parser.add_argument("--media", choices=("frames", "clip"), default="frames", help="JPEG frames or MP4 clips")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    _add_workers(parser)
+    parser.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from mlrec.bench.result import show
+    from shards_tools.bench import bench_packing
+
+    show(bench_packing(options.raw, Settings(media=options.media), options.workers, options.items), options.json)
     return 0
 
 

@@ -43,27 +43,36 @@ def _sizes(sizes: list[int]) -> dict[str, int]:
     return {"shards": len(sizes), "bytes": sum(sizes)}
 
 
+def facts(described: dict[str, Any]) -> list[dict[str, str]]:
+    """`describe`'s result in words, in groups."""
+    split, popularity = SplitInfo(**described["split"]), described["popularity"]
+    held_out = f"users with {split.min_interactions} or more, last {split.keep_last} kept"
+    sizes = {name: f"{size['bytes'] / 1e6:,.1f} MB, shards: {size['shards']:,}" for name, size in described["files"].items()}
+    return [
+        {
+            "fingerprint": described["fingerprint"][:16],
+            **{name.replace("_", " "): f"{count:,}" for name, count in described["counts"].items()},
+        },
+        {
+            "media": _media(MediaInfo(**described["media"])),
+            "split": f"{held_out}: the last is test, the one before validation",
+        },
+        sizes,
+        {
+            "training popularity": ", ".join(f"{name} {popularity[name]:,}" for name in QUANTILES),
+            "cold items": f"{popularity['cold_items']:,}",
+            "share of the top 1 %": f"{popularity['share_of_top_percent']:.1%}",
+        },
+    ]
+
+
 def as_table(described: dict[str, Any]) -> Table:
     """`describe`'s result for people."""
     table = Table(title=described["name"], show_header=False, title_justify="left")
-    table.add_row("fingerprint", described["fingerprint"][:16])
-    for name, count in described["counts"].items():
-        table.add_row(name.replace("_", " "), f"{count:,}")
-    table.add_section()
-    table.add_row("media", _media(MediaInfo(**described["media"])))
-    split = SplitInfo(**described["split"])
-    table.add_row(
-        "split",
-        f"users with {split.min_interactions} or more, last {split.keep_last} kept: the last is test, the one before validation",
-    )
-    table.add_section()
-    for folder, sizes in described["files"].items():
-        table.add_row(folder, f"{sizes['bytes'] / 1e6:,.1f} MB, shards: {sizes['shards']:,}")
-    table.add_section()
-    popularity = described["popularity"]
-    table.add_row("training popularity", ", ".join(f"{name} {popularity[name]:,}" for name in QUANTILES))
-    table.add_row("cold items", f"{popularity['cold_items']:,}")
-    table.add_row("share of the top 1 %", f"{popularity['share_of_top_percent']:.1%}")
+    for group in facts(described):
+        for name, value in group.items():
+            table.add_row(name, value)
+        table.add_section()
     return table
 
 

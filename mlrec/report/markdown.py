@@ -16,11 +16,15 @@ from mlrec.report.tables import (
     headline,
     popularity_table,
     results_table,
+    speed_table,
 )
+
+NAMED = 4
+"""Runs that a title names."""
 
 
 def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
-    """The whole report; its curves are in the HTML page beside it."""
+    """The whole report; its curves and pictures are in the HTML page beside it."""
     parts = [f"# {title(runs)}"]
     if paper is not None:
         parts.append(paper_section(paper))
@@ -29,6 +33,8 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
         parts += [part for part in (headline(group), table(results_table(group))) if part]
         if (by_group := popularity_table(group)).header:
             parts += ["## HR@10 by popularity of the target", table(by_group)]
+    if (speed := speed_table(runs)).rows:
+        parts += ["## Speed", table(speed)]
     if (differences := differences_table(runs)).rows and len(runs) > 1:
         parts += ["## What differs", table(differences)]
     parts += ["## Runs", table(facts_table(runs)), "## Configurations"]
@@ -42,8 +48,8 @@ def paper_section(paper: PaperTable) -> str:
 
 
 def title(runs: Sequence[Run]) -> str:
-    """The report's title."""
-    return ", ".join(run.name for run in runs)
+    """The report's title: the runs' names, or how many there are."""
+    return ", ".join(run.name for run in runs) if len(runs) <= NAMED else f"{len(runs)} runs"
 
 
 def table(content: Table) -> str:

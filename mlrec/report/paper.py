@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlrec.report.published import BASELINES, COUNTS, DATASET, METRICS, SOURCE, TUNINGS, VIDEO_ENCODERS
+from mlrec.report.published import BASELINES, COUNTS, DATASET, METRICS, SOURCE, TUNINGS, VIDEO_ENCODERS, VideoEncoder
 from mlrec.report.runs import Run
-from mlrec.report.tables import NONE, Row, Table, number
+from mlrec.report.tables import NONE, Row, Table, listed, number
 
 ENCODERS = {row.encoder for row in VIDEO_ENCODERS}
 
@@ -58,8 +58,7 @@ def encoders_table(runs: Sequence[Run]) -> PaperTable:
         seen: Counter[tuple[str, str]] = Counter()
         for run in runs:
             place = (_dataset(run), _tuning(run, row.encoder))
-            is_row = _encoders(run) == [row.encoder] and _is_papers(run, row.encoder) and place[1] in TUNINGS
-            if is_row and _option(run, "recommender", "name") == "sasrec":
+            if _is_of_encoder(run, row):
                 lines.setdefault((place[0], seen[place]), {})[place[1]] = run  # of two runs in one place each has a line
                 seen[place] += 1
                 placed.add(run.name)
@@ -75,6 +74,33 @@ def encoders_table(runs: Sequence[Run]) -> PaperTable:
         notes = (*notes, f"Not filled in are the paper's HR@10 and NDCG@10 of {', '.join(missing)}.")
     table = Table("video encoder", ("ACC@5", *columns, "data set"), tuple(rows))
     return PaperTable("Beside the paper's table of video encoders", table, notes)
+
+
+@dataclass(frozen=True)
+class EncoderPoint:
+    """One of our runs in the paper's figure of video encoders."""
+
+    name: str
+    accuracy: float
+    """ACC@5 of the encoder's checkpoint, in percent."""
+    tuning: str
+    hit_rate: float
+    """HR@10 of the test split."""
+
+
+def encoder_points(runs: Sequence[Run]) -> list[EncoderPoint]:
+    """Our runs of the paper's video encoders with SASRec that have results of the test split."""
+    return [
+        EncoderPoint(row.name, row.accuracy, _tuning(run, row.encoder), hit_rate)
+        for row in VIDEO_ENCODERS
+        for run in runs
+        if _is_of_encoder(run, row) and _is_ranked(run) and (hit_rate := run.metric("hr@10")) is not None
+    ]
+
+
+def _is_of_encoder(run: Run, row: VideoEncoder) -> bool:
+    is_encoder = _encoders(run) == [row.encoder] and _is_papers(run, row.encoder) and _tuning(run, row.encoder) in TUNINGS
+    return is_encoder and _option(run, "recommender", "name") == "sasrec"
 
 
 PAPER_TABLES: dict[str, Callable[[Sequence[Run]], PaperTable]] = {"baselines": baselines_table, "encoders": encoders_table}
@@ -97,13 +123,11 @@ def _notes(runs: Sequence[Run], placed: set[str]) -> tuple[str, ...]:
     unranked = [run.name for run in runs if run.name in placed and not _is_ranked(run)]
     notes = [f"Paper: {SOURCE}, {DATASET}, test split. Ours: test split, ± the standard error over the users."]
     if others:
-        notes.append(
-            f"On another data set than {DATASET}, and so not to be compared with the paper's figures: {', '.join(others)}."
-        )
+        notes.append(f"On another data set than {DATASET}, and so not to be compared with the paper's figures: {listed(others)}.")
     if unranked:
-        notes.append(f"Without results of the test split: {', '.join(unranked)}; mlrec evaluate RUN writes them.")
+        notes.append(f"Without results of the test split: {listed(unranked)}; mlrec evaluate RUN writes them.")
     if rowless:
-        notes.append(f"In no row of this table: {', '.join(rowless)}.")
+        notes.append(f"In no row of this table: {listed(rowless)}.")
     return tuple(notes)
 
 

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from mlrec.data.format import read_npy
 from mlrec.metrics import standard_error, user_metrics
+from mlrec.recommended import Recommended, read_recommended
 from mlrec.run_files import CONFIG_FILE, METRICS_FILE, RANKS_FILE, RECORD_FILE, RESULTS_FILE
 from mlrec.scrub import scrub
 from mlrec.tracking import read_metrics
@@ -34,6 +35,9 @@ class Run:
     missing: tuple[str, ...]
     errors: dict[str, float] = field(default_factory=dict)
     """Standard errors over the users of the metrics of all; empty where the run has no ranks.npy."""
+    recommended: Recommended | None = None
+    """What some users were recommended, where the run has been evaluated."""
+    path: Path = Path()
 
     def metric(self, name: str, group: str = "all") -> float | None:
         """A metric of the evaluated split for one popularity group."""
@@ -85,6 +89,7 @@ def read_run(path: Path) -> Run:
         "has no results yet (results.json): mlrec evaluate writes them": results,
     }
     return Run(
+        path=path,
         name=path.resolve().name,
         config=dict(scrub(config)),
         info=dict(scrub(info)),
@@ -92,6 +97,7 @@ def read_run(path: Path) -> Run:
         metrics=metrics,
         missing=tuple(text for text, part in parts.items() if not part),
         errors=_errors(path, results),
+        recommended=read_recommended(path),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import Any
 
 from mlrec.report.runs import Run, flat
@@ -35,6 +36,12 @@ class Table:
     rows: tuple[Row, ...]
     is_numeric: bool = True
     """Whether the cells are figures, aligned right, and not words."""
+
+    def transposed(self) -> Table:
+        """Rows as columns."""
+        columns = zip(*(row.cells for row in self.rows), strict=True)
+        rows = (Row(name, cells, is_run=True) for name, cells in zip(self.header, columns, strict=True))
+        return Table(self.corner, tuple(row.name for row in self.rows), tuple(rows), self.is_numeric)
 
 
 def groups_by_dataset(runs: Sequence[Run]) -> list[list[Run]]:
@@ -83,6 +90,27 @@ def popularity_groups(runs: Sequence[Run]) -> list[str]:
     return sorted(
         found, key=lambda group: -1 if group == "cold" else int(group.lstrip(">").split("-")[0]) + group.startswith(">")
     )
+
+
+def speed_table(runs: Sequence[Run]) -> Table:
+    """How fast the runs trained: medians of what they logged, the sum of the bytes, the peak of the memory."""
+    aggregates: dict[str, tuple[str, Callable[[list[float]], str]]] = {
+        "users/s": ("speed/users_per_s", lambda values: f"{median(values):,.0f}"),
+        "videos/s": ("speed/videos_per_s", lambda values: f"{median(values):,.0f}"),
+        "slots/video": ("speed/dedup", lambda values: f"{median(values):.1f}"),
+        "data wait": ("speed/data_wait", lambda values: f"{median(values):.0%}"),
+        "prefix hits": ("data/prefix_hits", lambda values: f"{median(values):.0%}"),
+        "read": ("data/bytes_read", lambda values: megabytes(sum(values))),
+        "from remote": ("data/remote_bytes", lambda values: megabytes(sum(values))),
+        "peak memory": ("memory/peak_bytes", lambda values: megabytes(max(values))),
+    }
+    rows = []
+    for run in runs:
+        curves = {name: run.curve(metric)[1] for name, (metric, _) in aggregates.items()}
+        if curves["users/s"]:
+            cells = (form(curves[name]) if curves[name] else NONE for name, (_, form) in aggregates.items())
+            rows.append(Row(run.name, (*cells, duration(run.info.get("hours")))))
+    return Table("medians over the logged steps", (*aggregates, "duration"), tuple(rows))
 
 
 def facts_table(runs: Sequence[Run]) -> Table:
@@ -147,6 +175,16 @@ def ratio(value: float | None, base: float | None) -> str:
 def share(value: float | None, base: float | None) -> str:
     """A value in percent of a baseline."""
     return NONE if value is None or not base else f"{100 * value / base:.0f} %"
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names with commas between; of many the first."""
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def megabytes(size_bytes: float) -> str:
+    """Bytes in MB, or in GB where that reads better."""
+    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e10 else f"{size_bytes / 1e6:,.0f} MB"
 
 
 def duration(hours: float | None) -> str:

@@ -1,0 +1,86 @@
+"""Recommendations as rows of pictures: what some users watched, and what the runs recommend to them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+from mlrec import config as configuration
+from mlrec.recommended import Example, Recommended
+from mlrec.report.page import picture, section, soft, strip
+from mlrec.report.runs import Run
+from mlrec.report.tables import splits
+from mlrec.run_files import CONFIG_FILE
+from mlrec.scrub import scrub
+
+USERS_SHOWN = 6
+RUNS_SHOWN = 3
+
+Draw = Callable[[int], bytes | None]
+"""A JPEG file of an item, None where there is none."""
+
+
+def examples_section(runs: Sequence[Run]) -> str:
+    """Rows of the best runs of one data set for the same few users; "" where none has been evaluated."""
+    found = [(run, run.recommended) for run in runs if run.recommended is not None]
+    found = sorted(found, key=lambda pair: -(pair[0].metric("hr@10") or 0.0))[:RUNS_SHOWN]
+    if not found:
+        return ""
+    draw, problem = _pictures(found[0][0])
+    first = found[0][1]
+    users = first.examples[:: max(1, len(first.examples) // USERS_SHOWN)][:USERS_SHOWN]
+    content = [
+        soft(
+            f"Users of the {splits(runs)} split, taken evenly and not by result. Green: what the user watched next is among the "
+            "recommended items. Rows scroll sideways."
+        ),
+        soft(problem) if problem else "",
+    ]
+    for shown in users:
+        content += [f"<h3>User {shown.user}</h3>", soft("watched"), _watched(shown, first, draw)]
+        for run, recommended in found:
+            example = next((entry for entry in recommended.examples if entry.user == shown.user), None)
+            if example is not None:
+                content += [_verdict(run, example), _row(example, recommended, draw)]
+    return section("What is recommended", "".join(content))
+
+
+def _watched(shown: Example, recommended: Recommended, draw: Draw) -> str:
+    history = [picture(draw(item), recommended.titles.get(item, "")) for item in shown.history]
+    target = picture(draw(shown.target), f"next: {recommended.titles.get(shown.target, '')}", "next hit")
+    return strip([*history, target])
+
+
+def _verdict(run: Run, example: Example) -> str:
+    hit = example.target in example.items
+    text = soft(f"{run.name} recommends; what the user watched next has rank {example.rank:,}")
+    return text.replace('class="soft"', 'class="soft hit-text"') if hit else text
+
+
+def _row(example: Example, recommended: Recommended, draw: Draw) -> str:
+    return strip(
+        picture(draw(item), f"{place}. {recommended.titles.get(item, '')}", "hit" if item == example.target else "")
+        for place, item in enumerate(example.items, start=1)
+    )
+
+
+def _pictures(run: Run) -> tuple[Draw, str]:
+    """How to draw an item of the run's data set, and why that cannot be done, if so."""
+
+    def nothing(item: int) -> None:
+        del item
+
+    try:
+        from mlrec.pictures import open_pictures
+
+        data = configuration.load([run.path / CONFIG_FILE]).data
+        print(f"reading frames from {scrub(data.url)}", file=sys.stderr, flush=True)
+        pictures = open_pictures(data)
+    except (ValueError, OSError, RuntimeError) as error:
+        return nothing, f"Titles only: the data set cannot be read from here ({scrub(str(error))})."
+    if pictures.fingerprint != run.info.get("dataset", {}).get("fingerprint"):
+        return nothing, f"Titles only: {scrub(data.url)} now holds another data set than the one that {run.name} was trained on."
+    if not pictures.has_any:
+        return nothing, "Titles only: the data set holds neither frames nor covers."
+    return functools.cache(pictures.jpeg), ""
