@@ -18,6 +18,7 @@ def version() -> str:
 
 
 DASHBOARD = ["wandb-workspaces>=0.4.13"]
+INDEX = ["faiss-cpu>=1.15"]
 RAY = ["ray[client]"]
 """The client joins clusters by ray:// from outside."""
 
@@ -57,6 +58,7 @@ setup(
         "http": ["aiohttp"],
         "ray": RAY,
         "dashboard": DASHBOARD,
+        "index": INDEX,
         "dev": [
             "boto3",
             "import-linter",
@@ -68,6 +70,7 @@ setup(
             "ruff",
             "types-PyYAML",
             *DASHBOARD,
+            *INDEX,
             *RAY,
         ],
     },

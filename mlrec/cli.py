@@ -14,7 +14,7 @@ commands:
                                                 with --dry-run[=RANKS] say what that will do, read and hold in memory
   sweep FILE [key=value ...]                    the runs of configs/sweep/FILE one after the other; goes on after a stop
   evaluate RUN [--split test|validation]        full ranking with the run's best checkpoint
-  export RUN OUT                                the best weights as plain safetensors, to any URL
+  export RUN OUT [--index]                      the best weights as plain safetensors, and an index of the items, to any URL
   compare RUN RUN                               is the difference of two runs more than chance, user by user
   extract [CONFIG ...] OUT [key=value ...]      frozen features of the whole catalogue by one encoder, to any URL
   recommend RUN --user ID | --history ID,ID     what a trained model recommends, with titles

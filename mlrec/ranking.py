@@ -75,18 +75,19 @@ class Ranking:
         items_BK[best.values.isneginf().cpu().numpy()] = 0
         return np.pad(items_BK, ((0, 0), (0, count - items_BK.shape[1])))
 
+    def states(self, users_B: np.ndarray, split: Split) -> torch.Tensor:
+        """The users' states [B, X] after their history, float32."""
+        slots_BL = torch.from_numpy(self.row_N1[self.data.sequences.history(users_B, split)]).to(self.readable_N.device)
+        users = torch.from_numpy(users_B).to(slots_BL.device)
+        return self.model.last_states(self.vectors, users, readable_slots(slots_BL, self.readable_N)).float()
+
     def _scored(self, users_B: np.ndarray, split: Split) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scores, float32 [B, N]; rows of the kept history, and whether they are excluded, [B, S]; the targets' rows, [B, 1]."""
         sequences, device = self.data.sequences, self.readable_N.device
-        slots_BL, seen_BS = (
-            torch.from_numpy(self.row_N1[part]).to(device)
-            for part in (sequences.history(users_B, split), sequences.seen(users_B, split))
-        )
+        seen_BS = torch.from_numpy(self.row_N1[sequences.seen(users_B, split)]).to(device)
         target_B1 = torch.from_numpy(self.row_N1[sequences.target(users_B, split)]).to(device)[:, None]
-        slots_BL = readable_slots(slots_BL, self.readable_N)
-        states_BX = self.model.last_states(self.vectors, torch.from_numpy(users_B).to(device), slots_BL).float()
         # a score that is no number ties with all others of its kind: it earns chance, not the first rank
-        score_BN = self.model.score(states_BX, self.vectors.items_UX.float()).float().nan_to_num_(nan=LOWEST)
+        score_BN = self.model.score(self.states(users_B, split), self.vectors.items_UX.float()).float().nan_to_num_(nan=LOWEST)
         score_BN.index_fill_(1, self.unreadable, -torch.inf)
 
         seen_BS = seen_BS.sort(dim=1).values

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mlrec import checkpoint
+from mlrec import checkpoint, storage
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.format import Catalogue
 from mlrec.data.sequences import SequenceTable
@@ -21,6 +21,7 @@ from mlrec.data.stream import open_data
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, load_run
+from mlrec.serving import SERVING_FILE, ServedModel
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,32 @@ def recommend(run: Path, user: int | None, history: Sequence[str], count: int, w
     scores_N = model.sequence_model.score(states_BX, vectors.items_UX)[0].float().masked_fill(~catalogue.readable_N, -torch.inf)
     scores_N[rows[rows >= 0]] = -torch.inf
     best = scores_N.topk(min(count, int(torch.isfinite(scores_N).sum())))
-    raw_ids = data.catalogue.table["raw_id"]
+    return _described(data.catalogue, ranked[best.indices.cpu().numpy()], best.values.cpu().numpy())
+
+
+def recommend_from_index(url: str, user: int | None, history: Sequence[str], count: int) -> list[Recommendation]:
+    """As recommend, by what `mlrec export RUN OUT --index` wrote to `url`: no item is encoded.
+
+    Raises:
+        ValueError: there is no such user or item.
+    """
+    served = ServedModel(url)
+    data = open_data(served.config.data)
+    seen = _items_of(history, data.catalogue) if user is None else data.sequences.items_of(_number_of(user, data.sequences))
+    return _described(data.catalogue, *served.recommend(seen.tolist(), count))
+
+
+def _described(catalogue: Catalogue, items_K: np.ndarray, scores_K: np.ndarray) -> list[Recommendation]:
+    raw_ids = catalogue.table["raw_id"]
     return [
         Recommendation(
-            item=int(item),
-            raw_id=str(raw_ids[int(item) - 1].as_py()),
-            title=data.catalogue.title(int(item)),
-            score=float(score),
-            popularity=int(data.catalogue.popularity_N1[item]),
+            item=item,
+            raw_id=str(raw_ids[item - 1].as_py()),
+            title=catalogue.title(item),
+            score=score,
+            popularity=int(catalogue.popularity_N1[item]),
         )
-        for item, score in zip(ranked[best.indices.cpu().numpy()], best.values.tolist(), strict=True)
+        for item, score in zip(items_K.tolist(), scores_K.tolist(), strict=True)
     ]
 
 
@@ -105,9 +122,9 @@ def _items_of(history: Sequence[str], catalogue: Catalogue) -> np.ndarray:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Recommends: RUN --user ID | --history ID,ID,... [-k N] [--json]."""
+    """Recommends: RUN|EXPORT --user ID | --history ID,ID,... [-k N] [--json]."""
     parser = argparse.ArgumentParser(prog="mlrec recommend", description="What a trained model recommends.")
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("run", metavar="RUN", help="a run, whose catalogue is encoded, or what mlrec export --index wrote")
     whom = parser.add_mutually_exclusive_group(required=True)
     whom.add_argument("--user", type=int, metavar="ID", help="a user of the data set, by the id of the raw data")
     whom.add_argument("--history", metavar="ID,ID,...", help="raw ids of the items of a history, oldest first")
@@ -119,9 +136,12 @@ def main(arguments: Sequence[str]) -> None:
     history = [raw_id.strip() for raw_id in (parsed.history or "").split(",") if raw_id.strip()]
     if parsed.user is None and not history:
         raise ValueError("--history is empty; give one raw item id or more, with commas between")
-    world = start_world()
-    found = recommend(parsed.run, parsed.user, history, parsed.k, world)
-    stop_world()
+    if storage.exists(storage.join(parsed.run, SERVING_FILE)):
+        found = recommend_from_index(parsed.run, parsed.user, history, parsed.k)
+    else:
+        world = start_world()
+        found = recommend(Path(parsed.run), parsed.user, history, parsed.k, world)
+        stop_world()
     if parsed.json:
         print(json.dumps([asdict(entry) for entry in found], indent=1, ensure_ascii=False))
         return

@@ -1,0 +1,156 @@
+"""What a service loads: a run's sequence model, the vectors of all items, and an index of them; no encoder and no data set."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load
+
+from mlrec import checkpoint, storage
+from mlrec import config as configuration
+from mlrec.data.format import npy_bytes, read_npy
+from mlrec.data.stream import open_data
+from mlrec.distributed import World
+from mlrec.engine import build_model
+from mlrec.evaluate import encode_catalogue, load_run
+from mlrec.models.recommenders import RECOMMENDERS, SequenceModel, UserModel
+from mlrec.ranking import Ranking
+from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
+from mlrec.schema import lookup
+
+ITEMS_FILE, FEATURES_FILE = "items.npy", "features.npy"
+"""int64 [n], ids ascending; float32 [n, D], the item tower's vectors of them. Together they are features for another run too."""
+INDEX_FILE = "index.faiss"
+"""HNSW graph over what states are scored with (Malkov and Yashunin, 2016), by inner product; its ids are those of items.npy."""
+SERVING_FILE = "serving.json"
+"""Written last: history_length, recall@10."""
+
+LINKS, BUILD_DEPTH, SEARCH_DEPTH = 32, 200, 256
+CUT_OFF = 10
+COMPARED_USERS = 1000
+_SEQUENCE_MODEL = "sequence_model."
+
+
+def export_index(run: Path, out: str, world: World) -> float:
+    """Encodes the catalogue with the run's best checkpoint and writes vectors and index to `out`, any URL.
+
+    Returns:
+        recall@10: of the ten best items by exact search, over up to 1,000 users' test histories, the share that the index finds.
+
+    Raises:
+        ValueError: there is no such run or checkpoint, or the recommender has no index of its items.
+    """
+    faiss = _faiss()
+    config = load_run(run)
+    row = lookup(RECOMMENDERS, config.recommender.name, "recommender")
+    if not issubclass(row, SequenceModel) or row.score is not UserModel.score:
+        raise ValueError(
+            f"{config.recommender.name} does not score by the product of a history's state and an item's vector, which is what "
+            "an index searches; export it without --index"
+        )
+    path = checkpoint.best(run, config.evaluate.select_by)
+    if path is None:
+        raise ValueError(f"{run} has no checkpoint to export; mlrec train writes the first one after train.save_every")
+    data = open_data(config.data)
+    model = build_model(config, data, world.rank)
+    checkpoint.load_weights(model, path)
+    model.to(world.device).eval()
+    with torch.no_grad():
+        catalogue = encode_catalogue(model, data, config, world)
+        ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
+        readable_N = catalogue.readable_N.cpu().numpy()
+        ids_N, scored_NX = ranking.ids_N[readable_N], _array(ranking.vectors.items_UX)[readable_N]
+        graph = faiss.IndexHNSWFlat(scored_NX.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_DEPTH, SEARCH_DEPTH
+        index = faiss.IndexIDMap2(graph)
+        index.add_with_ids(scored_NX, ids_N)
+        users_B = np.unique(np.linspace(0, data.sequences.num_users - 1, COMPARED_USERS).astype(np.int64))
+        exact_BK = ranking.top(users_B, "test", CUT_OFF)
+        states_BX, seen_BS = _array(ranking.states(users_B, "test")), data.sequences.seen(users_B, "test")
+    found = [_search(index, state_X, seen_S, CUT_OFF)[0] for state_X, seen_S in zip(states_BX, seen_BS, strict=True)]
+    shares = [np.isin(best_K[best_K > 0], items).mean() for best_K, items in zip(exact_BK, found, strict=True)]
+    recall = float(np.mean(shares))
+    storage.write_bytes(storage.join(out, ITEMS_FILE), npy_bytes(ids_N))
+    storage.write_bytes(storage.join(out, FEATURES_FILE), npy_bytes(_array(catalogue.items_ND)[readable_N]))
+    with tempfile.TemporaryDirectory() as folder:
+        faiss.write_index(index, f"{folder}/{INDEX_FILE}")
+        storage.publish(Path(folder, INDEX_FILE), storage.join(out, INDEX_FILE))
+    facts = {"history_length": data.info.split.history_length, "recall@10": recall, "dataset": data.info.fingerprint}
+    storage.write_bytes(storage.join(out, SERVING_FILE), (json.dumps(facts, indent=1) + "\n").encode())
+    return recall
+
+
+class ServedModel:
+    """An exported run, ready to recommend."""
+
+    def __init__(self, url: str) -> None:
+        """
+        Args:
+            url: what `mlrec export RUN OUT --index` wrote.
+
+        Raises:
+            ValueError: it is no such folder.
+        """
+        faiss = _faiss()
+        if not storage.exists(storage.join(url, SERVING_FILE)):
+            raise ValueError(f"{url} has no {SERVING_FILE}; mlrec export RUN OUT --index writes what is served")
+        facts = json.loads(storage.read_bytes(storage.join(url, SERVING_FILE)))
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (CONFIG_FILE, INDEX_FILE):
+                Path(folder, name).write_bytes(storage.read_bytes(storage.join(url, name)))
+            self.config = configuration.load([Path(folder, CONFIG_FILE)])
+            self._index = faiss.read_index(f"{folder}/{INDEX_FILE}")
+        self._length = int(facts["history_length"])
+        self.items_N = read_npy(storage.read_bytes(storage.join(url, ITEMS_FILE)))
+        """int64: the items that can be recommended, ascending."""
+        recommender = self.config.recommender
+        self._model: UserModel = RECOMMENDERS[recommender.name](recommender.width, self._length, **recommender.options)
+        weights = load(storage.read_bytes(storage.join(url, WEIGHTS_FILE)))
+        prefix = _SEQUENCE_MODEL
+        self._model.load_state_dict({name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)})
+        self._model.eval()
+        vectors_ND = torch.from_numpy(read_npy(storage.read_bytes(storage.join(url, FEATURES_FILE))))
+        with torch.no_grad():
+            self._vectors = self._model.prepare(torch.from_numpy(self.items_N), vectors_ND)
+
+    @torch.no_grad()
+    def recommend(self, history: Sequence[int], count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best items after a history, without those of the history.
+
+        Args:
+            history: item ids, oldest first; items without a vector are passed over.
+
+        Returns:
+            Item ids, int64, best first, at most `count`; and their scores, float32.
+        """
+        history_S = np.asarray(history, dtype=np.int64)
+        known_S = history_S[np.isin(history_S, self.items_N)][-self._length :]
+        slots_BL = torch.from_numpy(np.searchsorted(self.items_N, known_S))[None]
+        states_BX = self._model.last_states(self._vectors, torch.zeros(1, dtype=torch.int64), slots_BL)
+        return _search(self._index, _array(states_BX)[0], history_S, count)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ValueError("an index of items needs faiss; pip install 'mlrec[index]'") from error
+    return faiss
+
+
+def _search(index: Any, state_X: np.ndarray, seen_S: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best items of the index and their scores, without the seen ones."""
+    wanted = min(index.ntotal, count + len(seen_S))
+    scores, items = (found[0] for found in index.search(state_X[None], wanted))
+    left = (items >= 0) & ~np.isin(items, seen_S)
+    return items[left][:count], scores[left][:count]
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.float().cpu().numpy())
