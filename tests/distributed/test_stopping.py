@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ def steps_until_stop(told_rank: int, told_after: int) -> list[int]:
         for step in range(6):
             time.sleep(0.05 * world.rank)
             if world.rank == told_rank and step == told_after:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
             agreed.append(stop.agreed())
     stop_world()
     return agreed
@@ -35,12 +35,19 @@ def test_all_ranks_stop_one_step_after_the_one_that_was_told(told_rank: int, tmp
     assert run_ranks(steps_until_stop, 2, tmp_path, told_rank, 2) == [expected, expected]
 
 
-def test_one_rank_stops_after_its_step_and_a_second_interrupt_at_once() -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def heeded() -> Iterator[Callable[..., object]]:
+    """The handler of Ctrl-C, which a shell has its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_one_rank_stops_after_its_step_and_a_second_interrupt_at_once(heeded: Callable[..., object]) -> None:
     with StopRequest(World(0, 1, torch.device("cpu"), nodes=(1,))) as stop:
         assert stop.agreed() == 0
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.agreed() == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) == before
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == heeded
