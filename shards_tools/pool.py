@@ -139,17 +139,17 @@ class _Processes:
 def _serve(pipe: Connection[Any, Any]) -> None:
     """Does the jobs that arrive until the pipe is closed."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    pipe.send(None)
-    while True:
-        try:
+    try:
+        pipe.send(None)
+        while True:
             function, job = pipe.recv()
-        except EOFError:
-            return
-        try:
-            answer = (True, function(job))
-        except Exception as error:  # whatever it is, it is raised where the result is awaited
-            answer = (False, _sendable(error))
-        pipe.send(answer)
+            try:
+                answer = (True, function(job))
+            except Exception as error:  # whatever it is, it is raised where the result is awaited
+                answer = (False, _sendable(error))
+            pipe.send(answer)
+    except (EOFError, ConnectionError):  # the packer is gone
+        return
 
 
 def _sendable(error: Exception) -> Exception:

@@ -99,8 +99,12 @@ class Pipe:
     def kill(self, victim: Callable[[int], int] = lambda reader: reader) -> None:
         """Kills the process that waits for the video, or another that is found from it, and sees the waiting one gone."""
         with self.reader() as reader:
-            os.kill(victim(reader), signal.SIGKILL)
-            wait_for(lambda: reader not in self._readers())
+            killed = victim(reader)
+            os.kill(killed, signal.SIGKILL)
+            if killed != reader:  # which would find the video empty
+                wait_for(lambda: reader not in self._readers())
+        # not before the pipe is let go: who tries the video next must not find it empty either
+        wait_for(lambda: reader not in self._readers())
 
     def give(self) -> None:
         """Lets the process that waits have the video."""
