@@ -1,22 +1,26 @@
 """What a service loads: exported vectors and index, against the run that they are of."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from launching import LAUNCHERS, run
 from tiny import tiny_overrides
 
-from mlrec import export, recommend
+from mlrec import recommend
 from mlrec.config import Config, RecommenderConfig, load
 from mlrec.data.stream import Data
-from mlrec.distributed import start_world, stop_world
+from mlrec.distributed import World
 from mlrec.models.encoders.features import read_features
 from mlrec.recommend import recommend as recommend_exactly
 from mlrec.recommend import recommend_from_index
-from mlrec.serving import SERVING_FILE, ServedModel
+from mlrec.serving import SERVING_FILE, ServedModel, export_index
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +33,18 @@ def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Conf
 @pytest.fixture(scope="module")
 def exported(trained: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported")
-    export.main([str(trained.run_path), str(out), "--index"])
+    said = run([sys.executable, "-m", "mlrec.cli", "export", str(trained.run_path), str(out), "--index"])
+    assert "recall@10 1.0000 against exact search" in said
     return out
 
 
 def test_the_index_finds_what_exact_search_finds(exported: Path, trained: Config, data: Data) -> None:
     assert json.loads((exported / SERVING_FILE).read_text())["recall@10"] == 1.0, "a graph of so few items is exact"
-    world = start_world()
     for user in data.sequences.users[:3].tolist():
-        exact = recommend_exactly(trained.run_path, user, (), 5, world)
+        exact = recommend_exactly(trained.run_path, user, (), 5, ALONE)
         found = recommend_from_index(str(exported), user, (), 5)
         assert [entry.item for entry in found] == [entry.item for entry in exact]
         assert [entry.score for entry in found] == pytest.approx([entry.score for entry in exact], abs=1e-5)
-    stop_world()
 
 
 def test_a_service_needs_no_data_set(exported: Path, data: Data) -> None:
@@ -67,6 +70,6 @@ def test_what_has_no_index_is_said(trained: Config, tmp_path: Path, monkeypatch:
     other = replace(trained, recommender=RecommenderConfig("nfm", 16, {}))
     monkeypatch.setattr("mlrec.serving.load_run", lambda run: other)
     with pytest.raises(ValueError, match="nfm does not score by the product"):
-        export.main([str(trained.run_path), str(tmp_path), "--index"])
+        export_index(trained.run_path, str(tmp_path), ALONE)
     with pytest.raises(ValueError, match=f"has no {SERVING_FILE}; mlrec export RUN OUT --index"):
         ServedModel(str(tmp_path))
