@@ -172,9 +172,11 @@ def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, 
             for batch in batches:
                 deaths, step = 0, step + 1
                 yield batch
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError) as error:
             deaths += 1
-            if "DataLoader worker" not in str(error) or deaths == WORKER_DEATHS:
+            # one that dies as it hands a batch over breaks the connection before the loader notices
+            broke_off = num_workers > 0 and not isinstance(error, RuntimeError)
+            if not (broke_off or "DataLoader worker" in str(error)) or deaths == WORKER_DEATHS:
                 raise
             log.warning("a loader worker died at step %d and is replaced: %s", step, error)
 
