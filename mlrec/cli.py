@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from mlrec.process import asks_for_help, exit_with, run_main
+from mlrec.answers import add_json, print_json
+from mlrec.process import exit_with, run_main
 
 HELP = """usage: mlrec COMMAND ...
 
@@ -23,6 +25,8 @@ commands:
   bench loader|step|eval|scale ...              what this machine reaches, beside its limits, and where the time goes
   list encoders|recommenders|losses|fusions     the rows of a table
 
+With --json all but train and dashboard print what they found as one JSON document on standard output, and nothing else there. How
+far a command is goes to standard error: a bar on a terminal, elsewhere a line now and then.
 On several GPUs: deepspeed --module mlrec.train CONFIG ..., or torchrun -m mlrec.train CONFIG ...; see launch/.
 Data sets are packed with mlrec-shards."""
 
@@ -104,18 +108,22 @@ def _list(arguments: Sequence[str]) -> None:
         "losses": LOSSES,
         "fusions": FUSIONS,
     }
-    usage = f"usage: mlrec list {'|'.join(tables)}"
-    if asks_for_help(arguments, usage):
+    parser = argparse.ArgumentParser(prog="mlrec list", description="The rows of a table, by the names that configurations use.")
+    parser.add_argument("table", choices=tuple(tables))
+    add_json(parser)
+    parsed = parser.parse_args(arguments)
+    if parsed.table == "encoders":
+        shown = ("modality", "frames", "size", "width", "checkpoint", "licence", "paper")
+        rows: dict[str, dict[str, object]] = {name: {key: getattr(row, key) for key in shown} for name, row in ENCODERS.items()}
+    else:
+        rows = {name: {"description": (row.__doc__ or "").strip().splitlines()[0]} for name, row in tables[parsed.table].items()}
+    if parsed.json:
+        print_json(rows)
         return
-    if len(arguments) != 1 or arguments[0] not in tables:
-        raise ValueError(usage)
-    if arguments[0] == "encoders":
-        for name, row in ENCODERS.items():
-            size = f"{row.frames} frames of {row.size} x {row.size}" if row.size else ""
-            print("  ".join(part for part in (f"{name:24}", size, row.checkpoint, row.licence, row.paper) if part))
-        return
-    for name, entry in tables[arguments[0]].items():
-        print(f"{name:24}  {(getattr(entry, '__doc__', None) or '').strip().splitlines()[0]}")
+    for name, row in rows.items():
+        size = f"{row['frames']} frames of {row['size']} x {row['size']}" if row.get("size") else ""
+        parts = (size, *(row.get(key) for key in ("checkpoint", "licence", "paper", "description")))
+        print("  ".join(str(part) for part in (f"{name:24}", *parts) if part))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mlrec.answers import add_json, print_json
 from mlrec.data.format import read_npy
 from mlrec.metrics import METRICS, standard_error, user_metrics
-from mlrec.process import asks_for_help
 from mlrec.record import read_record
 from mlrec.run_files import RANKS_FILE, RESULTS_FILE
 
@@ -76,15 +77,18 @@ def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparis
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Compares: RUN RUN."""
-    usage = "usage: mlrec compare RUN RUN"
-    if asks_for_help(arguments, usage):
+    """Compares: RUN RUN [--json]."""
+    parser = argparse.ArgumentParser(prog="mlrec compare", description="Is the difference of two runs more than chance?")
+    for place in ("first", "second"):
+        parser.add_argument(place, type=Path, metavar="RUN")
+    add_json(parser)
+    parsed = parser.parse_args(arguments)
+    rows = compare(parsed.first, parsed.second)
+    if parsed.json:
+        print_json({"first": str(parsed.first), "second": str(parsed.second), "metrics": [asdict(row) for row in rows]})
         return
-    if len(arguments) != 2 or arguments[0].startswith("-"):
-        raise ValueError(usage)
-    first, second = map(Path, arguments)
-    table = Table("metric", first.name, second.name, "difference", "p")
-    for row in compare(first, second):
+    table = Table("metric", parsed.first.name, parsed.second.name, "difference", "p")
+    for row in rows:
         table.add_row(
             row.metric,
             f"{row.first:.4f} ± {row.first_error:.4f}",

@@ -49,7 +49,9 @@ class ItemConfig:
     batchnorm: Literal["frozen", "sync"] = "frozen"
     """Batch norms as in the checkpoint, or trained, with the statistics of all ranks' chunks."""
     chunk: int = 32
-    """Items encoded at a time; memory of a step grows with it and with nothing else."""
+    """Items encoded at a time."""
+    checkpoint: Literal["auto", "always", "never"] = "auto"
+    """Whether a chunk's activations are computed again backward, so that memory holds one chunk's; auto: unless all fit."""
     prefix_cache_bytes: int = 4 << 30
     """Host memory of a rank for what the frozen stages make of its items, so that an item goes through them once in a run; 0: in
     each step."""

@@ -31,6 +31,7 @@ LINES: dict[str, dict[str, tuple[str, ...]]] = {
         "Share of the time that waits for data": ("speed/data_wait",),
     },
     "Data": {
+        "Share of the bytes that the node's cache held": ("data/cache_hits",),
         "Bytes read, from cache and remote": ("data/bytes_read",),
         "Bytes from remote: what the cache did not hold": ("data/remote_bytes",),
         "Share of videos whose frozen prefix was kept": ("data/prefix_hits",),

@@ -15,12 +15,12 @@ from mlrec.data.decode import members_of
 from mlrec.data.plan import Plan
 from mlrec.data.stream import open_data
 from mlrec.durations import steps_of
-from mlrec.engine import build_model
+from mlrec.engine import build_model, sampled_steps, training_dtype
+from mlrec.models.saving import saved_bytes
+from mlrec.models.tower import ItemTower
 from mlrec.train import find_state
 
 FLAG = "--dry-run"
-SAMPLED_STEPS = 16
-"""Steps, spread over the run, whose items are counted."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ def describe(config: Config, ranks: int) -> list[str]:
     items_N = np.flatnonzero(data.catalogue.ok_N1) if model.whole_catalogue else None
     names = set(members_of(model.tower.specs, data.info.media))
     distinct, owned, read = [], [], []
-    for step in np.unique(np.linspace(0, max(0, total_steps - 1), SAMPLED_STEPS, dtype=np.int64)).tolist():
-        planned = plan.step(step, items_N)
+    for planned in sampled_steps(plan, total_steps, items_N):
         members = (member for item in planned.items_U.tolist() for member in data.catalogue.members(item))
         distinct.append(len(planned.items_U))
         owned.append(max(planned.owned_W))
@@ -75,6 +74,7 @@ def describe(config: Config, ranks: int) -> list[str]:
     total = sum(parameter.numel() for parameter in model.parameters())
     partly_frozen = any(not parameter.requires_grad for encoder in model.tower.encoders for parameter in encoder.parameters())
     kept = "; an item's once in the run where its frozen stages are kept" if partly_frozen and names else ""
+    resident, verdict = _memory(StateBytes.of(trained, total, config, ranks), trained, total, config, ranks)
     counts, mean_read, epochs = data.info.counts, float(np.mean(read)), total_steps / plan.steps_per_epoch
     return [
         f"data     {data.info.name}: {counts['users']:,} users, {data.catalogue.size:,} items, "
@@ -85,7 +85,9 @@ def describe(config: Config, ranks: int) -> list[str]:
         f"of {ranks}; in chunks of {config.item.chunk}",
         f"reads    {_in_words(mean_read)} a step, {_in_words(mean_read * plan.steps_per_epoch)} an epoch, of "
         f"{_in_words(sum(shard.size for shard in data.store.shards))} of item shards{data.store.room()}{kept}",
-        *_memory(StateBytes.of(trained, total, config, ranks), trained, total, config, ranks),
+        resident,
+        *_activations(model.tower, max(owned), config),
+        verdict,
     ]
 
 
@@ -102,8 +104,8 @@ def _memory(state: StateBytes, trained: int, total: int, config: Config, ranks: 
         )
         needed = state.on_device(offload_optimizer=False)
     verdict = (
-        f"fits {device}: {_in_words(room - needed)} of {_in_words(room)} are left for activations, which are not counted: "
-        "lower item.chunk when they do not fit"
+        f"fits {device}: {_in_words(room - needed)} of {_in_words(room)} are left for activations: "
+        "lower item.chunk when those of a chunk do not fit"
         if needed < room
         else f"does not fit {device}, {_in_words(room)}: raise zero.stage, start more ranks, or set zero.offload_optimizer=true"
     )
@@ -112,6 +114,23 @@ def _memory(state: StateBytes, trained: int, total: int, config: Config, ranks: 
         f"optimizer {_in_words(state.optimizer)}{' of host memory' if offloaded else ''}: {total:,} parameters, "
         f"{trained:,} trained, {config.train.precision}, ZeRO-{config.zero.stage}",
         f"         {verdict}",
+    ]
+
+
+def _activations(tower: ItemTower, items: int, config: Config) -> list[str]:
+    """The line on what the item tower's activations take, held and computed again, and which of the two the run will do."""
+    if not tower.trained:
+        return []
+    item_bytes, chunk = saved_bytes(tower, torch.device("cpu"), training_dtype(config)), min(items, config.item.chunk)
+    held, again = _in_words(items * item_bytes), _in_words(chunk * item_bytes)
+    choice = {
+        "auto": "held if half of the memory that is free when the run starts has room, else computed again chunk by chunk",
+        "always": "computed again chunk by chunk",
+        "never": "held",
+    }[config.item.checkpoint]
+    return [
+        f"         activations of the item tower {_in_words(item_bytes)} an item: {held} where those of all are held, {again} of "
+        f"a chunk; item.checkpoint={config.item.checkpoint}: {choice}"
     ]
 
 

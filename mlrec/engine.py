@@ -13,14 +13,18 @@ from torch import nn
 
 from mlrec import checkpoint, optim
 from mlrec.config import Config
+from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.stream import Data
 from mlrec.distributed import World
 from mlrec.losses import LOSSES
 from mlrec.models.recommender import Recommender, build_recommender
+from mlrec.models.saving import STATE_BYTES, Saving, choose, saved_bytes
 from mlrec.schema import Batch, lookup
 
 _USERS_READ = 1 << 16
 """Users whose training sequences are read at a time."""
+SAMPLED_STEPS = 16
+"""Steps, spread over the run, whose items are counted."""
 
 
 def deepspeed_config(config: Config, world_size: int) -> dict[str, Any]:
@@ -42,6 +46,11 @@ def deepspeed_config(config: Config, world_size: int) -> dict[str, Any]:
     }
 
 
+def training_dtype(config: Config) -> torch.dtype:
+    """Of the model's weights and activations in training."""
+    return torch.bfloat16 if config.train.precision == "bf16" else torch.float32
+
+
 def build_model(config: Config, data: Data, rank: int) -> Recommender:
     """The model of a run, with the same initial weights on every rank.
 
@@ -61,6 +70,21 @@ def _training_sequences(data: Data) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(data.sequences.train(np.arange(start, min(num_users, start + _USERS_READ))))
 
 
+def sampled_steps(plan: Plan, total_steps: int, items_N: np.ndarray | None = None) -> Iterator[StepPlan]:
+    """Some steps, spread over the run.
+
+    Args:
+        items_N: the items of each step, where they are not the global batch's.
+    """
+    for step in np.unique(np.linspace(0, max(0, total_steps - 1), SAMPLED_STEPS, dtype=np.int64)).tolist():
+        yield plan.step(step, items_N)
+
+
+def most_items(plan: Plan, total_steps: int, items_N: np.ndarray | None = None) -> int:
+    """The most items that a rank owns in one of the `sampled_steps`."""
+    return max(max(step.owned_W) for step in sampled_steps(plan, total_steps, items_N))
+
+
 class Engine:
     """A model under DeepSpeed with its optimizer and schedule."""
 
@@ -72,10 +96,12 @@ class Engine:
         steps_per_epoch: int,
         total_steps: int,
         resumed: Path | None = None,
+        items: int | None = None,
     ) -> None:
         """
         Args:
             resumed: the checkpoint to go on from, of any number of ranks and any ZeRO stage.
+            items: the most that a rank encodes in a step; None leaves activations to be recomputed with item.checkpoint=auto.
 
         Raises:
             ValueError: nothing is trained in a run that has steps, or `resumed` is a checkpoint of another model.
@@ -92,6 +118,8 @@ class Engine:
         self.base_optimizer: Any = None
         self.deepspeed: Any = None
         self.optimizer: Any = None
+        self.saving: Saving | None = None
+        """What item.checkpoint=auto chose; None where there was nothing to choose."""
         if not self.parameters:
             if total_steps > 0:
                 raise ValueError(_nothing_trained(config, model))
@@ -100,12 +128,23 @@ class Engine:
         groups = optim.parameter_groups(model, model.tower.encoders, config.optim)
         if resumed is not None:
             checkpoint.load_weights(model, resumed)
+        choosing = config.item.checkpoint == "auto" and items is not None and model.tower.trained
+        item_bytes = saved_bytes(model.tower, world.device, training_dtype(config)) if choosing else None
         self.base_optimizer = optim.build_optimizer(groups, config, world.device)
         self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=self.base_optimizer, config=self.deepspeed_config
         )
         if resumed is not None:
             self._load_optimizer(resumed)
+        if items is not None and item_bytes is not None:
+            self.saving = choose(item_bytes, items, self._coming_bytes(), world)
+            model.tower.recomputes = self.saving.recomputes
+
+    def _coming_bytes(self) -> float:
+        """What the run will take of this rank's memory beside activations, and has not yet: at most."""
+        state, prefixes = STATE_BYTES * self.parameter_counts()["trained"], self.model.tower.prefixes
+        kept = prefixes.kept.capacity * prefixes.item_bytes if prefixes and self.world.device.type == "cpu" else 0
+        return state + kept
 
     def seed_step(self, step: int) -> None:
         """Makes dropout a function of (seed, step, rank), so that a resumed run needs no generator's state."""

@@ -12,19 +12,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from mlrec import checkpoint, storage
 from mlrec import config as configuration
+from mlrec.answers import add_json, print_json
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.format import ORACLE_FILE, npy_bytes
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, gather, gather_objects, shares, start_world, stop_world
-from mlrec.engine import build_model
+from mlrec.engine import build_model, training_dtype
 from mlrec.metrics import summarize, user_metrics
 from mlrec.models.recommender import Recommender
 from mlrec.process import exit_with, run_main
+from mlrec.progress import track
 from mlrec.ranking import Ranking
 from mlrec.recommended import Recommended, recommend_some, write_recommended
 from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
@@ -77,14 +81,14 @@ def encode_catalogue(model: Recommender, data: Data, config: Config, world: Worl
     readable = torch.zeros(len(share.items), dtype=torch.int64, device=world.device)
     bad_items: dict[int, str] = {}
     remote_bytes = 0
-    for chunk in stream_catalogue(share, config.data.num_workers):
-        media = {spec: tensor.to(world.device) for spec, tensor in chunk.media.items()}
+    chunks = stream_catalogue(share, config.data.num_workers)
+    for chunk in track(chunks, "encoding items", len(share.items), amount=lambda chunk: len(chunk.valid_n)):
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
         if prefixes is None:
-            vectors[run] = model.tower.encode(media, most=1).float()
+            vectors[run] = model.tower.encode(chunk.media, most=1, device=world.device).float()
         else:
             items_n, valid_n = torch.from_numpy(share.items[run]), chunk.valid_n.to(world.device)
-            encoded, _ = model.tower.encode_kept(items_n, media, valid_n, chunk.kept_n, add=False)
+            encoded, _ = model.tower.encode_kept(items_n, chunk.media, valid_n, chunk.kept_n, add=False)
             vectors[run] = encoded.float()
         readable[run] = chunk.valid_n.to(readable)
         bad_items.update(chunk.bad_items)
@@ -109,7 +113,8 @@ def evaluate(model: Recommender, data: Data, config: Config, world: World, split
     owned_W = shares(data.sequences.num_users, world.size)
     first = sum(owned_W[: world.rank])
     counts = []
-    for size in shares(owned_W[world.rank], -(-max(owned_W) // config.evaluate.user_chunk)):
+    sizes = shares(owned_W[world.rank], -(-max(owned_W) // config.evaluate.user_chunk))
+    for size in track(sizes, "ranking users", owned_W[world.rank], amount=float):
         users_B = np.arange(first, first + size)
         first += size
         counts.append(ranking.count(users_B, split))
@@ -154,7 +159,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
         raise ValueError(f"{run} has no checkpoint to evaluate; mlrec train writes the first one after train.save_every")
     model = build_model(config, data, world.rank)
     checkpoint.load_weights(model, path)
-    model.to(world.device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
+    model.to(world.device, training_dtype(config))
     found = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(found.baselines)
     if split == "test" and data.info.has(ORACLE_FILE):
@@ -192,18 +197,31 @@ def load_run(run: Path) -> Config:
     return replace(configuration.load([run / CONFIG_FILE]), run_dir=str(run))
 
 
+def _table(results: dict[str, Any]) -> Table:
+    """The results for people: the groups of users by popularity of their target, and what all users' baselines reach."""
+    rows = results["metrics"] | {name: summary["all"] for name, summary in results["baselines"].items()}
+    names = [name for name in rows["all"] if name != "users"]
+    table = Table(f"{results['split']} split", "users", *names)
+    for group, found in rows.items():
+        table.add_row(group, f"{found['users']:,.0f}", *(f"{found[name]:.4f}" for name in names))
+    return table
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Evaluates a run: RUN [--split test|validation]; alone or under a launcher."""
+    """Evaluates a run: RUN [--split test|validation] [--json]; alone or under a launcher."""
     parser = argparse.ArgumentParser(prog="mlrec evaluate", description="Full ranking with the best checkpoint of a run.")
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
+    add_json(parser)
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher adds it; the environment says the same
     parsed = parser.parse_args(arguments)
     config = load_run(parsed.run)
     world = start_world()
     results = evaluate_run(config, open_data(config.data), world, parsed.split)
-    if world.is_main:
-        print(json.dumps(results, indent=1))
+    if world.is_main and parsed.json:
+        print_json(results)
+    elif world.is_main:
+        Console().print(_table(results))
     stop_world()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -10,9 +11,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from mlrec import checkpoint, storage, wandb_run
+from mlrec.answers import add_json, print_json
 from mlrec.distributed import start_world, stop_world
 from mlrec.evaluate import load_run
-from mlrec.process import asks_for_help
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.serving import export_index
 
@@ -45,19 +46,22 @@ def export(run: Path, out: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Exports: RUN OUT [--index]."""
-    usage = (
-        "usage: mlrec export RUN OUT [--index]\n\n"
-        "  --index   also the vectors of all items and a faiss index of them, which mlrec recommend OUT reads"
+    """Exports: RUN OUT [--index] [--json]."""
+    parser = argparse.ArgumentParser(prog="mlrec export", description="A run's best weights as plain safetensors, at any URL.")
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("out", metavar="OUT", help="a folder or any URL")
+    parser.add_argument(
+        "--index", action="store_true", help="also the vectors of all items and an index of them, which mlrec recommend OUT reads"
     )
-    if asks_for_help(arguments, usage):
-        return
-    given = [argument for argument in arguments if argument != "--index"]
-    if len(given) != 2 or given[0].startswith("-"):
-        raise ValueError(usage)
-    run, out = Path(given[0]), given[1]
-    print(export(run, out))
-    if len(given) < len(arguments):
-        recall = export_index(run, out, start_world())
+    add_json(parser)
+    parsed = parser.parse_args(arguments)
+    weights, recall = export(parsed.run, parsed.out), None
+    if parsed.index:
+        recall = export_index(parsed.run, parsed.out, start_world())
         stop_world()
-        print(f"{out}: item vectors and their index, recall@10 {recall:.4f} against exact search")
+    if parsed.json:
+        print_json({"weights": weights, "recall@10": recall})
+        return
+    print(weights)
+    if recall is not None:
+        print(f"{parsed.out}: item vectors and their index, recall@10 {recall:.4f} against exact search")

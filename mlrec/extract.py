@@ -16,6 +16,7 @@ import torch
 
 from mlrec import config as configuration
 from mlrec import storage
+from mlrec.answers import FLAG, HELP, print_json
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
 from mlrec.data.format import npy_bytes, read_npy
@@ -24,6 +25,7 @@ from mlrec.distributed import World, barrier, start_world, stop_world
 from mlrec.models.encoders import Encoder
 from mlrec.models.tower import ItemTower
 from mlrec.process import asks_for_help, exit_with, run_main
+from mlrec.progress import Task, task
 from mlrec.run_files import FAILURES_FILE
 
 BLOCK_ITEMS = 1024
@@ -48,7 +50,8 @@ def extract(config: Config, out: str, world: World) -> tuple[int, int]:
     if len(config.item.encoders) != 1:
         raise ValueError(f"item.encoders is {list(config.item.encoders)}; features are extracted with one encoder at a time")
     data = open_data(config.data)
-    settings = {"dataset": data.info.fingerprint, "item": json.loads(json.dumps(asdict(config.item))), "seed": config.seed}
+    item = {key: value for key, value in asdict(config.item).items() if key != "checkpoint"}  # of training only
+    settings = {"dataset": data.info.fingerprint, "item": json.loads(json.dumps(item)), "seed": config.seed}
     _claim(out, settings, world)
     there = storage.list_files(out)
     if ITEMS_FILE not in there:
@@ -57,9 +60,14 @@ def extract(config: Config, out: str, world: World) -> tuple[int, int]:
         encoder.to(world.device).eval()
         items = ranked_items(data)
         starts = range(0, len(items), BLOCK_ITEMS)
-        for start in starts[world.rank :: world.size]:
-            if f"{WORK_FOLDER}/{_block(start)}" not in there:
-                _write_block(out, start, _encode(encoder, data, items[start : start + BLOCK_ITEMS], config, world))
+        todo = {
+            start: items[start : start + BLOCK_ITEMS]
+            for start in starts[world.rank :: world.size]
+            if f"{WORK_FOLDER}/{_block(start)}" not in there
+        }
+        with task("encoding items", sum(map(len, todo.values()))) as under_way:
+            for start, block in todo.items():
+                _write_block(out, start, _encode(encoder, data, block, config, world, under_way))
         barrier()
         if world.is_main:
             _merge(data, out, starts)
@@ -89,7 +97,7 @@ Block = tuple[np.ndarray, np.ndarray, dict[int, str]]
 
 
 @torch.no_grad()
-def _encode(encoder: Encoder, data: Data, items: np.ndarray, config: Config, world: World) -> Block:
+def _encode(encoder: Encoder, data: Data, items: np.ndarray, config: Config, world: World, under_way: Task) -> Block:
     share = CataloguePass(data, [encoder.spec], items, num_chunks=-(-len(items) // config.item.chunk))
     features = np.zeros((len(items), encoder.width), dtype=np.float32)
     readable = np.zeros(len(items), dtype=bool)
@@ -99,6 +107,7 @@ def _encode(encoder: Encoder, data: Data, items: np.ndarray, config: Config, wor
         features[run] = encoder(chunk.media[encoder.spec].to(world.device)).float().cpu().numpy()
         readable[run] = chunk.valid_n.numpy()
         bad_items.update(chunk.bad_items)
+        under_way.advance(len(chunk.valid_n))
     return items[readable], features[readable], bad_items
 
 
@@ -133,11 +142,11 @@ def _merge(data: Data, out: str, starts: Sequence[int]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Extracts: CONFIG [CONFIG ...] OUT [key=value ...]."""
-    usage = "usage: mlrec extract [CONFIG ...] OUT [key=value ...]"
+    """Extracts: CONFIG [CONFIG ...] OUT [key=value ...] [--json]."""
+    usage = f"usage: mlrec extract [CONFIG ...] OUT [key=value ...] [{FLAG}]\n\n  {FLAG}   {HELP}"
     if asks_for_help(arguments, usage):
         return
-    given = [argument for argument in arguments if not argument.startswith("--local_rank")]
+    given = [argument for argument in arguments if not argument.startswith("--local_rank") and argument != FLAG]
     places = [argument for argument in given if "=" not in argument]
     if not places:
         raise ValueError(usage)
@@ -145,7 +154,9 @@ def main(arguments: Sequence[str]) -> None:
     config = configuration.load_arguments([part for part in given if part != out])
     world = start_world()
     count, width = extract(config, out, world)
-    if world.is_main:
+    if world.is_main and FLAG in arguments:
+        print_json({"out": out, "items": count, "width": width})
+    elif world.is_main:
         print(f"{out}: features of {count:,} items, {width} wide")
     stop_world()
 

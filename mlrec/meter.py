@@ -29,7 +29,7 @@ class Meter:
         self._loss = torch.zeros((), dtype=torch.float64, device=self.world.device)
         self._first_bad_step = torch.full((), _NO_STEP, dtype=torch.float64, device=self.world.device)
         self._norm = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        self._users = self._videos = self._hits = self._slots = self._bytes = self._remote_bytes = 0
+        self._users = self._videos = self._hits = self._slots = self._bytes = self._local_bytes = self._remote_bytes = 0
         self._waited_s = 0.0
 
     def restart_clock(self) -> None:
@@ -48,6 +48,7 @@ class Meter:
         self._hits += 0 if batch.kept_O is None else int(batch.kept_O.sum())
         self._slots += int((batch.inputs_BL >= 0).sum() + (batch.targets_BL[:, -1] >= 0).sum())
         self._bytes += batch.bytes_read
+        self._local_bytes += batch.local_bytes
         self._remote_bytes += batch.remote_bytes
         self._waited_s += waited_s
         self.bad_items.update(batch.bad_items)
@@ -60,9 +61,10 @@ class Meter:
         """
         elapsed_s = time.perf_counter() - self._start
         items = [self._videos, self._hits, self._slots]
-        parts = [self._users, *items, self._bytes, self._remote_bytes, self._waited_s, len(self.bad_items)]
+        read = [self._bytes, self._local_bytes, self._remote_bytes]
+        parts = [self._users, *items, *read, self._waited_s, len(self.bad_items)]
         totals = torch.cat([self._loss[None], torch.tensor(parts, dtype=torch.float64, device=self.world.device)])
-        loss, users, videos, hits, slots, read, remote, waited_s, bad = sum_over_ranks(totals).tolist()
+        loss, users, videos, hits, slots, bytes_read, local, remote, waited_s, bad = sum_over_ranks(totals).tolist()
         extremes = torch.stack([-self._first_bad_step, torch.tensor(_peak_bytes(self.world.device)).to(self._first_bad_step)])
         negative_bad_step, peak_bytes = max_over_ranks(extremes).tolist()
         if negative_bad_step > -_NO_STEP:
@@ -78,7 +80,8 @@ class Meter:
             "speed/dedup": slots / max(1.0, videos),
             "speed/data_wait": waited_s / self.world.size / elapsed_s,
             "data/prefix_hits": hits / max(1.0, videos),
-            "data/bytes_read": read,
+            "data/cache_hits": local / bytes_read if bytes_read else 1.0,  # what is not read at all misses no cache
+            "data/bytes_read": bytes_read,
             "data/remote_bytes": remote,
             "data/bad_items": bad,
             "memory/peak_bytes": peak_bytes,

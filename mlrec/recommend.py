@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlrec import checkpoint, storage
+from mlrec.answers import add_json, print_json
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.format import Catalogue
 from mlrec.data.sequences import SequenceTable
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> None:
     whom.add_argument("--user", type=int, metavar="ID", help="a user of the data set, by the id of the raw data")
     whom.add_argument("--history", metavar="ID,ID,...", help="raw ids of the items of a history, oldest first")
     parser.add_argument("-k", type=int, default=10, metavar="N", help="how many (default: 10)")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parsed = parser.parse_args(arguments)
     if parsed.k < 1:
         raise ValueError(f"-k is {parsed.k}; ask for 1 or more")
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str]) -> None:
         found = recommend(Path(parsed.run), parsed.user, history, parsed.k, world)
         stop_world()
     if parsed.json:
-        print(json.dumps([asdict(entry) for entry in found], indent=1, ensure_ascii=False))
+        print_json([asdict(entry) for entry in found])
         return
     table = Table("", "item", "title", "score", "training interactions")
     for place, entry in enumerate(found, start=1):

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -83,7 +83,7 @@ class Batch:
     owned_W: tuple[int, ...]
     """Number of items that each rank owns; their sum is U."""
     media: dict[InputSpec, torch.Tensor]
-    """Per input of the item tower, the owned items' media [O, ...]; an item that could not be read is zeros."""
+    """Per input of the item tower, the owned items' media [O, ...], in host memory; an item that could not be read is zeros."""
     valid_O: torch.Tensor
     """bool: the owned items that could be read."""
     inputs_BL: torch.Tensor
@@ -94,6 +94,8 @@ class Batch:
     """Owned items that could not be read, with the reason."""
     bytes_read: int = 0
     """Of members that were delivered for this batch."""
+    local_bytes: int = 0
+    """Of these, what was on this node already: in a local data set, or in the cache."""
     remote_bytes: int = 0
     """That the loader's process asked of the network since its last batch."""
     kept_O: torch.Tensor | None = None
@@ -101,16 +103,13 @@ class Batch:
     prefix is kept."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on `device`; copies do not block where the source is pinned."""
+        """The same batch with its tensors on `device`, but for the media, which the item tower takes there a chunk at a time.
 
-        def move(value: Any) -> Any:
-            if isinstance(value, torch.Tensor):
-                return value.to(device, non_blocking=True)
-            if isinstance(value, dict):
-                return {key: move(entry) for key, entry in value.items()}
-            return value
-
-        return Batch(**{name: move(value) for name, value in vars(self).items()})
+        Copies do not block where the source is pinned.
+        """
+        fields = vars(self).items()
+        moved = {name: value.to(device, non_blocking=True) for name, value in fields if isinstance(value, torch.Tensor)}
+        return Batch(**{**vars(self), **moved})
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory; torch's DataLoader calls this."""

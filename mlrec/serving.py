@@ -20,6 +20,7 @@ from mlrec.distributed import World
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, load_run
 from mlrec.models.recommenders import RECOMMENDERS, SequenceModel, UserModel
+from mlrec.progress import track
 from mlrec.ranking import Ranking
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.schema import lookup
@@ -31,6 +32,8 @@ INDEX_FILE = "index.faiss"
 SERVING_FILE = "serving.json"
 """Written last: history_length, recall@10."""
 
+ADDED_ITEMS = 8192
+"""Of a call that adds to the index."""
 LINKS, BUILD_DEPTH, SEARCH_DEPTH = 32, 200, 256
 CUT_OFF = 10
 COMPARED_USERS = 1000
@@ -69,11 +72,14 @@ def export_index(run: Path, out: str, world: World) -> float:
         graph = faiss.IndexHNSWFlat(scored_NX.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_DEPTH, SEARCH_DEPTH
         index = faiss.IndexIDMap2(graph)
-        index.add_with_ids(scored_NX, ids_N)
+        runs = np.split(np.arange(len(ids_N)), range(ADDED_ITEMS, len(ids_N), ADDED_ITEMS))
+        for run_n in track(runs, "indexing items", len(ids_N), amount=len):
+            index.add_with_ids(scored_NX[run_n], ids_N[run_n])
         users_B = np.unique(np.linspace(0, data.sequences.num_users - 1, COMPARED_USERS).astype(np.int64))
         exact_BK = ranking.top(users_B, "test", CUT_OFF)
         states_BX, seen_BS = _array(ranking.states(users_B, "test")), data.sequences.seen(users_B, "test")
-    found = [_search(index, state_X, seen_S, CUT_OFF)[0] for state_X, seen_S in zip(states_BX, seen_BS, strict=True)]
+    users = track(list(zip(states_BX, seen_BS, strict=True)), "comparing users with exact search")
+    found = [_search(index, state_X, seen_S, CUT_OFF)[0] for state_X, seen_S in users]
     shares = [np.isin(best_K[best_K > 0], items).mean() for best_K, items in zip(exact_BK, found, strict=True)]
     recall = float(np.mean(shares))
     storage.write_bytes(storage.join(out, ITEMS_FILE), npy_bytes(ids_N))

@@ -19,17 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from mlrec import checkpoint
 from mlrec import config as configuration
+from mlrec.answers import add_json, print_json
 from mlrec.config import Config
+from mlrec.durations import steps_of
+from mlrec.progress import Task, task
 from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
-from mlrec.tracking import read_metrics
+from mlrec.tracking import read_metrics, summary
 
 LAUNCHER = (sys.executable, "-m", "mlrec.train")
 IGNORED = ("run_dir", "resume")
 """Keys in which a run may differ from the one that its folder holds."""
+
+POLL_S = 1.0
+"""Between two looks at how far a run is."""
 
 _ERROR = re.compile(r"error\b|(\[rank\d+\]: )?[\w.]*(Error|Exception): ")
 """How the line of a run's output begins that says what went wrong, its own sentence or that of a traceback."""
@@ -152,7 +157,23 @@ def _settings(config: Config) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key not in sections} | leaves
 
 
-def sweep(runs: Sequence[SweepRun], launcher: Sequence[str], console: Console) -> None:
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep ended."""
+
+    name: str
+    run_dir: str
+    before: bool
+    """Whether it was finished before this command."""
+    hours: float
+    """That it took within this command."""
+    error: str
+    """What went wrong; "" for nothing."""
+    test: dict[str, float] | None
+    """Metrics of the test split, by their names."""
+
+
+def sweep(runs: Sequence[SweepRun], launcher: Sequence[str]) -> Iterator[Outcome]:
     """Brings the runs to their ends, one after the other; those that are there already are left as they are.
 
     Args:
@@ -160,35 +181,34 @@ def sweep(runs: Sequence[SweepRun], launcher: Sequence[str], console: Console) -
 
     Raises:
         ValueError: the folder of a run holds another one; nothing was started.
-        RuntimeError: runs failed; the others are done.
     """
     for run in runs:
         check_unchanged(run.config)
-    failed = []
-    for place, run in enumerate(runs, start=1):
-        path, began = run.config.run_path, time.monotonic()
-        label, error = f"[{place}/{len(runs)}] {run.config.name}", ""
-        if final_metrics(path) is not None:
-            spent = "finished before"
-        else:
-            with console.status(f"{label}: its output goes to {path / OUTPUT_FILE}"):
-                error = _start([*launcher, *run.arguments], path)
-            spent = f"{(time.monotonic() - began) / 60:.1f} min"
-        result = final_metrics(path)
-        if not error and result is None:
-            error = f"it ended without test results; see {path / OUTPUT_FILE}"
-        if error or result is None:
-            failed.append(run.config.name)
-            outcome = f"failed: {error}"
-        else:
-            outcome = f"HR@10 {result['hr@10']:.4f}  NDCG@10 {result['ndcg@10']:.4f}"
-        console.print(f"{label}  {outcome}  {spent}", markup=False, highlight=False, soft_wrap=True)
-    if failed:
-        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries them again")
+    todo = [run for run in runs if final_metrics(run.config.run_path) is None]
+    with task("runs", len(todo), _runs) as under_way:
+        for run in runs:
+            path, began, before = run.config.run_path, time.monotonic(), run not in todo
+            error = "" if before else _start([*launcher, *run.arguments], run.config, under_way)
+            result = final_metrics(path)
+            if not error and result is None:
+                error = f"it ended without test results; see {path / OUTPUT_FILE}"
+            yield Outcome(run.config.name, str(path), before, (time.monotonic() - began) / 3600, error, result)
 
 
-def _start(command: Sequence[str], run: Path) -> str:
+def _runs(amount: float) -> str:
+    """A number of runs, of which one may be on its way."""
+    return f"{amount:.2f}".rstrip("0").rstrip(".")
+
+
+def _in_words(outcome: Outcome) -> str:
+    found = outcome.test or {}
+    said = f"failed: {outcome.error}" if outcome.error else f"HR@10 {found['hr@10']:.4f}  NDCG@10 {found['ndcg@10']:.4f}"
+    return f"{outcome.name}  {said}  {'finished before' if outcome.before else f'{60 * outcome.hours:.1f} min'}"
+
+
+def _start(command: Sequence[str], config: Config, under_way: Task) -> str:
     """Runs a command to its end with its output in the run's folder; what it says went wrong, "" for nothing."""
+    run, before = config.run_path, under_way.done
     run.mkdir(parents=True, exist_ok=True)
     with open(run / OUTPUT_FILE, "ab") as output:
         begin = output.tell()
@@ -199,11 +219,16 @@ def _start(command: Sequence[str], run: Path) -> str:
         except OSError as error:
             raise ValueError(f"--launcher: {command[0]} cannot be started: {error.strerror}") from error
         try:
-            code = process.wait()
+            begun, _ = _share_done(config)
+            while (code := _ended(process)) is None:
+                share, newest = _share_done(config)
+                # a run that goes on is as long as what is left of it
+                under_way.reach(before + max(0.0, share - begun) / max(1e-9, 1 - begun), f"{config.name}  {newest}")
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)  # a launcher's ranks too
             process.wait()
             raise
+    under_way.reach(before + 1)
     if code == 0:
         return ""
     lines = (run / OUTPUT_FILE).read_bytes()[begin:].decode(errors="replace").strip().splitlines()
@@ -211,12 +236,34 @@ def _start(command: Sequence[str], run: Path) -> str:
     return f"exit code {code}, {said}; see {run / OUTPUT_FILE}"
 
 
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a process that ends within POLL_S."""
+    try:
+        return process.wait(POLL_S)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _share_done(config: Config) -> tuple[float, str]:
+    """How much of a run is done, from 0 to 1, and its newest figures, by what it has logged."""
+    lines = [line for line in read_metrics(config.run_path) if line.get("train/epoch")]
+    if not lines:
+        return 0.0, ""
+    step, epoch = lines[-1]["step"], lines[-1]["train/epoch"]
+    total_steps = steps_of(config.train.duration, max(1, round(step / epoch)), 0)
+    return min(1.0, step / max(1, total_steps)), f"step {step}/{total_steps}  {summary(lines[-1])}"
+
+
 def _stop(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Sweeps: FILE [key=value ...] [--launcher COMMAND]."""
+    """Sweeps: FILE [key=value ...] [--launcher COMMAND] [--json].
+
+    Raises:
+        RuntimeError: runs failed; the others are done.
+    """
     parser = argparse.ArgumentParser(
         prog="mlrec sweep", description="Trains the runs of a file one after the other; the same command goes on after a stop."
     )
@@ -228,7 +275,16 @@ def main(arguments: Sequence[str]) -> None:
         metavar="COMMAND",
         help='starts a run: takes its CONFIG and key=value (default: one process; "bash launch/local.sh" for all GPUs)',
     )
+    add_json(parser)
     parsed = parser.parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
     runs = read_sweep(parsed.file, parsed.overrides)
-    sweep(runs, shlex.split(parsed.launcher), Console())
+    outcomes = []
+    for place, outcome in enumerate(sweep(runs, shlex.split(parsed.launcher)), start=1):
+        outcomes.append(outcome)
+        if not parsed.json:
+            print(f"[{place}/{len(runs)}] {_in_words(outcome)}", flush=True)
+    if parsed.json:
+        print_json([asdict(outcome) for outcome in outcomes])
+    if failed := [outcome.name for outcome in outcomes if outcome.error]:
+        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries them again")

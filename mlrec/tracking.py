@@ -13,11 +13,10 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Column
 
 from mlrec import storage
 from mlrec.config import Config
+from mlrec.progress import Bar, Remaining, is_terminal, number
 from mlrec.run_files import METRICS_FILE
 from mlrec.wandb_run import WandbRun
 
@@ -132,24 +131,9 @@ def summary(metrics: Mapping[str, float]) -> str:
     return "  ".join(form.format(metrics[name]) for name, form in SHOWN.items() if name in metrics)
 
 
-class _Remaining:
-    """Estimates the time left from the mean speed of this process."""
-
-    def __init__(self, total_steps: int, resumed_step: int) -> None:
-        self._total = total_steps
-        self._first = resumed_step
-        self._start = time.monotonic()
-
-    def __call__(self, step: int) -> str:
-        """The time left after `step`, as h:mm:ss."""
-        seconds = (time.monotonic() - self._start) / max(1, step - self._first) * (self._total - step)
-        minutes, seconds = divmod(round(seconds), 60)
-        return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-
-
 def _console_sink(total_steps: int, resumed_step: int) -> Sink:
-    kind = _ProgressLine if Console().is_terminal else _PlainLines
-    return kind(total_steps, resumed_step)
+    console = Console()
+    return _ProgressLine(total_steps, resumed_step, console) if is_terminal(console) else _PlainLines(total_steps, resumed_step)
 
 
 class _PlainLines:
@@ -157,11 +141,11 @@ class _PlainLines:
 
     def __init__(self, total_steps: int, resumed_step: int) -> None:
         self._total = total_steps
-        self._remaining = _Remaining(total_steps, resumed_step)
+        self._remaining = Remaining(total_steps, resumed_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if shown := summary(metrics):
-            self.message(f"step {step}/{self._total}  {shown}  {self._remaining(step)} left")
+            self.message(f"step {step}/{self._total}  {shown}  {self._remaining(step)}".rstrip())
 
     def message(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a terminal or pipe that is gone ends no run: metrics.jsonl has the figures
@@ -175,26 +159,19 @@ class _PlainLines:
 class _ProgressLine:
     """A progress bar with the newest training metrics; evaluations stay above it."""
 
-    def __init__(self, total_steps: int, resumed_step: int) -> None:
-        self._remaining = _Remaining(total_steps, resumed_step)
-        # On a narrow terminal the metrics are cut, and not the count.
-        count = MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(total_steps)) + 1))
-        text = TextColumn("{task.fields[shown]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
-        # No thread that refreshes: loader workers are forked from this process.
-        self._progress = Progress(BarColumn(bar_width=16), count, text, auto_refresh=False)
-        self._task = self._progress.add_task("train", total=total_steps, completed=resumed_step, shown="")
-        self._progress.start()
+    def __init__(self, total_steps: int, resumed_step: int, console: Console) -> None:
+        self._bar = Bar("training", total_steps, number, console, done=resumed_step, stays=True)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         shown = summary(metrics)
         if "train/loss" in metrics:
-            self._progress.update(self._task, completed=step, shown=f"{self._remaining(step)} left  {shown}", refresh=True)
+            self._bar.reach(step, shown)
         elif shown:
             self.message(f"step {step}  {shown}")
 
     def message(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._bar.message(text)
 
     def close(self, exit_code: int) -> None:
         del exit_code
-        self._progress.stop()
+        self._bar.close()

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from mlrec import checkpoint, storage
 from mlrec import config as configuration
 from mlrec.checkpoint import TrainingState
@@ -19,13 +17,14 @@ from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.distributed import World, gather_objects, start_world, stop_world
 from mlrec.durations import steps_of
-from mlrec.engine import Engine, build_model
+from mlrec.engine import Engine, build_model, most_items, training_dtype
 from mlrec.evaluate import Evaluation, Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
 from mlrec.metrics import METRICS
 from mlrec.process import Stopped, exit_with, run_main
 from mlrec.record import new_record, read_record, write_record
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE
+from mlrec.run_lock import run_lock
 from mlrec.scrub import scrub
 from mlrec.stopping import StopRequest
 from mlrec.tracking import Tracker
@@ -42,20 +41,29 @@ def train(config: Config) -> None:
     if config.evaluate.select_by not in METRICS:
         raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")
     world = start_world()
+    with run_lock(config.run_path, world.is_main):
+        stopped_by = _train(config, world)
+    stop_world()
+    if stopped_by:
+        raise Stopped(stopped_by)
+
+
+def _train(config: Config, world: World) -> int:
+    """As train; the signal that stopped it, 0 where it came to its end."""
     data = open_data(config.data)
     owners = data.owners(config.train.global_batch, world.nodes)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, owners)
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
     resumed, state = find_state(config, data)
     model = build_model(config, data, world.rank)
-    dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
-    prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, dtype, world.device)
-    engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed)
+    prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
     local_negatives = config.loss.negatives == "local"
     kept = prefixes.kept if prefixes else None
     dataset = StepDataset(
         data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue, kept, first=state.step
     )
+    items = most_items(plan, total_steps, dataset.items_N)
+    engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed, items)
     stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
     run, every = _Run(config, data, world, engine, state), config.train
 
@@ -93,9 +101,7 @@ def train(config: Config) -> None:
             run.account(test["bad_items"], total_steps)
             tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
             tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path / RESULTS_FILE}")
-    stop_world()
-    if stopped_by:
-        raise Stopped(stopped_by)
+    return stopped_by
 
 
 def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
@@ -132,6 +138,7 @@ class _Run:
             "counts": data.info.counts,
         }
         self.record = new_record(config.name, world.size, dataset, engine.parameter_counts())
+        self.record["saving"] = asdict(engine.saving) if engine.saving else None
         if (before := read_record(config.run_path)) is not None:
             self.record |= {"started": before["started"], "hours": before["hours"]}
         self._hours_before = self.record["hours"]
@@ -151,6 +158,7 @@ class _Run:
             f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
             f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.data.store.room()}"
             f"{prefixes.room_in_words(self.world.size) if prefixes else ''}"
+            f"{self.engine.saving.in_words() if self.engine.saving else ''}"
         )
 
     def due(self, done: int, *durations: str) -> bool:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from mlrec.data.frames import FRAME_POLICIES, decode_video
+from mlrec.progress import Task
 from shards_tools.items import ItemJob
 from shards_tools.media import MediaError, read_file
 
 
-def decode_bare(jobs: Sequence[ItemJob], workers: int) -> None:
+def decode_bare(jobs: Sequence[ItemJob], workers: int, under_way: Task) -> None:
     """Decodes the frames of each job's video on as many processes."""
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for _ in pool.imap_unordered(_decode, jobs):
-            pass
+            under_way.advance()
         pool.close()
         pool.join()  # so that their seconds of CPU are counted
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlrec.bench.measure import cpu_name, cpu_seconds
 from mlrec.bench.result import Result
+from mlrec.progress import Task, task
 from shards_tools.bare import decode_bare
 from shards_tools.engines import pack_locally
 from shards_tools.items import ItemJob, read_shard_records
@@ -55,14 +56,16 @@ def bench_packing(raw_root: str, settings: Settings, workers: int, num_items: in
 def measure_packing(jobs: Sequence[ItemJob], workers: int) -> dict[str, Any]:
     """Figures of packing the jobs into one shard by the engine of one machine."""
     packed_s = bare_s = packed_cpu_s = bare_cpu_s = 0.0
-    for packs in (False, True, True, False):  # so that neither has the quieter half of the run
-        began, began_cpu = time.perf_counter(), cpu_seconds()
-        if packs:
-            sizes, failed = _pack(jobs, workers)
-            packed_s, packed_cpu_s = packed_s + time.perf_counter() - began, packed_cpu_s + cpu_seconds() - began_cpu
-        else:
-            decode_bare(jobs, workers)
-            bare_s, bare_cpu_s = bare_s + time.perf_counter() - began, bare_cpu_s + cpu_seconds() - began_cpu
+    rounds = (False, True, True, False)  # so that neither has the quieter half of the run
+    with task("packing, and decoding bare", len(rounds) * len(jobs)) as under_way:
+        for packs in rounds:
+            began, began_cpu = time.perf_counter(), cpu_seconds()
+            if packs:
+                sizes, failed = _pack(jobs, workers, under_way)
+                packed_s, packed_cpu_s = packed_s + time.perf_counter() - began, packed_cpu_s + cpu_seconds() - began_cpu
+            else:
+                decode_bare(jobs, workers, under_way)
+                bare_s, bare_cpu_s = bare_s + time.perf_counter() - began, bare_cpu_s + cpu_seconds() - began_cpu
     media = jobs[0].media
     float_bytes = FLOAT_BYTES * 3 * media.frames * media.size**2
     item_bytes = sum(sizes) / max(1, len(sizes))
@@ -81,10 +84,13 @@ def measure_packing(jobs: Sequence[ItemJob], workers: int) -> dict[str, Any]:
     }
 
 
-def _pack(jobs: Sequence[ItemJob], workers: int) -> tuple[list[int], int]:
+def _pack(jobs: Sequence[ItemJob], workers: int, under_way: Task) -> tuple[list[int], int]:
     """The bytes of each packed item, and how many failed."""
     with tempfile.TemporaryDirectory(prefix="mlrec-shards-bench-") as folder, open_output(folder) as output:
         with closing(pack_locally({0: jobs}, output, workers, None)) as packed:
-            failed = sum(any(failure.kind == "video" for failure in failures) for failures in packed)
+            failed = 0
+            for failures in packed:
+                failed += any(failure.kind == "video" for failure in failures)
+                under_way.advance()
         (record,) = read_shard_records(output)
     return [sum(member.size for member in members) for members in record.members.values()], failed

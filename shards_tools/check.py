@@ -14,6 +14,7 @@ import numpy as np
 
 from mlrec import storage
 from mlrec.data.format import Catalogue, DatasetInfo, FileInfo, Member, item_key, read_catalogue, read_dataset_info, read_npy
+from mlrec.progress import Task, megabytes, task
 from shards_tools.split import Sequences, split_counts, training_popularity
 
 BATCH = 32
@@ -27,10 +28,15 @@ def check(url: str) -> Iterator[str]:
         ValueError: there is no data set.
     """
     info = read_dataset_info(url)
+    with task("checking", sum(file.size for file in info.files), megabytes) as under_way:
+        yield from _faults(url, info, under_way)
+
+
+def _faults(url: str, info: DatasetInfo, under_way: Task) -> Iterator[str]:
     shards = {*info.shards("items"), *info.shards("sequences")}
     for file in info.files:
         if file not in shards:
-            yield from check_file(url, file, [])
+            yield from check_file(url, file, [], under_way)
     try:
         catalogue = read_catalogue(url, info)
     except (ValueError, FileNotFoundError):
@@ -38,12 +44,12 @@ def check(url: str) -> Iterator[str]:
     members = _members_by_shard(catalogue)
     healthy = True
     for shard, file in enumerate(info.shards("items")):
-        for fault in check_file(url, file, members.pop(shard, [])):
+        for fault in check_file(url, file, members.pop(shard, []), under_way):
             healthy = False
             yield fault
     for shard in sorted(members):
         yield f"the catalogue names items of item shard {shard}, which dataset.json does not have"
-    yield from check_counts(url, info, catalogue)
+    yield from check_counts(url, info, catalogue, under_way)
     if healthy:
         yield from _check_batch(url, info, catalogue)
 
@@ -59,8 +65,13 @@ def _members_by_shard(catalogue: Catalogue) -> dict[int, list[tuple[str, Member]
     return shards
 
 
-def check_file(url: str, file: FileInfo, members: list[tuple[str, Member]]) -> Iterator[str]:
-    """Faults of one file, which is read once: its members' headers and crc32, its length, its sha256."""
+def check_file(url: str, file: FileInfo, members: list[tuple[str, Member]], under_way: Task) -> Iterator[str]:
+    """Faults of one file, which is read once: its members' headers and crc32, its length, its sha256.
+
+    Args:
+        members: (name in the tar file, member), in the order of their offsets.
+        under_way: is told the bytes that were read.
+    """
     digest, position, faults, absent = hashlib.sha256(), 0, 0, 0
 
     def take(stream: IO[bytes], size: int) -> bytes:
@@ -68,6 +79,7 @@ def check_file(url: str, file: FileInfo, members: list[tuple[str, Member]]) -> I
         data = stream.read(size)
         digest.update(data)
         position += len(data)
+        under_way.advance(len(data))
         return data
 
     try:
@@ -102,12 +114,12 @@ def _name_in(header: bytes) -> str:
         return ""
 
 
-def check_counts(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[str]:
+def check_counts(url: str, info: DatasetInfo, catalogue: Catalogue, under_way: Task) -> Iterator[str]:
     """Faults of the sequence shards, and of the counts that sequences and catalogue add up to."""
     counts: Counter[str] = Counter(items=catalogue.size, failed_items=int((~catalogue.ok_N1[1:]).sum()))
     popularity_N1 = np.zeros(catalogue.size + 1, dtype=np.int64)
     for file in info.shards("sequences"):
-        if faults := list(check_file(url, file, [])):
+        if faults := list(check_file(url, file, [], under_way)):
             yield from faults
             return  # counts over a part of the users would differ for no other reason
         for sequences in _read_sequences(storage.read_bytes(storage.join(url, file.path))):

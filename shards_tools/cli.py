@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from mlrec.data.format import read_dataset_info
+from mlrec.answers import add_json, print_json
+from mlrec.data.format import DatasetInfo, read_dataset_info
 from mlrec.data.frames import FRAME_POLICIES
 from mlrec.process import INTERRUPTED, run_main
+from mlrec.progress import megabytes, task
 from shards_tools.engines import ENGINES
 from shards_tools.make import FAILURES_FILE, make
 from shards_tools.settings import Settings
@@ -35,7 +37,12 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mlrec-shards", description="Pack raw MicroLens folders into WebDataset shards.")
+    parser = argparse.ArgumentParser(
+        prog="mlrec-shards",
+        description="Pack raw MicroLens folders into WebDataset shards.",
+        epilog="With --json all but synthetic print what they found as one JSON document on standard output, and nothing else "
+        "there. How far a command is goes to standard error: a bar on a terminal, elsewhere a line now and then.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_synthetic(commands.add_parser("synthetic", help="make up a raw folder whose best recommendations are known"))
     _add_make(commands.add_parser("make", help="pack a raw folder; a run that was stopped goes on"))
@@ -97,19 +104,27 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
     )
     _add_workers(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what there is and how large it will be; write nothing")
+    add_json(parser)
     parser.set_defaults(run=_make)
 
 
 def _make(options: argparse.Namespace) -> int:
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     if options.dry_run:
-        from shards_tools.dry_run import describe
+        from shards_tools.dry_run import describe, figures
 
-        print("\n".join(describe(options.raw, settings)))
+        found = figures(options.raw, settings)
+        if options.json:
+            print_json(found)
+        else:
+            print("\n".join(describe(found)))
         return 0
     run = (options.workers, options.max_failures, Console(stderr=True), options.engine, options.address)
     info = make(options.raw, options.url, settings, *run)
     counts = info.counts
+    if options.json:
+        print_json(_made(options.url, info))
+        return 0
     print(
         f"{options.url}: {counts['users']:,} users, {counts['interactions']:,} interactions, {counts['items']:,} items; "
         f"{sum(file.size for file in info.files) / 1e6:,.1f} MB in {len(info.files) + 1} files"
@@ -124,37 +139,55 @@ def _make(options: argparse.Namespace) -> int:
     return 0
 
 
+def _made(url: str, info: DatasetInfo) -> dict[str, Any]:
+    """A data set that stands at the URL now, for programs."""
+    files, size = len(info.files) + 1, sum(file.size for file in info.files)
+    return {"url": url, "name": info.name, "fingerprint": info.fingerprint, "counts": info.counts, "files": files, "bytes": size}
+
+
 def _add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="URL of a data set")
     parser.add_argument("target", metavar="DST", help="where to copy it: a folder or any fsspec URL")
+    add_json(parser)
     parser.set_defaults(run=_push)
 
 
 def _push(options: argparse.Namespace) -> int:
     from shards_tools.push import push
 
-    files = read_dataset_info(options.source).files
-    for number, file in enumerate(push(options.source, options.target), start=1):
-        print(f"{number} of {len(files)}: {file.path}, {file.size / 1e6:,.1f} MB", file=sys.stderr, flush=True)
-    print(f"{options.target}: {len(files) + 1} files, {sum(file.size for file in files) / 1e6:,.1f} MB")
+    info = read_dataset_info(options.source)
+    size = sum(file.size for file in info.files)
+    with task("copying", size, megabytes) as under_way:
+        for number, file in enumerate(push(options.source, options.target), start=1):
+            under_way.advance(file.size, f"{number} of {len(info.files)} files, {file.path}")
+    if options.json:
+        print_json(_made(options.target, info))
+    else:
+        print(f"{options.target}: {len(info.files) + 1} files, {size / 1e6:,.1f} MB")
     return 0
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL")
+    add_json(parser)
     parser.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace) -> int:
     from shards_tools.check import check
 
-    faults = 0
+    faults = []
     for fault in check(options.url):
-        faults += 1
-        print(fault, flush=True)
+        faults.append(fault)
+        if not options.json:
+            print(fault, flush=True)
+    if options.json:
+        print_json({"url": options.url, "faults": faults})
     if faults:
-        print(f"{options.url}: {faults} faults; mlrec-shards repair RAW {options.url} mends them", file=sys.stderr)
+        print(f"{options.url}: {len(faults)} faults; mlrec-shards repair RAW {options.url} mends them", file=sys.stderr)
         return 1
+    if options.json:
+        return 0
     info = read_dataset_info(options.url)
     print(f"{options.url}: {len(info.files)} files, {sum(file.size for file in info.files) / 1e6:,.1f} MB, no fault")
     return 0
@@ -164,6 +197,7 @@ def _add_repair(parser: argparse.ArgumentParser) -> None:
     _add_raw(parser)
     parser.add_argument("url", metavar="URL", help="of the data set")
     _add_workers(parser)
+    add_json(parser)
     parser.set_defaults(run=_repair)
 
 
@@ -171,6 +205,9 @@ def _repair(options: argparse.Namespace) -> int:
     from shards_tools.repair import repair
 
     repaired = repair(options.raw, options.url, options.workers, Console(stderr=True))
+    if options.json:
+        print_json({"url": options.url, "repaired": repaired})
+        return 0
     for fault in repaired.values():
         print(f"repaired {fault}")
     print(f"{options.url}: {len(repaired)} files repaired" if repaired else f"{options.url}: no file is damaged")
@@ -179,7 +216,7 @@ def _repair(options: argparse.Namespace) -> int:
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     parser.add_argument(
         "--html", metavar="FILE.html", help="write a page as well: items with their frames, distributions, failures"
     )
@@ -191,7 +228,7 @@ def _show(options: argparse.Namespace) -> int:
 
     described = describe(options.url)
     if options.json:
-        print(json.dumps(described, indent=1))
+        print_json(described)
     else:
         Console().print(as_table(described))
     if options.html:
@@ -206,7 +243,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     _add_raw(parser)
     parser.add_argument("--items", type=int, default=200, metavar="N", help="pack the first N videos (default: 200)")
     parser.add_argument("--media", choices=("frames", "clip"), default="frames", help="JPEG frames or MP4 clips")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
     _add_workers(parser)
     parser.set_defaults(run=_bench)
 

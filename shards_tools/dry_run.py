@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mlrec.progress import track
 from shards_tools.items import ItemJob, pack_item
 from shards_tools.make import open_source, plan
 from shards_tools.settings import Settings
@@ -17,43 +19,61 @@ INTERACTION_BYTES = 4
 """Of sequence shards: the item; with times three times as much."""
 
 
-def describe(raw_root: str | Path, settings: Settings) -> list[str]:
-    """The lines of the report.
+def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
+    """What the raw folder holds and comes to, for programs; units are in the keys.
 
     Raises:
         ValueError: the raw folder is not one, or no user is left.
     """
     planned = plan(open_source(raw_root), settings)
     jobs, sequences, media = planned.jobs, planned.sequences, planned.media
-    lines = [
-        f"{planned.raw.pairs}: {len(sequences.users):,} users with {settings.min_interactions} or more interactions, "
-        f"{len(sequences.items):,} interactions, {len(jobs):,} items"
-    ]
     parts = {"videos": [job.video for job in jobs], "covers": [job.cover for job in jobs], "audio": [job.audio for job in jobs]}
     there = {"videos": media.kind != "none", "covers": media.has_cover, "audio": media.has_audio}
-    for name, urls in parts.items():
-        missing = [job.raw_id for job, url in zip(jobs, urls, strict=True) if url is None]
-        named = f" (raw ids {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})" if missing else ""
-        found = f"{len(jobs) - len(missing):,} found, {len(missing):,} missing{named}" if there[name] else "no such folder"
-        lines.append(f"{name}: {found}")
+    missing = {
+        name: [job.raw_id for job, url in zip(jobs, urls, strict=True) if url is None] if there[name] else None
+        for name, urls in parts.items()
+    }
     readable = [job for job in jobs if job.video is not None] if there["videos"] else jobs
-    lines.append(_size(readable, len(sequences.items) * INTERACTION_BYTES * (1 if sequences.times is None else 3), settings))
-    return lines
+    sequence_bytes = len(sequences.items) * INTERACTION_BYTES * (1 if sequences.times is None else 3)
+    return {
+        "pairs": planned.raw.pairs,
+        "min_interactions": settings.min_interactions,
+        "users": len(sequences.users),
+        "interactions": len(sequences.items),
+        "items": len(jobs),
+        "missing": missing,
+        "item_shards": -(-len(readable) // settings.items_per_shard),
+        **_size(readable, sequence_bytes),
+    }
 
 
-def _size(jobs: list[ItemJob], sequence_bytes: int, settings: Settings) -> str:
-    """The line on the packed size, extrapolated from some of the items."""
+def _size(jobs: list[ItemJob], sequence_bytes: int) -> dict[str, Any]:
+    """The packed size, extrapolated from some of the items."""
     places = np.unique(np.linspace(0, len(jobs) - 1, SAMPLED_ITEMS, dtype=np.int64)).tolist() if jobs else []
-    packed = [sample for sample, _ in (pack_item(jobs[place]) for place in places) if sample]
+    packed = [sample for sample, _ in (pack_item(jobs[place]) for place in track(places, "packing some items")) if sample]
     sizes = [sum(map(_in_tar, sample.values())) for sample in packed]
-    failed = (
-        f"; {len(places) - len(packed)} of {len(places)} items looked at cannot be decoded" if len(packed) < len(places) else ""
-    )
-    if not sizes:
-        return f"packed: no item can be packed{failed}"
-    total = float(np.mean(sizes)) * len(jobs) + sequence_bytes
-    shards = -(-len(jobs) // settings.items_per_shard)
-    return f"packed: about {total / 1e6:,.1f} MB, by {len(sizes)} items packed in memory, in {shards:,} item shards{failed}"
+    total_bytes = round(float(np.mean(sizes)) * len(jobs) + sequence_bytes) if sizes else None
+    return {"sampled_items": len(places), "sampled_items_failed": len(places) - len(sizes), "bytes": total_bytes}
+
+
+def describe(found: dict[str, Any]) -> list[str]:
+    """The same in words, in lines."""
+    lines = [
+        f"{found['pairs']}: {found['users']:,} users with {found['min_interactions']} or more interactions, "
+        f"{found['interactions']:,} interactions, {found['items']:,} items"
+    ]
+    for name, missing in found["missing"].items():
+        if missing is None:
+            lines.append(f"{name}: no such folder")
+            continue
+        named = f" (raw ids {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})" if missing else ""
+        lines.append(f"{name}: {found['items'] - len(missing):,} found, {len(missing):,} missing{named}")
+    sampled, bad = found["sampled_items"], found["sampled_items_failed"]
+    failed = f"; {bad} of {sampled} items looked at cannot be decoded" if bad else ""
+    if found["bytes"] is None:
+        return [*lines, f"packed: no item can be packed{failed}"]
+    packed = f"packed: about {found['bytes'] / 1e6:,.1f} MB, by {sampled - bad} items packed in memory"
+    return [*lines, f"{packed}, in {found['item_shards']:,} item shards{failed}"]
 
 
 def _in_tar(data: bytes) -> int:

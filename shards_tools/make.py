@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlrec import storage
 from mlrec.data.format import (
@@ -28,6 +27,7 @@ from mlrec.data.format import (
     item_shard,
     read_dataset_info,
 )
+from mlrec.progress import track
 from shards_tools.engines import ENGINES
 from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records
 from shards_tools.output import Output, open_output
@@ -39,8 +39,6 @@ from shards_tools.split import Sequences, split_counts, training_popularity, wit
 FAILURES_FILE = "failures.jsonl"
 """One line per raw file that could not be packed: item, raw_id, kind (video, cover, audio), reason."""
 REASONS_SHOWN = 3
-LINES_WHEN_PIPED = 20
-"""Progress lines of a run whose output is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,8 @@ def pack(
     done = {record.file.path for record in earlier}
     todo = {shard: jobs for shard, jobs in plan.shards.items() if item_shard(shard) not in done}
     with closing(ENGINES[engine](todo, output, workers, address)) as packed:
-        _count_failures(_show_progress(packed, sum(map(len, todo.values())), console), earlier, max_failures)
+        total = sum(map(len, todo.values()))
+        _count_failures(track(packed, "packing items", total, console), earlier, max_failures)
     _finish(plan, output)
 
 
@@ -184,20 +183,6 @@ def _count_failures(packed: Iterable[list[Failure]], earlier: list[ShardRecord],
                 f"{len(failed)} items failed, more than --max-failures {max_failures}; the last by raw id: {last}. "
                 "Mend the files and pack anew, or allow more failures and run again to go on"
             )
-
-
-def _show_progress(packed: Iterable[list[Failure]], total: int, console: Console) -> Iterator[list[Failure]]:
-    """Passes the items on with a progress bar, or with plain lines where the console is no terminal."""
-    if console.is_terminal:
-        columns = (TextColumn("packing items"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
-            yield from progress.track(packed, total=total)
-        return
-    step = max(1, total // LINES_WHEN_PIPED)
-    for number, entry in enumerate(packed, start=1):
-        if number % step == 0 or number == total:
-            console.print(f"packing items: {number} of {total}")
-        yield entry
 
 
 def _finish(plan: Plan, output: Output) -> None:

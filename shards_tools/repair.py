@@ -26,6 +26,7 @@ from mlrec.data.format import (
     read_catalogue,
     read_dataset_info,
 )
+from mlrec.progress import Task, megabytes, task
 from shards_tools.check import check_counts, check_file
 from shards_tools.items import Failure, ItemJob, ShardRecord, crashed_item, pack_item, record_name
 from shards_tools.make import FAILURES_FILE, Plan, open_source, pack, plan
@@ -48,7 +49,9 @@ def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> di
         RuntimeError: worker processes died, or the storage gave up.
     """
     info = read_dataset_info(url)
-    damaged = {file.path: fault for file in info.files if (fault := next(check_file(url, file, []), None)) is not None}
+    with task("checking", sum(file.size for file in info.files), megabytes, console) as under_way:
+        faults = ((file.path, next(check_file(url, file, [], under_way), None)) for file in info.files)
+        damaged = {path: fault for path, fault in faults if fault is not None}
     if damaged:
         with open_output(url) as opened:
             output = _RepairOutput(url, opened.staging, info, damaged)
@@ -57,7 +60,7 @@ def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> di
             _refuse_another(made, info, catalogue, url)
             _record_whole_shards(made, output, catalogue, workers)
             pack(made, output, workers, None, console)
-    if fault := next(check_counts(url, info, read_catalogue(url, info)), None):
+    if fault := next(check_counts(url, info, read_catalogue(url, info), Task(0)), None):
         raise ValueError(f"{url}: {DATASET_FILE} itself is damaged ({fault}); {MAKE_ANEW}")
     return damaged
 

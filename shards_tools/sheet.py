@@ -15,6 +15,7 @@ from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_datas
 from mlrec.data.items import ItemStore
 from mlrec.data.sequences import open_sequences
 from mlrec.pictures import Pictures
+from mlrec.progress import track
 from mlrec.report.page import page, picture, section, side_by_side, soft, table
 from mlrec.report.svg import histogram
 from mlrec.report.tables import Row, Table
@@ -103,7 +104,7 @@ def _items(catalogue: Catalogue, pictures: Pictures) -> str:
             pictures.jpeg(item, frames, SIDE_PX) if pictures.has_any else None,
             f"{catalogue.table['raw_id'][item - 1].as_py()}: {catalogue.title(item)} ({catalogue.popularity_N1[item]:,})",
         )
-        for item in shown
+        for item in track(shown, "drawing items")
     ]
     order = f"{len(shown)} of {len(readable):,} items, evenly from the most to the least popular"
     said = soft(f"{order}; in brackets their training interactions.")

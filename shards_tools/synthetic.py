@@ -31,6 +31,7 @@ import numpy as np
 
 from mlrec.data.format import ORACLE_FILE, SplitInfo
 from mlrec.metrics import summarize, user_metrics
+from mlrec.progress import track
 from shards_tools.pool import map_ordered
 from shards_tools.split import Sequences, training_popularity
 from shards_tools.synthetic_media import SHAPES, TEXTURES, Look, cover_bytes, title, video_bytes
@@ -101,7 +102,8 @@ def draw_sequences(world: World, rng: np.random.Generator) -> Sequences:
     extra = rng.geometric(1 / (MEAN_LENGTH - MIN_LENGTH + 1), size=num_users) - 1
     length_U = np.minimum(MIN_LENGTH + extra, num_items // 4)
     chunks = np.split(np.arange(num_users), range(USER_CHUNK, num_users, USER_CHUNK))
-    items = np.concatenate([_draw_chunk(world, users_B, length_U[users_B], rng) for users_B in chunks])
+    drawn = track(chunks, "drawing users")
+    items = np.concatenate([_draw_chunk(world, users_B, length_U[users_B], rng) for users_B in drawn])
     return Sequences(np.arange(1, num_users + 1), np.concatenate([[0], np.cumsum(length_U)]), items.astype(np.int32))
 
 
@@ -136,7 +138,8 @@ def reference_metrics(world: World, sequences: Sequences, split: SplitInfo) -> d
     chunks = np.split(np.arange(len(target_U)), range(USER_CHUNK, len(target_U), USER_CHUNK))
     results = {}
     for name, score in scores.items():
-        counts = [_better_and_tied(score, users_B, sequences, split, occurs_N) for users_B in chunks]
+        ranked = track(chunks, f"ranking by {name}")
+        counts = [_better_and_tied(score, users_B, sequences, split, occurs_N) for users_B in ranked]
         better_U, tied_U = np.concatenate(counts, axis=1)
         results[name] = summarize(user_metrics(better_U, tied_U, int(occurs_N.sum())), popularity_N[target_U])
     return results
@@ -205,7 +208,7 @@ def make_synthetic(out: Path, num_users: int, num_items: int, seed: int, workers
     sequences = draw_sequences(world, rng)
     jobs = (_ItemJob(partial, item, look, seed) for item, look in enumerate(world.looks, start=1))
     with closing(map_ordered(_write_item, jobs, workers)) as titles:
-        _write_tables(partial, world, sequences, list(titles), rng)
+        _write_tables(partial, world, sequences, list(track(titles, "making up items", num_items)), rng)
     split = SplitInfo()
     oracle = {"model": {**made_of, **_constants()}, "split": asdict(split), "test": reference_metrics(world, sequences, split)}
     (partial / ORACLE_FILE).write_text(json.dumps(oracle, indent=1) + "\n")

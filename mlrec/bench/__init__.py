@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from mlrec.answers import add_json
 from mlrec.bench import evaluation, loader, scale, step
 from mlrec.bench.result import show
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     for name, bench in BENCHES.items():
         command = commands.add_parser(name, help=bench.HELP, description=bench.HELP)
         bench.add_arguments(command)
-        command.add_argument("--json", action="store_true", help="for programs")
+        add_json(command)
     options = parser.parse_args(arguments)
     result = BENCHES[options.bench].run(options)
     if result is not None:

@@ -18,6 +18,7 @@ from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.stream import Data
 from mlrec.distributed import World, max_over_ranks, start_world, stop_world, sum_over_ranks
 from mlrec.engine import build_model
+from mlrec.progress import track
 from mlrec.ranking import Ranking
 
 HELP = "users per second of full ranking on random weights, beside a bare matrix product with top-k of the same size"
@@ -56,7 +57,7 @@ def measure_ranking(config: Config, data: Data, world: World, steps: int) -> dic
     chunk = min(config.evaluate.user_chunk, data.sequences.num_users)
     states_BD = torch.randn(chunk, width, device=world.device)
     ours_s = bare_s = ours_cpu_s = bare_cpu_s = 0.0
-    for step in range(steps + 1):
+    for step in track(range(steps + 1), "ranking chunks of users"):
         users_B = (np.arange(chunk) + step * chunk) % data.sequences.num_users
         began, began_cpu = now(world.device), time.process_time()
         ranking.count(users_B, "test")

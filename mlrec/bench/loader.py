@@ -24,6 +24,7 @@ from mlrec.data.items import READS_IN_FLIGHT
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
+from mlrec.progress import track
 from mlrec.schema import InputSpec, Modality
 
 HELP = "videos and MB per second of the input path by loader processes, beside its limits, and where the time goes"
@@ -87,7 +88,7 @@ def measure_loader(data: Data, global_batch: int, most_workers: int, steps_per_w
     raw_mb_per_s = _read_raw(data, distinct, names)
     stored = {item: sample for item, sample in data.store.read_many(distinct, names) if not isinstance(sample, str)}
     by_workers = {}
-    for workers in sorted({0, 1, min(2, most_workers), most_workers}):
+    for workers in track(sorted({0, 1, min(2, most_workers), most_workers}), "measuring numbers of workers"):
         run = range(WARM_UP * max(1, workers), (WARM_UP + steps_per_worker) * max(1, workers))
         samples = [stored[item] for step in run for item in steps[step] if item in stored]
         limits = [_decode_bare(data, spec, samples, workers)]

@@ -3,9 +3,9 @@
 There each rank takes its own users with all 11 slots of each, and encodes every slot: an item as often as it occurs, padding as
 zeros, frames as float32. Its candidates are its own users' items, and the ranks' mean losses are averaged.
 
-What is compared is the encoding: both steps run the same model and optimizer, in the same chunks under activation checkpointing
-(without it a large batch fits in no memory), and score distinct items, which gives the number that scoring every slot gives
-(loss.multiplicity) for less work than MicroLens' trainer has. On one rank the two steps' losses are equal.
+What is compared is the encoding: both steps run the same model and optimizer, in the same chunks, hold their activations or
+compute them again, as the larger of the two can (item.checkpoint), and score distinct items, which gives the number that scoring
+every slot gives (loss.multiplicity) for less work than MicroLens' trainer has. On one rank the two steps' losses are equal.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> 
     items_S = torch.where(slots_S >= 0, batch.items_U[slots_S], 0)
     encode = partial(_encode, tower, pool)
     parts = torch.split(items_S, list(shares(len(items_S), -(-most // tower.chunk))))
-    vectors_SD = torch.cat([checkpoint(encode, part, use_reentrant=False) for part in parts])
+    run = partial(checkpoint, encode, use_reentrant=False) if tower.recomputes else encode
+    vectors_SD = torch.cat([run(part) for part in parts])
     size = len(batch.items_U)
     rows_S = torch.where(slots_S >= 0, slots_S, size)  # padding adds up in a row of its own, which nothing reads
     sums = vectors_SD.new_zeros(size + 1, vectors_SD.shape[1]).index_add(0, rows_S, vectors_SD)[:size]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, gather, start_world, stop_world
 from mlrec.engine import build_model
+from mlrec.progress import track
 
 HELP = "what a step costs each of 1 to 4,096 ranks on a data set: items, bytes, exchange, and the step time they predict"
 RANKS = tuple(4**power for power in range(7))
@@ -114,11 +115,11 @@ def run(options: argparse.Namespace) -> Result | None:
     return Result("scale", measured, device, figures, [_table(titles[kind], found) for kind, found in rows.items()])
 
 
-def scale(data: Data, sizes: Iterable[tuple[int, int]], width: int, videos_per_s: float, gb_per_s: float) -> list[ScaleRow]:
+def scale(data: Data, sizes: Sequence[tuple[int, int]], width: int, videos_per_s: float, gb_per_s: float) -> list[ScaleRow]:
     """The first step of each (ranks, users of the global batch), at most all users; left out where a rank would have none."""
     stored_bytes = sum(shard.size for shard in data.info.shards("items")) / max(1, int(data.catalogue.ok_N1.sum()))
     rows = []
-    for ranks, users in sizes:
+    for ranks, users in track(sizes, "planning"):
         try:
             plan = Plan(data.sequences, 0, min(users, data.sequences.num_users), Owners((ranks,))).step(0)
         except ValueError:  # fewer users than ranks
@@ -147,7 +148,7 @@ def measure_videos_per_s(config: Config, data: Data, world: World) -> float:
     count = 2 * tower.chunk
     media = MediaPool(tower.specs, world.device).of(torch.arange(count, device=world.device) % tower.catalogue_size + 1)
     times = []
-    for _ in range(1 + ROUNDS):
+    for _ in track(range(1 + ROUNDS), "measuring the item tower"):
         began = now(world.device)
         torch.autograd.backward(tower.encode(media, most=count).sum())
         times.append(now(world.device) - began)

@@ -22,13 +22,14 @@ from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, stream_steps
 from mlrec.distributed import World, max_over_ranks, start_world, stop_world, sum_over_ranks
-from mlrec.engine import Engine, build_model
+from mlrec.engine import Engine, build_model, most_items, training_dtype
+from mlrec.progress import track
 from mlrec.schema import Batch
 
 HELP = "users and videos per second of a training step on made-up media, memory, arithmetic, and where the time goes"
 PARTS = ("wait", "encode", "exchange", "recommend", "optimizer")
-"""Of a step, in order: for the batch, and copying it to the device; forward and backward of the item tower, of the exchange, of
-recommender and loss; the update, with what DeepSpeed does beside it. Planning happens while the device is at another step."""
+"""Of a step, in order: for the batch; forward and backward of the item tower, media's way to the device with it, of the exchange,
+of recommender and loss; the update, with what DeepSpeed does beside it. Planning happens while the device is at another step."""
 
 Encode = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]
 
@@ -154,9 +155,11 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
     model = build_model(config, data, world.rank)
     if padded and model.whole_catalogue:
         raise ValueError(f"--baseline padded: {config.recommender.name} with {config.loss.name} encodes the catalogue, no slots")
-    engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1)
-    specs = model.tower.specs
+    specs, width = model.tower.specs, data.info.split.keep_last - 2
     dataset = MadeUpSteps(data, plan, world.rank, MediaPool(specs), config.loss.negatives == "local", model.whole_catalogue)
+    # padded, a rank encodes more: both steps hold their activations where the larger one can, or neither does
+    items = -(-config.train.global_batch // world.size) * width if padded else most_items(plan, steps + 1, dataset.items_N)
+    engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=items)
     stream = stream_steps(dataset, 0, steps + 1, config.data.num_workers, pin_memory=world.device.type == "cuda")
     clock, encode, ours, theirs = _Clock(engine, world.device), model._encode, Side(), Side()
     alone = MadeUpSteps(data, RankPlan(plan, config.train.global_batch, world.rank), 0, None, local=True, whole_catalogue=False)
@@ -166,7 +169,7 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
         clock.step(Side(), stream, encode)
     plan_s, peak_bytes, resident_bytes = 0.0, 0, 0
     losses: list[tuple[float, float]] = []
-    for step in range(1, steps + 1):
+    for step in track(range(1, steps + 1), "measuring steps"):
         began = now(world.device)
         users_G = plan.step(step, dataset.items_N).users_G
         plan_s += now(world.device) - began
@@ -175,15 +178,13 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
         peak_bytes = max(peak_bytes, peak(world.device))
         ours.videos += len(batch.valid_O)
         if padded:
-            width = data.info.split.keep_last - 2
             most = -(-len(users_G) // world.size) * width
             batch = clock.step(theirs, iter([alone[step]]), partial(encode_slots, model.tower, pool, most))
             theirs.videos += len(batch.users_B) * width
             losses.append((ours.loss, theirs.loss))
 
     found = ours.summed(world)
-    dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
-    limit = matrix_product_flops_per_s(world.device, dtype)
+    limit = matrix_product_flops_per_s(world.device, training_dtype(config))
     flops = counter.total
     figures: dict[str, Any] = {
         "global_batch": config.train.global_batch,
@@ -192,6 +193,7 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
         "encoders": list(config.item.encoders),
         "precision": config.train.precision,
         "parameters": engine.parameter_counts(),
+        "recomputes": model.tower.recomputes and model.tower.trained,
         **found,
         "plan_s": plan_s / steps,
         "wait_share": found["seconds"]["wait"] / found["step_s"],
@@ -225,7 +227,8 @@ def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:
     facts = [
         ("", ""),
         ("planning, while the device is at another step", f"{1e3 * figures['plan_s']:.1f} ms"),
-        ("arithmetic of a step on a rank, forward repeated", f"{figures['flops_per_step'] / 1e9:,.1f} GFLOP"),
+        ("activations of each chunk", "computed again backward" if figures["recomputes"] else "held for the backward"),
+        ("arithmetic of a step on a rank", f"{figures['flops_per_step'] / 1e9:,.1f} GFLOP"),
         ("peak of a matrix product", f"{figures['limit_flops_per_s'] / 1e9:,.1f} GFLOP/s"),
         ("share of the peak", f"{figures['of_limit']:.1%}"),
         ("peak memory of a rank", f"{figures['peak_bytes'] / 1e6:,.0f} MB, {figures['step_bytes'] / 1e6:,.0f} MB in the step"),

@@ -174,9 +174,7 @@ def decode_items(
             if isinstance(members, str):
                 raise ValueError(members)
             for spec in inputs:
-                decoder = DECODERS[spec.modality]
-                needed = {name: members[name] for name in decoder.members(spec, media)}
-                decoder.decode(needed, spec, media, item, arrays[spec][row, ...])
+                DECODERS[spec.modality].decode(members, spec, media, item, arrays[spec][row, ...])
         except ValueError as error:
             valid[row], bad_items[item] = False, str(error)
             for array in arrays.values():

@@ -68,6 +68,8 @@ class ItemStore:
         self.cache = None if local else ShardCache(url, cache_dir.expanduser() / "items", cache_bytes)
         self.bytes_read = 0
         """Bytes of members delivered so far by this process."""
+        self.local_bytes = 0
+        """Of these, what was on this node when it was asked for."""
         self._bytes_ranged = 0
 
     def room(self) -> str:
@@ -102,7 +104,9 @@ class ItemStore:
             found = next(ranged) if path is None else _whole(path, read.start, size)
             self._bytes_ranged += size if path is None else 0
             for item, members in read.items.items():
-                yield item, self._cut(read, item, members, found)
+                before, sample = self.bytes_read, self._cut(read, item, members, found)
+                self.local_bytes += self.bytes_read - before if path is not None else 0
+                yield item, sample
         if self.cache is not None:
             for shard in dict.fromkeys(read.shard for read in remote):
                 self.cache.ask(shard)

@@ -94,7 +94,7 @@ class StepDataset(Dataset[Batch]):
         plan = self.plan.step(step, self.items_N)
         own_items = plan.items_U[plan.items_of(self.rank)]
         store = self.data.store
-        bytes_before = store.bytes_read
+        bytes_before, local_before = store.bytes_read, store.local_bytes
         kept_O = self.kept.among(step, own_items) if self.kept else None
         media, valid_O, bad_items = self._decode(own_items, kept_O)
         slots_BT = plan.slots_GT[plan.users_of(self.rank)]
@@ -114,6 +114,7 @@ class StepDataset(Dataset[Batch]):
             targets_BL=torch.from_numpy(targets_BL),
             bad_items=bad_items,
             bytes_read=store.bytes_read - bytes_before,
+            local_bytes=store.local_bytes - local_before,
             remote_bytes=store.take_remote_bytes(),
             kept_O=None if kept_O is None else torch.from_numpy(kept_O),
         )

@@ -84,7 +84,7 @@ class Recommender(nn.Module):
     def _encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Vectors [O, D] of this rank's items, and bool [O]: which of them are good."""
         if batch.kept_O is None:
-            return self.tower.encode(batch.media, most=max(batch.owned_W)), batch.valid_O
+            return self.tower.encode(batch.media, max(batch.owned_W), batch.valid_O.device), batch.valid_O
         start = sum(batch.owned_W[: self.rank])
         items_O = batch.items_U[start : start + batch.owned_W[self.rank]]
         return self.tower.encode_kept(items_O, batch.media, batch.valid_O, batch.kept_O, add=True)

@@ -43,7 +43,14 @@ class ItemTower(nn.Module):
         self.names, self.chunk, self.catalogue_size = config.encoders, config.chunk, catalogue_size
         self.prefixes: PrefixCache | None = None
         """Where the frozen prefixes of this rank's items are kept, after keep_prefixes."""
+        self.recomputes = config.checkpoint != "never"
+        """Whether a chunk's activations are computed again for its backward, so that memory holds one chunk's at a time."""
         self._still = list(still_parts(self.encoders))
+
+    @property
+    def trained(self) -> bool:
+        """Whether an encoder has trained parameters; without one there are no activations to save memory on."""
+        return any(parameter.requires_grad for parameter in self.encoders.parameters())
 
     def train(self, mode: bool = True) -> ItemTower:
         """Training mode for what is trained: frozen parts keep their statistics and have no dropout."""
@@ -100,16 +107,19 @@ class ItemTower(nn.Module):
         fused: torch.Tensor = self.fusion(vectors)
         return fused
 
-    def encode(self, media: Mapping[InputSpec, torch.Tensor], most: int) -> torch.Tensor:
-        """Vectors of this rank's n items [n, D], a chunk at a time; with gradient, a chunk's activations live in its backward.
+    def encode(self, media: Mapping[InputSpec, torch.Tensor], most: int, device: torch.device | None = None) -> torch.Tensor:
+        """Vectors of this rank's n items [n, D], a chunk at a time.
 
         Args:
+            media: in host memory as a rule; a chunk's rows go to the device when it is encoded, and are not kept there.
             most: the largest n of any rank. All ranks run the same number of chunks, of nearly equal size: under ZeRO-3 a rank
                 that runs fewer would leave the others waiting for its parameters.
+            device: of the encoders; None where the media are on it.
         """
-        count, device = len(first := next(iter(media.values()))), first.device
-        everything = torch.arange(count, device=device)
-        return torch.cat(self._in_chunks(lambda part: self(_rows_of(media, part)), everything, max(1, most)))
+        first = next(iter(media.values()))
+        to = first.device if device is None else device
+        everything = torch.arange(len(first))
+        return torch.cat(self._in_chunks(lambda part: self(_rows_of(media, part, to)), everything, max(1, most), to))
 
     def encode_kept(
         self,
@@ -119,7 +129,7 @@ class ItemTower(nn.Module):
         kept_O: torch.Tensor,
         add: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors of this rank's items [O, D] as of encode, by way of the kept prefixes; collective.
+        """Vectors of this rank's items [O, D] as of encode, by way of the kept prefixes, on the device of valid_O; collective.
 
         Args:
             media: of an input in `prefixes.inputs` the rows of the items that are not in kept_O, of any other all rows.
@@ -137,12 +147,12 @@ class ItemTower(nn.Module):
         media_rows = (~kept).cumsum(0) - 1
 
         def media_of(part: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
-            return _rows_of(spared, media_rows[part]) | _rows_of(others, part)
+            return _rows_of(spared, media_rows[part], device) | _rows_of(others, part, device)
 
         def resume(part: torch.Tensor) -> torch.Tensor:
             # an item that is not here has the first row's vector, which valid_O leaves out
             rows = cache.rows_N1[items[part]].clamp(min=0) if len(part) else torch.zeros(1, dtype=torch.int64)
-            vectors: torch.Tensor = self(_rows_of(others, part), cache.take(rows, device))
+            vectors: torch.Tensor = self(_rows_of(others, part, device), cache.take(rows, device))
             return vectors
 
         spared = {spec: tensor for spec, tensor in media.items() if spec in cache.kept.inputs}
@@ -155,8 +165,9 @@ class ItemTower(nn.Module):
         most_new, most_ready, most_rest = max_over_ranks(torch.tensor([len(new), len(ready), len(rest)], device=device)).tolist()
         for part in self._chunks(new, most_new):
             cache.add(items[part], media_of(part))
-        vectors = self._in_chunks(resume, ready, most_ready)
-        vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest if most_ready else max(1, most_rest))
+        vectors = self._in_chunks(resume, ready, most_ready, device)
+        most_rest = most_rest if most_ready else max(1, most_rest)
+        vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest, device)
         order = torch.cat([ready, rest]).argsort().to(device)
         return torch.cat(vectors)[order], valid_O & ~(kept & ~here_O).to(device)
 
@@ -164,14 +175,23 @@ class ItemTower(nn.Module):
         """The places in as many parts, of nearly equal size, as the rank with `most` of them has; some may be empty."""
         return torch.split(places, list(shares(len(places), -(-most // self.chunk)))) if most else ()
 
-    def _in_chunks(self, encode: Callable[[torch.Tensor], torch.Tensor], places: torch.Tensor, most: int) -> list[torch.Tensor]:
-        """What `encode` makes of the places, a chunk at a time."""
-        # without a trained encoder there are no activations to save memory on, only a second forward to pay
-        saving = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoders.parameters())
+    def _in_chunks(
+        self, encode: Callable[[torch.Tensor], torch.Tensor], places: torch.Tensor, most: int, device: torch.device
+    ) -> list[torch.Tensor]:
+        """What `encode` makes of the places, a chunk at a time; it takes their media to the device itself.
+
+        So when a chunk is computed again for its backward, its media are copied again: held until then, those of all chunks would
+        lie on the device at once.
+        """
+        # torch restores the random numbers of the devices that a repeated function's arguments are on: dropout needs them
+        here = torch.empty(0, device=device)
         vectors = []
         for part in self._chunks(places, most):
             # only a rank with fewer items than chunks has an empty one; it runs the encoder on one item and keeps nothing of it
-            encoded = checkpoint(encode, part, use_reentrant=False, context_fn=self._twice) if saving else encode(part)
+            if self.recomputes and self.trained and torch.is_grad_enabled():
+                encoded = checkpoint(lambda part, here: encode(part), part, here, use_reentrant=False, context_fn=self._twice)
+            else:
+                encoded = encode(part)
             vectors.append(encoded[: len(part)])
         return vectors
 
@@ -180,8 +200,13 @@ class ItemTower(nn.Module):
         return nullcontext(), repeated(self.encoders)
 
 
-def _rows_of(media: Mapping[InputSpec, torch.Tensor], places: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
-    """The media of the items at `places`; of one blank item where there are none."""
+def _rows_of(
+    media: Mapping[InputSpec, torch.Tensor], places: torch.Tensor, device: torch.device
+) -> dict[InputSpec, torch.Tensor]:
+    """The media of the items at `places`, ascending, on the device; of one blank item where there are none."""
     if not len(places):
-        return {spec: tensor.new_zeros((1, *tensor.shape[1:])) for spec, tensor in media.items()}
-    return {spec: tensor[places.to(tensor.device)] for spec, tensor in media.items()}
+        return {spec: tensor.new_zeros((1, *tensor.shape[1:]), device=device) for spec, tensor in media.items()}
+    first, end = int(places[0]), int(places[-1]) + 1
+    # neighbours are a view: out of pinned memory they are copied while the host goes on
+    rows = slice(first, end) if end - first == len(places) else places
+    return {spec: tensor[rows].to(device, non_blocking=True) for spec, tensor in media.items()}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mlrec import config as configuration
+from mlrec.progress import track
 from mlrec.recommended import Example, Recommended
 from mlrec.report.page import picture, section, soft, strip
 from mlrec.report.runs import Run
@@ -37,7 +38,7 @@ def examples_section(runs: Sequence[Run]) -> str:
         ),
         soft(problem) if problem else "",
     ]
-    for shown in users:
+    for shown in track(users, "drawing recommendations"):
         content += [f"<h3>User {shown.user}</h3>", soft("watched"), _watched(shown, first, draw)]
         for run, recommended in found:
             example = next((entry for entry in recommended.examples if entry.user == shown.user), None)

@@ -56,7 +56,7 @@ def train_runs(
     """
     from deepspeed.utils import safe_get_full_grad
 
-    from mlrec.engine import Engine, build_model
+    from mlrec.engine import Engine, build_model, most_items, training_dtype
 
     world = start_world()
     results = {}
@@ -65,10 +65,9 @@ def train_runs(
         data = open_data(config.data)
         plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, world.nodes))
         model = build_model(config, data, world.rank)
-        dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
-        prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, dtype, world.device)
+        prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
         resumed = checkpoint.newest(Path(resume_from.replace("{name}", name))) if resume_from else None
-        engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed)
+        engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed, most_items(plan, 12))
         encoded: list[int] = []
         model.tower.encoders[0].register_forward_hook(lambda module, inputs, output, seen=encoded: seen.append(len(output)))
         local_negatives = config.loss.negatives == "local"

@@ -18,6 +18,8 @@ VARIANTS = {
     "stage1": ["zero.stage=1"],
     "stage2": ["zero.stage=2"],
     "stage3": ["zero.stage=3"],
+    "again0": ["zero.stage=0", "item.checkpoint=always"],
+    "again3": ["zero.stage=3", "item.checkpoint=always"],
 }
 HAS_COMPILER = shutil.which("g++") is not None
 if HAS_COMPILER:

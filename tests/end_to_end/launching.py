@@ -6,6 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import deepspeed.utils.groups as deepspeed_groups
+
+from mlrec import cli
+from mlrec.distributed import stop_world
+from mlrec.process import run_main
+from shards_tools import cli as shards_cli
+
 LAUNCHERS = {
     "plain": [sys.executable, "-m", "mlrec.cli", "train"],
     "deepspeed": ["deepspeed", "--num_accelerators", "2", "--module", "mlrec.train"],
@@ -50,6 +57,22 @@ def run(command: list[str], expected: int = 0) -> str:
 def result_of(command: list[str]) -> str:
     """What a command prints as its result."""
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
+
+
+def call(*words: str) -> int:
+    """The exit code of a command that is run in this process, for which no other has to be started."""
+    programs = {"mlrec": cli._dispatch, "mlrec-shards": shards_cli._dispatch}
+    before = dict(os.environ)
+    try:
+        return run_main(programs[words[0]], words[1:])
+    except SystemExit as ended:  # argparse
+        return int(ended.code or 0)
+    finally:
+        # A process ends after one command; here many follow each other, and DeepSpeed keeps what it made of the ranks' group.
+        stop_world()
+        deepspeed_groups._release_process_group_references()
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def free_port() -> int:

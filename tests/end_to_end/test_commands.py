@@ -4,14 +4,13 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from launching import LAUNCHERS, result_of, run, start
+from launching import LAUNCHERS, call, run, start
 from safetensors.torch import load_file
 from tiny import NUM_USERS, VIDEO, tiny_overrides
 
@@ -54,7 +53,7 @@ def test_every_launcher_gives_the_same_curve(launcher: str, finished: Path, conf
     assert losses_of(folder / launcher) == pytest.approx(losses_of(finished), abs=1e-5)
 
 
-def test_a_finished_run_has_its_results(finished: Path) -> None:
+def test_a_finished_run_has_its_results(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["split"] == "test"
     assert results["metrics"]["all"]["users"] == NUM_USERS
@@ -62,12 +61,14 @@ def test_a_finished_run_has_its_results(finished: Path) -> None:
     assert json.loads((finished / "run.json").read_text())["world"] == 2
     assert json.loads((finished / "deepspeed.json").read_text())["zero_optimization"]["stage"] == 2
     assert list((finished / "wandb").glob("offline-run-*/*.wandb"))
-    again = json.loads(result_of([sys.executable, "-m", "mlrec.cli", "evaluate", str(finished)]))
+    capsys.readouterr()
+    assert call("mlrec", "evaluate", str(finished), "--json") == 0
+    again = json.loads(capsys.readouterr().out)
     assert again["metrics"]["all"] == pytest.approx(results["metrics"]["all"], abs=1e-6)
 
 
 def test_a_checkpoint_of_two_ranks_exports_to_plain_weights(finished: Path, folder: Path) -> None:
-    run([sys.executable, "-m", "mlrec.cli", "export", str(finished), str(folder / "export")])
+    assert call("mlrec", "export", str(finished), str(folder / "export")) == 0
     weights = load_file(folder / "export" / "model.safetensors")
     config = load([folder / "export" / "config.yaml"])
     model = build_model(config, open_data(config.data), rank=0)
@@ -78,32 +79,38 @@ def test_a_checkpoint_of_two_ranks_exports_to_plain_weights(finished: Path, fold
 
 
 def test_the_report_shows_the_run(finished: Path, folder: Path) -> None:
-    run([sys.executable, "-m", "mlrec.cli", "report", str(finished), "--out", str(folder / "report.html")])
+    assert call("mlrec", "report", str(finished), "--out", str(folder / "report.html")) == 0
     page = (folder / "report.html").read_text()
     assert "finished" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert (folder / "report.md").exists()
 
 
-def test_the_run_recommends_what_was_not_watched(finished: Path, config_file: Path) -> None:
+def test_the_run_recommends_what_was_not_watched(finished: Path, config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = open_data(load([config_file]).data)
     raw_ids = ["", *data.catalogue.table["raw_id"].to_pylist()]
     watched = [raw_ids[item] for item in data.sequences.items_of(7)]
-    command = [sys.executable, "-m", "mlrec.cli", "recommend", str(finished)]
-    found = json.loads(result_of([*command, "--user", str(data.sequences.users[7]), "-k", "5", "--json"]))
+
+    def recommended(*words: str, expected: int = 0) -> str:
+        capsys.readouterr()
+        assert call("mlrec", "recommend", str(finished), *words) == expected
+        said = capsys.readouterr()
+        return said.err if expected else said.out
+
+    found = json.loads(recommended("--user", str(data.sequences.users[7]), "-k", "5", "--json"))
     assert len(found) == 5
     assert [entry["score"] for entry in found] == sorted((entry["score"] for entry in found), reverse=True)
     assert not {entry["raw_id"] for entry in found} & set(watched)
     assert all(entry["title"] == data.catalogue.title(entry["item"]) for entry in found)
-    same = json.loads(result_of([*command, "--history", ",".join(watched), "-k", "5", "--json"]))
+    same = json.loads(recommended("--history", ",".join(watched), "-k", "5", "--json"))
     assert [entry["item"] for entry in same] == [entry["item"] for entry in found]
-    assert "the data set has no such user" in run([*command, "--user", "123456789"], expected=2)
-    assert "the catalogue has no such item" in run([*command, "--history", "nothing"], expected=2)
+    assert "the data set has no such user" in recommended("--user", "123456789", expected=2)
+    assert "the catalogue has no such item" in recommended("--history", "nothing", expected=2)
 
 
-def test_a_run_does_not_differ_from_itself(finished: Path) -> None:
-    printed = result_of([sys.executable, "-m", "mlrec.cli", "compare", str(finished), str(finished)])
-    assert "+0.0000 ± 0.0000" in printed
+def test_a_run_does_not_differ_from_itself(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("mlrec", "compare", str(finished), str(finished)) == 0
+    assert "+0.0000 ± 0.0000" in capsys.readouterr().out
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(finished: Path, config_file: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The shipped quickstart configurations, on a smaller data set: what a trained model reaches."""
+"""What launch/quickstart.sh does, with its configurations, on a smaller data set: what a trained model reaches."""
 
 import io
 import json

@@ -66,6 +66,8 @@ def test_no_item_crosses_the_network_after_the_first_epoch(three_epochs: Watched
     late = [request for request in three_epochs.requests if request.time > second.stat().st_mtime]
     assert not late
     assert sum(metric(three_epochs.runs[0], "data/remote_bytes")[STEPS_PER_EPOCH:]) == 0
+    hits = metric(three_epochs.runs[0], "data/cache_hits")
+    assert hits[0] < 1.0 and set(hits[STEPS_PER_EPOCH:]) == {1.0}
 
 
 def test_remote_bytes_are_those_that_the_server_sent(three_epochs: Watched) -> None:

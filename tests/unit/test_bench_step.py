@@ -57,11 +57,13 @@ def test_step_counts_what_the_plan_says(config: Config, data: Data, world: World
     assert sum(found["seconds"].values()) == pytest.approx(found["step_s"])
     assert found["users_per_s"] == pytest.approx(users / found["step_s"])
     assert found["flops_per_step"] > 0 and found["peak_bytes"] >= found["step_bytes"]
+    assert found["recomputes"] is False, "a few small items fit"
     assert len(found["speedups"]) == 2 and found["parameters"]["trained"] > 0
 
 
-def test_padded_step_has_the_same_loss_and_gradient(config: Config, data: Data) -> None:
-    model = build_model(config, data, 0)
+@pytest.mark.parametrize("recompute", ["always", "never"])
+def test_padded_step_has_the_same_loss_and_gradient(config: Config, data: Data, recompute: str) -> None:
+    model = build_model(replace(config, item=replace(config.item, checkpoint=recompute)), data, 0)
     plan = Plan(data.sequences, 0, 20, Owners((1,)))
     own = MadeUpSteps(data, plan, 0, MediaPool(model.tower.specs), True, False)[0]
     alone = MadeUpSteps(data, RankPlan(plan, 20, 0), 0, None, True, False)[0]

@@ -44,6 +44,12 @@ def test_what_a_run_will_do(dataset_dir: Path, tmp_path: Path, capsys: pytest.Ca
     assert re.search(r"a step   \d+ distinct items, at most (\d+); at most \d+ of a rank, of 2; in chunks of 8", said)
     assert re.search(r"reads    0\.\d MB a step, \d+\.\d MB an epoch, of 0\.8 MB of item shards", said)
     assert "fits this machine's memory, shared by 2 ranks" in said or torch.cuda.is_available()
+    activations = re.search(
+        r"item tower (\d\.\d) MB an item: (\d+\.\d) MB where those of all are held, (\d+\.\d) MB of a chunk", said
+    )
+    assert activations is not None, said
+    item, _, chunk = map(float, activations.groups())
+    assert chunk == pytest.approx(8 * item, rel=0.5) and "item.checkpoint=auto: held if half of the memory" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -52,6 +58,14 @@ def test_a_run_that_does_not_fit_is_told_what_would_help(video_config: Config, m
     monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 64)
     lines = dry_run.describe(replace(video_config, zero=ZeroConfig(stage=0)), 2)
     assert "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: raise zero.stage" in lines[-1]
+
+
+@pytest.mark.parametrize(("choice", "words"), [("always", "computed again chunk by chunk"), ("never", "held")])
+def test_what_activations_take_says_which_way_is_assumed(choice: str, words: str, video_config: Config) -> None:
+    lines = dry_run.describe(replace(video_config, item=replace(video_config.item, checkpoint=choice)), 2)
+    assert sum(line.endswith(f"item.checkpoint={choice}: {words}") for line in lines) == 1
+    frozen = dry_run.describe(replace(video_config, item=replace(video_config.item, tuning="frozen")), 2)
+    assert not any("item.checkpoint" in line for line in frozen)
 
 
 def test_ids_read_nothing(tiny_config: Config) -> None:

@@ -87,6 +87,19 @@ def test_a_sequence_model_is_causal_and_blind_to_padding(name: str) -> None:
     torch.testing.assert_close(model(history[:, 2:], mask[:, 2:])[0], states[0, 2:])
 
 
+@pytest.mark.parametrize(("name", "more"), [*((name, {}) for name in SEQUENCES), ("sasrec", {"pre_norm": True})])
+def test_the_last_state_alone_is_the_last_of_all(name: str, more: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    model = RECOMMENDERS[name](8, 6, **options(name), **more).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    vectors = model.prepare(torch.arange(1, 10), torch.randn(9, 8))
+    slots = torch.tensor([[0, 4, 2, 8, 1, 3], [-1, -1, -1, 5, 0, 7], [-1, 6, -1, 2, 2, -1], [-1, -1, -1, -1, -1, -1]])
+    for columns in (slice(0, 6), slice(2, 6), slice(5, 6)):
+        given = vectors, torch.arange(4), slots[:, columns]
+        torch.testing.assert_close(model.last_states(*given), model.states(*given)[:, -1], rtol=1e-5, atol=1e-5)
+
+
 def scores(model: Recommender, config: Config, data: Data, split: str) -> torch.Tensor:
     """Of the whole catalogue for every user, from the history before the held-out item."""
     catalogue = encode_catalogue(model, data, config, ALONE)

@@ -66,16 +66,27 @@ class UserModel(nn.Module):
         return states_PX @ items.T if items.dim() == 2 else (states_PX[:, None] * items).sum(dim=-1)
 
 
+ALL, LAST = slice(None), slice(-1, None)
+"""Positions of a history whose states are wanted."""
+
+
 class SequenceModel(UserModel):
     """A user is the sequence of the item vectors of the history."""
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        """States [B, L, X] after each position; positions are right-aligned, mask is True on real items."""
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+        """States [B, L, X] after each wanted position; positions are right-aligned, mask is True on real items.
+
+        A model leaves the work on the others out where it can: full ranking wants the last one only.
+        """
         raise NotImplementedError
 
     def states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
         states_BLX: torch.Tensor = self(*select_history(vectors.inputs_UD, slots_BL))
         return states_BLX
+
+    def last_states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
+        states_B1X: torch.Tensor = self(*select_history(vectors.inputs_UD, slots_BL), LAST)
+        return states_B1X[:, 0]
 
 
 def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from mlrec.models.recommenders.base import SequenceModel, Vectors, mean_so_far
+from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far
 
 _PAIR_VALUES = 1 << 24
 """Numbers in one [P, U, H] tensor; more pairs are scored in parts."""
@@ -32,8 +32,8 @@ class NFM(SequenceModel):
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, torch.cat([items_UD, self.first_order(items_UD)], dim=1))
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL)
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+        sum_BLD, pairs_BLD = (values_BLD[:, wanted] for values_BLD in _history_features(history_BLD, mask_BL))
         return torch.cat([sum_BLD, pairs_BLD, self.first_order(sum_BLD)], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -63,8 +63,8 @@ class DeepFM(SequenceModel):
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, torch.cat([items_UD, self.of_item(items_UD), self.first_order(items_UD)], dim=1))
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL)
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+        sum_BLD, pairs_BLD = (values_BLD[:, wanted] for values_BLD in _history_features(history_BLD, mask_BL))
         of_user_BL1 = pairs_BLD.sum(dim=-1, keepdim=True) + self.first_order(sum_BLD)
         return torch.cat([sum_BLD, self.of_user(sum_BLD), of_user_BL1], dim=-1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mlrec.models.recommenders.base import SequenceModel
+from mlrec.models.recommenders.base import ALL, SequenceModel
 
 
 class GRU4Rec(SequenceModel):
@@ -24,6 +24,6 @@ class GRU4Rec(SequenceModel):
             for gate in weight.detach().chunk(3):
                 nn.init.orthogonal_(gate) if name.startswith("weight_hh") else nn.init.xavier_normal_(gate)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        states_BLD: torch.Tensor = self.gru(self.dropout(history_BLD * mask_BL[..., None]))[0]
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+        states_BLD: torch.Tensor = self.gru(self.dropout(history_BLD * mask_BL[..., None]))[0][:, wanted]
         return states_BLD

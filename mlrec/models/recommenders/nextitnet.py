@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from mlrec.models.recommenders.base import SequenceModel
+from mlrec.models.recommenders.base import ALL, SequenceModel
 
 _KERNEL = 3
 
@@ -21,11 +21,11 @@ class NextItNet(SequenceModel):
         super().__init__()
         self.blocks = nn.ModuleList(_Block(width, dilation) for _ in range(repeats) for dilation in dilations)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
         states_BLD = history_BLD
         for block in self.blocks:
             states_BLD = block(states_BLD, mask_BL[..., None])
-        return states_BLD
+        return states_BLD[:, wanted]
 
 
 class _Block(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from mlrec.models.recommenders.base import SequenceModel
+from mlrec.models.recommenders.base import ALL, SequenceModel
 
 
 class SASRec(SequenceModel):
@@ -33,7 +33,7 @@ class SASRec(SequenceModel):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
         length = history_BLD.shape[1]
         places = torch.arange(self.positions.num_embeddings - length, self.positions.num_embeddings, device=mask_BL.device)
         states_BLD = self.dropout(self.norm(history_BLD + self.positions(places)))
@@ -41,8 +41,9 @@ class SASRec(SequenceModel):
         # a padding slot attends to itself alone, so that no row of the softmax is empty; no real position sees it
         itself = torch.eye(length, dtype=torch.bool, device=mask_BL.device)
         allowed = ((causal & mask_BL[:, None, :]) | itself)[:, None]
-        for block in self.blocks:
-            states_BLD = block(states_BLD, allowed)
+        for height, block in enumerate(self.blocks, start=1):
+            # nothing reads the top block's other positions
+            states_BLD = block(states_BLD, allowed, wanted if height == len(self.blocks) else ALL)
         states: torch.Tensor = self.last_norm(states_BLD)
         return states
 
@@ -58,25 +59,26 @@ class _Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, values: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    def forward(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
+        """The wanted positions' values after the block; all positions are attended to."""
         first, second = self.norms
         if self.pre_norm:
-            values = values + self._attend(first(values), allowed)
+            values = values[:, wanted] + self._attend(first(values), allowed, wanted)
             updated: torch.Tensor = values + self.dropout(self.feed_forward(second(values)))
             return updated
-        values = first(values + self._attend(values, allowed))
+        values = first(values[:, wanted] + self._attend(values, allowed, wanted))
         normed: torch.Tensor = second(values + self.dropout(self.feed_forward(values)))
         return normed
 
-    def _attend(self, values: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    def _attend(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
         def split(projected: torch.Tensor) -> torch.Tensor:
             return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
         mixed = scaled_dot_product_attention(
-            split(self.query(values)),
+            split(self.query(values[:, wanted])),
             split(self.key(values)),
             split(self.value(values)),
-            attn_mask=allowed,
+            attn_mask=allowed[:, :, wanted],
             dropout_p=self.attention_dropout if self.training else 0.0,
         )
         attended: torch.Tensor = self.dropout(self.out(mixed.transpose(1, 2).flatten(-2)))

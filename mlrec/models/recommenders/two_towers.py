@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from mlrec.models.recommenders.base import SequenceModel, Vectors, mean_so_far
+from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far
 
 
 class DSSM(SequenceModel):
@@ -24,8 +24,8 @@ class DSSM(SequenceModel):
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, normalize(self.item(items_UD), dim=-1))
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        return normalize(self.user(mean_so_far(history_BLD, mask_BL)), dim=-1)
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+        return normalize(self.user(mean_so_far(history_BLD, mask_BL)[:, wanted]), dim=-1)
 
 
 class YoutubeDNN(SequenceModel):
@@ -39,8 +39,8 @@ class YoutubeDNN(SequenceModel):
         super().__init__()
         self.user = _network(width, layers, nn.ReLU, dropout)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-        states_BLD: torch.Tensor = self.user(mean_so_far(history_BLD, mask_BL))
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+        states_BLD: torch.Tensor = self.user(mean_so_far(history_BLD, mask_BL)[:, wanted])
         return states_BLD
 
 

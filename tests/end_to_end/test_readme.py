@@ -1,0 +1,278 @@
+"""Every command of README.md is run: here on the tiny data set, or where RUN_ELSEWHERE says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pytest
+from launching import BIN, call, finish, start
+from tiny import tiny_overrides
+
+from mlrec import config as configuration
+from mlrec import sweep
+from mlrec.config import Config
+from mlrec.progress import Task
+
+ROOT = Path(__file__).parents[2]
+
+COMMAND = re.compile(r"(mlrec|mlrec-shards|sbatch|kubectl|torchrun|deepspeed|pip install) |bash launch/")
+"""How a command begins."""
+
+RUN_ELSEWHERE = {
+    "bash launch/quickstart.sh": "tests/end_to_end/test_quality.py",  # its own lines are run here, too
+    "bash launch/test.sh": ".ci/run",
+    "bash launch/multinode.sh": "tests/integration/test_multinode.py",
+    "bash launch/local.sh CONFIG": "bash launch/local.sh configs/experiment/microlens_100k_sasrec_v.yaml data.url=OUT",
+    "deepspeed --module mlrec.train": "tests/end_to_end/launching.py",
+    "torchrun -m mlrec.train": "tests/end_to_end/launching.py",
+    "mlrec-shards make RAW OUT --engine ray": "tests/integration/test_shards_ray.py",
+    "mlrec-shards bench RAW --items": "mlrec-shards bench RAW",
+    "sbatch launch/slurm.sbatch": "tests/unit/test_launch.py",  # its form only: there is no SLURM here
+    "kubectl apply -f launch/kubernetes.yaml": "tests/unit/test_launch.py",  # its form only: there is no cluster here
+}
+"""How a command begins that this file does not run: the file that does and names it, or the README's command of the same code."""
+
+IS_NAMED_AS = {
+    "tests/end_to_end/launching.py": "mlrec.train",
+    "tests/integration/test_shards_ray.py": '"--engine"',
+    "tests/integration/test_multinode.py": "multinode.sh",
+}
+"""What stands in a file of RUN_ELSEWHERE for the command, where it is not the script's name."""
+
+PLACEHOLDERS = {
+    "URL": "data",
+    "FRAMES": "data",
+    "OUT": "out",
+    "RAW": "raw",
+    "CONFIG": "tiny.yaml",
+    "FILE": "study.yaml",
+    "RUN": "runs/tiny",
+    "ID": "7",
+    "s3://bucket/NAME": "bucket",  # S3 itself: tests/integration
+    "--dry-run=RANKS": "--dry-run=2",
+    "P": "P",
+    "E": "E",
+}
+"""Words of the README that stand for something, and what they are here, in the folder of a command."""
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
+SMALL_VIDEO = "item.options=" + json.dumps({"video/videomae": {"checkpoint": "", "frames": 4, "size": 32, "config": SMALL}})
+TWO_STEPS = (
+    "data.num_workers=0",
+    "data.cache_dir=cache",
+    "train.global_batch=18",
+    "train.duration=2 steps",
+    "train.save_every=2 steps",
+    "train.evaluate_every=2 steps",
+    "tracking.wandb=disabled",
+)
+SHRUNK: dict[str, tuple[str, ...]] = {
+    "mlrec train": TWO_STEPS,
+    "mlrec train configs/experiment/quickstart_video.yaml": (*TWO_STEPS, "data.url=data"),
+    "bash launch/local.sh": (*TWO_STEPS, SMALL_VIDEO, "item.tuning=scratch", "recommender.width=16"),
+    "mlrec sweep": ("data.url=data",),
+    "mlrec extract": (SMALL_VIDEO, "data.num_workers=0", "data.cache_dir=cache"),
+    "mlrec extract CONFIG": ("data.num_workers=0",),
+    "mlrec recommend OUT": ("--history", "7"),
+    "mlrec dashboard": ("--out", "dashboard.json"),
+    "mlrec bench step": ("--steps", "1"),
+    "mlrec bench step configs/": ("train.global_batch=18", SMALL_VIDEO),
+    "torchrun -m mlrec.bench step": ("--steps", "1"),
+    "mlrec bench eval": ("--steps", "1"),
+    "mlrec bench loader": ("--steps", "1", "--workers", "1", "--global-batch", "18"),
+    "mlrec bench scale": ("tiny.yaml",),
+    "mlrec-shards synthetic": ("--users", "30", "--items", "40"),
+    "mlrec-shards make": ("--size", "32"),
+    "mlrec-shards bench": ("--items", "4"),
+}
+"""What is added to a command that begins so, the longest of these, to make it a matter of seconds."""
+
+
+def commands_of(text: str) -> list[str]:
+    """The commands in the code blocks and in the `code` of a text, each once."""
+    blocks = "".join(re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = [re.sub(r"\s+#.*", "", line).strip() for line in blocks.splitlines()]
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    return [code for code in dict.fromkeys([*lines, *(" ".join(span.split()) for span in spans)]) if COMMAND.match(code)]
+
+
+README = commands_of((ROOT / "README.md").read_text())
+QUICKSTART = [line for line in (ROOT / "launch/quickstart.sh").read_text().splitlines() if line.startswith("mlrec")]
+
+
+def elsewhere(command: str) -> str | None:
+    """Where a command is run, if not here."""
+    return next((place for beginning, place in RUN_ELSEWHERE.items() if command.startswith(beginning)), None)
+
+
+def words_of(command: str) -> list[str]:
+    """A command of the README with what it leaves open filled in, as words."""
+    text = command.replace("[key=value ...]", "train.log_every='1 steps'")
+    text = re.sub(r" \[(RUN|CONFIG) \.\.\.\]| \.\.\.", "", text).replace("[", "").replace("]", "")
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(text)]
+    words = [re.sub(r"(?<==)(URL|OUT)$", "data", word).replace("*", "tiny") for word in words]
+    unknown = [word for word in words if re.fullmatch(r"(.*=)?[A-Z][A-Z,]*", word) and word not in PLACEHOLDERS]
+    assert not unknown, f"README.md names `{command}`; say in PLACEHOLDERS what {', '.join(unknown)} is"
+    if len(words) <= 2 and words[0] == "mlrec":  # only named
+        return [*words, "--help"]
+    beginnings = [beginning for beginning in SHRUNK if command.startswith(beginning)]
+    added = SHRUNK[max(beginnings, key=len)] if beginnings else ()
+    if added and added[0].startswith("--"):
+        return [*words, *added]
+    first = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
+    return [*words[:first], *added, *words[first:]]
+
+
+def run(words: Sequence[str]) -> int:
+    """The exit code of a command that is run in this process, or by the shell where it is a script."""
+    if words[:3] == ["torchrun", "-m", "mlrec.bench"]:  # what a launcher does in each of its processes
+        return call("mlrec", "bench", *words[3:])
+    if words[0] != "bash":
+        return call(*words)
+    settings = {"data.url": "data", "data.cache_dir": "cache", "run_dir": "runs/local"}  # the script goes to the repository
+    overrides = [f"{key}={Path(path).absolute()}" for key, path in settings.items()]
+    print(finish(start([words[0], str(ROOT / words[1]), *words[2:], *overrides])))
+    return 0
+
+
+@pytest.fixture(scope="module")
+def begun(raw_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the README's commands work on, made by commands of the README."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name, target in {"configs": ROOT / "configs", "launch": ROOT / "launch", "raw": raw_dir, "data": dataset_dir}.items():
+        (folder / name).symlink_to(target)
+    item = {"item.encoders": "[video/tiny]", "item.options": "{video/tiny: {size: 32, width: 16}}"}
+    settings = [*(f"{key}={value}" for key, value in item.items()), *TWO_STEPS, "name=tiny"]
+    config = configuration.load([], [*tiny_overrides(Path("data"), Path("runs")), *settings])
+    configuration.save(config, folder / "tiny.yaml")
+    (folder / "study.yaml").write_text("base: [tiny.yaml]\ngrid: {seed: [1, 2]}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in (
+            "mlrec train CONFIG [key=value ...]",
+            "mlrec extract configs/item/videomae.yaml features/microlens_50k_minilm data.url=URL",
+            "mlrec export RUN OUT --index",
+        ):
+            assert run(words_of(command)) == 0, command
+    (folder / "out").rename(folder / "exported")
+    return folder
+
+
+@pytest.fixture
+def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder of a command's own, with all that was begun."""
+    for path in begun.iterdir():
+        if path.name != "runs":
+            (tmp_path / path.name).symlink_to(path.resolve())
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny").symlink_to(begun / "runs" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    yield tmp_path
+
+
+def pretend(command: Sequence[str], config: Config, under_way: Task) -> str:
+    """Leaves a finished run behind, where `mlrec sweep` would train one; test_sweep_command.py trains."""
+    shutil.copytree("runs/tiny", config.run_path, ignore=shutil.ignore_patterns("checkpoints"))
+    configuration.save(config, config.run_path / "config.yaml")
+    return ""
+
+
+@pytest.mark.parametrize("command", [code for code in [*README, *QUICKSTART] if elsewhere(code) is None])
+def test_a_command_does_what_it_says(
+    command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command.startswith("pip install"):  # what it names is there; launch/install.sh installs it
+        (extra,) = re.findall(r"mlrec\[(\w+)\]", command)
+        assert extra in metadata("mlrec").get_all("Provides-Extra"), f"README.md names `{command}`, and setup.py no such extra"
+        return
+    monkeypatch.setattr(sweep, "_start", pretend)
+    words = words_of(command)
+    if words[:2] == ["mlrec", "report"]:
+        for run_path in {word for word in words if word.startswith("runs/") and not word.endswith((".html", "/tiny"))}:
+            shutil.copytree("runs/tiny", run_path, ignore=shutil.ignore_patterns("checkpoints"))
+    if command.startswith("mlrec recommend OUT"):
+        (here / "out").symlink_to("exported")
+    elif "OUT" in command.split() and words[:2] in (["mlrec-shards", "check"], ["mlrec-shards", "show"]):
+        (here / "out").symlink_to("data")
+    elif words[:2] in (["mlrec-shards", "repair"], ["mlrec-shards", "push"]):
+        shutil.copytree("data", "out")
+    elif command.startswith("mlrec-shards make runs/quickstart"):
+        (here / "runs" / "quickstart").mkdir()
+        (here / "runs" / "quickstart" / "raw").symlink_to(here / "raw")
+    code = run(words)
+    said = capsys.readouterr()
+    assert code == 0, (
+        f"README.md names `{command}`, which fails as `{shlex.join(words)}`:\n{said.err}\nMend it, or say in RUN_ELSEWHERE where "
+        "it is run"
+    )
+    assert said.out
+
+
+@pytest.mark.parametrize("beginning", RUN_ELSEWHERE)
+def test_what_is_run_elsewhere_is(beginning: str) -> None:
+    assert any(code.startswith(beginning) for code in README), f"README.md names no `{beginning}` any more: take it out of here"
+    place = RUN_ELSEWHERE[beginning]
+    if place in README:
+        assert elsewhere(place) is None, f"`{place}` itself is run elsewhere"
+        return
+    script = re.sub(r".*(launch/)", "", beginning.split(" CONFIG")[0])
+    assert IS_NAMED_AS.get(place, script) in (ROOT / place).read_text(), f"{place} does not name `{beginning}`"
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        ("mlrec list losses", "bpr"),
+        ("mlrec evaluate runs/tiny", "metrics"),
+        ("mlrec compare runs/tiny runs/tiny", "metrics"),
+        ("mlrec recommend runs/tiny --user 7", 0),
+        ("mlrec recommend exported --history 7", 0),
+        ("mlrec export runs/tiny out --index", "recall@10"),
+        ("mlrec extract tiny.yaml out", "width"),
+        ("mlrec report runs/tiny", "runs"),
+        ("mlrec report --table baselines", "paper"),
+        ("mlrec sweep study.yaml", 0),
+        ("mlrec bench eval tiny.yaml --steps 1", "users_per_s"),
+        ("mlrec-shards make raw out --dry-run", "bytes"),
+        ("mlrec-shards make raw data --size 32 --items-per-shard 16 --users-per-shard 50", "fingerprint"),
+        ("mlrec-shards check data", "faults"),
+        ("mlrec-shards repair raw data", "repaired"),
+        ("mlrec-shards push data out", "fingerprint"),
+        ("mlrec-shards show data --html data.html", "counts"),
+    ],
+)
+def test_json_is_one_document_and_all_of_standard_output(
+    command: str, key: str | int, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "_start", pretend)
+    code = run([*command.split(), "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    document = json.loads(said.out)
+    assert document[key] is not None
+    if command == "mlrec sweep study.yaml":
+        assert [(outcome["name"], outcome["error"]) for outcome in document] == [("study_1", ""), ("study_2", "")]
+
+
+def test_faults_are_in_the_document_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("data", "damaged")
+    (here / "damaged" / "catalogue.parquet").unlink()
+    assert run(["mlrec-shards", "check", "damaged", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["faults"] == ["catalogue.parquet: missing"]
+
+
+@pytest.mark.parametrize("command", ["mlrec list encoders", "mlrec-shards show data"])
+def test_the_installed_commands_are_these(command: str, here: Path) -> None:
+    program, *words = command.split()
+    done = subprocess.run([BIN / program, *words, "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)
+    assert done.stderr == ""
