@@ -77,7 +77,7 @@ class _Table(torch.nn.Module):
         super().__init__()
         self.table_ND, self.items_U = table_ND, items_U
 
-    def encode(self, media: object, most: int) -> torch.Tensor:
+    def encode(self, media: object, most: int, device: object = None) -> torch.Tensor:
         return self.table_ND[self.items_U]
 
 
