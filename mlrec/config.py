@@ -79,6 +79,9 @@ class LossConfig:
     """Candidates: all items of the global batch, or those of the own rank's users (MicroLens' trainer)."""
     multiplicity: bool = False
     """Whether an item that occurs c times counts as c candidates (MicroLens' loss) or as one."""
+    logq: bool = True
+    """Of both softmaxes over some items: with the correction a score is the item's log-probability, so that what is watched most
+    comes first; without, it says how much likelier than by popularity the item is, which lets cold items through."""
     sampled: int = 100
     """Of sampled_softmax: how many candidates are drawn for each position."""
     temperature: float = 1.0

@@ -15,7 +15,7 @@ from mlrec.schema import Scored
 class InBatchSoftmax:
     """Cross-entropy of the target among the batch's items, with the logQ correction.
 
-    A candidate j has the score s_j - log p_j (Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+    A candidate j has the score s_j - log p_j, or s_j without `logq` (Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
     Recommendations, 2019), p being its share of the training interactions. The user's own items are no negatives. With
     `multiplicity`, a negative that occurs c times counts c times (+ log c), as in MicroLens' loss, where every slot of the batch
     is a candidate; the target counts once.
@@ -24,17 +24,18 @@ class InBatchSoftmax:
     whole_catalogue: ClassVar[bool] = False
 
     def __init__(self, config: LossConfig, seed: int) -> None:
-        self.multiplicity = config.multiplicity
+        self.multiplicity, self.logq = config.multiplicity, config.logq
 
     def __call__(self, scored: Scored) -> torch.Tensor:
         """float32 [P]."""
         scores_PU, target_P, batch = scored.scores(None), scored.target_P, scored.batch
-        bias_U = -batch.log_p_U
+        log_q_U = batch.log_p_U * self.logq
+        bias_U = -log_q_U
         if self.multiplicity:
             bias_U = bias_U + batch.count_U.float().log()  # an item that is no candidate has the count 0: minus infinity
         is_target_PU = torch.zeros_like(scored.own_PU).scatter_(1, target_P[:, None], True)
         negatives_PU = (scores_PU + bias_U).masked_fill(~_negatives(scored), float("-inf"))
-        logits_PU = torch.where(is_target_PU, scores_PU - batch.log_p_U, negatives_PU)
+        logits_PU = torch.where(is_target_PU, scores_PU - log_q_U, negatives_PU)
         return cross_entropy(logits_PU, target_P, reduction="none")
 
 
@@ -45,6 +46,7 @@ class FullSoftmax:
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         _refuse_multiplicity(config)
+        _refuse_without_logq(config)
         if config.negatives == "local":
             raise ValueError("loss.negatives=local means nothing to loss.name=full_softmax, whose negatives are the catalogue")
 
@@ -64,13 +66,13 @@ class SampledSoftmax:
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         _refuse_multiplicity(config)
-        self.seed, self.sampled = seed, config.sampled
+        self.seed, self.sampled, self.logq = seed, config.sampled, config.logq
 
     def __call__(self, scored: Scored) -> torch.Tensor:
         """float32 [P]."""
         drawn_PK, found_P = draw_negatives(scored, self.sampled, self.seed)
         compared = torch.cat([scored.target_P[:, None], drawn_PK], dim=1)
-        logits = scored.scores(compared) - scored.batch.log_p_U[compared]
+        logits = scored.scores(compared) - scored.batch.log_p_U[compared] * self.logq
         missing = ~found_P[:, None] & (torch.arange(self.sampled + 1, device=logits.device) > 0)
         logits = logits.masked_fill(missing, float("-inf"))
         return cross_entropy(logits, torch.zeros_like(scored.target_P), reduction="none")
@@ -86,6 +88,7 @@ class BPR:
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         _refuse_multiplicity(config)
+        _refuse_without_logq(config)
         self.seed = seed
 
     def __call__(self, scored: Scored) -> torch.Tensor:
@@ -101,6 +104,7 @@ class BCE:
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         _refuse_multiplicity(config)
+        _refuse_without_logq(config)
         self.seed = seed
 
     def __call__(self, scored: Scored) -> torch.Tensor:
@@ -151,6 +155,11 @@ def _mixed(values: torch.Tensor) -> torch.Tensor:
 def _refuse_multiplicity(config: LossConfig) -> None:
     if config.multiplicity:
         raise ValueError(f"loss.multiplicity=true belongs to loss.name=in_batch_softmax, not to {config.name}; set it to false")
+
+
+def _refuse_without_logq(config: LossConfig) -> None:
+    if not config.logq:
+        raise ValueError(f"loss.logq=false belongs to the softmaxes over some items, not to {config.name}; leave it out")
 
 
 LOSSES: dict[str, type] = {

@@ -53,9 +53,9 @@ def negatives(scored: Scored, position: int) -> list[int]:
     return [item for item in range(ITEMS) if not own[item] and count[item] and scored.valid_U[item]]
 
 
-def expected(name: str, scored: Scored, position: int) -> float:
+def expected(name: str, scored: Scored, position: int, logq: bool = True) -> float:
     target, scores = int(scored.target_P[position]), scored.scores(None)[position].tolist()
-    corrected = [score - log_p for score, log_p in zip(scores, scored.batch.log_p_U.tolist(), strict=True)]
+    corrected = [score - logq * log_p for score, log_p in zip(scores, scored.batch.log_p_U.tolist(), strict=True)]
 
     def softmax(values: list[float], chosen: float) -> float:
         return math.log(sum(map(math.exp, values))) - chosen
@@ -78,6 +78,18 @@ def expected(name: str, scored: Scored, position: int) -> float:
 def test_a_loss_equals_a_plain_computation(name: str, scored: Scored) -> None:
     found = LOSSES[name](LossConfig(name=name, sampled=SAMPLED), 3)(scored)
     assert found.tolist() == pytest.approx([expected(name, scored, position) for position in range(POSITIONS)], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["in_batch_softmax", "sampled_softmax"])
+def test_without_the_correction_the_scores_are_compared_as_they_are(name: str, scored: Scored) -> None:
+    found = LOSSES[name](LossConfig(name=name, sampled=SAMPLED, logq=False), 3)(scored)
+    assert found.tolist() == pytest.approx([expected(name, scored, at, logq=False) for at in range(POSITIONS)], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["full_softmax", "bpr", "bce"])
+def test_the_other_losses_have_no_correction_to_leave_out(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"logq=false belongs to the softmaxes over some items, not to {name}"):
+        LOSSES[name](LossConfig(name=name, logq=False), 0)
 
 
 def test_drawn_items_are_negatives_of_the_position_each_as_likely(scored: Scored) -> None:
