@@ -9,15 +9,15 @@ import torch
 from torch.nn.functional import cross_entropy, softplus
 
 from mlrec.config import LossConfig
-from mlrec.schema import Scored
+from mlrec.schema import Batch, Scored
 
 
 class InBatchSoftmax:
     """Cross-entropy of the target among the batch's items, with the logQ correction.
 
-    A candidate j has the score s_j - log p_j, or s_j without `logq` (Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
-    Recommendations, 2019), p being its share of the training interactions. The user's own items are no negatives. With
-    `multiplicity`, a negative that occurs c times counts c times (+ log c), as in MicroLens' loss, where every slot of the batch
+    A candidate j has the score s_j - log p_j (Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+    Recommendations, 2019), p being its share of the training interactions; s_j without `logq`. The user's own items are no
+    negatives. With `multiplicity`, a negative that occurs c times counts c times (+ log c), as in MicroLens' loss, where every slot of the batch
     is a candidate; the target counts once.
     """
 
@@ -29,7 +29,7 @@ class InBatchSoftmax:
     def __call__(self, scored: Scored) -> torch.Tensor:
         """float32 [P]."""
         scores_PU, target_P, batch = scored.scores(None), scored.target_P, scored.batch
-        log_q_U = batch.log_p_U * self.logq
+        log_q_U = _log_q(batch, self.logq)
         bias_U = -log_q_U
         if self.multiplicity:
             bias_U = bias_U + batch.count_U.float().log()  # an item that is no candidate has the count 0: minus infinity
@@ -72,7 +72,7 @@ class SampledSoftmax:
         """float32 [P]."""
         drawn_PK, found_P = draw_negatives(scored, self.sampled, self.seed)
         compared = torch.cat([scored.target_P[:, None], drawn_PK], dim=1)
-        logits = scored.scores(compared) - scored.batch.log_p_U[compared] * self.logq
+        logits = scored.scores(compared) - _log_q(scored.batch, self.logq)[compared]
         missing = ~found_P[:, None] & (torch.arange(self.sampled + 1, device=logits.device) > 0)
         logits = logits.masked_fill(missing, float("-inf"))
         return cross_entropy(logits, torch.zeros_like(scored.target_P), reduction="none")
@@ -150,6 +150,11 @@ def _mixed(values: torch.Tensor) -> torch.Tensor:
         shifted = (values >> shift) & ((1 << (64 - shift)) - 1)
         values = (values ^ shifted) * (factor - (1 << 64) if factor >> 63 else factor)
     return values
+
+
+def _log_q(batch: Batch, logq: bool) -> torch.Tensor:
+    """What the correction takes from the scores, float32 [U]."""
+    return batch.log_p_U if logq else torch.zeros_like(batch.log_p_U)  # an item that nobody watched has minus infinity
 
 
 def _refuse_multiplicity(config: LossConfig) -> None:
