@@ -17,8 +17,8 @@ class InBatchSoftmax:
 
     A candidate j has the score s_j - log p_j (Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
     Recommendations, 2019), p being its share of the training interactions; s_j without `logq`. The user's own items are no
-    negatives. With `multiplicity`, a negative that occurs c times counts c times (+ log c), as in MicroLens' loss, where every slot of the batch
-    is a candidate; the target counts once.
+    negatives. With `multiplicity`, a negative that occurs c times counts c times (+ log c), as in MicroLens' loss, where every
+    slot of the batch is a candidate; the target counts once.
     """
 
     whole_catalogue: ClassVar[bool] = False
