@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from mlrec import answers
 from mlrec import config as configuration
 from mlrec.config import Config
 from mlrec.data.decode import members_of
-from mlrec.data.plan import Plan
+from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.stream import open_data
 from mlrec.durations import steps_of
-from mlrec.engine import build_model, sampled_steps, training_dtype
+from mlrec.engine import build_model, training_dtype
 from mlrec.models.saving import saved_bytes
 from mlrec.models.tower import ItemTower
+from mlrec.progress import track
 from mlrec.train import find_state
 
 FLAG = "--dry-run"
@@ -51,8 +54,8 @@ class StateBytes:
         return self.parameters + self.gradients + (0 if offload_optimizer else self.optimizer)
 
 
-def describe(config: Config, ranks: int) -> list[str]:
-    """The lines of the report.
+def figures(config: Config, ranks: int) -> dict[str, Any]:
+    """What a run will do, for programs; units are in the keys.
 
     Raises:
         ValueError: the run would end with the same error.
@@ -65,73 +68,110 @@ def describe(config: Config, ranks: int) -> list[str]:
     items_N = np.flatnonzero(data.catalogue.ok_N1) if model.whole_catalogue else None
     names = set(members_of(model.tower.specs, data.info.media))
     distinct, owned, read = [], [], []
-    for planned in sampled_steps(plan, total_steps, items_N):
-        members = (member for item in planned.items_U.tolist() for member in data.catalogue.members(item))
-        distinct.append(len(planned.items_U))
-        owned.append(max(planned.owned_W))
+    for planned in track(list(sampled_steps(total_steps)), "planning some steps"):
+        step = plan.step(planned, items_N)
+        members = (member for item in step.items_U.tolist() for member in data.catalogue.members(item))
+        distinct.append(len(step.items_U))
+        owned.append(max(step.owned_W))
         read.append(sum(member.size for member in members if member.name in names) if names else 0)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
     partly_frozen = any(not parameter.requires_grad for encoder in model.tower.encoders for parameter in encoder.parameters())
-    kept = "; an item's once in the run where its frozen stages are kept" if partly_frozen and names else ""
-    resident, verdict = _memory(StateBytes.of(trained, total, config, ranks), trained, total, config, ranks)
-    counts, mean_read, epochs = data.info.counts, float(np.mean(read)), total_steps / plan.steps_per_epoch
-    return [
-        f"data     {data.info.name}: {counts['users']:,} users, {data.catalogue.size:,} items, "
-        f"{counts['interactions']:,} interactions",
-        f"steps    {state.step:,} to {total_steps:,}, {epochs:,.1f} epochs of {plan.steps_per_epoch:,}; "
-        f"a step has up to {config.train.global_batch:,} users",
-        f"a step   {np.mean(distinct):,.0f} distinct items, at most {max(distinct):,}; at most {max(owned):,} of a rank, "
-        f"of {ranks}; in chunks of {config.item.chunk}",
-        f"reads    {_in_words(mean_read)} a step, {_in_words(mean_read * plan.steps_per_epoch)} an epoch, of "
-        f"{_in_words(sum(shard.size for shard in data.store.shards))} of item shards{data.store.room()}{kept}",
-        resident,
-        *_activations(model.tower, max(owned), config),
-        verdict,
-    ]
+    return {
+        "dataset": data.info.name,
+        "users": data.info.counts["users"],
+        "items": data.catalogue.size,
+        "interactions": data.info.counts["interactions"],
+        "ranks": ranks,
+        "first_step": state.step,
+        "last_step": total_steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "global_batch": config.train.global_batch,
+        "items_per_step": float(np.mean(distinct)),
+        "most_items_per_step": max(distinct),
+        "most_items_per_rank": max(owned),
+        "chunk": config.item.chunk,
+        "bytes_per_step": float(np.mean(read)),
+        "item_shard_bytes": sum(shard.size for shard in data.store.shards),
+        "room": data.store.room(),
+        "keeps_prefixes": partly_frozen and bool(names),
+        "parameters": {"total": total, "trained": trained},
+        "precision": config.train.precision,
+        "zero_stage": config.zero.stage,
+        "memory": _memory(StateBytes.of(trained, total, config, ranks), config, ranks),
+        "activations": _activations(model.tower, max(owned), config),
+    }
 
 
-def _memory(state: StateBytes, trained: int, total: int, config: Config, ranks: int) -> list[str]:
-    """The lines on a rank's memory, and whether the device at hand has it."""
-    offloaded = config.zero.offload_optimizer
-    needed = state.on_device(offloaded)
+def _memory(state: StateBytes, config: Config, ranks: int) -> dict[str, Any]:
+    """What a rank holds between its steps, and what the device at hand has."""
     if torch.cuda.is_available():
-        device, room = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+        needed, device = state.on_device(config.zero.offload_optimizer), torch.cuda.get_device_name()
+        room = torch.cuda.get_device_properties(0).total_memory
     else:
-        device, room = (
-            f"this machine's memory, shared by {ranks} ranks",
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // ranks,
-        )
-        needed = state.on_device(offload_optimizer=False)
+        needed, device = state.on_device(offload_optimizer=False), f"this machine's memory, shared by {ranks} ranks"
+        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // ranks
+    parts = {f"{name}_bytes": size for name, size in asdict(state).items()}
+    offloaded = config.zero.offload_optimizer
+    return {
+        **parts,
+        "offload_optimizer": offloaded,
+        "device": device,
+        "device_bytes": room,
+        "fits": needed < room,
+        "needed_bytes": needed,
+    }
+
+
+def _activations(tower: ItemTower, items: int, config: Config) -> dict[str, Any] | None:
+    """What the item tower's activations take, held and computed again, and which of the two the run will do; None where none is."""
+    if not tower.trained:
+        return None
+    item_bytes = saved_bytes(tower, torch.device("cpu"), training_dtype(config))
+    again_bytes = min(items, config.item.chunk) * item_bytes
+    choice = config.item.checkpoint
+    return {"item_bytes": item_bytes, "held_bytes": items * item_bytes, "recomputed_bytes": again_bytes, "checkpoint": choice}
+
+
+def describe(found: dict[str, Any]) -> list[str]:
+    """The same in words, in lines."""
+    steps, mean_read = found["last_step"], found["bytes_per_step"]
+    kept = "; an item's once in the run where its frozen stages are kept" if found["keeps_prefixes"] else ""
+    memory, counts = found["memory"], found["parameters"]
+    device, room = memory["device"], _in_words(memory["device_bytes"])
     verdict = (
-        f"fits {device}: {_in_words(room - needed)} of {_in_words(room)} are left for activations: "
+        f"fits {device}: {_in_words(memory['device_bytes'] - memory['needed_bytes'])} of {room} are left for activations: "
         "lower item.chunk when those of a chunk do not fit"
-        if needed < room
-        else f"does not fit {device}, {_in_words(room)}: raise zero.stage, start more ranks, or set zero.offload_optimizer=true"
+        if memory["fits"]
+        else f"does not fit {device}, {room}: raise zero.stage, start more ranks, or set zero.offload_optimizer=true"
     )
     return [
-        f"a rank   parameters {_in_words(state.parameters)}, gradients {_in_words(state.gradients)}, "
-        f"optimizer {_in_words(state.optimizer)}{' of host memory' if offloaded else ''}: {total:,} parameters, "
-        f"{trained:,} trained, {config.train.precision}, ZeRO-{config.zero.stage}",
+        f"data     {found['dataset']}: {found['users']:,} users, {found['items']:,} items, {found['interactions']:,} interactions",
+        f"steps    {found['first_step']:,} to {steps:,}, {steps / found['steps_per_epoch']:,.1f} epochs of "
+        f"{found['steps_per_epoch']:,}; a step has up to {found['global_batch']:,} users",
+        f"a step   {found['items_per_step']:,.0f} distinct items, at most {found['most_items_per_step']:,}; at most "
+        f"{found['most_items_per_rank']:,} of a rank, of {found['ranks']}; in chunks of {found['chunk']}",
+        f"reads    {_in_words(mean_read)} a step, {_in_words(mean_read * found['steps_per_epoch'])} an epoch, of "
+        f"{_in_words(found['item_shard_bytes'])} of item shards{found['room']}{kept}",
+        f"a rank   parameters {_in_words(memory['parameters_bytes'])}, gradients {_in_words(memory['gradients_bytes'])}, "
+        f"optimizer {_in_words(memory['optimizer_bytes'])}{' of host memory' if memory['offload_optimizer'] else ''}: "
+        f"{counts['total']:,} parameters, {counts['trained']:,} trained, {found['precision']}, ZeRO-{found['zero_stage']}",
+        *([_activations_in_words(found["activations"])] if found["activations"] else []),
         f"         {verdict}",
     ]
 
 
-def _activations(tower: ItemTower, items: int, config: Config) -> list[str]:
-    """The line on what the item tower's activations take, held and computed again, and which of the two the run will do."""
-    if not tower.trained:
-        return []
-    item_bytes, chunk = saved_bytes(tower, torch.device("cpu"), training_dtype(config)), min(items, config.item.chunk)
-    held, again = _in_words(items * item_bytes), _in_words(chunk * item_bytes)
+def _activations_in_words(found: dict[str, Any]) -> str:
     choice = {
         "auto": "held if half of the memory that is free when the run starts has room, else computed again chunk by chunk",
         "always": "computed again chunk by chunk",
         "never": "held",
-    }[config.item.checkpoint]
-    return [
-        f"         activations of the item tower {_in_words(item_bytes)} an item: {held} where those of all are held, {again} of "
-        f"a chunk; item.checkpoint={config.item.checkpoint}: {choice}"
-    ]
+    }[found["checkpoint"]]
+    item, held, again = (_in_words(found[f"{key}_bytes"]) for key in ("item", "held", "recomputed"))
+    return (
+        f"         activations of the item tower {item} an item: {held} where those of all are held, {again} of a chunk; "
+        f"item.checkpoint={found['checkpoint']}: {choice}"
+    )
 
 
 def _in_words(size: float) -> str:
@@ -139,12 +179,16 @@ def _in_words(size: float) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Describes a run: CONFIG [CONFIG ...] [key=value ...] --dry-run[=RANKS]."""
+    """Describes a run: CONFIG [CONFIG ...] [key=value ...] --dry-run[=RANKS] [--json]."""
     flags = [argument for argument in arguments if argument.startswith(FLAG)]
     number = flags[-1].removeprefix(FLAG).removeprefix("=") or str(max(1, torch.cuda.device_count()))
     if not number.isdecimal() or int(number) < 1:
         raise ValueError(f"{flags[-1]} is not {FLAG}=RANKS, with a number of 1 or more")
-    given = [argument for argument in arguments if argument not in flags]
+    given = [argument for argument in arguments if argument not in (*flags, answers.FLAG)]
     if not given:
-        raise ValueError(f"usage: mlrec train CONFIG [CONFIG ...] [key=value ...] {FLAG}[=RANKS]")
-    print("\n".join(describe(configuration.load_arguments(given), int(number))))
+        raise ValueError(f"usage: mlrec train CONFIG [CONFIG ...] [key=value ...] {FLAG}[=RANKS] [{answers.FLAG}]")
+    found = figures(configuration.load_arguments(given), int(number))
+    if answers.FLAG in arguments:
+        answers.print_json(found)
+    else:
+        print("\n".join(describe(found)))

@@ -13,7 +13,6 @@ from torch import nn
 
 from mlrec import checkpoint, optim
 from mlrec.config import Config
-from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.stream import Data
 from mlrec.distributed import World
 from mlrec.losses import LOSSES
@@ -23,8 +22,6 @@ from mlrec.schema import Batch, lookup
 
 _USERS_READ = 1 << 16
 """Users whose training sequences are read at a time."""
-SAMPLED_STEPS = 16
-"""Steps, spread over the run, whose items are counted."""
 
 
 def deepspeed_config(config: Config, world_size: int) -> dict[str, Any]:
@@ -68,21 +65,6 @@ def _training_sequences(data: Data) -> Iterator[torch.Tensor]:
     num_users = data.sequences.num_users
     for start in range(0, num_users, _USERS_READ):
         yield torch.from_numpy(data.sequences.train(np.arange(start, min(num_users, start + _USERS_READ))))
-
-
-def sampled_steps(plan: Plan, total_steps: int, items_N: np.ndarray | None = None) -> Iterator[StepPlan]:
-    """Some steps, spread over the run.
-
-    Args:
-        items_N: the items of each step, where they are not the global batch's.
-    """
-    for step in np.unique(np.linspace(0, max(0, total_steps - 1), SAMPLED_STEPS, dtype=np.int64)).tolist():
-        yield plan.step(step, items_N)
-
-
-def most_items(plan: Plan, total_steps: int, items_N: np.ndarray | None = None) -> int:
-    """The most items that a rank owns in one of the `sampled_steps`."""
-    return max(max(step.owned_W) for step in sampled_steps(plan, total_steps, items_N))
 
 
 class Engine:

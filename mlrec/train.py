@@ -17,7 +17,7 @@ from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.distributed import World, gather_objects, start_world, stop_world
 from mlrec.durations import steps_of
-from mlrec.engine import Engine, build_model, most_items, training_dtype
+from mlrec.engine import Engine, build_model, training_dtype
 from mlrec.evaluate import Evaluation, Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
 from mlrec.metrics import METRICS
@@ -62,7 +62,7 @@ def _train(config: Config, world: World) -> int:
     dataset = StepDataset(
         data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue, kept, first=state.step
     )
-    items = most_items(plan, total_steps, dataset.items_N)
+    items = plan.most_items(total_steps, dataset.items_N)
     engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed, items)
     stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
     run, every = _Run(config, data, world, engine, state), config.train

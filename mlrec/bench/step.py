@@ -22,7 +22,7 @@ from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, stream_steps
 from mlrec.distributed import World, max_over_ranks, start_world, stop_world, sum_over_ranks
-from mlrec.engine import Engine, build_model, most_items, training_dtype
+from mlrec.engine import Engine, build_model, training_dtype
 from mlrec.progress import track
 from mlrec.schema import Batch
 
@@ -158,7 +158,7 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
     specs, width = model.tower.specs, data.info.split.keep_last - 2
     dataset = MadeUpSteps(data, plan, world.rank, MediaPool(specs), config.loss.negatives == "local", model.whole_catalogue)
     # padded, a rank encodes more: both steps hold their activations where the larger one can, or neither does
-    items = -(-config.train.global_batch // world.size) * width if padded else most_items(plan, steps + 1, dataset.items_N)
+    items = -(-config.train.global_batch // world.size) * width if padded else plan.most_items(steps + 1, dataset.items_N)
     engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=items)
     stream = stream_steps(dataset, 0, steps + 1, config.data.num_workers, pin_memory=world.device.type == "cuda")
     clock, encode, ours, theirs = _Clock(engine, world.device), model._encode, Side(), Side()

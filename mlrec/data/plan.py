@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from mlrec.data.ownership import Owners
 from mlrec.data.sequences import SequenceTable
 from mlrec.distributed import shares
+
+SAMPLED_STEPS = 16
+"""Steps, spread over a run, whose items are counted."""
 
 _ROUNDS = 6
 
@@ -104,3 +108,12 @@ class Plan:
         slots_GT = np.full(train_GT.shape, -1, dtype=np.int64)
         slots_GT[real] = positions
         return StepPlan(step, users_G, slots_GT, items_U, self.owners.split(items_U))
+
+    def most_items(self, total_steps: int, items_N: np.ndarray | None = None) -> int:
+        """The most items that a rank owns in one of the `sampled_steps` of a run."""
+        return max(max(self.step(step, items_N).owned_W) for step in sampled_steps(total_steps))
+
+
+def sampled_steps(total_steps: int) -> Iterator[int]:
+    """Some steps, spread over a run."""
+    yield from np.unique(np.linspace(0, max(0, total_steps - 1), SAMPLED_STEPS, dtype=np.int64)).tolist()

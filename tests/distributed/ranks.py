@@ -56,7 +56,7 @@ def train_runs(
     """
     from deepspeed.utils import safe_get_full_grad
 
-    from mlrec.engine import Engine, build_model, most_items, training_dtype
+    from mlrec.engine import Engine, build_model, training_dtype
 
     world = start_world()
     results = {}
@@ -67,7 +67,7 @@ def train_runs(
         model = build_model(config, data, world.rank)
         prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
         resumed = checkpoint.newest(Path(resume_from.replace("{name}", name))) if resume_from else None
-        engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed, most_items(plan, 12))
+        engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed, plan.most_items(12))
         encoded: list[int] = []
         model.tower.encoders[0].register_forward_hook(lambda module, inputs, output, seen=encoded: seen.append(len(output)))
         local_negatives = config.loss.negatives == "local"

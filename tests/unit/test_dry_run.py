@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -17,6 +18,10 @@ from mlrec.config import Config, ZeroConfig, load
 from mlrec.data.stream import Data, open_data
 from mlrec.dry_run import StateBytes
 from shards_tools import cli as shards
+
+
+def described(config: Config, ranks: int) -> list[str]:
+    return dry_run.describe(dry_run.figures(config, ranks))
 
 
 @pytest.mark.parametrize(
@@ -51,25 +56,28 @@ def test_what_a_run_will_do(dataset_dir: Path, tmp_path: Path, capsys: pytest.Ca
     item, _, chunk = map(float, activations.groups())
     assert chunk == pytest.approx(8 * item, rel=0.5) and "item.checkpoint=auto: held if half of the memory" in said
     assert not (tmp_path / "run").exists()
+    COMMANDS["train"]([*tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["users"], found["last_step"], found["ranks"], found["memory"]["fits"]) == (NUM_USERS, 12, 2, True)
 
 
 def test_a_run_that_does_not_fit_is_told_what_would_help(video_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 64)
-    lines = dry_run.describe(replace(video_config, zero=ZeroConfig(stage=0)), 2)
+    lines = described(replace(video_config, zero=ZeroConfig(stage=0)), 2)
     assert "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: raise zero.stage" in lines[-1]
 
 
 @pytest.mark.parametrize(("choice", "words"), [("always", "computed again chunk by chunk"), ("never", "held")])
 def test_what_activations_take_says_which_way_is_assumed(choice: str, words: str, video_config: Config) -> None:
-    lines = dry_run.describe(replace(video_config, item=replace(video_config.item, checkpoint=choice)), 2)
+    lines = described(replace(video_config, item=replace(video_config.item, checkpoint=choice)), 2)
     assert sum(line.endswith(f"item.checkpoint={choice}: {words}") for line in lines) == 1
-    frozen = dry_run.describe(replace(video_config, item=replace(video_config.item, tuning="frozen")), 2)
+    frozen = described(replace(video_config, item=replace(video_config.item, tuning="frozen")), 2)
     assert not any("item.checkpoint" in line for line in frozen)
 
 
 def test_ids_read_nothing(tiny_config: Config) -> None:
-    assert any(line.startswith("reads    0.0 MB a step") for line in dry_run.describe(tiny_config, 1))
+    assert any(line.startswith("reads    0.0 MB a step") for line in described(tiny_config, 1))
 
 
 @pytest.mark.parametrize("flag", ["--dry-run=0", "--dry-run=two", "--dry-runs"])

@@ -17,7 +17,7 @@ from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset
 from mlrec.distributed import World
-from mlrec.engine import Engine, build_model, most_items
+from mlrec.engine import Engine, build_model
 from mlrec.models import saving, tower
 from mlrec.models.saving import Saving, choose, saved_bytes
 from mlrec.models.tower import ItemTower
@@ -228,4 +228,4 @@ def test_a_frozen_tower_has_nothing_to_choose(video_config: Config, data: Data, 
 def test_the_most_items_of_a_rank_are_the_plans(data: Data) -> None:
     plan = Plan(data.sequences, 0, 20, Owners((2,)))
     every = [max(plan.step(step).owned_W) for step in range(12)]
-    assert most_items(plan, 12) == max(every)
+    assert plan.most_items(12) == max(every)
