@@ -13,7 +13,8 @@ HELP = """usage: mlrec COMMAND ...
 
 commands:
   train CONFIG [CONFIG ...] [key=value ...]     train, evaluate the best checkpoint; the same command goes on after a stop;
-                                                with --dry-run[=RANKS] say what that will do, read and hold in memory
+                                                with --dry-run[=RANKS] say what that will do, read and hold in memory,
+                                                with --json beside it as one document
   sweep FILE [key=value ...]                    the runs of configs/sweep/FILE one after the other; goes on after a stop
   evaluate RUN [--split test|validation]        full ranking with the run's best checkpoint
   export RUN OUT [--index]                      the best weights as plain safetensors, and an index of the items, to any URL

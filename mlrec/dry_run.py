@@ -124,7 +124,10 @@ def _memory(state: StateBytes, config: Config, ranks: int) -> dict[str, Any]:
 
 
 def _activations(tower: ItemTower, items: int, config: Config) -> dict[str, Any] | None:
-    """What the item tower's activations take, held and computed again, and which of the two the run will do; None where none is."""
+    """What the item tower's activations take, held and computed again, and which of the two the run will do.
+
+    None where no encoder is trained.
+    """
     if not tower.trained:
         return None
     item_bytes = saved_bytes(tower, torch.device("cpu"), training_dtype(config))
@@ -146,7 +149,8 @@ def describe(found: dict[str, Any]) -> list[str]:
         else f"does not fit {device}, {room}: raise zero.stage, start more ranks, or set zero.offload_optimizer=true"
     )
     return [
-        f"data     {found['dataset']}: {found['users']:,} users, {found['items']:,} items, {found['interactions']:,} interactions",
+        f"data     {found['dataset']}: {found['users']:,} users, {found['items']:,} items, "
+        f"{found['interactions']:,} interactions",
         f"steps    {found['first_step']:,} to {steps:,}, {steps / found['steps_per_epoch']:,.1f} epochs of "
         f"{found['steps_per_epoch']:,}; a step has up to {found['global_batch']:,} users",
         f"a step   {found['items_per_step']:,.0f} distinct items, at most {found['most_items_per_step']:,}; at most "
