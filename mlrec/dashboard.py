@@ -29,6 +29,7 @@ LINES: dict[str, dict[str, tuple[str, ...]]] = {
         "Videos per second": ("speed/videos_per_s",),
         "Slots per video: what encoding each once saves": ("speed/dedup",),
         "Share of the time that waits for data": ("speed/data_wait",),
+        "Arithmetic done, of what the device can do (HFU; MFU where no activation is computed again)": ("speed/hfu",),
     },
     "Data": {
         "Share of the bytes that the node's cache held": ("data/cache_hits",),

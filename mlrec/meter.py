@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import resource
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from mlrec.arithmetic import FlopCounter, matrix_product_flops_per_s
 from mlrec.distributed import World, max_over_ranks, sum_over_ranks
 from mlrec.schema import Batch
 
 _NO_STEP = float(1 << 40)
 """Above every step; exact in float64."""
+_COUNTED_EVERY = 50
+"""Steps between two whose arithmetic is counted, which costs some milliseconds."""
 
 
 class Meter:
     """Collects what a step did; `reduce` turns it into metrics."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, dtype: torch.dtype) -> None:
+        """
+        Args:
+            dtype: of the activations in training.
+        """
         self.world = world
+        self._peak_flops_per_s = matrix_product_flops_per_s(world.device, dtype)
+        self._counter, self._steps_counted_for = FlopCounter(), _COUNTED_EVERY
         self.bad_items: dict[int, str] = {}
         """Items of this rank that could not be read, since the last `reduce`, with the reason."""
         self._reset()
@@ -30,7 +40,14 @@ class Meter:
         self._first_bad_step = torch.full((), _NO_STEP, dtype=torch.float64, device=self.world.device)
         self._norm = torch.zeros((), dtype=torch.float64, device=self.world.device)
         self._users = self._videos = self._hits = self._slots = self._bytes = self._local_bytes = self._remote_bytes = 0
-        self._waited_s = 0.0
+        self._flops, self._waited_s = 0, 0.0
+
+    def counting(self) -> AbstractContextManager[object]:
+        """What a step runs in; the arithmetic of some is counted, and stands for that of the steps after it."""
+        if self._steps_counted_for < _COUNTED_EVERY:
+            return nullcontext()
+        self._steps_counted_for, self._counter = 0, FlopCounter()
+        return self._counter
 
     def restart_clock(self) -> None:
         """Leaves out of the speeds what happened since the last `reduce`, such as an evaluation."""
@@ -39,6 +56,8 @@ class Meter:
     def add(self, batch: Batch, loss: torch.Tensor, norm: float | torch.Tensor, waited_s: float) -> None:
         """Adds one step; `batch` is the one from the loader, on the CPU."""
         self._steps += 1
+        self._steps_counted_for += 1
+        self._flops += self._counter.total
         self._loss += loss
         step = torch.where(torch.isfinite(loss), _NO_STEP, float(batch.step + 1))
         self._first_bad_step = torch.minimum(self._first_bad_step, step)
@@ -62,9 +81,10 @@ class Meter:
         elapsed_s = time.perf_counter() - self._start
         items = [self._videos, self._hits, self._slots]
         read = [self._bytes, self._local_bytes, self._remote_bytes]
-        parts = [self._users, *items, *read, self._waited_s, len(self.bad_items)]
+        seconds = [self._waited_s, self._flops / self._peak_flops_per_s]
+        parts = [self._users, *items, *read, *seconds, len(self.bad_items)]
         totals = torch.cat([self._loss[None], torch.tensor(parts, dtype=torch.float64, device=self.world.device)])
-        loss, users, videos, hits, slots, bytes_read, local, remote, waited_s, bad = sum_over_ranks(totals).tolist()
+        loss, users, videos, hits, slots, bytes_read, local, remote, waited_s, at_peak_s, bad = sum_over_ranks(totals).tolist()
         extremes = torch.stack([-self._first_bad_step, torch.tensor(_peak_bytes(self.world.device)).to(self._first_bad_step)])
         negative_bad_step, peak_bytes = max_over_ranks(extremes).tolist()
         if negative_bad_step > -_NO_STEP:
@@ -79,6 +99,7 @@ class Meter:
             "speed/videos_per_s": videos / elapsed_s,
             "speed/dedup": slots / max(1.0, videos),
             "speed/data_wait": waited_s / self.world.size / elapsed_s,
+            "speed/hfu": at_peak_s / self.world.size / elapsed_s,
             "data/prefix_hits": hits / max(1.0, videos),
             "data/cache_hits": local / bytes_read if bytes_read else 1.0,  # what is not read at all misses no cache
             "data/bytes_read": bytes_read,

@@ -78,7 +78,8 @@ def _train(config: Config, world: World) -> int:
         asked = time.perf_counter()
         for batch in stream:
             waited_s = time.perf_counter() - asked
-            loss, norm = engine.train_step(batch.to(world.device))
+            with run.meter.counting():
+                loss, norm = engine.train_step(batch.to(world.device))
             run.meter.add(batch, loss, norm, waited_s)
             done, summary = batch.step + 1, None
             stopped_by = stop.agreed() if done < total_steps else 0
@@ -125,7 +126,7 @@ class _Run:
     def __init__(self, config: Config, data: Data, world: World, engine: Engine, state: TrainingState) -> None:
         self.config, self.data, self.world, self.engine = config, data, world, engine
         self.steps_per_epoch, self.total_steps, self.state = engine.steps_per_epoch, engine.total_steps, state
-        self.meter = Meter(world)
+        self.meter = Meter(world, training_dtype(config))
         self._began = time.monotonic()
         self._bad_items = {entry["item"] for entry in _read_failures(config.run_path)}
         best = checkpoint.best(config.run_path, config.evaluate.select_by)

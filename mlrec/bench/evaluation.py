@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from mlrec import config as configuration
+from mlrec.arithmetic import now
 from mlrec.bench.made_up import data_of
-from mlrec.bench.measure import device_name, now
+from mlrec.bench.measure import device_name
 from mlrec.bench.result import Result
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import ranked_items

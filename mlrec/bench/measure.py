@@ -6,21 +6,9 @@ import multiprocessing
 import os
 import re
 import resource
-import time
 from pathlib import Path
 
 import torch
-
-MATRIX_SIZE = {"cpu": 512, "cuda": 8192}
-"""Rows and columns of the square matrices whose product is the device's peak; on a CPU small enough to run uninterrupted."""
-PRODUCTS = 30
-
-
-def now(device: torch.device) -> float:
-    """Seconds on a clock, once the device has done all that it was asked to."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def cpu_seconds() -> float:
@@ -50,18 +38,6 @@ def cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
     return f"{found[1] if found else 'CPU'}, {os.cpu_count()} cores"
-
-
-def matrix_product_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """The device's peak: floating-point operations per second of its fastest product of square matrices."""
-    size = MATRIX_SIZE[device.type]
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    times = []
-    for _ in range(PRODUCTS):
-        began = now(device)
-        torch.mm(left, right)
-        times.append(now(device) - began)
-    return 2.0 * size**3 / min(times)
 
 
 def reset_peak(device: torch.device) -> int:

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from mlrec import config as configuration
+from mlrec.arithmetic import now
 from mlrec.bench import scale_figure
 from mlrec.bench.made_up import MediaPool
-from mlrec.bench.measure import device_name, now
+from mlrec.bench.measure import device_name
 from mlrec.bench.result import Result, Row
 from mlrec.config import Config, DataConfig
 from mlrec.data.ownership import Owners

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from mlrec import config as configuration
-from mlrec.bench.flops import FlopCounter
+from mlrec.arithmetic import FlopCounter, matrix_product_flops_per_s, now
 from mlrec.bench.made_up import MadeUpSteps, MediaPool, data_of
-from mlrec.bench.measure import device_name, matrix_product_flops_per_s, now, peak, reset_peak
+from mlrec.bench.measure import device_name, peak, reset_peak
 from mlrec.bench.padded import RankPlan, encode_slots, slots_of
 from mlrec.bench.result import Result
 from mlrec.config import Config

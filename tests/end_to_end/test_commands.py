@@ -61,6 +61,8 @@ def test_a_finished_run_has_its_results(finished: Path, capsys: pytest.CaptureFi
     assert json.loads((finished / "run.json").read_text())["world"] == 2
     assert json.loads((finished / "deepspeed.json").read_text())["zero_optimization"]["stage"] == 2
     assert list((finished / "wandb").glob("offline-run-*/*.wandb"))
+    lines = map(json.loads, (finished / "metrics.jsonl").read_text().splitlines())
+    assert all(0 < line["speed/hfu"] < 1 for line in lines if "speed/hfu" in line)
     capsys.readouterr()
     assert call("mlrec", "evaluate", str(finished), "--json") == 0
     again = json.loads(capsys.readouterr().out)

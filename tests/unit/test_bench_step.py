@@ -11,8 +11,8 @@ from small_encoders import SMALL
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from mlrec.arithmetic import FlopCounter
 from mlrec.bench import evaluation, step
-from mlrec.bench.flops import FlopCounter
 from mlrec.bench.made_up import MadeUpSteps, MediaPool, data_of
 from mlrec.bench.padded import RankPlan, encode_slots, slots_of
 from mlrec.config import Config, DataConfig, ItemConfig
