@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from mlrec.process import Stopped, exit_with, run_main
 from mlrec.record import new_record, read_record, write_record
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE
 from mlrec.run_lock import run_lock
+from mlrec.schema import Batch
 from mlrec.scrub import scrub
 from mlrec.stopping import StopRequest
 from mlrec.tracking import Tracker
@@ -41,15 +42,6 @@ def train(config: Config) -> None:
     if config.evaluate.select_by not in METRICS:
         raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")
     world = start_world()
-    with run_lock(config.run_path, world.is_main):
-        stopped_by = _train(config, world)
-    stop_world()
-    if stopped_by:
-        raise Stopped(stopped_by)
-
-
-def _train(config: Config, world: World) -> int:
-    """As train; the signal that stopped it, 0 where it came to its end."""
     data = open_data(config.data)
     owners = data.owners(config.train.global_batch, world.nodes)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, owners)
@@ -65,14 +57,22 @@ def _train(config: Config, world: World) -> int:
     items = plan.most_items(total_steps, dataset.items_N)
     engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed, items)
     stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
-    run, every = _Run(config, data, world, engine, state), config.train
+    with run_lock(config.run_path, world.is_main):
+        stopped_by = _take_steps(_Run(config, data, world, engine, state), stream)
+    stop_world()
+    if stopped_by:
+        raise Stopped(stopped_by)
 
-    stopped_by = 0
-    tracking = Tracker(config.run_path, config, total_steps, asdict(config), world.is_main, state.step)
+
+def _take_steps(run: _Run, stream: Iterator[Batch]) -> int:
+    """Trains on the stream's batches, evaluates and saves as the run says; the signal that stopped it, 0 at its end."""
+    config, data, world, engine, total_steps = run.config, run.data, run.world, run.engine, run.total_steps
+    every, stopped_by = config.train, 0
+    tracking = Tracker(config.run_path, config, total_steps, asdict(config), world.is_main, run.state.step)
     with StopRequest(world) as stop, tracking as tracker:
         tracker.message(run.greeting())
         if total_steps == 0:  # a recommender that is counted, not trained
-            counted = evaluate(model, data, config, world, "validation")
+            counted = evaluate(engine.model, data, config, world, "validation")
             tracker.log(0, flat_metrics(counted.metrics, "validation/") | run.data_metrics(0, counted))
             run.save(0, counted.metrics)
         asked = time.perf_counter()
@@ -86,7 +86,7 @@ def _train(config: Config, world: World) -> int:
             if run.due(done, every.log_every, every.evaluate_every, every.save_every) or stopped_by:
                 tracker.log(done, run.metrics(done))
             if run.due(done, every.evaluate_every):
-                found = evaluate(model, data, config, world, "validation")
+                found = evaluate(engine.model, data, config, world, "validation")
                 summary = found.metrics
                 tracker.log(done, flat_metrics(summary, "validation/") | run.data_metrics(done, found))
             if run.is_best(summary) or run.due(done, every.save_every) or stopped_by:

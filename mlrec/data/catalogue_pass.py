@@ -21,7 +21,7 @@ from mlrec.data.format import item_key
 from mlrec.data.items import Sample
 from mlrec.data.kept import decode_but_kept
 from mlrec.data.stream import Data, start_worker
-from mlrec.distributed import shares
+from mlrec.distributed import pause_before_fork, shares
 from mlrec.schema import InputSpec
 from mlrec.scrub import scrub
 
@@ -133,6 +133,7 @@ def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chu
     """All chunks of the pass, in any order."""
     num_workers = min(num_workers, catalogue.num_chunks)
     context = "fork" if num_workers else None  # workers share the data set's arrays
+    pause_before_fork()
     loader = DataLoader(catalogue, None, num_workers=num_workers, multiprocessing_context=context, worker_init_fn=start_worker)
     return iter(loader)
 

@@ -21,6 +21,7 @@ from mlrec.data.memory import BatchMemory
 from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.sequences import SequenceTable, open_sequences
+from mlrec.distributed import pause_before_fork
 from mlrec.schema import Batch, InputSpec, Kept
 
 WORKER_DEATHS = 3
@@ -166,6 +167,7 @@ def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, 
             pin_memory=pin_memory,
             worker_init_fn=start_worker,
         )
+        pause_before_fork()
         try:
             batches = iter(loader)
             # torch would raise in whatever the main thread is at; without its handler the loader notices within seconds

@@ -1,6 +1,7 @@
 """Starts the project's commands as a user does."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,7 +45,11 @@ def start_nodes(folder: Path, *arguments: list[str]) -> list[subprocess.Popen[st
 
 def finish(process: subprocess.Popen[str], expected: int = 0, timeout_s: float = 200) -> str:
     """Output of a command that ends with the `expected` exit code."""
-    output, _ = process.communicate(timeout=timeout_s)
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == expected, output
     return output
 

@@ -120,7 +120,7 @@ def words_of(command: str) -> list[str]:
     words = [re.sub(r"(?<==)(URL|OUT)$", "data", word).replace("*", "tiny") for word in words]
     unknown = [word for word in words if re.fullmatch(r"(.*=)?[A-Z][A-Z,]*", word) and word not in PLACEHOLDERS]
     assert not unknown, f"README.md names `{command}`; say in PLACEHOLDERS what {', '.join(unknown)} is"
-    if len(words) <= 2 and words[0] == "mlrec":  # only named
+    if len(words) <= 2 and words[0] in ("mlrec", "mlrec-shards"):  # only named
         return [*words, "--help"]
     beginnings = [beginning for beginning in SHRUNK if command.startswith(beginning)]
     added = SHRUNK[max(beginnings, key=len)] if beginnings else ()
