@@ -78,8 +78,8 @@ def pause_before_fork() -> None:
     """Lets the threads of finished collectives end; called before loader workers are forked.
 
     A gloo thread that drops the last reference to a tensor takes part in Python for a moment. CPython (3.11 at least) copies a
-    lock that it holds in this moment into the forked process, which waits for it for ever: of 6,000 forks right after a collective
-    2 hung.
+    lock that it holds in this moment into the forked process, which then waits for ever: 2 of 6,000 that were forked right after
+    a collective did.
     """
     if dist.is_initialized() and dist.get_world_size() > 1:
         time.sleep(FORK_PAUSE_S)
