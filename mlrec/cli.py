@@ -23,7 +23,7 @@ commands:
   recommend RUN --user ID | --history ID,ID     what a trained model recommends, with titles
   report [RUN ...] [--table T] [--out FILE]     a Markdown and an HTML page of runs beside each other, or beside the paper
   dashboard [--project P] [--out FILE]          the team's W&B dashboard: made in the project, or as a file without a key
-  bench loader|step|eval|scale ...              what this machine reaches, beside its limits, and where the time goes
+  bench loader|step|prefix|eval|scale ...       what this machine reaches, beside its limits, and where the time goes
   list encoders|recommenders|losses|fusions     the rows of a table
 
 With --json all but train and dashboard print what they found as one JSON document on standard output, and nothing else there. How

@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Sequence
 
 from mlrec.answers import add_json
-from mlrec.bench import evaluation, loader, scale, step
+from mlrec.bench import evaluation, loader, prefix, scale, step
 from mlrec.bench.result import show
 
-BENCHES = {"loader": loader, "step": step, "eval": evaluation, "scale": scale}
+BENCHES = {"loader": loader, "step": step, "prefix": prefix, "eval": evaluation, "scale": scale}
 """A module each: HELP, add_arguments(parser), and run(options) to a Result, None on all ranks but the first."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs a bench: loader URL | step CONFIG | eval CONFIG | scale URL; step and eval alone or under a launcher."""
+    """Runs a bench: loader URL | step CONFIG | prefix CONFIG | eval CONFIG | scale URL; a CONFIG's under a launcher too."""
     parser = argparse.ArgumentParser(prog="mlrec bench", description=__doc__)
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher adds it; the environment says the same
     commands = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")

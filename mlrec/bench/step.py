@@ -78,7 +78,7 @@ class Side:
         }
 
 
-class _Clock:
+class Clock:
     """Divides a step's time into parts, where the model's halves meet, forward and backward."""
 
     def __init__(self, engine: Engine, device: torch.device) -> None:
@@ -161,7 +161,7 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
     items = -(-config.train.global_batch // world.size) * width if padded else plan.most_items(steps + 1, dataset.items_N)
     engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=items)
     stream = stream_steps(dataset, 0, steps + 1, config.data.num_workers, pin_memory=world.device.type == "cuda")
-    clock, encode, ours, theirs = _Clock(engine, world.device), model._encode, Side(), Side()
+    clock, encode, ours, theirs = Clock(engine, world.device), model._encode, Side(), Side()
     alone = MadeUpSteps(data, RankPlan(plan, config.train.global_batch, world.rank), 0, None, local=True, whole_catalogue=False)
     pool = MediaPool(specs, world.device, floats=True)
 
