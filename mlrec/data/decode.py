@@ -86,7 +86,7 @@ def _decode_title(members: Mapping[str, bytes], spec: InputSpec, media: MediaInf
 
 
 def _decode_audio(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
-    out[:] = decode_audio(members["flac"], spec.length)
+    out[:] = decode_audio(members["flac"], spec.length) if "flac" in members else 0
 
 
 def _decode_id(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:

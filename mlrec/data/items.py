@@ -19,6 +19,9 @@ READS_IN_FLIGHT = 32
 WASTE = 0.05
 """Neighbouring items are read at once while what lies between them is at most this share of what is wanted."""
 
+OPTIONAL = frozenset({"flac"})
+"""Members that a sample may lack: an item without a sound track is silent, not broken."""
+
 Sample = tuple[int, Mapping[str, bytes] | str]
 """An item with its members, or with the reason why they cannot be had."""
 
@@ -129,9 +132,9 @@ class ItemStore:
 
     def _wanted(self, item: int, names: Sequence[str]) -> tuple[FileInfo, list[Member]]:
         present = {member.name: member for member in self.catalogue.members(item)}
-        if absent := [name for name in names if name not in present]:
+        if absent := [name for name in names if name not in present and name not in OPTIONAL]:
             raise BadItemError(f"its sample has no {absent[0]}; it holds {', '.join(present) or 'nothing'}")
-        return self.shards[int(self.catalogue.shard_N1[item])], [present[name] for name in names]
+        return self.shards[int(self.catalogue.shard_N1[item])], [present[name] for name in names if name in present]
 
     def _cut(self, read: _Read, item: int, members: list[Member], found: bytes | Exception | None) -> Mapping[str, bytes] | str:
         """The item's members out of what was read, or from a read of its own where that has them not."""
@@ -155,7 +158,7 @@ class ItemStore:
         """The item's members of the given names, each checked against its crc32.
 
         Raises:
-            BadItemError: a member is missing, or damaged at its origin, or the storage gave up.
+            BadItemError: a member that is not OPTIONAL is missing, or one is damaged at its origin, or the storage gave up.
         """
         shard, members = self._wanted(item, names)
         if not members:

@@ -84,14 +84,15 @@ def test_audio_is_the_middle_of_the_sound_or_has_silence_behind_it(seconds: int,
     sound = (8000 * np.sin(np.arange(seconds * AUDIO_RATE) / 20)).astype(np.int16)
     spec = InputSpec(Modality.AUDIO, length=length)
     info = MediaInfo(kind="none", has_audio=True)
-    samples = [(1, {"flac": flac(sound)}), (2, {"flac": b"no sound"})]
-    media, valid, bad_items = decode_items(samples, 2, [spec], info)
-    assert valid.tolist() == [True, False]
+    samples = [(1, {"flac": flac(sound)}), (2, {"flac": b"no sound"}), (3, {})]
+    media, valid, bad_items = decode_items(samples, 3, [spec], info)
+    assert valid.tolist() == [True, False, True]
     assert "not decodable audio" in bad_items[2]
     assert media[spec].dtype == torch.int16
     start = max(0, len(sound) - length) // 2
     expected = np.pad(sound[start : start + length], (0, max(0, length - len(sound))))
     assert torch.equal(media[spec][0], torch.from_numpy(expected)), "FLAC loses nothing"
+    assert not media[spec][2].any(), "an item without a sound track is silent"
 
 
 def flac(sound: np.ndarray) -> bytes:

@@ -20,6 +20,7 @@ def test_members_are_those_of_the_shard(data: Data, dataset_dir: Path) -> None:
 def test_a_member_that_is_not_there_is_named(data: Data) -> None:
     with pytest.raises(BadItemError, match=r"has no mp4; it holds 0\.jpg"):
         data.store.read(20, ["mp4"])
+    assert set(data.store.read(20, ["txt", "flac"])) == {"txt"}, "an item may be silent"
 
 
 def test_a_flipped_byte_makes_a_bad_item_and_spares_the_others(dataset_dir: Path, tmp_path: Path) -> None:
