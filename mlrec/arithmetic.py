@@ -12,6 +12,8 @@ from torch.utils.flop_counter import flop_registry
 MATRIX_SIZE = {"cpu": 512, "cuda": 8192}
 """Rows and columns of the square matrices whose product is the device's peak; on a CPU small enough to run uninterrupted."""
 PRODUCTS = 30
+AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 24}
+"""Numbers that elementwise work takes in one go: few enough to stay in a CPU's cache, enough to keep a GPU busy."""
 
 _aten = torch.ops.aten
 _FORMULAS: dict[Any, Any] = {

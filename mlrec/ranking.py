@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mlrec.arithmetic import AT_ONCE
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data
@@ -12,8 +13,6 @@ from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import readable_slots
 
 LOWEST = torch.finfo(torch.float32).min
-COUNTED_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 24}
-"""Scores that are counted in one go: few enough to stay in a CPU's cache, enough to keep a GPU busy."""
 
 
 class Ranking:
@@ -37,7 +36,7 @@ class Ranking:
         self.popularity_N = torch.from_numpy(data.catalogue.popularity_N1[ranked]).to(readable_N.device)
         self.ascending_N = self.popularity_N.sort().values
         self.ones_N = torch.ones(len(ranked), device=readable_N.device)
-        rows = max(1, COUNTED_AT_ONCE[readable_N.device.type] // max(1, len(ranked)))
+        rows = max(1, AT_ONCE[readable_N.device.type] // max(1, len(ranked)))
         self.compared_bN = torch.empty(rows, len(ranked), device=readable_N.device)
 
     def count(self, users_B: np.ndarray, split: Split) -> torch.Tensor:

@@ -11,10 +11,8 @@ from torch import nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
+from mlrec.arithmetic import AT_ONCE
 from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far
-
-_PAIR_VALUES = 1 << 24
-"""Numbers in one [P, U, H] tensor; more pairs are scored in parts."""
 
 
 class NFM(SequenceModel):
@@ -96,7 +94,7 @@ class PairNetwork(nn.Module):
         Args:
             items: [U, H] for all states, which gives [P, U], or [P, K, H], which gives [P, K].
         """
-        rows = max(1, _PAIR_VALUES // max(1, items.shape[-2] * items.shape[-1]))
+        rows = max(1, AT_ONCE[items.device.type] // max(1, items.shape[-2] * items.shape[-1]))
         parts = []
         for start in range(0, max(1, len(shift_PH)), rows):
             part = slice(start, start + rows)
