@@ -17,7 +17,7 @@ from mlrec.data.decode import members_of
 from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.stream import open_data
 from mlrec.durations import steps_of
-from mlrec.engine import build_model, training_dtype
+from mlrec.engine import build_model, deepspeed_config, training_dtype
 from mlrec.models.saving import saved_bytes
 from mlrec.models.tower import ItemTower
 from mlrec.progress import track
@@ -32,6 +32,8 @@ class StateBytes:
 
     parameters: int
     gradients: int
+    bucket: int
+    """Of gradients on their way to the other ranks."""
     optimizer: int
 
     @staticmethod
@@ -47,11 +49,17 @@ class StateBytes:
             return -(-size // ranks) if stage >= first_stage else size
 
         moments, master = 8, 4 if stage >= 1 else 0
-        return StateBytes(share(width * total, 3), share(width * trained, 2), share((moments + master) * trained, 1))
+        bucket = deepspeed_config(config, ranks, trained)["zero_optimization"]["reduce_bucket_size"]
+        return StateBytes(
+            parameters=share(width * total, 3),
+            gradients=share(width * trained, 2),
+            bucket=width * bucket if stage >= 1 else 0,
+            optimizer=share((moments + master) * trained, 1),
+        )
 
     def on_device(self, offload_optimizer: bool) -> int:
         """What of it the device holds; an optimizer that is offloaded is in host memory."""
-        return self.parameters + self.gradients + (0 if offload_optimizer else self.optimizer)
+        return self.parameters + self.gradients + self.bucket + (0 if offload_optimizer else self.optimizer)
 
 
 def figures(config: Config, ranks: int) -> dict[str, Any]:
@@ -157,7 +165,8 @@ def describe(found: dict[str, Any]) -> list[str]:
         f"{found['most_items_per_rank']:,} of a rank, of {found['ranks']}; in chunks of {found['chunk']}",
         f"reads    {_in_words(mean_read)} a step, {_in_words(mean_read * found['steps_per_epoch'])} an epoch, of "
         f"{_in_words(found['item_shard_bytes'])} of item shards{found['room']}{kept}",
-        f"a rank   parameters {_in_words(memory['parameters_bytes'])}, gradients {_in_words(memory['gradients_bytes'])}, "
+        f"a rank   parameters {_in_words(memory['parameters_bytes'])}, gradients {_in_words(memory['gradients_bytes'])} "
+        f"and {_in_words(memory['bucket_bytes'])} on their way, "
         f"optimizer {_in_words(memory['optimizer_bytes'])}{' of host memory' if memory['offload_optimizer'] else ''}: "
         f"{counts['total']:,} parameters, {counts['trained']:,} trained, {found['precision']}, ZeRO-{found['zero_stage']}",
         *([_activations_in_words(found["activations"])] if found["activations"] else []),

@@ -20,16 +20,19 @@ from mlrec.models.recommender import Recommender, build_recommender
 from mlrec.models.saving import STATE_BYTES, Saving, choose, saved_bytes
 from mlrec.schema import Batch, lookup
 
+BUCKET = 500_000_000
+"""DeepSpeed's own reduce_bucket_size."""
 _USERS_READ = 1 << 16
 """Users whose training sequences are read at a time."""
 
 
-def deepspeed_config(config: Config, world_size: int) -> dict[str, Any]:
-    """The DeepSpeed configuration that a run's configuration means.
+def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str, Any]:
+    """The DeepSpeed configuration that a run's configuration means, for so many trained parameters.
 
     There is no gradient accumulation: one step is one plan and one exchange. The batch size is informational.
     """
-    zero: dict[str, Any] = {"stage": config.zero.stage, **config.zero.options}
+    # from stage 1 on DeepSpeed holds a buffer of this size, however few gradients there are to average
+    zero: dict[str, Any] = {"stage": config.zero.stage, "reduce_bucket_size": min(BUCKET, trained), **config.zero.options}
     if config.zero.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
@@ -95,7 +98,7 @@ class Engine:
         self.config, self.model, self.world = config, model, world
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
         self.parameters: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.deepspeed_config = deepspeed_config(config, world.size)
+        self.deepspeed_config = deepspeed_config(config, world.size, sum(p.numel() for p in self.parameters.values()))
         self.learning_rates: dict[str, float] = {}
         self.base_optimizer: Any = None
         self.deepspeed: Any = None

@@ -50,7 +50,7 @@ def test_kept_step_has_the_same_loss_without_media(config: Config, data: Data, w
 
 
 def test_nothing_to_keep_is_refused(config: Config, data: Data, world: World) -> None:
-    with pytest.raises(ValueError, match="item.tuning=full"):
+    with pytest.raises(ValueError, match=r"item\.tuning=full"):
         prefix.measure_prefix(replace(config, item=replace(config.item, tuning="full")), data, world, steps=1)
     with pytest.raises(ValueError, match="--steps is 0"):
         prefix.run(argparse.Namespace(config=[], steps=0))

@@ -17,6 +17,7 @@ from mlrec.cli import COMMANDS
 from mlrec.config import Config, ZeroConfig, load
 from mlrec.data.stream import Data, open_data
 from mlrec.dry_run import StateBytes
+from mlrec.engine import BUCKET, deepspeed_config
 from shards_tools import cli as shards
 
 
@@ -27,18 +28,27 @@ def described(config: Config, ranks: int) -> list[str]:
 @pytest.mark.parametrize(
     ("stage", "precision", "expected"),
     [
-        (0, "fp32", (400, 160, 320)),
-        (1, "fp32", (400, 160, 120)),
-        (1, "bf16", (200, 80, 120)),
-        (2, "bf16", (200, 20, 120)),
-        (3, "bf16", (50, 20, 120)),
+        (0, "fp32", (400, 160, 0, 320)),
+        (1, "fp32", (400, 160, 160, 120)),
+        (1, "bf16", (200, 80, 80, 120)),
+        (2, "bf16", (200, 20, 80, 120)),
+        (3, "bf16", (50, 20, 80, 120)),
     ],
 )
-def test_memory_of_each_zero_stage(stage: int, precision: str, expected: tuple[int, int, int]) -> None:
+def test_memory_of_each_zero_stage(stage: int, precision: str, expected: tuple[int, ...]) -> None:
     config = load([], [f"zero.stage={stage}", f"train.precision={precision}"])
     state = StateBytes.of(40, 100, config, ranks=4)
-    assert (state.parameters, state.gradients, state.optimizer) == expected
-    assert state.on_device(offload_optimizer=True) == sum(expected[:2])
+    assert (state.parameters, state.gradients, state.bucket, state.optimizer) == expected
+    assert state.on_device(offload_optimizer=True) == sum(expected[:3])
+
+
+def test_the_bucket_of_gradients_is_no_larger_than_they_are() -> None:
+    def bucket(*options: str) -> int:
+        return StateBytes.of(40, 100, load([], ["zero.stage=1", *options]), ranks=4).bucket
+
+    assert bucket() == 4 * 40 and bucket("zero.options={reduce_bucket_size: 7}") == 4 * 7
+    many = deepspeed_config(load([], []), world_size=4, trained=1 << 40)
+    assert many["zero_optimization"]["reduce_bucket_size"] == BUCKET
 
 
 def test_what_a_run_will_do(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
