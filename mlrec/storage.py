@@ -130,6 +130,11 @@ def read_ranges(ranges: Sequence[tuple[str, int, int]], in_flight: int) -> Itera
     return transfer.read_ranges(fs, ((opened[url][1], start, size) for url, start, size in ranges), in_flight)
 
 
+def size_of(url: str) -> int:
+    """Bytes of the file at `url`."""
+    return int(_call(url, "info")["size"])
+
+
 def list_folder(url: str) -> list[dict[str, Any]]:
     """What fsspec tells of each file and folder directly in `url`; empty where there is no such folder."""
     try:

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +27,7 @@ from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
 from shards_tools.listing import Entry, list_folder
 from shards_tools.split import Sequences
+from shards_tools.tables import lines, open_table, open_text
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,8 @@ def read_pairs_tsv(url: str) -> Interactions:
     users: list[str] = []
     lengths: list[int] = []
     items = array("i")  # a list would take 8 times as much for a billion interactions
-    with _open_text(url) as file:
-        for number, line in _lines(file):
+    with open_text(url) as file:
+        for number, line in lines(file):
             user, tab, rest = line.partition("\t")
             run = rest.split()
             if not tab or not user.strip() or not run:
@@ -144,10 +143,10 @@ def read_pairs_csv(url: str) -> Interactions:
     pa.enable_signal_handlers(False)  # arrow's own lose a Ctrl-C that comes as it finishes
 
     columns = {"user": pa.string(), "item": pa.string(), "timestamp": pa.int64()}
-    with _open_text(url) as file:
+    with open_text(url) as file:
         has_header = not file.readline().split(",")[-1].strip().isdecimal()
     try:
-        with storage.open_stream(url) as stream:
+        with open_table(url) as stream:
             table = pa_csv.read_csv(
                 stream,
                 pa_csv.ReadOptions(column_names=list(columns), skip_rows=int(has_header)),
@@ -192,7 +191,7 @@ def read_titles(url: str | None, raw_ids: set[str]) -> dict[str, str]:
     titles: dict[str, str] = {}
     if url is None:
         return titles
-    with _open_text(url) as file:
+    with open_text(url) as file:
         for row in csv.reader(file):
             # a header's first cell is no item; a title with bare commas spreads over several cells
             if row and row[0].strip() in raw_ids:
@@ -209,8 +208,8 @@ def read_likes_and_views(url: str | None) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     if url is None:
         return counts
-    with _open_text(url) as file:
-        for number, line in _lines(file):
+    with open_text(url) as file:
+        for number, line in lines(file):
             try:
                 item, likes, views = line.split()
                 counts[item] = (int(likes), int(views))
@@ -227,29 +226,18 @@ def media_files(folder: str | None) -> dict[str, Entry]:
     return {PurePosixPath(entry.name).stem: entry for entry in reversed(files)}
 
 
+def _sha256(url: str) -> str:
+    with open_table(url, "hashing") as table:
+        return hashlib.file_digest(table, "sha256").hexdigest()
+
+
 def fingerprint(raw: RawFolder) -> str:
     """SHA-256 over the tables' content and the name, size and version of each media file."""
     digest = hashlib.sha256()
     for url in (raw.pairs, raw.titles, raw.likes_and_views, raw.oracle):
-        digest.update(storage.sha256_of(url).encode() if url else b"none")
+        digest.update(_sha256(url).encode() if url else b"none")
     for folder in (raw.videos, raw.covers, raw.audio):
         for name, file in sorted(media_files(folder).items()):
             digest.update(f"{name} {file.size} {file.version}\n".encode())
         digest.update(b"end")
     return digest.hexdigest()
-
-
-def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
-    """(number from 1, line) of the lines that are not blank."""
-    for number, line in enumerate(file, start=1):
-        if line.strip():
-            yield number, line.rstrip("\r\n")
-
-
-@contextmanager
-def _open_text(url: str) -> Iterator[TextIO]:
-    try:
-        with storage.open_stream(url) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as file:
-            yield file
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{url} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from mlrec import storage
 from mlrec.data.format import DatasetInfo, FileInfo, SplitInfo, read_npy
+from mlrec.progress import megabytes, task
 
 Split = Literal["validation", "test"]
 
@@ -124,12 +125,15 @@ def _make_table(url: str, info: DatasetInfo, folder: Path) -> None:
         for name, (dtype, length) in _shapes(info).items():
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": (length,)}
             np.lib.format.write_array_header_1_0(files[name], header)
-        for shard in info.shards("sequences"):
+        shards = info.shards("sequences")
+        under_way = stack.enter_context(task("reading sequences", sum(shard.size for shard in shards), megabytes))
+        for shard in shards:
             for block in _read_blocks(storage.join(url, shard.path), shard):
                 files["users"].write(block["users"].astype(np.int64).tobytes())
                 files["offsets"].write((counts["items"] + block["offsets"][:-1]).astype(np.int64).tobytes())
                 files["items"].write(block["items"].astype(np.int32).tobytes())
                 counts = {name: count + len(block[name]) for name, count in counts.items()}
+            under_way.advance(shard.size)
         files["offsets"].write(np.int64(counts["items"]).tobytes())
     if counts != {"users": info.counts["users"], "items": info.counts["interactions"]}:
         raise RuntimeError(

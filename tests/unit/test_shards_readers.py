@@ -131,3 +131,13 @@ def test_fingerprint_changes_with_tables_and_media(tmp_path: Path) -> None:
     seen.add(fingerprint(open_raw(str(tmp_path))))
     assert len(seen) == 3
     assert fingerprint(open_raw(str(tmp_path))) in seen
+
+
+def test_reading_a_table_shows_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlrec.progress.FIRST_LINE_S", 0.0)
+    path = write(tmp_path / "x_pairs.tsv", "".join(f"{user}\t1 2 3\n" for user in range(100_000)))
+    assert len(read_pairs_tsv(path).sequences.users) == 100_000
+    said = capsys.readouterr().err
+    assert "reading x_pairs.tsv  0.0 MB/1.2 MB  0:00:00 left" in said and "1.2 MB/1.2 MB  took 0:00:00" in said
