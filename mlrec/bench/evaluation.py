@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from mlrec import config as configuration
 from mlrec.arithmetic import now
-from mlrec.bench.made_up import data_of
 from mlrec.bench.measure import device_name
+from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.stream import Data
-from mlrec.distributed import World, max_over_ranks, start_world, stop_world, sum_over_ranks
+from mlrec.distributed import World, max_over_ranks, sum_over_ranks
 from mlrec.engine import build_model
 from mlrec.progress import track
 from mlrec.ranking import Ranking
@@ -37,15 +37,9 @@ def run(options: argparse.Namespace) -> Result | None:
     """Measures; collective.
 
     Raises:
-        ValueError: the configuration or the data set does not fit, or --steps is below 1.
+        ValueError: as in run_on_ranks.
     """
-    config = configuration.load_arguments(options.config)
-    if options.steps < 1:
-        raise ValueError(f"--steps is {options.steps}; it must be 1 or more")
-    world = start_world()
-    figures = measure_ranking(config, data_of(config.data), world, options.steps)
-    stop_world()
-    return _result(config, world, figures) if world.is_main else None
+    return run_on_ranks(options, partial(measure_ranking, steps=options.steps), _result)
 
 
 @torch.no_grad()

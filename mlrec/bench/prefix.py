@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import statistics
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from mlrec import config as configuration
 from mlrec.arithmetic import FlopCounter
-from mlrec.bench.made_up import MadeUpSteps, MediaPool, data_of
+from mlrec.bench.made_up import MadeUpSteps, MediaPool
 from mlrec.bench.measure import device_name
+from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.bench.step import Clock, Side
 from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data
-from mlrec.distributed import World, start_world, stop_world
+from mlrec.distributed import World
 from mlrec.engine import Engine, build_model, training_dtype
 from mlrec.models.prefix_cache import PrefixCache
 from mlrec.schema import Batch
@@ -36,15 +37,9 @@ def run(options: argparse.Namespace) -> Result | None:
     """Measures; collective.
 
     Raises:
-        ValueError: the configuration or the data set does not fit, no frozen stage can be kept, or --steps is below 1.
+        ValueError: as in run_on_ranks, and where no frozen stage can be kept.
     """
-    config = configuration.load_arguments(options.config)
-    if options.steps < 1:
-        raise ValueError(f"--steps is {options.steps}; it must be 1 or more")
-    world = start_world()
-    figures = measure_prefix(config, data_of(config.data), world, options.steps)
-    stop_world()
-    return _result(config, world, figures) if world.is_main else None
+    return run_on_ranks(options, partial(measure_prefix, steps=options.steps), _result)
 
 
 def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict[str, Any]:

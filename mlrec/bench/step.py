@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from mlrec import config as configuration
 from mlrec.arithmetic import FlopCounter, matrix_product_flops_per_s, now
-from mlrec.bench.made_up import MadeUpSteps, MediaPool, data_of
+from mlrec.bench.made_up import MadeUpSteps, MediaPool
 from mlrec.bench.measure import device_name, peak, reset_peak
 from mlrec.bench.padded import RankPlan, encode_slots, slots_of
+from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, stream_steps
-from mlrec.distributed import World, max_over_ranks, start_world, stop_world, sum_over_ranks
+from mlrec.distributed import World, max_over_ranks, sum_over_ranks
 from mlrec.engine import Engine, build_model, training_dtype
 from mlrec.progress import track
 from mlrec.schema import Batch
@@ -134,15 +134,9 @@ def run(options: argparse.Namespace) -> Result | None:
     """Measures; collective.
 
     Raises:
-        ValueError: the configuration or the data set does not fit, or --steps is below 1.
+        ValueError: as in run_on_ranks.
     """
-    config = configuration.load_arguments(options.config)
-    if options.steps < 1:
-        raise ValueError(f"--steps is {options.steps}; it must be 1 or more")
-    world = start_world()
-    figures = measure_step(config, data_of(config.data), world, options.steps, options.baseline is not None)
-    stop_world()
-    return _result(config, world, figures) if world.is_main else None
+    return run_on_ranks(options, partial(measure_step, steps=options.steps, padded=options.baseline is not None), _result)
 
 
 def measure_step(config: Config, data: Data, world: World, steps: int, padded: bool) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""What the benches of a configuration have in common: they run as a training would, alone or under a launcher."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from mlrec import config as configuration
+from mlrec.bench.made_up import data_of
+from mlrec.bench.result import Result
+from mlrec.config import Config
+from mlrec.data.stream import Data
+from mlrec.distributed import World, start_world, stop_world
+
+Figures = dict[str, Any]
+
+
+def run_on_ranks(
+    options: argparse.Namespace,
+    measure: Callable[[Config, Data, World], Figures],
+    result: Callable[[Config, World, Figures], Result],
+) -> Result | None:
+    """The result on rank 0 of what is measured with the configuration options.config; collective.
+
+    Raises:
+        ValueError: the configuration or the data set does not fit, or --steps is below 1.
+    """
+    config = configuration.load_arguments(options.config)
+    if options.steps < 1:
+        raise ValueError(f"--steps is {options.steps}; it must be 1 or more")
+    world = start_world()
+    figures = measure(config, data_of(config.data), world)
+    stop_world()
+    return result(config, world, figures) if world.is_main else None
