@@ -14,6 +14,7 @@ from mlrec import answers
 from mlrec import config as configuration
 from mlrec.config import Config
 from mlrec.data.decode import members_of
+from mlrec.data.items import stored
 from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.stream import open_data
 from mlrec.durations import steps_of
@@ -21,6 +22,7 @@ from mlrec.engine import build_model, deepspeed_config, training_dtype
 from mlrec.models.saving import saved_bytes
 from mlrec.models.tower import ItemTower
 from mlrec.progress import track
+from mlrec.schema import Modality
 from mlrec.train import find_state
 
 FLAG = "--dry-run"
@@ -74,7 +76,7 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
     _, state = find_state(config, data)
     model = build_model(config, data, rank=0)
     items_N = np.flatnonzero(data.catalogue.ok_N1) if model.whole_catalogue else None
-    names = set(members_of(model.tower.specs, data.info.media))
+    names = set(stored(members_of(model.tower.specs, data.info.media)))
     distinct, owned, read = [], [], []
     for planned in track(list(sampled_steps(total_steps)), "planning some steps"):
         step = plan.step(planned, items_N)
@@ -102,7 +104,7 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
         "bytes_per_step": float(np.mean(read)),
         "item_shard_bytes": sum(shard.size for shard in data.store.shards),
         "room": data.store.room(),
-        "keeps_prefixes": partly_frozen and bool(names),
+        "keeps_prefixes": partly_frozen and any(spec.modality is not Modality.ID for spec in model.tower.specs),
         "parameters": {"total": total, "trained": trained},
         "precision": config.train.precision,
         "zero_stage": config.zero.stage,

@@ -46,7 +46,7 @@ def is_local(url: str) -> bool:
 
 def local_path(url: str) -> Path:
     """The path of a local `url`."""
-    return Path(url.removeprefix("file://"))
+    return Path(url.removeprefix("file://")).expanduser()
 
 
 def join(url: str, *parts: str) -> str:
@@ -76,17 +76,15 @@ def exists(url: str) -> bool:
     return bool(_call(url, "exists"))
 
 
-def _call(url: str, method: str, **options: Any) -> Any:
+def _call(url: str, method: str, limit_s: float = transfer.TIMEOUT_S, **options: Any) -> Any:
     fs, path = _filesystem(url)
     if is_local(url):
         return getattr(fs, method)(path, **options)
-    return transfer.call(fs, method, path, **options)
+    return transfer.call(fs, method, path, limit_s=limit_s, **options)
 
 
 def read_bytes(url: str, size: int | None = None) -> bytes:
-    """The whole content of `url`; with its `size` in blocks side by side, as a large file wants it."""
-    if size is None and not is_local(url):
-        return bytes(_call(url, "cat_file"))
+    """The whole content of `url`; `size` as for `open_stream`."""
     with open_stream(url, size) as stream:
         return stream.read()
 
@@ -138,7 +136,7 @@ def size_of(url: str) -> int:
 def list_folder(url: str) -> list[dict[str, Any]]:
     """What fsspec tells of each file and folder directly in `url`; empty where there is no such folder."""
     try:
-        return list(_call(url, "ls", detail=True))
+        return list(_call(url, "ls", transfer.LISTING_S, detail=True))
     except FileNotFoundError:
         return []
 
@@ -148,7 +146,7 @@ def list_files(url: str) -> dict[str, int]:
     _, root = _filesystem(url)
     root = root.rstrip("/")
     try:
-        found = _call(url, "find", detail=True)
+        found = _call(url, "find", transfer.LISTING_S, detail=True)
     except FileNotFoundError:
         return {}
     return {str(path)[len(root) + 1 :]: int(info["size"]) for path, info in sorted(found.items())}
@@ -227,7 +225,8 @@ def publish(source: Path, url: str) -> None:
     """Moves the local file `source` to `url`: the final name holds the whole file or does not exist."""
     fs, path = _filesystem(url)
     if not is_local(url):
-        transfer.call(fs, "put_file", str(source), path, size=source.stat().st_size)  # an object appears when it is complete
+        limit_s = transfer.limit_of(source.stat().st_size)
+        transfer.call(fs, "put_file", str(source), path, limit_s=limit_s)  # an object appears when it is complete
         source.unlink()
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from mlrec import checkpoint, storage
 from mlrec import config as configuration
 from mlrec.checkpoint import TrainingState
 from mlrec.config import Config
+from mlrec.data.decode import stand_ins
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.distributed import World, gather_objects, start_world, stop_world
@@ -158,6 +159,7 @@ class _Run:
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items of {self.data.info.name}; "
             f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
             f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.data.store.room()}"
+            f"{stand_ins(self.engine.model.tower.specs, self.data.info)}"
             f"{prefixes.room_in_words(self.world.size) if prefixes else ''}"
             f"{self.engine.saving.in_words() if self.engine.saving else ''}"
         )

@@ -20,6 +20,8 @@ MAX_DELAY_S = 10.0
 TIMEOUT_S = 30.0
 """Time limit of one try, beside the time that its bytes take at SLOWEST_BYTES_PER_S."""
 SLOWEST_BYTES_PER_S = 256 << 10
+LISTING_S = 1800.0
+"""Time limit of one try to list a folder: a million files come in a thousand pages, one after the other."""
 
 FIRST_HEDGE_S = 3.0
 """A read that takes longer gets a second request, until enough reads have told what is usual."""
@@ -106,20 +108,20 @@ async def _hedged(request: Callable[[], Awaitable[Result]], patience: _Patience)
             task.cancel()
 
 
-async def _persistent(request: Callable[[], Awaitable[Result]], what: str, size: int) -> Result:
+async def _persistent(request: Callable[[], Awaitable[Result]], what: str, limit_s: float) -> Result:
     """What `request` answers, tried again with a time limit for each try.
 
     Raises:
         Exception: one of LASTING, at once.
         RuntimeError: every try failed; the last reason is its cause.
     """
-    limit_s = TIMEOUT_S + size / SLOWEST_BYTES_PER_S
     for attempt in range(RETRIES):
         try:
             return await asyncio.wait_for(request(), limit_s)
-        except LASTING:
-            raise
-        except Exception as error:  # each client library has errors of its own kind
+        except Exception as raised:  # each client library has errors of its own kind
+            error = _answer(raised)
+            if isinstance(error, LASTING):
+                raise
             if isinstance(error, CutShortError) and attempt + 1 >= SHORT_TRIES:
                 raise
             if getattr(error, "status", None) in REFUSALS:
@@ -130,7 +132,13 @@ async def _persistent(request: Callable[[], Awaitable[Result]], what: str, size:
     raise AssertionError("unreachable")
 
 
-def _reason(error: Exception, limit_s: float) -> str:
+def _answer(error: BaseException) -> BaseException:
+    """The error, or what is behind it: fsspec takes every HTTP answer but 200 for a missing file when it asks for a size."""
+    cause = error.__cause__
+    return cause if cause and isinstance(error, FileNotFoundError) and getattr(cause, "status", 404) != 404 else error
+
+
+def _reason(error: BaseException, limit_s: float) -> str:
     return f"no answer within {limit_s:.0f} s" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
 
 
@@ -155,15 +163,20 @@ def _is_past_the_end(error: Exception) -> bool:
     return getattr(error, "status", None) == 416 or "InvalidRange" in f"{error} {error.__cause__}"
 
 
-def call(fs: Any, method: str, *arguments: Any, size: int = 0, **options: Any) -> Any:
-    """What a method of an fsspec file system returns, with retries and a time limit for `size` bytes to move.
+def limit_of(size: int) -> float:
+    """Seconds that one try may take to move so many bytes."""
+    return TIMEOUT_S + size / SLOWEST_BYTES_PER_S
+
+
+def call(fs: Any, method: str, *arguments: Any, limit_s: float = TIMEOUT_S, **options: Any) -> Any:
+    """What a method of an fsspec file system returns, with retries and a time limit for each try.
 
     Raises:
         Exception: one of LASTING.
         RuntimeError: every try failed.
     """
     what = str(arguments[-1])
-    return _submit(_persistent(lambda: _call(fs, method, *arguments, **options), what, size)).result()
+    return _submit(_persistent(lambda: _call(fs, method, *arguments, **options), what, limit_s)).result()
 
 
 def read_ranges(fs: Any, ranges: Iterable[tuple[str, int, int]], in_flight: int) -> Generator[bytes | Exception, None, None]:
@@ -191,7 +204,7 @@ def read_ranges(fs: Any, ranges: Iterable[tuple[str, int, int]], in_flight: int)
 
 async def _read_persistently(fs: Any, path: str, start: int, size: int) -> bytes:
     patience = _small if size < 1 << 20 else _large
-    return await _persistent(lambda: _hedged(lambda: _read_range(fs, path, start, size), patience), path, size)
+    return await _persistent(lambda: _hedged(lambda: _read_range(fs, path, start, size), patience), path, limit_of(size))
 
 
 def _submit(coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:

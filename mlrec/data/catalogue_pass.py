@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from mlrec import storage
 from mlrec.data.decode import check_inputs, members_of
 from mlrec.data.format import item_key
-from mlrec.data.items import Sample
+from mlrec.data.items import OPTIONAL, Sample, stored
 from mlrec.data.kept import decode_but_kept
 from mlrec.data.stream import Data, start_worker
 from mlrec.distributed import pause_before_fork, shares
@@ -98,20 +98,22 @@ class CataloguePass(IterableDataset[Chunk]):
         What a shard's stream does not deliver as it should, damaged members as well as all behind the place where it ends early,
         the store reads again, and knows the reason where it cannot.
         """
-        names = members_of(inputs, self.data.info.media)
-        if not names:
-            yield from ((item, {}) for item in items.tolist())
+        store, names = self.data.store, members_of(inputs, self.data.info.media)
+        in_shards = stored(names)
+        if not in_shards:
+            yield from ((item, store.with_title(item, {}, names)) for item in items.tolist())
             return
         shards = self.data.catalogue.shard_N1[items]
         for shard in np.unique(shards).tolist():
-            stream = _stream_shard(self.data.store.shard_url(self.data.store.shards[shard]))
+            stream = _stream_shard(store.shard_url(store.shards[shard]))
             for item in items[shards == shard].tolist():
                 sample = next((found for key, found in stream if key == item_key(item)), {})
                 crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
-                if all(name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in names):
-                    yield item, sample
+                wanted = [name for name in in_shards if name in crcs or name not in OPTIONAL]
+                if all(name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in wanted):
+                    yield item, store.with_title(item, sample, names)
                 else:
-                    yield item, self.data.store.try_read(item, names)
+                    yield item, store.try_read(item, names)
 
 
 def pass_of_rank(

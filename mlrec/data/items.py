@@ -19,8 +19,10 @@ READS_IN_FLIGHT = 32
 WASTE = 0.05
 """Neighbouring items are read at once while what lies between them is at most this share of what is wanted."""
 
-OPTIONAL = frozenset({"flac"})
-"""Members that a sample may lack: an item without a sound track is silent, not broken."""
+TITLE = "txt"
+"""The member that is never read: the catalogue holds all titles in memory."""
+OPTIONAL = frozenset({"flac", "cover.jpg"})
+"""Members that a sample may lack: an item without a sound track is silent, one without a cover has a black one."""
 
 Sample = tuple[int, Mapping[str, bytes] | str]
 """An item with its members, or with the reason why they cannot be had."""
@@ -107,7 +109,7 @@ class ItemStore:
             found = next(ranged) if path is None else _whole(path, read.start, size)
             self._bytes_ranged += size if path is None else 0
             for item, members in read.items.items():
-                before, sample = self.bytes_read, self._cut(read, item, members, found)
+                before, sample = self.bytes_read, self._cut(read, item, members, names, found)
                 self.local_bytes += self.bytes_read - before if path is not None else 0
                 yield item, sample
         if self.cache is not None:
@@ -124,7 +126,7 @@ class ItemStore:
                 plan.append((item, str(error)))
                 continue
             if not members:
-                plan.append((item, {}))
+                plan.append((item, self.with_title(item, {}, names)))
             elif not (plan and isinstance(last := plan[-1], _Read) and last.add(shard, item, members)):
                 start, end = _range_of(members)
                 plan.append(_Read(shard, start, end, end - start, {item: members}))
@@ -132,11 +134,13 @@ class ItemStore:
 
     def _wanted(self, item: int, names: Sequence[str]) -> tuple[FileInfo, list[Member]]:
         present = {member.name: member for member in self.catalogue.members(item)}
-        if absent := [name for name in names if name not in present and name not in OPTIONAL]:
+        if absent := [name for name in stored(names) if name not in present and name not in OPTIONAL]:
             raise BadItemError(f"its sample has no {absent[0]}; it holds {', '.join(present) or 'nothing'}")
-        return self.shards[int(self.catalogue.shard_N1[item])], [present[name] for name in names if name in present]
+        return self.shards[int(self.catalogue.shard_N1[item])], [present[name] for name in stored(names) if name in present]
 
-    def _cut(self, read: _Read, item: int, members: list[Member], found: bytes | Exception | None) -> Mapping[str, bytes] | str:
+    def _cut(
+        self, read: _Read, item: int, members: list[Member], names: Sequence[str], found: bytes | Exception | None
+    ) -> Mapping[str, bytes] | str:
         """The item's members out of what was read, or from a read of its own where that has them not."""
         if isinstance(found, Exception) and not isinstance(found, CutShortError):
             return f"{read.shard.path} cannot be read: {scrub(str(found))}"
@@ -144,8 +148,8 @@ class ItemStore:
             cut = {m.name: found[m.offset - read.start : m.offset - read.start + m.size] for m in members}
             if all(zlib.crc32(cut[m.name]) == m.crc32 for m in members):
                 self.bytes_read += sum(map(len, cut.values()))
-                return cut
-        return self.try_read(item, [m.name for m in members])
+                return self.with_title(item, cut, names)
+        return self.try_read(item, names)
 
     def try_read(self, item: int, names: Sequence[str]) -> Mapping[str, bytes] | str:
         """The item's members, or the reason why they cannot be had."""
@@ -154,7 +158,11 @@ class ItemStore:
         except BadItemError as error:
             return str(error)
 
-    def read(self, item: int, names: Sequence[str]) -> dict[str, bytes]:
+    def with_title(self, item: int, members: Mapping[str, bytes], names: Sequence[str]) -> Mapping[str, bytes]:
+        """The item's stored members, and its title where that is among the names."""
+        return {**members, TITLE: self.catalogue.title(item).encode()} if TITLE in names else members
+
+    def read(self, item: int, names: Sequence[str]) -> Mapping[str, bytes]:
         """The item's members of the given names, each checked against its crc32.
 
         Raises:
@@ -162,7 +170,7 @@ class ItemStore:
         """
         shard, members = self._wanted(item, names)
         if not members:
-            return {}
+            return self.with_title(item, {}, names)
         start, end = _range_of(members)
         for _ in range(CRC_TRIES):
             reason = ""
@@ -175,7 +183,7 @@ class ItemStore:
                 damaged = [m.name for m in members if zlib.crc32(found[m.name]) != m.crc32]
                 if not damaged:
                     self.bytes_read += sum(map(len, found.values()))
-                    return found
+                    return self.with_title(item, found, names)
             was_cached = self.cache is not None and self.cache.drop(shard)
             if reason and not was_cached:  # the storage was asked often enough
                 raise BadItemError(reason)
@@ -211,6 +219,11 @@ class ItemStore:
                     raise  # else another job evicted it a moment ago
         self._bytes_ranged += size
         return storage.read_range(self._url(shard), start, size)
+
+
+def stored(names: Iterable[str]) -> list[str]:
+    """The names of members that are read from shards."""
+    return [name for name in names if name != TITLE]
 
 
 def _whole(path: Path, start: int, size: int) -> bytes | None:

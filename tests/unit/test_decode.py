@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -8,7 +9,7 @@ import torch
 from rich.console import Console
 
 from mlrec.config import DataConfig
-from mlrec.data.decode import check_inputs, decode_items, members_of, resampled
+from mlrec.data.decode import check_inputs, decode_items, members_of, resampled, stand_ins
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import middle, uniform
 from mlrec.data.stream import Data, open_data
@@ -66,6 +67,15 @@ def test_clips_are_decoded_to_the_frames_that_are_asked_for(raw_dir: Path, tmp_p
 def test_an_input_that_the_data_set_does_not_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="holds no video of its items"):
         check_inputs([InputSpec(Modality.VIDEO)], MediaInfo(kind="none"), "data")
+
+
+def test_an_item_without_a_cover_has_a_black_one(data: Data) -> None:
+    spec = InputSpec(Modality.COVER, size=8)
+    media, valid, _ = decode_items([(1, {})], 1, [spec], data.info.media)
+    assert valid.all() and not media[spec].any()
+    info = replace(data.info, counts={**data.info.counts, "failed_covers": 1500, "failed_audio": 2})
+    assert stand_ins([spec, spec], info) == "; 1,500 items have no cover and a black one in its place"
+    assert stand_ins([spec], data.info) == ""
 
 
 def test_titles_become_token_ids(data: Data) -> None:

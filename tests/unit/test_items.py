@@ -23,6 +23,14 @@ def test_a_member_that_is_not_there_is_named(data: Data) -> None:
     assert set(data.store.read(20, ["txt", "flac"])) == {"txt"}, "an item may be silent"
 
 
+def test_titles_come_from_the_catalogue_and_are_not_read(data: Data) -> None:
+    before = data.store.bytes_read
+    assert dict(data.store.read_many([3, 20], ["txt"])) == {i: {"txt": data.catalogue.title(i).encode()} for i in (3, 20)}
+    (_, members), *_ = data.store.read_many([20], ["0.jpg", "txt"])
+    assert not isinstance(members, str)
+    assert members["txt"].decode() == data.catalogue.title(20) and data.store.bytes_read - before == len(members["0.jpg"])
+
+
 def test_a_flipped_byte_makes_a_bad_item_and_spares_the_others(dataset_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "data"
     shutil.copytree(dataset_dir, copy)

@@ -37,6 +37,26 @@ def test_files_are_listed_relative_to_the_folder(tmp_path: Path) -> None:
     assert storage.list_files(str(tmp_path / "nothing")) == {}
 
 
+def test_the_home_folder_has_its_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    storage.write_bytes("~/data/file", b"0123")
+    assert (tmp_path / "data" / "file").exists() and storage.read_range("~/data/file", 1, 2) == b"12"
+
+
+def test_a_listing_has_more_time_than_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: dict[str, float] = {}
+
+    def call(fs: object, method: str, path: str, limit_s: float, **options: object) -> dict[str, int]:
+        limits[method] = limit_s
+        return {}
+
+    monkeypatch.setattr(storage.transfer, "call", call)
+    storage.list_folder("memory://videos")
+    storage.list_files("memory://videos")
+    storage.exists("memory://videos")
+    assert limits["ls"] == limits["find"] > 20 * limits["exists"]
+
+
 def test_an_unknown_scheme_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"ftps://host/x: unknown storage scheme 'ftps'; known: file, .*s3"):
         storage.read_bytes("ftps://host/x")
