@@ -6,13 +6,15 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
 """A collective that waits longer than this for another rank ends the run."""
@@ -49,6 +51,8 @@ def start_world() -> World:
     if torch.cuda.is_available():
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
+        # fp32 is fp32: torch leaves convolutions in TF32, which has 10 bits, and products of matrices not
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     else:
         device = torch.device("cpu")
     # gloo's tensor collectives announce on every call that they may change
@@ -60,6 +64,14 @@ def start_world() -> World:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
     return World(rank, size, device, _nodes(gather_objects(local_rank)))
+
+
+def keep_waiting() -> None:
+    """Gives TIMEOUT to the groups that DeepSpeed makes with its engine, which have their backend's own: NCCL's is shorter."""
+    from deepspeed.utils import groups
+
+    if dist.is_initialized():
+        dist.distributed_c10d._set_pg_timeout(TIMEOUT, groups._get_data_parallel_group())
 
 
 def _nodes(local_ranks: list[int]) -> tuple[int, ...]:
@@ -119,13 +131,13 @@ class _Exchange(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradient_UD,) = gradients
         owned_W, most = ctx.owned_W, max(ctx.owned_W)
-        # every rank's share padded to the same number of rows, as reduce-scatter wants them
-        padded = gradient_UD.new_zeros((len(owned_W), most, *gradient_UD.shape[1:]))
+        # every rank's share padded to the same number of rows, as reduce-scatter wants them; in fp32: bf16 would round each sum
+        padded = gradient_UD.new_zeros((len(owned_W), most, *gradient_UD.shape[1:]), dtype=torch.float32)
         for block, part in zip(padded, torch.split(gradient_UD, owned_W), strict=True):
             block[: len(part)] = part
         own = torch.empty_like(padded[0])
         dist.reduce_scatter_tensor(own, padded.flatten(0, 1))
-        return own[: owned_W[ctx.rank]], None, None
+        return own[: owned_W[ctx.rank]].to(gradient_UD.dtype), None, None
 
 
 def exchange(own_OD: torch.Tensor, owned_W: tuple[int, ...], rank: int) -> torch.Tensor:
@@ -155,6 +167,13 @@ def gather_objects(value: Any) -> list[Any]:
         return [value]
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, value)
+    return found
+
+
+def from_main(find: Callable[[], T]) -> T:
+    """What rank 0 finds, on every rank: on a shared file system each may see another state of a folder; collective."""
+    is_main = not dist.is_initialized() or dist.get_rank() == 0
+    found: T = gather_objects(find() if is_main else None)[0]
     return found
 
 

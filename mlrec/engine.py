@@ -14,7 +14,7 @@ from torch import nn
 from mlrec import checkpoint, optim
 from mlrec.config import Config
 from mlrec.data.stream import Data
-from mlrec.distributed import World
+from mlrec.distributed import World, keep_waiting
 from mlrec.losses import LOSSES
 from mlrec.models.recommender import Recommender, build_recommender
 from mlrec.models.saving import STATE_BYTES, Saving, choose, saved_bytes
@@ -49,6 +49,13 @@ def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str,
 def training_dtype(config: Config) -> torch.dtype:
     """Of the model's weights and activations in training."""
     return torch.bfloat16 if config.train.precision == "bf16" else torch.float32
+
+
+def as_trained(model: nn.Module, config: Config, device: torch.device) -> None:
+    """Takes a model to the device as DeepSpeed does: its parameters in the dtype of training, its buffers as they are."""
+    model.to(device)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(training_dtype(config))
 
 
 def build_model(config: Config, data: Data, rank: int) -> Recommender:
@@ -119,8 +126,10 @@ class Engine:
         self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=self.base_optimizer, config=self.deepspeed_config
         )
+        keep_waiting()
         if resumed is not None:
             self._load_optimizer(resumed)
+        model.tower.steady_items = items or 0 if config.zero.stage == 3 else 0
         if items is not None and item_bytes is not None:
             self.saving = choose(item_bytes, items, self._coming_bytes(), world)
             model.tower.recomputes = self.saving.recomputes

@@ -23,8 +23,8 @@ from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalog
 from mlrec.data.format import ORACLE_FILE, npy_bytes
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data, open_data
-from mlrec.distributed import World, gather, gather_objects, shares, start_world, stop_world
-from mlrec.engine import build_model, training_dtype
+from mlrec.distributed import World, from_main, gather, gather_objects, shares, start_world, stop_world
+from mlrec.engine import as_trained, build_model
 from mlrec.metrics import summarize, user_metrics
 from mlrec.models.recommender import Recommender
 from mlrec.process import exit_with, run_main
@@ -154,12 +154,12 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
         RuntimeError: more items than data.max_bad_items could not be read; results.json has their reasons.
     """
     run = config.run_path
-    path = checkpoint.best(run, config.evaluate.select_by)
+    path = from_main(lambda: checkpoint.best(run, config.evaluate.select_by))
     if path is None:
         raise ValueError(f"{run} has no checkpoint to evaluate; mlrec train writes the first one after train.save_every")
     model = build_model(config, data, world.rank)
     checkpoint.load_weights(model, path)
-    model.to(world.device, training_dtype(config))
+    as_trained(model, config, world.device)
     found = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(found.baselines)
     if split == "test" and data.info.has(ORACLE_FILE):

@@ -21,7 +21,8 @@ from mlrec.config import Config
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
 from mlrec.data.format import npy_bytes, read_npy
 from mlrec.data.stream import Data, open_data
-from mlrec.distributed import World, barrier, start_world, stop_world
+from mlrec.distributed import World, barrier, from_main, start_world, stop_world
+from mlrec.engine import as_trained
 from mlrec.models.encoders import Encoder
 from mlrec.models.tower import ItemTower
 from mlrec.process import asks_for_help, exit_with, run_main
@@ -38,8 +39,8 @@ FEATURES_FILE, ITEMS_FILE, TABLE_FILE = "features.npy", "items.npy", "features.p
 def extract(config: Config, out: str, world: World) -> tuple[int, int]:
     """Encodes the catalogue with the one encoder of `config` and writes its vectors to `out`, any URL; collective.
 
-    They are what the encoder gives before any projection. Items that cannot be read are left out and listed in failures.jsonl.
-    A run that was stopped goes on, on any number of ranks.
+    They are what the encoder gives before any projection, computed in train.precision. Items that cannot be read are left out and
+    listed in failures.jsonl. A run that was stopped goes on, on any number of ranks.
 
     Returns:
         Number of items and width.
@@ -51,20 +52,22 @@ def extract(config: Config, out: str, world: World) -> tuple[int, int]:
         raise ValueError(f"item.encoders is {list(config.item.encoders)}; features are extracted with one encoder at a time")
     data = open_data(config.data)
     item = {key: value for key, value in asdict(config.item).items() if key != "checkpoint"}  # of training only
-    settings = {"dataset": data.info.fingerprint, "item": json.loads(json.dumps(item)), "seed": config.seed}
+    settings = {
+        "dataset": data.info.fingerprint,
+        "item": json.loads(json.dumps(item)),
+        "seed": config.seed,
+        "precision": config.train.precision,
+    }
     _claim(out, settings, world)
-    there = storage.list_files(out)
+    there = from_main(lambda: storage.list_files(out))
     if ITEMS_FILE not in there:
         torch.manual_seed(config.seed)
         encoder: Any = ItemTower(config.item, config.recommender.width, data.catalogue.size).encoders[0]
-        encoder.to(world.device).eval()
+        as_trained(encoder.eval(), config, world.device)
         items = ranked_items(data)
         starts = range(0, len(items), BLOCK_ITEMS)
-        todo = {
-            start: items[start : start + BLOCK_ITEMS]
-            for start in starts[world.rank :: world.size]
-            if f"{WORK_FOLDER}/{_block(start)}" not in there
-        }
+        missing = [start for start in starts if f"{WORK_FOLDER}/{_block(start)}" not in there]
+        todo = {start: items[start : start + BLOCK_ITEMS] for start in missing[world.rank :: world.size]}
         with task("encoding items", sum(map(len, todo.values()))) as under_way:
             for start, block in todo.items():
                 _write_block(out, start, _encode(encoder, data, block, config, world, under_way))

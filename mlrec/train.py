@@ -16,7 +16,7 @@ from mlrec.config import Config
 from mlrec.data.decode import stand_ins
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
-from mlrec.distributed import World, gather_objects, start_world, stop_world
+from mlrec.distributed import World, barrier, from_main, gather_objects, start_world, stop_world
 from mlrec.durations import steps_of
 from mlrec.engine import Engine, build_model, training_dtype
 from mlrec.evaluate import Evaluation, Summary, evaluate, evaluate_run, flat_metrics
@@ -113,7 +113,7 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
         ValueError: the data set, the global batch or the seed is not the checkpoint's.
     """
     begin = TrainingState(0, config.seed, data.info.fingerprint, config.train.global_batch)
-    path = checkpoint.newest(config.run_path)
+    path = from_main(lambda: checkpoint.newest(config.run_path))
     if path is None:
         return None, begin
     state = checkpoint.read_state(path)
@@ -225,6 +225,7 @@ class _Run:
             checkpoint.prune(self.config.run_path, self.config.train.keep_last, self.config.evaluate.select_by)
             self.record["hours"] = round(self._hours_before + (time.monotonic() - self._began) / 3600, 4)
             write_record(self.config.run_path, self.record)
+        barrier()  # what is read next has no checkpoint that is about to go
         self.meter.restart_clock()
 
 

@@ -45,6 +45,9 @@ class ItemTower(nn.Module):
         """Where the frozen prefixes of this rank's items are kept, after keep_prefixes."""
         self.recomputes = config.checkpoint != "never"
         """Whether a chunk's activations are computed again for its backward, so that memory holds one chunk's at a time."""
+        self.steady_items = 0
+        """A training step runs at least the chunks of so many items: under ZeRO-3 DeepSpeed fetches parameters ahead, and reuses
+        them, only while every step calls the same modules equally often."""
         self._still = list(still_parts(self.encoders))
 
     @property
@@ -118,8 +121,8 @@ class ItemTower(nn.Module):
         """
         first = next(iter(media.values()))
         to = first.device if device is None else device
-        everything = torch.arange(len(first))
-        return torch.cat(self._in_chunks(lambda part: self(_rows_of(media, part, to)), everything, max(1, most), to))
+        everything, most = torch.arange(len(first)), max(1, most, self.steady_items if self.training else 0)
+        return torch.cat(self._in_chunks(lambda part: self(_rows_of(media, part, to)), everything, most, to))
 
     def encode_kept(
         self,
@@ -166,6 +169,8 @@ class ItemTower(nn.Module):
         for part in self._chunks(new, most_new):
             cache.add(items[part], media_of(part))
         vectors = self._in_chunks(resume, ready, most_ready, device)
+        if self.training and most_ready and not most_rest:  # all is kept, as from the second epoch on
+            most_ready = max(most_ready, self.steady_items)
         most_rest = most_rest if most_ready else max(1, most_rest)
         vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest, device)
         order = torch.cat([ready, rest]).argsort().to(device)

@@ -19,6 +19,7 @@ from mlrec.data.stream import Data, StepDataset
 from mlrec.distributed import World
 from mlrec.engine import Engine, build_model
 from mlrec.models import saving, tower
+from mlrec.models.prefix import random_media
 from mlrec.models.saving import Saving, choose, saved_bytes
 from mlrec.models.tower import ItemTower
 
@@ -217,6 +218,21 @@ def test_the_engine_chooses(
     engine = Engine(config, model, ALONE, 7, 12, items=items)
     assert model.tower.recomputes == expected
     assert (engine.saving is not None) == (recompute == "auto" and items is not None)
+
+
+def test_every_step_under_zero3_has_as_many_chunks(video_config: Config, data: Data, no_deepspeed: None) -> None:
+    config = replace(video_config, zero=replace(video_config.zero, stage=3), item=replace(video_config.item, chunk=8))
+    model = build_model(config, data, 0)
+    Engine(config, model, ALONE, 7, 12, items=40)
+    calls: list[int] = []
+    model.tower.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    with torch.no_grad():
+        for count in (40, 33, 7):
+            media = {spec: random_media(spec, count) for spec in model.tower.specs}
+            assert model.tower.encode(media, most=count).shape == (count, 16)
+        assert calls == [8] * 5 + [6, 7, 6, 7, 7] + [1, 1, 2, 1, 2]
+        model.tower.eval().encode(media, most=7)
+    assert calls[15:] == [7], "an evaluation has the chunks that it needs"
 
 
 def test_a_frozen_tower_has_nothing_to_choose(video_config: Config, data: Data, no_deepspeed: None) -> None:

@@ -92,7 +92,7 @@ class SequenceModel(UserModel):
 def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Vectors of the histories [B, L, D], zeros where the slot is -1, and the mask [B, L] of the others."""
     mask_BL = slots_BL >= 0
-    # index_select has a deterministic backward that adds up an item's gradients over all its occurrences
+    # its backward adds up an item's gradients over all its occurrences; on a CPU in a fixed order
     picked = items_UD.index_select(0, slots_BL.clamp(min=0).flatten()).view(*slots_BL.shape, -1)
     return picked * mask_BL[..., None], mask_BL
 
