@@ -12,21 +12,28 @@ from safetensors.torch import save_file
 
 from mlrec import checkpoint, storage, wandb_run
 from mlrec.answers import add_json, print_json
-from mlrec.distributed import start_world, stop_world
+from mlrec.distributed import World, start_world, stop_world
 from mlrec.evaluate import load_run
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
-from mlrec.serving import export_index
+from mlrec.serving import SERVING_FILE, export_index
 
 
-def export(run: Path, out: str) -> str:
-    """Writes the run's best checkpoint by validation to `out` (any URL); returns the URL of the weights.
+def export(run: Path, out: str, world: World | None = None) -> tuple[str, float | None]:
+    """Writes the run's best checkpoint by validation to `out`, any URL.
 
     Weights are fp32 under the names of `Recommender.state_dict()`, whatever the ZeRO stage and number of ranks of the run.
+    What an older export left at `out` is no longer served, and this one not before all of it is there.
 
     The W&B run of a run that has one gets them as an artifact, by reference.
 
+    Args:
+        world: encodes the items for an index of them, where one is wanted.
+
+    Returns:
+        URL of the weights; and of `export_index`, where one is wanted, recall@10.
+
     Raises:
-        ValueError: there is no such run, or it has no checkpoint.
+        ValueError: there is no such run, or it has no checkpoint, or the recommender has no index of its items.
     """
     config = load_run(run)
     path = checkpoint.best(run, config.evaluate.select_by)
@@ -34,15 +41,18 @@ def export(run: Path, out: str) -> str:
         raise ValueError(f"{run} has no checkpoint to export; mlrec train writes the first one after train.save_every")
     step = checkpoint.read_state(path).step
     weights = dict(checkpoint.read_tensors(path, checkpoint.WEIGHT))
+    storage.remove(storage.join(out, SERVING_FILE))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS_FILE
         save_file(weights, file, metadata={"format": "pt", "step": str(step)})
         copy = Path(folder) / CONFIG_FILE
         shutil.copy(run / CONFIG_FILE, copy)
+        sha256 = storage.sha256_of(str(file))
         storage.publish(copy, storage.join(out, CONFIG_FILE))
         storage.publish(file, storage.join(out, WEIGHTS_FILE))
     wandb_run.log_export(run, config, storage.join(out, WEIGHTS_FILE), step)
-    return storage.join(out, WEIGHTS_FILE)
+    recall = None if world is None else export_index(config, path, out, sha256, world)
+    return storage.join(out, WEIGHTS_FILE), recall
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,9 +65,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_json(parser)
     parsed = parser.parse_args(arguments)
-    weights, recall = export(parsed.run, parsed.out), None
-    if parsed.index:
-        recall = export_index(parsed.run, parsed.out, start_world())
+    world = start_world() if parsed.index else None
+    weights, recall = export(parsed.run, parsed.out, world)
+    if world is not None:
         stop_world()
     if parsed.json:
         print_json({"weights": weights, "recall@10": recall})

@@ -21,6 +21,7 @@ from mlrec.data.stream import open_data
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, load_run
+from mlrec.run_files import CONFIG_FILE
 from mlrec.serving import SERVING_FILE, ServedModel
 
 
@@ -50,7 +51,10 @@ def recommend(run: Path, user: int | None, history: Sequence[str], count: int, w
     config = load_run(run)
     path = checkpoint.best(run, config.evaluate.select_by)
     if path is None:
-        raise ValueError(f"{run} has no checkpoint; mlrec train writes the first one after train.save_every")
+        raise ValueError(
+            f"{run} has no checkpoint; mlrec train writes the first one after train.save_every, and mlrec export RUN OUT "
+            "--index what needs none"
+        )
     data = open_data(config.data)
     number = None if user is None else _number_of(user, data.sequences)
     seen = _items_of(history, data.catalogue) if number is None else data.sequences.items_of(number)
@@ -81,10 +85,16 @@ def recommend_from_index(url: str, user: int | None, history: Sequence[str], cou
     """As recommend, by what `mlrec export RUN OUT --index` wrote to `url`: no item is encoded.
 
     Raises:
-        ValueError: there is no such user or item.
+        ValueError: there is no such user or item, or data.url holds another data set than the one that was exported.
     """
     served = ServedModel(url)
     data = open_data(served.config.data)
+    if data.info.fingerprint != served.dataset:
+        raise ValueError(
+            f"{url} recommends items of the data set {served.dataset[:12]}, but {data.url} holds {data.info.fingerprint[:12]}, "
+            f"in which ids may be other items'; train on the new one and mlrec export RUN {url} --index, or set data.url in "
+            f"{storage.join(url, CONFIG_FILE)} to where the old one is"
+        )
     seen = _items_of(history, data.catalogue) if user is None else data.sequences.items_of(_number_of(user, data.sequences))
     return _described(data.catalogue, *served.recommend(seen.tolist(), count))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from safetensors.torch import load
 
 from mlrec import checkpoint, storage
 from mlrec import config as configuration
-from mlrec.data.format import npy_bytes, read_npy
+from mlrec.config import Config
+from mlrec.data.format import read_npy
 from mlrec.data.stream import open_data
 from mlrec.distributed import World
 from mlrec.engine import build_model
-from mlrec.evaluate import encode_catalogue, load_run
+from mlrec.evaluate import encode_catalogue
 from mlrec.models.recommenders import RECOMMENDERS, SequenceModel, UserModel
 from mlrec.progress import track
 from mlrec.ranking import Ranking
@@ -30,7 +32,7 @@ ITEMS_FILE, FEATURES_FILE = "items.npy", "features.npy"
 INDEX_FILE = "index.faiss"
 """HNSW graph over what states are scored with (Malkov and Yashunin, 2016), by inner product; its ids are those of items.npy."""
 SERVING_FILE = "serving.json"
-"""Written last: history_length, recall@10."""
+"""Written last: history_length, recall@10, dataset (the fingerprint), and the sha256 of each file that must be of one export."""
 
 ADDED_ITEMS = 8192
 """Of a call that adds to the index."""
@@ -40,26 +42,25 @@ COMPARED_USERS = 1000
 _SEQUENCE_MODEL = "sequence_model."
 
 
-def export_index(run: Path, out: str, world: World) -> float:
-    """Encodes the catalogue with the run's best checkpoint and writes vectors and index to `out`, any URL.
+def export_index(config: Config, path: Path, out: str, weights_sha256: str, world: World) -> float:
+    """Encodes the catalogue with the checkpoint at `path` and writes vectors and index to `out`, any URL.
+
+    Args:
+        weights_sha256: of the same checkpoint's weights, which `export` wrote to `out`.
 
     Returns:
         recall@10: of the ten best items by exact search, over up to 1,000 users' test histories, the share that the index finds.
 
     Raises:
-        ValueError: there is no such run or checkpoint, or the recommender has no index of its items.
+        ValueError: the recommender has no index of its items.
     """
     faiss = _faiss()
-    config = load_run(run)
     row = lookup(RECOMMENDERS, config.recommender.name, "recommender")
     if not issubclass(row, SequenceModel) or row.score is not UserModel.score:
         raise ValueError(
             f"{config.recommender.name} does not score by the product of a history's state and an item's vector, which is what "
             "an index searches; export it without --index"
         )
-    path = checkpoint.best(run, config.evaluate.select_by)
-    if path is None:
-        raise ValueError(f"{run} has no checkpoint to export; mlrec train writes the first one after train.save_every")
     data = open_data(config.data)
     model = build_model(config, data, world.rank)
     checkpoint.load_weights(model, path)
@@ -82,12 +83,21 @@ def export_index(run: Path, out: str, world: World) -> float:
     found = [_search(index, state_X, seen_S, CUT_OFF)[0] for state_X, seen_S in users]
     shares = [np.isin(best_K[best_K > 0], items).mean() for best_K, items in zip(exact_BK, found, strict=True)]
     recall = float(np.mean(shares))
-    storage.write_bytes(storage.join(out, ITEMS_FILE), npy_bytes(ids_N))
-    storage.write_bytes(storage.join(out, FEATURES_FILE), npy_bytes(_array(catalogue.items_ND)[readable_N]))
+    sha256 = {WEIGHTS_FILE: weights_sha256}
+    storage.remove(storage.join(out, ITEMS_FILE))  # ids of an older export beside new vectors would still be features
     with tempfile.TemporaryDirectory() as folder:
         faiss.write_index(index, f"{folder}/{INDEX_FILE}")
-        storage.publish(Path(folder, INDEX_FILE), storage.join(out, INDEX_FILE))
-    facts = {"history_length": data.info.split.history_length, "recall@10": recall, "dataset": data.info.fingerprint}
+        np.save(f"{folder}/{FEATURES_FILE}", _array(catalogue.items_ND)[readable_N], allow_pickle=False)
+        np.save(f"{folder}/{ITEMS_FILE}", ids_N, allow_pickle=False)
+        for name in (INDEX_FILE, FEATURES_FILE, ITEMS_FILE):
+            sha256[name] = storage.sha256_of(f"{folder}/{name}")
+            storage.publish(Path(folder, name), storage.join(out, name))
+    facts = {
+        "history_length": data.info.split.history_length,
+        "recall@10": recall,
+        "dataset": data.info.fingerprint,
+        "sha256": sha256,
+    }
     storage.write_bytes(storage.join(out, SERVING_FILE), (json.dumps(facts, indent=1) + "\n").encode())
     return recall
 
@@ -101,27 +111,31 @@ class ServedModel:
             url: what `mlrec export RUN OUT --index` wrote.
 
         Raises:
-            ValueError: it is no such folder.
+            ValueError: it is no such folder, or its files are not of one export.
         """
         faiss = _faiss()
         if not storage.exists(storage.join(url, SERVING_FILE)):
             raise ValueError(f"{url} has no {SERVING_FILE}; mlrec export RUN OUT --index writes what is served")
         facts = json.loads(storage.read_bytes(storage.join(url, SERVING_FILE)))
+        sha256 = facts.get("sha256", {})
         with tempfile.TemporaryDirectory() as folder:
-            for name in (CONFIG_FILE, INDEX_FILE):
-                Path(folder, name).write_bytes(storage.read_bytes(storage.join(url, name)))
+            # without a sha256: its data.url may follow a data set that has moved
+            Path(folder, CONFIG_FILE).write_bytes(storage.read_bytes(storage.join(url, CONFIG_FILE)))
+            Path(folder, INDEX_FILE).write_bytes(_read(url, INDEX_FILE, sha256))
             self.config = configuration.load([Path(folder, CONFIG_FILE)])
             self._index = faiss.read_index(f"{folder}/{INDEX_FILE}")
         self._length = int(facts["history_length"])
-        self.items_N = read_npy(storage.read_bytes(storage.join(url, ITEMS_FILE)))
+        self.dataset = str(facts["dataset"])
+        """Fingerprint of the data set whose ids the items have."""
+        self.items_N = read_npy(_read(url, ITEMS_FILE, sha256))
         """int64: the items that can be recommended, ascending."""
         recommender = self.config.recommender
         self._model: UserModel = RECOMMENDERS[recommender.name](recommender.width, self._length, **recommender.options)
-        weights = load(storage.read_bytes(storage.join(url, WEIGHTS_FILE)))
+        weights = load(_read(url, WEIGHTS_FILE, sha256))
         prefix = _SEQUENCE_MODEL
         self._model.load_state_dict({name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)})
         self._model.eval()
-        vectors_ND = torch.from_numpy(read_npy(storage.read_bytes(storage.join(url, FEATURES_FILE))))
+        vectors_ND = torch.from_numpy(read_npy(_read(url, FEATURES_FILE, sha256)))
         with torch.no_grad():
             self._vectors = self._model.prepare(torch.from_numpy(self.items_N), vectors_ND)
 
@@ -148,6 +162,17 @@ def _faiss() -> Any:
     except ImportError as error:
         raise ValueError("an index of items needs faiss; pip install 'mlrec[index]'") from error
     return faiss
+
+
+def _read(url: str, name: str, sha256: Mapping[str, str]) -> bytes:
+    """The content of the export's file, if it is the one that serving.json names."""
+    raw = storage.read_bytes(storage.join(url, name))
+    if hashlib.sha256(raw).hexdigest() != sha256.get(name):
+        raise ValueError(
+            f"{storage.join(url, name)} is not the file that {SERVING_FILE} beside it names by its sha256; "
+            "mlrec export RUN OUT --index writes all of an export anew"
+        )
+    return raw
 
 
 def _search(index: Any, state_X: np.ndarray, seen_S: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

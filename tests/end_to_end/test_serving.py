@@ -1,6 +1,7 @@
 """What a service loads: exported vectors and index, against the run that they are of."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import torch
 from launching import call
 from tiny import tiny_overrides
 
-from mlrec import recommend
+from mlrec import checkpoint, recommend, storage
 from mlrec.config import Config, RecommenderConfig, load
+from mlrec.data.format import DATASET_FILE
 from mlrec.data.stream import Data
 from mlrec.distributed import World
+from mlrec.export import export
 from mlrec.models.encoders.features import read_features
 from mlrec.recommend import recommend as recommend_exactly
 from mlrec.recommend import recommend_from_index
-from mlrec.serving import SERVING_FILE, ServedModel, export_index
+from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
+from mlrec.serving import INDEX_FILE, ITEMS_FILE, SERVING_FILE, ServedModel, export_index
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
@@ -64,10 +68,67 @@ def test_vectors_of_an_export_are_features(exported: Path, trained: Config) -> N
     assert vectors.shape == (len(items), trained.recommender.width)
 
 
-def test_what_has_no_index_is_said(trained: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "copied"))
+
+
+def test_an_export_without_an_index_takes_the_place_of_one_with(copied: Path, trained: Config) -> None:
+    export(trained.run_path, str(copied))
+    with pytest.raises(ValueError, match=f"has no {SERVING_FILE}; mlrec export RUN OUT --index"):
+        ServedModel(str(copied))
+
+
+@pytest.mark.parametrize("written", [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, ITEMS_FILE])
+def test_an_export_that_was_interrupted_is_not_served(
+    written: str, copied: Path, trained: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = storage.publish
+
+    def stop_after(source: Path, url: str) -> None:
+        publish(source, url)
+        if url.endswith(written):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "publish", stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        export(trained.run_path, str(copied), ALONE)
+    assert (copied / ITEMS_FILE).exists() == (written != INDEX_FILE), "old ids do not stand beside new vectors"
+    with pytest.raises(ValueError, match=f"has no {SERVING_FILE}"):
+        ServedModel(str(copied))
+
+
+def test_files_of_several_exports_are_not_served_together(copied: Path, trained: Config) -> None:
+    facts = json.loads((copied / SERVING_FILE).read_text())
+    assert facts["sha256"].keys() == {path.name for path in copied.iterdir()} - {CONFIG_FILE, SERVING_FILE}
+    for name in facts["sha256"]:
+        content = (copied / name).read_bytes()
+        (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ValueError, match=f"copied/{name} is not the file that {SERVING_FILE} beside it names"):
+            ServedModel(str(copied))
+        (copied / name).write_bytes(content)
+    ServedModel(str(copied))
+
+
+def test_the_index_of_another_data_set_is_not_taken_for_this_ones(copied: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    moved, repacked = (Path(shutil.copytree(dataset_dir, tmp_path / name)) for name in ("moved", "repacked"))
+    info = json.loads((repacked / DATASET_FILE).read_text())
+    (repacked / DATASET_FILE).write_text(json.dumps(info | {"name": "repacked"}))
+    config = (copied / CONFIG_FILE).read_text()
+
+    (copied / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(moved)))
+    raw_id = "1"
+    assert len(recommend_from_index(str(copied), None, [raw_id], 3)) == 3
+    (copied / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(repacked)))
+    with pytest.raises(ValueError, match=rf"{copied} recommends items of .* {repacked} holds .* set data\.url in {copied}/"):
+        recommend_from_index(str(copied), None, [raw_id], 3)
+
+
+def test_what_has_no_index_is_said(trained: Config, tmp_path: Path) -> None:
     other = replace(trained, recommender=RecommenderConfig("nfm", 16, {}))
-    monkeypatch.setattr("mlrec.serving.load_run", lambda run: other)
+    path = checkpoint.newest(trained.run_path)
+    assert path is not None
     with pytest.raises(ValueError, match="nfm does not score by the product"):
-        export_index(trained.run_path, str(tmp_path), ALONE)
+        export_index(other, path, str(tmp_path), "", ALONE)
     with pytest.raises(ValueError, match=f"has no {SERVING_FILE}; mlrec export RUN OUT --index"):
         ServedModel(str(tmp_path))
