@@ -77,19 +77,26 @@ class Ranking:
 
     def states(self, users_B: np.ndarray, split: Split) -> torch.Tensor:
         """The users' states [B, X] after their history, float32."""
-        slots_BL = torch.from_numpy(self.row_N1[self.data.sequences.history(users_B, split)]).to(self.readable_N.device)
+        return self.states_after(users_B, self.data.sequences.history(users_B, split))
+
+    def states_after(self, users_B: np.ndarray, history_BL: np.ndarray) -> torch.Tensor:
+        """The users' states [B, X] after a history of item ids, right-aligned, 0 for padding: float32."""
+        slots_BL = torch.from_numpy(self.row_N1[history_BL]).to(self.readable_N.device)
         users = torch.from_numpy(users_B).to(slots_BL.device)
         return self.model.last_states(self.vectors, users, readable_slots(slots_BL, self.readable_N)).float()
+
+    def scores(self, states_BX: torch.Tensor) -> torch.Tensor:
+        """Scores of all items, float32 [B, N]; -inf for those that could not be read."""
+        # a score that is no number ties with all others of its kind: it earns chance, not the first rank
+        score_BN = self.model.score(states_BX, self.vectors.items_UX.float()).float().nan_to_num_(nan=LOWEST)
+        return score_BN.index_fill_(1, self.unreadable, -torch.inf)
 
     def _scored(self, users_B: np.ndarray, split: Split) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scores, float32 [B, N]; rows of the kept history, and whether they are excluded, [B, S]; the targets' rows, [B, 1]."""
         sequences, device = self.data.sequences, self.readable_N.device
         seen_BS = torch.from_numpy(self.row_N1[sequences.seen(users_B, split)]).to(device)
         target_B1 = torch.from_numpy(self.row_N1[sequences.target(users_B, split)]).to(device)[:, None]
-        # a score that is no number ties with all others of its kind: it earns chance, not the first rank
-        score_BN = self.model.score(self.states(users_B, split), self.vectors.items_UX.float()).float().nan_to_num_(nan=LOWEST)
-        score_BN.index_fill_(1, self.unreadable, -torch.inf)
-
+        score_BN = self.scores(self.states(users_B, split))
         seen_BS = seen_BS.sort(dim=1).values
         # an item may be held out although it was watched before, and may have been watched twice
         excluded_BS = (seen_BS >= 0) & (seen_BS != target_B1)

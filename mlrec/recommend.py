@@ -14,13 +14,13 @@ from rich.table import Table
 
 from mlrec import checkpoint, storage
 from mlrec.answers import add_json, print_json
-from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.format import Catalogue
 from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import open_data
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, load_run
+from mlrec.ranking import Ranking
 from mlrec.run_files import CONFIG_FILE
 from mlrec.serving import SERVING_FILE, ServedModel
 
@@ -46,7 +46,8 @@ def recommend(run: Path, user: int | None, history: Sequence[str], count: int, w
         history: raw ids of items, oldest first, where no user is given.
 
     Raises:
-        ValueError: there is no such run, user or item, or the model knows the users of its training only.
+        ValueError: there is no such run, user or item, no item of the history could be read, or the model knows the users of its
+            training only.
     """
     config = load_run(run)
     path = checkpoint.best(run, config.evaluate.select_by)
@@ -62,30 +63,30 @@ def recommend(run: Path, user: int | None, history: Sequence[str], count: int, w
     checkpoint.load_weights(model, path)
     model.to(world.device).eval()
     catalogue = encode_catalogue(model, data, config, world)
-    ranked = ranked_items(data)
-    vectors = model.prepare(torch.from_numpy(ranked).to(world.device), catalogue.items_ND, catalogue.readable_N)
-    if vectors.users_MX is not None and number is None:
+    ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
+    knows_users = ranking.vectors.users_MX is not None
+    if knows_users and number is None:
         raise ValueError(f"{config.recommender.name} knows the users of its training only; give --user instead of --history")
-    row_N1 = np.full(data.catalogue.size + 1, -1, dtype=np.int64)
-    row_N1[ranked] = np.arange(len(ranked))
-    rows = row_N1[seen]
-    slots = rows[rows >= 0][-data.info.split.history_length :]
-    states_BX = model.sequence_model.last_states(
-        vectors,
-        torch.tensor([number or 0], device=world.device),
-        torch.from_numpy(slots)[None].to(world.device),
-    )
-    scores_N = model.sequence_model.score(states_BX, vectors.items_UX)[0].float().masked_fill(~catalogue.readable_N, -torch.inf)
-    scores_N[rows[rows >= 0]] = -torch.inf
-    best = scores_N.topk(min(count, int(torch.isfinite(scores_N).sum())))
-    return _described(data.catalogue, ranked[best.indices.cpu().numpy()], best.values.cpu().numpy())
+    known_S = seen[np.isin(seen, ranking.ids_N[catalogue.readable_N.cpu().numpy()])]
+    if not len(known_S) and not knows_users:
+        whose = f"--history {','.join(history)}" if user is None else f"--user {user}"
+        raise ValueError(
+            f"{whose}: no item of this history could be read, and without one {run} knows nothing of the user; give another one"
+        )
+    length = data.info.split.history_length
+    history_L = np.concatenate([np.zeros(length, dtype=np.int64), known_S])[-length:]
+    score_N = ranking.scores(ranking.states_after(np.array([number or 0]), history_L[None]))[0]
+    score_N[ranking.row_N1[known_S]] = -torch.inf
+    best = score_N.topk(min(count, int(torch.isfinite(score_N).sum())))
+    return _described(data.catalogue, ranking.ids_N[best.indices.cpu().numpy()], best.values.cpu().numpy())
 
 
 def recommend_from_index(url: str, user: int | None, history: Sequence[str], count: int) -> list[Recommendation]:
     """As recommend, by what `mlrec export RUN OUT --index` wrote to `url`: no item is encoded.
 
     Raises:
-        ValueError: there is no such user or item, or data.url holds another data set than the one that was exported.
+        ValueError: there is no such user or item, no item of the history is in the index, or data.url holds another data set than
+            the one that was exported.
     """
     served = ServedModel(url)
     data = open_data(served.config.data)

@@ -124,7 +124,7 @@ class ServedModel:
             Path(folder, INDEX_FILE).write_bytes(_read(url, INDEX_FILE, sha256))
             self.config = configuration.load([Path(folder, CONFIG_FILE)])
             self._index = faiss.read_index(f"{folder}/{INDEX_FILE}")
-        self._length = int(facts["history_length"])
+        self.url, self._length = url, int(facts["history_length"])
         self.dataset = str(facts["dataset"])
         """Fingerprint of the data set whose ids the items have."""
         self.items_N = read_npy(_read(url, ITEMS_FILE, sha256))
@@ -148,10 +148,19 @@ class ServedModel:
 
         Returns:
             Item ids, int64, best first, at most `count`; and their scores, float32.
+
+        Raises:
+            ValueError: no item of the history has a vector, so that there is no state: a service falls back to popular items.
         """
         history_S = np.asarray(history, dtype=np.int64)
-        known_S = history_S[np.isin(history_S, self.items_N)][-self._length :]
-        slots_BL = torch.from_numpy(np.searchsorted(self.items_N, known_S))[None]
+        slots_S = np.searchsorted(self.items_N[:-1], history_S)  # one beyond the last item has the last one's slot
+        slots_S = slots_S[self.items_N[slots_S] == history_S][-self._length :]
+        if not len(slots_S):
+            raise ValueError(
+                f"none of the history's {len(history_S)} items (newest {history_S[-3:].tolist()}) has a vector in {self.url}; "
+                "without one there is no state of the user; recommend what needs no history, such as the most popular items"
+            )
+        slots_BL = torch.from_numpy(slots_S)[None]
         states_BX = self._model.last_states(self._vectors, torch.zeros(1, dtype=torch.int64), slots_BL)
         return _search(self._index, _array(states_BX)[0], history_S, count)
 

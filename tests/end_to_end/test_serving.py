@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 import torch
 from launching import call
-from tiny import tiny_overrides
+from tiny import NUM_ITEMS, tiny_overrides
 
 from mlrec import checkpoint, recommend, storage
 from mlrec.config import Config, RecommenderConfig, load
+from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.format import DATASET_FILE
 from mlrec.data.stream import Data
 from mlrec.distributed import World
+from mlrec.evaluate import EncodedCatalogue, encode_catalogue
 from mlrec.export import export
 from mlrec.models.encoders.features import read_features
+from mlrec.models.recommender import Recommender
+from mlrec.recommend import Recommendation, recommend_from_index
 from mlrec.recommend import recommend as recommend_exactly
-from mlrec.recommend import recommend_from_index
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.serving import INDEX_FILE, ITEMS_FILE, SERVING_FILE, ServedModel, export_index
 
@@ -66,6 +69,56 @@ def test_the_command_takes_an_export(exported: Path, data: Data, capsys: pytest.
 def test_vectors_of_an_export_are_features(exported: Path, trained: Config) -> None:
     items, vectors = read_features(str(exported))
     assert vectors.shape == (len(items), trained.recommender.width)
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Items that whoever encodes the catalogue finds damaged: the first, one in the middle, the last."""
+    items = [1, NUM_ITEMS // 2, NUM_ITEMS]
+
+    def encode(model: Recommender, data: Data, config: Config, world: World) -> EncodedCatalogue:
+        found = encode_catalogue(model, data, config, world)
+        return replace(found, readable_N=found.readable_N & torch.from_numpy(~np.isin(ranked_items(data), items)))
+
+    monkeypatch.setattr("mlrec.serving.encode_catalogue", encode)
+    monkeypatch.setattr("mlrec.recommend.encode_catalogue", encode)
+    return items
+
+
+def test_unreadable_items_of_a_history_are_passed_over(
+    unreadable: list[int], trained: Config, data: Data, tmp_path: Path
+) -> None:
+    export(trained.run_path, str(tmp_path), ALONE)
+    raw_ids = ["", *data.catalogue.table["raw_id"].to_pylist()]
+
+    def both(*items: int) -> list[list[Recommendation]]:
+        history = [raw_ids[item] for item in items]
+        return [
+            recommend_exactly(trained.run_path, None, history, NUM_ITEMS, ALONE),
+            recommend_from_index(str(tmp_path), None, history, NUM_ITEMS),
+        ]
+
+    readable = [7, NUM_ITEMS - 1, 2]
+    for found in (*both(unreadable[0], 7, unreadable[1], NUM_ITEMS - 1, 2, unreadable[2]), *both(*readable)):
+        assert sorted(entry.item for entry in found) == sorted({*range(1, NUM_ITEMS + 1)} - {*unreadable, *readable})
+        expected = both(*readable)[0]
+        assert [entry.score for entry in found] == pytest.approx([entry.score for entry in expected], abs=1e-5)
+
+
+def test_a_history_without_a_known_item_is_said(
+    unreadable: list[int], trained: Config, exported: Path, data: Data, tmp_path: Path
+) -> None:
+    raw_ids = data.catalogue.table["raw_id"].to_pylist()
+    history = [raw_ids[item - 1] for item in unreadable]
+    with pytest.raises(ValueError, match=f"--history {','.join(history)}: no item of this history could be read"):
+        recommend_exactly(trained.run_path, None, history, 3, ALONE)
+    export(trained.run_path, str(tmp_path), ALONE)
+    with pytest.raises(ValueError, match=r"none of the .* 3 items .*\[1, 30, 60\]\) has a vector in .* the most popular items"):
+        recommend_from_index(str(tmp_path), None, history, 3)
+    served = ServedModel(str(exported))
+    for unknown in ([], [0], [-5, 999999], [NUM_ITEMS + 1] * 100):
+        with pytest.raises(ValueError, match=f"none of the history's {len(unknown)} items"):
+            served.recommend(unknown, 3)
 
 
 @pytest.fixture
