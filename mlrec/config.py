@@ -164,7 +164,7 @@ class ResumeConfig:
     """What a run folder that already holds checkpoints means."""
 
     force: bool = False
-    """Go on although the data set or the global batch changed."""
+    """Go on, or rank, although the data set changed; go on although the global batch or the seed did."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from mlrec.progress import track
 from mlrec.ranking import Ranking
 from mlrec.recommended import Recommended, recommend_some, write_recommended
 from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
+from mlrec.schema import Modality
 
 Summary = dict[str, dict[str, float]]
 """Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
@@ -150,15 +151,12 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     Writes results.json, ranks.npy behind it, and recommended.json.
 
     Raises:
-        ValueError: the run has no checkpoint.
+        ValueError: the run has no checkpoint, or its model knows the items of another data set.
         RuntimeError: more items than data.max_bad_items could not be read; results.json has their reasons.
     """
     run = config.run_path
-    path = from_main(lambda: checkpoint.best(run, config.evaluate.select_by))
-    if path is None:
-        raise ValueError(f"{run} has no checkpoint to evaluate; mlrec train writes the first one after train.save_every")
-    model = build_model(config, data, world.rank)
-    checkpoint.load_weights(model, path)
+    path = best_checkpoint(config)
+    model = load_model(config, data, world, path)
     as_trained(model, config, world.device)
     found = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(found.baselines)
@@ -195,6 +193,35 @@ def load_run(run: Path) -> Config:
     if not (run / CONFIG_FILE).exists():
         raise ValueError(f"{run} is no run: it has no {CONFIG_FILE}; give the folder that mlrec train wrote")
     return replace(configuration.load([run / CONFIG_FILE]), run_dir=str(run))
+
+
+def best_checkpoint(config: Config) -> Path:
+    """The run's best checkpoint by validation; collective.
+
+    Raises:
+        ValueError: it has none.
+    """
+    path = from_main(lambda: checkpoint.best(config.run_path, config.evaluate.select_by))
+    if path is None:
+        raise ValueError(f"{config.run_path} has no checkpoint; mlrec train writes the first one after train.save_every")
+    return path
+
+
+def load_model(config: Config, data: Data, world: World, path: Path) -> Recommender:
+    """The run's model with the weights of a checkpoint, in fp32 on the device.
+
+    Raises:
+        ValueError: the model knows items by their ids, which in the data set at data.url are not those of its training.
+    """
+    model = build_model(config, data, world.rank)
+    checkpoint.load_weights(model, path)
+    by_id = any(spec.modality is Modality.ID for spec in model.tower.specs)
+    if by_id and not config.resume.force and checkpoint.read_state(path).fingerprint != data.info.fingerprint:
+        raise ValueError(
+            f"{path} was trained on another data set than the one at {data.url}, where ids may mean other items; train anew, "
+            f"or set resume.force=true in {config.run_path / CONFIG_FILE} if they are the same"
+        )
+    return model.to(world.device)
 
 
 def _table(results: dict[str, Any]) -> Table:

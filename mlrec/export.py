@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from mlrec import checkpoint, storage, wandb_run
 from mlrec.answers import add_json, print_json
 from mlrec.distributed import World, start_world, stop_world
-from mlrec.evaluate import load_run
+from mlrec.evaluate import best_checkpoint, load_run
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.serving import SERVING_FILE, export_index
 
@@ -36,9 +36,7 @@ def export(run: Path, out: str, world: World | None = None) -> tuple[str, float 
         ValueError: there is no such run, or it has no checkpoint, or the recommender has no index of its items.
     """
     config = load_run(run)
-    path = checkpoint.best(run, config.evaluate.select_by)
-    if path is None:
-        raise ValueError(f"{run} has no checkpoint to export; mlrec train writes the first one after train.save_every")
+    path = best_checkpoint(config)
     step = checkpoint.read_state(path).step
     weights = dict(checkpoint.read_tensors(path, checkpoint.WEIGHT))
     storage.remove(storage.join(out, SERVING_FILE))

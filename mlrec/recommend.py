@@ -12,14 +12,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mlrec import checkpoint, storage
+from mlrec import storage
 from mlrec.answers import add_json, print_json
 from mlrec.data.format import Catalogue
 from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import open_data
 from mlrec.distributed import World, start_world, stop_world
-from mlrec.engine import build_model
-from mlrec.evaluate import encode_catalogue, load_run
+from mlrec.evaluate import best_checkpoint, encode_catalogue, load_model, load_run
 from mlrec.ranking import Ranking
 from mlrec.run_files import CONFIG_FILE
 from mlrec.serving import SERVING_FILE, ServedModel
@@ -50,18 +49,11 @@ def recommend(run: Path, user: int | None, history: Sequence[str], count: int, w
             training only.
     """
     config = load_run(run)
-    path = checkpoint.best(run, config.evaluate.select_by)
-    if path is None:
-        raise ValueError(
-            f"{run} has no checkpoint; mlrec train writes the first one after train.save_every, and mlrec export RUN OUT "
-            "--index what needs none"
-        )
+    path = best_checkpoint(config)
     data = open_data(config.data)
     number = None if user is None else _number_of(user, data.sequences)
     seen = _items_of(history, data.catalogue) if number is None else data.sequences.items_of(number)
-    model = build_model(config, data, world.rank)
-    checkpoint.load_weights(model, path)
-    model.to(world.device).eval()
+    model = load_model(config, data, world, path).eval()
     catalogue = encode_catalogue(model, data, config, world)
     ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
     knows_users = ranking.vectors.users_MX is not None

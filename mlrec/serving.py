@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
-from mlrec import checkpoint, storage
 from mlrec import config as configuration
+from mlrec import storage
 from mlrec.config import Config
 from mlrec.data.format import read_npy
 from mlrec.data.stream import open_data
 from mlrec.distributed import World
-from mlrec.engine import build_model
-from mlrec.evaluate import encode_catalogue
+from mlrec.evaluate import encode_catalogue, load_model
 from mlrec.models.recommenders import RECOMMENDERS, SequenceModel, UserModel
 from mlrec.progress import track
 from mlrec.ranking import Ranking
@@ -62,9 +61,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
             "an index searches; export it without --index"
         )
     data = open_data(config.data)
-    model = build_model(config, data, world.rank)
-    checkpoint.load_weights(model, path)
-    model.to(world.device).eval()
+    model = load_model(config, data, world, path).eval()
     with torch.no_grad():
         catalogue = encode_catalogue(model, data, config, world)
         ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)

@@ -130,7 +130,7 @@ class _Run:
         self.meter = Meter(world, training_dtype(config))
         self._began = time.monotonic()
         self._bad_items = {entry["item"] for entry in _read_failures(config.run_path)}
-        best = checkpoint.best(config.run_path, config.evaluate.select_by)
+        best = from_main(lambda: checkpoint.best(config.run_path, config.evaluate.select_by))
         metrics = checkpoint.read_state(best).metrics if best else {}
         self._best = metrics.get(config.evaluate.select_by, -1.0)
         dataset = {

@@ -2,20 +2,23 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mlrec.config import Config, DataConfig
+from mlrec import checkpoint
+from mlrec.checkpoint import TrainingState
+from mlrec.config import Config, DataConfig, ResumeConfig
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.decode import decode_items, members_of
 from mlrec.data.format import item_shard
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, shares
 from mlrec.engine import build_model
-from mlrec.evaluate import encode_catalogue, evaluate
+from mlrec.evaluate import encode_catalogue, evaluate, load_model
 from mlrec.schema import InputSpec
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
@@ -108,3 +111,17 @@ def test_scores_that_are_no_numbers_earn_chance(tiny_config: Config, data: Data)
     torch.nn.init.constant_(model.tower.encoders[0].embedding.weight, float("nan"))
     found = evaluate(model, data, tiny_config, ALONE, "test")
     assert found.metrics["all"]["hr@10"] == pytest.approx(found.baselines["chance"]["all"]["hr@10"])
+
+
+def test_a_model_that_knows_ids_is_not_ranked_on_another_data_set(
+    tiny_config: Config, video_config: Config, data: Data, tmp_path: Path
+) -> None:
+    for config, knows_ids in ((replace(tiny_config, name="ids"), True), (replace(video_config, name="video"), False)):
+        weights = build_model(config, data, 0).state_dict()
+        tensors = ((index, f"{checkpoint.WEIGHT}{name}", tensor) for index, (name, tensor) in enumerate(weights.items()))
+        path = checkpoint.save(tmp_path / config.name, ALONE, TrainingState(1, 0, "of another data set", 18), tensors)
+        if knows_ids:
+            with pytest.raises(ValueError, match="was trained on another data set"):
+                load_model(config, data, ALONE, path)
+            config = replace(config, resume=ResumeConfig(force=True))
+        assert load_model(config, data, ALONE, path).state_dict().keys() == weights.keys()
