@@ -64,10 +64,7 @@ class PrefixCache:
     def take(self, rows_n: torch.Tensor, device: torch.device) -> dict[int, list[torch.Tensor]]:
         """What is kept in the rows, by the encoder's place, as copies on `device`."""
         stores = iter(self._stores)
-        return {
-            place: [next(stores)[rows_n].to(device, non_blocking=True) for _ in prefix.leaves]
-            for place, prefix in self.prefixes.items()
-        }
+        return {place: [rows_on(next(stores), rows_n, device) for _ in prefix.leaves] for place, prefix in self.prefixes.items()}
 
     def room_in_words(self, ranks: int) -> str:
         """What the budget of all ranks holds, in words behind a comma."""
@@ -79,6 +76,14 @@ class PrefixCache:
             f"; item.prefix_cache_bytes holds the frozen prefixes of {share:.0%} of the items, {self.item_bytes / 1e6:,.2f} MB "
             "each; the rest go through all stages in each step"
         )
+
+
+def rows_on(tensor: torch.Tensor, rows_n: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Rows of a tensor in host memory, as a copy on `device`."""
+    # gathered into pinned memory, which a GPU copies while the host goes on; torch gives it to no other use before that is done
+    pinned = device.type == "cuda"
+    rows = torch.empty((len(rows_n), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=pinned)
+    return torch.index_select(tensor, 0, rows_n, out=rows).to(device, non_blocking=True)
 
 
 def _untouched(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

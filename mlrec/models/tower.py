@@ -16,7 +16,7 @@ from mlrec.models.batchnorm import prepare_batch_norms, repeated, still_parts
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, tune
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.prefix import Prefix
-from mlrec.models.prefix_cache import PrefixCache
+from mlrec.models.prefix_cache import PrefixCache, rows_on
 from mlrec.schema import InputSpec, Modality, lookup
 
 log = logging.getLogger(__name__)
@@ -212,6 +212,6 @@ def _rows_of(
     if not len(places):
         return {spec: tensor.new_zeros((1, *tensor.shape[1:]), device=device) for spec, tensor in media.items()}
     first, end = int(places[0]), int(places[-1]) + 1
-    # neighbours are a view: out of pinned memory they are copied while the host goes on
-    rows = slice(first, end) if end - first == len(places) else places
-    return {spec: tensor[rows].to(device, non_blocking=True) for spec, tensor in media.items()}
+    if end - first == len(places):  # neighbours are a view: out of pinned memory they are copied while the host goes on
+        return {spec: tensor[first:end].to(device, non_blocking=True) for spec, tensor in media.items()}
+    return {spec: rows_on(tensor, places, device) for spec, tensor in media.items()}

@@ -17,6 +17,7 @@ from mlrec.distributed import World
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue
 from mlrec.models.prefix import Prefix, random_media
+from mlrec.models.prefix_cache import rows_on
 from mlrec.models.tower import ItemTower
 from mlrec.schema import Batch
 
@@ -145,6 +146,28 @@ def test_vectors_by_way_of_the_cache_are_the_same(tuning: str, budget: int) -> N
     again, found = tower.encode_kept(torch.arange(1, 21), fewer, valid, kept, add=True)
     torch.testing.assert_close(again, expected, atol=1e-5, rtol=1e-4)
     assert torch.equal(found, valid)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_rows_go_to_a_gpu_out_of_pinned_memory(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, rows = torch.randn(9, 4, 2), torch.tensor([7, 0, 7])
+    empty, made, sent = torch.empty, [], []
+
+    def make(*size: Any, pin_memory: bool, **options: Any) -> torch.Tensor:
+        made.append((empty(*size, **options), pin_memory))
+        return made[-1][0]
+
+    def send(tensor: torch.Tensor, device: torch.device, non_blocking: bool) -> torch.Tensor:
+        sent.append((tensor, device, non_blocking))
+        return tensor
+
+    monkeypatch.setattr(torch, "empty", make)
+    monkeypatch.setattr(torch.Tensor, "to", send)
+    found = rows_on(store, rows, torch.device(kind))
+    ((gathered, pinned),) = made
+    assert pinned == (kind == "cuda")
+    assert sent == [(gathered, torch.device(kind), True)]
+    assert torch.equal(found, store[rows])
 
 
 def test_activations_are_kept_as_they_are_in_bf16() -> None:
