@@ -43,6 +43,7 @@ def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1 << 62,
+        "timers": {"throughput": {"enabled": False}},  # it would wait for the device twice a step
     }
 
 
