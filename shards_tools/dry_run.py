@@ -27,13 +27,17 @@ def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
     """
     planned = plan(open_source(raw_root), settings)
     jobs, sequences, media = planned.jobs, planned.sequences, planned.media
-    parts = {"videos": [job.video for job in jobs], "covers": [job.cover for job in jobs], "audio": [job.audio for job in jobs]}
-    there = {"videos": media.kind != "none", "covers": media.has_cover, "audio": media.has_audio}
-    missing = {
-        name: [job.raw_id for job, url in zip(jobs, urls, strict=True) if url is None] if there[name] else None
-        for name, urls in parts.items()
+    parts = {
+        "videos": [job.video for job in jobs] if media.kind != "none" else None,
+        "covers": [job.cover for job in jobs] if media.has_cover else None,
+        "audio": [job.audio for job in jobs] if media.has_audio else None,
+        "titles": [job.title for job in jobs] if planned.raw.titles is not None else None,
     }
-    readable = [job for job in jobs if job.video is not None] if there["videos"] else jobs
+    missing = {
+        name: None if found is None else [job.raw_id for job, part in zip(jobs, found, strict=True) if not part]
+        for name, found in parts.items()
+    }
+    readable = [job for job in jobs if job.video is not None] if media.kind != "none" else jobs
     sequence_bytes = len(sequences.items) * INTERACTION_BYTES * (1 if sequences.times is None else 3)
     return {
         "pairs": planned.raw.pairs,
@@ -64,7 +68,7 @@ def describe(found: dict[str, Any]) -> list[str]:
     ]
     for name, missing in found["missing"].items():
         if missing is None:
-            lines.append(f"{name}: no such folder")
+            lines.append(f"{name}: no such {'file' if name == 'titles' else 'folder'}")
             continue
         named = f" (raw ids {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})" if missing else ""
         lines.append(f"{name}: {found['items'] - len(missing):,} found, {len(missing):,} missing{named}")

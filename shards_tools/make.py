@@ -85,7 +85,12 @@ def make(
         if output.claim({**asdict(settings), "raw": fingerprint(raw), "version": VERSION}):
             console.print(f"{url} is complete already; nothing to do")
         else:
-            pack(plan(raw, settings), output, workers, max_failures, console, engine, address)
+            planned = plan(raw, settings)
+            if raw.titles is not None and (untitled := sum(not job.title for job in planned.jobs)):
+                console.print(
+                    f"{untitled:,} of {len(planned.jobs):,} items have no title in {raw.titles}", markup=False, soft_wrap=True
+                )
+            pack(planned, output, workers, max_failures, console, engine, address)
         output.clean()
     return read_dataset_info(url)
 

@@ -106,7 +106,7 @@ def test_what_packing_will_give(raw_dir: Path, dataset_dir: Path, tmp_path: Path
     said = capsys.readouterr().out
     assert f"{NUM_USERS} users with 5 or more interactions" in said
     assert f"videos: {NUM_ITEMS - 1} found, 1 missing (raw ids {videos[0].stem})" in said
-    assert "audio: no such folder" in said
+    assert f"audio: no such folder\ntitles: {NUM_ITEMS} found, 0 missing\n" in said
     found = re.search(r"packed: about (\d+\.\d) MB, by 8 items packed in memory, in 4 item shards", said)
     assert found is not None, said
     data: Data = open_data(load([], [f"data.url={dataset_dir}"]).data)

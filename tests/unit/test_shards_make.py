@@ -158,6 +158,17 @@ def test_failed_items_stay_in_the_catalogue_and_leave_the_sequences(raw_copy: Pa
     assert main(["check", str(tmp_path / "out")]) == 0
 
 
+def test_it_says_how_many_items_have_no_title(raw_copy: Path, tmp_path: Path) -> None:
+    titles = raw_copy / "synthetic_titles.csv"
+    lines = titles.read_text().splitlines(keepends=True)
+    titles.write_text("".join([*lines[:-2], lines[-1].split(",")[0] + ",\n"]))
+    shutil.rmtree(raw_copy / "videos")
+    shutil.rmtree(raw_copy / "covers")
+    log = io.StringIO()
+    make(raw_copy, str(tmp_path / "out"), SETTINGS, 1, None, Console(file=log))
+    assert f"2 of 60 items have no title in {titles}" in log.getvalue()
+
+
 def test_too_many_failures_stop_the_run_and_more_allowed_go_on(raw_copy: Path, tmp_path: Path) -> None:
     for path in sorted((raw_copy / "videos").iterdir())[:4]:
         path.write_bytes(b"")
