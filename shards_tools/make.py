@@ -30,7 +30,7 @@ from mlrec.data.format import (
 from mlrec.progress import track
 from shards_tools.engines import ENGINES
 from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records
-from shards_tools.output import Output, open_output
+from shards_tools.output import RAW_KEY, Output, open_output
 from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw, read_likes_and_views, read_titles
 from shards_tools.sequences import write_sequences
 from shards_tools.settings import Settings
@@ -82,7 +82,7 @@ def make(
     url, raw = _absolute(url), open_source(raw_root)
     settings = replace(settings, name=settings.name or raw.name)
     with open_output(url) as output:
-        if output.claim({**asdict(settings), "raw": fingerprint(raw), "version": VERSION}):
+        if output.claim({**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}):
             console.print(f"{url} is complete already; nothing to do")
         else:
             planned = plan(raw, settings)

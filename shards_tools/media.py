@@ -34,11 +34,20 @@ def read_file(url: str | None) -> bytes:
     """The content of the raw media file at `url`.
 
     Raises:
-        MediaError: it is missing or empty.
+        MediaError: it is missing, empty, or not to be read.
+        PermissionError: a remote storage refuses it, as it then does with all others.
+        RuntimeError: a remote storage gave up.
     """
     if url is None:
         raise MediaError("the file is missing")
-    content = storage.read_bytes(url)
+    try:
+        content = storage.read_bytes(url)
+    except FileNotFoundError as error:
+        raise MediaError("the file is missing") from error
+    except OSError as error:
+        if isinstance(error, PermissionError) and not storage.is_local(url):
+            raise
+        raise MediaError(error.strerror or type(error).__name__) from error
     if not content:
         raise MediaError("the file is empty")
     return content
@@ -78,7 +87,7 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
     try:
         with Image.open(io.BytesIO(content)) as image:
             scaled = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # each of PIL's formats has errors of its own kind
         raise MediaError(f"not a readable image: {type(error).__name__}") from error  # PIL's words name a memory address
     return encode_jpeg(np.asarray(scaled), quality)
 

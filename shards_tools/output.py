@@ -18,6 +18,9 @@ WORK_FOLDER = "_work"
 SETTINGS_FILE = "settings.json"
 """In the work folder: what the data set is made of and how. It stays when the data set is complete."""
 
+RAW_KEY = "raw"
+"""Of the settings: the fingerprint of the raw folder."""
+
 
 class Output:
     """A data set's URL and a local staging folder: files are written in the one and published to the other when whole."""
@@ -73,8 +76,14 @@ class Output:
             self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
             return False
         changed = [key for key in sorted({*begun, *settings}) if begun.get(key) != settings.get(key)]
+        if changed == [RAW_KEY]:
+            raise ValueError(
+                f"the raw folder has changed since {self.url} was begun: a table, or the name, size or time of a media file; "
+                "put back what it held, or choose another place, or remove that one to start over"
+            )
         if changed:
-            words = ", ".join(f"{key} {begun.get(key)!r} (now {settings.get(key)!r})" for key in changed)
+            named = (f"{key} {begun.get(key)!r} (now {settings.get(key)!r})" for key in changed if key != RAW_KEY)
+            words = ", ".join([*named, *(["another raw folder"] if RAW_KEY in changed else [])])
             raise ValueError(f"{self.url} was begun with {words}; choose another place, or remove it to start over")
         return complete and self._is_readable()
 

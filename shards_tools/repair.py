@@ -30,7 +30,7 @@ from mlrec.progress import Task, megabytes, task
 from shards_tools.check import check_counts, check_file
 from shards_tools.items import Failure, ItemJob, ShardRecord, crashed_item, pack_item, record_name
 from shards_tools.make import FAILURES_FILE, Plan, open_source, pack, plan
-from shards_tools.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
+from shards_tools.output import RAW_KEY, SETTINGS_FILE, WORK_FOLDER, Output, open_output
 from shards_tools.pool import map_ordered
 from shards_tools.settings import Settings
 
@@ -114,7 +114,7 @@ def _settings(output: Output) -> Settings:
     recorded = json.loads(storage.read_bytes(where))
     if recorded.pop("version") != VERSION:
         raise ValueError(f"{where} is of another version than {VERSION}, the one that this mlrec packs; {MAKE_ANEW}")
-    del recorded["raw"]  # what is made is compared byte by byte: times of files may have changed
+    del recorded[RAW_KEY]  # what is made is compared byte by byte: times of files may have changed
     return Settings(**recorded)
 
 

@@ -62,7 +62,7 @@ def test_raw_files_and_data_set_may_both_be_far(
     storage.write_bytes(f"{s3_raw}/videos/1.mp4", b"another")
     try:
         assert main(["make", s3_raw, url, "--size", "32", "--items-per-shard", "16", "--users-per-shard", "50"]) == 2
-        assert "was begun with raw " in capsys.readouterr().err
+        assert "the raw folder has changed since " in capsys.readouterr().err
     finally:
         storage.write_bytes(f"{s3_raw}/videos/1.mp4", (dataset_dir.parent / "raw" / "videos" / "1.mp4").read_bytes())
     assert main(["make", f"{s3}/no-such-folder", url]) == 2

@@ -158,6 +158,18 @@ def test_failed_items_stay_in_the_catalogue_and_leave_the_sequences(raw_copy: Pa
     assert main(["check", str(tmp_path / "out")]) == 0
 
 
+def test_files_that_cannot_be_read_fail_alone(raw_copy: Path, tmp_path: Path) -> None:
+    unreadable = {"7": raw_copy / "videos" / "7.mp4", "9": raw_copy / "covers" / "9.jpg"}
+    for path in unreadable.values():
+        path.unlink()
+        path.symlink_to("/proc/self/mem")  # reading it is an error of the system
+    info = pack(raw_copy, tmp_path / "out")
+    failures = [json.loads(line) for line in (tmp_path / "out" / FAILURES_FILE).read_text().splitlines()]
+    found = [(failure["raw_id"], failure["kind"], failure["reason"]) for failure in failures]
+    assert found == [("7", "video", "Input/output error"), ("9", "cover", "Input/output error")]
+    assert (info.counts["failed_items"], info.counts["failed_covers"]) == (1, 1)
+
+
 def test_it_says_how_many_items_have_no_title(raw_copy: Path, tmp_path: Path) -> None:
     titles = raw_copy / "synthetic_titles.csv"
     lines = titles.read_text().splitlines(keepends=True)
@@ -200,8 +212,12 @@ def test_other_settings_or_other_input_are_refused(raw_copy: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r"was begun with size 32 \(now 64\); choose another place"):
         pack(raw_copy, tmp_path / "out", Settings(size=64, items_per_shard=16, users_per_shard=50))
     (raw_copy / "covers" / "1.jpg").write_bytes(b"another")
-    with pytest.raises(ValueError, match=r"was begun with raw "):
+    with pytest.raises(
+        ValueError, match=r"the raw folder has changed since .*out was begun: .*; put back what it held, or choose"
+    ):
         pack(raw_copy, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"was begun with size 32 \(now 64\), another raw folder; choose another place"):
+        pack(raw_copy, tmp_path / "out", Settings(size=64, items_per_shard=16, users_per_shard=50))
     shutil.rmtree(tmp_path / "out" / "_work")
     with pytest.raises(ValueError, match="holds a data set that was not packed here"):
         pack(raw_copy, tmp_path / "out")

@@ -76,6 +76,37 @@ def test_missing_and_empty_files_have_a_reason(tmp_path: Path) -> None:
         read_file(str(tmp_path / "empty"))
 
 
+def test_files_that_cannot_be_read_have_a_reason_without_paths(tmp_path: Path) -> None:
+    for url, reason in {
+        str(tmp_path / "deleted"): "the file is missing",
+        str(tmp_path): "Is a directory",
+        "/proc/self/mem": "Input/output error",
+    }.items():
+        with pytest.raises(MediaError) as caught:
+            read_file(url)
+        assert str(caught.value) == reason
+
+
+def test_a_storage_that_gives_up_or_refuses_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def give(error: Exception) -> None:
+        def read(url: str) -> bytes:
+            raise error
+
+        monkeypatch.setattr("mlrec.storage.read_bytes", read)
+
+    give(RuntimeError("s3://raw/1.mp4: failed 12 times"))
+    with pytest.raises(RuntimeError, match="failed 12 times"):
+        read_file("s3://raw/1.mp4")
+    give(PermissionError("s3://raw/1.mp4: the token has expired"))
+    with pytest.raises(PermissionError, match="has expired"):
+        read_file("s3://raw/1.mp4")
+    with pytest.raises(MediaError, match="PermissionError"):
+        read_file("/raw/1.mp4")
+    give(FileNotFoundError("s3://raw/1.mp4"))
+    with pytest.raises(MediaError, match=r"^the file is missing$"):
+        read_file("s3://raw/1.mp4")
+
+
 @pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("RGBA", "PNG"), ("P", "GIF"), ("L", "JPEG")])
 def test_covers_of_any_kind_become_square_jpegs(mode: str, kind: str) -> None:
     sink = io.BytesIO()
@@ -87,6 +118,15 @@ def test_covers_of_any_kind_become_square_jpegs(mode: str, kind: str) -> None:
 def test_a_broken_cover_has_a_reason() -> None:
     with pytest.raises(MediaError, match="not a readable image"):
         cover_jpeg(b"no image", 32, 90)
+
+
+def test_a_damaged_avif_cover_has_a_reason() -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (64, 64), color=(90, 120, 150)).save(sink, "AVIF")
+    content = sink.getvalue()
+    at = content.index(b"av01")  # of the item that holds the picture
+    with pytest.raises(MediaError, match="not a readable image: RuntimeError"):
+        cover_jpeg(content[:at] + b"xxxx" + content[at + 4 :], 32, 90)
 
 
 def test_audio_becomes_mono_flac() -> None:
