@@ -15,6 +15,8 @@ from mlrec.data.frames import FRAME_POLICIES, decode_video
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    import av
+
 AUDIO_RATE = 16_000
 """Hz, mono: what audio encoders read."""
 CLIP_GOP = 8
@@ -95,6 +97,8 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
 def transcode_clip(content: bytes, size: int) -> bytes:
     """A video as H.264 in MP4, size x size pixels, at its own frame rate, with a keyframe every CLIP_GOP frames, without sound.
 
+    It is stored upright: a phone's video is often sideways, with the angle beside it that decord turns it by.
+
     Raises:
         MediaError: the video cannot be decoded.
     """
@@ -108,10 +112,15 @@ def transcode_clip(content: bytes, size: int) -> bytes:
             rate = stream.average_rate or stream.guessed_rate
             if rate is None:
                 raise MediaError("the video states no frame rate")
-            images = (frame.reformat(size, size, "rgb24").to_ndarray() for frame in source.decode(stream))
+            images = (_upright(frame, frame.reformat(size, size, "rgb24").to_ndarray()) for frame in source.decode(stream))
             return encode_h264(images, rate, gop=CLIP_GOP, crf=CLIP_CRF)
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaError(_reason(error)) from error
+
+
+def _upright(frame: av.VideoFrame, image: np.ndarray) -> np.ndarray:
+    """The image turned as the frame says, counterclockwise by a multiple of 90 degrees."""
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 
 def encode_h264(images: Iterable[np.ndarray], rate: Fraction | int, gop: int, crf: int) -> bytes:

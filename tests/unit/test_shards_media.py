@@ -1,4 +1,5 @@
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,22 @@ def test_a_clip_has_all_frames_and_short_gops(video: bytes) -> None:
     with av.open(io.BytesIO(clip), "r") as container:
         keys = [index for index, frame in enumerate(container.decode(video=0)) if frame.key_frame]
     assert max(np.diff(keys)) <= CLIP_GOP
+
+
+@pytest.mark.parametrize(("degrees", "red"), [(0, np.s_[:, :32]), (90, np.s_[:32]), (180, np.s_[:, 32:]), (270, np.s_[32:])])
+def test_a_video_that_is_shown_turned_is_stored_turned(degrees: int, red: tuple[slice, ...]) -> None:
+    image = np.full((64, 96, 3), 240, dtype=np.uint8)
+    image[:, :48] = (220, 30, 30)
+    video = encode_h264([image] * 10, 24, gop=24, crf=10)
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    at = video.index(b"tkhd") + 44  # where the track's header has its display matrix
+    turned = video[:at] + matrix + video[at + len(matrix) :]
+    clip = decode_video(video_members(turned, CLIP, 90)["mp4"], np.arange, 64)
+    frames = [decode_jpeg(data, 64) for data in video_members(turned, FRAMES, 95).values()]
+    assert np.abs(clip[3].astype(int) - frames[0]).mean() < 6
+    is_red = clip[3, :, :, 2] < 120
+    assert is_red[red].mean() > 0.95 and is_red.mean() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("media", [FRAMES, CLIP], ids=["frames", "clip"])
