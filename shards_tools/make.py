@@ -29,9 +29,10 @@ from mlrec.data.format import (
 )
 from mlrec.progress import track
 from shards_tools.engines import ENGINES
+from shards_tools.item_tables import read_likes_and_views, read_titles
 from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records
 from shards_tools.output import RAW_KEY, Output, open_output
-from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw, read_likes_and_views, read_titles
+from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw
 from shards_tools.sequences import write_sequences
 from shards_tools.settings import Settings
 from shards_tools.split import Sequences, split_counts, training_popularity, with_enough

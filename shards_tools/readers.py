@@ -1,4 +1,4 @@
-"""Raw folders in MicroLens' layout: interactions, titles, likes and views, and where the media are.
+"""Raw folders in MicroLens' layout: interactions, and where the tables of items and the media are.
 
 The folder is local or on any storage that fsspec lists. MicroLens-50K, 100K, 1M and the full set differ in their names and
 sizes only:
@@ -11,15 +11,15 @@ sizes only:
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -129,6 +129,12 @@ def read_pairs_tsv(url: str) -> Interactions:
     return Interactions(sequences, list(codes))
 
 
+COLUMNS = ("user", "item", "timestamp")
+"""Of a .csv with interactions."""
+CSV_BLOCK_BYTES = 16 << 20
+"""Parsed at once: each block has a list of the ids that occur in it, and small blocks would have nearly all ids over and over."""
+
+
 def read_pairs_csv(url: str) -> Interactions:
     """Rows of `user,item,timestamp`, with or without a header; a user's rows are sorted by time, equal times in file order.
 
@@ -142,31 +148,66 @@ def read_pairs_csv(url: str) -> Interactions:
 
     pa.enable_signal_handlers(False)  # arrow's own lose a Ctrl-C that comes as it finishes
 
-    columns = {"user": pa.string(), "item": pa.string(), "timestamp": pa.int64()}
-    with open_text(url) as file:
-        has_header = not file.readline().split(",")[-1].strip().isdecimal()
+    ids = pa.dictionary(pa.int32(), pa.string())  # plain strings of a billion rows are more than arrow holds in one piece
+    header_rows = _header_rows(url)
     try:
         with open_table(url) as stream:
             table = pa_csv.read_csv(
                 stream,
-                pa_csv.ReadOptions(column_names=list(columns), skip_rows=int(has_header)),
-                convert_options=pa_csv.ConvertOptions(column_types=columns),
+                pa_csv.ReadOptions(column_names=list(COLUMNS), skip_rows=header_rows, block_size=CSV_BLOCK_BYTES),
+                convert_options=pa_csv.ConvertOptions(column_types=dict(zip(COLUMNS, (ids, ids, pa.int64()), strict=True))),
             )
     except pa.ArrowInvalid as error:
         raise ValueError(f"{url}: expected rows of user,item,timestamp with whole timestamps: {error}") from error
     if table["timestamp"].null_count:
         raise ValueError(f"{url}: {table['timestamp'].null_count} rows have no timestamp; give every row one")
-    (user_codes, users), (item_codes, raw_ids) = (_encode(table[name].combine_chunks()) for name in ("user", "item"))
-    times = table["timestamp"].to_numpy()
+    columns = [table[name] for name in COLUMNS]
+    del table  # so that a column goes when it is taken out
+    user_codes, users = _encode(columns.pop(0), f"{url}: %d rows have no user; give every row one")
+    item_codes, raw_ids = _encode(columns.pop(0), f"{url}: %d rows have no item; give every row one")
+    times = columns.pop(0).to_numpy()
+    pa.default_memory_pool().release_unused()  # arrow would keep more than all the rest takes
     order = np.lexsort((times, user_codes))  # stable
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user_codes, minlength=len(users)))])
-    sequences = Sequences(_user_ids(users, url), offsets, item_codes[order].astype(np.int32), times[order])
-    return Interactions(sequences, raw_ids)
+    return Interactions(Sequences(_user_ids(users, url), offsets, item_codes[order], times[order]), raw_ids)
 
 
-def _encode(column: Any) -> tuple[np.ndarray, list[str]]:
-    encoded = column.dictionary_encode()
-    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+def _header_rows(url: str) -> int:
+    """The number of rows before the first interaction, blank ones included.
+
+    Raises:
+        ValueError: the first row is neither the header nor an interaction.
+    """
+    with open_text(url) as file:
+        for number, line in lines(file):
+            cells = [cell.strip().strip('"') for cell in line.split(",")]
+            if tuple(cell.lower() for cell in cells) == COLUMNS:
+                return number
+            if not re.fullmatch(r"-?\d+", cells[-1]):
+                raise ValueError(
+                    f"{url}, line {number}: expected the header {','.join(COLUMNS)}, with the columns in this order, or an "
+                    f"interaction with a whole timestamp, found {line[:60]!r}"
+                )
+            break
+    return 0
+
+
+def _encode(column: Any, empty: str) -> tuple[np.ndarray, list[str]]:
+    """Int32 codes of a column of ids, and the ids without blanks around them, in the order in which they first occur.
+
+    Raises:
+        ValueError: some are empty; in the words of `empty`.
+    """
+    import pyarrow.compute as pc
+
+    encoded = column.unify_dictionaries().combine_chunks()
+    stripped = pc.utf8_trim_whitespace(encoded.dictionary).dictionary_encode()
+    codes, ids = encoded.indices.to_numpy(), stripped.dictionary.to_pylist()
+    if len(ids) < len(encoded.dictionary):
+        codes = stripped.indices.to_numpy()[codes]
+    if "" in ids:
+        raise ValueError(empty % np.count_nonzero(codes == ids.index("")))
+    return codes, ids
 
 
 READERS: dict[str, Reader] = {"*pairs.csv": read_pairs_csv, "*pairs.tsv": read_pairs_tsv}
@@ -180,72 +221,6 @@ def _user_ids(users: list[str], url: str) -> np.ndarray:
     if all(user.isdecimal() and len(user) < 19 for user in users):  # below 10**18 fits int64
         return np.array(users, dtype=np.int64)
     return np.arange(1, len(users) + 1)
-
-
-def read_titles(url: str | None, raw_ids: set[str]) -> dict[str, str]:
-    """Titles of the items among `raw_ids`.
-
-    Raises:
-        ValueError: the file is not UTF-8, or a quoted field in it is not closed.
-    """
-    titles: dict[str, str] = {}
-    if url is None:
-        return titles
-    with open_text(url) as file:
-        for row in _title_rows(file, url, raw_ids):
-            # a header's first cell is no item; a title with bare commas spreads over several cells
-            if row and row[0].strip() in raw_ids:
-                titles[row[0].strip()] = ",".join(row[1:]).strip()
-    return titles
-
-
-def _title_rows(file: TextIO, url: str, raw_ids: set[str]) -> Iterator[list[str]]:
-    """The rows of a titles file.
-
-    A quote that nothing closes takes in all rows up to the next quote: a line that begins with an item, within a row, tells it.
-    """
-    first, last = 1, 0  # lines of the row that is being read
-
-    def unclosed(reason: str) -> ValueError:
-        return ValueError(
-            f"{url}, line {first}: the row that begins here has a quote that is not closed ({reason}); close it there, or "
-            'double it ("") where it belongs to the title'
-        )
-
-    def lines_read() -> Iterator[str]:
-        nonlocal last
-        for line in file:
-            last += 1
-            item, comma, _ = line.partition(",")
-            if last > first and comma and item.strip().strip('"') in raw_ids:
-                raise unclosed(f"line {last} with item {item.strip()} would be part of its title")
-            yield line
-
-    try:
-        for row in csv.reader(lines_read()):
-            yield row
-            first = last + 1
-    except csv.Error as error:
-        raise unclosed(str(error)) from error
-
-
-def read_likes_and_views(url: str | None) -> dict[str, tuple[int, int]]:
-    """Likes and views by raw item id.
-
-    Raises:
-        ValueError: a line is not `item<TAB>likes<TAB>views`.
-    """
-    counts: dict[str, tuple[int, int]] = {}
-    if url is None:
-        return counts
-    with open_text(url) as file:
-        for number, line in lines(file):
-            try:
-                item, likes, views = line.split()
-                counts[item] = (int(likes), int(views))
-            except ValueError as error:
-                raise ValueError(f"{url}, line {number}: expected item<TAB>likes<TAB>views, found {line[:60]!r}") from error
-    return counts
 
 
 def media_files(folder: str | None) -> dict[str, Entry]:

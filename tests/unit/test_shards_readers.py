@@ -3,17 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards_tools.readers import (
-    Interactions,
-    fingerprint,
-    media_files,
-    number_items,
-    open_raw,
-    read_likes_and_views,
-    read_pairs_csv,
-    read_pairs_tsv,
-    read_titles,
-)
+from shards_tools.item_tables import read_likes_and_views, read_titles
+from shards_tools.readers import Interactions, fingerprint, media_files, number_items, open_raw, read_pairs_csv, read_pairs_tsv
 
 
 def runs(interactions: Interactions) -> dict[int, list[str]]:
@@ -32,13 +23,30 @@ def test_tsv_keeps_users_order_and_repeats(tmp_path: Path) -> None:
     assert runs(read_pairs_tsv(path)) == {5: ["10", "9", "10"], 3: ["2"]}
 
 
-@pytest.mark.parametrize("header", ["", "user,item,timestamp\n"])
+@pytest.mark.parametrize("header", ["", "user,item,timestamp\n", '\n"User", Item ,TIMESTAMP\r\n'])
 def test_csv_sorts_by_time_and_leaves_equal_times_in_file_order(tmp_path: Path, header: str) -> None:
     rows = ["5,a,30", "3,b,10", "5,c,20", "5,d,20", "3,a,5"]
     interactions = read_pairs_csv(write(tmp_path / "x_pairs.csv", header + "\n".join(rows) + "\n"))
     assert runs(interactions) == {5: ["c", "d", "a"], 3: ["a", "b"]}
     assert interactions.sequences.times is not None
     assert interactions.sequences.times.tolist() == [20, 20, 30, 5, 10]
+
+
+@pytest.mark.parametrize("first", ["5,a,-5", '5,a,"5"', "5,a, 5", "\n5,a,5", '"5","a",5'])
+def test_a_first_row_that_is_data_is_kept(tmp_path: Path, first: str) -> None:
+    interactions = read_pairs_csv(write(tmp_path / "x_pairs.csv", f"{first}\n5,b,6\n"))
+    assert runs(interactions) == {5: ["a", "b"]}
+
+
+def test_blanks_around_ids_are_no_part_of_them_whatever_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [f" {user} ,{blank}i{user % 7}{blank},{user}" for user in range(50, 20, -1) for blank in ("", " ")]
+    path = write(tmp_path / "x_pairs.csv", "\n".join(rows))
+    for size in (64, 1 << 20):
+        monkeypatch.setattr("shards_tools.readers.CSV_BLOCK_BYTES", size)
+        interactions = read_pairs_csv(path)
+        assert runs(interactions) == {user: [f"i{user % 7}"] * 2 for user in range(50, 20, -1)}
+        assert interactions.sequences.users.tolist() == list(range(50, 20, -1))
+        assert len(interactions.raw_ids) == 7
 
 
 def test_users_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
@@ -55,6 +63,20 @@ def test_users_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
         ("x_pairs.csv", "user,item,timestamp\n1,2,yesterday\n", "whole timestamps"),
         ("x_pairs.csv", "user,item,timestamp\n1,2,\n", "1 rows have no timestamp"),
         ("x_pairs.csv", "user,item,timestamp\n1,2\n", "expected rows of user,item,timestamp"),
+        ("x_pairs.csv", "user,item,timestamp\n1,2,3\n1,,4\n1, ,5\n", r"x_pairs.csv: 2 rows have no item; give every row one"),
+        ("x_pairs.csv", "1,2,3\n,2,4\n", r"x_pairs.csv: 1 rows have no user"),
+        (
+            "x_pairs.csv",
+            "item,user,timestamp\n1,2,3\n",
+            "line 1: expected the header user,item,timestamp, with the",
+        ),
+        ("x_pairs.csv", "timestamp,user,item\n1,2,3\n", "found 'timestamp,user,item"),
+        (
+            "x_pairs.csv",
+            "\n1,2,1.5e3\n",
+            "line 2: .* or an interaction with a whole timestamp, found '1,2,1.5e3",
+        ),
+        ("x_pairs.csv", "", "expected rows of user,item,timestamp"),
     ],
 )
 def test_bad_interactions_are_named(tmp_path: Path, name: str, text: str, words: str) -> None:
