@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mlrec import storage
 from mlrec.data.format import DATASET_FILE, FileInfo, read_dataset_info
 
@@ -18,6 +20,8 @@ WORK_FOLDER = "_work"
 SETTINGS_FILE = "settings.json"
 """In the work folder: what the data set is made of and how. It stays when the data set is complete."""
 
+LOCK_FILE = "lock"
+"""In the work folder, while a process writes the data set."""
 RAW_KEY = "raw"
 """Of the settings: the fingerprint of the raw folder."""
 
@@ -99,24 +103,48 @@ class Output:
         """Removes the work folder's records except the settings."""
         folder = storage.join(self.url, WORK_FOLDER)
         for name in storage.list_files(folder):
-            if name != SETTINGS_FILE:
+            if name not in (SETTINGS_FILE, LOCK_FILE):
                 storage.remove(storage.join(folder, name))
 
 
 @contextmanager
 def open_output(url: str) -> Iterator[Output]:
-    """The output at `url` with an empty staging folder, beside it where it is local, so that publishing is a rename."""
+    """The output at `url` with an empty staging folder, beside it where it is local, so that publishing is a rename.
+
+    A local output has one writer at a time.
+
+    Raises:
+        RuntimeError: another process writes it.
+    """
     if not storage.is_local(url):
         with tempfile.TemporaryDirectory(prefix="mlrec-shards-") as folder:
             yield Output(url, Path(folder))
         return
-    staging = storage.local_path(url) / WORK_FOLDER / "staging"
-    shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
-    staging.mkdir(parents=True)
+    work = storage.local_path(url) / WORK_FOLDER
+    staging = work / "staging"
+    with _only_writer(work, url):
+        shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
+        staging.mkdir(parents=True)
+        try:
+            yield Output(url, staging)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _only_writer(work: Path, url: str) -> Iterator[None]:
+    """Holds the lock of a work folder, which dies with its process; a data set that is done has no file of it."""
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / LOCK_FILE, timeout=0)
     try:
-        yield Output(url, staging)
+        lock.acquire()
+    except Timeout:
+        raise RuntimeError(f"{url} is being written by another process; wait for its end, or choose another place") from None
+    try:
+        yield
     finally:
-        shutil.rmtree(staging)
+        (work / LOCK_FILE).unlink(missing_ok=True)  # while it is held: who waits for it sees that the file is gone
+        lock.release()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset as wds
-from packing import REPOSITORY, has_begun, is_gone, start_packer, tree, wait_for
+from packing import REPOSITORY, Pipe, has_begun, is_gone, start_packer, tree, wait_for
 from rich.console import Console
 
 from mlrec.data.format import (
@@ -251,6 +251,23 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path
     assert packer.returncode == 0
     assert b"packing items: 60 of 60" not in log  # not from the start
     assert tree(out) == tree(whole)
+
+
+@needs_proc
+def test_a_second_run_leaves_the_first_one_alone(
+    raw_copy: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, out = Pipe(raw_copy / "videos" / "30.mp4"), tmp_path / "out"
+    first = start_packer(raw_copy, out, "--items-per-shard", "16")
+    with pipe.reader():
+        for command in (["make", str(raw_copy)], ["push", str(dataset_dir)]):
+            assert main([*command, str(out)]) == 1
+            said = capsys.readouterr().err
+            assert said == f"error: {out} is being written by another process; wait for its end, or choose another place\n"
+    _, log = first.communicate()
+    assert first.returncode == 0, log
+    assert [path.name for path in (out / "_work").iterdir()] == ["settings.json"]
+    assert main(["check", str(out)]) == 0
 
 
 @needs_proc
