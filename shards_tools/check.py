@@ -41,28 +41,23 @@ def _faults(url: str, info: DatasetInfo, under_way: Task) -> Iterator[str]:
         catalogue = read_catalogue(url, info)
     except (ValueError, FileNotFoundError):
         return  # its own fault is told already, and without it there is nothing to compare the shards with
-    members = _members_by_shard(catalogue)
-    healthy = True
-    for shard, file in enumerate(info.shards("items")):
-        for fault in check_file(url, file, members.pop(shard, []), under_way):
+    healthy, item_shards = True, info.shards("items")
+    for shard, file in enumerate(item_shards):
+        for fault in check_file(url, file, _members_of(catalogue, shard), under_way):
             healthy = False
             yield fault
-    for shard in sorted(members):
+    for shard in np.unique(catalogue.shard_N1[catalogue.shard_N1 >= len(item_shards)]).tolist():
         yield f"the catalogue names items of item shard {shard}, which dataset.json does not have"
     yield from check_counts(url, info, catalogue, under_way)
     if healthy:
         yield from _check_batch(url, info, catalogue)
 
 
-def _members_by_shard(catalogue: Catalogue) -> dict[int, list[tuple[str, Member]]]:
-    """(name in the tar file, member) of each shard's members, in the order of their offsets."""
-    shards: dict[int, list[tuple[str, Member]]] = {}
-    for item in np.flatnonzero(catalogue.shard_N1 >= 0).tolist():
-        named = [(f"{item_key(item)}.{member.name}", member) for member in catalogue.members(item)]
-        shards.setdefault(int(catalogue.shard_N1[item]), []).extend(named)
-    for run in shards.values():
-        run.sort(key=lambda entry: entry[1].offset)
-    return shards
+def _members_of(catalogue: Catalogue, shard: int) -> list[tuple[str, Member]]:
+    """(name in the tar file, member) of an item shard's members, in the order of their offsets."""
+    items = np.flatnonzero(catalogue.shard_N1 == shard).tolist()
+    named = [(f"{item_key(item)}.{member.name}", member) for item in items for member in catalogue.members(item)]
+    return sorted(named, key=lambda entry: entry[1].offset)
 
 
 def check_file(url: str, file: FileInfo, members: list[tuple[str, Member]], under_way: Task) -> Iterator[str]:

@@ -142,6 +142,6 @@ def _staged(staging: Path, shard: int) -> Path:
     return staging / PurePosixPath(item_shard(shard)).name
 
 
-def read_shard_records(output: Output) -> list[ShardRecord]:
+def read_shard_records(output: Output) -> Iterator[ShardRecord]:
     """The records of all shards that are done, in order."""
-    return [ShardRecord.parse(raw) for raw in output.read_records(RECORD_PREFIX).values()]
+    return (ShardRecord.parse(raw) for _, raw in output.read_records(RECORD_PREFIX))

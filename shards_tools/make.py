@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from rich.console import Console
 
 from mlrec import storage
@@ -21,16 +21,17 @@ from mlrec.data.format import (
     ORACLE_FILE,
     VERSION,
     DatasetInfo,
+    FileInfo,
     MediaInfo,
-    Member,
     catalogue_bytes,
     item_shard,
     read_dataset_info,
 )
 from mlrec.progress import track
+from shards_tools.catalogue import catalogue_columns, members_of
 from shards_tools.engines import ENGINES
 from shards_tools.item_tables import read_likes_and_views, read_titles
-from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records
+from shards_tools.items import Failure, ItemJob, read_shard_records
 from shards_tools.output import RAW_KEY, Output, open_output
 from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw
 from shards_tools.sequences import write_sequences
@@ -143,8 +144,11 @@ def pack(
         ValueError: more than `max_failures` items failed, or no user is left.
         RuntimeError: worker processes died, or the storage gave up.
     """
-    earlier = read_shard_records(output)
-    done = {record.file.path for record in earlier}
+    done: set[str] = set()
+    earlier: list[Failure] = []
+    for record in read_shard_records(output):
+        done.add(record.file.path)
+        earlier += record.failures
     todo = {shard: jobs for shard, jobs in plan.shards.items() if item_shard(shard) not in done}
     with closing(ENGINES[engine](todo, output, workers, address)) as packed:
         total = sum(map(len, todo.values()))
@@ -174,14 +178,14 @@ def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) ->
     ]
 
 
-def _count_failures(packed: Iterable[list[Failure]], earlier: list[ShardRecord], max_failures: int | None) -> None:
+def _count_failures(packed: Iterable[list[Failure]], earlier: list[Failure], max_failures: int | None) -> None:
     """Runs through the items.
 
     Raises:
         ValueError: more than `max_failures` of them failed.
     """
     failed: list[Failure] = []
-    for failures in chain((record.failures for record in earlier), packed):
+    for failures in chain([earlier], packed):
         failed += [failure for failure in failures if failure.kind == "video"]
         if max_failures is not None and len(failed) > max_failures:
             last = "; ".join(f"{failure.raw_id}: {failure.reason}" for failure in failed[-REASONS_SHOWN:])
@@ -193,8 +197,14 @@ def _count_failures(packed: Iterable[list[Failure]], earlier: list[ShardRecord],
 
 def _finish(plan: Plan, output: Output) -> None:
     """Writes all but the item shards; needs every shard's record."""
-    settings, records = plan.settings, read_shard_records(output)
-    failures = [failure for record in records for failure in record.failures]
+    settings = plan.settings
+    files: list[FileInfo] = []
+    failures: list[Failure] = []
+    members: list[pa.ListArray] = []
+    for record, jobs in zip(read_shard_records(output), plan.shards.values(), strict=True):
+        files.append(record.file)
+        failures += record.failures
+        members.append(members_of(jobs, record))
     failed = [failure.item for failure in failures if failure.kind == "video"]
     left = with_enough(plan.sequences.keep(~np.isin(plan.sequences.items, failed)), settings.split)
     if not len(left.users):
@@ -202,10 +212,9 @@ def _finish(plan: Plan, output: Output) -> None:
             f"{len(failed)} of {len(plan.jobs)} items failed, and no user has {settings.min_interactions} interactions left"
         )
     popularity = training_popularity(left, settings.split, len(plan.jobs))[1:]
-    files = [record.file for record in records]
     files += write_sequences(left, settings.users_per_shard, output)
-    catalogue = _catalogue(plan.jobs, records, popularity, settings.items_per_shard)
-    files.append(output.put(CATALOGUE_FILE, catalogue_bytes(catalogue)))
+    columns = catalogue_columns(plan.jobs, members, popularity, settings.items_per_shard)
+    files.append(output.put(CATALOGUE_FILE, catalogue_bytes(columns)))
     lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
     files.append(output.put(FAILURES_FILE, "".join(lines).encode()))
     if plan.raw.oracle is not None:
@@ -223,21 +232,3 @@ def _finish(plan: Plan, output: Output) -> None:
     files.sort(key=lambda file: file.path)
     info = DatasetInfo(settings.name, counts, plan.media, settings.split, tuple(files))
     output.put(DATASET_FILE, info.to_bytes())
-
-
-def _catalogue(
-    jobs: Sequence[ItemJob], records: list[ShardRecord], popularity: np.ndarray, items_per_shard: int
-) -> dict[str, list[Any]]:
-    """The columns of the catalogue."""
-    members: dict[int, list[Member]] = {item: run for record in records for item, run in record.members.items()}
-    return {
-        "item": [job.item for job in jobs],
-        "raw_id": [job.raw_id for job in jobs],
-        "title": [job.title for job in jobs],
-        "popularity": popularity.tolist(),
-        "likes": [job.likes for job in jobs],
-        "views": [job.views for job in jobs],
-        "status": ["ok" if job.item in members else "failed" for job in jobs],
-        "shard": [(job.item - 1) // items_per_shard if job.item in members else -1 for job in jobs],
-        "members": [[asdict(member) for member in members.get(job.item, [])] for job in jobs],
-    }

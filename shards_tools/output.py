@@ -55,15 +55,15 @@ class Output:
         """Writes `data` to the work folder."""
         self.put(f"{WORK_FOLDER}/{name}", data)
 
-    def read_records(self, prefix: str) -> dict[str, bytes]:
-        """Content of the work folder's records whose names start with `prefix`, in the order of their names."""
+    def read_records(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Name and content of the work folder's records whose names start with `prefix`, in the order of their names."""
         folder = storage.join(self.url, WORK_FOLDER)
         names = [name for name in storage.list_files(folder) if name.startswith(prefix)]
-        return {name: storage.read_bytes(storage.join(folder, name)) for name in names}
+        return ((name, storage.read_bytes(storage.join(folder, name))) for name in names)
 
     def read_settings(self) -> dict[str, Any] | None:
         """What the data set was begun with; None where that is not known."""
-        recorded = self.read_records(SETTINGS_FILE).get(SETTINGS_FILE)
+        recorded = dict(self.read_records(SETTINGS_FILE)).get(SETTINGS_FILE)
         return None if recorded is None else dict(json.loads(recorded))
 
     def claim(self, settings: Mapping[str, Any]) -> bool:

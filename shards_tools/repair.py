@@ -98,9 +98,9 @@ class _RepairOutput(Output):
         """Keeps a record."""
         self._records[name] = data
 
-    def read_records(self, prefix: str) -> dict[str, bytes]:
+    def read_records(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The records that were kept."""
-        return {name: data for name, data in sorted(self._records.items()) if name.startswith(prefix)}
+        return ((name, data) for name, data in sorted(self._records.items()) if name.startswith(prefix))
 
 
 def _settings(output: Output) -> Settings:

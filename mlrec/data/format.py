@@ -240,10 +240,10 @@ def read_catalogue(url: str, info: DatasetInfo) -> Catalogue:
     return catalogue
 
 
-def catalogue_bytes(rows: dict[str, list[Any]]) -> bytes:
-    """catalogue.parquet of the given columns (those of CATALOGUE_SCHEMA)."""
+def catalogue_bytes(columns: dict[str, Any]) -> bytes:
+    """catalogue.parquet of the given columns (those of CATALOGUE_SCHEMA), as lists or arrow's arrays."""
     sink = io.BytesIO()
-    pq.write_table(pa.table(rows, schema=CATALOGUE_SCHEMA), sink, compression="zstd")
+    pq.write_table(pa.table(columns, schema=CATALOGUE_SCHEMA), sink, compression="zstd")
     return sink.getvalue()
 
 
