@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tarfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlrec.progress import track
-from shards_tools.items import ItemJob, pack_item
+from shards_tools.items import ItemJob, crashed_item, pack_item
 from shards_tools.make import open_source, plan
+from shards_tools.pool import map_ordered
 from shards_tools.settings import Settings
 
 SAMPLED_ITEMS = 8
@@ -46,7 +48,7 @@ def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
         "interactions": len(sequences.items),
         "items": len(jobs),
         "missing": missing,
-        "item_shards": -(-len(readable) // settings.items_per_shard),
+        "item_shards": -(-len(jobs) // settings.items_per_shard),
         **_size(readable, sequence_bytes),
     }
 
@@ -54,7 +56,9 @@ def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
 def _size(jobs: list[ItemJob], sequence_bytes: int) -> dict[str, Any]:
     """The packed size, extrapolated from some of the items."""
     places = np.unique(np.linspace(0, len(jobs) - 1, SAMPLED_ITEMS, dtype=np.int64)).tolist() if jobs else []
-    packed = [sample for sample, _ in (pack_item(jobs[place]) for place in track(places, "packing some items")) if sample]
+    # in a process of its own, as make does it: a file may crash its decoder
+    with closing(map_ordered(pack_item, [jobs[place] for place in places], 1, crashed_item)) as results:
+        packed = [sample for sample, _ in track(results, "packing some items", len(places)) if sample]
     sizes = [sum(map(_in_tar, sample.values())) for sample in packed]
     total_bytes = round(float(np.mean(sizes)) * len(jobs) + sequence_bytes) if sizes else None
     return {"sampled_items": len(places), "sampled_items_failed": len(places) - len(sizes), "bytes": total_bytes}

@@ -13,11 +13,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 
 
-def start_packer(raw: str | Path, out: str | Path, *options: str) -> subprocess.Popen[bytes]:
+def start_packer(raw: str | Path, out: str | Path, *options: str, output: int | None = None) -> subprocess.Popen[bytes]:
     """The command in a session of its own, so that no process of it is missed."""
     command = [sys.executable, "-m", "shards_tools.cli", "make", str(raw), str(out), "--size", "32", "--users-per-shard", "50"]
     return subprocess.Popen(
-        [*command, "--workers", "2", *options], cwd=REPOSITORY, stderr=subprocess.PIPE, start_new_session=True
+        [*command, "--workers", "2", *options], cwd=REPOSITORY, stdout=output, stderr=subprocess.PIPE, start_new_session=True
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from packing import Pipe, start_packer
 from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec import dry_run
@@ -101,14 +103,28 @@ def test_what_packing_will_give(raw_dir: Path, dataset_dir: Path, tmp_path: Path
     shutil.copytree(raw_dir, raw)
     videos = sorted(next(path for path in raw.iterdir() if path.is_dir() and "video" in path.name).iterdir())
     videos[0].unlink()
-    command = ["make", str(raw), str(tmp_path / "out"), "--size", "32", "--items-per-shard", "16", "--dry-run"]
+    command = ["make", str(raw), str(tmp_path / "out"), "--size", "32", "--items-per-shard", str(NUM_ITEMS - 1), "--dry-run"]
     assert shards.main(command) == 0
     said = capsys.readouterr().out
     assert f"{NUM_USERS} users with 5 or more interactions" in said
     assert f"videos: {NUM_ITEMS - 1} found, 1 missing (raw ids {videos[0].stem})" in said
     assert f"audio: no such folder\ntitles: {NUM_ITEMS} found, 0 missing\n" in said
-    found = re.search(r"packed: about (\d+\.\d) MB, by 8 items packed in memory, in 4 item shards", said)
+    found = re.search(r"packed: about (\d+\.\d) MB, by 8 items packed in memory, in 2 item shards", said)
     assert found is not None, said
     data: Data = open_data(load([], [f"data.url={dataset_dir}"]).data)
     assert float(found[1]) == pytest.approx(sum(file.size for file in data.info.files) / 1e6, rel=0.25)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_a_video_that_crashes_its_decoder_does_not_end_it(raw_dir: Path, tmp_path: Path) -> None:
+    raw = Path(shutil.copytree(raw_dir, tmp_path / "raw"))
+    pipe = Pipe(raw / "videos" / "1.mp4")
+    packer = start_packer(raw, tmp_path / "out", "--dry-run", "--json", output=subprocess.PIPE)
+    pipe.kill()
+    pipe.kill()
+    said, log = packer.communicate()
+    assert packer.returncode == 0, log
+    found = json.loads(said)
+    assert (found["sampled_items"], found["sampled_items_failed"]) == (8, 1)
     assert not (tmp_path / "out").exists()
