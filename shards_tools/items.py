@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mlrec.data.format import FileInfo, MediaInfo, Member, item_key, item_shard
-from shards_tools.media import MediaError, audio_flac, cover_jpeg, read_file, video_members
+from shards_tools.media import MediaError, RawFile, audio_flac, cover_jpeg, read_file, video_members
 from shards_tools.output import Output
 from shards_tools.tar import TarWriter
 
@@ -21,16 +21,16 @@ Packed = tuple[dict[str, bytes], list["Failure"]]
 
 @dataclass(frozen=True)
 class ItemJob:
-    """What the sample of one item is made of; media files by URL."""
+    """What the sample of one item is made of."""
 
     item: int
     raw_id: str
     title: str
     likes: int
     views: int
-    video: str | None
-    cover: str | None
-    audio: str | None
+    video: RawFile | None
+    cover: RawFile | None
+    audio: RawFile | None
     media: MediaInfo
     quality: int
 

@@ -32,6 +32,7 @@ from shards_tools.catalogue import catalogue_columns, members_of
 from shards_tools.engines import ENGINES
 from shards_tools.item_tables import read_likes_and_views, read_titles
 from shards_tools.items import Failure, ItemJob, read_shard_records
+from shards_tools.media import RawFile
 from shards_tools.output import RAW_KEY, Output, open_output
 from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw
 from shards_tools.sequences import write_sequences
@@ -159,7 +160,8 @@ def pack(
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
     titles, counts = read_titles(raw.titles, set(raw_ids)), read_likes_and_views(raw.likes_and_views)
     videos, covers, audio = (
-        {name: file.url for name, file in media_files(folder).items()} for folder in (raw.videos, raw.covers, raw.audio)
+        {name: RawFile(file.url, file.size) for name, file in media_files(folder).items()}
+        for folder in (raw.videos, raw.covers, raw.audio)
     )
     return [
         ItemJob(

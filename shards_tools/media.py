@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlrec import storage
+from mlrec import storage, transfer
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import FRAME_POLICIES, decode_video
 
@@ -32,22 +32,32 @@ class MediaError(Exception):
     """A raw file that cannot be read; the message is the reason, without paths, and the same in each run."""
 
 
-def read_file(url: str | None) -> bytes:
-    """The content of the raw media file at `url`.
+class RawFile(NamedTuple):
+    """A raw media file, as the listing of its folder tells it."""
+
+    url: str
+    size: int
+    """Bytes; remote storage is asked for them in blocks side by side."""
+
+
+def read_file(file: RawFile | None) -> bytes:
+    """The content of a raw media file.
 
     Raises:
         MediaError: it is missing, empty, or not to be read.
         PermissionError: a remote storage refuses it, as it then does with all others.
         RuntimeError: a remote storage gave up.
     """
-    if url is None:
+    if file is None:
         raise MediaError("the file is missing")
     try:
-        content = storage.read_bytes(url)
+        content = storage.read_bytes(file.url, file.size)
     except FileNotFoundError as error:
         raise MediaError("the file is missing") from error
+    except transfer.CutShortError as error:
+        raise MediaError("the file is shorter than the listing of its folder says") from error
     except OSError as error:
-        if isinstance(error, PermissionError) and not storage.is_local(url):
+        if isinstance(error, PermissionError) and not storage.is_local(file.url):
             raise
         raise MediaError(error.strerror or type(error).__name__) from error
     if not content:

@@ -1,3 +1,4 @@
+import errno
 import io
 import struct
 from pathlib import Path
@@ -6,10 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlrec import storage
 from mlrec.data.decode import decode_jpeg
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import decode_video, middle
-from shards_tools.media import AUDIO_RATE, CLIP_GOP, MediaError, audio_flac, cover_jpeg, encode_h264, read_file, video_members
+from shards_tools.media import (
+    AUDIO_RATE,
+    CLIP_GOP,
+    MediaError,
+    RawFile,
+    audio_flac,
+    cover_jpeg,
+    encode_h264,
+    read_file,
+    video_members,
+)
 
 FRAMES = MediaInfo(kind="frames", size=64)
 CLIP = MediaInfo(kind="clip", size=64)
@@ -85,43 +97,48 @@ def test_a_broken_video_has_a_reason_that_stays_the_same(video: bytes, media: Me
     assert reasons.pop()
 
 
-def test_missing_and_empty_files_have_a_reason(tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    with pytest.raises(MediaError, match="missing"):
-        read_file(None)
-    with pytest.raises(MediaError, match="empty"):
-        read_file(str(tmp_path / "empty"))
-
-
 def test_files_that_cannot_be_read_have_a_reason_without_paths(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
     for url, reason in {
+        str(tmp_path / "empty"): "the file is empty",
         str(tmp_path / "deleted"): "the file is missing",
         str(tmp_path): "Is a directory",
         "/proc/self/mem": "Input/output error",
     }.items():
         with pytest.raises(MediaError) as caught:
-            read_file(url)
+            read_file(RawFile(url, 7))
         assert str(caught.value) == reason
+    with pytest.raises(MediaError, match="the file is missing"):
+        read_file(None)
 
 
-def test_a_storage_that_gives_up_or_refuses_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def give(error: Exception) -> None:
-        def read(url: str) -> bytes:
-            raise error
+def test_a_remote_file_is_read_by_the_size_of_its_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlrec.storage.READ_BYTES", 8)
+    storage.write_bytes("memory://raw/1.mp4", bytes(range(20)))
+    assert read_file(RawFile("memory://raw/1.mp4", 20)) == bytes(range(20))
+    with pytest.raises(MediaError, match="the file is shorter than the listing of its folder says"):
+        read_file(RawFile("memory://raw/1.mp4", 21))
+    with pytest.raises(MediaError, match="the file is missing"):
+        read_file(RawFile("memory://raw/2.mp4", 20))
 
-        monkeypatch.setattr("mlrec.storage.read_bytes", read)
 
-    give(RuntimeError("s3://raw/1.mp4: failed 12 times"))
-    with pytest.raises(RuntimeError, match="failed 12 times"):
-        read_file("s3://raw/1.mp4")
-    give(PermissionError("s3://raw/1.mp4: the token has expired"))
-    with pytest.raises(PermissionError, match="has expired"):
-        read_file("s3://raw/1.mp4")
-    with pytest.raises(MediaError, match="PermissionError"):
-        read_file("/raw/1.mp4")
-    give(FileNotFoundError("s3://raw/1.mp4"))
-    with pytest.raises(MediaError, match=r"^the file is missing$"):
-        read_file("s3://raw/1.mp4")
+@pytest.mark.parametrize("error", [RuntimeError("1.mp4: failed 12 times"), PermissionError("1.mp4: the token has expired")])
+def test_a_storage_that_gives_up_or_refuses_is_no_fault_of_the_file(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(url: str, size: int) -> bytes:
+        raise error
+
+    monkeypatch.setattr("mlrec.storage.read_bytes", read)
+    with pytest.raises(type(error), match=str(error)):
+        read_file(RawFile("s3://raw/1.mp4", 20))
+
+
+def test_a_local_file_that_is_not_ours_to_read_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(url: str, size: int) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", url)  # root, who runs tests in containers, is never denied
+
+    monkeypatch.setattr("mlrec.storage.read_bytes", read)
+    with pytest.raises(MediaError, match=r"^Permission denied$"):
+        read_file(RawFile("/raw/1.mp4", 20))
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("RGBA", "PNG"), ("P", "GIF"), ("L", "JPEG")])
