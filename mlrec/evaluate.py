@@ -88,8 +88,8 @@ def encode_catalogue(model: Recommender, data: Data, config: Config, world: Worl
         if prefixes is None:
             vectors[run] = model.tower.encode(chunk.media, most=1, device=world.device).float()
         else:
-            items_n, valid_n = torch.from_numpy(share.items[run]), chunk.valid_n.to(world.device)
-            encoded, _ = model.tower.encode_kept(items_n, chunk.media, valid_n, chunk.kept_n, add=False)
+            items_n = torch.from_numpy(share.items[run])
+            encoded = model.tower.encode_kept(items_n, chunk.media, chunk.valid_n, chunk.kept_n, add=False, device=world.device)
             vectors[run] = encoded.float()
         readable[run] = chunk.valid_n.to(readable)
         bad_items.update(chunk.bad_items)

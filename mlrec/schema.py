@@ -82,6 +82,8 @@ class Batch:
     """float32: logarithm of each item's share of the training interactions."""
     owned_W: tuple[int, ...]
     """Number of items that each rank owns; their sum is U."""
+    items_O: torch.Tensor
+    """int64: ids of the owned items."""
     media: dict[InputSpec, torch.Tensor]
     """Per input of the item tower, the owned items' media [O, ...], in host memory; an item that could not be read is zeros."""
     valid_O: torch.Tensor
@@ -103,12 +105,12 @@ class Batch:
     prefix is kept."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on `device`, but for the media, which the item tower takes there a chunk at a time.
+        """The same batch on `device`, but for what is said of the owned items [O]: the host looks at it to encode them.
 
-        Copies do not block where the source is pinned.
+        The item tower takes their media there a chunk at a time. Copies do not block where the source is pinned.
         """
-        fields = vars(self).items()
-        moved = {name: value.to(device, non_blocking=True) for name, value in fields if isinstance(value, torch.Tensor)}
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items() if not name.endswith("_O")}
         return Batch(**{**vars(self), **moved})
 
     def pin_memory(self) -> Batch:

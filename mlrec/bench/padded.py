@@ -43,8 +43,8 @@ def slots_of(batch: Batch) -> torch.Tensor:
     return torch.cat([batch.inputs_BL, batch.targets_BL[:, -1:]], dim=1)
 
 
-def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every slot through the item tower; an item's vector is the mean over its slots: [U, D], and bool [U], all True.
+def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> torch.Tensor:
+    """Every slot through the item tower; an item's vector is the mean over its slots: [U, D].
 
     Args:
         pool: media on the batch's device.
@@ -60,7 +60,7 @@ def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> 
     rows_S = torch.where(slots_S >= 0, slots_S, size)  # padding adds up in a row of its own, which nothing reads
     sums = vectors_SD.new_zeros(size + 1, vectors_SD.shape[1]).index_add(0, rows_S, vectors_SD)[:size]
     occurs_U1 = torch.bincount(rows_S, minlength=size + 1)[:size, None]
-    return sums / occurs_U1, batch.valid_O
+    return sums / occurs_U1
 
 
 def _encode(tower: ItemTower, pool: MediaPool, items_n: torch.Tensor) -> torch.Tensor:

@@ -63,14 +63,14 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
     clock, encode, flops = Clock(engine, world.device), model._encode, []
     sides = kept, all_stages = Side(), Side()
 
-    def encode_all(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        return model.tower.encode(batch.media, max(batch.owned_W), batch.valid_O.device), batch.valid_O
+    def encode_all(batch: Batch) -> torch.Tensor:
+        return model.tower.encode(batch.media, max(batch.owned_W), world.device)
 
     for step in range(steps + 1):
         batch = dataset[step]
         # as in the first epoch, when nothing is kept yet
         clock.step(Side(), iter([replace(batch, kept_O=torch.zeros_like(batch.valid_O))]), encode)
-        for side, given, encoder in ((kept, _spared(batch, cache, world), encode), (all_stages, batch, encode_all)):
+        for side, given, encoder in ((kept, _spared(batch, cache), encode), (all_stages, batch, encode_all)):
             if step == 0:
                 with FlopCounter() as counter:
                     clock.step(Side(), iter([given]), encoder)
@@ -93,10 +93,9 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
     }
 
 
-def _spared(batch: Batch, cache: PrefixCache, world: World) -> Batch:
+def _spared(batch: Batch, cache: PrefixCache) -> Batch:
     """The batch as the stream gives it from the second epoch on: without the media of the items whose prefixes are kept."""
-    start = sum(batch.owned_W[: world.rank])
-    kept_O = cache.rows_N1[batch.items_U[start : start + batch.owned_W[world.rank]]] >= 0
+    kept_O = cache.has(batch.items_O)
     media = {spec: tensor[~kept_O] if spec in cache.kept.inputs else tensor for spec, tensor in batch.media.items()}
     return replace(batch, media=media, kept_O=kept_O)
 

@@ -31,7 +31,7 @@ PARTS = ("wait", "encode", "exchange", "recommend", "optimizer")
 """Of a step, in order: for the batch; forward and backward of the item tower, media's way to the device with it, of the exchange,
 of recommender and loss; the update, with what DeepSpeed does beside it. Planning happens while the device is at another step."""
 
-Encode = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]
+Encode = Callable[[Batch], torch.Tensor]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,10 +99,10 @@ class Clock:
         batch = next(stream).to(self.device)
         self._lap("wait")
 
-        def timed_encode(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-            own_OD, valid_O = encode(batch)
+        def timed_encode(batch: Batch) -> torch.Tensor:
+            own_OD = encode(batch)
             self._lap("encode")
-            return self._watched(own_OD, "exchange"), valid_O
+            return self._watched(own_OD, "exchange")
 
         def timed_prepare(ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor) -> Any:
             self._lap("exchange")

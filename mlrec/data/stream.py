@@ -109,6 +109,7 @@ class StepDataset(Dataset[Batch]):
             targets_U=_counts(next_item_pairs(plan.slots_GT)[1], plan),
             log_p_U=torch.from_numpy(self.log_p_N1[plan.items_U]),
             owned_W=plan.owned_W,
+            items_O=torch.from_numpy(own_items),
             media=media,
             valid_O=valid_O,
             inputs_BL=torch.from_numpy(inputs_BL),

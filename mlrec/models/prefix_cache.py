@@ -52,6 +52,10 @@ class PrefixCache:
         """How many more items can be kept."""
         return self.kept.capacity - self._count
 
+    def has(self, items_n: torch.Tensor) -> torch.Tensor:
+        """bool [n]: the items whose prefixes are here."""
+        return self.rows_N1[items_n] >= 0
+
     def add(self, items_n: torch.Tensor, media: Mapping[InputSpec, torch.Tensor]) -> None:
         """Runs the prefixes on the media of items that are not kept yet; without items only runs them, on whatever there is."""
         kept = [tensor for prefix in self.prefixes.values() for tensor in prefix.run(media[prefix.encoder.spec])]

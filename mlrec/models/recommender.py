@@ -41,20 +41,21 @@ class Recommender(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """This rank's loss, scaled so that its mean over the ranks is the mean over all targets of the global batch."""
-        own_OD, valid_O = self._encode(batch)
-        valid_U = gather(valid_O.float(), batch.owned_W) > 0
-        vectors = self.prepare(batch.items_U, exchange(own_OD, batch.owned_W, self.rank), valid_U)
-        states_BLD = self.sequence_model.states(vectors, batch.users_B, readable_slots(batch.inputs_BL, valid_U))
-
+        # what the host must know comes first: asked for behind the encoding, the device would be idle before loss and backward
+        valid_U = gather(self._valid(batch).to(batch.items_U.device, non_blocking=True).float(), batch.owned_W) > 0
         users_P, places_P = torch.nonzero((batch.targets_BL >= 0) & valid_U[batch.targets_BL], as_tuple=True)
-        target_P = batch.targets_BL[users_P, places_P]
-        key_P = batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P
         # a global batch whose items were all unreadable has no target: its loss is 0, not 0 / 0
         targets = (batch.targets_U * valid_U).sum().clamp(min=1)
         world = len(batch.owned_W)
         # the same number on every rank: under ZeRO-3 all of them must call a scoring network equally often
         parts = max(1, -(-int(targets) * len(valid_U) // (world * SCORES)))
-        sizes = list(shares(len(target_P), parts))
+        sizes = list(shares(len(users_P), parts))
+
+        own_OD = self._encode(batch)
+        vectors = self.prepare(batch.items_U, exchange(own_OD, batch.owned_W, self.rank), valid_U)
+        states_BLD = self.sequence_model.states(vectors, batch.users_B, readable_slots(batch.inputs_BL, valid_U))
+        target_P = batch.targets_BL[users_P, places_P]
+        key_P = batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P
         total = target_P.new_zeros((), dtype=torch.float32)
         positions = (users_P, states_BLD[users_P, places_P], target_P, key_P)
         for columns in zip(*(torch.split(column, sizes) for column in positions), strict=True):
@@ -81,13 +82,18 @@ class Recommender(nn.Module):
         own_PU = _own_items(batch, users_P)
         return self.loss(Scored(scores, target_P, own_PU, key_P, batch, valid_U)).sum()
 
-    def _encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors [O, D] of this rank's items, and bool [O]: which of them are good."""
+    def _valid(self, batch: Batch) -> torch.Tensor:
+        """bool [O], in host memory: the rank's items that were read, or are kept as they were said to be."""
+        if batch.kept_O is None or self.tower.prefixes is None:
+            return batch.valid_O
+        return batch.valid_O & (self.tower.prefixes.has(batch.items_O) | ~batch.kept_O)
+
+    def _encode(self, batch: Batch) -> torch.Tensor:
+        """Vectors [O, D] of this rank's items."""
+        device = batch.items_U.device
         if batch.kept_O is None:
-            return self.tower.encode(batch.media, max(batch.owned_W), batch.valid_O.device), batch.valid_O
-        start = sum(batch.owned_W[: self.rank])
-        items_O = batch.items_U[start : start + batch.owned_W[self.rank]]
-        return self.tower.encode_kept(items_O, batch.media, batch.valid_O, batch.kept_O, add=True)
+            return self.tower.encode(batch.media, max(batch.owned_W), device)
+        return self.tower.encode_kept(batch.items_O, batch.media, batch.valid_O, batch.kept_O, add=True, device=device)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor) -> Vectors:
         """The recommender's vectors of the items; what the tower made of an unreadable one is left out."""

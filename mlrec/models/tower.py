@@ -131,50 +131,50 @@ class ItemTower(nn.Module):
         valid_O: torch.Tensor,
         kept_O: torch.Tensor,
         add: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors of this rank's items [O, D] as of encode, by way of the kept prefixes, on the device of valid_O; collective.
+        device: torch.device,
+    ) -> torch.Tensor:
+        """Vectors of this rank's items [O, D] as of encode, by way of the kept prefixes, on the device; collective.
+
+        The arguments are in host memory. An item of kept_O whose prefix is not here after all, for it could not be read when it
+        should have been kept, has a vector that means nothing.
 
         Args:
             media: of an input in `prefixes.inputs` the rows of the items that are not in kept_O, of any other all rows.
+            valid_O: the items that could be read.
             kept_O: the items that were not read, because their prefixes are kept.
             add: keep the others' prefixes, as far as there is room.
-
-        Returns:
-            The vectors; and valid_O without the items of kept_O whose prefixes are not here after all, for they could not be read
-            when they should have been kept.
+            device: of the encoders.
         """
         cache = self.prefixes
         assert cache is not None
-        device = valid_O.device
-        items, kept, valid = items_O.cpu(), kept_O.cpu(), valid_O.cpu()
-        media_rows = (~kept).cumsum(0) - 1
+        media_rows = (~kept_O).cumsum(0) - 1
 
         def media_of(part: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
             return _rows_of(spared, media_rows[part], device) | _rows_of(others, part, device)
 
         def resume(part: torch.Tensor) -> torch.Tensor:
-            # an item that is not here has the first row's vector, which valid_O leaves out
-            rows = cache.rows_N1[items[part]].clamp(min=0) if len(part) else torch.zeros(1, dtype=torch.int64)
+            # an item that is not here has the first row's vector
+            rows = cache.rows_N1[items_O[part]].clamp(min=0) if len(part) else torch.zeros(1, dtype=torch.int64)
             vectors: torch.Tensor = self(_rows_of(others, part, device), cache.take(rows, device))
             return vectors
 
         spared = {spec: tensor for spec, tensor in media.items() if spec in cache.kept.inputs}
         others = {spec: tensor for spec, tensor in media.items() if spec not in cache.kept.inputs}
-        here_O = cache.rows_N1[items] >= 0
-        new = torch.nonzero(valid & ~kept & ~here_O).flatten()[: cache.room if add else 0]
-        ready_O = kept | here_O
+        here_O = cache.has(items_O)
+        new = torch.nonzero(valid_O & ~kept_O & ~here_O).flatten()[: cache.room if add else 0]
+        ready_O = kept_O | here_O
         ready_O[new] = True
         ready, rest = torch.nonzero(ready_O).flatten(), torch.nonzero(~ready_O).flatten()
         most_new, most_ready, most_rest = max_over_ranks(torch.tensor([len(new), len(ready), len(rest)], device=device)).tolist()
+        order = torch.cat([ready, rest]).argsort().to(device)  # now: behind the chunks the host would wait for them
         for part in self._chunks(new, most_new):
-            cache.add(items[part], media_of(part))
+            cache.add(items_O[part], media_of(part))
         vectors = self._in_chunks(resume, ready, most_ready, device)
         if self.training and most_ready and not most_rest:  # all is kept, as from the second epoch on
             most_ready = max(most_ready, self.steady_items)
         most_rest = most_rest if most_ready else max(1, most_rest)
         vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest, device)
-        order = torch.cat([ready, rest]).argsort().to(device)
-        return torch.cat(vectors)[order], valid_O & ~(kept & ~here_O).to(device)
+        return torch.cat(vectors)[order]
 
     def _chunks(self, places: torch.Tensor, most: int) -> Sequence[torch.Tensor]:
         """The places in as many parts, of nearly equal size, as the rank with `most` of them has; some may be empty."""

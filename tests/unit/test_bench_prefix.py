@@ -44,7 +44,7 @@ def test_kept_step_has_the_same_loss_without_media(config: Config, data: Data, w
     assert cache is not None
     batch = MadeUpSteps(data, Plan(data.sequences, 0, 18, Owners((1,))), 0, MediaPool(model.tower.specs), False, False)[0]
     loss = model(replace(batch, kept_O=torch.zeros_like(batch.valid_O)))
-    spared = prefix._spared(batch, cache, world)
+    spared = prefix._spared(batch, cache)
     assert spared.kept_O is not None and spared.kept_O.all() and all(len(media) == 0 for media in spared.media.values())
     torch.testing.assert_close(model(spared), loss, atol=1e-5, rtol=1e-5)
 

@@ -63,6 +63,7 @@ def distinct_batch(sequences_BT: torch.Tensor, log_p_N: torch.Tensor) -> Batch:
         targets_U=torch.bincount(targets[targets >= 0], minlength=len(items_U)),
         log_p_U=log_p_N[items_U],
         owned_W=(len(items_U),),
+        items_O=items_U,
         media={},
         valid_O=torch.ones(len(items_U), dtype=torch.bool),
         inputs_BL=inputs,

@@ -35,6 +35,7 @@ def scored() -> Scored:
         targets_U=none,
         log_p_U=(share_U / share_U.sum()).log(),
         owned_W=(ITEMS,),
+        items_O=none,
         media={},
         valid_O=none,
         inputs_BL=none,

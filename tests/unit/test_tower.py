@@ -83,13 +83,14 @@ def test_a_repeated_chunk_has_the_random_numbers_of_its_device(monkeypatch: pyte
     assert devices == [{META, CPU}] * 2, "torch restores those of the devices that an argument is on"
 
 
-def test_a_batch_goes_to_the_device_without_its_media(video_config: Config, data: Data) -> None:
+def test_a_batch_goes_to_the_device_without_what_the_host_needs(video_config: Config, data: Data) -> None:
     model = build_model(video_config, data, 0)
     batch = StepDataset(data, Plan(data.sequences, 0, 20, Owners((1,))), 0, model.tower.specs, False)[0]
     moved = batch.to(META)
     assert moved.media is batch.media
     on_meta = {name for name, value in vars(moved).items() if isinstance(value, torch.Tensor) and value.device == META}
-    assert {"valid_O", "items_U", "inputs_BL", "targets_BL", "users_B", "log_p_U"} <= on_meta
+    assert on_meta == {"users_B", "items_U", "count_U", "targets_U", "log_p_U", "inputs_BL", "targets_BL"}
+    assert moved.items_O is batch.items_O and moved.valid_O is batch.valid_O, "the host looks at them"
     assert (moved.step, moved.owned_W, moved.kept_O) == (batch.step, batch.owned_W, None)
 
 
