@@ -169,9 +169,8 @@ class ItemTower(nn.Module):
         order = torch.cat([ready, rest]).argsort().to(device)  # now: behind the chunks the host would wait for them
         for part in self._chunks(new, most_new):
             cache.add(items_O[part], media_of(part))
-        vectors = self._in_chunks(resume, ready, most_ready, device)
-        if self.training and most_ready and not most_rest:  # all is kept, as from the second epoch on
-            most_ready = max(most_ready, self.steady_items)
+        all_kept = self.training and most_ready and not most_rest  # as from the second epoch on
+        vectors = self._in_chunks(resume, ready, max(most_ready, self.steady_items) if all_kept else most_ready, device)
         most_rest = most_rest if most_ready else max(1, most_rest)
         vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest, device)
         return torch.cat(vectors)[order]

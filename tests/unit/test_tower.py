@@ -236,6 +236,22 @@ def test_every_step_under_zero3_has_as_many_chunks(video_config: Config, data: D
     assert calls[15:] == [7], "an evaluation has the chunks that it needs"
 
 
+def test_every_step_under_zero3_resumes_as_many_chunks(video_config: Config, data: Data, no_deepspeed: None) -> None:
+    item = ItemConfig(("video/videomae",), {"video/videomae": SMALL["video/videomae"]}, tuning="top", chunk=8)
+    config = replace(video_config, zero=replace(video_config.zero, stage=3), item=item)
+    model = build_model(config, data, 0)
+    assert model.tower.keep_prefixes(1 << 30, torch.float32, ALONE.device) is not None
+    Engine(config, model, ALONE, 7, 12, items=40)
+    calls: list[int] = []
+    model.tower.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    with torch.no_grad():
+        for count in (40, 33, 7):
+            media = {spec: random_media(spec, count) for spec in model.tower.specs}
+            valid, kept = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
+            model.tower.encode_kept(torch.arange(1, count + 1), media, valid, kept, add=True, device=ALONE.device)
+    assert calls == [8] * 5 + [6, 7, 6, 7, 7] + [1, 1, 2, 1, 2]
+
+
 def test_a_frozen_tower_has_nothing_to_choose(video_config: Config, data: Data, no_deepspeed: None) -> None:
     config = replace(video_config, item=replace(video_config.item, tuning="frozen"))
     engine = Engine(config, build_model(config, data, 0), ALONE, 7, 12, items=40)
