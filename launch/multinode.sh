@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Trains on the machines of a hostfile: bash launch/multinode.sh HOSTFILE [--elastic] CONFIG [key=value ...]
 # This machine reaches each of them by ssh without a password, and all of them see this repository, its virtual environment
-# and the run's folder under the same paths. DeepSpeed's launcher starts the ranks on each.
+# and the run's folder under the same paths. The ranks of each see the GPUs that CUDA_VISIBLE_DEVICES shows there.
 #
 # A machine that fails ends the run on all; the same command goes on from the last checkpoint. With --elastic that happens by
 # itself, on the machines that still answer ssh: the losses do not depend on their number.
-# Ctrl-C and SIGTERM stop all ranks after the same step, with a checkpoint, within 30 s.
+# Ctrl-C and SIGTERM stop all ranks after the same step, with a checkpoint, within 40 s.
 #
 # Go over to the machines: NCCL_*, GLOO_*, TORCH_*, and the keys of stores and trackers (AWS_*, GOOGLE_*, AZURE_*, WANDB_*, HF_*).
 # What a cluster may need, set before this script:

@@ -1,8 +1,8 @@
 """Starts a run on this machine or on the machines of a hostfile, and ends it on all of them together.
 
 launch/local.sh and launch/multinode.sh call it: `python -m mlrec.cluster WHERE [--elastic] CONFIG [CONFIG ...] [key=value ...]`.
-Every machine gets a `mlrec.node`, over ssh where it is another one, which starts DeepSpeed's launcher there. A part that fails
-ends the others after a grace period; SIGTERM, Ctrl-C and a lost terminal stop all ranks after the same step, with a checkpoint.
+Every machine gets a `mlrec.node`, over ssh where it is another one, which starts its ranks there. A part that fails ends the
+others after a grace period; SIGTERM, Ctrl-C and a lost terminal stop all ranks after the same step, with a checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mlrec.node import Part
+from mlrec.node import GRACE_S, Part
 from mlrec.process import BAD_INPUT, STOP_S, asks_for_help, exit_with, run_main
 
 USAGE = """usage: python -m mlrec.cluster HOSTFILE|localhost:RANKS [--elastic] CONFIG [CONFIG ...] [key=value ...]
@@ -32,8 +32,6 @@ SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAli
 """A machine that vanishes without closing its connections is given up after 40 s."""
 FORWARDED = ("NCCL_", "GLOO_", "TORCH_", "AWS_", "GOOGLE_", "AZURE_", "WANDB_", "HF_")
 """Variables that go over to the other machines, by their beginnings."""
-GRACE_S = 20.0
-"""After one part has failed, the others may tell their own errors for so long."""
 MAX_FAILURES = 3
 """An elastic run that fails so often in a row is given up;"""
 LASTING_S = 600.0
@@ -89,10 +87,8 @@ def in_words(host: str, code: int) -> str:
     """What the exit code of a machine's part means."""
     if code == _LOST:
         return f"the connection to {host} is lost"
-    if code > 192:  # DeepSpeed's launcher passes -signal of its rank on
-        return f"a rank on {host} was killed by {_name(256 - code)}"
-    if code > 128:
-        return f"the ranks on {host} were ended by {_name(code - 128)}"
+    if code > 128 or code < 0:  # below 0 it was the node here, and the ranks with it
+        return f"a rank on {host} was ended by {_name(code - 128 if code > 0 else -code)}"
     return f"the ranks on {host} ended with exit code {code}"
 
 
@@ -152,7 +148,7 @@ class Parts:
         while len(codes := self.codes()) < len(self.processes):
             if stop.urgency > passed:
                 self.signal(signal.SIGKILL if stop.urgency == 2 else signal.SIGTERM)
-                deadline, passed = time.monotonic() + STOP_S, stop.urgency
+                deadline, passed = time.monotonic() + STOP_S + GRACE_S, stop.urgency  # their node ends them after STOP_S
             elif deadline == float("inf") and (failed := next(((h, c) for h, c in codes.items() if c), None)):
                 print(
                     f"{in_words(*failed)}; the run ends on the other machines within {GRACE_S:.0f} s", file=sys.stderr, flush=True

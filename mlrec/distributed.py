@@ -41,6 +41,9 @@ def start_world() -> World:
     """Joins the process group that a launcher described in the environment; without one, a group of one.
 
     Works under the deepspeed launcher, torchrun, srun with the same variables, and plain python; NCCL on GPUs, else gloo.
+
+    Raises:
+        RuntimeError: this machine shows fewer GPUs than it has ranks.
     """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before DeepSpeed is imported: it looks only once
@@ -49,6 +52,10 @@ def start_world() -> World:
         os.environ.update(alone, MASTER_PORT=str(_free_port()))
     rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if torch.cuda.is_available():
+        if local_rank >= (gpus := torch.cuda.device_count()):
+            raise RuntimeError(
+                f"{socket.gethostname()} shows {gpus} GPUs (see CUDA_VISIBLE_DEVICES), and has more ranks; lower its slots"
+            )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
         # fp32 is fp32: torch leaves convolutions in TF32, which has 10 bits, and products of matrices not

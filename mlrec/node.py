@@ -1,23 +1,35 @@
-"""One machine's part of a run that `mlrec.cluster` starts: the ranks under DeepSpeed's launcher, and their end in any case.
+"""One machine's part of a run that `mlrec.cluster` starts: its ranks, and their end in any case.
 
 The first line of standard input is the Part as JSON; each further line is a signal's number, for all processes of the part. The
-input's end means that nobody is left who waits for the run: it is stopped as by SIGTERM.
+input's end means that nobody is left who waits for the run: it is stopped as by SIGTERM. A node that is killed takes its ranks
+along.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, dataclass
 from typing import IO
 
-from mlrec.process import STOP_S
+from mlrec.process import BAD_INPUT, STOP_S
+
+GRACE_S = 20.0
+"""After a rank or a machine has failed, the others have so long to tell their own errors: a second where connections break, more
+where W&B gets the last metrics. One that waits for its GPU hears no signal, and is killed then."""
+KILLED_S = 5.0
+"""A killed process that is still there after that is in the kernel for good, as where a GPU is gone, and is left behind."""
+POLL_S = 0.1
+
+_PR_SET_PDEATHSIG = 1
+"""Linux: the signal that a process gets when its parent ends."""
 
 
 @dataclass(frozen=True)
@@ -40,45 +52,101 @@ class Part:
         """As the node reads it."""
         return json.dumps(asdict(self)) + "\n"
 
-    def command(self) -> list[str]:
-        """DeepSpeed's launcher of this machine's ranks."""
-        world = {host: list(range(slots)) for host, slots in self.slots.items()}
-        encoded = base64.urlsafe_b64encode(json.dumps(world).encode()).decode()
-        launcher = [sys.executable, "-u", "-m", "deepspeed.launcher.launch", "--log_level=critical", f"--world_info={encoded}"]
-        meeting = [f"--node_rank={self.place}", f"--master_addr={self.master}", f"--master_port={self.port}"]
-        return [*launcher, *meeting, "--module", "mlrec.train", *self.arguments]
+    def ranks(self) -> dict[int, dict[str, str]]:
+        """This machine's ranks, and what the environment tells each of its place among all."""
+        slots = list(self.slots.values())
+        count, first = slots[self.place], sum(slots[: self.place])
+        world = {"WORLD_SIZE": str(sum(slots)), "MASTER_ADDR": self.master, "MASTER_PORT": str(self.port)}
+        # LOCAL_SIZE: DeepSpeed on CPUs would run numactl at each reduction without it
+        here = {"LOCAL_WORLD_SIZE": str(count), "LOCAL_SIZE": str(count)}
+        return {first + local: {**world, **here, "RANK": str(first + local), "LOCAL_RANK": str(local)} for local in range(count)}
+
+
+class Ranks:
+    """The ranks of a part, from their start to their end; each of them and its loader workers are a process group."""
+
+    def __init__(self, part: Part) -> None:
+        """Starts them. They see the GPUs that the machine's environment shows: a shared machine gives a run some of them."""
+        self._host = list(part.slots)[part.place]
+        self._deadline = float("inf")
+        ranks = part.ranks()
+        # more threads than cores make a step three times as long
+        threads = str(max(1, len(os.sched_getaffinity(0)) // len(ranks)))
+        environment = {"OMP_NUM_THREADS": threads, **os.environ, **part.environment}
+        command = [sys.executable, "-u", "-m", "mlrec.train", *part.arguments]
+        node, prctl = os.getpid(), ctypes.CDLL(None).prctl
+
+        def end_with_node() -> None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != node:  # the node ended before the call
+                os._exit(1)
+
+        self._processes = {
+            rank: subprocess.Popen(
+                command,
+                env=environment | own,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=end_with_node,
+            )
+            for rank, own in ranks.items()
+        }
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to all ranks and their loader workers."""
+        for process in self._processes.values():
+            with contextlib.suppress(ProcessLookupError):  # they have ended
+                os.killpg(process.pid, number)
+
+    def stop(self) -> None:
+        """Tells all ranks to stop, for which they have STOP_S."""
+        self._deadline = min(self._deadline, time.monotonic() + STOP_S)
+        self.signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Waits for the end of all ranks; the exit code of the first that failed, 128 + N where signal N killed it.
+
+        When one fails the others are told to end. Those that do not end in time, then or after a stop, are killed.
+        """
+        failed, killed = 0, False
+        while True:
+            codes = {rank: process.poll() for rank, process in self._processes.items()}
+            # of several at once, the one that a signal killed (-N): the others only report that their connections broke
+            failed = failed or min((code for code in codes.values() if code), default=0)
+            running = [rank for rank, code in codes.items() if code is None]
+            if not running or time.monotonic() > self._deadline + KILLED_S:
+                break
+            if failed and self._deadline == float("inf"):
+                self._deadline = time.monotonic() + GRACE_S
+                if failed != BAD_INPUT:  # which all find and rank 0 says, if it lives so long
+                    self.signal(signal.SIGTERM)
+            elif not killed and time.monotonic() > self._deadline:
+                failed, killed = failed or -signal.SIGKILL, True
+                self.signal(signal.SIGKILL)
+                with contextlib.suppress(OSError):  # nobody reads any more
+                    names = ", ".join(map(str, running))
+                    print(f"{self._host}: of its ranks {names} had not ended and are killed", file=sys.stderr, flush=True)
+            time.sleep(POLL_S)
+        self.signal(signal.SIGKILL)  # what a rank that died left behind
+        return failed if failed >= 0 else 128 - failed
 
 
 def serve(instructions: IO[str]) -> int:
-    """Runs the part that the instructions begin with to its end; the launcher's exit code."""
-    part = Part(**json.loads(instructions.readline()))
-    ranks = list(part.slots.values())[part.place]
-    # more threads than cores make a step three times as long
-    threads = str(max(1, len(os.sched_getaffinity(0)) // ranks))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, **part.environment}
-    process = subprocess.Popen(part.command(), env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    """Runs the part that the instructions begin with to its end; the exit code of the first rank that failed."""
+    ranks = Ranks(Part(**json.loads(instructions.readline())))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: _signal(process, signal.SIGTERM))
-    threading.Thread(target=_obey, args=(instructions, process), daemon=True).start()
-    code = process.wait()
-    _signal(process, signal.SIGKILL)  # what a rank that died left behind
-    return code if code >= 0 else 128 - code
+        signal.signal(number, lambda number, frame: ranks.stop())
+    threading.Thread(target=_obey, args=(instructions, ranks), daemon=True).start()
+    return ranks.wait()
 
 
-def _obey(instructions: IO[str], process: subprocess.Popen[bytes]) -> None:
+def _obey(instructions: IO[str], ranks: Ranks) -> None:
     for line in instructions:
-        _signal(process, int(line))
-    _signal(process, signal.SIGTERM)
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        _signal(process, signal.SIGKILL)
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    """Sends a signal to the launcher, the ranks and their loader workers: one process group."""
-    with contextlib.suppress(ProcessLookupError):  # all have ended
-        os.killpg(process.pid, number)
+        if int(line) == signal.SIGTERM:
+            ranks.stop()
+        else:
+            ranks.signal(int(line))
+    ranks.stop()
 
 
 if __name__ == "__main__":

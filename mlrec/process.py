@@ -16,7 +16,7 @@ FAILED = 1
 INTERRUPTED = 130
 """128 and the number of SIGINT; SIGTERM's is 143."""
 STOP_S = 40.0
-"""A run that was told to stop has so long for its step and its checkpoint; DeepSpeed's launcher kills its ranks after 30 s."""
+"""A run that was told to stop has so long for its step and its checkpoint; DeepSpeed's launcher and torchrun give it 30 s."""
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error

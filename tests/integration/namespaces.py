@@ -141,7 +141,7 @@ class Machines:
 
 def rank_of(processes: dict[psutil.Process, list[str]]) -> psutil.Process:
     """The one rank among the processes; its loader workers have the same command line."""
-    ranks = [process for process, words in processes.items() if any(word.startswith("--local_rank=") for word in words)]
+    ranks = [process for process, words in processes.items() if "mlrec.train" in words]
     return next(rank for rank in ranks if rank.parent() not in ranks)
 
 

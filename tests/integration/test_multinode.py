@@ -94,7 +94,7 @@ def test_a_killed_rank_ends_both_machines_and_the_command_goes_on(
     rank_of(machines.processes(1)).kill()
     code, output = end_of(job, tmp_path, END_S)
     assert code == 1, output
-    assert f"a rank on {machines.addresses[1]} was killed by SIGKILL" in output
+    assert f"a rank on {machines.addresses[1]} was ended by SIGKILL" in output
     assert "error on rank 0: another rank" in output
     assert "The same command goes on from the last checkpoint" in output
     assert not trainers(machines)
