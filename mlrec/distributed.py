@@ -65,20 +65,15 @@ def start_world() -> World:
     # gloo's tensor collectives announce on every call that they may change
     warnings.filterwarnings("ignore", message=".*(all_gather_into_tensor|reduce_scatter_tensor|_base).*")
     import deepspeed
+    from deepspeed.utils import groups
 
     # On the CPU gloo alone: DeepSpeed's own all-reduce would be compiled at the first launch, with a compiler that the machine
     # may not have, and each rank would leave 64 MB in /dev/shm.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
+    # DeepSpeed's copy of the group of all ranks: made by itself it would have its backend's time limit, and NCCL's is shorter
+    groups._WORLD_GROUP = dist.new_group(range(size), timeout=TIMEOUT)
     return World(rank, size, device, _nodes(gather_objects(local_rank)))
-
-
-def keep_waiting() -> None:
-    """Gives TIMEOUT to the groups that DeepSpeed makes with its engine, which have their backend's own: NCCL's is shorter."""
-    from deepspeed.utils import groups
-
-    if dist.is_initialized():
-        dist.distributed_c10d._set_pg_timeout(TIMEOUT, groups._get_data_parallel_group())
 
 
 def _nodes(local_ranks: list[int]) -> tuple[int, ...]:
@@ -90,7 +85,10 @@ def _nodes(local_ranks: list[int]) -> tuple[int, ...]:
 def stop_world() -> None:
     """Leaves the process group."""
     if dist.is_initialized():
+        from deepspeed.utils import groups
+
         dist.destroy_process_group()
+        groups._release_process_group_references()
 
 
 def pause_before_fork() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from mlrec import checkpoint, optim
 from mlrec.config import Config
 from mlrec.data.stream import Data
-from mlrec.distributed import World, keep_waiting
+from mlrec.distributed import World
 from mlrec.losses import LOSSES
 from mlrec.models.recommender import Recommender, build_recommender
 from mlrec.models.saving import STATE_BYTES, Saving, choose, saved_bytes
@@ -127,7 +127,6 @@ class Engine:
         self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=self.base_optimizer, config=self.deepspeed_config
         )
-        keep_waiting()
         if resumed is not None:
             self._load_optimizer(resumed)
         model.tower.steady_items = items or 0 if config.zero.stage == 3 else 0

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import deepspeed.utils.groups as deepspeed_groups
-
 from mlrec import cli
 from mlrec.distributed import stop_world
 from mlrec.process import run_main
@@ -73,9 +71,7 @@ def call(*words: str) -> int:
     except SystemExit as ended:  # argparse
         return int(ended.code or 0)
     finally:
-        # A process ends after one command; here many follow each other, and DeepSpeed keeps what it made of the ranks' group.
-        stop_world()
-        deepspeed_groups._release_process_group_references()
+        stop_world()  # a process ends after one command; here many follow each other, after errors too
         os.environ.clear()
         os.environ.update(before)
 
