@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_encoders import SMALL, media_of
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlrec.config import Config, ItemConfig, load
 from mlrec.data.ownership import Owners
@@ -88,6 +89,47 @@ def test_an_encoder_runs_in_bf16(name: str) -> None:
         vectors = tower(media)
     assert vectors.dtype is torch.bfloat16
     assert vectors.isfinite().all()
+
+
+class CopiesFromHost(TorchDispatchMode):
+    """The shapes of what is copied from the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [value for value in args if isinstance(value, torch.Tensor)]
+        if func._overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_):
+            self.found += [tensor.shape for tensor in tensors if tensor.device.type == "cpu"]
+        return func(*args, **(kwargs or {}))
+
+
+# of the meta device, which stands for a GPU; transformers looks whether a title's mask is all ones, which it cannot there
+@pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("text/")])
+def test_a_forward_copies_nothing_from_the_host(name: str) -> None:
+    tower = small_tower(name).to("meta")
+    media = media_of(tower.specs[0], 2)[tower.specs[0]].to("meta")
+    tower({tower.specs[0]: media})  # from the first forward on
+    with CopiesFromHost() as copies:
+        tower({tower.specs[0]: media})
+    assert copies.found == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_videomae_with_its_table_of_positions_as_a_buffer_is_the_published_model(dtype: torch.dtype) -> None:
+    from transformers import VideoMAEModel
+
+    encoder: Any = small_tower("video/videomae").encoders[0].eval()
+    published = VideoMAEModel(encoder.backbone.config).eval()
+    assert published.state_dict().keys() == encoder.backbone.state_dict().keys()
+    published.load_state_dict(encoder.backbone.state_dict())
+    frames = media_of(encoder.spec, 2)[encoder.spec]
+    pixels = encoder.normalize(frames, dtype)
+    with torch.no_grad():
+        expected = published.to(dtype)(pixel_values=pixels).last_hidden_state.mean(dim=1)
+        assert torch.equal(encoder.to(dtype)(frames), expected)
+    assert dict(encoder.named_buffers())["backbone.embeddings.position_embeddings"].dtype is dtype
 
 
 @pytest.mark.parametrize("name", ["video/slow_r50", "video/slowfast_r50", "video/mvit_b_16x4", "video/efficient_x3d_xs"])

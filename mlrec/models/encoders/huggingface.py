@@ -27,7 +27,7 @@ class HuggingFace(Encoder):
             ValueError: there is neither a checkpoint nor a model type, or the checkpoint is not at hand.
         """
         super().__init__()
-        self.backbone = _without_unused(_build(row, context, shape))
+        self.backbone = _with_movable_tables(_without_unused(_build(row, context, shape)))
         config = self.backbone.config
         self.width = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
         self._blocks = _path_of_blocks(self.backbone)  # now: under ZeRO-3 parameters would have no size later
@@ -158,6 +158,20 @@ def _without_unused(model: Any) -> Any:
             token = module.mask_token.data
             del module.mask_token
             module.register_buffer("mask_token", token)
+    return model
+
+
+def _with_movable_tables(model: Any) -> Any:
+    """The model with its tables of positions as buffers, which go to the device with it, and are in no checkpoint.
+
+    VideoMAE's is a plain tensor, which each forward would cast on the CPU and copy from there while the host waits. A forward
+    casts it to the activations' type in any case: so it loses nothing where the whole model is cast.
+    """
+    for module in model.modules():
+        table = vars(module).get("position_embeddings")
+        if isinstance(table, torch.Tensor):
+            del module.position_embeddings
+            module.register_buffer("position_embeddings", table, persistent=False)
     return model
 
 
