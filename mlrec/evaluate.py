@@ -79,10 +79,10 @@ def encode_catalogue(model: Recommender, data: Data, config: Config, world: Worl
     kept = () if prefixes is None else (prefixes.kept.inputs, (prefixes.rows_N1 >= 0).numpy())
     share = pass_of_rank(data, model.tower.specs, config.item.chunk, world.rank, owned_W, *kept)
     vectors = torch.zeros(len(share.items), config.recommender.width, device=world.device)
-    readable = torch.zeros(len(share.items), dtype=torch.int64, device=world.device)
+    readable = torch.zeros(len(share.items), dtype=torch.int64)
     bad_items: dict[int, str] = {}
     remote_bytes = 0
-    chunks = stream_catalogue(share, config.data.num_workers)
+    chunks = stream_catalogue(share, config.data.num_workers, pin_memory=world.device.type == "cuda")
     for chunk in track(chunks, "encoding items", len(share.items), amount=lambda chunk: len(chunk.valid_n)):
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
         if prefixes is None:
@@ -91,10 +91,10 @@ def encode_catalogue(model: Recommender, data: Data, config: Config, world: Worl
             items_n = torch.from_numpy(share.items[run])
             encoded = model.tower.encode_kept(items_n, chunk.media, chunk.valid_n, chunk.kept_n, add=False, device=world.device)
             vectors[run] = encoded.float()
-        readable[run] = chunk.valid_n.to(readable)
+        readable[run] = chunk.valid_n
         bad_items.update(chunk.bad_items)
         remote_bytes += chunk.remote_bytes
-    return EncodedCatalogue(gather(vectors, owned_W), gather(readable, owned_W) > 0, bad_items, remote_bytes)
+    return EncodedCatalogue(gather(vectors, owned_W), gather(readable.to(world.device), owned_W) > 0, bad_items, remote_bytes)
 
 
 @torch.no_grad()

@@ -102,16 +102,16 @@ Block = tuple[np.ndarray, np.ndarray, dict[int, str]]
 @torch.no_grad()
 def _encode(encoder: Encoder, data: Data, items: np.ndarray, config: Config, world: World, under_way: Task) -> Block:
     share = CataloguePass(data, [encoder.spec], items, num_chunks=-(-len(items) // config.item.chunk))
-    features = np.zeros((len(items), encoder.width), dtype=np.float32)
+    features = torch.zeros(len(items), encoder.width, device=world.device)
     readable = np.zeros(len(items), dtype=bool)
     bad_items: dict[int, str] = {}
-    for chunk in stream_catalogue(share, config.data.num_workers):
+    for chunk in stream_catalogue(share, config.data.num_workers, pin_memory=world.device.type == "cuda"):
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
-        features[run] = encoder(chunk.media[encoder.spec].to(world.device)).float().cpu().numpy()
+        features[run] = encoder(chunk.media[encoder.spec].to(world.device, non_blocking=True)).float()
         readable[run] = chunk.valid_n.numpy()
         bad_items.update(chunk.bad_items)
         under_way.advance(len(chunk.valid_n))
-    return items[readable], features[readable], bad_items
+    return items[readable], features.cpu().numpy()[readable], bad_items
 
 
 def _write_block(out: str, start: int, block: Block) -> None:

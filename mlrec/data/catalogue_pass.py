@@ -7,7 +7,7 @@ import logging
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -43,6 +43,10 @@ class Chunk:
     """That the loader's process asked of the network since its last chunk."""
     kept_n: torch.Tensor
     """bool: the items whose frozen prefixes are kept; an input that is Kept has no rows of them in `media`."""
+
+    def pin_memory(self) -> Chunk:
+        """The same chunk with its media in page-locked memory; torch's DataLoader calls this."""
+        return replace(self, media={spec: tensor.pin_memory() for spec, tensor in self.media.items()})
 
 
 def ranked_items(data: Data) -> np.ndarray:
@@ -131,12 +135,19 @@ def pass_of_rank(
     return CataloguePass(data, inputs, items, max(1, -(-max(owned_W) // chunk)), kept_inputs, kept_N1)
 
 
-def stream_catalogue(catalogue: CataloguePass, num_workers: int) -> Iterator[Chunk]:
+def stream_catalogue(catalogue: CataloguePass, num_workers: int, pin_memory: bool) -> Iterator[Chunk]:
     """All chunks of the pass, in any order."""
     num_workers = min(num_workers, catalogue.num_chunks)
     context = "fork" if num_workers else None  # workers share the data set's arrays
     pause_before_fork()
-    loader = DataLoader(catalogue, None, num_workers=num_workers, multiprocessing_context=context, worker_init_fn=start_worker)
+    loader = DataLoader(
+        catalogue,
+        batch_size=None,
+        num_workers=num_workers,
+        multiprocessing_context=context,
+        pin_memory=pin_memory,
+        worker_init_fn=start_worker,
+    )
     return iter(loader)
 
 

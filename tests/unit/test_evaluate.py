@@ -1,24 +1,29 @@
 """Full ranking against a plain implementation: one user at a time, a sort of the catalogue."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from mlrec import checkpoint
+from mlrec import evaluate as evaluation
+from mlrec import extract as extraction
 from mlrec.checkpoint import TrainingState
 from mlrec.config import Config, DataConfig, ResumeConfig
-from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
+from mlrec.data import catalogue_pass
+from mlrec.data.catalogue_pass import CataloguePass, Chunk, pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.decode import decode_items, members_of
 from mlrec.data.format import item_shard
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, shares
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, evaluate, load_model
+from mlrec.progress import task
 from mlrec.schema import InputSpec
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
@@ -34,8 +39,8 @@ def read(data: Data, items: np.ndarray, inputs: Sequence[InputSpec]) -> dict[Inp
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_ranking_equals_a_sort_per_user(video_config: Config, data: Data, split: str) -> None:
     model = build_model(video_config, data, 0).eval()
-    evaluation = evaluate(model, data, video_config, ALONE, split)
-    found, baselines = evaluation.metrics, evaluation.baselines
+    ranked = evaluate(model, data, video_config, ALONE, split)
+    found, baselines = ranked.metrics, ranked.baselines
 
     items = ranked_items(data)
     with torch.no_grad():
@@ -67,11 +72,52 @@ def test_the_catalogue_pass_delivers_every_item_once(video_config: Config, data:
     found, lengths = [], set()
     for rank in range(world_size):
         chunks = pass_of_rank(data, model.tower.specs, 7, rank, shares(len(items), world_size))
-        pieces = sorted(stream_catalogue(chunks, num_workers), key=lambda chunk: chunk.start)
+        pieces = sorted(stream_catalogue(chunks, num_workers, pin_memory=False), key=lambda chunk: chunk.start)
         lengths.add(len(pieces))
         found += [chunk.media[model.tower.specs[0]] for chunk in pieces]
     assert torch.equal(torch.cat(found), expected)
     assert len(lengths) == 1, "every rank has the same number of chunks"
+
+
+def test_a_chunk_is_pinned_by_the_loader(video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    def loader(share: CataloguePass, **options: Any) -> CataloguePass:
+        made.append(options)
+        return share
+
+    monkeypatch.setattr(catalogue_pass, "DataLoader", loader)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    model = build_model(video_config, data, 0)
+    share = pass_of_rank(data, model.tower.specs, 7, 0, (20,))
+    chunk = next(stream_catalogue(share, 0, pin_memory=True))
+    assert [options["pin_memory"] for options in made] == [True]
+    pinned = chunk.pin_memory()
+    assert pinned.media.keys() == chunk.media.keys()
+    assert all(torch.equal(pinned.media[spec], tensor + 1) for spec, tensor in chunk.media.items())
+    assert replace(pinned, media=chunk.media) == chunk
+
+
+def test_media_are_pinned_for_a_gpu_alone(video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def stream(share: CataloguePass, num_workers: int, pin_memory: bool) -> Iterator[Chunk]:
+        asked.append(pin_memory)
+        return iter(())
+
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, device=None, **options: zeros(*size, **options))
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: tensor)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor)
+    model = build_model(video_config, data, 0)
+    for module in (evaluation, extraction):
+        monkeypatch.setattr(module, "stream_catalogue", stream)
+    for kind in ("cuda", "cpu"):
+        world = replace(ALONE, device=torch.device(kind))
+        encode_catalogue(model, data, video_config, world)
+        with task("nothing", 0) as under_way:
+            extraction._encode(model.tower.encoders[0], data, ranked_items(data), video_config, world, under_way)
+    assert asked == [True, True, False, False]
 
 
 @pytest.mark.parametrize("cut", ["between two samples", "inside a member"])
