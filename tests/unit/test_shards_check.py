@@ -84,6 +84,13 @@ def test_counts_that_do_not_add_up_are_named(copy: Path) -> None:
     assert [fault.split(",")[0] for fault in faults] == ["dataset.json: says 8 items", "dataset.json: says 7 users"]
 
 
+def test_a_shard_that_only_the_catalogue_knows_is_named(copy: Path) -> None:
+    content = json.loads((copy / DATASET_FILE).read_text())
+    content["files"] = [file for file in content["files"] if file["path"] != item_shard(3)]
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    assert list(check(str(copy))) == ["the catalogue names items of item shard 3, which dataset.json does not have"]
+
+
 def test_no_data_set_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path)]) == 2
     assert main(["show", str(tmp_path)]) == 2
