@@ -202,6 +202,8 @@ class Engine:
                 zero.set_weight(self.parameters[name], weight.to(self.world.device))
         for moment in zero.MOMENTS:
             for name, value in checkpoint.read_tensors(path, f"{moment}/"):
+                if name not in self.parameters:  # trained then, frozen now: with resume.force
+                    continue
                 zero.set_moment(self.base_optimizer, self.parameters[name], moment, value.to(self.world.device))
 
 

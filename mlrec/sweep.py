@@ -20,7 +20,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from mlrec import checkpoint
+from mlrec import checkpoint, settings
 from mlrec import config as configuration
 from mlrec.answers import add_json, print_json
 from mlrec.config import Config
@@ -30,9 +30,6 @@ from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
 from mlrec.tracking import read_metrics, summary
 
 LAUNCHER = (sys.executable, "-m", "mlrec.train")
-IGNORED = ("run_dir", "resume")
-"""Keys in which a run may differ from the one that its folder holds."""
-
 POLL_S = 1.0
 """Between two looks at how far a run is."""
 
@@ -141,20 +138,10 @@ def check_unchanged(config: Config) -> None:
     run = config.run_path
     if not (run / CONFIG_FILE).exists() or (checkpoint.newest(run) is None and final_metrics(run) is None):
         return  # nothing that another run's settings would be taken for
-    before, now = (_settings(one) for one in (configuration.load([run / CONFIG_FILE]), config))
-    changed = [f"{key} is {now[key]!r}, was {before.get(key)!r}" for key in now if now[key] != before.get(key)]
-    if changed:
+    if changed := settings.changes(config, settings.PLACES):
         raise ValueError(
-            f"{run} holds a run with other settings ({'; '.join(changed)}): give the new one another name or run_dir, "
-            "or remove the folder"
+            f"{run} holds a run with other settings ({changed}): give the new one another name or run_dir, or remove the folder"
         )
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    tree = {key: value for key, value in asdict(config).items() if key not in IGNORED}
-    sections = {key: value for key, value in tree.items() if isinstance(value, dict)}
-    leaves = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
-    return {key: value for key, value in tree.items() if key not in sections} | leaves
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_
 from mlrec.run_lock import run_lock
 from mlrec.schema import Batch
 from mlrec.scrub import scrub
+from mlrec.settings import check_same_run
 from mlrec.stopping import StopRequest
 from mlrec.tracking import Tracker
 
@@ -48,6 +49,11 @@ def train(config: Config) -> None:
     plan = Plan(data.sequences, config.seed, config.train.global_batch, owners)
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
     resumed, state = find_state(config, data)
+    if state.step > total_steps:
+        raise ValueError(
+            f"{config.run_path} has done {state.step} steps, and train.duration={config.train.duration!r} is {total_steps}; give "
+            "the new run another name or run_dir, or make it longer"
+        )
     model = build_model(config, data, world.rank)
     prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
     local_negatives = config.loss.negatives == "local"
@@ -110,7 +116,7 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
     """The checkpoint that the run goes on from, if it has one, and the state that it begins in.
 
     Raises:
-        ValueError: the data set, the global batch or the seed is not the checkpoint's.
+        ValueError: the data set, the global batch, the seed or other settings are not the checkpoint's.
     """
     begin = TrainingState(0, config.seed, data.info.fingerprint, config.train.global_batch)
     path = from_main(lambda: checkpoint.newest(config.run_path))
@@ -118,6 +124,7 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
         return None, begin
     state = checkpoint.read_state(path)
     checkpoint.check_resumable(state, begin, path, config.resume.force)
+    check_same_run(config)
     return path, replace(begin, step=state.step)
 
 

@@ -1,0 +1,59 @@
+"""What a run was begun with, against what it is asked to go on with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from mlrec import config as configuration
+from mlrec.config import Config
+from mlrec.run_files import CONFIG_FILE
+
+PLACES = ("name", "run_dir", "resume")
+"""Keys and sections that say where a run is, not what it is."""
+WITHOUT_EFFECT = (
+    *PLACES,
+    "data",  # the data set itself is compared by its fingerprint
+    "zero",
+    "tracking",
+    "evaluate",
+    "train.duration",
+    "train.log_every",
+    "train.evaluate_every",
+    "train.save_every",
+    "train.keep_last",
+    "item.chunk",
+    "item.checkpoint",
+    "item.prefix_cache_bytes",
+)
+"""Those in which a run may differ from the one that its folder holds and still be the same run: the losses do not depend on them,
+or, as with a longer train.duration, are asked to."""
+
+
+def changes(config: Config, ignored: tuple[str, ...]) -> str:
+    """In which keys the configuration differs from the one in its run's folder, in words; "" where that has none."""
+    written = config.run_path / CONFIG_FILE
+    if not written.exists():
+        return ""
+    before, now = (_leaves(one) for one in (configuration.load([written]), config))
+    kept = [key for key in now if key not in ignored and key.partition(".")[0] not in ignored]
+    return "; ".join(f"{key} is {now[key]!r}, was {before.get(key)!r}" for key in kept if now[key] != before.get(key))
+
+
+def check_same_run(config: Config) -> None:
+    """
+    Raises:
+        ValueError: the run's folder, which has checkpoints, was begun with settings that give other losses.
+    """
+    if not config.resume.force and (changed := changes(config, WITHOUT_EFFECT)):
+        raise ValueError(
+            f"{config.run_path} holds a run with other settings ({changed}): give the new one another name or run_dir, or set "
+            "resume.force=true to go on with them"
+        )
+
+
+def _leaves(config: Config) -> dict[str, Any]:
+    tree = asdict(config)
+    sections = {key: value for key, value in tree.items() if isinstance(value, dict)}
+    leaves = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    return {key: value for key, value in tree.items() if key not in sections} | leaves
