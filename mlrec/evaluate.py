@@ -34,6 +34,8 @@ from mlrec.recommended import Recommended, recommend_some, write_recommended
 from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
 from mlrec.schema import Modality
 
+OVERRIDES_HELP = "in the place of the run's own settings, such as data.url=URL where its data set has moved"
+
 Summary = dict[str, dict[str, float]]
 """Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
 
@@ -184,15 +186,15 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     return results
 
 
-def load_run(run: Path) -> Config:
-    """The configuration of a run's folder, wherever it lies now.
+def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a run's folder, wherever it lies now, with "key=value" in the place of its own.
 
     Raises:
-        ValueError: it is no run's folder.
+        ValueError: it is no run's folder, or a key or a value does not fit.
     """
     if not (run / CONFIG_FILE).exists():
         raise ValueError(f"{run} is no run: it has no {CONFIG_FILE}; give the folder that mlrec train wrote")
-    return replace(configuration.load([run / CONFIG_FILE]), run_dir=str(run))
+    return replace(configuration.load([run / CONFIG_FILE], overrides), run_dir=str(run))
 
 
 def best_checkpoint(config: Config) -> Path:
@@ -235,14 +237,15 @@ def _table(results: dict[str, Any]) -> Table:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Evaluates a run: RUN [--split test|validation] [--json]; alone or under a launcher."""
+    """Evaluates a run: RUN [key=value ...] [--split test|validation] [--json]; alone or under a launcher."""
     parser = argparse.ArgumentParser(prog="mlrec evaluate", description="Full ranking with the best checkpoint of a run.")
     parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     add_json(parser)
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher adds it; the environment says the same
     parsed = parser.parse_args(arguments)
-    config = load_run(parsed.run)
+    config = load_run(parsed.run, parsed.overrides)
     world = start_world()
     results = evaluate_run(config, open_data(config.data), world, parsed.split)
     if world.is_main and parsed.json:

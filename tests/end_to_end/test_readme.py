@@ -34,6 +34,7 @@ RUN_ELSEWHERE = {
     "torchrun -m mlrec.train": "tests/end_to_end/launching.py",
     "mlrec-shards make RAW OUT --engine ray": "tests/integration/test_shards_ray.py",
     "mlrec-shards bench RAW --items": "mlrec-shards bench RAW",
+    "mlrec extract configs/item/minilm_title.yaml": "mlrec extract CONFIG OUT",  # a checkpoint that no test downloads
     "sbatch launch/slurm.sbatch": "tests/unit/test_launch.py",  # its form only: there is no SLURM here
     "kubectl apply -f launch/kubernetes.yaml": "tests/unit/test_launch.py",  # its form only: there is no cluster here
 }
@@ -99,7 +100,7 @@ SHRUNK: dict[str, tuple[str, ...]] = {
 
 def commands_of(text: str) -> list[str]:
     """The commands in the code blocks and in the `code` of a text, each once."""
-    blocks = "".join(re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    blocks = "".join(block for tag, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if not tag)
     lines = [re.sub(r"\s+#.*", "", line).strip() for line in blocks.splitlines()]
     spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     return [code for code in dict.fromkeys([*lines, *(" ".join(span.split()) for span in spans)]) if COMMAND.match(code)]
@@ -193,8 +194,10 @@ def test_a_command_does_what_it_says(
     command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if command.startswith("pip install"):  # what it names is there; launch/install.sh installs it
-        (extra,) = re.findall(r"mlrec\[(\w+)\]", command)
-        assert extra in metadata("mlrec").get_all("Provides-Extra"), f"README.md names `{command}`, and setup.py no such extra"
+        extras, files = re.findall(r"mlrec\[(\w+)\]", command), re.findall(r"-c (\S+)", command)
+        assert extras or files
+        assert {*extras} <= {*metadata("mlrec").get_all("Provides-Extra")}, f"README.md names `{command}`, setup.py no such extra"
+        assert all((ROOT / file).exists() for file in files)
         return
     monkeypatch.setattr(sweep, "_start", pretend)
     words = words_of(command)
