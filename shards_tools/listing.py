@@ -19,8 +19,8 @@ class Entry:
     name: str
     url: str
     is_folder: bool
-    size: int
-    """Bytes; 0 of a folder."""
+    size: int | None
+    """Bytes; 0 of a folder, None where the storage does not tell."""
     version: str
     """Changes when the file is written anew: its modification time, or the entity tag of an object; "" of a folder."""
 
@@ -61,4 +61,4 @@ def _remote_entry(url: str, name: str, info: dict[str, Any]) -> Entry:
     if info["type"] == "directory":
         return Entry(name, storage.join(url, name), True, 0, "")
     version = next((str(info[key]) for key in VERSION_KEYS if info.get(key)), "")
-    return Entry(name, storage.join(url, name), False, int(info["size"]), version)
+    return Entry(name, storage.join(url, name), False, info["size"], version)

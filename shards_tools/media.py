@@ -36,8 +36,8 @@ class RawFile(NamedTuple):
     """A raw media file, as the listing of its folder tells it."""
 
     url: str
-    size: int
-    """Bytes; remote storage is asked for them in blocks side by side."""
+    size: int | None
+    """Bytes; remote storage is asked for them in blocks side by side. None where the listing does not tell."""
 
 
 def read_file(file: RawFile | None) -> bytes:

@@ -188,3 +188,9 @@ def test_reading_a_table_shows_how_far_it_is(
     assert len(read_pairs_tsv(path).sequences.users) == 100_000
     said = capsys.readouterr().err
     assert "reading x_pairs.tsv  0.0 MB/1.2 MB  0:00:00 left" in said and "1.2 MB/1.2 MB  took 0:00:00" in said
+
+
+def test_a_storage_may_keep_sizes_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [{"name": "http://host/videos/1.mp4", "type": "file", "size": None}]
+    monkeypatch.setattr("mlrec.storage.list_folder", lambda url: found)
+    assert media_files("http://host/videos")["1"].size is None
