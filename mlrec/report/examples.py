@@ -39,24 +39,28 @@ def examples_section(runs: Sequence[Run]) -> str:
         soft(problem) if problem else "",
     ]
     for shown in track(users, "drawing recommendations"):
-        content += [f"<h3>User {shown.user}</h3>", soft("watched"), _watched(shown, first, draw)]
-        for run, recommended in found:
-            example = next((entry for entry in recommended.examples if entry.user == shown.user), None)
-            if example is not None:
-                content += [_verdict(run, example), _row(example, recommended, draw)]
+        rows = [(run, own, example) for run, own in found for example in own.examples if example.user == shown.user]
+        is_hit = any(_is_hit(example) for _, _, example in rows)
+        content += [f"<h3>User {shown.user}</h3>", soft("watched"), _watched(shown, first, is_hit, draw)]
+        for run, own, example in rows:
+            content += [_verdict(run, example), _row(example, own, draw)]
     return section("What is recommended", "".join(content))
 
 
-def _watched(shown: Example, recommended: Recommended, draw: Draw) -> str:
+def _is_hit(example: Example) -> bool:
+    return example.target in example.items
+
+
+def _watched(shown: Example, recommended: Recommended, is_hit: bool, draw: Draw) -> str:
     history = [picture(draw(item), recommended.titles.get(item, "")) for item in shown.history]
-    target = picture(draw(shown.target), f"next: {recommended.titles.get(shown.target, '')}", "next hit")
+    kind = "next hit" if is_hit else "next"
+    target = picture(draw(shown.target), f"next: {recommended.titles.get(shown.target, '')}", kind)
     return strip([*history, target])
 
 
 def _verdict(run: Run, example: Example) -> str:
-    hit = example.target in example.items
     text = soft(f"{run.name} recommends; what the user watched next has rank {example.rank:,}")
-    return text.replace('class="soft"', 'class="soft hit-text"') if hit else text
+    return text.replace('class="soft"', 'class="soft hit-text"') if _is_hit(example) else text
 
 
 def _row(example: Example, recommended: Recommended, draw: Draw) -> str:

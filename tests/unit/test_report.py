@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlrec import config as configuration
+from mlrec.recommended import Example, Recommended, write_recommended
 from mlrec.report import main, short_table, write_report
 
 POPULARITY = {"users": 1000, "hr@10": 0.1, "hr@20": 0.15, "ndcg@10": 0.05, "ndcg@20": 0.06, "mrr": 0.04}
@@ -64,6 +65,17 @@ def make_run(path: Path, factor: float = 3.0, encoder: str = "video/tiny", finge
     return path
 
 
+def make_recommending(path: Path, items_of: dict[int, tuple[int, ...]]) -> Path:
+    """A run that recommends the given items to each user; every user watched 1 and 2, and next 3."""
+    make_run(path)
+    data = configuration.DataConfig(url=str(path.parent / "gone"))
+    configuration.save(configuration.Config(name=path.name, data=data), path / "config.yaml")
+    examples = tuple(Example(user, (1, 2), 3, 1 if 3 in items else 99, items) for user, items in items_of.items())
+    counts = {name: {"cold": 1} for name in ("recommended", "targets", "catalogue")}
+    write_recommended(path, Recommended("test", len(items_of), counts, examples, {item: f"title {item}" for item in range(9)}))
+    return path
+
+
 class Page(HTMLParser):
     """Collects what a page refers to and whether its tags are balanced."""
 
@@ -106,6 +118,15 @@ def test_page_is_self_contained_and_holds_no_credentials(tmp_path: Path) -> None
     assert not re.search(r"@import|url\((?!#)", text)
     assert text.count("<svg") == 3  # loss, validation, popularity groups
     assert "hunter2" not in text + out.with_suffix(".md").read_text()
+
+
+def test_the_next_item_is_green_only_where_a_run_recommends_it(tmp_path: Path) -> None:
+    first = make_recommending(tmp_path / "first", {7: (4, 3), 8: (4, 5), 9: (4, 5)})
+    second = make_recommending(tmp_path / "second", {7: (5, 6), 8: (5, 3), 9: (5, 6)})
+    for runs, kinds in (([first], ["next hit", "next", "next"]), ([first, second], ["next hit", "next hit", "next"])):
+        text = write_report(runs, tmp_path / "report.html").read_text()
+        assert re.findall(r'<figure class="(next[^"]*)">', text) == kinds
+        assert text.count('<figure class="hit">') == kinds.count("next hit")
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
