@@ -12,7 +12,7 @@ from mlrec.answers import add_json, print_json
 from mlrec.report import html, markdown
 from mlrec.report.paper import PAPER_TABLES, PaperTable
 from mlrec.report.runs import Run, read_run
-from mlrec.report.tables import groups_by_dataset, results_table
+from mlrec.report.tables import group_names, groups_by_dataset, results_table
 
 REPORT_FILE = "report.html"
 
@@ -35,13 +35,14 @@ def write_report(runs: Sequence[Path], out: Path, paper: PaperTable | None = Non
 
 
 def short_table(runs: Sequence[Path]) -> str:
-    """The metrics of the run folders against their baselines, as aligned text.
+    """The metrics of the run folders against their baselines, as aligned text, a table for each data set and split.
 
     Raises:
         ValueError: one of the folders is no run.
     """
     groups = groups_by_dataset([read_run(path) for path in runs])
-    return "\n\n".join(markdown.aligned(results_table(group)) for group in groups)
+    tables = [markdown.aligned(results_table(group)) for group in groups]
+    return "\n\n".join(f"{name}\n{text}" if name else text for name, text in zip(group_names(groups), tables, strict=True))
 
 
 def main(arguments: Sequence[str]) -> None:

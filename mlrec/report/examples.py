@@ -22,8 +22,8 @@ Draw = Callable[[int], bytes | None]
 """A JPEG file of an item, None where there is none."""
 
 
-def examples_section(runs: Sequence[Run]) -> str:
-    """Rows of the best runs of one data set for the same few users; "" where none has been evaluated."""
+def examples_section(runs: Sequence[Run], heading: str) -> str:
+    """Rows of the best runs of one data set and split for the same few users; "" where none has been evaluated."""
     found = [(run, run.recommended) for run in runs if run.recommended is not None]
     found = sorted(found, key=lambda pair: -(pair[0].metric("hr@10") or 0.0))[:RUNS_SHOWN]
     if not found:
@@ -44,7 +44,7 @@ def examples_section(runs: Sequence[Run]) -> str:
         content += [f"<h3>User {shown.user}</h3>", soft("watched"), _watched(shown, first, is_hit, draw)]
         for run, own, example in rows:
             content += [_verdict(run, example), _row(example, own, draw)]
-    return section("What is recommended", "".join(content))
+    return section(heading, "".join(content))
 
 
 def _is_hit(example: Example) -> bool:

@@ -17,7 +17,9 @@ from mlrec.report.tables import (
     Table,
     differences_table,
     facts_table,
+    group_names,
     groups_by_dataset,
+    headed,
     headline,
     listed,
     popularity_table,
@@ -31,17 +33,20 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     if len(runs) > figures.MOST:
         runs = sorted(runs, key=lambda run: -(run.metric("hr@10") or 0.0))
     groups, colors = groups_by_dataset(runs), figures.colors(runs)
+    named = list(zip(groups, group_names(groups), strict=True))
     body = [f"<h1>{escape(title(runs))}</h1>"]
     body += [f'<p class="lead">{escape(text)}</p>' for text in map(headline, groups) if text]
     body.append(_missing(runs))
     if paper is not None:
         body.append(section(paper.title, table(paper.table, colors) + "".join(f"<p>{escape(note)}</p>" for note in paper.notes)))
-    body += [section("Results", table(results_table(group), colors)) for group in groups]
+    body += [section(headed("Results", name), table(results_table(group), colors)) for group, name in named]
     body.append(_curves(runs))
-    for group in groups:
+    for group, name in named:
         encoders = chart(figures.encoders(encoder_points(group), "HR@10"), wide=True)
-        body.append(section("Video encoders, by their ACC@5 on Kinetics-400", encoders) if encoders else "")
-        body += [_popularity(group), examples_section(group)]
+        heading = headed("Video encoders, by their ACC@5 on Kinetics-400", name)
+        body.append(section(heading, encoders) if encoders else "")
+        body += [_popularity(group, headed("Cold and popular items", name))]
+        body += [examples_section(group, headed("What is recommended", name))]
     body.append(_speed(runs))
     if (differences := differences_table(runs)).rows and len(runs) > 1:
         body.append(section("What differs", table(_readable(differences), colors)))
@@ -74,7 +79,7 @@ def _curves(runs: Sequence[Run]) -> str:
     )
 
 
-def _popularity(group: Sequence[Run]) -> str:
+def _popularity(group: Sequence[Run], heading: str) -> str:
     content, colors = popularity_table(group), figures.colors(group)
     if not content.header:
         return ""
@@ -84,7 +89,7 @@ def _popularity(group: Sequence[Run]) -> str:
     ]
     few = soft(f"The figures below show the best {figures.MOST - 1} of {len(group)} runs.") if len(group) > figures.MOST else ""
     cold = soft("Cold items have no training interaction: ids cannot know them.") if "cold" in content.header else ""
-    return section("Cold and popular items", f"{table(content, colors)}{cold}{few}") + side_by_side(drawn)
+    return section(heading, f"{table(content, colors)}{cold}{few}") + side_by_side(drawn)
 
 
 def _speed(runs: Sequence[Run]) -> str:

@@ -12,7 +12,9 @@ from mlrec.report.tables import (
     Table,
     differences_table,
     facts_table,
+    group_names,
     groups_by_dataset,
+    headed,
     headline,
     popularity_table,
     results_table,
@@ -29,10 +31,12 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     if paper is not None:
         parts.append(paper_section(paper))
     parts += [f"{run.name} {text}." for run in runs for text in run.missing]
-    for group in groups_by_dataset(runs):
-        parts += [part for part in (headline(group), table(results_table(group))) if part]
+    groups = groups_by_dataset(runs)
+    for group, name in zip(groups, group_names(groups), strict=True):
+        heading = f"## {headed('Results', name)}" if name else ""
+        parts += [part for part in (heading, headline(group), table(results_table(group))) if part]
         if (by_group := popularity_table(group)).header:
-            parts += ["## HR@10 by popularity of the target", table(by_group)]
+            parts += [f"## {headed('HR@10 by popularity of the target', name)}", table(by_group)]
     if (speed := speed_table(runs)).rows:
         parts += ["## Speed", table(speed)]
     if (differences := differences_table(runs)).rows and len(runs) > 1:

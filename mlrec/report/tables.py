@@ -45,15 +45,40 @@ class Table:
 
 
 def groups_by_dataset(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs, together where they share a data set and so its baselines."""
-    groups: dict[str, list[Run]] = {}
+    """The runs, together where they share a data set and the ranked split, and so the baselines."""
+    groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault(str(run.info.get("dataset", {}).get("fingerprint")), []).append(run)
+        groups.setdefault((_fingerprint(run), splits([run])), []).append(run)
     return list(groups.values())
 
 
+def group_names(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """What tells the groups apart: data set (with its fingerprint where others have its name) and split; "" for one group."""
+    if len(groups) < 2:
+        return [""] * len(groups)
+    firsts = [group[0] for group in groups]
+    prints: dict[str, set[str]] = {}
+    for run in firsts:
+        prints.setdefault(_dataset(run), set()).add(_fingerprint(run))
+    shown = [_dataset(run) + (f" {_fingerprint(run)[:12]}" if len(prints[_dataset(run)]) > 1 else "") for run in firsts]
+    return [f"{dataset}, {splits([run])} split" for dataset, run in zip(shown, firsts, strict=True)]
+
+
+def headed(heading: str, group_name: str) -> str:
+    """The heading of a group's section."""
+    return f"{heading}: {group_name}" if group_name else heading
+
+
+def _dataset(run: Run) -> str:
+    return str(run.info.get("dataset", {}).get("name", "unknown data set"))
+
+
+def _fingerprint(run: Run) -> str:
+    return str(run.info.get("dataset", {}).get("fingerprint", NONE))
+
+
 def results_table(runs: Sequence[Run]) -> Table:
-    """Metrics of the runs of one data set, and its baselines below; what they mean for HR@10 stands beside it."""
+    """Metrics of the runs of one data set and split, and its baselines below; what they mean for HR@10 stands beside it."""
 
     def cells(value: Callable[[str], float | None]) -> tuple[str, ...]:
         hit_rate = value("hr@10")
@@ -125,8 +150,9 @@ def facts_table(runs: Sequence[Run]) -> Table:
         "data set": lambda run: run.info.get("dataset", {}).get("name"),
         "data set at": lambda run: run.info.get("dataset", {}).get("url"),
         "data set holds": lambda run: _counts(run.info.get("dataset", {}).get("counts", {})),
-        "fingerprint": lambda run: str(run.info.get("dataset", {}).get("fingerprint", NONE))[:12],
+        "fingerprint": lambda run: _fingerprint(run)[:12],
         "versions": lambda run: ", ".join(f"{name} {version}" for name, version in run.info.get("versions", {}).items()),
+        "reported split": lambda run: run.results.get("split"),
         "reported step": lambda run: run.results.get("step"),
         "chosen by": lambda run: run.results.get("selected_by"),
     }
@@ -144,7 +170,7 @@ def differences_table(runs: Sequence[Run]) -> Table:
 
 
 def headline(runs: Sequence[Run]) -> str:
-    """One sentence about the best run of a data set; "" where none has results."""
+    """One sentence about the best run of a data set and split; "" where none has results."""
     scored = [(value, run) for run in runs if (value := run.metric("hr@10")) is not None]
     if not scored:
         return ""

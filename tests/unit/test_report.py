@@ -22,8 +22,11 @@ def scaled(factor: float) -> dict[str, Any]:
     return {name: value if name == "users" else value * factor for name, value in POPULARITY.items()}
 
 
-def make_run(path: Path, factor: float = 3.0, encoder: str = "video/tiny", fingerprint: str = "f" * 64) -> Path:
-    """A finished run whose metrics are `factor` times those of popularity."""
+def make_run(
+    path: Path, factor: float = 3.0, encoder: str = "video/tiny", fingerprint: str = "f" * 64, split: str = "test"
+) -> Path:
+    """A finished run whose metrics are `factor` times those of popularity; on validation all are half as high."""
+    scale = 0.5 if split == "validation" else 1.0
     path.mkdir(parents=True)
     item = configuration.ItemConfig(encoders=(encoder,))
     data = configuration.DataConfig(url="s3://user:hunter2@bucket/microlens")
@@ -51,12 +54,12 @@ def make_run(path: Path, factor: float = 3.0, encoder: str = "video/tiny", finge
     }
     (path / "run.json").write_text(json.dumps(info))
     results = {
-        "split": "test",
+        "split": split,
         "step": 100,
         "selected_by": "validation hr@10",
-        "metrics": {group: scaled(factor) for group in GROUPS},
+        "metrics": {group: scaled(scale * factor) for group in GROUPS},
         "baselines": {
-            "popularity": dict.fromkeys(GROUPS, POPULARITY),
+            "popularity": {group: scaled(scale) for group in GROUPS},
             "chance": {"all": scaled(0.2)},
             "oracle": {"all": {"hr@10": 0.4, "ndcg@10": 0.2}},
         },
@@ -149,6 +152,24 @@ def test_unfinished_run_is_reported_with_what_is_missing(tmp_path: Path) -> None
 def test_runs_of_two_data_sets_get_a_table_each(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", fingerprint="e" * 64)]
     assert short_table(runs).count("popularity\n") + short_table(runs).count("\npopularity ") == 2
+    for name in ("synthetic ffffffffffff, test split", "synthetic eeeeeeeeeeee, test split"):
+        assert f"{name}\n" in short_table(runs), "data sets of one name are told apart by their fingerprint"
+
+
+def test_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a", 3.0), make_run(tmp_path / "b", 2.0), make_run(tmp_path / "c", 4.0, split="validation")]
+    runs.append(make_run(tmp_path / "d", 1.0, split="validation"))
+    out = write_report(runs, tmp_path / "report.html")
+    text = out.with_suffix(".md").read_text()
+    test, validation = text.split("## Results: synthetic, validation split")
+    assert "## Results: synthetic, test split" in test and "## HR@10 by popularity of the target: synthetic, test split" in test
+    assert "| a | **0.3000** | 3.00 × |" in test and "| b | 0.2000 |" in test and "| c |" not in test
+    assert "| c | **0.2000** | 4.00 × |" in validation and "| popularity | 0.0500 | 1.00 × |" in validation
+    assert "c reaches HR@10 0.2000 on the validation split: 4.00 × popularity" in validation
+    for split in ("test", "validation"):
+        assert f"<h2>Results: synthetic, {split} split</h2>" in out.read_text()
+        assert f"<h2>Cold and popular items: synthetic, {split} split</h2>" in out.read_text()
+    assert "<h2>Results</h2>" in write_report(runs[:2], tmp_path / "report.html").read_text(), "one group needs no name"
 
 
 def test_short_table_is_aligned(tmp_path: Path) -> None:
