@@ -18,7 +18,7 @@ from mlrec.answers import add_json, print_json
 from mlrec.data.format import read_npy
 from mlrec.metrics import METRICS, standard_error, user_metrics
 from mlrec.record import read_record
-from mlrec.run_files import RANKS_FILE, RESULTS_FILE
+from mlrec.run_files import RANKS_FILE, RESULTS_FILE, run_names
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> None:
     if parsed.json:
         print_json({"first": str(parsed.first), "second": str(parsed.second), "metrics": [asdict(row) for row in rows]})
         return
-    table = Table("metric", parsed.first.name, parsed.second.name, "difference", "p")
+    table = Table("metric", *run_names([parsed.first, parsed.second]), "difference", "p")
     for row in rows:
         table.add_row(
             row.metric,

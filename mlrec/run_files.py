@@ -1,4 +1,8 @@
-"""The files in a run's folder."""
+"""The files in a run's folder, and what a run is called."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 CONFIG_FILE = "config.yaml"
 """The resolved configuration; it repeats the run."""
@@ -26,3 +30,13 @@ LOCK_FILE = ".lock"
 """Held by the process that writes the folder."""
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints."""
+
+
+def run_names(runs: Sequence[Path]) -> list[str]:
+    """What each run folder is called: its own name, with as many folders above it as tell it from the others."""
+    paths = [run.resolve() for run in runs]
+    names = {path: path.name for path in paths}
+    for length in range(2, max((len(path.parts) for path in paths), default=0) + 1):
+        counts = Counter(names.values())
+        names = {path: name if counts[name] == 1 else str(Path(*path.parts[-length:])) for path, name in names.items()}
+    return [names[path] for path in paths]

@@ -11,7 +11,7 @@ from mlrec import storage
 from mlrec.answers import add_json, print_json
 from mlrec.report import html, markdown
 from mlrec.report.paper import PAPER_TABLES, PaperTable
-from mlrec.report.runs import Run, read_run
+from mlrec.report.runs import Run, read_runs
 from mlrec.report.tables import group_names, groups_by_dataset, results_table
 
 REPORT_FILE = "report.html"
@@ -28,7 +28,7 @@ def write_report(runs: Sequence[Path], out: Path, paper: PaperTable | None = Non
     """
     if out.suffix != ".html":
         raise ValueError(f"the report {out} must end in .html; its Markdown goes beside it")
-    read = [read_run(path) for path in runs]
+    read = read_runs(runs)
     storage.write_bytes(str(out.with_suffix(".md")), markdown.report(read, paper).encode())
     storage.write_bytes(str(out), html.report(read, paper).encode())
     return out
@@ -40,7 +40,7 @@ def short_table(runs: Sequence[Path]) -> str:
     Raises:
         ValueError: one of the folders is no run.
     """
-    groups = groups_by_dataset([read_run(path) for path in runs])
+    groups = groups_by_dataset(read_runs(runs))
     tables = [markdown.aligned(results_table(group)) for group in groups]
     return "\n\n".join(f"{name}\n{text}" if name else text for name, text in zip(group_names(groups), tables, strict=True))
 
@@ -58,13 +58,13 @@ def main(arguments: Sequence[str]) -> None:
     runs: list[Path] = parsed.runs
     if not runs and (parsed.out or not parsed.table):
         raise ValueError("there is no RUN to report; give one or more, or --table alone for the paper's figures")
-    read = [read_run(path) for path in runs]
+    read = read_runs(runs)
     paper = PAPER_TABLES[parsed.table](read) if parsed.table else None
     if not parsed.json:
         print(markdown.paper_section(paper) if paper else short_table(runs))
     out = None
     if runs:
-        folder = runs[0] if len(runs) == 1 else runs[0].parent
+        folder = runs[0] if len(read) == 1 else runs[0].parent
         out = write_report(runs, parsed.out or folder / REPORT_FILE, paper)
     if parsed.json:
         print_json({"report": out and str(out), "runs": list(map(_for_programs, read)), "paper": paper and _cells(paper)})

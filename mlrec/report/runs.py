@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from mlrec.data.format import read_npy
 from mlrec.metrics import standard_error, user_metrics
 from mlrec.recommended import Recommended, read_recommended
-from mlrec.run_files import CONFIG_FILE, METRICS_FILE, RANKS_FILE, RECORD_FILE, RESULTS_FILE
+from mlrec.run_files import CONFIG_FILE, METRICS_FILE, RANKS_FILE, RECORD_FILE, RESULTS_FILE, run_names
 from mlrec.scrub import scrub
 from mlrec.tracking import read_metrics
 
@@ -23,7 +23,7 @@ class Run:
     """What a run folder holds; parts that are not there are empty and named in `missing`."""
 
     name: str
-    """The folder's."""
+    """The folder's; of several with one name, with the folders above that tell them apart."""
     config: dict[str, Any]
     """Without credentials."""
     info: dict[str, Any]
@@ -67,6 +67,19 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs of the folders, each once, under names that differ.
+
+    Raises:
+        ValueError: as read_run.
+    """
+    distinct: dict[Path, Path] = {}
+    for path in paths:
+        distinct.setdefault(path.resolve(), path)
+    given = list(distinct.values())
+    return [replace(read_run(path), name=name) for path, name in zip(given, run_names(given), strict=True)]
 
 
 def read_run(path: Path) -> Run:

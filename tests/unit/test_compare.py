@@ -6,6 +6,7 @@ import pytest
 
 from mlrec.compare import compare, main
 from mlrec.data.format import npy_bytes
+from mlrec.run_files import run_names
 
 GENERATOR = np.random.default_rng(0)
 
@@ -65,3 +66,17 @@ def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "hr@10" in printed
     assert "+0.0000 ± 0.0000" in printed
+
+
+def test_runs_of_one_name_have_headings_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    main([str(write_run(tmp_path / "a" / "v1", ranks)), str(write_run(tmp_path / "b" / "v1", ranks))])
+    printed = capsys.readouterr().out
+    assert "a/v1" in printed and "b/v1" in printed
+
+
+def test_runs_are_called_by_what_tells_them_apart() -> None:
+    paths = [Path(path) for path in ("/v1", "/x/v1", "/x/y/v1", "/z/y/v1", "/z/w", "/z/w")]
+    assert run_names(paths) == ["/v1", "x/v1", "x/y/v1", "z/y/v1", "w", "w"]

@@ -172,6 +172,17 @@ def test_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path) -> Non
     assert "<h2>Results</h2>" in write_report(runs[:2], tmp_path / "report.html").read_text(), "one group needs no name"
 
 
+def test_runs_of_one_name_are_told_apart_and_a_run_given_twice_is_one(tmp_path: Path) -> None:
+    first, second, third = (make_run(tmp_path / folder, factor) for folder, factor in (("a/v1", 3.0), ("b/v1", 2.0), ("c", 1.0)))
+    out = write_report([first, second, third, tmp_path / "b" / ".." / "a" / "v1"], tmp_path / "report.html")
+    rows = [line.split("|")[1].strip() for line in out.with_suffix(".md").read_text().splitlines() if line.startswith("|")]
+    assert rows[2:5] == ["a/v1", "b/v1", "c"]
+    legends = re.findall(r'<p class="legend">.*?</p>', out.read_text())
+    assert [legend.count("<i ") for legend in legends] == [3, 3, 3]  # loss, validation, popularity groups
+    main([str(first), str(tmp_path / "b" / ".." / "a" / "v1")])
+    assert "# v1\n" in (first / "report.md").read_text(), "one run, and so in its own folder and under its own name"
+
+
 def test_short_table_is_aligned(tmp_path: Path) -> None:
     lines = short_table([make_run(tmp_path / "video"), make_run(tmp_path / "a_long_name")]).splitlines()
     assert len({len(line) for line in lines}) == 1
