@@ -41,7 +41,7 @@ def compare(first: Path, second: Path) -> list[Comparison]:
     """Compares the last full rankings of two runs.
 
     Raises:
-        ValueError: a run has none, or they are of other users, another split or another data set.
+        ValueError: a run has none or a damaged one, or they are of other users, another split or another data set.
     """
     runs = [_read(run) for run in (first, second)]
     for key in ("split", "fingerprint"):
@@ -54,16 +54,20 @@ def compare(first: Path, second: Path) -> list[Comparison]:
 
 
 def _read(run: Path) -> dict[str, Any]:
-    if not (run / RANKS_FILE).exists():
-        raise ValueError(f"{run} has no {RANKS_FILE}; mlrec evaluate {run} writes it")
-    results: dict[str, Any] = json.loads((run / RESULTS_FILE).read_text())
-    ranks_B2 = read_npy((run / RANKS_FILE).read_bytes())
+    for name in (RANKS_FILE, RESULTS_FILE):
+        if not (run / name).exists():
+            raise ValueError(f"{run} has no {name}; mlrec evaluate {run} writes it")
+    try:
+        results: dict[str, Any] = json.loads((run / RESULTS_FILE).read_text())
+        ranks_B2 = read_npy((run / RANKS_FILE).read_bytes())
+        metrics = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results["catalogue_size"])
+        split = results["split"]
+    except (ValueError, IndexError, KeyError, TypeError, EOFError) as error:
+        raise ValueError(
+            f"{RESULTS_FILE} or {RANKS_FILE} of {run} is damaged: {error}; mlrec evaluate {run} writes them again"
+        ) from error
     record = read_record(run) or {}
-    return {
-        "split": results["split"],
-        "fingerprint": record.get("dataset", {}).get("fingerprint"),
-        "metrics": user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results["catalogue_size"]),
-    }
+    return {"split": split, "fingerprint": record.get("dataset", {}).get("fingerprint"), "metrics": metrics}
 
 
 def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparison:

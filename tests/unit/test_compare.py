@@ -60,6 +60,20 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict[str, s
         compare(tmp_path / "one", tmp_path / "empty")
 
 
+@pytest.mark.parametrize("name", ["ranks.npy", "results.json"])
+def test_a_ranking_without_all_of_its_files_is_said(name: str, tmp_path: Path) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    one, two = (write_run(tmp_path / folder, ranks) for folder in ("one", "two"))
+    content = (two / name).read_bytes()
+    for damaged in (b"", content[: len(content) // 2]):
+        (two / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"of {two} is damaged: .*; mlrec evaluate {two} writes them again"):
+            compare(one, two)
+    (two / name).unlink()
+    with pytest.raises(ValueError, match=f"^{two} has no {name}; mlrec evaluate {two} writes it$"):
+        compare(one, two)
+
+
 def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
     main([str(write_run(tmp_path / "one", ranks)), str(write_run(tmp_path / "two", ranks))])
