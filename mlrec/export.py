@@ -43,6 +43,7 @@ def export(run: Path, out: str, world: World | None = None) -> tuple[str, float 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS_FILE
         save_file(weights, file, metadata={"format": "pt", "step": str(step)})
+        file.chmod(0o644)  # safetensors leaves 0600; a service may run as another user
         copy = Path(folder) / CONFIG_FILE
         shutil.copy(run / CONFIG_FILE, copy)
         sha256 = storage.sha256_of(str(file))
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("out", metavar="OUT", help="a folder or any URL")
     parser.add_argument(
-        "--index", action="store_true", help="also the vectors of all items and an index of them, which mlrec recommend OUT reads"
+        "--index", action="store_true", help="also the items' vectors, raw ids and index, for mlrec recommend OUT"
     )
     add_json(parser)
     parsed = parser.parse_args(arguments)

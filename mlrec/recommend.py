@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -16,11 +18,12 @@ from mlrec import storage
 from mlrec.answers import add_json, print_json
 from mlrec.data.format import Catalogue
 from mlrec.data.sequences import SequenceTable
-from mlrec.data.stream import open_data
+from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.evaluate import best_checkpoint, encode_catalogue, load_model, load_run
 from mlrec.ranking import Ranking
 from mlrec.run_files import CONFIG_FILE
+from mlrec.scrub import scrub
 from mlrec.serving import SERVING_FILE, ServedModel
 
 
@@ -32,8 +35,8 @@ class Recommendation:
     raw_id: str
     title: str
     score: float
-    popularity: int
-    """Training interactions."""
+    popularity: int | None
+    """Training interactions; None, and no title, where an export is used without its data set."""
 
 
 @torch.no_grad()
@@ -76,34 +79,55 @@ def recommend(run: Path, user: int | None, history: Sequence[str], count: int, w
 def recommend_from_index(url: str, user: int | None, history: Sequence[str], count: int) -> list[Recommendation]:
     """As recommend, by what `mlrec export RUN OUT --index` wrote to `url`: no item is encoded.
 
+    After a history `url` is enough: where the data set at its data.url is not to be had or is another one, titles and popularity
+    are left out; items of the history without a vector are passed over. Both are said on stderr.
+
     Raises:
-        ValueError: there is no such user or item, no item of the history is in the index, or data.url holds another data set than
-            the one that was exported.
+        ValueError: no item of the history is in the index; or for a user, there is no such user or no such data set.
     """
     served = ServedModel(url)
-    data = open_data(served.config.data)
+    number_of = dict(zip(served.raw_ids_N, served.items_N.tolist(), strict=True))
+    data, problem = _exported_data(served)
+    if user is not None:
+        if data is None:
+            raise ValueError(f"--user {user} is looked up in the data set, and {problem}; or give --history ID,ID")
+        history = _raw_ids(data.catalogue, data.sequences.items_of(_number_of(user, data.sequences)))
+    raw_ids, scores_K = served.recommend(history, count)
+    if user is None and (unknown := [raw_id for raw_id in history if raw_id not in number_of]):
+        print(f"passed over, without a vector in {url}: {', '.join(unknown)}", file=sys.stderr)
+    items_K = np.array([number_of[raw_id] for raw_id in raw_ids], dtype=np.int64)
+    if data is not None:
+        return _described(data.catalogue, items_K, scores_K)
+    print(f"without titles: {problem}", file=sys.stderr)
+    found = zip(items_K.tolist(), raw_ids, scores_K.tolist(), strict=True)
+    return [Recommendation(item, raw_id, "", score, None) for item, raw_id, score in found]
+
+
+def _exported_data(served: ServedModel) -> tuple[Data | None, str]:
+    """The data set that the export is of, or None and why it cannot be had."""
+    settings = served.config.data
+    remedy = f"set data.url in {storage.join(served.url, CONFIG_FILE)} to where it is"
+    print(f"reading titles from {scrub(settings.url)}", file=sys.stderr, flush=True)
+    try:
+        data = open_data(settings)
+    except (ValueError, OSError, RuntimeError) as error:
+        return None, scrub(f"it cannot be read from {settings.url} ({error}); {remedy}")
     if data.info.fingerprint != served.dataset:
-        raise ValueError(
-            f"{url} recommends items of the data set {served.dataset[:12]}, but {data.url} holds {data.info.fingerprint[:12]}, "
-            f"in which ids may be other items'; train on the new one and mlrec export RUN {url} --index, or set data.url in "
-            f"{storage.join(url, CONFIG_FILE)} to where the old one is"
+        return None, scrub(
+            f"{settings.url} holds {data.info.fingerprint[:12]}, not the exported {served.dataset[:12]}; {remedy}, or train "
+            f"on the new one and mlrec export RUN {served.url} --index"
         )
-    seen = _items_of(history, data.catalogue) if user is None else data.sequences.items_of(_number_of(user, data.sequences))
-    return _described(data.catalogue, *served.recommend(seen.tolist(), count))
+    return data, ""
+
+
+def _raw_ids(catalogue: Catalogue, items: np.ndarray) -> list[str]:
+    return [str(raw_id) for raw_id in catalogue.table["raw_id"].take(pa.array(items - 1)).to_pylist()]
 
 
 def _described(catalogue: Catalogue, items_K: np.ndarray, scores_K: np.ndarray) -> list[Recommendation]:
-    raw_ids = catalogue.table["raw_id"]
-    return [
-        Recommendation(
-            item=item,
-            raw_id=str(raw_ids[item - 1].as_py()),
-            title=catalogue.title(item),
-            score=score,
-            popularity=int(catalogue.popularity_N1[item]),
-        )
-        for item, score in zip(items_K.tolist(), scores_K.tolist(), strict=True)
-    ]
+    found = zip(items_K.tolist(), _raw_ids(catalogue, items_K), scores_K.tolist(), strict=True)
+    popularity_N1 = catalogue.popularity_N1
+    return [Recommendation(item, raw_id, catalogue.title(item), score, int(popularity_N1[item])) for item, raw_id, score in found]
 
 
 def _number_of(user: int, sequences: SequenceTable) -> int:
@@ -150,5 +174,6 @@ def main(arguments: Sequence[str]) -> None:
         return
     table = Table("", "item", "title", "score", "training interactions")
     for place, entry in enumerate(found, start=1):
-        table.add_row(str(place), entry.raw_id, entry.title, f"{entry.score:.3f}", f"{entry.popularity:,}")
+        popularity = "–" if entry.popularity is None else f"{entry.popularity:,}"
+        table.add_row(str(place), entry.raw_id, entry.title, f"{entry.score:.3f}", popularity)
     Console().print(table)

@@ -1,4 +1,4 @@
-"""What a service loads: a run's sequence model, the vectors of all items, and an index of them; no encoder and no data set."""
+"""What a service loads: a run's sequence model, the vectors and raw ids of all items, and an index; no encoder, no data set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from safetensors.torch import load
 
@@ -28,6 +29,8 @@ from mlrec.schema import lookup
 
 ITEMS_FILE, FEATURES_FILE = "items.npy", "features.npy"
 """int64 [n], ids ascending; float32 [n, D], the item tower's vectors of them. Together they are features for another run too."""
+RAW_IDS_FILE = "raw_ids.json"
+"""A list of strings: the raw data's ids of the items in items.npy, in its order."""
 INDEX_FILE = "index.faiss"
 """HNSW graph over what states are scored with (Malkov and Yashunin, 2016), by inner product; its ids are those of items.npy."""
 SERVING_FILE = "serving.json"
@@ -42,7 +45,7 @@ _SEQUENCE_MODEL = "sequence_model."
 
 
 def export_index(config: Config, path: Path, out: str, weights_sha256: str, world: World) -> float:
-    """Encodes the catalogue with the checkpoint at `path` and writes vectors and index to `out`, any URL.
+    """Encodes the catalogue with the checkpoint at `path` and writes vectors, raw ids and index to `out`, any URL.
 
     Args:
         weights_sha256: of the same checkpoint's weights, which `export` wrote to `out`.
@@ -86,7 +89,9 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
         faiss.write_index(index, f"{folder}/{INDEX_FILE}")
         np.save(f"{folder}/{FEATURES_FILE}", _array(catalogue.items_ND)[readable_N], allow_pickle=False)
         np.save(f"{folder}/{ITEMS_FILE}", ids_N, allow_pickle=False)
-        for name in (INDEX_FILE, FEATURES_FILE, ITEMS_FILE):
+        raw_ids = data.catalogue.table["raw_id"].take(pa.array(ids_N - 1)).to_pylist()
+        Path(folder, RAW_IDS_FILE).write_text(json.dumps(raw_ids), encoding="utf-8")
+        for name in (INDEX_FILE, FEATURES_FILE, RAW_IDS_FILE, ITEMS_FILE):
             sha256[name] = storage.sha256_of(f"{folder}/{name}")
             storage.publish(Path(folder, name), storage.join(out, name))
     facts = {
@@ -123,9 +128,12 @@ class ServedModel:
             self._index = faiss.read_index(f"{folder}/{INDEX_FILE}")
         self.url, self._length = url, int(facts["history_length"])
         self.dataset = str(facts["dataset"])
-        """Fingerprint of the data set whose ids the items have."""
+        """Fingerprint of the data set that the run was trained on."""
         self.items_N = read_npy(_read(url, ITEMS_FILE, sha256))
-        """int64: the items that can be recommended, ascending."""
+        """int64: numbers in that data set of the items that can be recommended, ascending."""
+        self.raw_ids_N: list[str] = json.loads(_read(url, RAW_IDS_FILE, sha256))
+        """Their raw ids."""
+        self._slot_of = {raw_id: slot for slot, raw_id in enumerate(self.raw_ids_N)}
         recommender = self.config.recommender
         self._model: UserModel = RECOMMENDERS[recommender.name](recommender.width, self._length, **recommender.options)
         weights = load(_read(url, WEIGHTS_FILE, sha256))
@@ -137,29 +145,29 @@ class ServedModel:
             self._vectors = self._model.prepare(torch.from_numpy(self.items_N), vectors_ND)
 
     @torch.no_grad()
-    def recommend(self, history: Sequence[int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    def recommend(self, history: Sequence[str], count: int) -> tuple[list[str], np.ndarray]:
         """The best items after a history, without those of the history.
 
         Args:
-            history: item ids, oldest first; items without a vector are passed over.
+            history: raw ids of items, oldest first; items without a vector are passed over.
 
         Returns:
-            Item ids, int64, best first, at most `count`; and their scores, float32.
+            Raw ids, best first, at most `count`; and their scores, float32 [K].
 
         Raises:
             ValueError: no item of the history has a vector, so that there is no state: a service falls back to popular items.
         """
-        history_S = np.asarray(history, dtype=np.int64)
-        slots_S = np.searchsorted(self.items_N[:-1], history_S)  # one beyond the last item has the last one's slot
-        slots_S = slots_S[self.items_N[slots_S] == history_S][-self._length :]
-        if not len(slots_S):
+        slots = [self._slot_of[raw_id] for raw_id in history if raw_id in self._slot_of]
+        if not slots:
             raise ValueError(
-                f"none of the history's {len(history_S)} items (newest {history_S[-3:].tolist()}) has a vector in {self.url}; "
-                "without one there is no state of the user; recommend what needs no history, such as the most popular items"
+                f"none of the history's {len(history)} items (newest {list(history[-3:])}) has a vector in {self.url}; items are "
+                "given by their raw ids, as strings; without a vector there is no state of the user; recommend what needs no "
+                "history, such as the most popular items"
             )
-        slots_BL = torch.from_numpy(slots_S)[None]
+        slots_BL = torch.tensor([slots[-self._length :]])
         states_BX = self._model.last_states(self._vectors, torch.zeros(1, dtype=torch.int64), slots_BL)
-        return _search(self._index, _array(states_BX)[0], history_S, count)
+        items_K, scores_K = _search(self._index, _array(states_BX)[0], self.items_N[slots], count)
+        return [self.raw_ids_N[slot] for slot in np.searchsorted(self.items_N, items_K)], scores_K
 
 
 def _faiss() -> Any:
@@ -172,10 +180,11 @@ def _faiss() -> Any:
 
 def _read(url: str, name: str, sha256: Mapping[str, str]) -> bytes:
     """The content of the export's file, if it is the one that serving.json names."""
-    raw = storage.read_bytes(storage.join(url, name))
+    where = storage.join(url, name)
+    raw = storage.read_bytes(where) if storage.exists(where) else b""
     if hashlib.sha256(raw).hexdigest() != sha256.get(name):
         raise ValueError(
-            f"{storage.join(url, name)} is not the file that {SERVING_FILE} beside it names by its sha256; "
+            f"{where} is missing, or is not the file that {SERVING_FILE} beside it names by its sha256; "
             "mlrec export RUN OUT --index writes all of an export anew"
         )
     return raw

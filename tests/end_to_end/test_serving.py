@@ -1,6 +1,7 @@
 """What a service loads: exported vectors and index, against the run that they are of."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from mlrec.models.recommender import Recommender
 from mlrec.recommend import Recommendation, recommend_from_index
 from mlrec.recommend import recommend as recommend_exactly
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
-from mlrec.serving import INDEX_FILE, ITEMS_FILE, SERVING_FILE, ServedModel, export_index
+from mlrec.serving import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE, ServedModel, export_index
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
@@ -43,6 +44,11 @@ def exported(trained: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "copied"))
+
+
 def test_the_index_finds_what_exact_search_finds(exported: Path, trained: Config, data: Data) -> None:
     assert json.loads((exported / SERVING_FILE).read_text())["recall@10"] == 1.0, "a graph of so few items is exact"
     for user in data.sequences.users[:3].tolist():
@@ -52,13 +58,57 @@ def test_the_index_finds_what_exact_search_finds(exported: Path, trained: Config
         assert [entry.score for entry in found] == pytest.approx([entry.score for entry in exact], abs=1e-5)
 
 
-def test_a_service_needs_no_data_set(exported: Path, data: Data) -> None:
+def test_a_service_needs_no_data_set(exported: Path, trained: Config, data: Data) -> None:
     served = ServedModel(str(exported))
-    history = served.items_N[:3].tolist()
-    items, scores = served.recommend([*history, data.catalogue.size + 7], count=4)
-    assert len(items) == 4 and not set(items) & set(history)
-    assert (np.diff(scores) <= 0).all()
+    raw_ids = data.catalogue.table["raw_id"].to_pylist()
+    assert served.raw_ids_N == [raw_ids[item - 1] for item in served.items_N]
+    history = served.raw_ids_N[2::-1]
+    items, scores = served.recommend([*history, "an unknown one"], count=4)
+    exact = recommend_exactly(trained.run_path, None, history, 4, ALONE)
+    assert items == [entry.raw_id for entry in exact] and not set(items) & set(history)
+    assert scores == pytest.approx([entry.score for entry in exact], abs=1e-5)
     assert len(served.recommend(history, count=10_000)[0]) == len(served.items_N) - len(history)
+
+
+def test_raw_ids_need_not_be_numbers_nor_in_the_order_of_the_items(copied: Path, trained: Config, data: Data) -> None:
+    served = ServedModel(str(copied))
+    names = [f"clip {len(served.raw_ids_N) - slot} ü" for slot in range(len(served.raw_ids_N))]
+    (copied / RAW_IDS_FILE).write_text(json.dumps(names))
+    facts = json.loads((copied / SERVING_FILE).read_text())
+    facts["sha256"][RAW_IDS_FILE] = storage.sha256_of(str(copied / RAW_IDS_FILE))
+    (copied / SERVING_FILE).write_text(json.dumps(facts))
+    items, scores = served.recommend(served.raw_ids_N[:3], 5)
+    renamed, same_scores = ServedModel(str(copied)).recommend(names[:3], 5)
+    assert renamed == [names[served.raw_ids_N.index(item)] for item in items]
+    assert scores.tolist() == same_scores.tolist()
+
+
+def test_a_history_needs_the_export_alone(
+    copied: Path, dataset_dir: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = ServedModel(str(copied)).raw_ids_N[:2]
+    with_titles = recommend_from_index(str(copied), None, history, 4)
+    config = (copied / CONFIG_FILE).read_text()
+    (copied / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(tmp_path / "gone")))
+    capsys.readouterr()
+    found = recommend_from_index(str(copied), None, [*history, "nothing"], 4)
+    assert [(entry.item, entry.raw_id, entry.score) for entry in found] == [
+        (entry.item, entry.raw_id, entry.score) for entry in with_titles
+    ]
+    assert all((entry.title, entry.popularity) == ("", None) for entry in found) and all(entry.title for entry in with_titles)
+    said = capsys.readouterr().err
+    assert f"passed over, without a vector in {copied}: nothing\n" in said
+    assert f"without titles: it cannot be read from {tmp_path}/gone" in said
+    recommend.main([str(copied), "--history", ",".join(history), "-k", "2"])
+    assert "–" in capsys.readouterr().out
+    user = int(data.sequences.users[0])
+    with pytest.raises(ValueError, match=rf"--user {user} is looked up in the data set, .*/gone .* set data\.url in {copied}/"):
+        recommend_from_index(str(copied), user, (), 4)
+
+
+def test_exported_files_can_be_read_by_others(exported: Path) -> None:
+    for name in (WEIGHTS_FILE, CONFIG_FILE, RAW_IDS_FILE, SERVING_FILE):
+        assert (exported / name).stat().st_mode & 0o777 == 0o644, name
 
 
 def test_the_command_takes_an_export(exported: Path, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,17 +163,15 @@ def test_a_history_without_a_known_item_is_said(
     with pytest.raises(ValueError, match=f"--history {','.join(history)}: no item of this history could be read"):
         recommend_exactly(trained.run_path, None, history, 3, ALONE)
     export(trained.run_path, str(tmp_path), ALONE)
-    with pytest.raises(ValueError, match=r"none of the .* 3 items .*\[1, 30, 60\]\) has a vector in .* the most popular items"):
+    newest = re.escape(str(history))
+    with pytest.raises(
+        ValueError, match=rf"none of the .* 3 items \(newest {newest}\) has a vector in .* the most popular items"
+    ):
         recommend_from_index(str(tmp_path), None, history, 3)
     served = ServedModel(str(exported))
-    for unknown in ([], [0], [-5, 999999], [NUM_ITEMS + 1] * 100):
+    for unknown in ([], [""], ["-5", "999999"], [str(NUM_ITEMS + 1)] * 100):
         with pytest.raises(ValueError, match=f"none of the history's {len(unknown)} items"):
             served.recommend(unknown, 3)
-
-
-@pytest.fixture
-def copied(exported: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(exported, tmp_path / "copied"))
 
 
 def test_an_export_without_an_index_takes_the_place_of_one_with(copied: Path, trained: Config) -> None:
@@ -157,24 +205,31 @@ def test_files_of_several_exports_are_not_served_together(copied: Path, trained:
     for name in facts["sha256"]:
         content = (copied / name).read_bytes()
         (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        with pytest.raises(ValueError, match=f"copied/{name} is not the file that {SERVING_FILE} beside it names"):
+        with pytest.raises(ValueError, match=f"copied/{name} is missing, or is not the file that {SERVING_FILE} beside it names"):
+            ServedModel(str(copied))
+        (copied / name).unlink()
+        with pytest.raises(ValueError, match=f"copied/{name} is missing"):
             ServedModel(str(copied))
         (copied / name).write_bytes(content)
     ServedModel(str(copied))
 
 
-def test_the_index_of_another_data_set_is_not_taken_for_this_ones(copied: Path, dataset_dir: Path, tmp_path: Path) -> None:
+def test_another_data_set_is_not_taken_for_the_exported_one(
+    copied: Path, dataset_dir: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     moved, repacked = (Path(shutil.copytree(dataset_dir, tmp_path / name)) for name in ("moved", "repacked"))
     info = json.loads((repacked / DATASET_FILE).read_text())
     (repacked / DATASET_FILE).write_text(json.dumps(info | {"name": "repacked"}))
     config = (copied / CONFIG_FILE).read_text()
 
     (copied / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(moved)))
-    raw_id = "1"
-    assert len(recommend_from_index(str(copied), None, [raw_id], 3)) == 3
+    (history, user) = ServedModel(str(copied)).raw_ids_N[:1], int(data.sequences.users[0])
+    assert all(entry.title for entry in recommend_from_index(str(copied), None, history, 3))
     (copied / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(repacked)))
-    with pytest.raises(ValueError, match=rf"{copied} recommends items of .* {repacked} holds .* set data\.url in {copied}/"):
-        recommend_from_index(str(copied), None, [raw_id], 3)
+    assert [entry.title for entry in recommend_from_index(str(copied), None, history, 3)] == ["", "", ""]
+    assert f"without titles: {repacked} holds" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=rf"--user {user} .* {repacked} holds .* set data\.url in {copied}/"):
+        recommend_from_index(str(copied), user, (), 3)
 
 
 def test_what_has_no_index_is_said(trained: Config, tmp_path: Path) -> None:
