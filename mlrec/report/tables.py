@@ -45,10 +45,15 @@ class Table:
 
 
 def groups_by_dataset(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs, together where they share a data set and the ranked split, and so the baselines."""
+    """The runs, together where they share a data set and the ranked split, and so the baselines.
+
+    A run without results stands with the first of its data set that has some.
+    """
+    first_split = {_fingerprint(run): splits([run]) for run in reversed(runs) if run.results}
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        groups.setdefault((_fingerprint(run), splits([run])), []).append(run)
+        split = splits([run]) if run.results else first_split.get(_fingerprint(run), "")
+        groups.setdefault((_fingerprint(run), split), []).append(run)
     return list(groups.values())
 
 
@@ -61,7 +66,7 @@ def group_names(groups: Sequence[Sequence[Run]]) -> list[str]:
     for run in firsts:
         prints.setdefault(_dataset(run), set()).add(_fingerprint(run))
     shown = [_dataset(run) + (f" {_fingerprint(run)[:12]}" if len(prints[_dataset(run)]) > 1 else "") for run in firsts]
-    return [f"{dataset}, {splits([run])} split" for dataset, run in zip(shown, firsts, strict=True)]
+    return [f"{dataset}, {splits(group)} split" for dataset, group in zip(shown, groups, strict=True)]
 
 
 def headed(heading: str, group_name: str) -> str:

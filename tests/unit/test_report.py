@@ -183,6 +183,17 @@ def test_runs_of_one_name_are_told_apart_and_a_run_given_twice_is_one(tmp_path: 
     assert "# v1\n" in (first / "report.md").read_text(), "one run, and so in its own folder and under its own name"
 
 
+def test_a_run_without_results_stands_with_the_others_of_its_data_set(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", split="validation"),
+        make_run(tmp_path / "b"),
+        make_run(tmp_path / "c", fingerprint="e" * 64),
+    ]
+    for run in (runs[1], runs[2]):
+        (run / "results.json").unlink()
+    assert short_table(runs[:2]).count("HR@10") == 1 and short_table(runs).count("HR@10") == 2
+
+
 def test_short_table_is_aligned(tmp_path: Path) -> None:
     lines = short_table([make_run(tmp_path / "video"), make_run(tmp_path / "a_long_name")]).splitlines()
     assert len({len(line) for line in lines}) == 1
