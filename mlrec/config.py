@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from mlrec.bounds import check_bounds
 from mlrec.durations import steps_of
+from mlrec.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -187,12 +190,7 @@ class Config:
     resume: ResumeConfig = field(default_factory=ResumeConfig)
 
     def __post_init__(self) -> None:
-        sizes = ("train.global_batch", "item.chunk", "recommender.width", "evaluate.user_chunk", "train.keep_last")
-        for key in (*sizes, "loss.sampled", "loss.temperature"):
-            if (value := self._value(key)) <= 0:
-                raise ValueError(f"{key} is {value}; it must be above 0")
-        if self.data.balance_slack < 0:
-            raise ValueError(f"data.balance_slack is {self.data.balance_slack}; it must not be negative")
+        check_bounds(self)
         if not self.item.encoders:
             raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
         if unused := sorted(set(self.item.options) - set(self.item.encoders)):
@@ -207,13 +205,9 @@ class Config:
         durations = ("train.duration", "train.log_every", "train.evaluate_every", "train.save_every", "optim.warmup")
         for key in durations:
             try:
-                steps_of(self._value(key), 1, 1)
+                steps_of(attrgetter(key)(self), 1, 1)
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from error
-
-    def _value(self, key: str) -> Any:
-        section, name = key.split(".")
-        return getattr(getattr(self, section), name)
 
     @property
     def run_path(self) -> Path:
@@ -230,7 +224,7 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     merged: Any = OmegaConf.structured(Config)
     for file in files:
         for path in _with_bases(Path(file)):
-            merged = _merge(merged, _read(path), str(path))
+            merged = _merge(merged, read_yaml(path, "configuration file"), str(path))
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"{override!r} is neither a file nor key=value")
@@ -251,22 +245,10 @@ def save(config: Config, path: Path) -> None:
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
-def _read(path: Path) -> Any:
-    try:
-        content = OmegaConf.load(path)
-    except FileNotFoundError as error:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ValueError(f"there is no configuration file {path}{hint}") from error
-    except Exception as error:  # YAML's own errors have no common base with OmegaConf's
-        raise ValueError(f"{path} is not YAML: {_first_line(error)}") from error
-    return content
-
-
 def _with_bases(path: Path, seen: tuple[Path, ...] = ()) -> list[Path]:
     if path in seen:
         raise ValueError(f"base files in a circle: {' -> '.join(map(str, [*seen, path]))}")
-    bases = _read(path).get("base", [])
+    bases = read_yaml(path, "configuration file").get("base", [])
     found = [p for base in bases for p in _with_bases((path.parent / base).resolve(), (*seen, path))]
     return [*found, path]
 

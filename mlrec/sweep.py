@@ -28,6 +28,7 @@ from mlrec.durations import steps_of
 from mlrec.progress import Task, task
 from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
 from mlrec.tracking import read_metrics, summary
+from mlrec.yaml_files import read_yaml
 
 LAUNCHER = (sys.executable, "-m", "mlrec.train")
 POLL_S = 1.0
@@ -85,14 +86,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
 
 
 def _read(path: Path) -> SweepFile:
-    try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except FileNotFoundError as error:
-        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.yaml")], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ValueError(f"there is no sweep {path}{hint}") from error
-    except Exception as error:  # YAML's errors and OmegaConf's have no common base
-        raise ValueError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+    content: Any = OmegaConf.to_container(read_yaml(path, "sweep"))
     if not isinstance(content, dict):
         raise ValueError(f"{path} is {content!r}; it must hold keys: {', '.join(f.name for f in fields(SweepFile))}")
     kinds = {"name": str, "base": list, "grid": dict, "runs": list}

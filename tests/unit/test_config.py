@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,40 @@ def test_bases_come_first_then_the_file_then_the_command_line(tmp_path: Path) ->
         ("train.duration=5%", "a share of itself"),
         ("item.encoders=[]", "item.encoders is empty"),
         ("item.options.video/tiny.size=3", "item.options.video/tiny is set, but item.encoders"),
-        ("train.global_batch=0", "train.global_batch is 0"),
+        ("train.global_batch=0", "train.global_batch is 0; it must be 1 or more"),
+        ("item.chunk=0", "item.chunk is 0"),
+        ("recommender.width=-64", "recommender.width is -64"),
+        ("evaluate.user_chunk=0", "evaluate.user_chunk is 0"),
+        ("train.keep_last=0", "train.keep_last is 0"),
+        ("loss.sampled=0", "loss.sampled is 0"),
+        ("loss.temperature=0", "loss.temperature is 0.0; it must be a number above 0"),
+        ("optim.lr=-1", "optim.lr is -1.0; it must be a number of 0 or more"),
+        ("optim.lr=nan", "optim.lr is nan"),
+        ("optim.encoder_lr=-1e-4", "optim.encoder_lr is -0.0001"),
+        ("optim.weight_decay=-0.1", "optim.weight_decay is -0.1"),
+        ("optim.encoder_weight_decay=inf", "optim.encoder_weight_decay is inf"),
+        ("optim.eps=-1", "optim.eps is -1.0"),
+        ("optim.clip_norm=-5", "optim.clip_norm is -5.0"),
+        ("optim.betas=[0.9,1]", "optim.betas is (0.9, 1.0); it must be two numbers from 0 to below 1"),
+        ("item.options.id/embedding.lr=-1", "item.options.id/embedding.lr is -1; it must be a number of 0 or more"),
+        ("item.options.id/embedding.weight_decay=much", "item.options.id/embedding.weight_decay is 'much'; it must be a number"),
+        ("data.num_workers=-1", "data.num_workers is -1; it must be a number of 0 or more"),
+        ("data.cache_bytes=-1", "data.cache_bytes is -1"),
+        ("data.max_bad_items=-1", "data.max_bad_items is -1"),
+        ("data.balance_slack=-0.1", "data.balance_slack is -0.1"),
+        ("item.prefix_cache_bytes=-1", "item.prefix_cache_bytes is -1"),
+        ("seed=-1", "seed is -1"),
         ("nonsense", "neither a file nor key=value"),
     ],
 )
 def test_bad_input_names_the_value_and_the_remedy(override: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words.replace("[", r"\[")):
+    with pytest.raises(ValueError, match=re.escape(words)):
         load([], [override])
+
+
+@pytest.mark.parametrize("key", ["data.num_workers", "item.prefix_cache_bytes", "optim.encoder_lr", "optim.clip_norm", "seed"])
+def test_a_bound_itself_is_allowed(key: str) -> None:
+    load([], [f"{key}=0"])
 
 
 def test_bf16_without_zero_is_refused() -> None:
