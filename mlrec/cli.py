@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from mlrec.answers import add_json, print_json
 from mlrec.process import exit_with, run_main
@@ -98,26 +98,17 @@ def _bench(arguments: Sequence[str]) -> None:
 
 
 def _list(arguments: Sequence[str]) -> None:
-    from mlrec.losses import LOSSES
-    from mlrec.models.encoders import ENCODERS
-    from mlrec.models.fusion import FUSIONS
-    from mlrec.models.recommenders import RECOMMENDERS
+    from mlrec.rows import TABLES
 
-    tables: Mapping[str, Mapping[str, object]] = {
-        "encoders": ENCODERS,
-        "recommenders": RECOMMENDERS,
-        "losses": LOSSES,
-        "fusions": FUSIONS,
-    }
     parser = argparse.ArgumentParser(prog="mlrec list", description="The rows of a table, by the names that configurations use.")
-    parser.add_argument("table", choices=tuple(tables))
+    parser.add_argument("table", choices=tuple(TABLES))
     add_json(parser)
     parsed = parser.parse_args(arguments)
     if parsed.table == "encoders":
         shown = ("modality", "frames", "size", "width", "checkpoint", "licence", "paper")
-        rows: dict[str, dict[str, object]] = {name: {key: getattr(row, key) for key in shown} for name, row in ENCODERS.items()}
+        rows = {name: {key: getattr(row, key) for key in shown} for name, row in TABLES["encoders"].items()}
     else:
-        rows = {name: {"description": (row.__doc__ or "").strip().splitlines()[0]} for name, row in tables[parsed.table].items()}
+        rows = {name: {"description": (row.__doc__ or "").strip().splitlines()[0]} for name, row in TABLES[parsed.table].items()}
     if parsed.json:
         print_json(rows)
         return

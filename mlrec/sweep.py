@@ -26,6 +26,7 @@ from mlrec.answers import add_json, print_json
 from mlrec.config import Config
 from mlrec.durations import steps_of
 from mlrec.progress import Task, task
+from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
 from mlrec.tracking import read_metrics, summary
 from mlrec.yaml_files import read_yaml
@@ -65,7 +66,8 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
     """The runs of a sweep's file, `overrides` ("key=value") last in each.
 
     Raises:
-        ValueError: the file or a configuration does not fit, or two runs have one name; the message names place and remedy.
+        ValueError: the file or a configuration does not fit, one names an unknown row, or two runs have one name; the message
+            names place and remedy.
     """
     content = _read(path)
     alone, shared = ([os.path.normpath(path.parent / file) for file in files] for files in (content.runs, content.base))
@@ -112,8 +114,11 @@ def _points(path: Path, axis: str, given: Any) -> Iterator[tuple[str, dict[str, 
 
 
 def _load(path: Path, arguments: Sequence[str]) -> Config:
+    """The configuration of a run; what it names is looked up now, not when the run's turn comes."""
     try:
-        return configuration.load_arguments(arguments)
+        config = configuration.load_arguments(arguments)
+        check_rows(config)
+        return config
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

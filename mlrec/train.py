@@ -21,9 +21,9 @@ from mlrec.durations import steps_of
 from mlrec.engine import Engine, build_model, training_dtype
 from mlrec.evaluate import Evaluation, Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
-from mlrec.metrics import METRICS
 from mlrec.process import Stopped, exit_with, run_main
 from mlrec.record import new_record, read_record, write_record
+from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE
 from mlrec.run_lock import run_lock
 from mlrec.schema import Batch
@@ -41,8 +41,7 @@ def train(config: Config) -> None:
         RuntimeError: the loss is not finite, or too many items could not be read.
         Stopped: a rank was told to stop; there is a checkpoint of the step after which all did.
     """
-    if config.evaluate.select_by not in METRICS:
-        raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")
+    check_rows(config)
     world = start_world()
     data = open_data(config.data)
     owners = data.owners(config.train.global_batch, world.nodes)

@@ -102,6 +102,16 @@ def test_a_grid_is_every_combination_of_its_points(tmp_path: Path) -> None:
         ("grid: {item.tuning: []}", r"grid\.item\.tuning must be a list"),
         ("runs: [other.yaml, other.yaml]", r"two runs have the folder .*other; give each a name of its own"),
         ("grid: [", "is not YAML"),
+        ("grid: {recommender.name: [gru4rec, sasrek]}", "unknown recommender 'sasrek'; did you mean 'sasrec'"),
+        (
+            "grid: {encoder: {id: {}, tiny: {item.encoders: [id/embeding]}}}",
+            "unknown encoder 'id/embeding'; did you mean 'id/emb",
+        ),
+        ("grid: {item.options: [{id/embedding: {size: 1}}, {id/embedding: {sise: 1}}]}", r"item\.options\.id/embedding\.sise: "),
+        ("grid: {item.fusion: [sum, summ]}", "unknown fusion 'summ'; did you mean 'sum'"),
+        ("grid: {loss.name: [bpr, bcee]}", "unknown loss 'bcee'; did you mean 'bce'"),
+        ("grid: {loss: {bpr: {loss.name: bpr, loss.multiplicity: true}}}", r"loss\.multiplicity=true belongs to"),
+        ("grid: {evaluate.select_by: [mrr, hr@5]}", r"evaluate\.select_by is 'hr@5'; full ranking gives hr@10"),
     ],
 )
 def test_bad_input_names_the_place_and_the_remedy(text: str, words: str, tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""The tables whose rows a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlrec.config import Config
+from mlrec.losses import LOSSES
+from mlrec.metrics import METRICS
+from mlrec.models.encoders import ENCODERS
+from mlrec.models.fusion import FUSIONS
+from mlrec.models.recommenders import RECOMMENDERS
+from mlrec.schema import lookup
+
+TABLES: Mapping[str, Mapping[str, Any]] = {
+    "encoders": ENCODERS,
+    "recommenders": RECOMMENDERS,
+    "losses": LOSSES,
+    "fusions": FUSIONS,
+}
+"""As `mlrec list` names them."""
+
+
+def check_rows(config: Config) -> None:
+    """Looks up what a configuration names, and builds no model.
+
+    Raises:
+        ValueError: there is no such encoder, fusion, recommender, loss or metric, an encoder has no such option, or the loss
+            does not take its settings.
+    """
+    for name in config.item.encoders:
+        lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
+    lookup(FUSIONS, config.item.fusion, "fusion")
+    lookup(RECOMMENDERS, config.recommender.name, "recommender")
+    lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)
+    if config.evaluate.select_by not in METRICS:
+        raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")
