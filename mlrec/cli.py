@@ -98,6 +98,7 @@ def _bench(arguments: Sequence[str]) -> None:
 
 
 def _list(arguments: Sequence[str]) -> None:
+    from mlrec.models.recommenders.options import in_words, options_of
     from mlrec.rows import TABLES
 
     parser = argparse.ArgumentParser(prog="mlrec list", description="The rows of a table, by the names that configurations use.")
@@ -108,14 +109,17 @@ def _list(arguments: Sequence[str]) -> None:
         shown = ("modality", "frames", "size", "width", "checkpoint", "licence", "paper")
         rows = {name: {key: getattr(row, key) for key in shown} for name, row in TABLES["encoders"].items()}
     else:
-        rows = {name: {"description": (row.__doc__ or "").strip().splitlines()[0]} for name, row in TABLES[parsed.table].items()}
+        rows = {name: {"description": (row.__doc__ or "-").strip().splitlines()[0]} for name, row in TABLES[parsed.table].items()}
+    if parsed.table == "recommenders":
+        rows = {name: {**row, "options": options_of(TABLES["recommenders"][name])} for name, row in rows.items()}
     if parsed.json:
         print_json(rows)
         return
     for name, row in rows.items():
         size = f"{row['frames']} frames of {row['size']} x {row['size']}" if row.get("size") else ""
-        parts = (size, *(row.get(key) for key in ("checkpoint", "licence", "paper", "description")))
-        print("  ".join(str(part) for part in (f"{name:24}", *parts) if part))
+        told = (row.get(key) for key in ("checkpoint", "licence", "paper", "description"))
+        parts = (f"{name:24}", size, *told, in_words(row.get("options", {})))
+        print("  ".join(str(part) for part in parts if part))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -14,6 +13,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from mlrec.bounds import check_bounds
 from mlrec.durations import steps_of
+from mlrec.keys import near_key
 from mlrec.yaml_files import read_yaml
 
 
@@ -258,15 +258,14 @@ def _merge(merged: Any, change: Any, where: str) -> Any:
     try:
         return OmegaConf.merge(merged, change)
     except ConfigKeyError as error:
-        raise ValueError(f"{where}: unknown key {error.full_key!r}{_near_key(str(error.full_key))}") from error
+        known = _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
+        raise ValueError(f"{where}: unknown key {error.full_key!r}{near_key(str(error.full_key), known)}") from error
     except OmegaConfBaseException as error:
-        raise ValueError(f"{where}: {error.full_key}: {_first_line(error)}") from error
-
-
-def _near_key(key: str) -> str:
-    known = _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+        key = error.full_key
+        given = OmegaConf.select(change, key) if key else None
+        if isinstance(given, str) and "TupleConfig" in str(error):
+            raise ValueError(f"{where}: {key} is {given!r}, which is no list; write {key}=[{given}]") from error
+        raise ValueError(f"{where}: {f'{key}: ' if key else ''}{_first_line(error)}") from error
 
 
 def _keys(tree: Any, prefix: str = "") -> list[str]:

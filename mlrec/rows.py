@@ -11,6 +11,7 @@ from mlrec.metrics import METRICS
 from mlrec.models.encoders import ENCODERS
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.recommenders import RECOMMENDERS
+from mlrec.models.recommenders.options import check_options
 from mlrec.schema import lookup
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
@@ -26,13 +27,14 @@ def check_rows(config: Config) -> None:
     """Looks up what a configuration names, and builds no model.
 
     Raises:
-        ValueError: there is no such encoder, fusion, recommender, loss or metric, an encoder has no such option, or the loss
-            does not take its settings.
+        ValueError: there is no such encoder, fusion, recommender, loss or metric, an option of an encoder or of the
+            recommender does not fit, or the loss does not take its settings.
     """
     for name in config.item.encoders:
         lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
     lookup(FUSIONS, config.item.fusion, "fusion")
-    lookup(RECOMMENDERS, config.recommender.name, "recommender")
+    recommender = config.recommender
+    check_options(recommender.name, lookup(RECOMMENDERS, recommender.name, "recommender"), recommender.options)
     lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)
     if config.evaluate.select_by not in METRICS:
         raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")

@@ -146,4 +146,5 @@ def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name, table, n=3, cutoff=0.5) or sorted(table)
-    raise ValueError(f"unknown {kind} {name!r}; did you mean {' or '.join(map(repr, near))}? see: mlrec list {kind}s")
+    meant, table_name = " or ".join(map(repr, near)), f"{kind}es" if kind.endswith("s") else f"{kind}s"
+    raise ValueError(f"unknown {kind} {name!r}; did you mean {meant}? see: mlrec list {table_name}")

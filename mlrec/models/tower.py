@@ -32,6 +32,11 @@ class ItemTower(nn.Module):
             row = lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {}))
             tuning = row.tuning or config.tuning
             encoder = row.build(row, EncoderContext(width, catalogue_size, scratch=tuning == "scratch", name=name))
+            if not isinstance(encoder, Encoder):
+                raise ValueError(
+                    f"encoder {name!r} is a {type(encoder).__name__}, which is no Encoder; derive it from Encoder of "
+                    "mlrec.models.encoders"
+                )
             tune(encoder, tuning)
             encoder.lr, encoder.weight_decay = row.lr, row.weight_decay
             prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")

@@ -25,6 +25,12 @@ def test_bases_come_first_then_the_file_then_the_command_line(tmp_path: Path) ->
     ("override", "words"),
     [
         ("optim.lrr=3", "did you mean 'optim.lr'"),
+        ("lr=0.1", "unknown key 'lr'; did you mean 'optim.lr'?"),
+        ("options={}", "did you mean 'item.options' or 'recommender.options' or 'zero.options'?"),
+        ("optim.temprature=2", "did you mean 'loss.temperature'?"),
+        ("item.encoder=id/embedding", "did you mean 'item.encoders'?"),
+        ("item.encoders=id/embedding", "item.encoders is 'id/embedding', which is no list; write item.encoders=[id/embedding]"),
+        ("optim.betas=[0.9]", "optim.betas=[0.9]: TupleConfig length 1"),
         ("trian.duration=3 steps", "did you mean 'train'"),
         ("optim.lr=fast", "optim.lr: Value 'fast'"),
         ("zero.stage=4", "zero.stage: Invalid value '4'"),
@@ -66,6 +72,14 @@ def test_bad_input_names_the_value_and_the_remedy(override: str, words: str) -> 
 @pytest.mark.parametrize("key", ["data.num_workers", "item.prefix_cache_bytes", "optim.encoder_lr", "optim.clip_norm", "seed"])
 def test_a_bound_itself_is_allowed(key: str) -> None:
     load([], [f"{key}=0"])
+
+
+def test_a_key_that_is_near_to_none_lists_those_of_its_section() -> None:
+    with pytest.raises(ValueError, match=r"optim has lr, encoder_lr, .*, warmup$") as error:
+        load([], ["optim.learning_rate=3"])
+    assert "data" not in str(error.value)
+    with pytest.raises(ValueError, match=r"a configuration has name, run_dir, seed, data, .*, resume$"):
+        load([], ["zzz=3"])
 
 
 def test_bf16_without_zero_is_refused() -> None:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset
 from mlrec.engine import build_model
 from mlrec.models.encoders import ENCODERS, EncoderContext, tune
+from mlrec.models.recommenders import RECOMMENDERS
+from mlrec.models.recommenders.options import check_options
 from mlrec.models.recommenders.sasrec import SASRec
 from mlrec.models.tower import ItemTower
 from mlrec.schema import Batch, InputSpec, Modality
@@ -148,7 +151,40 @@ def test_bad_rows_and_options_are_named(item: ItemConfig, words: str) -> None:
         ItemTower(item, 16, 50)
 
 
-def test_unknown_recommender_options_are_named(tiny_config: Config, data: Data) -> None:
-    wrong = replace(tiny_config, recommender=replace(tiny_config.recommender, options={"depth": 3}))
-    with pytest.raises(ValueError, match=r"recommender\.options of sasrec: .*depth"):
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("sasrec", {"layer": 3}, "options.layer: unknown option; sasrec takes layers=2, heads=2, dropout=0.1, pre_norm=False"),
+        ("popularity", {"layers": 3}, "options.layers: unknown option; popularity takes none"),
+        ("sasrec", {"layers": "two"}, "options.layers is 'two'; sasrec takes a value of type int, such as 2"),
+        ("sasrec", {"layers": True}, "options.layers is True; sasrec takes a value of type int"),
+        ("sasrec", {"pre_norm": 1}, "options.pre_norm is 1; sasrec takes a value of type bool"),
+        ("item_knn", {"k1": "high"}, "options.k1 is 'high'; item_knn takes a value of type float"),
+        ("nextitnet", {"dilations": [1, "four"]}, "options.dilations is [1, 'four']; nextitnet takes a value of type list"),
+    ],
+)
+def test_options_that_a_recommender_does_not_take_are_named(
+    name: str, options: dict[str, object], words: str, tiny_config: Config, data: Data
+) -> None:
+    wrong = replace(tiny_config, recommender=replace(tiny_config.recommender, name=name, options=options))
+    with pytest.raises(ValueError, match=re.escape(f"recommender.{words}")):
         build_model(wrong, data, 0)
+
+
+def test_a_whole_number_is_a_float_and_a_list_a_tuple() -> None:
+    check_options("item_knn", RECOMMENDERS["item_knn"], {"k1": 1})
+    check_options("nextitnet", RECOMMENDERS["nextitnet"], {"dilations": [1, 2, 4]})
+
+
+def test_rows_of_another_class_are_named(tiny_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Foreign(torch.nn.Module):
+        def __init__(self, *given: object) -> None:
+            super().__init__()
+
+    monkeypatch.setitem(RECOMMENDERS, "mine", Foreign)
+    mine = replace(tiny_config, recommender=replace(tiny_config.recommender, name="mine", options={}))
+    with pytest.raises(ValueError, match="recommender 'mine' is a Foreign, which is no UserModel; derive it from SequenceModel"):
+        build_model(mine, data, 0)
+    monkeypatch.setitem(ENCODERS, "id/mine", replace(ENCODERS["id/embedding"], build=Foreign))
+    with pytest.raises(ValueError, match="encoder 'id/mine' is a Foreign, which is no Encoder; derive it from Encoder of"):
+        ItemTower(ItemConfig(encoders=("id/mine",)), 16, 50)

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -5,12 +6,29 @@ import pytest
 
 from mlrec import cli
 from mlrec.process import run_main
+from mlrec.rows import TABLES
 from mlrec.schema import lookup
 
 
 def test_lookup_lists_near_names() -> None:
     with pytest.raises(ValueError, match=r"unknown encoder 'video/x3d-s'; did you mean 'video/x3d_s'.*mlrec list encoders"):
         lookup({"video/x3d_s": 1, "id/embedding": 2}, "video/x3d-s", "encoder")
+
+
+@pytest.mark.parametrize(("kind", "table"), [("loss", "losses"), ("fusion", "fusions")])
+def test_lookup_names_the_table_as_the_command_does(kind: str, table: str) -> None:
+    assert table in TABLES
+    with pytest.raises(ValueError, match=rf"see: mlrec list {table}$"):
+        lookup({"bpr": 1}, "softmax", kind)
+
+
+def test_recommenders_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.COMMANDS["list"](["recommenders"])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["sasrec"].endswith("  layers=2, heads=2, dropout=0.1, pre_norm=False")
+    assert lines["nextitnet"].endswith("  repeats=2, dilations=(1, 4)")
+    cli.COMMANDS["list"](["recommenders", "--json"])
+    assert json.loads(capsys.readouterr().out)["popularity"]["options"] == {}
 
 
 @pytest.mark.parametrize("table", ["encoders", "recommenders", "losses", "fusions"])
