@@ -58,12 +58,13 @@ def extract(config: Config, out: str, world: World) -> tuple[int, int]:
         "seed": config.seed,
         "precision": config.train.precision,
     }
-    _claim(out, settings, world)
+    _check_unclaimed(out, settings)
     there = from_main(lambda: storage.list_files(out))
     if ITEMS_FILE not in there:
         torch.manual_seed(config.seed)
         encoder: Any = ItemTower(config.item, config.recommender.width, data.catalogue.size).encoders[0]
         as_trained(encoder.eval(), config, world.device)
+        _claim(out, settings)  # not before: an encoder that cannot be built must not keep the place from the next one
         items = ranked_items(data)
         starts = range(0, len(items), BLOCK_ITEMS)
         missing = [start for start in starts if f"{WORK_FOLDER}/{_block(start)}" not in there]
@@ -79,16 +80,19 @@ def extract(config: Config, out: str, world: World) -> tuple[int, int]:
     return count, width
 
 
-def _claim(out: str, settings: dict[str, Any], world: World) -> None:
+def _check_unclaimed(out: str, settings: dict[str, Any]) -> None:
     where = storage.join(out, WORK_FOLDER, SETTINGS_FILE)
     if storage.exists(where):
         begun = json.loads(storage.read_bytes(where))
         changed = [key for key in settings if begun.get(key) != settings[key]]
         if changed:
             raise ValueError(f"{out} holds features of another {' and '.join(changed)}; choose another place, or remove it first")
-    barrier()
-    if world.is_main:
-        storage.write_bytes(where, (json.dumps(settings, indent=1) + "\n").encode())
+
+
+def _claim(out: str, settings: dict[str, Any]) -> None:
+    where, content = storage.join(out, WORK_FOLDER, SETTINGS_FILE), json.dumps(settings, indent=1) + "\n"
+    barrier()  # every rank has looked at what is there, and has its encoder
+    from_main(lambda: storage.write_bytes(where, content.encode()))  # before the first block of any rank
 
 
 def _block(start: int) -> str:

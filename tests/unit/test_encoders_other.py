@@ -115,7 +115,7 @@ def test_features_that_do_not_fit_are_named(tmp_path: Path) -> None:
     save_features(tmp_path / "far", [7, 51])
     with pytest.raises(ValueError, match="items 7 to 51, the data set has items 1 to 50"):
         build("features/vectors", checkpoint=f"{tmp_path}/far")
-    with pytest.raises(ValueError, match=r"there are no features at .*features\.npy and items\.npy"):
+    with pytest.raises(ValueError, match=r"there are no features at .* and items\.npy, which mlrec extract CONFIG PATH writes"):
         build("features/vectors", checkpoint=f"{tmp_path}/nothing")
     np.save(tmp_path / "far" / "items.npy", np.array([1, 2, 3]))
     with pytest.raises(ValueError, match="features of shape"):

@@ -85,6 +85,17 @@ def test_items_that_cannot_be_read_are_left_out_and_listed(dataset_dir: Path, vi
     assert "crc32" in failure["reason"]
 
 
+def test_an_encoder_that_cannot_be_built_leaves_the_place_to_the_next(video_config: Config, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    nowhere = {"features/vectors": {"checkpoint": str(tmp_path / "nowhere")}}
+    broken = replace(video_config, item=replace(video_config.item, encoders=("features/vectors",), options=nowhere))
+    with pytest.raises(ValueError, match="there are no features at"):
+        extract(broken, str(out), ALONE)
+    assert not out.exists()
+    extract(video_config, str(out), ALONE)
+    assert (out / "items.npy").exists()
+
+
 def test_another_encoder_is_refused_at_the_same_place(video_config: Config, tmp_path: Path) -> None:
     extract(video_config, str(tmp_path / "out"), ALONE)
     other = replace(video_config, item=replace(video_config.item, options={"video/tiny": {"size": 32, "width": 32}}))

@@ -15,6 +15,7 @@ from mlrec.schema import InputSpec, Modality
 
 FEATURES_FILE, ITEMS_FILE = "features.npy", "items.npy"
 """In a folder of features: float32 [n, width], and the items that they are of, int64 [n]."""
+WRITTEN_BY = "mlrec extract CONFIG PATH writes"
 
 
 class Vectors(Encoder):
@@ -25,7 +26,7 @@ class Vectors(Encoder):
         if not row.checkpoint:
             raise ValueError(
                 f"item.options.{context.name}.checkpoint is not set; give the folder that holds {FEATURES_FILE} and "
-                f"{ITEMS_FILE}, or a Parquet file with the columns item and vector"
+                f"{ITEMS_FILE}, which {WRITTEN_BY}, or a Parquet file with the columns item and vector"
             )
         items, vectors = read_features(row.checkpoint)
         if items.min() < 1 or items.max() > context.catalogue_size:
@@ -63,7 +64,7 @@ def read_features(url: str) -> tuple[np.ndarray, np.ndarray]:
             vectors = _read_npy(storage.join(url, FEATURES_FILE))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"there are no features at {url} ({error}); it is a folder with {FEATURES_FILE} and {ITEMS_FILE}, "
+            f"there are no features at {url} ({error}); give a folder with {FEATURES_FILE} and {ITEMS_FILE}, which {WRITTEN_BY}, "
             "or a Parquet file with the columns item and vector"
         ) from error
     if vectors.ndim != 2 or not len(items) or items.shape != vectors.shape[:1]:
