@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from mlrec.answers import add_json, print_json
 from mlrec.process import exit_with, run_main
@@ -24,6 +27,7 @@ commands:
   report [RUN ...] [--table T] [--out FILE]     a Markdown and an HTML page of runs beside each other, or beside the paper
   dashboard [--project P] [--out FILE]          the team's W&B dashboard: made in the project, or as a file without a key
   bench loader|step|prefix|eval|scale ...       what this machine reaches, beside its limits, and where the time goes
+  list keys                                     every key of a configuration: its type, its default, what it means
   list encoders|recommenders|losses|fusions     the rows of a table
 
 With --json all but train and dashboard print what they found as one JSON document on standard output, and nothing else there. How
@@ -98,14 +102,18 @@ def _bench(arguments: Sequence[str]) -> None:
 
 
 def _list(arguments: Sequence[str]) -> None:
+    from mlrec.config import keys
     from mlrec.models.recommenders.options import in_words, options_of
     from mlrec.rows import TABLES
 
-    parser = argparse.ArgumentParser(prog="mlrec list", description="The rows of a table, by the names that configurations use.")
-    parser.add_argument("table", choices=tuple(TABLES))
+    parser = argparse.ArgumentParser(prog="mlrec list", description="The keys of a configuration, or the rows of a table.")
+    parser.add_argument("table", choices=("keys", *TABLES))
     add_json(parser)
     parsed = parser.parse_args(arguments)
-    if parsed.table == "encoders":
+    rows: dict[str, dict[str, Any]]
+    if parsed.table == "keys":
+        rows = {key: asdict(row) for key, row in keys().items()}
+    elif parsed.table == "encoders":
         shown = ("modality", "frames", "size", "width", "checkpoint", "licence", "paper")
         rows = {name: {key: getattr(row, key) for key in shown} for name, row in TABLES["encoders"].items()}
     else:
@@ -115,10 +123,12 @@ def _list(arguments: Sequence[str]) -> None:
     if parsed.json:
         print_json(rows)
         return
+    widest = max(24, *map(len, rows))
     for name, row in rows.items():
         size = f"{row['frames']} frames of {row['size']} x {row['size']}" if row.get("size") else ""
+        kind = f"{row['type']} = {json.dumps(row['default'])}" if "type" in row else ""
         told = (row.get(key) for key in ("checkpoint", "licence", "paper", "description"))
-        parts = (f"{name:24}", size, *told, in_words(row.get("options", {})))
+        parts = (f"{name:{widest}}", kind, size, *told, in_words(row.get("options", {})))
         print("  ".join(str(part) for part in parts if part))
 
 

@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from mlrec.bounds import check_bounds
 from mlrec.durations import steps_of
-from mlrec.keys import near_key
+from mlrec.keys import Key, described, near_key
 from mlrec.yaml_files import read_yaml
 
 
@@ -42,11 +42,11 @@ class ItemConfig:
     """The item tower: encoders, fusion, projection."""
 
     encoders: tuple[str, ...] = ("id/embedding",)
-    """Rows of ENCODERS; several are fused."""
+    """Rows of mlrec list encoders; several are fused."""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Per encoder: what to change in its row, for example {video/videomae: {checkpoint: /models/videomae-base}}."""
     fusion: str = "sum"
-    """Row of FUSIONS."""
+    """Row of mlrec list fusions."""
     tuning: Literal["frozen", "top", "half", "full", "scratch"] = "full"
     """How much of the encoders is trained: nothing, the last stage, the deeper half, all, or all from random weights."""
     batchnorm: Literal["frozen", "sync"] = "frozen"
@@ -65,7 +65,7 @@ class RecommenderConfig:
     """The sequence model."""
 
     name: str = "sasrec"
-    """Row of RECOMMENDERS."""
+    """Row of mlrec list recommenders."""
     width: int = 64
     """D: width of item vectors and states."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class LossConfig:
     """The training objective."""
 
     name: str = "in_batch_softmax"
-    """Row of LOSSES."""
+    """Row of mlrec list losses."""
     negatives: Literal["global", "local"] = "global"
     """Candidates: all items of the global batch, or those of the own rank's users (MicroLens' trainer)."""
     multiplicity: bool = False
@@ -104,7 +104,9 @@ class OptimConfig:
     encoder_weight_decay: float = 0.0
     """For matrices of the encoders."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decays of AdamW's running means of the gradient and of its square."""
     eps: float = 1e-8
+    """AdamW adds it to the root of the mean square, which it divides by."""
     clip_norm: float = 5.0
     """Largest norm of the whole gradient; 0 switches clipping off."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
@@ -134,9 +136,13 @@ class TrainConfig:
     global_batch: int = 512
     """Users per step over all ranks; each epoch is cut into steps of nearly equal size, none above this."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Of weights, activations and gradients; with bf16 the optimizer keeps fp32 weights (zero.stage 1, 2 or 3)."""
     log_every: str = "10 steps"
+    """How often the loss, the speed and what the loader did are logged; a duration, as of train.duration or "5%" of the run."""
     evaluate_every: str = "1 epoch"
+    """How often the validation split is ranked; each new best by evaluate.select_by is saved."""
     save_every: str = "1 epoch"
+    """How often a checkpoint is written that a stopped run goes on from."""
     keep_last: int = 2
     """Newest checkpoints to keep; the best by validation is kept beside them."""
 
@@ -158,6 +164,7 @@ class TrackingConfig:
     wandb: Literal["disabled", "auto", "offline", "online"] = "disabled"
     """Weights & Biases; auto is online with a key (wandb login, or WANDB_API_KEY), and offline without."""
     project: str = "mlrec"
+    """W&B project."""
     entity: str = ""
     """W&B team; empty for the user's own."""
 
@@ -175,9 +182,11 @@ class Config:
     """One run."""
 
     name: str = "run"
+    """What the run is called; its folder has this name, if run_dir is not given."""
     run_dir: str = "runs/{name}"
     """The run's folder; {name} stands for the run's name. The same command goes on where the folder's run stopped."""
     seed: int = 0
+    """Of all random numbers: first weights, the order of users, drawn negatives, dropout."""
     data: DataConfig = field(default_factory=DataConfig)
     item: ItemConfig = field(default_factory=ItemConfig)
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
@@ -275,6 +284,11 @@ def _keys(tree: Any, prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             found += _keys(value, f"{prefix}{key}.")
     return found
+
+
+def keys() -> dict[str, Key]:
+    """Every key of a configuration, but for what options hold, with type, default and meaning."""
+    return described(Config)
 
 
 def _first_line(error: Exception) -> str:

@@ -250,7 +250,7 @@ def main(arguments: Sequence[str]) -> None:
     given = [argument for argument in arguments if not argument.startswith("--local_rank")]
     if not given or given[0] in ("-h", "--help"):
         print("usage: mlrec train CONFIG [CONFIG ...] [key=value ...] [--dry-run[=RANKS]]")
-        print("\nEvery key is explained in mlrec/config.py.")
+        print("\nmlrec list keys explains every key; mlrec list encoders, recommenders, losses and fusions name rows.")
         return
     train(configuration.load_arguments(given))
 

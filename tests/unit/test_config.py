@@ -1,10 +1,12 @@
 import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
-from mlrec.config import Config, load, save
+from mlrec.config import Config, keys, load, save
 from mlrec.durations import steps_of
+from mlrec.keys import described
 
 
 def test_a_saved_configuration_loads_equal(tmp_path: Path) -> None:
@@ -80,6 +82,25 @@ def test_a_key_that_is_near_to_none_lists_those_of_its_section() -> None:
     assert "data" not in str(error.value)
     with pytest.raises(ValueError, match=r"a configuration has name, run_dir, seed, data, .*, resume$"):
         load([], ["zzz=3"])
+
+
+def test_every_key_has_a_docstring() -> None:
+    leaves = {f"{section}.{key}" for section, keys_ in asdict(Config()).items() if isinstance(keys_, dict) for key in keys_}
+    assert keys().keys() == leaves | {"name", "run_dir", "seed"}
+    assert all(key.description.endswith(".") or key.description.endswith('"') for key in keys().values())
+
+
+def test_a_field_without_a_docstring_is_named() -> None:
+    @dataclass
+    class Section:
+        """A section."""
+
+        first: int = 0
+        """The first."""
+        second: int = 0
+
+    with pytest.raises(ValueError, match=r"mine\.second has no docstring; write one under it in class Section"):
+        described(Section, "mine.")
 
 
 def test_bf16_without_zero_is_refused() -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -31,7 +32,24 @@ def test_recommenders_are_listed_with_their_options(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["popularity"]["options"] == {}
 
 
-@pytest.mark.parametrize("table", ["encoders", "recommenders", "losses", "fusions"])
+def test_keys_are_listed_with_type_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.COMMANDS["list"](["keys"])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert re.search(r'  str = "20 epochs"  Length of the run: "20 epochs" or "1000 steps"\.$', lines["train.duration"])
+    assert '  fp32 | bf16 = "fp32"  ' in lines["train.precision"]
+    assert '  tuple[str, ...] = ["id/embedding"]  Rows of mlrec list encoders' in lines["item.encoders"]
+    cli.COMMANDS["list"](["keys", "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["optim.lr"] == {"type": "float", "default": 1e-3, "description": "Peak learning rate of the recommender."}
+    assert listed.keys() == lines.keys()
+
+
+def test_the_command_that_trains_says_where_keys_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.COMMANDS["train"](["--help"])
+    assert "mlrec list keys" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("table", ["keys", "encoders", "recommenders", "losses", "fusions"])
 def test_tables_are_listed(table: str, capsys: pytest.CaptureFixture[str]) -> None:
     cli.COMMANDS["list"]([table])
     assert len(capsys.readouterr().out.splitlines()) >= 1
