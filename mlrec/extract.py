@@ -35,6 +35,16 @@ WORK_FOLDER, SETTINGS_FILE = "_work", "settings.json"
 FEATURES_FILE, ITEMS_FILE, TABLE_FILE = "features.npy", "items.npy", "features.parquet"
 """float32 [n, width]; int64 [n], the items of the rows, ascending, written last; both again with raw ids, for other programs."""
 
+USAGE = f"""usage: mlrec extract [CONFIG ...] OUT [key=value ...] [{FLAG}]
+
+Writes the features of the whole catalogue by one encoder; a stopped extraction goes on with the same command.
+
+  CONFIG      YAML files as of mlrec train, such as configs/item/videomae.yaml; they or key=value set data.url and item.encoders
+  OUT         folder or URL (s3://, gs://, az://) that the features go to, the last argument without a "="; a run reads them with
+              item.encoders=[features/vectors] item.options.features/vectors.checkpoint=OUT
+  key=value   settings, after the files'; mlrec list keys explains them
+  {FLAG}      {HELP}"""
+
 
 def extract(config: Config, out: str, world: World) -> tuple[int, int]:
     """Encodes the catalogue with the one encoder of `config` and writes its vectors to `out`, any URL; collective.
@@ -149,14 +159,18 @@ def _merge(data: Data, out: str, starts: Sequence[int]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Extracts: CONFIG [CONFIG ...] OUT [key=value ...] [--json]."""
-    usage = f"usage: mlrec extract [CONFIG ...] OUT [key=value ...] [{FLAG}]\n\n  {FLAG}   {HELP}"
-    if asks_for_help(arguments, usage):
+    """Extracts: [CONFIG ...] OUT [key=value ...] [--json].
+
+    Raises:
+        ValueError: OUT is missing.
+    """
+    if asks_for_help(arguments, USAGE):
         return
     given = [argument for argument in arguments if not argument.startswith("--local_rank") and argument != FLAG]
     places = [argument for argument in given if "=" not in argument]
-    if not places:
-        raise ValueError(usage)
+    if not places or places[-1].endswith((".yaml", ".yml")):
+        after = f" after {places[-1]}" if places else ""
+        raise ValueError(f"OUT is missing{after}: name the folder or URL that the features go to; see: mlrec extract --help")
     out = places[-1]
     config = configuration.load_arguments([part for part in given if part != out])
     world = start_world()

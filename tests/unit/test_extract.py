@@ -96,6 +96,26 @@ def test_an_encoder_that_cannot_be_built_leaves_the_place_to_the_next(video_conf
     assert (out / "items.npy").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "OUT is missing: name the folder or URL"),
+        (["data.url=data", "--json"], "OUT is missing: name the folder or URL"),
+        (["item.yaml"], "OUT is missing after item.yaml: name the folder or URL"),
+    ],
+)
+def test_a_missing_place_is_named(arguments: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{words}"):
+        extraction.main(arguments)
+
+
+def test_the_help_explains_what_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    extraction.main(["--help"])
+    said = capsys.readouterr().out
+    for given in ("CONFIG", "OUT", "key=value", "--json"):
+        assert f"\n  {given} " in said, given
+
+
 def test_another_encoder_is_refused_at_the_same_place(video_config: Config, tmp_path: Path) -> None:
     extract(video_config, str(tmp_path / "out"), ALONE)
     other = replace(video_config, item=replace(video_config.item, options={"video/tiny": {"size": 32, "width": 32}}))
