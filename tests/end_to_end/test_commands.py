@@ -194,6 +194,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(config_file: Path, arguments:
 def test_a_finished_run_is_not_taken_for_another(finished: Path, config_file: Path) -> None:
     other = [*LAUNCHERS["plain"], str(config_file), "name=finished"]
     assert "train.global_batch 18, this run has 20" in run([*other, "train.global_batch=20"], expected=2)
-    assert "a checkpoint of another model" in run([*other, "recommender.width=32"], expected=2)
+    assert "other settings (recommender.width is 32, was 16)" in run([*other, "recommender.width=32"], expected=2)
+    assert "a checkpoint of another model" in run([*other, "recommender.width=32", "resume.force=true"], expected=2)
     assert yaml.safe_load((finished / "config.yaml").read_text())["name"] == "finished"
     assert load_run(finished).run_path == finished
