@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec.config import Config, load
 from mlrec.data.stream import Data, open_data
+from mlrec.distributed import World, start_world, stop_world
 from shards_tools.make import Settings, make
 from shards_tools.synthetic import make_synthetic
 
@@ -81,3 +83,16 @@ def video_config(dataset_dir: Path, tmp_path: Path) -> Config:
 def data(tiny_config: Config) -> Iterator[Data]:
     """The tiny data set, opened."""
     yield open_data(tiny_config.data)
+
+
+@pytest.fixture
+def raw_copy(raw_dir: Path, tmp_path: Path) -> Path:
+    """A raw folder to damage."""
+    return Path(shutil.copytree(raw_dir, tmp_path / "raw"))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A group of one rank, as a command starts it."""
+    yield start_world()
+    stop_world()

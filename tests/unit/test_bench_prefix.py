@@ -1,7 +1,6 @@
 """mlrec bench prefix: the step that goes on from kept prefixes is the same step, with less arithmetic."""
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,14 +13,8 @@ from mlrec.config import Config, ItemConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data
-from mlrec.distributed import World, start_world, stop_world
+from mlrec.distributed import World
 from mlrec.engine import build_model
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    yield start_world()
-    stop_world()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """mlrec bench step and eval: what they count, and that the padded baseline is the same step."""
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,19 +18,13 @@ from mlrec.config import Config, DataConfig, ItemConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data
-from mlrec.distributed import World, start_world, stop_world
+from mlrec.distributed import World
 from mlrec.engine import build_model
 from mlrec.losses import LossConfig
 from mlrec.schema import InputSpec, Modality
 
 WIDTH = 11
 """Training slots of a user under the paper's split."""
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    yield start_world()
-    stop_world()
 
 
 @pytest.fixture

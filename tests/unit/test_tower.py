@@ -25,6 +25,8 @@ from mlrec.models.tower import ItemTower
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 ALONE = World(rank=0, size=1, device=CPU, nodes=(1,))
+FIVE_CHUNKS = [8] * 5 + [6, 7, 6, 7, 7] + [1, 1, 2, 1, 2]
+"""Of 40, 33 and 7 items, when 40 make five."""
 DROPOUT = {**SMALL["text/bert_tiny"]["config"], "hidden_dropout_prob": 0.5}
 
 
@@ -221,35 +223,35 @@ def test_the_engine_chooses(
     assert (engine.saving is not None) == (recompute == "auto" and items is not None)
 
 
+def zero3_tower(config: Config, data: Data, item: ItemConfig, keep: bool) -> tuple[ItemTower, list[int]]:
+    """A tower under ZeRO-3 whose steps have up to 40 items, and the sizes of the chunks that it is called with."""
+    model = build_model(replace(config, zero=replace(config.zero, stage=3), item=item), data, 0)
+    assert not keep or model.tower.keep_prefixes(1 << 30, torch.float32, ALONE.device) is not None
+    Engine(replace(config, zero=replace(config.zero, stage=3), item=item), model, ALONE, 7, 12, items=40)
+    sizes: list[int] = []
+    model.tower.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    return model.tower, sizes
+
+
+@torch.no_grad()
 def test_every_step_under_zero3_has_as_many_chunks(video_config: Config, data: Data, no_deepspeed: None) -> None:
-    config = replace(video_config, zero=replace(video_config.zero, stage=3), item=replace(video_config.item, chunk=8))
-    model = build_model(config, data, 0)
-    Engine(config, model, ALONE, 7, 12, items=40)
-    calls: list[int] = []
-    model.tower.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
-    with torch.no_grad():
-        for count in (40, 33, 7):
-            media = {spec: random_media(spec, count) for spec in model.tower.specs}
-            assert model.tower.encode(media, most=count).shape == (count, 16)
-        assert calls == [8] * 5 + [6, 7, 6, 7, 7] + [1, 1, 2, 1, 2]
-        model.tower.eval().encode(media, most=7)
-    assert calls[15:] == [7], "an evaluation has the chunks that it needs"
+    tower, sizes = zero3_tower(video_config, data, replace(video_config.item, chunk=8), keep=False)
+    for count in (40, 33, 7):
+        assert tower.encode({spec: random_media(spec, count) for spec in tower.specs}, most=count).shape == (count, 16)
+    assert sizes == FIVE_CHUNKS
+    tower.eval().encode({spec: random_media(spec, 7) for spec in tower.specs}, most=7)
+    assert sizes[15:] == [7], "an evaluation has the chunks that it needs"
 
 
+@torch.no_grad()
 def test_every_step_under_zero3_resumes_as_many_chunks(video_config: Config, data: Data, no_deepspeed: None) -> None:
     item = ItemConfig(("video/videomae",), {"video/videomae": SMALL["video/videomae"]}, tuning="top", chunk=8)
-    config = replace(video_config, zero=replace(video_config.zero, stage=3), item=item)
-    model = build_model(config, data, 0)
-    assert model.tower.keep_prefixes(1 << 30, torch.float32, ALONE.device) is not None
-    Engine(config, model, ALONE, 7, 12, items=40)
-    calls: list[int] = []
-    model.tower.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
-    with torch.no_grad():
-        for count in (40, 33, 7):
-            media = {spec: random_media(spec, count) for spec in model.tower.specs}
-            valid, kept = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
-            model.tower.encode_kept(torch.arange(1, count + 1), media, valid, kept, add=True, device=ALONE.device)
-    assert calls == [8] * 5 + [6, 7, 6, 7, 7] + [1, 1, 2, 1, 2]
+    tower, sizes = zero3_tower(video_config, data, item, keep=True)
+    for count in (40, 33, 7):
+        media = {spec: random_media(spec, count) for spec in tower.specs}
+        valid, kept = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
+        tower.encode_kept(torch.arange(1, count + 1), media, valid, kept, add=True, device=ALONE.device)
+    assert sizes == FIVE_CHUNKS
 
 
 def test_a_frozen_tower_has_nothing_to_choose(video_config: Config, data: Data, no_deepspeed: None) -> None:
