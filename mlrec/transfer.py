@@ -133,9 +133,10 @@ async def _persistent(request: Callable[[], Awaitable[Result]], what: str, limit
 
 
 def _answer(error: BaseException) -> BaseException:
-    """The error, or what is behind it: fsspec takes every HTTP answer but 200 for a missing file when it asks for a size."""
+    """The error, or what is behind it: when fsspec asks a web server for a size, whatever goes wrong is a missing file."""
     cause = error.__cause__
-    return cause if cause and isinstance(error, FileNotFoundError) and getattr(cause, "status", 404) != 404 else error
+    is_webs = isinstance(cause, OSError) or type(cause).__module__.startswith("aiohttp.")
+    return cause if cause and is_webs and isinstance(error, FileNotFoundError) and getattr(cause, "status", 0) != 404 else error
 
 
 def _reason(error: BaseException, limit_s: float) -> str:
