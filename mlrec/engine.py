@@ -129,7 +129,7 @@ class Engine:
         )
         if resumed is not None:
             self._load_optimizer(resumed)
-        model.tower.steady_items = items or 0 if config.zero.stage == 3 else 0
+        model.tower.steady_items = (items or 0) if config.zero.stage == 3 else 0
         if items is not None and item_bytes is not None:
             self.saving = choose(item_bytes, items, self._coming_bytes(), world)
             model.tower.recomputes = self.saving.recomputes
