@@ -142,19 +142,33 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         ValueError: it is a checkpoint of another model.
     """
-    expected = dict(model.state_dict())
+    expected = set(model.state_dict())
+    taken = take_weights(model, path)
+    if unknown := next((name for name, _, _ in read_shapes(path) if name not in expected), None):
+        raise ValueError(f"{path} is a checkpoint of another model: it has {unknown}, which this configuration's model has not")
+    if missing := expected - taken:
+        raise ValueError(f"{path} is a checkpoint of another model: it lacks {min(missing)}")
+
+
+def take_weights(model: nn.Module, path: Path) -> set[str]:
+    """Loads those weights and buffers of a checkpoint that a model has under the same names; returns the names.
+
+    Raises:
+        ValueError: one has another shape.
+    """
+    own, taken = model.state_dict(), set()
     for name, tensor in read_tensors(path, WEIGHT):
-        if name not in expected:
-            raise ValueError(f"{path} is a checkpoint of another model: it has {name}, which this configuration's model has not")
-        if expected[name].shape != tensor.shape:
+        if name not in own:
+            continue
+        if own[name].shape != tensor.shape:
             raise ValueError(
                 f"{path} is a checkpoint of another model: {name} is {list(tensor.shape)} there and "
-                f"{list(expected[name].shape)} in this configuration's model"
+                f"{list(own[name].shape)} in this configuration's model"
             )
         with torch.no_grad():
-            expected.pop(name).copy_(tensor)
-    if expected:
-        raise ValueError(f"{path} is a checkpoint of another model: it lacks {next(iter(expected))}")
+            own[name].copy_(tensor)
+        taken.add(name)
+    return taken
 
 
 def check_resumable(state: TrainingState, now: TrainingState, path: Path, force: bool) -> None:

@@ -131,6 +131,9 @@ class ZeroConfig:
 class TrainConfig:
     """How long, how large, how often."""
 
+    start_from: str = ""
+    """Folder of a run whose best weights this one begins with, as far as they have the same names: that on frozen features, for
+    one that trains the encoder too."""
     duration: str = "20 epochs"
     """Length of the run: "20 epochs" or "1000 steps"."""
     global_batch: int = 512

@@ -29,6 +29,7 @@ from mlrec.run_lock import run_lock
 from mlrec.schema import Batch
 from mlrec.scrub import scrub
 from mlrec.settings import check_same_run
+from mlrec.start import start_from
 from mlrec.stopping import StopRequest
 from mlrec.tracking import Tracker
 
@@ -54,6 +55,7 @@ def train(config: Config) -> None:
             "the new run another name or run_dir, or make it longer"
         )
     model = build_model(config, data, world.rank)
+    begun = start_from(config, data, model) if resumed is None else ""
     prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
     local_negatives = config.loss.negatives == "local"
     kept = prefixes.kept if prefixes else None
@@ -64,7 +66,7 @@ def train(config: Config) -> None:
     engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed, items)
     stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
     with run_lock(config.run_path, world.is_main):
-        stopped_by = _take_steps(_Run(config, data, world, engine, state), stream)
+        stopped_by = _take_steps(_Run(config, data, world, engine, state, begun), stream)
     stop_world()
     if stopped_by:
         raise Stopped(stopped_by)
@@ -130,8 +132,8 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
 class _Run:
     """The run's folder and its bookkeeping between the steps."""
 
-    def __init__(self, config: Config, data: Data, world: World, engine: Engine, state: TrainingState) -> None:
-        self.config, self.data, self.world, self.engine = config, data, world, engine
+    def __init__(self, config: Config, data: Data, world: World, engine: Engine, state: TrainingState, begun: str) -> None:
+        self.config, self.data, self.world, self.engine, self.begun = config, data, world, engine, begun
         self.steps_per_epoch, self.total_steps, self.state = engine.steps_per_epoch, engine.total_steps, state
         self.meter = Meter(world, training_dtype(config))
         self._began = time.monotonic()
@@ -164,7 +166,7 @@ class _Run:
         return (
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items of {self.data.info.name}; "
             f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
-            f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.data.store.room()}"
+            f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.begun}{self.data.store.room()}"
             f"{stand_ins(self.engine.model.tower.specs, self.data.info)}"
             f"{prefixes.room_in_words(self.world.size) if prefixes else ''}"
             f"{self.engine.saving.in_words() if self.engine.saving else ''}"

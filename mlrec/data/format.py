@@ -214,10 +214,9 @@ class Catalogue:
 
     def members(self, item: int) -> list[Member]:
         """The members of the item's sample, in the order of the shard."""
-        run = range(int(self._starts[item - 1]), int(self._starts[item]))
-        return [
-            Member(self._names[self._name_codes[i]], int(self._offsets[i]), int(self._sizes[i]), int(self._crcs[i])) for i in run
-        ]
+        run = slice(self._starts[item - 1], self._starts[item])
+        names = map(self._names.__getitem__, self._name_codes[run].tolist())
+        return list(map(Member, names, *(numbers[run].tolist() for numbers in (self._offsets, self._sizes, self._crcs))))
 
     def title(self, item: int) -> str:
         """The item's title, "" where it has none."""

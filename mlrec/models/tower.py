@@ -13,7 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from mlrec.config import ItemConfig
 from mlrec.distributed import max_over_ranks, shares
 from mlrec.models.batchnorm import prepare_batch_norms, repeated, still_parts
-from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, tune
+from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, EncoderRow, tune
+from mlrec.models.encoders.features import Vectors, read_features
+from mlrec.models.encoders.heads import Whitening
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.prefix import Prefix
 from mlrec.models.prefix_cache import PrefixCache, rows_on
@@ -28,8 +30,8 @@ class ItemTower(nn.Module):
     def __init__(self, config: ItemConfig, width: int, catalogue_size: int) -> None:
         super().__init__()
         encoders: list[Encoder] = []
-        for name in config.encoders:
-            row = lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {}))
+        rows = [lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {})) for name in config.encoders]
+        for name, row in zip(config.encoders, rows, strict=True):
             tuning = row.tuning or config.tuning
             encoder = row.build(row, EncoderContext(width, catalogue_size, scratch=tuning == "scratch", name=name))
             if not isinstance(encoder, Encoder):
@@ -39,12 +41,19 @@ class ItemTower(nn.Module):
                 )
             tune(encoder, tuning)
             encoder.lr, encoder.weight_decay = row.lr, row.weight_decay
+            encoder.projection = row.projection
             prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
+            if row.dropout and len(rows) == 1:
+                raise ValueError(
+                    f"item.options.{name}.dropout is {row.dropout}, and {name} is the only encoder: an item without its vector "
+                    "would have none; add an encoder or leave the dropout out"
+                )
             encoders.append(encoder)
         self.encoders = nn.ModuleList(encoders)
-        self.heads = nn.ModuleList(encoder.head(width) for encoder in encoders)
+        self.heads = nn.ModuleList(map(_head, config.encoders, rows, encoders, [width] * len(rows)))
         self.fusion = lookup(FUSIONS, config.fusion, "fusion")(len(encoders), width)
         self.specs: tuple[InputSpec, ...] = tuple(encoder.spec for encoder in encoders)
+        self.dropouts = tuple(row.dropout for row in rows)
         self.names, self.chunk, self.catalogue_size = config.encoders, config.chunk, catalogue_size
         self.prefixes: PrefixCache | None = None
         """Where the frozen prefixes of this rank's items are kept, after keep_prefixes."""
@@ -111,9 +120,15 @@ class ItemTower(nn.Module):
             else:
                 found = encoder(media[spec])
             weight = next(head.parameters(), found)  # a table of features stays in fp32 in a bf16 run
-            vectors.append(head(found.to(weight.dtype)))
+            vectors.append(self._without_some(head(found.to(weight.dtype)), self.dropouts[place]))
         fused: torch.Tensor = self.fusion(vectors)
         return fused
+
+    def _without_some(self, vectors: torch.Tensor, share: float) -> torch.Tensor:
+        """In training, zeros in the place of this share of the vectors [n, D]; the others are not made larger for it."""
+        if not share or not self.training:
+            return vectors
+        return vectors * (torch.rand(len(vectors), 1, device=vectors.device) >= share)
 
     def encode(self, media: Mapping[InputSpec, torch.Tensor], most: int, device: torch.device | None = None) -> torch.Tensor:
         """Vectors of this rank's n items [n, D], a chunk at a time.
@@ -207,6 +222,24 @@ class ItemTower(nn.Module):
     def _twice(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Contexts of a chunk's forward and of its repetition for the backward, which must not count in statistics again."""
         return nullcontext(), repeated(self.encoders)
+
+
+def _head(name: str, row: EncoderRow, encoder: Encoder, width: int) -> nn.Module:
+    head = encoder.head(width)
+    if not row.whiten:
+        return head
+    features = row.features or (row.checkpoint if row.build is Vectors else "")
+    if not features:
+        raise ValueError(
+            f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not set; give the folder that "
+            f"mlrec extract wrote of {name}"
+        )
+    _, vectors = read_features(features)
+    if vectors.shape[1] != encoder.width:
+        raise ValueError(
+            f"{features} has features of width {vectors.shape[1]}, {name} gives {encoder.width}: they are of another encoder"
+        )
+    return nn.Sequential(Whitening(vectors, row.whiten), head)
 
 
 def _rows_of(

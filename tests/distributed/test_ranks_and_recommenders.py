@@ -13,6 +13,7 @@ KINDS = {
     "hstu": ["recommender.name=hstu", NO_DROPOUT],
     "nextitnet": ["recommender.name=nextitnet"],
     "dssm_bpr": ["recommender.name=dssm", NO_DROPOUT, "loss.name=bpr"],
+    "decayed_mean": ["recommender.name=decayed_mean", "loss.temperature=0.07"],
     "nfm_bce": ["recommender.name=nfm", NO_DROPOUT, "loss.name=bce"],
     "deepfm": ["recommender.name=deepfm", NO_DROPOUT],
     "lightgcn_bpr": ["recommender.name=lightgcn", "loss.name=bpr"],

@@ -13,6 +13,7 @@ from mlrec.config import ItemConfig
 from mlrec.data.titles import tokenize
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
 from mlrec.models.encoders.audio import HOP, WINDOW, SpectrogramTransformer
+from mlrec.models.encoders.heads import Whitening
 from mlrec.models.tower import ItemTower
 from mlrec.schema import BYTE_TOKENS, InputSpec, Modality
 
@@ -120,3 +121,93 @@ def test_features_that_do_not_fit_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "far" / "items.npy", np.array([1, 2, 3]))
     with pytest.raises(ValueError, match="features of shape"):
         build("features/vectors", checkpoint=f"{tmp_path}/far")
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+@pytest.mark.parametrize(("power", "linear"), [(1.0, True), (0.5, False)])
+def test_whitened_vectors_do_not_depend_on_the_axes_they_came_in(power: float, linear: bool) -> None:
+    draw = np.random.default_rng(0).normal
+    vectors, change = draw(size=(200, 6)) * [9, 3, 1, 1, 0.5, 0.1], draw(size=(6, 6))
+    if not linear:  # of which the square root of a variance depends on lengths, but not on directions
+        change = np.linalg.qr(change)[0]
+    moved = vectors @ change + draw(size=6)
+    found, again = (Whitening(given, power)(torch.from_numpy(given).float()) for given in (vectors, moved))
+    torch.testing.assert_close(found @ found.T, again @ again.T, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(6), atol=1e-5, rtol=0)
+    assert found.norm(dim=1).mean() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_whitening_leaves_what_does_not_differ() -> None:
+    assert not Whitening(np.full((5, 3), 7.0), 1.0)(torch.full((5, 3), 7.0)).any()
+    few = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    corners = unit(Whitening(few, 1.0)(torch.from_numpy(few)))
+    expected = (4 * torch.eye(4) - 1) / 3  # of a tetrahedron: all alike
+    torch.testing.assert_close(corners @ corners.T, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("projection", ["linear", "mlp"])
+def test_the_angles_between_items_are_those_of_their_features_at_first(projection: str, tmp_path: Path) -> None:
+    vectors = torch.from_numpy(save_features(tmp_path / "features", [7, 2, 50], width=16))
+    options: dict[str, object] = {"checkpoint": f"{tmp_path}/features", "projection": projection}
+    for whiten, expected in ((0.0, vectors), (0.5, Whitening(vectors.numpy(), 0.5)(vectors))):
+        item = ItemConfig(encoders=("features/vectors",), options={"features/vectors": {**options, "whiten": whiten}})
+        tower = ItemTower(item, 16, 50)
+        found = tower.eval()({tower.specs[0]: torch.tensor([7, 2, 50, 3])})
+        assert found[3].abs().max() < 1e-4  # it has no features
+        angles = unit(found[:3]) @ unit(found[:3]).T
+        torch.testing.assert_close(angles, unit(expected) @ unit(expected).T, atol=1e-4, rtol=1e-4)
+        angles.sum().backward()
+
+
+def test_an_encoder_is_whitened_by_what_was_extracted_of_it(tmp_path: Path) -> None:
+    vectors = save_features(tmp_path / "features", [7, 2, 50], width=16)
+    options = {**SMALL["text/bert_tiny"], "whiten": 1.0, "projection": "linear"}
+    with pytest.raises(ValueError, match=r"text/bert_tiny\.features is not set; give the folder that mlrec extract wrote"):
+        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)
+    options["features"] = f"{tmp_path}/features"
+    tower = ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)
+    torch.testing.assert_close(tower.heads[0][0].mean, torch.from_numpy(vectors).mean(dim=0))
+    assert {name for name in tower.state_dict() if "heads" in name} > {"heads.0.0.mean", "heads.0.0.matrix"}
+    save_features(tmp_path / "features", [7, 2, 50], width=4)
+    with pytest.raises(ValueError, match="features of width 4, text/bert_tiny gives 16: they are of another encoder"):
+        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)
+
+
+@pytest.mark.parametrize("recompute", ["always", "never"])
+def test_an_encoder_is_left_out_for_some_items_in_training_alone(recompute: str) -> None:
+    torch.manual_seed(0)
+    options = {"id/embedding": {"dropout": 0.5}, "text/bert_tiny": SMALL["text/bert_tiny"]}
+    names = ("text/bert_tiny", "id/embedding")
+    tower = ItemTower(ItemConfig(names, options, tuning="frozen", checkpoint=recompute), 16, 50).train()
+    media = {spec: media_of(spec, 50)[spec] for spec in tower.specs}
+    media[tower.specs[1]] = torch.arange(1, 51)
+    title = torch.cat([tower.heads[0](tower.encoders[0](rows)) for rows in media[tower.specs[0]].split(8)])
+    found = tower.encode(media, most=50)
+    left_out = (found - title).abs().amax(dim=1) < 1e-5
+    assert 10 < left_out.sum() < 40
+    found.sum().backward()
+    gradient = tower.encoders[1].embedding.weight.grad[1:]
+    assert torch.equal(gradient.abs().amax(dim=1) == 0, left_out)
+    tower.eval()
+    torch.testing.assert_close(tower.encode(media, most=50), title + tower.encoders[1].embedding.weight[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        ("id/embedding", {"projection": "relu"}, "projection is 'relu'; it is gelu, linear, mlp"),
+        ("id/embedding", {"dropout": 1.0}, "dropout is 1.0; it is a share of the items, from 0 to below 1"),
+        ("video/tiny", {"whiten": 2}, r"item\.options\.video/tiny\.whiten is 2; it is a number from 0 to 1"),
+    ],
+)
+def test_an_option_that_is_none_is_named(name: str, option: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build(name, **option)
+
+
+def test_the_only_encoder_is_not_left_out() -> None:
+    with pytest.raises(ValueError, match="id/embedding is the only encoder"):
+        ItemTower(ItemConfig(options={"id/embedding": {"dropout": 0.1}}), 16, 50)

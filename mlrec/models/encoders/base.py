@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
+from mlrec.models.encoders.heads import Projection, projection_head
 from mlrec.schema import InputSpec, Modality
 
 Tuning = Literal["frozen", "top", "half", "full", "scratch"]
@@ -27,6 +28,7 @@ class Encoder(nn.Module):
     """Whether the stages behind the first one look at the media again, as at the mask of a title's tokens."""
     lr: float | None = None
     weight_decay: float | None = None
+    projection: Projection = "gelu"
     """As in its row."""
 
     def stages(self) -> list[nn.Module]:
@@ -34,11 +36,8 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def head(self, width: int) -> nn.Module:
-        """What maps the encoder's vectors to the recommender's width D: projection and GELU, as MicroLens does."""
-        projection = nn.Linear(self.width, width)
-        nn.init.xavier_normal_(projection.weight)
-        nn.init.zeros_(projection.bias)
-        return nn.Sequential(projection, nn.GELU())
+        """What maps the encoder's vectors to the recommender's width D."""
+        return projection_head(self.projection, self.width, width)
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,17 @@ class EncoderRow:
     """Its peak learning rate; None for optim.encoder_lr."""
     weight_decay: float | None = None
     """Of its matrices; None for optim.encoder_weight_decay."""
+    projection: Projection = "gelu"
+    """From the encoder's vectors to the recommender's width: gelu as MicroLens does; linear, at first orthogonal; mlp: the same
+    and a small network that starts at zero."""
+    dropout: float = 0.0
+    """Share of the items of a training step that go without this encoder's vector, so that the others learn to stand for it, as
+    they must for an item that nobody has watched (Volkovs et al., DropoutNet, 2017)."""
+    whiten: float = 0.0
+    """How far the variances of the vectors' directions are made equal before they are projected: 1 wholly, 0 not at all."""
+    features: str = ""
+    """Of an encoder that is whitened: its features of the catalogue, as mlrec extract writes them; those of features/vectors are
+    its own."""
 
     def changed(self, name: str, options: Mapping[str, Any]) -> EncoderRow:
         """The row with `options` in the place of its own fields.
@@ -88,9 +98,20 @@ class EncoderRow:
         outputs = ("pooled", "scores") if self.scores else ("pooled",)
         if options.get("output", self.output) not in outputs:
             raise ValueError(f"item.options.{name}.output is {options['output']!r}; this encoder has {' and '.join(outputs)}")
+        projection, dropout, whiten = (options.get(key, getattr(self, key)) for key in ("projection", "dropout", "whiten"))
+        if projection not in get_args(Projection):
+            raise ValueError(f"item.options.{name}.projection is {projection!r}; it is {', '.join(get_args(Projection))}")
+        if not _is_share(dropout) or dropout == 1:
+            raise ValueError(f"item.options.{name}.dropout is {dropout!r}; it is a share of the items, from 0 to below 1")
+        if not _is_share(whiten):
+            raise ValueError(f"item.options.{name}.whiten is {whiten!r}; it is a number from 0 to 1")
         changes: dict[str, Any] = {key: tuple(value) for key, value in options.items() if key in ("mean", "std")}
         changes["config"] = {**self.config, **options.get("config", {})}
         return dataclasses.replace(self, **{**options, **changes})
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ WRITTEN_BY = "mlrec extract CONFIG PATH writes"
 
 
 class Vectors(Encoder):
-    """The features of a folder (features.npy, items.npy) or of a Parquet file (columns item, vector); zeros for other items."""
+    """The features of a folder (features.npy, items.npy) or of a Parquet file (columns item, vector).
+
+    Zeros for other items; the mean of all where they are whitened, which whitening makes zeros.
+    """
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__()
@@ -37,6 +40,8 @@ class Vectors(Encoder):
         self.spec = InputSpec(Modality.ID)
         self.width = vectors.shape[1]
         table = torch.zeros(context.catalogue_size + 1, self.width)
+        if row.whiten:
+            table[:] = torch.from_numpy(vectors).mean(dim=0)
         table[torch.from_numpy(items)] = torch.from_numpy(vectors)
         self.table: torch.Tensor
         self.register_buffer("table", table, persistent=False)  # a copy in each checkpoint would be of no use

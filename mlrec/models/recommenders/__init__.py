@@ -12,7 +12,7 @@ from mlrec.models.recommenders.gru4rec import GRU4Rec
 from mlrec.models.recommenders.hstu import HSTU
 from mlrec.models.recommenders.nextitnet import NextItNet
 from mlrec.models.recommenders.sasrec import SASRec
-from mlrec.models.recommenders.two_towers import DSSM, YoutubeDNN
+from mlrec.models.recommenders.two_towers import DSSM, DecayedMean, YoutubeDNN
 
 RECOMMENDERS: dict[str, Any] = {
     "sasrec": SASRec,
@@ -21,6 +21,7 @@ RECOMMENDERS: dict[str, Any] = {
     "hstu": HSTU,
     "dssm": DSSM,
     "youtube_dnn": YoutubeDNN,
+    "decayed_mean": DecayedMean,
     "nfm": NFM,
     "deepfm": DeepFM,
     "lightgcn": LightGCN,

@@ -1,6 +1,8 @@
-"""Two towers: a user is a network over the mean of the watched items' vectors."""
+"""Two towers: a user is made of the mean of the watched items' vectors."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import nn
@@ -42,6 +44,35 @@ class YoutubeDNN(SequenceModel):
     def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
         states_BLD: torch.Tensor = self.user(mean_so_far(history_BLD, mask_BL)[:, wanted])
         return states_BLD
+
+
+class DecayedMean(SequenceModel):
+    """The mean of the history, recent items first, through one linear map; all vectors have length 1, the score is a cosine.
+
+    As SimpleX (Mao et al., SimpleX: A Simple and Strong Baseline for Collaborative Filtering, 2021) without its vectors of
+    users, and with trained weights: an item counts by how many steps ago it was watched, `decay` a step at first. The map
+    starts as the identity. What the items' vectors say about each other thus ranks before the first step, and training
+    changes it: content of items that nobody has watched yet keeps its meaning. `loss.temperature` scales the cosine.
+    """
+
+    def __init__(self, width: int, length: int, decay: float = 0.7) -> None:
+        super().__init__()
+        if not 0 < decay <= 1:
+            raise ValueError(f"recommender.options.decay is {decay}; the weight of one step back is above 0 and at most 1")
+        self.log_weights = nn.Parameter(math.log(decay) * torch.arange(length))
+        self.map = nn.Linear(width, width, bias=False)
+        nn.init.eye_(self.map.weight)
+
+    def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
+        unit_UD = normalize(items_UD, dim=-1)
+        return Vectors(ids_U, unit_UD, unit_UD)
+
+    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+        place_L = torch.arange(history_BLD.shape[1], device=mask_BL.device)
+        steps_LL = place_L[wanted, None] - place_L
+        weight_LL = self.log_weights.exp()[steps_LL.clamp(min=0)] * (steps_LL >= 0)
+        mean_BLD = weight_LL @ (history_BLD * mask_BL[..., None])
+        return normalize(self.map(normalize(mean_BLD, dim=-1)), dim=-1)
 
 
 def _network(width: int, layers: int, activation: type[nn.Module], dropout: float) -> nn.Sequential:

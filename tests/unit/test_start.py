@@ -1,0 +1,89 @@
+"""A run begins with the weights of another one."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import NUM_ITEMS, tiny_overrides
+
+from mlrec import checkpoint
+from mlrec.config import Config, load
+from mlrec.data.stream import Data
+from mlrec.distributed import World
+from mlrec.engine import build_model
+from mlrec.start import start_from
+from mlrec.train import train
+
+
+@pytest.fixture
+def frozen_config(dataset_dir: Path, tmp_path: Path) -> Config:
+    """A run over features of width 16."""
+    folder = tmp_path / "features"
+    folder.mkdir()
+    np.save(folder / "items.npy", np.arange(1, NUM_ITEMS + 1))
+    np.save(folder / "features.npy", np.random.default_rng(0).normal(size=(NUM_ITEMS, 16)).astype(np.float32))
+    settings = [setting for setting in tiny_overrides(dataset_dir, tmp_path) if not setting.startswith("recommender.options")]
+    options = f"item.options.features/vectors={{checkpoint: {folder}, projection: mlp, whiten: 1}}"
+    return load([], [*settings, "name=frozen", "recommender.name=decayed_mean", "item.encoders=[features/vectors]", options])
+
+
+def trained_further(config: Config, whiten: float = 1.0) -> Config:
+    """The run that trains an encoder behind those weights."""
+    features = config.item.options["features/vectors"]["checkpoint"]
+    video = {"size": 32, "width": 16, "projection": "mlp", "whiten": whiten, "features": features}
+    item = replace(config.item, encoders=("video/tiny",), options={"video/tiny": video})
+    return replace(config, name="further", item=item, train=replace(config.train, start_from=str(config.run_path)))
+
+
+def losses(config: Config) -> list[float]:
+    lines = (config.run_path / "metrics.jsonl").read_text().splitlines()
+    return [found["train/loss"] for line in lines if "train/loss" in (found := json.loads(line))]
+
+
+def test_a_run_goes_on_from_what_was_learnt_on_frozen_features(frozen_config: Config, data: Data, world: World) -> None:
+    train(frozen_config)
+    config = trained_further(frozen_config)
+    fresh, model = (build_model(config, data, 0) for _ in range(2))
+    words = start_from(config, data, model)
+    best = checkpoint.best(frozen_config.run_path, "hr@10")
+    assert best is not None
+    before = dict(checkpoint.read_tensors(best, checkpoint.WEIGHT))
+    assert words == f"; begins with {len(before)} of {len(model.state_dict())} tensors of {best}"
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in before else fresh.state_dict()[name]), name
+    assert {name for name in model.state_dict() if name not in before} == {
+        name for name in model.state_dict() if name.startswith("tower.encoders.")
+    }
+
+
+def test_a_run_starts_once_and_then_goes_on_from_its_own_checkpoints(tiny_config: Config) -> None:
+    train(tiny_config)
+    again = replace(tiny_config, name="again", train=replace(tiny_config.train, start_from=str(tiny_config.run_path)))
+    train(again)
+    assert losses(again)[0] < losses(tiny_config)[0]
+    longer = replace(again, train=replace(again.train, duration="18 steps"))
+    train(longer)
+    at_once = replace(longer, name="at_once")
+    train(at_once)
+    assert losses(longer) == pytest.approx(losses(at_once), abs=1e-5)
+
+
+def test_what_a_run_cannot_start_from_is_named(frozen_config: Config, tiny_config: Config, data: Data, world: World) -> None:
+    train(frozen_config)
+    train(tiny_config)
+    plain = trained_further(frozen_config, whiten=0.0)
+    with pytest.raises(ValueError, match=r"has tower\.heads\.0\.0\.\w+, which this run's model has not"):
+        start_from(plain, data, build_model(plain, data, 0))
+    nowhere = replace(tiny_config, train=replace(tiny_config.train, start_from="nowhere"))
+    with pytest.raises(ValueError, match=r"nowhere is no run: it has no config\.yaml"):
+        start_from(nowhere, data, build_model(nowhere, data, 0))
+    again = replace(tiny_config, train=replace(tiny_config.train, start_from=str(tiny_config.run_path)))
+    other = replace(data, info=replace(data.info, fingerprint="another"))
+    with pytest.raises(ValueError, match="was trained on another data set than the one at"):
+        start_from(again, other, build_model(again, other, 0))
+    wider = replace(again, recommender=replace(again.recommender, width=8))
+    with pytest.raises(ValueError, match=r"\[64\] there and \[32\] in this configuration's model"):
+        start_from(wider, data, build_model(wider, data, 0))
