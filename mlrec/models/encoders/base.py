@@ -74,8 +74,8 @@ class EncoderRow:
     weight_decay: float | None = None
     """Of its matrices; None for optim.encoder_weight_decay."""
     projection: Projection = "gelu"
-    """From the encoder's vectors to the recommender's width: gelu as MicroLens does; linear, at first orthogonal; mlp: the same
-    and a small network that starts at zero."""
+    """From the encoder's vectors to the recommender's width: gelu as MicroLens does; linear, which at first keeps the
+    angles between items; mlp: the same and a small network that starts at zero."""
     dropout: float = 0.0
     """Share of the items of a training step that go without this encoder's vector, so that the others learn to stand for it, as
     they must for an item that nobody has watched (Volkovs et al., DropoutNet, 2017)."""

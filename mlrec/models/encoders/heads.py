@@ -7,25 +7,31 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
 Projection = Literal["gelu", "linear", "mlp"]
 DROPOUT = 0.4
 """Of the hidden layer of `mlp`."""
 FLAT = 1e-6
 """Directions with less than this share of the largest variance hold rounding errors, which are not to be blown up."""
+AT_THE_MEAN = 0.05
+"""A whitened vector that is shorter, where the mean length is 1, is the mean but for rounding: it has no direction."""
 
 
 def projection_head(projection: Projection, width_in: int, width: int) -> nn.Module:
-    """A linear layer and GELU, as MicroLens has it; or orthogonal, so that at first the angles between items stay as they were.
+    """A linear layer and GELU, as MicroLens has it; or a linear one that at first keeps the angles between items.
 
-    `mlp` is the orthogonal layer and beside it a network of one hidden layer, which adds nothing at first.
+    `mlp` is the latter and beside it a network of one hidden layer, which adds nothing at first.
     """
-    linear = nn.Linear(width_in, width)
-    nn.init.zeros_(linear.bias)
     if projection == "gelu":
+        linear = nn.Linear(width_in, width)
         nn.init.xavier_normal_(linear.weight)
+        nn.init.zeros_(linear.bias)
         return nn.Sequential(linear, nn.GELU())
-    nn.init.orthogonal_(linear.weight)
+    # without a bias, which the id vectors of watched items learn to make up for and cold items would be left with
+    linear = nn.Linear(width_in, width, bias=False)
+    keep_angles = nn.init.eye_ if width_in == width else nn.init.orthogonal_
+    keep_angles(linear.weight)
     return _Residual(linear) if projection == "mlp" else linear
 
 
@@ -33,9 +39,8 @@ class _Residual(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         width_in, width = linear.in_features, linear.out_features
-        last = nn.Linear(2 * width, width)
+        last = nn.Linear(2 * width, width, bias=False)
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
         # whatever their length, the vectors come at the scale that a hidden layer's first weights are made for
         norm = nn.LayerNorm(width_in, elementwise_affine=False)
         self.linear = linear
@@ -47,7 +52,7 @@ class _Residual(nn.Module):
 
 
 class Whitening(nn.Module):
-    """A fixed linear map: vectors about their mean, a direction of variance v divided by v^(power / 2), of mean length 1.
+    """Vectors about their mean, a direction of variance v divided by v^(power / 2), each then of length 1; fixed.
 
     Encoders put most of the variance into a few directions, which say little of what sets items apart (Su et al., Whitening
     Sentence Representations for Better Semantics and Faster Retrieval, 2021).
@@ -74,4 +79,5 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", torch.from_numpy(matrix / length if length > 0 else matrix).float())
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        return ((vectors.float() - self.mean) @ self.matrix).to(vectors.dtype)
+        whitened = (vectors.float() - self.mean) @ self.matrix  # of length 1 in the mean
+        return normalize(whitened, dim=-1, eps=AT_THE_MEAN).to(vectors.dtype)
