@@ -23,6 +23,7 @@ from mlrec.models.saving import saved_bytes
 from mlrec.models.tower import ItemTower
 from mlrec.progress import track
 from mlrec.schema import Modality
+from mlrec.start import start_from
 from mlrec.train import find_state
 
 FLAG = "--dry-run"
@@ -73,8 +74,9 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
     data = open_data(config.data)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, (ranks,)))
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
-    _, state = find_state(config, data)
+    resumed, state = find_state(config, data)
     model = build_model(config, data, rank=0)
+    begun = start_from(config, data, model) if resumed is None else ""
     items_N = np.flatnonzero(data.catalogue.ok_N1) if model.whole_catalogue else None
     names = set(stored(members_of(model.tower.specs, data.info.media)))
     distinct, owned, read = [], [], []
@@ -95,6 +97,7 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
         "ranks": ranks,
         "first_step": state.step,
         "last_step": total_steps,
+        "begins_with": begun,
         "steps_per_epoch": plan.steps_per_epoch,
         "global_batch": config.train.global_batch,
         "items_per_step": float(np.mean(distinct)),
@@ -162,7 +165,8 @@ def describe(found: dict[str, Any]) -> list[str]:
         f"data     {found['dataset']}: {found['users']:,} users, {found['items']:,} items, "
         f"{found['interactions']:,} interactions",
         f"steps    {found['first_step']:,} to {steps:,}, {steps / found['steps_per_epoch']:,.1f} epochs of "
-        f"{found['steps_per_epoch']:,}; a step has up to {found['global_batch']:,} users",
+        f"{found['steps_per_epoch']:,}; a step has up to {found['global_batch']:,} users"
+        f"{found['begins_with']}",
         f"a step   {found['items_per_step']:,.0f} distinct items, at most {found['most_items_per_step']:,}; at most "
         f"{found['most_items_per_rank']:,} of a rank, of {found['ranks']}; in chunks of {found['chunk']}",
         f"reads    {_in_words(mean_read)} a step, {_in_words(mean_read * found['steps_per_epoch'])} an epoch, of "

@@ -226,6 +226,8 @@ class ItemTower(nn.Module):
 
 def _head(name: str, row: EncoderRow, encoder: Encoder, width: int) -> nn.Module:
     head = encoder.head(width)
+    if not row.whiten and row.features:
+        raise ValueError(f"item.options.{name}.features is set for nothing: it is what whiten, which is 0, takes statistics of")
     if not row.whiten:
         return head
     features = row.features or (row.checkpoint if row.build is Vectors else "")

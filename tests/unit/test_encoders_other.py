@@ -170,6 +170,8 @@ def test_an_encoder_is_whitened_by_what_was_extracted_of_it(tmp_path: Path) -> N
     tower = ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)
     torch.testing.assert_close(tower.heads[0][0].mean, torch.from_numpy(vectors).mean(dim=0))
     assert {name for name in tower.state_dict() if "heads" in name} > {"heads.0.0.mean", "heads.0.0.matrix"}
+    with pytest.raises(ValueError, match=r"text/bert_tiny\.features is set for nothing"):
+        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": {**options, "whiten": 0.0}}), 8, 50)
     save_features(tmp_path / "features", [7, 2, 50], width=4)
     with pytest.raises(ValueError, match="features of width 4, text/bert_tiny gives 16: they are of another encoder"):
         ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)

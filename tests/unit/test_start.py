@@ -13,6 +13,7 @@ from mlrec import checkpoint
 from mlrec.config import Config, load
 from mlrec.data.stream import Data
 from mlrec.distributed import World
+from mlrec.dry_run import describe, figures
 from mlrec.engine import build_model
 from mlrec.start import start_from
 from mlrec.train import train
@@ -33,7 +34,7 @@ def frozen_config(dataset_dir: Path, tmp_path: Path) -> Config:
 def trained_further(config: Config, whiten: float = 1.0) -> Config:
     """The run that trains an encoder behind those weights."""
     features = config.item.options["features/vectors"]["checkpoint"]
-    video = {"size": 32, "width": 16, "projection": "mlp", "whiten": whiten, "features": features}
+    video = {"size": 32, "width": 16, "projection": "mlp", **({"whiten": whiten, "features": features} if whiten else {})}
     item = replace(config.item, encoders=("video/tiny",), options={"video/tiny": video})
     return replace(config, name="further", item=item, train=replace(config.train, start_from=str(config.run_path)))
 
@@ -48,6 +49,7 @@ def test_a_run_goes_on_from_what_was_learnt_on_frozen_features(frozen_config: Co
     config = trained_further(frozen_config)
     fresh, model = (build_model(config, data, 0) for _ in range(2))
     words = start_from(config, data, model)
+    assert words in "\n".join(describe(figures(config, ranks=1)))
     best = checkpoint.best(frozen_config.run_path, "hr@10")
     assert best is not None
     before = dict(checkpoint.read_tensors(best, checkpoint.WEIGHT))
