@@ -56,12 +56,6 @@ class GraphModel(UserModel):
         assert vectors.users_MX is not None
         return vectors.users_MX.index_select(0, users_B)[:, None].expand(-1, slots_BL.shape[1], -1)
 
-    def degrees(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Edges of each user, float32 [M], and of each item [N + 1]; at least 1."""
-        users_M = torch.bincount(self.users_E, minlength=self.num_users)
-        items_N = torch.bincount(self.items_E, minlength=self.num_items + 1)
-        return users_M.clamp(min=1).float(), items_N.clamp(min=1).float()
-
 
 class FixedGraph(GraphModel):
     """A graph whose edges weigh what their ends' degrees say."""
@@ -72,7 +66,7 @@ class FixedGraph(GraphModel):
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
         super().fit(sequences, num_items)
-        users_M, items_N = self.degrees()
+        users_M, items_N = (torch.bincount(ends_E).float() for ends_E in (self.users_E, self.items_E))
         in_user_E, in_item_E = self.weights(users_M[self.users_E], items_N[self.items_E])
         M, N = self.num_users, self.num_items + 1
         self.register_buffer("items_MN", _sparse(self.users_E, self.items_E, in_user_E, (M, N)), persistent=False)
