@@ -51,6 +51,12 @@ class ItemTower(nn.Module):
             encoders.append(encoder)
         self.encoders = nn.ModuleList(encoders)
         self.heads = nn.ModuleList(map(_head, config.encoders, rows, encoders, [width] * len(rows)))
+        for name, row, head in zip(config.encoders, rows, self.heads, strict=True):
+            if isinstance(head, nn.Identity) and "projection" in config.options.get(name, {}):
+                raise ValueError(
+                    f"item.options.{name}.projection is {row.projection!r}, and nothing is projected: {name} has the "
+                    f"recommender's width by itself, {width}; leave it out, or give the encoder another width"
+                )
         self.fusion = lookup(FUSIONS, config.fusion, "fusion")(len(encoders), width)
         self.specs: tuple[InputSpec, ...] = tuple(encoder.spec for encoder in encoders)
         self.dropouts = tuple(row.dropout for row in rows)

@@ -212,3 +212,11 @@ def test_an_option_that_is_none_is_named(name: str, option: dict[str, object], w
 def test_the_only_encoder_is_not_left_out() -> None:
     with pytest.raises(ValueError, match="id/embedding is the only encoder"):
         ItemTower(ItemConfig(options={"id/embedding": {"dropout": 0.1}}), 16, 50)
+
+
+def test_a_projection_of_nothing_is_named() -> None:
+    """A table of the recommender's width is not projected; of another width it is."""
+    with pytest.raises(ValueError, match=r"item\.options\.id/embedding\.projection is 'linear', and nothing is projected"):
+        ItemTower(ItemConfig(options={"id/embedding": {"projection": "linear"}}), 16, 50)
+    tower = ItemTower(ItemConfig(options={"id/embedding": {"projection": "linear", "width": 8}}), 16, 50)
+    assert isinstance(tower.heads[0], torch.nn.Linear)
