@@ -70,6 +70,9 @@ class RecommenderConfig:
     """D: width of item vectors and states."""
     options: dict[str, Any] = field(default_factory=dict)
     """What the row takes beside the width, for example {layers: 2, heads: 2, dropout: 0.1}."""
+    cosine: bool = False
+    """Whether a sequence model scores by the cosine of state and item, not by their dot product: an item that is watched much
+    then has no longer vector. It wants a loss.temperature of about 0.07. dssm and decayed_mean do so in any case."""
 
 
 @dataclass(frozen=True)

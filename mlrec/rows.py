@@ -10,8 +10,7 @@ from mlrec.losses import LOSSES
 from mlrec.metrics import METRICS
 from mlrec.models.encoders import ENCODERS
 from mlrec.models.fusion import FUSIONS
-from mlrec.models.recommenders import RECOMMENDERS
-from mlrec.models.recommenders.options import check_options
+from mlrec.models.recommenders import RECOMMENDERS, check_recommender
 from mlrec.schema import lookup
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
@@ -33,8 +32,7 @@ def check_rows(config: Config) -> None:
     for name in config.item.encoders:
         lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
     lookup(FUSIONS, config.item.fusion, "fusion")
-    recommender = config.recommender
-    check_options(recommender.name, lookup(RECOMMENDERS, recommender.name, "recommender"), recommender.options)
+    check_recommender(config.recommender)
     lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)
     if config.evaluate.select_by not in METRICS:
         raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")

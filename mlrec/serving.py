@@ -21,7 +21,7 @@ from mlrec.data.format import read_npy
 from mlrec.data.stream import open_data
 from mlrec.distributed import World
 from mlrec.evaluate import encode_catalogue, load_model
-from mlrec.models.recommenders import RECOMMENDERS, SequenceModel, UserModel
+from mlrec.models.recommenders import RECOMMENDERS, build_user_model, scores_by_product
 from mlrec.progress import track
 from mlrec.ranking import Ranking
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
@@ -58,7 +58,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
     """
     faiss = _faiss()
     row = lookup(RECOMMENDERS, config.recommender.name, "recommender")
-    if not issubclass(row, SequenceModel) or row.score is not UserModel.score:
+    if not scores_by_product(row):
         raise ValueError(
             f"{config.recommender.name} does not score by the product of a history's state and an item's vector, which is what "
             "an index searches; export it without --index"
@@ -134,8 +134,7 @@ class ServedModel:
         self.raw_ids_N: list[str] = json.loads(_read(url, RAW_IDS_FILE, sha256))
         """Their raw ids."""
         self._slot_of = {raw_id: slot for slot, raw_id in enumerate(self.raw_ids_N)}
-        recommender = self.config.recommender
-        self._model: UserModel = RECOMMENDERS[recommender.name](recommender.width, self._length, **recommender.options)
+        self._model = build_user_model(self.config.recommender, self._length)
         weights = load(_read(url, WEIGHTS_FILE, sha256))
         prefix = _SEQUENCE_MODEL
         self._model.load_state_dict({name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)})

@@ -11,10 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import Config
 from mlrec.distributed import exchange, gather, shares
-from mlrec.models.recommenders import RECOMMENDERS, UserModel, Vectors, readable_slots
-from mlrec.models.recommenders.options import check_options
+from mlrec.models.recommenders import UserModel, Vectors, build_user_model, check_recommender, readable_slots
 from mlrec.models.tower import ItemTower
-from mlrec.schema import Batch, Modality, Scored, lookup
+from mlrec.schema import Batch, Modality, Scored
 
 SCORES = 1 << 22
 """Scores of a rank held at a time; with more of them the loss is computed in parts, whose scores are made again backward."""
@@ -116,18 +115,9 @@ def build_recommender(config: Config, loss: Loss, catalogue_size: int, history_l
         ValueError: an encoder, fusion or recommender is unknown or of another class, an option does not fit, or what is trained
             of the item tower is too much to encode the whole catalogue in each step.
     """
-    row = lookup(RECOMMENDERS, config.recommender.name, "recommender")
-    check_options(config.recommender.name, row, config.recommender.options)
+    check_recommender(config.recommender)
     tower = ItemTower(config.item, config.recommender.width, catalogue_size)
-    try:
-        sequence_model = row(config.recommender.width, history_length, **config.recommender.options)
-    except TypeError as error:
-        raise ValueError(f"recommender.options of {config.recommender.name}: {error}") from error
-    if not isinstance(sequence_model, UserModel):
-        raise ValueError(
-            f"recommender {config.recommender.name!r} is a {type(sequence_model).__name__}, which is no UserModel; derive it "
-            "from SequenceModel or UserModel of mlrec.models.recommenders"
-        )
+    sequence_model = build_user_model(config.recommender, history_length)
     recommender = Recommender(tower, sequence_model, loss, config.loss.temperature, rank)
     if not sequence_model.trained:
         tower.requires_grad_(False)

@@ -32,7 +32,8 @@ ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
 @pytest.fixture(scope="module")
 def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    settings = [*tiny_overrides(dataset_dir, tmp_path_factory.mktemp("trained")), "train.duration=4 steps"]
+    cosine = ["recommender.cosine=true", "loss.temperature=0.07"]
+    settings = [*tiny_overrides(dataset_dir, tmp_path_factory.mktemp("trained")), *cosine, "train.duration=4 steps"]
     assert call("mlrec", "train", *settings) == 0
     return load([], settings)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_overrides
+from torch.nn.functional import cosine_similarity
 
 from mlrec.arithmetic import AT_ONCE
 from mlrec.config import Config, LossConfig, RecommenderConfig, load
@@ -21,7 +22,8 @@ from mlrec.distributed import World
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, evaluate
 from mlrec.models.recommender import Recommender
-from mlrec.models.recommenders import RECOMMENDERS, SequenceModel, Vectors
+from mlrec.models.recommenders import RECOMMENDERS, SequenceModel, Vectors, build_user_model, select_history
+from mlrec.rows import check_rows
 from mlrec.schema import Batch
 from mlrec.train import train
 
@@ -29,6 +31,8 @@ ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 WITH_DROPOUT = {"sasrec", "gru4rec", "hstu", "dssm", "youtube_dnn", "nfm", "deepfm"}
 TRAINED = [name for name, row in RECOMMENDERS.items() if row.trained]
 SEQUENCES = [name for name, row in RECOMMENDERS.items() if issubclass(row, SequenceModel)]
+SLOTS = torch.tensor([[-1, -1, -1, 5, 0, 7]])
+"""A user's history, as rows of the items."""
 COUNTED = [name for name in RECOMMENDERS if name not in TRAINED]
 
 
@@ -99,6 +103,29 @@ def test_the_last_state_alone_is_the_last_of_all(name: str, more: dict[str, bool
     for columns in (slice(0, 6), slice(2, 6), slice(5, 6)):
         given = vectors, torch.arange(4), slots[:, columns]
         torch.testing.assert_close(model.last_states(*given), model.states(*given)[:, -1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "nextitnet", "hstu", "youtube_dnn"])
+def test_a_cosine_is_blind_to_lengths(name: str) -> None:
+    """Items three times as long score the same, which they do not by a dot product."""
+    for cosine in (False, True):
+        torch.manual_seed(0)
+        model = build_user_model(RecommenderConfig(name, 8, options(name), cosine), 6).eval()
+        vectors = model.prepare(torch.arange(1, 10), torch.randn(9, 8))
+        states = model.last_states(vectors, torch.arange(1), SLOTS)
+        scores = model.score(states, vectors.items_UX)
+        longer = model.score(states, model.prepare(vectors.ids_U, 3 * vectors.inputs_UD).items_UX)
+        torch.testing.assert_close(longer, scores if cosine else 3 * scores)
+        if cosine:
+            history = select_history(vectors.inputs_UD, SLOTS)
+            torch.testing.assert_close(scores[0], cosine_similarity(model(*history)[:, -1], vectors.inputs_UD))
+
+
+@pytest.mark.parametrize("name", ["nfm", "deepfm", "lightgcn", "popularity"])
+def test_a_cosine_of_what_is_no_product_is_refused(name: str, tiny_config: Config) -> None:
+    wrong = replace(tiny_config, recommender=RecommenderConfig(name, 8, cosine=True))
+    with pytest.raises(ValueError, match=f"recommender.cosine is true, and {name} does not score by the product"):
+        check_rows(wrong)
 
 
 def scores(model: Recommender, config: Config, data: Data, split: str) -> torch.Tensor:

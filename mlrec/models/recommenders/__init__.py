@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlrec.config import RecommenderConfig
 from mlrec.models.recommenders.base import SequenceModel, UserModel, Vectors, readable_slots, select_history
 from mlrec.models.recommenders.counting import ItemKNN, Popularity
 from mlrec.models.recommenders.factorization import NFM, DeepFM
@@ -11,8 +12,10 @@ from mlrec.models.recommenders.graph import GRCN, MMGCN, LightGCN
 from mlrec.models.recommenders.gru4rec import GRU4Rec
 from mlrec.models.recommenders.hstu import HSTU
 from mlrec.models.recommenders.nextitnet import NextItNet
+from mlrec.models.recommenders.options import check_options
 from mlrec.models.recommenders.sasrec import SASRec
 from mlrec.models.recommenders.two_towers import DSSM, DecayedMean, YoutubeDNN
+from mlrec.schema import lookup
 
 RECOMMENDERS: dict[str, Any] = {
     "sasrec": SASRec,
@@ -32,4 +35,54 @@ RECOMMENDERS: dict[str, Any] = {
 }
 """(width, length, **options) to a UserModel."""
 
-__all__ = ["RECOMMENDERS", "SequenceModel", "UserModel", "Vectors", "readable_slots", "select_history"]
+
+def check_recommender(config: RecommenderConfig) -> None:
+    """
+    Raises:
+        ValueError: there is no such row, or it does not take an option or the cosine.
+    """
+    row = lookup(RECOMMENDERS, config.name, "recommender")
+    check_options(config.name, row, config.options)
+    if config.cosine and not scores_by_product(row):
+        raise ValueError(
+            f"recommender.cosine is true, and {config.name} does not score by the product of a history's state and an item's "
+            "vector; leave it out"
+        )
+
+
+def build_user_model(config: RecommenderConfig, length: int) -> UserModel:
+    """The recommender for histories of up to `length` items, with weights drawn from torch's generator.
+
+    Raises:
+        ValueError: the row does not take the options, or is of a foreign class.
+    """
+    try:
+        model = lookup(RECOMMENDERS, config.name, "recommender")(config.width, length, **config.options)
+    except TypeError as error:
+        raise ValueError(f"recommender.options of {config.name}: {error}") from error
+    if not isinstance(model, UserModel):
+        raise ValueError(
+            f"recommender {config.name!r} is a {type(model).__name__}, which is no UserModel; derive it from SequenceModel or "
+            "UserModel of mlrec.models.recommenders"
+        )
+    if isinstance(model, SequenceModel):
+        model.cosine |= config.cosine
+    return model
+
+
+def scores_by_product(row: Any) -> bool:
+    """Whether the row's score is the product of a history's state and an item's vector: what an index searches."""
+    return isinstance(row, type) and issubclass(row, SequenceModel) and row.score is UserModel.score
+
+
+__all__ = [
+    "RECOMMENDERS",
+    "SequenceModel",
+    "UserModel",
+    "Vectors",
+    "build_user_model",
+    "check_recommender",
+    "readable_slots",
+    "scores_by_product",
+    "select_history",
+]

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ ALL, LAST = slice(None), slice(-1, None)
 class SequenceModel(UserModel):
     """A user is the sequence of the item vectors of the history."""
 
+    cosine: bool = False
+    """Whether the score is the cosine of state and item, not their dot product."""
+
+    def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
+        return Vectors(ids_U, items_UD, self.compared(items_UD))
+
     def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
         """States [B, L, X] after each wanted position; positions are right-aligned, mask is True on real items.
 
@@ -81,12 +88,14 @@ class SequenceModel(UserModel):
         raise NotImplementedError
 
     def states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
-        states_BLX: torch.Tensor = self(*select_history(vectors.inputs_UD, slots_BL))
-        return states_BLX
+        return self.compared(self(*select_history(vectors.inputs_UD, slots_BL)))
 
     def last_states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
-        states_B1X: torch.Tensor = self(*select_history(vectors.inputs_UD, slots_BL), LAST)
-        return states_B1X[:, 0]
+        return self.compared(self(*select_history(vectors.inputs_UD, slots_BL), LAST)[:, 0])
+
+    def compared(self, vectors: torch.Tensor) -> torch.Tensor:
+        """States or items as the score takes them: of length 1 where it is a cosine."""
+        return normalize(vectors, dim=-1) if self.cosine else vectors
 
 
 def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

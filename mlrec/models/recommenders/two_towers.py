@@ -18,16 +18,19 @@ class DSSM(SequenceModel):
     user is the mean of the history.
     """
 
+    cosine = True
+
     def __init__(self, width: int, length: int, layers: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         self.user = _network(width, layers, nn.Tanh, dropout)
         self.item = _network(width, layers, nn.Tanh, dropout)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
-        return Vectors(ids_U, items_UD, normalize(self.item(items_UD), dim=-1))
+        return Vectors(ids_U, items_UD, self.compared(self.item(items_UD)))
 
     def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
-        return normalize(self.user(mean_so_far(history_BLD, mask_BL)[:, wanted]), dim=-1)
+        states_BLD: torch.Tensor = self.user(mean_so_far(history_BLD, mask_BL)[:, wanted])
+        return states_BLD
 
 
 class YoutubeDNN(SequenceModel):
@@ -55,6 +58,8 @@ class DecayedMean(SequenceModel):
     changes it: content of items that nobody has watched yet keeps its meaning. `loss.temperature` scales the cosine.
     """
 
+    cosine = True
+
     def __init__(self, width: int, length: int, decay: float = 0.7) -> None:
         super().__init__()
         if not 0 < decay <= 1:
@@ -64,7 +69,7 @@ class DecayedMean(SequenceModel):
         nn.init.eye_(self.map.weight)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
-        unit_UD = normalize(items_UD, dim=-1)
+        unit_UD = self.compared(items_UD)
         return Vectors(ids_U, unit_UD, unit_UD)
 
     def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
@@ -72,7 +77,8 @@ class DecayedMean(SequenceModel):
         steps_LL = place_L[wanted, None] - place_L
         weight_LL = self.log_weights.exp()[steps_LL.clamp(min=0)] * (steps_LL >= 0)
         mean_BLD = weight_LL @ (history_BLD * mask_BL[..., None])
-        return normalize(self.map(normalize(mean_BLD, dim=-1)), dim=-1)
+        states_BLD: torch.Tensor = self.map(normalize(mean_BLD, dim=-1))
+        return states_BLD
 
 
 def _network(width: int, layers: int, activation: type[nn.Module], dropout: float) -> nn.Sequential:
