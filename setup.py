@@ -66,6 +66,7 @@ setup(
             "mypy",
             "pytest",
             "pytest-timeout",
+            "pytest-xdist",
             "pyyaml",
             "ruff",
             "types-PyYAML",

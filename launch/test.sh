@@ -21,4 +21,6 @@ if command -v radosgw > /dev/null; then
 else
     echo "skipped: the tests against a real S3 store, for Ceph cannot be installed here (apt-get install radosgw ceph-mon ceph-osd ceph-common)"
 fi
-pytest
+# Unit tests side by side, a file to a process; the others start ranks, which want the cores to themselves.
+pytest --numprocesses auto --maxprocesses 8 --dist loadfile tests/unit
+pytest --ignore tests/unit
