@@ -94,7 +94,7 @@ class SequenceModel(UserModel):
         return self.compared(self(*select_history(vectors.inputs_UD, slots_BL), LAST)[:, 0])
 
     def compared(self, vectors: torch.Tensor) -> torch.Tensor:
-        """States or items as the score takes them: of length 1 where it is a cosine."""
+        """States or items as the score takes them, of length 1 where it is a cosine; a `prepare` of one's own applies it too."""
         return normalize(vectors, dim=-1) if self.cosine else vectors
 
 
