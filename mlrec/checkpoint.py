@@ -48,7 +48,8 @@ def folder_of(run: Path) -> Path:
 
 def complete_checkpoints(run: Path) -> list[Path]:
     """All checkpoints of the run, oldest first."""
-    return sorted(path for path in folder_of(run).glob("step-*") if path.suffix != ".partial")
+    found = (path for path in folder_of(run).glob("step-*") if path.suffix != ".partial")
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))  # from a million on, names are longer
 
 
 def newest(run: Path) -> Path | None:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from mlrec.bounds import check_bounds
+from mlrec.config_files import check_arguments, file_sources, merge_sources, override_source
 from mlrec.durations import steps_of
-from mlrec.keys import Key, described, near_key
-from mlrec.yaml_files import read_yaml
+from mlrec.keys import Key, described, kind_in_words, kinds_of
+from mlrec.yaml_files import first_line
+
+_WRITE_DURATION = "write '20 epochs' or '1000 steps'"
+"""The length of a run cannot be a share of itself."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class ItemConfig:
     """The item tower: encoders, fusion, projection."""
 
     encoders: tuple[str, ...] = ("id/embedding",)
-    """Rows of mlrec list encoders; several are fused."""
+    """Rows of mlrec list encoders; several are fused. Where a later file or the command line takes one from the list, its
+    item.options that were set before go with it."""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Per encoder: what to change in its row, for example {video/videomae: {checkpoint: /models/videomae-base}}."""
     fusion: str = "sum"
@@ -65,7 +70,8 @@ class RecommenderConfig:
     """The sequence model."""
 
     name: str = "sasrec"
-    """Row of mlrec list recommenders."""
+    """Row of mlrec list recommenders. Where a later file or the command line names another one, the recommender.options that were
+    set before are dropped."""
     width: int = 64
     """D: width of item vectors and states."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -208,6 +214,8 @@ class Config:
         check_bounds(self)
         if not self.item.encoders:
             raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
+        if not all(isinstance(name, str) for name in self.item.encoders):
+            raise ValueError(f"item.encoders is {list(self.item.encoders)}; it must be {kind_in_words(tuple[str, ...])}")
         if unused := sorted(set(self.item.options) - set(self.item.encoders)):
             raise ValueError(f"item.options.{unused[0]} is set, but item.encoders is {list(self.item.encoders)}")
         if self.train.precision == "bf16" and self.zero.stage == 0:
@@ -215,14 +223,18 @@ class Config:
             raise ValueError("train.precision bf16 needs zero.stage 1, 2 or 3; with stage 0 use fp32")
         if self.zero.offload_optimizer and self.zero.stage == 0:
             raise ValueError("zero.offload_optimizer needs zero.stage 1, 2 or 3")
+        self._check_durations()
+
+    def _check_durations(self) -> None:
         if self.train.duration.strip().endswith("%"):
-            raise ValueError(f"train.duration is {self.train.duration!r}, a share of itself; write '20 epochs' or '1000 steps'")
-        durations = ("train.duration", "train.log_every", "train.evaluate_every", "train.save_every", "optim.warmup")
-        for key in durations:
+            raise ValueError(f"train.duration is {self.train.duration!r}, a share of itself; {_WRITE_DURATION}")
+        for key in ("train.duration", "train.log_every", "train.evaluate_every", "train.save_every", "optim.warmup"):
+            value = attrgetter(key)(self)
             try:
-                steps_of(attrgetter(key)(self), 1, 1)
+                steps_of(value, 1, 1)
             except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
+                said = f"{value!r} is not a duration; {_WRITE_DURATION}" if key == "train.duration" else error
+                raise ValueError(f"{key}: {said}") from error
 
     @property
     def run_path(self) -> Path:
@@ -233,25 +245,25 @@ class Config:
 def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     """The configuration of `files`, each with its base files first, and `overrides` ("key=value") last.
 
+    Options belong to the row that they were set for. A file, or the overrides, which are one source in any order, that gives
+    recommender.name another value drops the recommender.options of the sources before it; if it gives item.encoders another
+    list, what these say in item.options of encoders that are in the list no more. Its own options are kept.
+
     Raises:
         ValueError: a file is missing, a key or a value does not fit; the message names place, value and remedy.
     """
-    merged: Any = OmegaConf.structured(Config)
-    for file in files:
-        for path in _with_bases(Path(file)):
-            merged = _merge(merged, read_yaml(path, "configuration file"), str(path))
-    for override in overrides:
-        if "=" not in override:
-            raise ValueError(f"{override!r} is neither a file nor key=value")
-        merged = _merge(merged, OmegaConf.from_dotlist([override]), override)
+    kinds = kinds_of(Config)
+    sources = [source for file in files for source in file_sources(Path(file), kinds)]
+    merged = merge_sources(OmegaConf.structured(Config), [*sources, override_source(overrides, kinds)], kinds)
     try:
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise ValueError(_first_line(error)) from error
+        raise ValueError(f"{error.full_key}: {first_line(error)}") from error
 
 
 def load_arguments(arguments: Sequence[str]) -> Config:
     """As load, of a command line: files and key=value, in any order."""
+    check_arguments(arguments, kinds_of(Config))
     return load([part for part in arguments if "=" not in part], [part for part in arguments if "=" in part])
 
 
@@ -260,42 +272,6 @@ def save(config: Config, path: Path) -> None:
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
-def _with_bases(path: Path, seen: tuple[Path, ...] = ()) -> list[Path]:
-    if path in seen:
-        raise ValueError(f"base files in a circle: {' -> '.join(map(str, [*seen, path]))}")
-    bases = read_yaml(path, "configuration file").get("base", [])
-    found = [p for base in bases for p in _with_bases((path.parent / base).resolve(), (*seen, path))]
-    return [*found, path]
-
-
-def _merge(merged: Any, change: Any, where: str) -> Any:
-    change.pop("base", None)
-    try:
-        return OmegaConf.merge(merged, change)
-    except ConfigKeyError as error:
-        known = _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
-        raise ValueError(f"{where}: unknown key {error.full_key!r}{near_key(str(error.full_key), known)}") from error
-    except OmegaConfBaseException as error:
-        key = error.full_key
-        given = OmegaConf.select(change, key) if key else None
-        if isinstance(given, str) and "TupleConfig" in str(error):
-            raise ValueError(f"{where}: {key} is {given!r}, which is no list; write {key}=[{given}]") from error
-        raise ValueError(f"{where}: {f'{key}: ' if key else ''}{_first_line(error)}") from error
-
-
-def _keys(tree: Any, prefix: str = "") -> list[str]:
-    found = []
-    for key, value in tree.items():
-        found.append(prefix + key)
-        if isinstance(value, dict):
-            found += _keys(value, f"{prefix}{key}.")
-    return found
-
-
 def keys() -> dict[str, Key]:
     """Every key of a configuration, but for what options hold, with type, default and meaning."""
     return described(Config)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -13,7 +13,7 @@ import torch
 from mlrec import answers
 from mlrec import config as configuration
 from mlrec.config import Config
-from mlrec.data.decode import members_of
+from mlrec.data.decode import check_inputs, members_of
 from mlrec.data.items import stored
 from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.stream import open_data
@@ -22,9 +22,10 @@ from mlrec.engine import build_model, deepspeed_config, training_dtype
 from mlrec.models.saving import saved_bytes
 from mlrec.models.tower import ItemTower
 from mlrec.progress import track
+from mlrec.rows import check_rows
 from mlrec.schema import Modality
 from mlrec.start import start_from
-from mlrec.train import find_state
+from mlrec.train import check_place, find_state
 
 FLAG = "--dry-run"
 
@@ -71,11 +72,14 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
     Raises:
         ValueError: the run would end with the same error.
     """
+    check_rows(config)
+    check_place(config)
     data = open_data(config.data)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, (ranks,)))
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
     resumed, state = find_state(config, data)
     model = build_model(config, data, rank=0)
+    check_inputs(model.tower.specs, data.info.media, data.url)
     begun = start_from(config, data, model) if resumed is None else ""
     items_N = np.flatnonzero(data.catalogue.ok_N1) if model.whole_catalogue else None
     names = set(stored(members_of(model.tower.specs, data.info.media)))

@@ -33,6 +33,7 @@ from mlrec.ranking import Ranking
 from mlrec.recommended import Recommended, recommend_some, write_recommended
 from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
 from mlrec.schema import Modality
+from mlrec.settings import WITHOUT_EFFECT, changes
 
 OVERRIDES_HELP = "in the place of the run's own settings, such as data.url=URL where its data set has moved"
 
@@ -150,7 +151,8 @@ def flat_metrics(summary: Summary, prefix: str = "") -> dict[str, float]:
 def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict[str, Any]:
     """Evaluates the run's best checkpoint by validation, without DeepSpeed; collective.
 
-    Writes results.json, ranks.npy behind it, and recommended.json.
+    Writes results.json, ranks.npy behind it, and recommended.json; of another data set than that of the training it writes
+    nothing, for what stands there is compared with other runs on that one.
 
     Raises:
         ValueError: the run has no checkpoint, or its model knows the items of another data set.
@@ -164,24 +166,28 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     baselines = dict(found.baselines)
     if split == "test" and data.info.has(ORACLE_FILE):
         baselines["oracle"] = json.loads(storage.read_bytes(storage.join(data.url, ORACLE_FILE)))["test"]["oracle"]
+    state = checkpoint.read_state(path)
+    is_its_own = config.resume.force or state.fingerprint == data.info.fingerprint
     results = {
         "split": split,
-        "step": checkpoint.read_state(path).step,
+        "step": state.step,
         "selected_by": f"validation {config.evaluate.select_by}",
         "metrics": found.metrics,
         "baselines": baselines,
         "bad_items": found.bad_items,
         "catalogue_size": found.catalogue_size,
     }
-    if world.is_main:
+    if world.is_main and not is_its_own:
+        print(f"{run / RESULTS_FILE} stays as it is: {data.url} is not the data set of the training", file=sys.stderr)
+    elif world.is_main:
         storage.write_bytes(str(run / RANKS_FILE), npy_bytes(found.ranks_B2))
         if found.recommended is not None:
             write_recommended(run, found.recommended)
         storage.write_bytes(str(run / RESULTS_FILE), (json.dumps(results, indent=1) + "\n").encode())
     if len(found.bad_items) > config.data.max_bad_items:
         raise RuntimeError(
-            f"{len(found.bad_items)} items could not be read, data.max_bad_items is {config.data.max_bad_items}; the reasons are "
-            f"in {run / RESULTS_FILE}, mlrec-shards check {data.url} lists the faults"
+            f"{len(found.bad_items)} items could not be read, data.max_bad_items is {config.data.max_bad_items}; "
+            f"mlrec-shards check {data.url} lists the faults" + f", {run / RESULTS_FILE} has the reasons" * is_its_own
         )
     return results
 
@@ -213,14 +219,14 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     """The run's model with the weights of a checkpoint, in fp32 on the device.
 
     Raises:
-        ValueError: the model knows items by their ids, which in the data set at data.url are not those of its training.
+        ValueError: the model knows items or users by their ids, which in the data set at data.url are not those of its training.
     """
     model = build_model(config, data, world.rank)
     checkpoint.load_weights(model, path)
-    by_id = any(spec.modality is Modality.ID for spec in model.tower.specs)
+    by_id = model.sequence_model.knows_ids or any(spec.modality is Modality.ID for spec in model.tower.specs)
     if by_id and not config.resume.force and checkpoint.read_state(path).fingerprint != data.info.fingerprint:
         raise ValueError(
-            f"{path} was trained on another data set than the one at {data.url}, where ids may mean other items; train anew, "
+            f"{path} was trained on another data set than the one at {data.url}, where ids may mean others; train anew, "
             f"or set resume.force=true in {config.run_path / CONFIG_FILE} if they are the same"
         )
     return model.to(world.device)
@@ -246,6 +252,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher adds it; the environment says the same
     parsed = parser.parse_args(arguments)
     config = load_run(parsed.run, parsed.overrides)
+    if changed := changes(config, WITHOUT_EFFECT):
+        raise ValueError(f"{parsed.run} was trained otherwise ({changed}): leave these out, or train a run with them")
     world = start_world()
     results = evaluate_run(config, open_data(config.data), world, parsed.split)
     if world.is_main and parsed.json:

@@ -14,8 +14,8 @@ from mlrec import checkpoint, storage, wandb_run
 from mlrec.answers import add_json, print_json
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.evaluate import best_checkpoint, load_run
-from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
-from mlrec.serving import SERVING_FILE, export_index
+from mlrec.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
+from mlrec.serving import SERVING_FILE, check_index, export_index
 
 
 def export(run: Path, out: str, world: World | None = None) -> tuple[str, float | None]:
@@ -33,9 +33,13 @@ def export(run: Path, out: str, world: World | None = None) -> tuple[str, float 
         URL of the weights; and of `export_index`, where one is wanted, recall@10.
 
     Raises:
-        ValueError: there is no such run, or it has no checkpoint, or the recommender has no index of its items.
+        ValueError: there is no such run, or it has no checkpoint, the recommender has no index of its items, or `out` is a run.
     """
+    if storage.exists(storage.join(out, CHECKPOINTS)):
+        raise ValueError(f"{out} is a run's folder, whose {CONFIG_FILE} the export would overwrite; give another place")
     config = load_run(run)
+    if world is not None:
+        check_index(config)
     path = best_checkpoint(config)
     step = checkpoint.read_state(path).step
     weights = dict(checkpoint.read_tensors(path, checkpoint.WEIGHT))

@@ -18,17 +18,27 @@ def near_key(key: str, known: Sequence[str]) -> str:
     Args:
         known: all keys with their sections ("optim", "optim.lr").
     """
-    section, _, last = key.rpartition(".")
-    beside = [_last(other) for other in known if other.rpartition(".")[0] == section]
-    near = [other for other in known if _last(other) == last]
-    if not near:
-        near = [f"{section}.{other}".lstrip(".") for other in difflib.get_close_matches(last, beside, n=1)]
-    if not near:
-        meant = difflib.get_close_matches(last, map(_last, known), n=1, cutoff=0.75)
-        near = [other for other in known if _last(other) in meant]
-    if near:
+    if near := near_keys(key, known):
         return f"; did you mean {' or '.join(map(repr, near))}?"
-    return f"; {section or 'a configuration'} has {', '.join(beside)}"
+    section = key.rpartition(".")[0] if _beside(key, known) else ""
+    return f"; {section or 'a configuration'} has {', '.join(_beside(key, known) or _beside('', known))}"
+
+
+def near_keys(key: str, known: Sequence[str]) -> list[str]:
+    """The keys that one may have meant: those with the same last part, else the nearest of the section, else of all."""
+    section, _, last = key.rpartition(".")
+    if near := [other for other in known if _last(other) == last]:
+        return near
+    if close := difflib.get_close_matches(last, _beside(key, known), n=1):
+        return [f"{section}.{close[0]}".lstrip(".")]
+    meant = difflib.get_close_matches(last, map(_last, known), n=1, cutoff=0.75)
+    return [other for other in known if _last(other) in meant]
+
+
+def _beside(key: str, known: Sequence[str]) -> list[str]:
+    """The last parts of the keys of the same section."""
+    section = key.rpartition(".")[0]
+    return [_last(other) for other in known if other.rpartition(".")[0] == section]
 
 
 def _last(key: str) -> str:
@@ -42,6 +52,43 @@ class Key:
     type: str
     default: Any
     description: str
+
+
+_WORDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple[str, ...]: "a list of names, such as [id/embedding]",
+    tuple[float, float]: "a list of two numbers, such as [0.9, 0.999]",
+    dict[str, Any]: "options with their values, such as {layers: 2}",
+    dict[str, dict[str, Any]]: "options of each encoder, such as {id/embedding: {dropout: 0.3}}",
+}
+
+
+def kind_in_words(kind: Any) -> str:
+    """What a value of a key's type is, or what a section is, for a user."""
+    if is_dataclass(kind):
+        return f"a section with {', '.join(field.name for field in fields(kind))}"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    return _WORDS[kind]
+
+
+def holds_options(kind: Any) -> bool:
+    """Whether keys of this type hold keys that a row of a table names."""
+    origin: Any = get_origin(kind)
+    return origin is dict
+
+
+def kinds_of(section: type[Any], prefix: str = "") -> dict[str, Any]:
+    """All keys of a section, a dataclass, and the sections within it, each before its keys, with their types."""
+    found: dict[str, Any] = {}
+    for name, kind in get_type_hints(section).items():
+        found[prefix + name] = kind
+        if is_dataclass(kind):
+            found |= kinds_of(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+    return found
 
 
 def described(section: type[Any], prefix: str = "") -> dict[str, Key]:

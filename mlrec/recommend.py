@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlrec import storage
@@ -153,14 +155,18 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="mlrec recommend", description="What a trained model recommends.")
     parser.add_argument("run", metavar="RUN", help="a run, whose catalogue is encoded, or what mlrec export --index wrote")
     whom = parser.add_mutually_exclusive_group(required=True)
-    whom.add_argument("--user", type=int, metavar="ID", help="a user of the data set, by the id of the raw data")
-    whom.add_argument("--history", metavar="ID,ID,...", help="raw ids of the items of a history, oldest first")
+    whom.add_argument(
+        "--user", type=int, metavar="ID", help="a user by the id of the raw data; where ids are no numbers, by the place, from 1"
+    )
+    whom.add_argument(
+        "--history", metavar="ID,ID,...", help="raw ids of items, oldest first; an id with a comma in it in double quotes"
+    )
     parser.add_argument("-k", type=int, default=10, metavar="N", help="how many (default: 10)")
     add_json(parser)
     parsed = parser.parse_args(arguments)
     if parsed.k < 1:
         raise ValueError(f"-k is {parsed.k}; ask for 1 or more")
-    history = [raw_id.strip() for raw_id in (parsed.history or "").split(",") if raw_id.strip()]
+    history = [raw_id.strip() for raw_id in next(csv.reader([parsed.history or ""], skipinitialspace=True), []) if raw_id.strip()]
     if parsed.user is None and not history:
         raise ValueError("--history is empty; give one raw item id or more, with commas between")
     if storage.exists(storage.join(parsed.run, SERVING_FILE)):
@@ -175,5 +181,5 @@ def main(arguments: Sequence[str]) -> None:
     table = Table("", "item", "title", "score", "training interactions")
     for place, entry in enumerate(found, start=1):
         popularity = "–" if entry.popularity is None else f"{entry.popularity:,}"
-        table.add_row(str(place), entry.raw_id, entry.title, f"{entry.score:.3f}", popularity)
+        table.add_row(str(place), escape(entry.raw_id), escape(entry.title), f"{entry.score:.3f}", popularity)
     Console().print(table)

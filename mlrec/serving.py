@@ -44,6 +44,19 @@ COMPARED_USERS = 1000
 _SEQUENCE_MODEL = "sequence_model."
 
 
+def check_index(config: Config) -> None:
+    """
+    Raises:
+        ValueError: the recommender has no index of its items, or the package for it is not installed.
+    """
+    _faiss()
+    if not scores_by_product(lookup(RECOMMENDERS, config.recommender.name, "recommender")):
+        raise ValueError(
+            f"{config.recommender.name} does not score by the product of a history's state and an item's vector, which is what "
+            "an index searches; export it without --index"
+        )
+
+
 def export_index(config: Config, path: Path, out: str, weights_sha256: str, world: World) -> float:
     """Encodes the catalogue with the checkpoint at `path` and writes vectors, raw ids and index to `out`, any URL.
 
@@ -52,17 +65,8 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
 
     Returns:
         recall@10: of the ten best items by exact search, over up to 1,000 users' test histories, the share that the index finds.
-
-    Raises:
-        ValueError: the recommender has no index of its items.
     """
     faiss = _faiss()
-    row = lookup(RECOMMENDERS, config.recommender.name, "recommender")
-    if not scores_by_product(row):
-        raise ValueError(
-            f"{config.recommender.name} does not score by the product of a history's state and an item's vector, which is what "
-            "an index searches; export it without --index"
-        )
     data = open_data(config.data)
     model = load_model(config, data, world, path).eval()
     with torch.no_grad():

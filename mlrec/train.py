@@ -14,6 +14,7 @@ from mlrec import config as configuration
 from mlrec.checkpoint import TrainingState
 from mlrec.config import Config
 from mlrec.data.decode import stand_ins
+from mlrec.data.format import DATASET_FILE
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.distributed import World, barrier, from_main, gather_objects, start_world, stop_world
@@ -43,29 +44,30 @@ def train(config: Config) -> None:
         Stopped: a rank was told to stop; there is a checkpoint of the step after which all did.
     """
     check_rows(config)
+    check_place(config)
     world = start_world()
     data = open_data(config.data)
     owners = data.owners(config.train.global_batch, world.nodes)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, owners)
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
-    resumed, state = find_state(config, data)
-    if state.step > total_steps:
-        raise ValueError(
-            f"{config.run_path} has done {state.step} steps, and train.duration={config.train.duration!r} is {total_steps}; give "
-            "the new run another name or run_dir, or make it longer"
+    with run_lock(config.run_path, world.is_main):  # before its checkpoints are read, which another process may add and remove
+        resumed, state = find_state(config, data)
+        if state.step > total_steps:
+            raise ValueError(
+                f"{config.run_path} has done {state.step} steps, and train.duration={config.train.duration!r} is {total_steps}; "
+                "give the new run another name or run_dir, or make it longer"
+            )
+        model = build_model(config, data, world.rank)
+        begun = start_from(config, data, model) if resumed is None else ""
+        prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
+        local_negatives = config.loss.negatives == "local"
+        kept = prefixes.kept if prefixes else None
+        dataset = StepDataset(
+            data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue, kept, first=state.step
         )
-    model = build_model(config, data, world.rank)
-    begun = start_from(config, data, model) if resumed is None else ""
-    prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
-    local_negatives = config.loss.negatives == "local"
-    kept = prefixes.kept if prefixes else None
-    dataset = StepDataset(
-        data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue, kept, first=state.step
-    )
-    items = plan.most_items(total_steps, dataset.items_N)
-    engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed, items)
-    stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
-    with run_lock(config.run_path, world.is_main):
+        items = plan.most_items(total_steps, dataset.items_N)
+        engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed, items)
+        stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
         stopped_by = _take_steps(_Run(config, data, world, engine, state, begun), stream)
     stop_world()
     if stopped_by:
@@ -111,6 +113,17 @@ def _take_steps(run: _Run, stream: Iterator[Batch]) -> int:
             tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
             tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path / RESULTS_FILE}")
     return stopped_by
+
+
+def check_place(config: Config) -> None:
+    """
+    Raises:
+        ValueError: run_dir is no folder for a run.
+    """
+    path = config.run_path
+    if path.is_file() or (path / DATASET_FILE).exists():
+        what = "a file" if path.is_file() else "a data set"
+        raise ValueError(f"run_dir is {config.run_dir!r}, and {path} is {what}; give a folder for the run alone")
 
 
 def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:

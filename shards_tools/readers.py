@@ -215,11 +215,13 @@ READERS: dict[str, Reader] = {"*pairs.csv": read_pairs_csv, "*pairs.tsv": read_p
 
 
 def _user_ids(users: list[str], url: str) -> np.ndarray:
-    """Int64 user ids: the raw ones where all are whole numbers, else positions from 1."""
+    """Int64 user ids: the raw ones where all are different whole numbers, else positions from 1."""
     if len(set(users)) != len(users):
         raise ValueError(f"{url}: user {Counter(users).most_common(1)[0][0]!r} has several lines; join them to one")
     if all(user.isdecimal() and len(user) < 19 for user in users):  # below 10**18 fits int64
-        return np.array(users, dtype=np.int64)
+        numbers = np.array(users, dtype=np.int64)
+        if len(np.unique(numbers)) == len(numbers):  # 1 and 01 may be two users
+            return numbers
     return np.arange(1, len(users) + 1)
 
 

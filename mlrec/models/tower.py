@@ -29,6 +29,8 @@ class ItemTower(nn.Module):
 
     def __init__(self, config: ItemConfig, width: int, catalogue_size: int) -> None:
         super().__init__()
+        if twice := [name for name in config.encoders if config.encoders.count(name) > 1]:
+            raise ValueError(f"item.encoders has {twice[0]} twice; name every encoder once")
         encoders: list[Encoder] = []
         rows = [lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {})) for name in config.encoders]
         for name, row in zip(config.encoders, rows, strict=True):

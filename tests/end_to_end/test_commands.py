@@ -110,6 +110,15 @@ def test_the_run_recommends_what_was_not_watched(finished: Path, config_file: Pa
     assert "the catalogue has no such item" in recommended("--history", "nothing", expected=2)
 
 
+def test_what_is_ranked_otherwise_is_not_the_runs_result(
+    finished: Path, config_file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = (finished / "results.json").read_bytes()
+    assert call("mlrec", "evaluate", str(finished), "recommender.options.heads=1") == 2
+    assert "was trained otherwise (recommender.options is" in capsys.readouterr().err
+    assert (finished / "results.json").read_bytes() == results
+
+
 def test_a_run_does_not_differ_from_itself(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("mlrec", "compare", str(finished), str(finished)) == 0
     assert "+0.0000 ± 0.0000" in capsys.readouterr().out

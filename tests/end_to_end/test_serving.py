@@ -12,7 +12,7 @@ import torch
 from launching import call
 from tiny import NUM_ITEMS, tiny_overrides
 
-from mlrec import checkpoint, recommend, storage
+from mlrec import recommend, storage
 from mlrec.config import Config, RecommenderConfig, load
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.format import DATASET_FILE
@@ -25,7 +25,7 @@ from mlrec.models.recommender import Recommender
 from mlrec.recommend import Recommendation, recommend_from_index
 from mlrec.recommend import recommend as recommend_exactly
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
-from mlrec.serving import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE, ServedModel, export_index
+from mlrec.serving import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE, ServedModel, check_index
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
@@ -233,11 +233,24 @@ def test_another_data_set_is_not_taken_for_the_exported_one(
         recommend_from_index(str(copied), user, (), 3)
 
 
+def test_a_refused_export_touches_nothing(copied: Path, trained: Config, dataset_dir: Path, tmp_path: Path) -> None:
+    settings = [setting for setting in tiny_overrides(dataset_dir, tmp_path) if not setting.startswith("recommender.options")]
+    counted = [*settings, "name=counted", "recommender.name=popularity", "train.duration=0 steps"]
+    assert call("mlrec", "train", *counted) == 0
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    run = load([], counted).run_path
+    assert call("mlrec", "export", str(run), str(copied), "--index") == 2
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+    config = (trained.run_path / CONFIG_FILE).read_bytes()
+    with pytest.raises(
+        ValueError, match=rf"{trained.run_path} is a run's folder, whose {CONFIG_FILE} the export would overwrite"
+    ):
+        export(run, str(trained.run_path))
+    assert (trained.run_path / CONFIG_FILE).read_bytes() == config
+
+
 def test_what_has_no_index_is_said(trained: Config, tmp_path: Path) -> None:
-    other = replace(trained, recommender=RecommenderConfig("nfm", 16, {}))
-    path = checkpoint.newest(trained.run_path)
-    assert path is not None
     with pytest.raises(ValueError, match="nfm does not score by the product"):
-        export_index(other, path, str(tmp_path), "", ALONE)
+        check_index(replace(trained, recommender=RecommenderConfig("nfm", 16, {})))
     with pytest.raises(ValueError, match=f"has no {SERVING_FILE}; mlrec export RUN OUT --index"):
         ServedModel(str(tmp_path))

@@ -40,6 +40,12 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert checkpoint.best(tmp_path, "hr@10").name == "step-000002", "of equal ones the earliest"
 
 
+def test_a_million_steps_come_after_fewer(tmp_path: Path) -> None:
+    for step in (999_000, 1_000_000):
+        write(tmp_path, step)
+    assert checkpoint.newest(tmp_path).name == "step-1000000"
+
+
 def test_all_parts_are_read(tmp_path: Path) -> None:
     model = nn.Linear(3, 2)
     checkpoint.load_weights(model, write(tmp_path, 7))

@@ -6,7 +6,7 @@ import pytest
 
 from mlrec.config import Config, keys, load, save
 from mlrec.durations import steps_of
-from mlrec.keys import described
+from mlrec.keys import described, kind_in_words, kinds_of
 
 
 def test_a_saved_configuration_loads_equal(tmp_path: Path) -> None:
@@ -32,11 +32,25 @@ def test_bases_come_first_then_the_file_then_the_command_line(tmp_path: Path) ->
         ("optim.temprature=2", "did you mean 'loss.temperature'?"),
         ("item.encoder=id/embedding", "did you mean 'item.encoders'?"),
         ("item.encoders=id/embedding", "item.encoders is 'id/embedding', which is no list; write item.encoders=[id/embedding]"),
-        ("optim.betas=[0.9]", "optim.betas=[0.9]: TupleConfig length 1"),
+        ("optim.betas=[0.9]", "optim.betas is [0.9]; it must be a list of two numbers, such as [0.9, 0.999]"),
+        ("optim.betas=[a,b]", "optim.betas is ['a', 'b']; it must be a list of two numbers"),
+        ("item=3", "item is 3; it must be a section with encoders, options, fusion"),
+        ("name=", "name has no value; it must be a text; an empty one is"),
+        ("data.url=", "data.url has no value; it must be a text; an empty one is"),
+        ("optim.lr=", "optim.lr has no value; it must be a number"),
+        ("item.tuning=", "item.tuning has no value; it must be one of frozen, top, half, full, scratch"),
+        ("seed=1.5", "seed is 1.5; it must be a whole number"),
+        ("recommender.options=[1]", "recommender.options is [1]; it must be options with their values, such as {layers: 2}"),
+        ("item.options.id/embedding=3", "item.options is {'id/embedding': 3}; it must be options of each encoder"),
+        ("item.encoders=[[id/embedding]]", "item.encoders is [['id/embedding']]; it must be a list of names"),
+        ("optim.lr=[", "optim.lr=[: the value '[' is not YAML; close its brackets, or put it in quotes"),
+        ("name=${nowhere}", "name: Interpolation key 'nowhere' not found"),
+        ("base=[x.yaml]", "unknown key 'base'"),
         ("trian.duration=3 steps", "did you mean 'train'"),
-        ("optim.lr=fast", "optim.lr: Value 'fast'"),
+        ("optim.lr=fast", "optim.lr is 'fast'; it must be a number"),
         ("zero.stage=4", "zero.stage: Invalid value '4'"),
-        ("train.duration=7 parsecs", "'7 parsecs' is not a duration"),
+        ("train.duration=7 parsecs", "train.duration: '7 parsecs' is not a duration; write '20 epochs' or '1000 steps'"),
+        ("optim.warmup=3", "optim.warmup: '3' is not a duration; write '100 steps', '2 epochs' or '5%'"),
         ("train.duration=5%", "a share of itself"),
         ("item.encoders=[]", "item.encoders is empty"),
         ("item.options.video/tiny.size=3", "item.options.video/tiny is set, but item.encoders"),
@@ -67,8 +81,9 @@ def test_bases_come_first_then_the_file_then_the_command_line(tmp_path: Path) ->
     ],
 )
 def test_bad_input_names_the_value_and_the_remedy(override: str, words: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
         load([], [override])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("key", ["data.num_workers", "item.prefix_cache_bytes", "optim.encoder_lr", "optim.clip_norm", "seed"])
@@ -82,6 +97,10 @@ def test_a_key_that_is_near_to_none_lists_those_of_its_section() -> None:
     assert "data" not in str(error.value)
     with pytest.raises(ValueError, match=r"a configuration has name, run_dir, seed, data, .*, resume$"):
         load([], ["zzz=3"])
+
+
+def test_every_type_of_a_key_has_words() -> None:
+    assert all(kind_in_words(kind) for kind in kinds_of(Config).values())
 
 
 def test_every_key_has_a_docstring() -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from packing import Pipe, start_packer
+from small_encoders import SMALL
 from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec import dry_run
 from mlrec.cli import COMMANDS
-from mlrec.config import Config, ZeroConfig, load
+from mlrec.config import Config, ItemConfig, ZeroConfig, load
 from mlrec.data.stream import Data, open_data
 from mlrec.dry_run import StateBytes
 from mlrec.engine import BUCKET, deepspeed_config
@@ -86,6 +87,30 @@ def test_what_activations_take_says_which_way_is_assumed(choice: str, words: str
     assert sum(line.endswith(f"item.checkpoint={choice}: {words}") for line in lines) == 1
     frozen = described(replace(video_config, item=replace(video_config.item, tuning="frozen")), 2)
     assert not any("item.checkpoint" in line for line in frozen)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("evaluate.select_by=hr@5", "evaluate.select_by is 'hr@5'"),
+        ("recommender.options={heads: 0}", "recommender.options.heads is 0"),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused(setting: str, words: str, dataset_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        described(load([], [*tiny_overrides(dataset_dir, tmp_path), setting]), 1)
+
+
+def test_a_modality_that_is_not_there_is_refused(tiny_config: Config) -> None:
+    item = ItemConfig(encoders=("audio/ast",), options={"audio/ast": SMALL["audio/ast"]})
+    with pytest.raises(ValueError, match="holds no audio of its items, but an encoder reads it"):
+        described(replace(tiny_config, item=item), 1)
+
+
+def test_a_run_has_a_folder_of_its_own(dataset_dir: Path, tmp_path: Path) -> None:
+    for place, words in ((dataset_dir, "is a data set"), (dataset_dir / "dataset.json", "is a file")):
+        with pytest.raises(ValueError, match=f"{place} {words}; give a folder for the run alone"):
+            described(load([], [*tiny_overrides(dataset_dir, tmp_path), f"run_dir={place}"]), 1)
 
 
 def test_ids_read_nothing(tiny_config: Config) -> None:

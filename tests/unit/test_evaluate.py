@@ -22,8 +22,9 @@ from mlrec.data.format import item_shard
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, shares
 from mlrec.engine import build_model
-from mlrec.evaluate import encode_catalogue, evaluate, load_model
+from mlrec.evaluate import encode_catalogue, evaluate, evaluate_run, load_model
 from mlrec.progress import task
+from mlrec.run_files import RESULTS_FILE
 from mlrec.schema import InputSpec
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
@@ -171,3 +172,15 @@ def test_a_model_that_knows_ids_is_not_ranked_on_another_data_set(
                 load_model(config, data, ALONE, path)
             config = replace(config, resume=ResumeConfig(force=True))
         assert load_model(config, data, ALONE, path).state_dict().keys() == weights.keys()
+
+
+def test_a_ranking_of_another_data_set_is_not_kept(video_config: Config, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = build_model(video_config, data, 0).state_dict()
+    tensors = ((index, f"{checkpoint.WEIGHT}{name}", tensor) for index, (name, tensor) in enumerate(weights.items()))
+    checkpoint.save(video_config.run_path, ALONE, TrainingState(1, 0, "of another data set", 18), tensors)
+    found = evaluate_run(video_config, data, ALONE, "test")
+    assert found["metrics"]["all"]["users"] == data.sequences.num_users
+    assert f"stays as it is: {video_config.data.url} is not the data set of the training" in capsys.readouterr().err
+    assert not (video_config.run_path / RESULTS_FILE).exists()
+    evaluate_run(replace(video_config, resume=ResumeConfig(force=True)), data, ALONE, "test")
+    assert (video_config.run_path / RESULTS_FILE).exists()

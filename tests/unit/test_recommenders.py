@@ -23,6 +23,7 @@ from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, evaluate
 from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import RECOMMENDERS, SequenceModel, Vectors, build_user_model, select_history
+from mlrec.models.recommenders.base import unit
 from mlrec.rows import check_rows
 from mlrec.schema import Batch
 from mlrec.train import train
@@ -119,6 +120,29 @@ def test_a_cosine_is_blind_to_lengths(name: str) -> None:
         if cosine:
             history = select_history(vectors.inputs_UD, SLOTS)
             torch.testing.assert_close(scores[0], cosine_similarity(model(*history)[:, -1], vectors.inputs_UD))
+
+
+def test_zeros_stay_zeros_and_have_no_gradient() -> None:
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-7, 0.0]], requires_grad=True)
+    found = unit(vectors)
+    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 0.0]]))
+    (found * torch.arange(6.0).view(3, 2)).sum().backward()
+    assert vectors.grad is not None
+    assert vectors.grad[0].abs().sum() > 0 and vectors.grad[1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", ["dssm", "decayed_mean", "grcn", "mmgcn"])
+def test_an_item_without_content_does_not_drown_the_others(name: str, tiny_config: Config, data: Data) -> None:
+    config = with_row(tiny_config, name)
+    norms = []
+    for lost in (0, 5):
+        torch.manual_seed(0)
+        model = build_model(config, data, 0)
+        with torch.no_grad():
+            model.tower.encoders[0].embedding.weight[: lost + 1] = 0.0
+        model(batches(model, data, 1)[0]).backward()
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item())
+    assert norms[1] < 3 * norms[0]
 
 
 @pytest.mark.parametrize("name", ["nfm", "deepfm", "lightgcn", "popularity"])

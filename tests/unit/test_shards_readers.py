@@ -50,8 +50,9 @@ def test_blanks_around_ids_are_no_part_of_them_whatever_the_block(tmp_path: Path
 
 
 def test_users_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
-    path = write(tmp_path / "x_pairs.tsv", "u1\t1 2\nu0\t3 4\n")
-    assert read_pairs_tsv(path).sequences.users.tolist() == [1, 2]
+    for first, second in (("u1", "u0"), ("7", "07")):
+        path = write(tmp_path / "x_pairs.tsv", f"{first}\t1 2\n{second}\t3 4\n")
+        assert read_pairs_tsv(path).sequences.users.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,20 @@ def test_what_a_run_cannot_start_from_is_named(frozen_config: Config, tiny_confi
     train(frozen_config)
     train(tiny_config)
     plain = trained_further(frozen_config, whiten=0.0)
-    with pytest.raises(ValueError, match=r"has tower\.heads\.0\.0\.\w+, which this run's model has not"):
+    with pytest.raises(ValueError, match=r"has tower\.heads\.0\.0\.\w+, which the other has not"):
         start_from(plain, data, build_model(plain, data, 0))
+    deeper = replace(tiny_config, recommender=replace(tiny_config.recommender, options={"layers": 3}))
+    deeper = replace(deeper, train=replace(tiny_config.train, start_from=str(tiny_config.run_path)))
+    with pytest.raises(ValueError, match=r"this run's model has sequence_model\.\S+, which the other has not"):
+        start_from(deeper, data, build_model(deeper, data, 0))
+    less = trained_further(frozen_config, whiten=0.5)
+    with pytest.raises(ValueError, match=r"has another tower\.heads\.0\.0\.matrix: give both runs one whiten"):
+        start_from(less, data, build_model(less, data, 0))
+    options = frozen_config.item.options | {"id/embedding": {}}
+    item = replace(frozen_config.item, encoders=("id/embedding", "features/vectors"), options=options)
+    turned = replace(frozen_config, item=item, train=replace(frozen_config.train, start_from=str(frozen_config.run_path)))
+    with pytest.raises(ValueError, match=r"features/vectors is number 2 of item\.encoders, and number 1 in"):
+        start_from(turned, data, build_model(turned, data, 0))
     nowhere = replace(tiny_config, train=replace(tiny_config.train, start_from="nowhere"))
     with pytest.raises(ValueError, match=r"nowhere is no run: it has no config\.yaml"):
         start_from(nowhere, data, build_model(nowhere, data, 0))

@@ -98,6 +98,8 @@ class EncoderRow:
         outputs = ("pooled", "scores") if self.scores else ("pooled",)
         if options.get("output", self.output) not in outputs:
             raise ValueError(f"item.options.{name}.output is {options['output']!r}; this encoder has {' and '.join(outputs)}")
+        if (tuning := options.get("tuning", self.tuning)) not in (None, *get_args(Tuning)):
+            raise ValueError(f"item.options.{name}.tuning is {tuning!r}; it is {', '.join(get_args(Tuning))}")
         projection, dropout, whiten = (options.get(key, getattr(self, key)) for key in ("projection", "dropout", "whiten"))
         if projection not in get_args(Projection):
             raise ValueError(f"item.options.{name}.projection is {projection!r}; it is {', '.join(get_args(Projection))}")

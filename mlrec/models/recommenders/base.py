@@ -33,6 +33,11 @@ class UserModel(nn.Module):
     whole_catalogue: ClassVar[bool] = False
     """Whether a step needs the vectors of all items, not only of the global batch's."""
 
+    @property
+    def knows_ids(self) -> bool:
+        """Whether something of it belongs to single users or items of a data set: a node of a graph, a count."""
+        return self.whole_catalogue or not self.trained
+
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
         """Takes what the model knows of the training interactions; called once, before the first step.
 
@@ -67,6 +72,9 @@ class UserModel(nn.Module):
         return states_PX @ items.T if items.dim() == 2 else (states_PX[:, None] * items).sum(dim=-1)
 
 
+SHORT = 1e-3
+"""Vectors of this length or less are rounding errors about zero; the tables of millions of items begin with longer ones."""
+
 ALL, LAST = slice(None), slice(-1, None)
 """Positions of a history whose states are wanted."""
 
@@ -95,7 +103,16 @@ class SequenceModel(UserModel):
 
     def compared(self, vectors: torch.Tensor) -> torch.Tensor:
         """States or items as the score takes them, of length 1 where it is a cosine; a `prepare` of one's own applies it too."""
-        return normalize(vectors, dim=-1) if self.cosine else vectors
+        return unit(vectors) if self.cosine else vectors
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    """The vectors at length 1; zeros, as of an item without content, stay zeros, and so become all that are shorter than `SHORT`.
+
+    No gradient goes behind those: divided by a length of nearly 0, it would drown all others.
+    """
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return torch.where(length > SHORT, normalize(vectors, dim=-1, eps=SHORT), 0.0)
 
 
 def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

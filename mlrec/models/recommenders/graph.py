@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn.functional import leaky_relu, normalize
+from torch.nn.functional import leaky_relu
 
-from mlrec.models.recommenders.base import UserModel, Vectors
+from mlrec.models.recommenders.base import UserModel, Vectors, unit
 
 
 class GraphModel(UserModel):
@@ -130,7 +130,7 @@ class MMGCN(FixedGraph):
 
     def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ids = self.ids(torch.arange(self.ids.num_embeddings, device=users_MD.device))
-        nodes = normalize(torch.cat([users_MD, items_ND]), dim=1)
+        nodes = unit(torch.cat([users_MD, items_ND]))
         for of_neighbours, of_itself, combine in zip(self.of_neighbours, self.of_itself, self.combine, strict=True):
             users, items = nodes[: self.num_users], nodes[self.num_users :]
             means = torch.cat([self.to_users(items), self.to_items(users)])
@@ -159,11 +159,11 @@ class GRCN(GraphModel):
         self.content = _linear(self.width)
 
     def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        preference_MD = normalize(users_MD, dim=1)
-        content_ND = normalize(leaky_relu(self.content(items_ND)), dim=1)
+        preference_MD = unit(users_MD)
+        content_ND = unit(leaky_relu(self.content(items_ND)))
         for _ in range(self.routing):
             weight_E = _softmax(self._agreement(preference_MD, content_ND), self.users_E, self.num_users)
-            preference_MD = normalize(preference_MD + self._to_users(weight_E, content_ND), dim=1)
+            preference_MD = unit(preference_MD + self._to_users(weight_E, content_ND))
         agreement_E = self._agreement(preference_MD, content_ND)
         of_user_E = _softmax(agreement_E, self.users_E, self.num_users)
         of_item_E = _softmax(agreement_E, self.items_E, self.num_items + 1)

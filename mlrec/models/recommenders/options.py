@@ -20,7 +20,8 @@ def in_words(options: Mapping[str, Any]) -> str:
 def check_options(name: str, row: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """
     Raises:
-        ValueError: the row has no such option, or it is of another type; the message names key, value and what the row takes.
+        ValueError: the row has no such option, or it is of another type or out of bounds; the message names key, value and what
+            the row takes.
     """
     takes = options_of(row)
     for key, value in options.items():
@@ -30,6 +31,11 @@ def check_options(name: str, row: Callable[..., Any], options: Mapping[str, Any]
         if default is not None and not _fits(value, default):
             kind = type(default).__name__.replace("tuple", "list")
             raise ValueError(f"recommender.options.{key} is {value!r}; {name} takes a value of type {kind}, such as {default!r}")
+        whole = [one for one in (value if isinstance(value, list | tuple) else [value]) if type(one) is int]
+        if type(default) is not float and any(one < 1 for one in whole):
+            raise ValueError(f"recommender.options.{key} is {value!r}; {name} takes whole numbers from 1 on")
+        if key == "dropout" and not 0 <= value < 1:
+            raise ValueError(f"recommender.options.dropout is {value!r}; it is a share, from 0 to below 1")
 
 
 def _default(parameter: inspect.Parameter) -> Any:

@@ -6,9 +6,8 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.functional import normalize
 
-from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far
+from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far, unit
 
 
 class DSSM(SequenceModel):
@@ -77,7 +76,7 @@ class DecayedMean(SequenceModel):
         steps_LL = place_L[wanted, None] - place_L
         weight_LL = self.log_weights.exp()[steps_LL.clamp(min=0)] * (steps_LL >= 0)
         mean_BLD = weight_LL @ (history_BLD * mask_BL[..., None])
-        states_BLD: torch.Tensor = self.map(normalize(mean_BLD, dim=-1))
+        states_BLD: torch.Tensor = self.map(unit(mean_BLD))
         return states_BLD
 
 
