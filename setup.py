@@ -42,6 +42,7 @@ setup(
         "omegaconf>=2.4",  # earlier ones refuse Literal fields
         "pillow",
         "pyarrow",
+        "pydantic>=2",
         "pytorchvideo",
         "pyyaml",
         "rich",

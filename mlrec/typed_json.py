@@ -1,0 +1,59 @@
+"""JSON from outside, parsed once into typed and bounded dataclasses: one sentence per fault."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from mlrec.printable import printable
+
+T = TypeVar("T")
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+"""Goes into the body of each dataclass that is parsed, as `__pydantic_config__ = STRICT`: numbers are no
+text, booleans are no numbers, numbers are finite, and unknown keys are an error."""
+
+MAX_JSON_BYTES = 256 << 20
+"""Longer documents are refused before they are parsed."""
+_MAX_QUOTED_CHARACTERS = 60
+
+
+def parse_json(raw: bytes, kind: type[T], where: str, remedy: str) -> T:
+    """Return the JSON document `raw` as a value of `kind`.
+
+    Bounds are stated in the dataclass: `size: Annotated[int, Field(ge=0)]`. Checks that involve several
+    fields belong in its `__post_init__` and raise ValueError.
+
+    Args:
+        kind: a dataclass with `__pydantic_config__ = STRICT`, or a builtin such as `list[str]`.
+        where: path or URL of the document, for the message.
+        remedy: what the user should do, a sentence without a full stop.
+
+    Raises:
+        ValueError: the document is not JSON or does not fit `kind`; names the place, the value and the remedy.
+    """
+    if len(raw) > MAX_JSON_BYTES:
+        raise ValueError(f"{where} is {len(raw):,} bytes long, at most {MAX_JSON_BYTES:,} are read. {remedy}.")
+    try:
+        value: T = _adapter(kind).validate_json(raw)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ValueError(f"{where} is invalid: {_fault(error)}. {remedy}.") from error
+    return value
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _fault(error: ValidationError) -> str:
+    """The first fault in words: where in the document, what is wrong, and the value."""
+    first = error.errors(include_url=False)[0]
+    place = printable(".".join(map(str, first["loc"])))
+    reason = printable(first["msg"].removeprefix("Value error, "))
+    if first["type"] in ("json_invalid", "missing", "value_error"):
+        return f"{place}: {reason}" if place else reason
+    value = printable(repr(first["input"]), _MAX_QUOTED_CHARACTERS)
+    return f"{place or 'the document'} is {value}: {reason}"
