@@ -11,6 +11,7 @@ from typing import Any
 
 from mlrec.answers import add_json, print_json
 from mlrec.process import exit_with, run_main
+from mlrec.terminal import say
 
 HELP = """usage: mlrec COMMAND ...
 
@@ -129,7 +130,7 @@ def _list(arguments: Sequence[str]) -> None:
         kind = f"{row['type']} = {json.dumps(row['default'])}" if "type" in row else ""
         told = (row.get(key) for key in ("checkpoint", "licence", "paper", "description"))
         parts = (f"{name:{widest}}", kind, size, *told, in_words(row.get("options", {})))
-        print("  ".join(str(part) for part in parts if part))
+        say("  ".join(str(part) for part in parts if part))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -151,9 +152,9 @@ def _dispatch(arguments: Sequence[str]) -> None:
     from mlrec import __version__
 
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP)
+        say(HELP)
     elif arguments[0] == "--version":
-        print(__version__)
+        say(__version__)
     elif arguments[0] in COMMANDS:
         COMMANDS[arguments[0]](arguments[1:])
     else:

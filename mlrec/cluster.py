@@ -23,6 +23,7 @@ from pathlib import Path
 
 from mlrec.node import GRACE_S, Part
 from mlrec.process import BAD_INPUT, STOP_S, asks_for_help, exit_with, run_main
+from mlrec.terminal import say
 
 USAGE = """usage: python -m mlrec.cluster HOSTFILE|localhost:RANKS [--elastic] CONFIG [CONFIG ...] [key=value ...]
 
@@ -150,15 +151,13 @@ class Parts:
                 self.signal(signal.SIGKILL if stop.urgency == 2 else signal.SIGTERM)
                 deadline, passed = time.monotonic() + STOP_S + GRACE_S, stop.urgency  # their node ends them after STOP_S
             elif deadline == float("inf") and (failed := next(((h, c) for h, c in codes.items() if c), None)):
-                print(
-                    f"{in_words(*failed)}; the run ends on the other machines within {GRACE_S:.0f} s", file=sys.stderr, flush=True
-                )
+                say(f"{in_words(*failed)}; the run ends on the other machines within {GRACE_S:.0f} s", error=True, flush=True)
                 deadline = time.monotonic() + GRACE_S
             if time.monotonic() > deadline:
                 self.signal(signal.SIGKILL)
                 deadline += GRACE_S
                 for host in self.processes.keys() - codes.keys():
-                    print(f"{host} had not ended by itself and is killed", file=sys.stderr, flush=True)
+                    say(f"{host} had not ended by itself and is killed", error=True, flush=True)
             time.sleep(0.1)
         return codes
 
@@ -214,7 +213,7 @@ def run(slots: Mapping[str, int], arguments: Sequence[str], over_ssh: bool, elas
             names = ", ".join(missing)
             raise ValueError(f"{names} of the hostfile cannot be reached by ssh without a password; try: ssh {missing[0]} true")
         if missing:
-            print(f"{', '.join(missing)} cannot be reached: starting on {', '.join(here)}", file=sys.stderr, flush=True)
+            say(f"{', '.join(missing)} cannot be reached: starting on {', '.join(here)}", error=True, flush=True)
         began = time.monotonic()
         parts = Parts(here, addresses, arguments)
         try:
@@ -232,7 +231,7 @@ def run(slots: Mapping[str, int], arguments: Sequence[str], over_ssh: bool, elas
         if not elastic or failures == MAX_FAILURES:
             often = f" {failures} times in a row" if elastic else ""
             raise RuntimeError(f"the run has failed{often}: {reasons}. The same command goes on from the last checkpoint")
-        print(f"{reasons}: starting again from the last checkpoint", file=sys.stderr, flush=True)
+        say(f"{reasons}: starting again from the last checkpoint", error=True, flush=True)
 
 
 def main(arguments: Sequence[str]) -> int:

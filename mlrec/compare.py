@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from mlrec.answers import add_json, print_json
@@ -19,6 +18,7 @@ from mlrec.data.format import read_npy
 from mlrec.metrics import METRICS, standard_error, user_metrics
 from mlrec.record import read_record
 from mlrec.run_files import RANKS_FILE, RESULTS_FILE, run_names
+from mlrec.terminal import console
 
 
 @dataclass(frozen=True)
@@ -100,4 +100,4 @@ def main(arguments: Sequence[str]) -> None:
             f"{row.difference:+.4f} ± {row.difference_error:.4f}",
             f"{row.p:.2g}",
         )
-    Console().print(table)
+    console().print(table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlrec import storage
 from mlrec.config import TrackingConfig
 from mlrec.metrics import GROUPS
+from mlrec.terminal import say
 from mlrec.wandb_run import EXAMPLES, FAILURES, HISTOGRAM, PARTS, SHARE, has_key
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def main(arguments: Sequence[str]) -> None:
         out = parsed.out or DASHBOARD_FILE
         view = workspace(parsed.entity, parsed.project)._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
         storage.write_bytes(out, (json.dumps(view, indent=1) + "\n").encode())
-        print(f"{out}: with a key of W&B (wandb login) and no --out the dashboard is made in project {parsed.project!r}")
+        say(f"{out}: with a key of W&B (wandb login) and no --out the dashboard is made in project {parsed.project!r}")
         return
-    print(_create(parsed.entity, parsed.project))
+    say(_create(parsed.entity, parsed.project))
 
 
 def _create(entity: str, project: str) -> str:

@@ -25,6 +25,7 @@ from mlrec.progress import track
 from mlrec.rows import check_rows
 from mlrec.schema import Modality
 from mlrec.start import start_from
+from mlrec.terminal import say
 from mlrec.train import check_place, find_state
 
 FLAG = "--dry-run"
@@ -214,4 +215,4 @@ def main(arguments: Sequence[str]) -> None:
     if answers.FLAG in arguments:
         answers.print_json(found)
     else:
-        print("\n".join(describe(found)))
+        say("\n".join(describe(found)))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from mlrec import checkpoint, storage
@@ -34,6 +33,7 @@ from mlrec.recommended import Recommended, recommend_some, write_recommended
 from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
 from mlrec.schema import Modality
 from mlrec.settings import WITHOUT_EFFECT, changes
+from mlrec.terminal import console, say
 
 OVERRIDES_HELP = "in the place of the run's own settings, such as data.url=URL where its data set has moved"
 
@@ -178,7 +178,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
         "catalogue_size": found.catalogue_size,
     }
     if world.is_main and not is_its_own:
-        print(f"{run / RESULTS_FILE} stays as it is: {data.url} is not the data set of the training", file=sys.stderr)
+        say(f"{run / RESULTS_FILE} stays as it is: {data.url} is not the data set of the training", error=True)
     elif world.is_main:
         storage.write_bytes(str(run / RANKS_FILE), npy_bytes(found.ranks_B2))
         if found.recommended is not None:
@@ -259,7 +259,7 @@ def main(arguments: Sequence[str]) -> None:
     if world.is_main and parsed.json:
         print_json(results)
     elif world.is_main:
-        Console().print(_table(results))
+        console().print(_table(results))
     stop_world()
 
 

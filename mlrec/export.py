@@ -16,6 +16,7 @@ from mlrec.distributed import World, start_world, stop_world
 from mlrec.evaluate import best_checkpoint, load_run
 from mlrec.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
 from mlrec.serving import SERVING_FILE, check_index, export_index
+from mlrec.terminal import say
 
 
 def export(run: Path, out: str, world: World | None = None) -> tuple[str, float | None]:
@@ -75,6 +76,6 @@ def main(arguments: Sequence[str]) -> None:
     if parsed.json:
         print_json({"weights": weights, "recall@10": recall})
         return
-    print(weights)
+    say(weights)
     if recall is not None:
-        print(f"{parsed.out}: item vectors and their index, recall@10 {recall:.4f} against exact search")
+        say(f"{parsed.out}: item vectors and their index, recall@10 {recall:.4f} against exact search")

@@ -28,6 +28,7 @@ from mlrec.models.tower import ItemTower
 from mlrec.process import asks_for_help, exit_with, run_main
 from mlrec.progress import Task, task
 from mlrec.run_files import FAILURES_FILE
+from mlrec.terminal import say
 
 BLOCK_ITEMS = 1024
 """A run that is stopped loses the blocks that it is at, one per rank."""
@@ -178,7 +179,7 @@ def main(arguments: Sequence[str]) -> None:
     if world.is_main and FLAG in arguments:
         print_json({"out": out, "items": count, "width": width})
     elif world.is_main:
-        print(f"{out}: features of {count:,} items, {width} wide")
+        say(f"{out}: features of {count:,} items, {width} wide")
     stop_world()
 
 

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import IO
 
 from mlrec.process import BAD_INPUT, STOP_S
+from mlrec.terminal import say
 
 GRACE_S = 20.0
 """After a rank or a machine has failed, the others have so long to tell their own errors: a second where connections break, more
@@ -125,7 +126,7 @@ class Ranks:
                 self.signal(signal.SIGKILL)
                 with contextlib.suppress(OSError):  # nobody reads any more
                     names = ", ".join(map(str, running))
-                    print(f"{self._host}: of its ranks {names} had not ended and are killed", file=sys.stderr, flush=True)
+                    say(f"{self._host}: of its ranks {names} had not ended and are killed", error=True, flush=True)
             time.sleep(POLL_S)
         self.signal(signal.SIGKILL)  # what a rank that died left behind
         return failed if failed >= 0 else 128 - failed

@@ -20,10 +20,11 @@ def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
     recolour a terminal nor hide a part of a message.
     """
     shown = text if len(text) <= max_characters else text[: max_characters - 1] + "…"
-    return "".join(character if _is_safe(character) else _escaped(character) for character in shown)
+    return "".join(character if is_printable(character) else _escaped(character) for character in shown)
 
 
-def _is_safe(character: str) -> bool:
+def is_printable(character: str) -> bool:
+    """Return whether a terminal shows `character` and does nothing else with it."""
     return character in _JOINERS or unicodedata.category(character) not in _UNSAFE_CATEGORIES
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mlrec.scrub import scrub
+from mlrec.terminal import one_line, prepare_output, say
 
 BAD_INPUT = 2
 FAILED = 1
@@ -33,15 +34,16 @@ def run_main(main: Callable[[Sequence[str]], int | None], arguments: Sequence[st
     It is the command's own, 2 for bad input (ValueError), 1 for what went wrong (RuntimeError, OSError), and 128 with
     the number of the signal that stopped it added.
     """
+    prepare_output()
     try:
         return main(arguments) or 0
     except ValueError as error:
         if os.environ.get("RANK", "0") == "0":  # every rank found the same
-            print(f"error: {scrub(str(error))}", file=sys.stderr)
+            say(f"error: {one_line(scrub(str(error)))}", error=True)
         return BAD_INPUT
     except (RuntimeError, OSError) as error:
         where = f" on rank {os.environ['RANK']}" if "RANK" in os.environ else ""
-        print(f"error{where}: {scrub(_in_words(error))}", file=sys.stderr)
+        say(f"error{where}: {one_line(scrub(_in_words(error)))}", error=True)
         return FAILED
     except Stopped as stopped:
         return 128 + stopped.number
@@ -61,7 +63,7 @@ def asks_for_help(arguments: Sequence[str], usage: str) -> bool:
     """Whether -h or --help is among the arguments; the usage is printed then, and the command has done its work."""
     asked = "-h" in arguments or "--help" in arguments
     if asked:
-        print(usage)
+        say(usage)
     return asked
 
 

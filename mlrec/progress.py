@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from mlrec import terminal
+from mlrec.terminal import one_line, printable_lines
+
 T = TypeVar("T")
 
 FIRST_LINE_S, LINE_EVERY_S = 2.0, 10.0
@@ -101,7 +104,7 @@ class Lines(Task):
     def _say(self, *parts: str) -> None:
         line = "  ".join(filter(None, (self._words, f"{self._form(self.done)}/{self._form(self.total)}", *parts)))
         with contextlib.suppress(OSError):  # a pipe that nobody reads any more ends no work
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class Bar(Task):
@@ -144,12 +147,12 @@ class Bar(Task):
             )
             Bar._open.start()
         self._progress = Bar._open
-        self._task = self._progress.add_task(words, total=total, completed=int(done), count=self._count(), text="")
+        self._task = self._progress.add_task(one_line(words), total=total, completed=int(done), count=self._count(), text="")
         self._progress.refresh()
 
     def reach(self, done: float, note: str = "") -> None:
         self.done = done
-        text = "  ".join(filter(None, (self._remaining(done), note)))
+        text = one_line("  ".join(filter(None, (self._remaining(done), note))))
         self._progress.update(self._task, completed=done, count=self._count(), text=text)
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + REFRESH_S
@@ -157,7 +160,7 @@ class Bar(Task):
 
     def message(self, text: str) -> None:
         """Shows a line above the bar."""
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(printable_lines(text), markup=False, highlight=False)
 
     def close(self) -> None:
         if self._is_first:
@@ -183,7 +186,7 @@ def task(words: str, total: float, form: Callable[[float], str] = number, consol
         form: how amounts are written.
         console: where to, in the place of standard error.
     """
-    console = console or Console(stderr=True)
+    console = console or terminal.console(error=True)
     under_way: Task
     if os.environ.get("RANK", "0") != "0":
         under_way = Task(total)

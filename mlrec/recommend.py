@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from mlrec import storage
@@ -23,10 +20,12 @@ from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.evaluate import best_checkpoint, encode_catalogue, load_model, load_run
+from mlrec.printable import printable
 from mlrec.ranking import Ranking
 from mlrec.run_files import CONFIG_FILE
 from mlrec.scrub import scrub
 from mlrec.serving import SERVING_FILE, ServedModel
+from mlrec.terminal import console, say
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,11 @@ def recommend_from_index(url: str, user: int | None, history: Sequence[str], cou
         history = _raw_ids(data.catalogue, data.sequences.items_of(_number_of(user, data.sequences)))
     raw_ids, scores_K = served.recommend(history, count)
     if user is None and (unknown := [raw_id for raw_id in history if raw_id not in number_of]):
-        print(f"passed over, without a vector in {url}: {', '.join(unknown)}", file=sys.stderr)
+        say(f"passed over, without a vector in {url}: {', '.join(unknown)}", error=True)
     items_K = np.array([number_of[raw_id] for raw_id in raw_ids], dtype=np.int64)
     if data is not None:
         return _described(data.catalogue, items_K, scores_K)
-    print(f"without titles: {problem}", file=sys.stderr)
+    say(f"without titles: {problem}", error=True)
     found = zip(items_K.tolist(), raw_ids, scores_K.tolist(), strict=True)
     return [Recommendation(item, raw_id, "", score, None) for item, raw_id, score in found]
 
@@ -109,7 +108,7 @@ def _exported_data(served: ServedModel) -> tuple[Data | None, str]:
     """The data set that the export is of, or None and why it cannot be had."""
     settings = served.config.data
     remedy = f"set data.url in {storage.join(served.url, CONFIG_FILE)} to where it is"
-    print(f"reading titles from {scrub(settings.url)}", file=sys.stderr, flush=True)
+    say(f"reading titles from {scrub(settings.url)}", error=True, flush=True)
     try:
         data = open_data(settings)
     except (ValueError, OSError, RuntimeError) as error:
@@ -181,5 +180,5 @@ def main(arguments: Sequence[str]) -> None:
     table = Table("", "item", "title", "score", "training interactions")
     for place, entry in enumerate(found, start=1):
         popularity = "–" if entry.popularity is None else f"{entry.popularity:,}"
-        table.add_row(str(place), escape(entry.raw_id), escape(entry.title), f"{entry.score:.3f}", popularity)
-    Console().print(table)
+        table.add_row(str(place), printable(entry.raw_id), printable(entry.title), f"{entry.score:.3f}", popularity)
+    console().print(table)

@@ -28,6 +28,7 @@ from mlrec.durations import steps_of
 from mlrec.progress import Task, task
 from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
+from mlrec.terminal import say
 from mlrec.tracking import read_metrics, summary
 from mlrec.yaml_files import read_yaml
 
@@ -269,7 +270,7 @@ def main(arguments: Sequence[str]) -> None:
     for place, outcome in enumerate(sweep(runs, shlex.split(parsed.launcher)), start=1):
         outcomes.append(outcome)
         if not parsed.json:
-            print(f"[{place}/{len(runs)}] {_in_words(outcome)}", flush=True)
+            say(f"[{place}/{len(runs)}] {_in_words(outcome)}", flush=True)
     if parsed.json:
         print_json([asdict(outcome) for outcome in outcomes])
     if failed := [outcome.name for outcome in outcomes if outcome.error]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from mlrec import storage
 from mlrec.config import Config
 from mlrec.progress import Bar, Remaining, is_terminal, number
 from mlrec.run_files import METRICS_FILE
+from mlrec.terminal import console, say
 from mlrec.wandb_run import WandbRun
 
 SHOWN = {
@@ -132,8 +132,8 @@ def summary(metrics: Mapping[str, float]) -> str:
 
 
 def _console_sink(total_steps: int, resumed_step: int) -> Sink:
-    console = Console()
-    return _ProgressLine(total_steps, resumed_step, console) if is_terminal(console) else _PlainLines(total_steps, resumed_step)
+    out = console()
+    return _ProgressLine(total_steps, resumed_step, out) if is_terminal(out) else _PlainLines(total_steps, resumed_step)
 
 
 class _PlainLines:
@@ -149,8 +149,7 @@ class _PlainLines:
 
     def message(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a terminal or pipe that is gone ends no run: metrics.jsonl has the figures
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            say(text, flush=True)
 
     def close(self, exit_code: int) -> None:
         del exit_code

@@ -32,6 +32,7 @@ from mlrec.scrub import scrub
 from mlrec.settings import check_same_run
 from mlrec.start import start_from
 from mlrec.stopping import StopRequest
+from mlrec.terminal import say
 from mlrec.tracking import Tracker
 
 
@@ -264,8 +265,8 @@ def main(arguments: Sequence[str]) -> None:
     # the deepspeed launcher adds --local_rank; the environment says the same
     given = [argument for argument in arguments if not argument.startswith("--local_rank")]
     if not given or given[0] in ("-h", "--help"):
-        print("usage: mlrec train CONFIG [CONFIG ...] [key=value ...] [--dry-run[=RANKS]]")
-        print("\nmlrec list keys explains every key; mlrec list encoders, recommenders, losses and fusions name rows.")
+        say("usage: mlrec train CONFIG [CONFIG ...] [key=value ...] [--dry-run[=RANKS]]")
+        say("\nmlrec list keys explains every key; mlrec list encoders, recommenders, losses and fusions name rows.")
         return
     train(configuration.load_arguments(given))
 

@@ -10,13 +10,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from mlrec.answers import add_json, print_json
 from mlrec.data.format import DatasetInfo, read_dataset_info
 from mlrec.data.frames import FRAME_POLICIES
 from mlrec.process import INTERRUPTED, run_main
 from mlrec.progress import megabytes, task
+from mlrec.terminal import console, say
 from shards_tools.engines import ENGINES
 from shards_tools.make import FAILURES_FILE, make
 from shards_tools.settings import Settings
@@ -32,7 +31,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
     try:
         return int(options.run(options))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        say("stopped; the same command goes on from here", error=True)
         return INTERRUPTED
 
 
@@ -67,7 +66,7 @@ def _synthetic(options: argparse.Namespace) -> int:
     from shards_tools.synthetic import make_synthetic
 
     made = make_synthetic(options.out, options.users, options.items, options.seed, options.workers)
-    print(f"{options.out}: {options.users} users, {options.items} items" if made else f"{options.out} is complete already")
+    say(f"{options.out}: {options.users} users, {options.items} items" if made else f"{options.out} is complete already")
     return 0
 
 
@@ -117,25 +116,25 @@ def _make(options: argparse.Namespace) -> int:
         if options.json:
             print_json(found)
         else:
-            print("\n".join(describe(found)))
+            say("\n".join(describe(found)))
         return 0
-    run = (options.workers, options.max_failures, Console(stderr=True), options.engine, options.address)
+    run = (options.workers, options.max_failures, console(error=True), options.engine, options.address)
     info = make(options.raw, options.url, settings, *run)
     counts = info.counts
     if options.json:
         print_json(_made(options.url, info))
         return 0
-    print(
+    say(
         f"{options.url}: {counts['users']:,} users, {counts['interactions']:,} interactions, {counts['items']:,} items; "
         f"{sum(file.size for file in info.files) / 1e6:,.1f} MB in {len(info.files) + 1} files"
     )
     if counts["failed_items"]:
-        print(
+        say(
             f"{counts['failed_items']:,} items failed: this cost {counts['lost_interactions']:,} interactions "
             f"and {counts['lost_users']:,} users; {FAILURES_FILE} has the reasons"
         )
     if counts["failed_covers"] or counts["failed_audio"]:
-        print(f"{counts['failed_covers']:,} covers and {counts['failed_audio']:,} audio files failed; their items stay")
+        say(f"{counts['failed_covers']:,} covers and {counts['failed_audio']:,} audio files failed; their items stay")
     return 0
 
 
@@ -163,7 +162,7 @@ def _push(options: argparse.Namespace) -> int:
     if options.json:
         print_json(_made(options.target, info))
     else:
-        print(f"{options.target}: {len(info.files) + 1} files, {size / 1e6:,.1f} MB")
+        say(f"{options.target}: {len(info.files) + 1} files, {size / 1e6:,.1f} MB")
     return 0
 
 
@@ -180,16 +179,16 @@ def _check(options: argparse.Namespace) -> int:
     for fault in check(options.url):
         faults.append(fault)
         if not options.json:
-            print(fault, flush=True)
+            say(fault, flush=True)
     if options.json:
         print_json({"url": options.url, "faults": faults})
     if faults:
-        print(f"{options.url}: {len(faults)} faults; mlrec-shards repair RAW {options.url} mends them", file=sys.stderr)
+        say(f"{options.url}: {len(faults)} faults; mlrec-shards repair RAW {options.url} mends them", error=True)
         return 1
     if options.json:
         return 0
     info = read_dataset_info(options.url)
-    print(f"{options.url}: {len(info.files)} files, {sum(file.size for file in info.files) / 1e6:,.1f} MB, no fault")
+    say(f"{options.url}: {len(info.files)} files, {sum(file.size for file in info.files) / 1e6:,.1f} MB, no fault")
     return 0
 
 
@@ -204,13 +203,13 @@ def _add_repair(parser: argparse.ArgumentParser) -> None:
 def _repair(options: argparse.Namespace) -> int:
     from shards_tools.repair import repair
 
-    repaired = repair(options.raw, options.url, options.workers, Console(stderr=True))
+    repaired = repair(options.raw, options.url, options.workers, console(error=True))
     if options.json:
         print_json({"url": options.url, "repaired": repaired})
         return 0
     for fault in repaired.values():
-        print(f"repaired {fault}")
-    print(f"{options.url}: {len(repaired)} files repaired" if repaired else f"{options.url}: no file is damaged")
+        say(f"repaired {fault}")
+    say(f"{options.url}: {len(repaired)} files repaired" if repaired else f"{options.url}: no file is damaged")
     return 0
 
 
@@ -230,12 +229,12 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print_json(described)
     else:
-        Console().print(as_table(described))
+        console().print(as_table(described))
     if options.html:
         from shards_tools.sheet import write_sheet
 
         write_sheet(options.url, options.html)
-        print(f"page: {options.html}", file=sys.stderr)
+        say(f"page: {options.html}", error=True)
     return 0
 
 

@@ -28,6 +28,7 @@ from mlrec.data.format import (
     read_dataset_info,
 )
 from mlrec.progress import track
+from mlrec.terminal import one_line
 from shards_tools.catalogue import catalogue_columns, members_of
 from shards_tools.engines import ENGINES
 from shards_tools.item_tables import read_likes_and_views, read_titles
@@ -86,12 +87,14 @@ def make(
     settings = replace(settings, name=settings.name or raw.name)
     with open_output(url) as output:
         if output.claim({**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}):
-            console.print(f"{url} is complete already; nothing to do")
+            console.print(one_line(f"{url} is complete already; nothing to do"), markup=False, soft_wrap=True)
         else:
             planned = plan(raw, settings)
             if raw.titles is not None and (untitled := sum(not job.title for job in planned.jobs)):
                 console.print(
-                    f"{untitled:,} of {len(planned.jobs):,} items have no title in {raw.titles}", markup=False, soft_wrap=True
+                    one_line(f"{untitled:,} of {len(planned.jobs):,} items have no title in {raw.titles}"),
+                    markup=False,
+                    soft_wrap=True,
                 )
             pack(planned, output, workers, max_failures, console, engine, address)
         output.clean()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from mlrec.answers import print_json
+from mlrec.terminal import say
 
 Row = tuple[str, ...]
 
@@ -28,11 +30,11 @@ class Result:
 def show(result: Result, as_json: bool) -> None:
     """Prints the result."""
     if as_json:
-        print(json.dumps({"bench": result.bench, "device": result.device, **result.figures}, indent=1))
+        print_json({"bench": result.bench, "device": result.device, **result.figures})
         return
-    print(f"{result.measured}\non {result.device}")
+    say(f"{result.measured}\non {result.device}")
     for table in result.tables:
-        print(f"\n{aligned(table)}")
+        say(f"\n{aligned(table)}")
 
 
 def aligned(table: Sequence[Row]) -> str:

@@ -13,6 +13,7 @@ from mlrec.report import html, markdown
 from mlrec.report.paper import PAPER_TABLES, PaperTable
 from mlrec.report.runs import Run, read_runs
 from mlrec.report.tables import group_names, groups_by_dataset, results_table
+from mlrec.terminal import say
 
 REPORT_FILE = "report.html"
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     read = read_runs(runs)
     paper = PAPER_TABLES[parsed.table](read) if parsed.table else None
     if not parsed.json:
-        print(markdown.paper_section(paper) if paper else short_table(runs))
+        say(markdown.paper_section(paper) if paper else short_table(runs))
     out = None
     if runs:
         folder = runs[0] if len(read) == 1 else runs[0].parent
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     if parsed.json:
         print_json({"report": out and str(out), "runs": list(map(_for_programs, read)), "paper": paper and _cells(paper)})
     elif out is not None:
-        print(f"\nreport: {out} and {out.with_suffix('.md').name}")
+        say(f"\nreport: {out} and {out.with_suffix('.md').name}")
 
 
 def _for_programs(run: Run) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 
 from mlrec import config as configuration
@@ -14,6 +13,7 @@ from mlrec.report.runs import Run
 from mlrec.report.tables import splits
 from mlrec.run_files import CONFIG_FILE
 from mlrec.scrub import scrub
+from mlrec.terminal import say
 
 USERS_SHOWN = 6
 RUNS_SHOWN = 3
@@ -80,7 +80,7 @@ def _pictures(run: Run) -> tuple[Draw, str]:
         from mlrec.pictures import open_pictures
 
         data = configuration.load([run.path / CONFIG_FILE]).data
-        print(f"reading frames from {scrub(data.url)}", file=sys.stderr, flush=True)
+        say(f"reading frames from {scrub(data.url)}", error=True, flush=True)
         pictures = open_pictures(data)
     except (ValueError, OSError, RuntimeError) as error:
         return nothing, f"Titles only: the data set cannot be read from here ({scrub(str(error))})."
