@@ -1,46 +1,63 @@
-"""What a configuration's numbers must at least be."""
+"""Bounds of numbers, written into a field's type: `seed: Annotated[int, Between(0, 9)]`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from operator import attrgetter
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
+
+INT64 = (1 << 63) - 1
+FLOAT32 = 1e38
+"""Close below the largest float32, in which weights and moments are kept."""
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+@dataclass(frozen=True)
+class Between:
+    """The numbers from `low` to `high`."""
+
+    low: float
+    high: float
+    below_high: bool = False
+    """`high` itself is too large."""
+
+    def holds(self, value: float) -> bool:
+        """Return whether `value` is one of the numbers; NaN is not."""
+        return self.low <= value < self.high if self.below_high else self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"from {self.low} to {'below ' if self.below_high else ''}{self.high}"
 
 
-_RATES = ("optim.lr", "optim.encoder_lr", "optim.weight_decay", "optim.encoder_weight_decay", "optim.eps", "optim.clip_norm")
-_COUNTS = ("seed", "data.cache_bytes", "data.num_workers", "data.max_bad_items", "item.prefix_cache_bytes")
-_USERS = ("train.global_batch", "evaluate.user_chunk")
+Seed = Annotated[int, Between(0, (1 << 32) - 1)]
+"""What NumPy, torch and every library below them take."""
+Bytes = Annotated[int, Between(0, INT64)]
+Workers = Annotated[int, Between(0, 256)]
+Tolerated = Annotated[int, Between(0, (1 << 31) - 1)]
+Checkpoints = Annotated[int, Between(1, 1_000_000)]
+Users = Annotated[int, Between(1, 1 << 24)]
+RankedUsers = Annotated[int, Between(1, 1 << 16)]
+"""Scored at a time, each against the whole catalogue."""
+Items = Annotated[int, Between(1, 1 << 20)]
+Candidates = Annotated[int, Between(1, 1 << 16)]
+Width = Annotated[int, Between(1, 1 << 13)]
+"""A square matrix of this width takes 256 MB."""
 
-BOUNDS: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
-    ("a number of 0 or more", lambda value: _is_number(value) and value >= 0, (*_RATES, *_COUNTS, "data.balance_slack")),
-    ("1 or more", lambda value: value >= 1, (*_USERS, "train.keep_last", "item.chunk", "recommender.width", "loss.sampled")),
-    ("a number above 0", lambda value: _is_number(value) and value > 0, ("loss.temperature",)),
-    ("two numbers from 0 to below 1", lambda pair: all(0 <= value < 1 for value in pair), ("optim.betas",)),
-)
-"""What a value must be, in words and as a test, and the keys of which that is asked."""
+LearningRate = Annotated[float, Between(0, FLOAT32)]
+WeightDecay = Annotated[float, Between(0, 1e6)]
+Norm = Annotated[float, Between(0, FLOAT32)]
+Epsilon = Annotated[float, Between(0, 1)]
+Decay = Annotated[float, Between(0, 1, below_high=True)]
+"""Of a running mean: 1 would never forget."""
+Temperature = Annotated[float, Between(1e-4, 1e4)]
+Slack = Annotated[float, Between(0, 100)]
 
+Share = Annotated[float, Between(0, 1)]
+ShareBelowAll = Annotated[float, Between(0, 1, below_high=True)]
 
-def check_bounds(config: Any) -> None:
-    """Looks at the numbers of a whole configuration, and at those that an encoder has of its own in their place.
-
-    Raises:
-        ValueError: one is out of its bounds; the message names key, value and bound.
-    """
-    for words, fits, keys in BOUNDS:
-        for key in keys:
-            for place, value in _values(config, key):
-                if not fits(value):
-                    raise ValueError(f"{place} is {value!r}; it must be {words}")
-
-
-def _values(config: Any, key: str) -> Iterator[tuple[str, Any]]:
-    yield key, attrgetter(key)(config)
-    own = key.removeprefix("optim.encoder_")
-    for name, options in config.item.options.items():
-        if own != key and options.get(own) is not None:
-            yield f"item.options.{name}.{own}", options[own]
+Frames = Annotated[int, Between(1, 1024)]
+Pixels = Annotated[int, Between(1, 4096)]
+"""Height and width of an image."""
+InputLength = Annotated[int, Between(1, 16_000 * 600)]
+"""Tokens of a title, or samples of ten minutes of audio."""
+VectorWidth = Annotated[int, Between(1, 1 << 16)]
+PixelMean = Annotated[float, Between(-1000, 1000)]
+PixelStd = Annotated[float, Between(1e-6, 1000)]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from mlrec import bounds
+from mlrec.config_files import Setting, check_arguments, file_sources, is_setting, kind_at, merge_sources, override_source
+from mlrec.credentials import check_no_credentials
+from mlrec.durations import check_duration
+from mlrec.encoder_options import EncoderOptions, Tuning
+from mlrec.keys import Key, described, kinds_of
+from mlrec.values import Node, as_argument, check_text, check_typed
+from mlrec.yaml_files import to_yaml
 
-from mlrec.bounds import check_bounds
-from mlrec.config_files import check_arguments, file_sources, merge_sources, override_source
-from mlrec.durations import steps_of
-from mlrec.keys import Key, described, kind_in_words, kinds_of
-from mlrec.yaml_files import first_line
+_log = logging.getLogger(__name__)
 
 _WRITE_DURATION = "write '20 epochs' or '1000 steps'"
 """The length of a run cannot be a share of itself."""
@@ -29,15 +33,15 @@ class DataConfig:
     """The packed data set (file path, s3://, http(s)://, gs://, az://)."""
     cache_dir: str = "~/.cache/mlrec"
     """Folder of this node for the sequence table and remote shards; all processes and jobs of the node share it."""
-    cache_bytes: int = 100 << 30
+    cache_bytes: bounds.Bytes = 100 << 30
     """Budget for remote shards; the least recently used go first, but none that this run reads."""
     ownership: Literal["balanced", "home"] = "balanced"
     """Who owns an item: any rank, in equal shares; or one of the node where its shard is at home, so that each is cached once."""
-    balance_slack: float = 0.1
+    balance_slack: bounds.Slack = 0.1
     """With home: how much more than its equal share a node may own so that its items stay at home."""
-    num_workers: int = 2
+    num_workers: bounds.Workers = 2
     """Loader processes per rank; each builds a whole step, so this many steps are in flight."""
-    max_bad_items: int = 100
+    max_bad_items: bounds.Tolerated = 100
     """The run stops when more distinct items than this could not be read."""
 
 
@@ -48,19 +52,19 @@ class ItemConfig:
     encoders: tuple[str, ...] = ("id/embedding",)
     """Rows of mlrec list encoders; several are fused. Where a later file or the command line takes one from the list, its
     item.options that were set before go with it."""
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    options: dict[str, EncoderOptions] = field(default_factory=dict)
     """Per encoder: what to change in its row, for example {video/videomae: {checkpoint: /models/videomae-base}}."""
     fusion: str = "sum"
     """Row of mlrec list fusions."""
-    tuning: Literal["frozen", "top", "half", "full", "scratch"] = "full"
+    tuning: Tuning = "full"
     """How much of the encoders is trained: nothing, the last stage, the deeper half, all, or all from random weights."""
     batchnorm: Literal["frozen", "sync"] = "frozen"
     """Batch norms as in the checkpoint, or trained, with the statistics of all ranks' chunks."""
-    chunk: int = 32
+    chunk: bounds.Items = 32
     """Items encoded at a time."""
     checkpoint: Literal["auto", "always", "never"] = "auto"
     """Whether a chunk's activations are computed again backward, so that memory holds one chunk's; auto: unless all fit."""
-    prefix_cache_bytes: int = 4 << 30
+    prefix_cache_bytes: bounds.Bytes = 4 << 30
     """Host memory of a rank for what the frozen stages make of its items, so that an item goes through them once in a run; 0: in
     each step."""
 
@@ -72,7 +76,7 @@ class RecommenderConfig:
     name: str = "sasrec"
     """Row of mlrec list recommenders. Where a later file or the command line names another one, the recommender.options that were
     set before are dropped."""
-    width: int = 64
+    width: bounds.Width = 64
     """D: width of item vectors and states."""
     options: dict[str, Any] = field(default_factory=dict)
     """What the row takes beside the width, for example {layers: 2, heads: 2, dropout: 0.1}."""
@@ -94,9 +98,9 @@ class LossConfig:
     logq: bool = True
     """Of both softmaxes over some items: with the correction a score is the item's log-probability, so that what is watched most
     comes first; without, it says how much likelier than by popularity the item is, which lets cold items through."""
-    sampled: int = 100
+    sampled: bounds.Candidates = 100
     """Of sampled_softmax: how many candidates are drawn for each position."""
-    temperature: float = 1.0
+    temperature: bounds.Temperature = 1.0
     """Scores are divided by it."""
 
 
@@ -104,19 +108,19 @@ class LossConfig:
 class OptimConfig:
     """AdamW with two learning rates and a schedule."""
 
-    lr: float = 1e-3
+    lr: bounds.LearningRate = 1e-3
     """Peak learning rate of the recommender."""
-    encoder_lr: float = 1e-4
+    encoder_lr: bounds.LearningRate = 1e-4
     """Peak learning rate of the encoders."""
-    weight_decay: float = 0.1
+    weight_decay: bounds.WeightDecay = 0.1
     """For matrices of the recommender; biases, norms and position tables have none."""
-    encoder_weight_decay: float = 0.0
+    encoder_weight_decay: bounds.WeightDecay = 0.0
     """For matrices of the encoders."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[bounds.Decay, bounds.Decay] = (0.9, 0.999)
     """Decays of AdamW's running means of the gradient and of its square."""
-    eps: float = 1e-8
+    eps: bounds.Epsilon = 1e-8
     """AdamW adds it to the root of the mean square, which it divides by."""
-    clip_norm: float = 5.0
+    clip_norm: bounds.Norm = 5.0
     """Largest norm of the whole gradient; 0 switches clipping off."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """After the warm-up: flat, half a cosine to 0, or a tenth from each third of the run to the next."""
@@ -145,7 +149,7 @@ class TrainConfig:
     one that trains the encoder too."""
     duration: str = "20 epochs"
     """Length of the run: "20 epochs" or "1000 steps"."""
-    global_batch: int = 512
+    global_batch: bounds.Users = 512
     """Users per step over all ranks; each epoch is cut into steps of nearly equal size, none above this."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of weights, activations and gradients; with bf16 the optimizer keeps fp32 weights (zero.stage 1, 2 or 3)."""
@@ -155,7 +159,7 @@ class TrainConfig:
     """How often the validation split is ranked; each new best by evaluate.select_by is saved."""
     save_every: str = "1 epoch"
     """How often a checkpoint is written that a stopped run goes on from."""
-    keep_last: int = 2
+    keep_last: bounds.Checkpoints = 2
     """Newest checkpoints to keep; the best by validation is kept beside them."""
 
 
@@ -165,7 +169,7 @@ class EvaluateConfig:
 
     select_by: str = "hr@10"
     """The metric of the validation split that chooses the best checkpoint."""
-    user_chunk: int = 256
+    user_chunk: bounds.RankedUsers = 256
     """Users scored at a time; a chunk holds user_chunk x N scores."""
 
 
@@ -183,10 +187,10 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class ResumeConfig:
-    """What a run folder that already holds checkpoints means."""
+    """What a run folder that already holds checkpoints means; given on the command line, for one command, and not saved."""
 
     force: bool = False
-    """Go on, or rank, although the data set changed; go on although the global batch or the seed did."""
+    """Resume or rank although the data set changed; resume although the global batch, the seed or other settings did."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class Config:
     """What the run is called; its folder has this name, if run_dir is not given."""
     run_dir: str = "runs/{name}"
     """The run's folder; {name} stands for the run's name. The same command goes on where the folder's run stopped."""
-    seed: int = 0
+    seed: bounds.Seed = 0
     """Of all random numbers: first weights, the order of users, drawn negatives, dropout."""
     data: DataConfig = field(default_factory=DataConfig)
     item: ItemConfig = field(default_factory=ItemConfig)
@@ -211,11 +215,12 @@ class Config:
     resume: ResumeConfig = field(default_factory=ResumeConfig)
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        _check_section(self, "")
+        _check_name(self.name)
+        if not self.run_dir:
+            raise ValueError("run_dir is empty; give the folder of the run")
         if not self.item.encoders:
             raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
-        if not all(isinstance(name, str) for name in self.item.encoders):
-            raise ValueError(f"item.encoders is {list(self.item.encoders)}; it must be {kind_in_words(tuple[str, ...])}")
         if unused := sorted(set(self.item.options) - set(self.item.encoders)):
             raise ValueError(f"item.options.{unused[0]} is set, but item.encoders is {list(self.item.encoders)}")
         if self.train.precision == "bf16" and self.zero.stage == 0:
@@ -226,15 +231,10 @@ class Config:
         self._check_durations()
 
     def _check_durations(self) -> None:
-        if self.train.duration.strip().endswith("%"):
+        if self.train.duration.endswith("%"):
             raise ValueError(f"train.duration is {self.train.duration!r}, a share of itself; {_WRITE_DURATION}")
         for key in ("train.duration", "train.log_every", "train.evaluate_every", "train.save_every", "optim.warmup"):
-            value = attrgetter(key)(self)
-            try:
-                steps_of(value, 1, 1)
-            except ValueError as error:
-                said = f"{value!r} is not a duration; {_WRITE_DURATION}" if key == "train.duration" else error
-                raise ValueError(f"{key}: {said}") from error
+            check_duration(attrgetter(key)(self), key, _WRITE_DURATION if key == "train.duration" else "")
 
     @property
     def run_path(self) -> Path:
@@ -242,8 +242,37 @@ class Config:
         return Path(self.run_dir.replace("{name}", self.name)).expanduser()
 
 
+def _check_section(section: Any, prefix: str) -> None:
+    """
+    Raises:
+        ValueError: a value within the section has another type than its field, is out of bounds, or holds credentials.
+    """
+    kinds = get_type_hints(type(section), include_extras=True)
+    for one in fields(section):
+        key, value = prefix + one.name, getattr(section, one.name)
+        if is_dataclass(value):
+            _check_section(value, f"{key}.")
+        else:
+            check_typed(value, kinds[one.name], key)
+        if isinstance(value, str):
+            check_no_credentials(value, key)
+
+
+_MAX_NAME_BYTES = 200
+"""File systems take 255; what stands before and after a run's name needs some."""
+
+
+def _check_name(name: str) -> None:
+    check_text(name, "name")
+    if any(part in ("", ".", "..") for part in name.split("/")) or len(name.encode()) > _MAX_NAME_BYTES:
+        raise ValueError(f"name is {name!r}; it must be a name for a folder, of at most {_MAX_NAME_BYTES} bytes")
+
+
+_KINDS = kinds_of(Config)
+
+
 def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
-    """The configuration of `files`, each with its base files first, and `overrides` ("key=value") last.
+    """Return the configuration of `files`, each with its base files first, and `overrides` ("key=value") last.
 
     Options belong to the row that they were set for. A file, or the overrides, which are one source in any order, that gives
     recommender.name another value drops the recommender.options of the sources before it; if it gives item.encoders another
@@ -252,26 +281,74 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     Raises:
         ValueError: a file is missing, a key or a value does not fit; the message names place, value and remedy.
     """
-    kinds = kinds_of(Config)
-    sources = [source for file in files for source in file_sources(Path(file), kinds)]
-    merged = merge_sources(OmegaConf.structured(Config), [*sources, override_source(overrides, kinds)], kinds)
-    try:
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key}: {first_line(error)}") from error
+    sources = [source for file in files for source in file_sources(Path(file), Config, _KINDS)]
+    for setting in _forces(sources):
+        raise ValueError(f"{setting.where}: resume.force is for one command; give it on the command line, resume.force=true")
+    return _merged([*sources, override_source(overrides, Config, _KINDS)])
+
+
+def load_saved(file: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration that `save` wrote, of this or an earlier version, with `overrides` ("key=value") over it.
+
+    Earlier versions saved resume.force, which is for one command: it is ignored, with a warning.
+
+    Raises:
+        ValueError: as load.
+    """
+    sources = file_sources(file, Config, _KINDS)
+    if any(_forces(sources)) and os.environ.get("RANK", "0") == "0":
+        _log.warning("%s: resume.force=true is ignored; where it is meant, give it on the command line", file)
+    kept = [[setting for setting in source if setting.path[0] != "resume"] for source in sources]
+    return _merged([*kept, override_source(overrides, Config, _KINDS)])
+
+
+def _forces(sources: Sequence[Sequence[Setting]]) -> list[Setting]:
+    return [setting for source in sources for setting in source if setting.key == "resume.force" and setting.value]
+
+
+def _merged(sources: Sequence[Sequence[Setting]]) -> Config:
+    config: Config = _build(Config, merge_sources(asdict(Config()), sources))
+    return config
+
+
+def _build(section: Any, tree: Mapping[str, Any]) -> Any:
+    kinds = get_type_hints(section)
+    return section(**{name: _build(kinds[name], value) if is_dataclass(kinds[name]) else value for name, value in tree.items()})
 
 
 def load_arguments(arguments: Sequence[str]) -> Config:
-    """As load, of a command line: files and key=value, in any order."""
-    check_arguments(arguments, kinds_of(Config))
-    return load([part for part in arguments if "=" not in part], [part for part in arguments if "=" in part])
+    """Return the configuration of a command line: files and key=value, in any order.
+
+    Raises:
+        ValueError: as load.
+    """
+    check_arguments(arguments, Config, _KINDS)
+    files = [word for word in arguments if not is_setting(word)]
+    return load(files, [word for word in arguments if is_setting(word)])
+
+
+def as_value(node: Node, key: str) -> str:
+    """Return a value from a YAML file as key=value of a command line has it."""
+    return as_argument(node, kind_at(key, Config))
 
 
 def save(config: Config, path: Path) -> None:
-    """Writes every key with its value; loading the file gives an equal configuration."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    """Write every key with its value, complete or not at all; loading the file gives an equal configuration.
+
+    The section resume is left out: it is for one command.
+    """
+    tree = {key: value for key, value in asdict(config).items() if key != "resume"}
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(to_yaml(_without_tuples(tree)), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _without_tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_tuples(entry) for key, entry in value.items()}
+    return [_without_tuples(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def keys() -> dict[str, Key]:
-    """Every key of a configuration, but for what options hold, with type, default and meaning."""
+    """Return every key of a configuration, but for what options hold, with type, default and meaning."""
     return described(Config)

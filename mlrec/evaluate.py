@@ -200,7 +200,7 @@ def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:
     """
     if not (run / CONFIG_FILE).exists():
         raise ValueError(f"{run} is no run: it has no {CONFIG_FILE}; give the folder that mlrec train wrote")
-    return replace(configuration.load([run / CONFIG_FILE], overrides), run_dir=str(run))
+    return replace(configuration.load_saved(run / CONFIG_FILE, overrides), run_dir=str(run))
 
 
 def best_checkpoint(config: Config) -> Path:
@@ -226,8 +226,8 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     by_id = model.sequence_model.knows_ids or any(spec.modality is Modality.ID for spec in model.tower.specs)
     if by_id and not config.resume.force and checkpoint.read_state(path).fingerprint != data.info.fingerprint:
         raise ValueError(
-            f"{path} was trained on another data set than the one at {data.url}, where ids may mean others; train anew, "
-            f"or set resume.force=true in {config.run_path / CONFIG_FILE} if they are the same"
+            f"{path} was trained on another data set than the one at {data.url}, where ids may mean others; train a new run, "
+            "or append resume.force=true if the ids are the same"
         )
     return model.to(world.device)
 

@@ -9,7 +9,9 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
+
+from mlrec.values import name_of
 
 
 def near_key(key: str, known: Sequence[str]) -> str:
@@ -54,37 +56,10 @@ class Key:
     description: str
 
 
-_WORDS: dict[Any, str] = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    tuple[str, ...]: "a list of names, such as [id/embedding]",
-    tuple[float, float]: "a list of two numbers, such as [0.9, 0.999]",
-    dict[str, Any]: "options with their values, such as {layers: 2}",
-    dict[str, dict[str, Any]]: "options of each encoder, such as {id/embedding: {dropout: 0.3}}",
-}
-
-
-def kind_in_words(kind: Any) -> str:
-    """What a value of a key's type is, or what a section is, for a user."""
-    if is_dataclass(kind):
-        return f"a section with {', '.join(field.name for field in fields(kind))}"
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    return _WORDS[kind]
-
-
-def holds_options(kind: Any) -> bool:
-    """Whether keys of this type hold keys that a row of a table names."""
-    origin: Any = get_origin(kind)
-    return origin is dict
-
-
 def kinds_of(section: type[Any], prefix: str = "") -> dict[str, Any]:
     """All keys of a section, a dataclass, and the sections within it, each before its keys, with their types."""
     found: dict[str, Any] = {}
-    for name, kind in get_type_hints(section).items():
+    for name, kind in get_type_hints(section, include_extras=True).items():
         found[prefix + name] = kind
         if is_dataclass(kind):
             found |= kinds_of(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
@@ -98,7 +73,7 @@ def described(section: type[Any], prefix: str = "") -> dict[str, Key]:
         ValueError: a field has no docstring.
     """
     found: dict[str, Key] = {}
-    docs, types = _docstrings(section), get_type_hints(section)
+    docs, types = _docstrings(section), get_type_hints(section, include_extras=True)
     for field in fields(section):
         key, kind = prefix + field.name, types[field.name]
         default = field.default if field.default_factory is MISSING else field.default_factory()
@@ -107,8 +82,7 @@ def described(section: type[Any], prefix: str = "") -> dict[str, Key]:
         elif field.name not in docs:
             raise ValueError(f"{key} has no docstring; write one under it in class {section.__name__}")
         else:
-            kind_name = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else str(field.type)
-            found[key] = Key(kind_name, default, docs[field.name])
+            found[key] = Key(name_of(kind), default, docs[field.name])
     return found
 
 

@@ -1,22 +1,69 @@
-"""Text without credentials, for whatever is logged, kept or sent away."""
+"""Redact credentials in whatever is logged, kept or sent away."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
-_SECRET_NAME = re.compile(r"(^|[_-])(secret|password|token|credentials?|key|sas|signature)([_-]|$)", re.IGNORECASE)
+_REDACTED = "***"
+_SECRET_WORDS = frozenset(
+    {"secret", "secrets", "password", "passwd", "passphrase", "pass", "pw", "pwd", "auth", "authorization", "bearer", "jwt"}
+    | {"token", "credential", "credentials", "key", "apikey", "accesskey", "accountkey", "privatekey", "sas", "sig", "signature"}
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+"""A word of a name such as X-Amz-Signature, AWSAccessKeyId or api_key."""
+
+_PASSWORD_OF_URL = re.compile(r"(?<=://)[^\s'\"@]*:[^\s'\"]*@")
+"""Up to the last @, for a secret may hold slashes."""
 _USER_OF_URL = re.compile(r"(?<=://)[^/@\s]+@")
-_QUERY_OF_URL = re.compile(r"(?<=://)([^?\s]*)\?\S*")
+_QUERY_OF_URL = re.compile(r"(?<=://)([^?#\s]*)(?:\?\S*|#\S*=\S*)")
+_AUTHORIZATION = re.compile(
+    r"""(authorization['"]?\s*[:=]\s*['"]?)(?:(?:basic|bearer|digest|token|aws4-hmac-sha256)\s+)?[^'"\n]+""", re.IGNORECASE
+)
+_BEARER = re.compile(r"\b(bearer\s+)[\w~+/.=-]{8,}", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"""((?:secret|passwd|password|passphrase|pwd|token|credentials?|api_?key|access_?key|account_?key|private_?key|"""
+    r"""signature)(?:_?id)?['"]?\s*(?:=|:(?!//))\s*)(?:"[^"]*"|'[^']*'|[^\s'",;&)}\]]+)""",
+    re.IGNORECASE,
+)
+"""password=..., "aws_secret_access_key": "..." and their kin, within a message."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a key, a variable or a query parameter of this name holds a credential."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    # pad_token_id is a number of a vocabulary
+    return any(
+        word in _SECRET_WORDS and not (word == "token" and after in ("id", "ids")) for word, after in pairwise([*words, ""])
+    )
+
+
+def _is_secret(name: str, entry: Any) -> bool:
+    # num_key_value_heads: 4 is no secret; a number as a password may be
+    return bool(entry) and is_secret_name(name) and (not isinstance(entry, int | float) or "pass" in name.lower())
 
 
 def scrub(value: Any) -> Any:
-    """`value` without credentials: secret keys of mappings, and user, password and query of URLs, become "***"."""
+    """Return `value` without credentials, which become "***".
+
+    Redacted are texts under secret names in mappings; user, password and query of URLs; authorization headers; and
+    assignments such as `password=...` within messages.
+    """
     if isinstance(value, Mapping):
-        return {key: "***" if _SECRET_NAME.search(str(key)) and entry else scrub(entry) for key, entry in value.items()}
+        return {key: _REDACTED if _is_secret(str(key), entry) else scrub(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [scrub(entry) for entry in value]
     if isinstance(value, str):
-        return _QUERY_OF_URL.sub(r"\1?***", _USER_OF_URL.sub("***@", value))
+        return _scrub_text(value)
     return value
+
+
+def _scrub_text(text: str) -> str:
+    for pattern in (_PASSWORD_OF_URL, _USER_OF_URL):
+        text = pattern.sub(f"{_REDACTED}@", text)
+    text = _QUERY_OF_URL.sub(rf"\1?{_REDACTED}", text)
+    for pattern in (_AUTHORIZATION, _BEARER, _ASSIGNED):
+        text = pattern.sub(rf"\1{_REDACTED}", text)
+    return text

@@ -128,7 +128,7 @@ class ServedModel:
             # without a sha256: its data.url may follow a data set that has moved
             Path(folder, CONFIG_FILE).write_bytes(storage.read_bytes(storage.join(url, CONFIG_FILE)))
             Path(folder, INDEX_FILE).write_bytes(_read(url, INDEX_FILE, sha256))
-            self.config = configuration.load([Path(folder, CONFIG_FILE)])
+            self.config = configuration.load_saved(Path(folder, CONFIG_FILE))
             self._index = faiss.read_index(f"{folder}/{INDEX_FILE}")
         self.url, self._length = url, int(facts["history_length"])
         self.dataset = str(facts["dataset"])

@@ -35,7 +35,7 @@ def changes(config: Config, ignored: tuple[str, ...]) -> str:
     written = config.run_path / CONFIG_FILE
     if not written.exists():
         return ""
-    before, now = (_leaves(one) for one in (configuration.load([written]), config))
+    before, now = (_leaves(one) for one in (configuration.load_saved(written), config))
     kept = [key for key in now if key not in ignored and key.partition(".")[0] not in ignored]
     return "; ".join(f"{key} is {now[key]!r}, was {before.get(key)!r}" for key in kept if now[key] != before.get(key))
 
@@ -47,8 +47,8 @@ def check_same_run(config: Config) -> None:
     """
     if not config.resume.force and (changed := changes(config, WITHOUT_EFFECT)):
         raise ValueError(
-            f"{config.run_path} holds a run with other settings ({changed}): give the new one another name or run_dir, or set "
-            "resume.force=true to go on with them"
+            f"{config.run_path} holds a run with other settings ({changed}): give the new one another name or run_dir, or "
+            "append resume.force=true to resume with them"
         )
 
 

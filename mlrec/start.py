@@ -48,7 +48,7 @@ def start_from(config: Config, data: Data, model: Recommender) -> str:
     if by_id and not config.resume.force and checkpoint.read_state(path).fingerprint != data.info.fingerprint:
         raise ValueError(
             f"train.start_from: {path} was trained on another data set than the one at {data.url}, where ids may mean "
-            "others; set resume.force=true if they are the same"
+            "others; append resume.force=true if the ids are the same"
         )
     return f"; begins with {len(taken)} of {len(model.state_dict())} tensors of {path}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
-import json
+import math
 import os
 import re
 import shlex
@@ -13,26 +13,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from mlrec import checkpoint, settings
 from mlrec import config as configuration
 from mlrec.answers import add_json, print_json
-from mlrec.config import Config
+from mlrec.config import Config, as_value
 from mlrec.durations import steps_of
 from mlrec.progress import Task, task
 from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
 from mlrec.terminal import say
 from mlrec.tracking import read_metrics, summary
+from mlrec.values import Node, Scalar, shown, typed
 from mlrec.yaml_files import read_yaml
 
 LAUNCHER = (sys.executable, "-m", "mlrec.train")
+MAX_RUNS = 10_000
+"""Of a grid; more are a slip of the pen."""
 POLL_S = 1.0
 """Between two looks at how far a run is."""
 
@@ -48,7 +50,7 @@ class SweepFile:
     """Start of the names of the grid's runs; empty for the file's own name."""
     base: tuple[str, ...] = ()
     """Configuration files that the grid's runs share."""
-    grid: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, Node] = field(default_factory=dict)
     """Axes, of which every combination is a run. The points of one are {name: {key: value, ...}}, or a list of values of the
     key that the axis is named after; a run is named after its points."""
     runs: tuple[str, ...] = ()
@@ -64,7 +66,7 @@ class SweepRun:
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
-    """The runs of a sweep's file, `overrides` ("key=value") last in each.
+    """Return the runs of a sweep's file, `overrides` ("key=value") last in each.
 
     Raises:
         ValueError: the file or a configuration does not fit, one names an unknown row, or two runs have one name; the message
@@ -73,45 +75,65 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
     content = _read(path)
     alone, shared = ([os.path.normpath(path.parent / file) for file in files] for files in (content.runs, content.base))
     runs = [SweepRun((file, *overrides), _load(path, (file, *overrides))) for file in alone]
-    for points in itertools.product(*(list(_points(path, axis, given)) for axis, given in content.grid.items())):
+    axes = [list(_points(path, axis, given)) for axis, given in content.grid.items()]
+    if math.prod(map(len, axes)) > MAX_RUNS:
+        raise ValueError(f"{path}: the grid has {math.prod(map(len, axes)):,} runs; it must have at most {MAX_RUNS:,}")
+    for points in itertools.product(*axes):
         if not points:
             continue
         name = "_".join([content.name or path.stem, *(point for point, _ in points)])
-        settings = [f"{key}={json.dumps(value)}" for _, keys in points for key, value in keys.items()]
+        settings = [f"{key}={as_value(value, key)}" for _, keys in points for key, value in keys.items()]
         arguments = (*shared, f"name={name}", *settings, *overrides)
         runs.append(SweepRun(arguments, _load(path, arguments)))
     if not runs:
         raise ValueError(f"{path} has no runs; give it files under runs, or base and grid")
     names = [str(run.config.run_path) for run in runs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise ValueError(f"{path}: two runs have the folder {twice}; give each a name of its own")
     return runs
 
 
 def _read(path: Path) -> SweepFile:
-    content: Any = OmegaConf.to_container(read_yaml(path, "sweep"))
+    content = read_yaml(path, "sweep")
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is {content!r}; it must hold keys: {', '.join(f.name for f in fields(SweepFile))}")
-    kinds = {"name": str, "base": list, "grid": dict, "runs": list}
+        raise ValueError(f"{path} is a list; it must hold keys: {', '.join(f.name for f in fields(SweepFile))}")
+    kinds: dict[str, tuple[Any, str]] = {
+        "name": (Scalar, "text"),
+        "base": (list, "list of files"),
+        "grid": (dict, "mapping"),
+        "runs": (list, "list of files"),
+    }
     for key, value in content.items():
         if key not in kinds:
-            near = difflib.get_close_matches(str(key), kinds, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"a sweep has {', '.join(f.name for f in fields(SweepFile))}"
+            near = difflib.get_close_matches(key, kinds, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"a sweep has {', '.join(kinds)}"
             raise ValueError(f"{path}: unknown key {key!r}; {hint}")
-        if not isinstance(value, kinds[key]):
-            raise ValueError(f"{path}: {key} is {value!r}; it must be a {kinds[key].__name__}")
-    lists = {key: tuple(map(str, content.get(key, ()))) for key in ("base", "runs")}
-    return SweepFile(content.get("name", ""), lists["base"], content.get("grid", {}), lists["runs"])
+        kind, words = kinds[key]
+        if not isinstance(value, kind):
+            raise ValueError(f"{path}: {key} is {shown(value)}; it must be a {words}")
+    name, grid = content.get("name", Scalar("", quoted=True)), content.get("grid", {})
+    assert isinstance(grid, dict)
+    base, runs = (_files(content.get(key, []), f"{path}: {key}") for key in ("base", "runs"))
+    return SweepFile(typed(name, str, f"{path}: name"), base, grid, runs)
 
 
-def _points(path: Path, axis: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The points of an axis: their names, and the keys that they set."""
+def _files(node: Node, key: str) -> tuple[str, ...]:
+    found: tuple[str, ...] = typed(node, tuple[str, ...], key)
+    return found
+
+
+def _points(path: Path, axis: str, given: Node) -> Iterator[tuple[str, dict[str, Node]]]:
+    """The points of an axis: their names, as they are written, and the keys that they set."""
+    points: list[tuple[str, Node]] = []
     if isinstance(given, list):
-        given = {str(value): {axis: value} for value in given}
-    if not isinstance(given, dict) or not given or not all(isinstance(keys, dict) for keys in given.values()):
+        points = [(as_value(value, axis), {axis: value}) for value in given]
+    elif isinstance(given, dict):
+        points = list(given.items())
+    if not points or not all(isinstance(keys, dict) for _, keys in points):
         raise ValueError(f"{path}: grid.{axis} must be a list of values of that key, or {{name: {{key: value}}}} for each point")
-    for name, keys in given.items():
-        yield re.sub(r"[^\w.-]+", "-", str(name)), keys
+    for name, keys in points:
+        assert isinstance(keys, dict)
+        yield re.sub(r"[^\w.-]+", "-", name), keys
 
 
 def _load(path: Path, arguments: Sequence[str]) -> Config:

@@ -11,7 +11,8 @@ from torch import distributed, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mlrec.models.encoders.base import Encoder, Tuning
+from mlrec.encoder_options import Tuning
+from mlrec.models.encoders.base import Encoder
 
 
 class BatchNorm(_BatchNorm):

@@ -79,7 +79,7 @@ def _pictures(run: Run) -> tuple[Draw, str]:
     try:
         from mlrec.pictures import open_pictures
 
-        data = configuration.load([run.path / CONFIG_FILE]).data
+        data = configuration.load_saved(run.path / CONFIG_FILE).data
         say(f"reading frames from {scrub(data.url)}", error=True, flush=True)
         pictures = open_pictures(data)
     except (ValueError, OSError, RuntimeError) as error:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from omegaconf import OmegaConf
-
 from mlrec.report import figures
 from mlrec.report.examples import examples_section
 from mlrec.report.markdown import NAMED, title
@@ -26,6 +24,7 @@ from mlrec.report.tables import (
     results_table,
     speed_table,
 )
+from mlrec.yaml_files import to_yaml
 
 
 def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
@@ -102,8 +101,7 @@ def _speed(runs: Sequence[Run]) -> str:
 
 def _configurations(runs: Sequence[Run]) -> str:
     found = [
-        f"<details><summary>Configuration of {escape(run.name)}</summary>"
-        f"<pre>{escape(OmegaConf.to_yaml(run.config))}</pre></details>"
+        f"<details><summary>Configuration of {escape(run.name)}</summary><pre>{escape(to_yaml(run.config))}</pre></details>"
         for run in runs
     ]
     if len(found) <= NAMED:

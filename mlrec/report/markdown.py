@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omegaconf import OmegaConf
-
 from mlrec.report.paper import PaperTable
 from mlrec.report.runs import Run
 from mlrec.report.tables import (
@@ -20,6 +18,7 @@ from mlrec.report.tables import (
     results_table,
     speed_table,
 )
+from mlrec.yaml_files import to_yaml
 
 NAMED = 4
 """Runs that a title names."""
@@ -42,7 +41,7 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     if (differences := differences_table(runs)).rows and len(runs) > 1:
         parts += ["## What differs", table(differences)]
     parts += ["## Runs", table(facts_table(runs)), "## Configurations"]
-    parts += [f"### {run.name}\n\n```yaml\n{OmegaConf.to_yaml(run.config)}```" for run in runs]
+    parts += [f"### {run.name}\n\n```yaml\n{to_yaml(run.config)}```" for run in runs]
     return "\n\n".join(parts) + "\n"
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from mlrec import config as configuration
 from mlrec.data.format import read_npy
 from mlrec.metrics import standard_error, user_metrics
 from mlrec.recommended import Recommended, read_recommended
@@ -91,9 +90,9 @@ def read_run(path: Path) -> Run:
     if not (path / CONFIG_FILE).exists():
         raise ValueError(f"{path} is not a run: it has no {CONFIG_FILE}; mlrec train writes one into the run's folder")
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path / CONFIG_FILE))
+        config = asdict(configuration.load_saved(path / CONFIG_FILE))
         metrics = read_metrics(path)
-    except Exception as error:  # YAML's errors and OmegaConf's have no common base
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {CONFIG_FILE} or {METRICS_FILE} is damaged: {error}") from error
     info, results = _read_json(path / RECORD_FILE), _read_json(path / RESULTS_FILE)
     parts = {

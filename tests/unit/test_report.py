@@ -29,7 +29,7 @@ def make_run(
     scale = 0.5 if split == "validation" else 1.0
     path.mkdir(parents=True)
     item = configuration.ItemConfig(encoders=(encoder,))
-    data = configuration.DataConfig(url="s3://user:hunter2@bucket/microlens")
+    data = configuration.DataConfig(url="s3://bucket/microlens")
     configuration.save(configuration.Config(name=path.name, item=item, data=data), path / "config.yaml")
     lines: list[dict[str, Any]] = [
         {"step": step, "time": 1.0 * step, "train/loss": 5.0 - factor * step / 100} for step in range(10, 101, 10)

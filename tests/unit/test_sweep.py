@@ -97,7 +97,7 @@ def test_a_grid_is_every_combination_of_its_points(tmp_path: Path) -> None:
         ("runs: []", "has no runs"),
         ("runs: [othre.yaml]", r"did you mean .*other\.yaml"),
         ("grid: {item.tunin: [full]}", "unknown key 'item.tunin'; did you mean 'item.tuning'"),
-        ("grid: {item.tuning: [deep]}", "item.tuning: Invalid value 'deep'"),
+        ("grid: {item.tuning: [deep]}", "item.tuning is 'deep'; it must be one of frozen"),
         ("grid: {encoder: {tiny: [video/tiny]}}", r"grid\.encoder must be a list of values"),
         ("grid: {item.tuning: []}", r"grid\.item\.tuning must be a list"),
         ("runs: [other.yaml, other.yaml]", r"two runs have the folder .*other; give each a name of its own"),

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mlrec.config import Config, DataConfig, TrackingConfig
+from mlrec.config import Config, TrackingConfig
 from mlrec.run_files import METRICS_FILE
 from mlrec.scrub import scrub
 from mlrec.tracking import Tracker, read_metrics
@@ -27,8 +27,9 @@ SECRET = "hunter2"
 def open_tracker(path: Path, enabled: bool = True, wandb: str = "disabled", resumed_step: int = 0) -> Tracker:
     path.mkdir(exist_ok=True)
     tracking = TrackingConfig(wandb=wandb)  # type: ignore[arg-type]
-    config = Config(data=DataConfig(url=f"s3://user:{SECRET}@bucket/set"), tracking=tracking)
-    return Tracker(path, config, 100, asdict(config), enabled, resumed_step)
+    config = Config(tracking=tracking)
+    resolved = {**asdict(config), "data": {"url": f"s3://user:{SECRET}@bucket/set"}}
+    return Tracker(path, config, 100, resolved, enabled, resumed_step)
 
 
 def test_metrics_file_holds_a_line_per_call(tmp_path: Path) -> None:
@@ -98,6 +99,20 @@ def test_console_on_a_terminal_shows_progress(
         ),
         ({"options": [{"password": "a", "tokenizer": "bert"}]}, {"options": [{"password": "***", "tokenizer": "bert"}]}),
         ((1, None, 2.5), [1, None, 2.5]),
+        ("s3://AKIA:se/cr/et@bucket/set", "s3://***@bucket/set"),
+        ("{'aws_secret_access_key': 'hunter2', 'n': 3}", "{'aws_secret_access_key': ***, 'n': 3}"),
+        ("AWS_SECRET_ACCESS_KEY=hunter2 was refused", "AWS_SECRET_ACCESS_KEY=*** was refused"),
+        ("password: hunter2, user: me", "password: ***, user: me"),
+        ("{'Authorization': 'Basic aHVudGVyMg=='}", "{'Authorization': '***'}"),
+        ("sent Authorization: AWS4-HMAC-SHA256 Credential=A/b, Signature=c", "sent Authorization: ***"),
+        ("authorization: Bearer abc.def-123", "authorization: ***"),
+        ("with Bearer eyJhbGciOiJIUzI1NiJ9.x", "with Bearer ***"),
+        ("https://host/x#access_token=hunter2", "https://host/x?***"),
+        ("the tokenizer: bert", "the tokenizer: bert"),
+        (
+            {"pad_token_id": 101, "num_key_value_heads": 4, "AWSAccessKeyId": "A"},
+            {"pad_token_id": 101, "num_key_value_heads": 4, "AWSAccessKeyId": "***"},
+        ),
     ],
 )
 def test_scrub_takes_credentials_out(value: Any, expected: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlrec.models.encoders.audio import AUDIO_ENCODERS
-from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Tuning, tune
+from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, tune
 from mlrec.models.encoders.features import FEATURE_ENCODERS
 from mlrec.models.encoders.id import ID_ENCODERS
 from mlrec.models.encoders.image import IMAGE_ENCODERS
@@ -19,4 +19,4 @@ ENCODERS: dict[str, EncoderRow] = {
     **FEATURE_ENCODERS,
 }
 
-__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "Tuning", "tune"]
+__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "tune"]

@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_type_hints
 
 import torch
 from torch import nn
 
-from mlrec.models.encoders.heads import Projection, projection_head
+from mlrec.encoder_options import EncoderOptions, Projection, Tuning
+from mlrec.models.encoders.heads import projection_head
 from mlrec.schema import InputSpec, Modality
-
-Tuning = Literal["frozen", "top", "half", "full", "scratch"]
+from mlrec.values import check_typed
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+MAX_PIXELS = 1 << 26
+"""Of an item's input: 64 frames of 1024 x 1024, 200 MB."""
+MAX_TOKENS = 1 << 15
+
+_OPTION_KINDS = get_type_hints(EncoderOptions, include_extras=True)
 
 
 class Encoder(nn.Module):
@@ -91,29 +97,31 @@ class EncoderRow:
         Raises:
             ValueError: an option is not a field that may change, or its value is none that the encoder has.
         """
-        allowed = {f.name for f in dataclasses.fields(self)} - {"build", "modality", "paper", "licence", "scores"}
-        for key in options:
-            if key not in allowed:
-                raise ValueError(f"item.options.{name}.{key}: unknown option; an encoder has {', '.join(sorted(allowed))}")
-        outputs = ("pooled", "scores") if self.scores else ("pooled",)
-        if options.get("output", self.output) not in outputs:
-            raise ValueError(f"item.options.{name}.output is {options['output']!r}; this encoder has {' and '.join(outputs)}")
-        if (tuning := options.get("tuning", self.tuning)) not in (None, *get_args(Tuning)):
-            raise ValueError(f"item.options.{name}.tuning is {tuning!r}; it is {', '.join(get_args(Tuning))}")
-        projection, dropout, whiten = (options.get(key, getattr(self, key)) for key in ("projection", "dropout", "whiten"))
-        if projection not in get_args(Projection):
-            raise ValueError(f"item.options.{name}.projection is {projection!r}; it is {', '.join(get_args(Projection))}")
-        if not _is_share(dropout) or dropout == 1:
-            raise ValueError(f"item.options.{name}.dropout is {dropout!r}; it is a share of the items, from 0 to below 1")
-        if not _is_share(whiten):
-            raise ValueError(f"item.options.{name}.whiten is {whiten!r}; it is a number from 0 to 1")
-        changes: dict[str, Any] = {key: tuple(value) for key, value in options.items() if key in ("mean", "std")}
+        for key, value in options.items():
+            where = f"item.options.{name}.{key}"
+            if key not in _OPTION_KINDS:
+                raise ValueError(f"{where}: unknown option; an encoder has {', '.join(sorted(_OPTION_KINDS))}")
+            check_typed(value, _OPTION_KINDS[key], where)
+        if options.get("output", "pooled") == "scores" and not self.scores:
+            raise ValueError(f"item.options.{name}.output is 'scores'; this encoder has pooled features only")
+        changes: dict[str, Any] = {key: tuple(value) for key, value in options.items() if key in ("mean", "std") and value}
         changes["config"] = {**self.config, **options.get("config", {})}
-        return dataclasses.replace(self, **{**options, **changes})
+        row = dataclasses.replace(self, **{**options, **changes})
+        row._check_input(name)
+        return row
 
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
+    def _check_input(self, name: str) -> None:
+        """
+        Raises:
+            ValueError: an item's input is absurdly large.
+        """
+        if self.frames * self.size**2 > MAX_PIXELS:
+            raise ValueError(
+                f"item.options.{name}: {self.frames} frames of {self.size} x {self.size} are more than {MAX_PIXELS:,} pixels "
+                "an item; lower frames or size"
+            )
+        if self.modality is Modality.TITLE and self.length > MAX_TOKENS:
+            raise ValueError(f"item.options.{name}.length is {self.length}; a title has at most {MAX_TOKENS:,} tokens")
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-Projection = Literal["gelu", "linear", "mlp"]
+from mlrec.encoder_options import Projection
+
 DROPOUT = 0.4
 """Of the hidden layer of `mlp`."""
 FLAT = 1e-6

@@ -6,6 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mlrec.bounds import Between
+
+MAX_LIST = 64
+"""Entries of an option that is a list."""
+
 
 def options_of(row: Callable[..., Any]) -> dict[str, Any]:
     """The row's options with their defaults; None for one that has no default."""
@@ -17,6 +22,12 @@ def in_words(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in options.items())
 
 
+_BOUNDS = {"dropout": Between(0, 1, below_high=True), "decay": Between(1e-6, 1), "b": Between(0, 1)}
+"""Of options that mean the same to every row."""
+_WHOLE, _REAL = Between(1, 256), Between(0, 1000)
+"""Of all others: layers, heads, dilations and the like; k1."""
+
+
 def check_options(name: str, row: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """
     Raises:
@@ -25,17 +36,21 @@ def check_options(name: str, row: Callable[..., Any], options: Mapping[str, Any]
     """
     takes = options_of(row)
     for key, value in options.items():
+        where = f"recommender.options.{key}"
         if key not in takes:
-            raise ValueError(f"recommender.options.{key}: unknown option; {name} takes {in_words(takes) or 'none'}")
+            raise ValueError(f"{where}: unknown option; {name} takes {in_words(takes) or 'none'}")
         default = takes[key]
         if default is not None and not _fits(value, default):
             kind = type(default).__name__.replace("tuple", "list")
-            raise ValueError(f"recommender.options.{key} is {value!r}; {name} takes a value of type {kind}, such as {default!r}")
-        whole = [one for one in (value if isinstance(value, list | tuple) else [value]) if type(one) is int]
-        if type(default) is not float and any(one < 1 for one in whole):
-            raise ValueError(f"recommender.options.{key} is {value!r}; {name} takes whole numbers from 1 on")
-        if key == "dropout" and not 0 <= value < 1:
-            raise ValueError(f"recommender.options.dropout is {value!r}; it is a share, from 0 to below 1")
+            raise ValueError(f"{where} is {value!r}; {name} takes a value of type {kind}, such as {default!r}")
+        numbers = value if isinstance(value, list | tuple) else [value]
+        bounds = _BOUNDS.get(key, _REAL if isinstance(default, float) else _WHOLE)
+        if any(not bounds.holds(number) for number in numbers if _is_number(number)):
+            raise ValueError(f"{where} is {value!r}; it must be {bounds}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _default(parameter: inspect.Parameter) -> Any:
@@ -49,6 +64,7 @@ def _default(parameter: inspect.Parameter) -> Any:
 def _fits(value: Any, default: Any) -> bool:
     """Whether the value has the default's type; a whole number is a float too."""
     if isinstance(default, tuple):
-        return isinstance(value, list | tuple) and all(_fits(one, first) for one in value for first in default[:1])
+        is_list = isinstance(value, list | tuple) and 1 <= len(value) <= MAX_LIST
+        return is_list and all(_fits(one, first) for one in value for first in default[:1])
     kinds = (int, float) if isinstance(default, float) else type(default)
     return isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)

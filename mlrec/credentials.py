@@ -1,0 +1,54 @@
+"""URLs that hold a password, a token or a signature: refused, for URLs end up in logs, reports and run folders."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from mlrec.scrub import is_secret_name, scrub
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]*):/+([^\s/?#]*)([^\s]*)", re.IGNORECASE)
+_NAME = re.compile(r"[?#&;]([^=?#&;\s]+)=[^&;#\s]")
+_CONTAINER_AT_HOST = ("az", "abfs", "abfss", "adl", "wasb", "wasbs")
+"""Schemes that write container@account: no user."""
+_NAMED_USER = ("ssh", "sftp", "ftp", "hdfs", "webhdfs", "smb")
+"""Schemes in which a user without a password is no secret."""
+_REMEDIES = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS to a key file",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+    "http": "put user and password into ~/.netrc (or the file that NETRC names)",
+}
+_KIND = {"s3a": "s3", "s3n": "s3", "gcs": "gs", **dict.fromkeys(_CONTAINER_AT_HOST, "az"), "https": "http"}
+
+
+def check_no_credentials(text: str, where: str = "") -> None:
+    """Refuse a text that holds a URL with credentials.
+
+    Args:
+        where: the key or argument, for the message; the text itself is named where it is empty.
+
+    Raises:
+        ValueError: there is a password, a token or a signature; the message does not repeat it, and names the
+            environment variables to use.
+    """
+    for match in _URL.finditer(text):
+        scheme, host, rest = match[1].lower(), unquote(match[2]), unquote(match[3])
+        if _has_user(scheme, host, rest) or any(is_secret_name(name) for name in _NAME.findall(rest)):
+            kind = _KIND.get(scheme, scheme)
+            remedy = _REMEDIES.get(kind, "let the storage's own configuration or environment variables hold them")
+            raise ValueError(
+                f"{where or scrub(text)}: the URL holds credentials, which would end up in logs and reports. "
+                f"Leave them out and {remedy}"
+            )
+
+
+def _has_user(scheme: str, host: str, rest: str) -> bool:
+    user, at, _ = host.rpartition("@")
+    if at and scheme in _CONTAINER_AT_HOST:
+        return ":" in user
+    if at:
+        return ":" in user or scheme not in _NAMED_USER
+    # a password with a slash in it ends what looks like the host: s3://KEY:SEC/RET@bucket
+    port = host.rpartition(":")[2] if ":" in host and not host.endswith("]") else ""
+    return bool(port) and not port.isdecimal() and "@" in rest
