@@ -39,7 +39,6 @@ setup(
         "fsspec",
         "matplotlib",
         "numpy>=2",
-        "omegaconf>=2.4",  # earlier ones refuse Literal fields
         "pillow",
         "pyarrow",
         "pydantic>=2",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -103,11 +102,12 @@ def _bench(arguments: Sequence[str]) -> None:
 
 
 def _list(arguments: Sequence[str]) -> None:
+    from mlrec.arguments import Parser
     from mlrec.config import keys
     from mlrec.models.recommenders.options import in_words, options_of
     from mlrec.rows import TABLES
 
-    parser = argparse.ArgumentParser(prog="mlrec list", description="The keys of a configuration, or the rows of a table.")
+    parser = Parser(prog="mlrec list", description="The keys of a configuration, or the rows of a table.")
     parser.add_argument("table", choices=("keys", *TABLES))
     add_json(parser)
     parsed = parser.parse_args(arguments)

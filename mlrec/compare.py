@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from mlrec.answers import add_json, print_json
+from mlrec.arguments import Parser
 from mlrec.data.format import read_npy
 from mlrec.metrics import METRICS, standard_error, user_metrics
 from mlrec.record import read_record
@@ -82,7 +82,7 @@ def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparis
 
 def main(arguments: Sequence[str]) -> None:
     """Compares: RUN RUN [--json]."""
-    parser = argparse.ArgumentParser(prog="mlrec compare", description="Is the difference of two runs more than chance?")
+    parser = Parser(prog="mlrec compare", description="Is the difference of two runs more than chance?")
     for place in ("first", "second"):
         parser.add_argument(place, type=Path, metavar="RUN")
     add_json(parser)

@@ -178,7 +178,8 @@ class TrackingConfig:
     """Where figures go beside the console and metrics.jsonl."""
 
     wandb: Literal["disabled", "auto", "offline", "online"] = "disabled"
-    """Weights & Biases; auto is online with a key (wandb login, or WANDB_API_KEY), and offline without."""
+    """Weights & Biases; auto is online with a key (wandb login, or WANDB_API_KEY), and offline without. The environment variable
+    WANDB_MODE can only restrict it: disabled and offline win over online and auto."""
     project: str = "mlrec"
     """W&B project."""
     entity: str = ""
@@ -325,6 +326,15 @@ def load_arguments(arguments: Sequence[str]) -> Config:
     check_arguments(arguments, Config, _KINDS)
     files = [word for word in arguments if not is_setting(word)]
     return load(files, [word for word in arguments if is_setting(word)])
+
+
+def check_is_place(word: str, argument: str) -> None:
+    """
+    Raises:
+        ValueError: the word that stands where a command expects a folder or URL is an option or a key=value.
+    """
+    if word.startswith("-") or (is_setting(word) and kind_at(word.partition("=")[0], Config) is not None):
+        raise ValueError(f"{argument} is missing before {word}; name a folder or URL (a folder of this name is ./{word})")
 
 
 def as_value(node: Node, key: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlrec import storage
+from mlrec.arguments import Parser
 from mlrec.config import TrackingConfig
 from mlrec.metrics import GROUPS
 from mlrec.terminal import say
@@ -76,7 +76,7 @@ def workspace(entity: str, project: str) -> Workspace:
 
 def main(arguments: Sequence[str]) -> None:
     """Makes the dashboard: [--project P] [--entity E] [--out FILE]."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mlrec dashboard", description="The team's dashboard: made in the W&B project with a key, written to a file without."
     )
     parser.add_argument("--project", default=TrackingConfig.project, help="tracking.project of the runs (default: %(default)s)")

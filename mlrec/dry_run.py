@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -206,8 +207,8 @@ def main(arguments: Sequence[str]) -> None:
     """Describes a run: CONFIG [CONFIG ...] [key=value ...] --dry-run[=RANKS] [--json]."""
     flags = [argument for argument in arguments if argument.startswith(FLAG)]
     number = flags[-1].removeprefix(FLAG).removeprefix("=") or str(max(1, torch.cuda.device_count()))
-    if not number.isdecimal() or int(number) < 1:
-        raise ValueError(f"{flags[-1]} is not {FLAG}=RANKS, with a number of 1 or more")
+    if not re.fullmatch("[1-9][0-9]{0,5}", number):
+        raise ValueError(f"{flags[-1]} is not {FLAG}=RANKS, with a number from 1 to 999999")
     given = [argument for argument in arguments if argument not in (*flags, answers.FLAG)]
     if not given:
         raise ValueError(f"usage: mlrec train CONFIG [CONFIG ...] [key=value ...] {FLAG}[=RANKS] [{answers.FLAG}]")

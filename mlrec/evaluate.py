@@ -17,6 +17,7 @@ from rich.table import Table
 from mlrec import checkpoint, storage
 from mlrec import config as configuration
 from mlrec.answers import add_json, print_json
+from mlrec.arguments import Parser
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.format import ORACLE_FILE, npy_bytes
@@ -35,7 +36,7 @@ from mlrec.schema import Modality
 from mlrec.settings import WITHOUT_EFFECT, changes
 from mlrec.terminal import console, say
 
-OVERRIDES_HELP = "in the place of the run's own settings, such as data.url=URL where its data set has moved"
+OVERRIDES_HELP = "override settings of the run, such as data.url=URL if the data set has moved"
 
 Summary = dict[str, dict[str, float]]
 """Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
@@ -203,6 +204,18 @@ def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:
     return replace(configuration.load_saved(run / CONFIG_FILE, overrides), run_dir=str(run))
 
 
+def load_trained(run: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration of a run's folder, with overrides of keys that its weights do not depend on.
+
+    Raises:
+        ValueError: as load_run, or an override changes what was trained.
+    """
+    config = load_run(run, overrides)
+    if changed := changes(config, WITHOUT_EFFECT):
+        raise ValueError(f"{run}: cannot override settings fixed at training time ({changed}). Leave these out")
+    return config
+
+
 def best_checkpoint(config: Config) -> Path:
     """The run's best checkpoint by validation; collective.
 
@@ -244,16 +257,14 @@ def _table(results: dict[str, Any]) -> Table:
 
 def main(arguments: Sequence[str]) -> None:
     """Evaluates a run: RUN [key=value ...] [--split test|validation] [--json]; alone or under a launcher."""
-    parser = argparse.ArgumentParser(prog="mlrec evaluate", description="Full ranking with the best checkpoint of a run.")
+    parser = Parser(prog="mlrec evaluate", description="Full ranking with the best checkpoint of a run.")
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     add_json(parser)
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher adds it; the environment says the same
-    parsed = parser.parse_args(arguments)
-    config = load_run(parsed.run, parsed.overrides)
-    if changed := changes(config, WITHOUT_EFFECT):
-        raise ValueError(f"{parsed.run} was trained otherwise ({changed}): leave these out, or train a run with them")
+    parsed = parser.parse_intermixed_args(arguments)
+    config = load_trained(parsed.run, parsed.overrides)
     world = start_world()
     results = evaluate_run(config, open_data(config.data), world, parsed.split)
     if world.is_main and parsed.json:

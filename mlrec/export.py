@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +9,17 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from mlrec import checkpoint, storage, wandb_run
+from mlrec import config as configuration
 from mlrec.answers import add_json, print_json
+from mlrec.arguments import Parser
 from mlrec.distributed import World, start_world, stop_world
-from mlrec.evaluate import best_checkpoint, load_run
+from mlrec.evaluate import OVERRIDES_HELP, best_checkpoint, load_trained
 from mlrec.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
 from mlrec.serving import SERVING_FILE, check_index, export_index
 from mlrec.terminal import say
 
 
-def export(run: Path, out: str, world: World | None = None) -> tuple[str, float | None]:
+def export(run: Path, out: str, world: World | None = None, overrides: Sequence[str] = ()) -> tuple[str, float | None]:
     """Writes the run's best checkpoint by validation to `out`, any URL.
 
     Weights are fp32 under the names of `Recommender.state_dict()`, whatever the ZeRO stage and number of ranks of the run.
@@ -29,6 +29,7 @@ def export(run: Path, out: str, world: World | None = None) -> tuple[str, float 
 
     Args:
         world: encodes the items for an index of them, where one is wanted.
+        overrides: "key=value" over the run's settings, such as data.url.
 
     Returns:
         URL of the weights; and of `export_index`, where one is wanted, recall@10.
@@ -38,7 +39,7 @@ def export(run: Path, out: str, world: World | None = None) -> tuple[str, float 
     """
     if storage.exists(storage.join(out, CHECKPOINTS)):
         raise ValueError(f"{out} is a run's folder, whose {CONFIG_FILE} the export would overwrite; give another place")
-    config = load_run(run)
+    config = load_trained(run, overrides)
     if world is not None:
         check_index(config)
     path = best_checkpoint(config)
@@ -50,7 +51,7 @@ def export(run: Path, out: str, world: World | None = None) -> tuple[str, float 
         save_file(weights, file, metadata={"format": "pt", "step": str(step)})
         file.chmod(0o644)  # safetensors leaves 0600; a service may run as another user
         copy = Path(folder) / CONFIG_FILE
-        shutil.copy(run / CONFIG_FILE, copy)
+        configuration.save(configuration.load_saved(run / CONFIG_FILE, overrides), copy)
         sha256 = storage.sha256_of(str(file))
         storage.publish(copy, storage.join(out, CONFIG_FILE))
         storage.publish(file, storage.join(out, WEIGHTS_FILE))
@@ -60,17 +61,19 @@ def export(run: Path, out: str, world: World | None = None) -> tuple[str, float 
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Exports: RUN OUT [--index] [--json]."""
-    parser = argparse.ArgumentParser(prog="mlrec export", description="A run's best weights as plain safetensors, at any URL.")
+    """Exports: RUN OUT [key=value ...] [--index] [--json]."""
+    parser = Parser(prog="mlrec export", description="A run's best weights as plain safetensors, at any URL.")
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("out", metavar="OUT", help="a folder or any URL")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
     parser.add_argument(
         "--index", action="store_true", help="also the items' vectors, raw ids and index, for mlrec recommend OUT"
     )
     add_json(parser)
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
+    configuration.check_is_place(parsed.out, "OUT")
     world = start_world() if parsed.index else None
-    weights, recall = export(parsed.run, parsed.out, world)
+    weights, recall = export(parsed.run, parsed.out, world, parsed.overrides)
     if world is not None:
         stop_world()
     if parsed.json:

@@ -18,6 +18,7 @@ from mlrec import config as configuration
 from mlrec import storage
 from mlrec.answers import FLAG, HELP, print_json
 from mlrec.config import Config
+from mlrec.config_files import is_setting
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
 from mlrec.data.format import npy_bytes, read_npy
 from mlrec.data.stream import Data, open_data
@@ -41,7 +42,7 @@ USAGE = f"""usage: mlrec extract [CONFIG ...] OUT [key=value ...] [{FLAG}]
 Writes the features of the whole catalogue by one encoder; a stopped extraction goes on with the same command.
 
   CONFIG      YAML files as of mlrec train, such as configs/item/videomae.yaml; they or key=value set data.url and item.encoders
-  OUT         folder or URL (s3://, gs://, az://) that the features go to, the last argument without a "="; a run reads them with
+  OUT         folder or URL (s3://, gs://, az://) for the features, the last argument that is not key=value; a run reads them with
               item.encoders=[features/vectors] item.options.features/vectors.checkpoint=OUT
   key=value   settings, after the files'; mlrec list keys explains them
   {FLAG}      {HELP}"""
@@ -168,12 +169,13 @@ def main(arguments: Sequence[str]) -> None:
     if asks_for_help(arguments, USAGE):
         return
     given = [argument for argument in arguments if not argument.startswith("--local_rank") and argument != FLAG]
-    places = [argument for argument in given if "=" not in argument]
+    places = [argument for argument in given if not is_setting(argument) and not argument.startswith("-")]
     if not places or places[-1].endswith((".yaml", ".yml")):
         after = f" after {places[-1]}" if places else ""
         raise ValueError(f"OUT is missing{after}: name the folder or URL that the features go to; see: mlrec extract --help")
     out = places[-1]
-    config = configuration.load_arguments([part for part in given if part != out])
+    place = len(given) - 1 - given[::-1].index(out)
+    config = configuration.load_arguments(given[:place] + given[place + 1 :])
     world = start_world()
     count, width = extract(config, out, world)
     if world.is_main and FLAG in arguments:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,17 +14,20 @@ from rich.table import Table
 
 from mlrec import storage
 from mlrec.answers import add_json, print_json
+from mlrec.arguments import Parser, whole_number
 from mlrec.data.format import Catalogue
 from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, start_world, stop_world
-from mlrec.evaluate import best_checkpoint, encode_catalogue, load_model, load_run
+from mlrec.evaluate import OVERRIDES_HELP, best_checkpoint, encode_catalogue, load_model, load_trained
 from mlrec.printable import printable
 from mlrec.ranking import Ranking
-from mlrec.run_files import CONFIG_FILE
 from mlrec.scrub import scrub
 from mlrec.serving import SERVING_FILE, ServedModel
 from mlrec.terminal import console, say
+
+MAX_COUNT = 1_000_000
+"""Items recommended at once."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,21 @@ class Recommendation:
 
 
 @torch.no_grad()
-def recommend(run: Path, user: int | None, history: Sequence[str], count: int, world: World) -> list[Recommendation]:
+def recommend(
+    run: Path, user: int | None, history: Sequence[str], count: int, world: World, overrides: Sequence[str] = ()
+) -> list[Recommendation]:
     """The best items by the run's best checkpoint, without those of the history.
 
     Args:
         user: id of the raw data; all of the user's items are the history then.
         history: raw ids of items, oldest first, where no user is given.
+        overrides: "key=value" over the run's settings, such as data.url.
 
     Raises:
         ValueError: there is no such run, user or item, no item of the history could be read, or the model knows the users of its
             training only.
     """
-    config = load_run(run)
+    config = load_trained(run, overrides)
     path = best_checkpoint(config)
     data = open_data(config.data)
     number = None if user is None else _number_of(user, data.sequences)
@@ -77,7 +82,9 @@ def recommend(run: Path, user: int | None, history: Sequence[str], count: int, w
     return _described(data.catalogue, ranking.ids_N[best.indices.cpu().numpy()], best.values.cpu().numpy())
 
 
-def recommend_from_index(url: str, user: int | None, history: Sequence[str], count: int) -> list[Recommendation]:
+def recommend_from_index(
+    url: str, user: int | None, history: Sequence[str], count: int, overrides: Sequence[str] = ()
+) -> list[Recommendation]:
     """As recommend, by what `mlrec export RUN OUT --index` wrote to `url`: no item is encoded.
 
     After a history `url` is enough: where the data set at its data.url is not to be had or is another one, titles and popularity
@@ -86,7 +93,7 @@ def recommend_from_index(url: str, user: int | None, history: Sequence[str], cou
     Raises:
         ValueError: no item of the history is in the index; or for a user, there is no such user or no such data set.
     """
-    served = ServedModel(url)
+    served = ServedModel(url, overrides)
     number_of = dict(zip(served.raw_ids_N, served.items_N.tolist(), strict=True))
     data, problem = _exported_data(served)
     if user is not None:
@@ -107,7 +114,7 @@ def recommend_from_index(url: str, user: int | None, history: Sequence[str], cou
 def _exported_data(served: ServedModel) -> tuple[Data | None, str]:
     """The data set that the export is of, or None and why it cannot be had."""
     settings = served.config.data
-    remedy = f"set data.url in {storage.join(served.url, CONFIG_FILE)} to where it is"
+    remedy = "append data.url=URL if the data set has moved"
     say(f"reading titles from {scrub(settings.url)}", error=True, flush=True)
     try:
         data = open_data(settings)
@@ -150,9 +157,10 @@ def _items_of(history: Sequence[str], catalogue: Catalogue) -> np.ndarray:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Recommends: RUN|EXPORT --user ID | --history ID,ID,... [-k N] [--json]."""
-    parser = argparse.ArgumentParser(prog="mlrec recommend", description="What a trained model recommends.")
+    """Recommends: RUN|EXPORT [key=value ...] --user ID | --history ID,ID,... [-k N] [--json]."""
+    parser = Parser(prog="mlrec recommend", description="What a trained model recommends.")
     parser.add_argument("run", metavar="RUN", help="a run, whose catalogue is encoded, or what mlrec export --index wrote")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
     whom = parser.add_mutually_exclusive_group(required=True)
     whom.add_argument(
         "--user", type=int, metavar="ID", help="a user by the id of the raw data; where ids are no numbers, by the place, from 1"
@@ -160,19 +168,17 @@ def main(arguments: Sequence[str]) -> None:
     whom.add_argument(
         "--history", metavar="ID,ID,...", help="raw ids of items, oldest first; an id with a comma in it in double quotes"
     )
-    parser.add_argument("-k", type=int, default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument("-k", type=whole_number(1, MAX_COUNT), default=10, metavar="N", help="how many (default: 10)")
     add_json(parser)
-    parsed = parser.parse_args(arguments)
-    if parsed.k < 1:
-        raise ValueError(f"-k is {parsed.k}; ask for 1 or more")
+    parsed = parser.parse_intermixed_args(arguments)
     history = [raw_id.strip() for raw_id in next(csv.reader([parsed.history or ""], skipinitialspace=True), []) if raw_id.strip()]
     if parsed.user is None and not history:
         raise ValueError("--history is empty; give one raw item id or more, with commas between")
     if storage.exists(storage.join(parsed.run, SERVING_FILE)):
-        found = recommend_from_index(parsed.run, parsed.user, history, parsed.k)
+        found = recommend_from_index(parsed.run, parsed.user, history, parsed.k, parsed.overrides)
     else:
         world = start_world()
-        found = recommend(Path(parsed.run), parsed.user, history, parsed.k, world)
+        found = recommend(Path(parsed.run), parsed.user, history, parsed.k, world, parsed.overrides)
         stop_world()
     if parsed.json:
         print_json([asdict(entry) for entry in found])

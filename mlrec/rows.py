@@ -12,6 +12,7 @@ from mlrec.models.encoders import ENCODERS
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.recommenders import RECOMMENDERS, check_recommender
 from mlrec.schema import lookup
+from mlrec.zero_options import check_zero_options
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "encoders": ENCODERS,
@@ -26,13 +27,14 @@ def check_rows(config: Config) -> None:
     """Looks up what a configuration names, and builds no model.
 
     Raises:
-        ValueError: there is no such encoder, fusion, recommender, loss or metric, an option of an encoder or of the
-            recommender does not fit, or the loss does not take its settings.
+        ValueError: there is no such encoder, fusion, recommender, loss or metric, an option of an encoder, of the
+            recommender or of ZeRO does not fit, or the loss does not take its settings.
     """
     for name in config.item.encoders:
         lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
     lookup(FUSIONS, config.item.fusion, "fusion")
     check_recommender(config.recommender)
     lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)
+    check_zero_options(config.zero)
     if config.evaluate.select_by not in METRICS:
         raise ValueError(f"evaluate.select_by is {config.evaluate.select_by!r}; full ranking gives {', '.join(METRICS)}")

@@ -26,6 +26,7 @@ from mlrec.progress import track
 from mlrec.ranking import Ranking
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.schema import lookup
+from mlrec.settings import WITHOUT_EFFECT, differences
 
 ITEMS_FILE, FEATURES_FILE = "items.npy", "features.npy"
 """int64 [n], ids ascending; float32 [n, D], the item tower's vectors of them. Together they are features for another run too."""
@@ -111,10 +112,11 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
 class ServedModel:
     """An exported run, ready to recommend."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, overrides: Sequence[str] = ()) -> None:
         """
         Args:
             url: what `mlrec export RUN OUT --index` wrote.
+            overrides: "key=value" over its settings, such as data.url.
 
         Raises:
             ValueError: it is no such folder, or its files are not of one export.
@@ -128,7 +130,9 @@ class ServedModel:
             # without a sha256: its data.url may follow a data set that has moved
             Path(folder, CONFIG_FILE).write_bytes(storage.read_bytes(storage.join(url, CONFIG_FILE)))
             Path(folder, INDEX_FILE).write_bytes(_read(url, INDEX_FILE, sha256))
-            self.config = configuration.load_saved(Path(folder, CONFIG_FILE))
+            self.config = configuration.load_saved(Path(folder, CONFIG_FILE), overrides)
+            if changed := differences(configuration.load_saved(Path(folder, CONFIG_FILE)), self.config, WITHOUT_EFFECT):
+                raise ValueError(f"{url}: cannot override settings fixed at training time ({changed}). Leave these out")
             self._index = faiss.read_index(f"{folder}/{INDEX_FILE}")
         self.url, self._length = url, int(facts["history_length"])
         self.dataset = str(facts["dataset"])

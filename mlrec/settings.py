@@ -35,7 +35,12 @@ def changes(config: Config, ignored: tuple[str, ...]) -> str:
     written = config.run_path / CONFIG_FILE
     if not written.exists():
         return ""
-    before, now = (_leaves(one) for one in (configuration.load_saved(written), config))
+    return differences(configuration.load_saved(written), config, ignored)
+
+
+def differences(saved: Config, config: Config, ignored: tuple[str, ...]) -> str:
+    """Return in which keys a configuration differs from a saved one, in words; "" for in none."""
+    before, now = _leaves(saved), _leaves(config)
     kept = [key for key in now if key not in ignored and key.partition(".")[0] not in ignored]
     return "; ".join(f"{key} is {now[key]!r}, was {before.get(key)!r}" for key in kept if now[key] != before.get(key))
 

@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 import fsspec
 
 from mlrec import transfer
+from mlrec.credentials import check_no_credentials
 
 READ_BYTES = 16 << 20
 """Remote reads ask for this much at once: with s3fs' default of 5 MiB a stream runs at under half the speed."""
@@ -25,8 +26,14 @@ EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "http":
 
 REMOTE: dict[str, Any] = {"use_listings_cache": False}
 """Options of remote file systems: a listing that was kept would not know what other processes have written since."""
-OPTIONS: dict[str, dict[str, Any]] = {"s3": {**REMOTE, "config_kwargs": {"retries": {"total_max_attempts": 1}}}}
-"""Further ones, by scheme. Left alone, botocore and s3fs would turn one try of transfer.py into 25 requests."""
+_HTTP: dict[str, Any] = {**REMOTE, "client_kwargs": {"trust_env": True}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {**REMOTE, "config_kwargs": {"retries": {"total_max_attempts": 1}}},
+    "http": _HTTP,
+    "https": _HTTP,
+}
+"""Options of some schemes. Left alone, botocore and s3fs would turn one try of transfer.py into 25 requests, and aiohttp would
+read neither ~/.netrc, where a user and a password belong, nor the proxy's environment variables."""
 
 
 _opened: dict[int, Any] = {}
@@ -55,6 +62,7 @@ def join(url: str, *parts: str) -> str:
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
+    check_no_credentials(url)
     scheme = scheme_of(url)
     try:
         fs, path = fsspec.core.url_to_fs(url, **OPTIONS.get(scheme, REMOTE if scheme != "file" else {}))

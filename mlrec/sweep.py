@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import itertools
 import math
@@ -22,6 +21,7 @@ from typing import Any
 from mlrec import checkpoint, settings
 from mlrec import config as configuration
 from mlrec.answers import add_json, print_json
+from mlrec.arguments import Parser
 from mlrec.config import Config, as_value
 from mlrec.durations import steps_of
 from mlrec.progress import Task, task
@@ -273,7 +273,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RuntimeError: runs failed; the others are done.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mlrec sweep", description="Trains the runs of a file one after the other; the same command goes on after a stop."
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="one of configs/sweep")

@@ -18,7 +18,7 @@ from mlrec.config import Config
 from mlrec.progress import Bar, Remaining, is_terminal, number
 from mlrec.run_files import METRICS_FILE
 from mlrec.terminal import console, say
-from mlrec.wandb_run import WandbRun
+from mlrec.wandb_run import WandbRun, wandb_mode
 
 SHOWN = {
     "train/loss": "loss {:.4f}",
@@ -74,11 +74,17 @@ class Tracker:
             resolved: what W&B shows as the run's configuration; credentials are taken out.
             enabled: whether this rank tracks; rank 0 alone does.
             resumed_step: figures of later steps, left by a run that was stopped, are dropped.
+
+        Raises:
+            ValueError: WANDB_MODE is none of W&B's modes.
         """
         self._sinks: list[Sink] = []
         if enabled:
             self._sinks = [_MetricsFile(run_path, resumed_step), _console_sink(total_steps, resumed_step)]
-        if enabled and config.tracking.wandb != "disabled":
+        mode, contradiction = wandb_mode(config.tracking)
+        if enabled and contradiction:
+            self.message(contradiction)
+        if enabled and mode != "disabled":
             self._sinks.append(WandbRun(run_path, config, resolved))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -9,13 +9,13 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 from PIL import Image, ImageDraw
 
 from mlrec import checkpoint, storage
-from mlrec.config import Config
+from mlrec.config import Config, TrackingConfig
 from mlrec.pictures import Pictures, open_pictures
 from mlrec.recommended import Recommended, read_recommended
 from mlrec.run_files import FAILURES_FILE, RECORD_FILE, WANDB_ID_FILE
@@ -70,6 +70,36 @@ class WandbRun:
             self._try(lambda: self._run.finish(exit_code=exit_code))
 
 
+_MODES = {"disabled": 0, "offline": 1, "online": 2}
+"""From the least to the most that leaves this machine."""
+_OTHER_NAMES = {"dryrun": "offline", "run": "online"}
+
+
+def wandb_mode(config: TrackingConfig) -> tuple[Literal["disabled", "offline", "online"], str]:
+    """Return the mode of W&B, and what to tell the user where WANDB_MODE and tracking.wandb contradict each other.
+
+    Of the two the one counts that lets less leave this machine.
+
+    Raises:
+        ValueError: WANDB_MODE is none of W&B's modes, and tracking is not disabled.
+    """
+    said = os.environ.get("WANDB_MODE", "").strip().lower()
+    asked = _OTHER_NAMES.get(said, said)
+    if config.wandb == "disabled":
+        told = f"W&B is off: tracking.wandb is disabled, which WANDB_MODE={said} does not change"
+        return "disabled", told if asked == "online" else ""
+    if asked not in ("", *_MODES):
+        raise ValueError(f"WANDB_MODE is {said!r}; it must be one of {', '.join([*_MODES, *_OTHER_NAMES])}, or unset it")
+    chosen = config.wandb
+    if chosen == "auto":
+        chosen = "online" if asked not in ("disabled", "offline") and has_key() else "offline"
+    if not asked or asked == chosen or (config.wandb == "auto" and asked == "online"):
+        return chosen, ""
+    mode = min(chosen, asked, key=lambda one: _MODES[one])
+    told = f"W&B is {mode}: tracking.wandb is {config.wandb}, and WANDB_MODE={said}"
+    return mode, "" if config.wandb == "auto" else told  # type: ignore[return-value]
+
+
 def has_key() -> bool:
     """Whether this user has a key of W&B: WANDB_API_KEY, or a line of ~/.netrc, where `wandb login` puts it."""
     import wandb
@@ -93,9 +123,7 @@ def _begin(run_path: Path, config: Config, resolved: Mapping[str, Any]) -> Any:
 def _init(run_path: Path, config: Config, described: Mapping[str, Any]) -> Any:
     import wandb
 
-    mode = config.tracking.wandb
-    if mode == "auto":
-        mode = "online" if has_key() else "offline"
+    mode, _ = wandb_mode(config.tracking)
     id_path = run_path / WANDB_ID_FILE
     if not id_path.exists():
         storage.write_bytes(str(id_path), secrets.token_hex(4).encode())
@@ -140,7 +168,7 @@ def log_checkpoint(run: Any, url: str, aliases: tuple[str, ...], metadata: Mappi
 
 def log_export(run_path: Path, config: Config, url: str, step: int) -> None:
     """Names exported weights at `url` as an artifact of the run's W&B run, if it has one; a failure is a warning."""
-    if config.tracking.wandb == "disabled" or not (run_path / WANDB_ID_FILE).exists():
+    if wandb_mode(config.tracking)[0] == "disabled" or not (run_path / WANDB_ID_FILE).exists():
         return
     try:
         run = _init(run_path, config, {})

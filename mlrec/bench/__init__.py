@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from mlrec.answers import add_json
+from mlrec.arguments import Parser
 from mlrec.bench import evaluation, loader, prefix, scale, step
 from mlrec.bench.result import show
 
@@ -15,7 +16,7 @@ BENCHES = {"loader": loader, "step": step, "prefix": prefix, "eval": evaluation,
 
 def main(arguments: Sequence[str]) -> None:
     """Runs a bench: loader URL | step CONFIG | prefix CONFIG | eval CONFIG | scale URL; a CONFIG's under a launcher too."""
-    parser = argparse.ArgumentParser(prog="mlrec bench", description=__doc__)
+    parser = Parser(prog="mlrec bench", description=__doc__)
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher adds it; the environment says the same
     commands = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
     for name, bench in BENCHES.items():

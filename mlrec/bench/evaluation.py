@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mlrec.arguments import whole_number
 from mlrec.arithmetic import now
 from mlrec.bench.measure import device_name
 from mlrec.bench.ranks import run_on_ranks
@@ -30,7 +31,9 @@ TOP = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
     parser.add_argument("config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value")
-    parser.add_argument("--steps", type=int, default=20, help="chunks of evaluate.user_chunk users to rank (default: 20)")
+    parser.add_argument(
+        "--steps", type=whole_number(), default=20, help="chunks of evaluate.user_chunk users to rank (default: 20)"
+    )
 
 
 def run(options: argparse.Namespace) -> Result | None:

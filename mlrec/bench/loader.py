@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mlrec import storage
+from mlrec.arguments import whole_number
 from mlrec.bench.measure import cpu_seconds, device_name
 from mlrec.bench.result import Result
 from mlrec.config import DataConfig
@@ -40,9 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
     cores = os.cpu_count() or 1
     parser.add_argument("url", metavar="URL", help="of a packed data set with videos or covers")
-    parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"most loader processes (default: {cores})")
-    parser.add_argument("--global-batch", type=int, default=128, help="users a step (default: 128)")
-    parser.add_argument("--steps", type=int, default=12, help="per worker (default: 12)")
+    parser.add_argument(
+        "--workers", type=whole_number(), default=cores, metavar="N", help=f"most loader processes (default: {cores})"
+    )
+    parser.add_argument("--global-batch", type=whole_number(), default=128, help="users a step (default: 128)")
+    parser.add_argument("--steps", type=whole_number(), default=12, help="per worker (default: 12)")
 
 
 def run(options: argparse.Namespace) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mlrec.arguments import whole_number
 from mlrec.arithmetic import FlopCounter
 from mlrec.bench.made_up import MadeUpSteps, MediaPool
 from mlrec.bench.measure import device_name
@@ -30,7 +31,9 @@ HELP = "a training step from the second epoch on, when the frozen stages' activa
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
     parser.add_argument("config", nargs="+", metavar="CONFIG", help="as for mlrec train, with item.tuning=top or half")
-    parser.add_argument("--steps", type=int, default=3, help="pairs that are measured, after one to warm up (default: 3)")
+    parser.add_argument(
+        "--steps", type=whole_number(), default=3, help="pairs that are measured, after one to warm up (default: 3)"
+    )
 
 
 def run(options: argparse.Namespace) -> Result | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from mlrec import config as configuration
+from mlrec.arguments import number, whole_number
 from mlrec.arithmetic import now
 from mlrec.bench import scale_figure
 from mlrec.bench.made_up import MediaPool
@@ -36,12 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
     parser.add_argument("url", metavar="URL", help="of a packed data set")
     parser.add_argument("config", nargs="*", metavar="CONFIG", help="files and key=value: the model whose rates are measured")
-    parser.add_argument("--users-per-rank", type=int, default=512, help="of the batch that grows with the ranks (default: 512)")
-    parser.add_argument("--global-batch", type=int, default=8192, help="of the batch that does not (default: 8192)")
-    parser.add_argument("--videos-per-s", type=float, help="that a rank trains on (default: measured with CONFIG's item tower)")
+    parser.add_argument(
+        "--users-per-rank", type=whole_number(), default=512, help="of the batch that grows with the ranks (default: 512)"
+    )
+    parser.add_argument("--global-batch", type=whole_number(), default=8192, help="of the batch that does not (default: 8192)")
+    parser.add_argument(
+        "--videos-per-s", type=number(), help="that a rank trains on (default: measured with CONFIG's item tower)"
+    )
     parser.add_argument(
         "--gb-per-s",
-        type=float,
+        type=number(),
         help="that a rank exchanges (default: measured over the launcher's ranks, or in this one's memory, a bound)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE.svg", help="draw the table as well")

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mlrec.arguments import whole_number
 from mlrec.arithmetic import FlopCounter, matrix_product_flops_per_s, now
 from mlrec.bench.made_up import MadeUpSteps, MediaPool
 from mlrec.bench.measure import device_name, peak, reset_peak
@@ -37,7 +38,7 @@ Encode = Callable[[Batch], torch.Tensor]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
     parser.add_argument("config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value")
-    parser.add_argument("--steps", type=int, default=3, help="measured, after one to warm up (default: 3)")
+    parser.add_argument("--steps", type=whole_number(), default=3, help="measured, after one to warm up (default: 3)")
     parser.add_argument(
         "--baseline", choices=("padded",), help="beside each step, the same global batch with every padded slot encoded"
     )

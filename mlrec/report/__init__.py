@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mlrec import storage
 from mlrec.answers import add_json, print_json
+from mlrec.arguments import Parser
 from mlrec.report import html, markdown
 from mlrec.report.paper import PAPER_TABLES, PaperTable
 from mlrec.report.runs import Run, read_runs
@@ -48,7 +48,7 @@ def short_table(runs: Sequence[Path]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Reports runs: [RUN ...] [--table baselines|encoders] [--out FILE.html] [--json]."""
-    parser = argparse.ArgumentParser(prog="mlrec report", description="Compares runs, as a web page and as Markdown.")
+    parser = Parser(prog="mlrec report", description="Compares runs, as a web page and as Markdown.")
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     parser.add_argument("--table", choices=tuple(PAPER_TABLES), help="the paper's table, with the runs in its rows")
     parser.add_argument(

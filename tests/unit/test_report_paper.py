@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from test_report import make_run
 
 from mlrec import config as configuration
@@ -60,7 +60,7 @@ def test_a_row_has_its_configuration_with_the_same_figures(row: Baseline) -> Non
     assert re.search(rf"^# Command: .* configs/experiment/{row.config}\.yaml data\.url=URL$", text, re.MULTILINE)
     assert re.search(r"^# Ours", text, re.MULTILINE)
     assert ("mlrec extract" in text) == ("features/vectors" in config.item.encoders)
-    run = Run(row.config, OmegaConf.to_container(OmegaConf.structured(config)), {}, {}, [], ())
+    run = Run(row.config, asdict(config), {}, {}, [], ())
     assert inputs_of(run) == row.inputs
 
 
