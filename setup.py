@@ -40,6 +40,7 @@ setup(
         "matplotlib",
         "numpy>=2",
         "pillow",
+        "psutil",
         "pyarrow",
         "pydantic>=2",
         "pytorchvideo",

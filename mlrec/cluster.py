@@ -21,8 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mlrec.ending import END_S, REPEAT_S
 from mlrec.node import GRACE_S, Part
-from mlrec.process import BAD_INPUT, STOP_S, asks_for_help, exit_with, run_main
+from mlrec.process import BAD_INPUT, asks_for_help, exit_with, run_main
 from mlrec.terminal import say
 
 USAGE = """usage: python -m mlrec.cluster HOSTFILE|localhost:RANKS [--elastic] CONFIG [CONFIG ...] [key=value ...]
@@ -37,6 +38,9 @@ MAX_FAILURES = 3
 """An elastic run that fails so often in a row is given up;"""
 LASTING_S = 600.0
 """a start that lasted so long was no failure in a row."""
+
+ANSWER_S = 20.0
+"""Seconds that a machine has to tell its addresses over ssh."""
 
 _LOST = 255
 """ssh's exit code when it cannot connect, or the connection breaks."""
@@ -71,7 +75,12 @@ def addresses_of(hosts: Sequence[str]) -> dict[str, str]:
 
     def ask(host: str) -> str | None:
         command = [*SSH, host, "hostname -I"]
-        answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        try:
+            answer = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=ANSWER_S
+            )
+        except subprocess.TimeoutExpired:
+            return None
         if answer.returncode or not answer.stdout.split():
             return None
         try:
@@ -149,7 +158,7 @@ class Parts:
         while len(codes := self.codes()) < len(self.processes):
             if stop.urgency > passed:
                 self.signal(signal.SIGKILL if stop.urgency == 2 else signal.SIGTERM)
-                deadline, passed = time.monotonic() + STOP_S + GRACE_S, stop.urgency  # their node ends them after STOP_S
+                deadline, passed = time.monotonic() + END_S - 1.0, stop.urgency  # their node ends them before
             elif deadline == float("inf") and (failed := next(((h, c) for h, c in codes.items() if c), None)):
                 say(f"{in_words(*failed)}; the run ends on the other machines within {GRACE_S:.0f} s", error=True, flush=True)
                 deadline = time.monotonic() + GRACE_S
@@ -177,12 +186,15 @@ class Stop:
         self.first = 0
         """The signal that said so first."""
         self.urgency = 0
-        """1 after a signal, 2 after a second Ctrl-C; a scheduler may say the same twice."""
+        """1 after a signal, 2 after a second one. Repeats within REPEAT_S are the same request."""
+        self._first_at = 0.0
 
     def __call__(self, number: int, frame: object) -> None:
-        """The signals' handler."""
-        self.urgency = 2 if number == self.first == signal.SIGINT else max(1, self.urgency)
-        self.first = self.first or number
+        """Note a signal; this is the signals' handler."""
+        if not self.first:
+            self.first, self.urgency, self._first_at = number, 1, time.monotonic()
+        elif time.monotonic() - self._first_at > REPEAT_S:
+            self.urgency = 2
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
@@ -249,4 +261,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    exit_with(run_main(main, sys.argv[1:]))
+    exit_with(run_main(main, sys.argv[1:], grace_s=END_S))

@@ -8,7 +8,6 @@ along.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -19,18 +18,18 @@ import time
 from dataclasses import asdict, dataclass
 from typing import IO
 
-from mlrec.process import BAD_INPUT, STOP_S
+from mlrec.ending import REPEAT_S, STOP_S, end_with_parent
+from mlrec.process import BAD_INPUT
 from mlrec.terminal import say
 
 GRACE_S = 20.0
-"""After a rank or a machine has failed, the others have so long to tell their own errors: a second where connections break, more
-where W&B gets the last metrics. One that waits for its GPU hears no signal, and is killed then."""
-KILLED_S = 5.0
-"""A killed process that is still there after that is in the kernel for good, as where a GPU is gone, and is left behind."""
+"""Seconds that the other ranks have after one has failed, to report their own errors: a second where connections break, more
+where W&B gets the last metrics. Then they are killed."""
+OWN_END_S = 1.0
+"""Seconds that a rank has to end itself after STOP_S, before it is killed."""
+KILLED_S = 3.0
+"""A killed process that is still there after this many seconds is stuck in the kernel, as where a GPU is gone, and is left."""
 POLL_S = 0.1
-
-_PR_SET_PDEATHSIG = 1
-"""Linux: the signal that a process gets when its parent ends."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +69,13 @@ class Ranks:
         """Starts them. They see the GPUs that the machine's environment shows: a shared machine gives a run some of them."""
         self._host = list(part.slots)[part.place]
         self._deadline = float("inf")
+        self._told_at: float | None = None
         ranks = part.ranks()
         # more threads than cores make a step three times as long
         threads = str(max(1, len(os.sched_getaffinity(0)) // len(ranks)))
         environment = {"OMP_NUM_THREADS": threads, **os.environ, **part.environment}
         command = [sys.executable, "-u", "-m", "mlrec.train", *part.arguments]
-        node, prctl = os.getpid(), ctypes.CDLL(None).prctl
-
-        def end_with_node() -> None:
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != node:  # the node ended before the call
-                os._exit(1)
+        node = os.getpid()
 
         self._processes = {
             rank: subprocess.Popen(
@@ -88,7 +83,7 @@ class Ranks:
                 env=environment | own,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=end_with_node,
+                preexec_fn=lambda: end_with_parent(node),
             )
             for rank, own in ranks.items()
         }
@@ -100,9 +95,17 @@ class Ranks:
                 os.killpg(process.pid, number)
 
     def stop(self) -> None:
-        """Tells all ranks to stop, for which they have STOP_S."""
-        self._deadline = min(self._deadline, time.monotonic() + STOP_S)
+        """Tell all ranks to stop, for which they have STOP_S."""
+        self._deadline = min(self._deadline, time.monotonic() + STOP_S + OWN_END_S)
         self.signal(signal.SIGTERM)
+
+    def hear(self, number: int, frame: object) -> None:
+        """Stop the ranks on a signal, and kill them on a second one."""
+        if self._told_at is None:
+            self._told_at = time.monotonic()
+            self.stop()
+        elif time.monotonic() - self._told_at > REPEAT_S:
+            self.signal(signal.SIGKILL)
 
     def wait(self) -> int:
         """Waits for the end of all ranks; the exit code of the first that failed, 128 + N where signal N killed it.
@@ -136,7 +139,7 @@ def serve(instructions: IO[str]) -> int:
     """Runs the part that the instructions begin with to its end; the exit code of the first rank that failed."""
     ranks = Ranks(Part(**json.loads(instructions.readline())))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: ranks.stop())
+        signal.signal(number, ranks.hear)
     threading.Thread(target=_obey, args=(instructions, ranks), daemon=True).start()
     return ranks.wait()
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from types import FrameType, TracebackType
 
 import torch
 import torch.distributed as dist
 
 from mlrec.distributed import TIMEOUT, World
+from mlrec.ending import STOP_S, grace
 
 
 class StopRequest:
-    """Hears SIGTERM (pre-emption, a time limit) and Ctrl-C from `with` to its end, and agrees on them with the other ranks.
+    """Note SIGTERM (pre-emption, a time limit) and Ctrl-C in a `with` block, and agree on them with the other ranks.
 
-    A second Ctrl-C ends the process at once.
+    The run has STOP_S from the signal to its end. A second signal ends the process (see mlrec.ending).
     """
 
     def __init__(self, world: World) -> None:
@@ -30,18 +32,19 @@ class StopRequest:
         numbers = (signal.SIGTERM, signal.SIGINT)
         heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._hear) for number in heard}
+        self._grace = ExitStack()
+        self._grace.enter_context(grace(STOP_S))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._grace.close()
         if self._pending is not None and kind is None:
             self._pending.wait()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if number == self._own == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._own = number
+        self._own = self._own or number
 
     def agreed(self) -> int:
         """The signal that some rank had been told before its last call of this, 0 for none; collective, once after each step.

@@ -24,6 +24,7 @@ from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
 from mlrec.config import Config, as_value
 from mlrec.durations import steps_of
+from mlrec.ending import END_S, end_with_parent, grace
 from mlrec.progress import Task, task
 from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
@@ -217,14 +218,20 @@ def _in_words(outcome: Outcome) -> str:
 
 def _start(command: Sequence[str], config: Config, under_way: Task) -> str:
     """Runs a command to its end with its output in the run's folder; what it says went wrong, "" for nothing."""
-    run, before = config.run_path, under_way.done
+    run, before, sweep_process = config.run_path, under_way.done, os.getpid()
     run.mkdir(parents=True, exist_ok=True)
     with open(run / OUTPUT_FILE, "ab") as output:
         begin = output.tell()
         output.write(f"$ {shlex.join(command)}\n".encode())
         output.flush()
         try:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: end_with_parent(sweep_process, signal.SIGTERM),
+            )
         except OSError as error:
             raise ValueError(f"--launcher: {command[0]} cannot be started: {error.strerror}") from error
         try:
@@ -263,10 +270,6 @@ def _share_done(config: Config) -> tuple[float, str]:
     return min(1.0, step / max(1, total_steps)), f"step {step}/{total_steps}  {summary(lines[-1])}"
 
 
-def _stop(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str]) -> None:
     """Sweeps: FILE [key=value ...] [--launcher COMMAND] [--json].
 
@@ -286,13 +289,13 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_json(parser)
     parsed = parser.parse_intermixed_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
     runs = read_sweep(parsed.file, parsed.overrides)
     outcomes = []
-    for place, outcome in enumerate(sweep(runs, shlex.split(parsed.launcher)), start=1):
-        outcomes.append(outcome)
-        if not parsed.json:
-            say(f"[{place}/{len(runs)}] {_in_words(outcome)}", flush=True)
+    with grace(END_S):  # a run that is stopped saves a checkpoint
+        for place, outcome in enumerate(sweep(runs, shlex.split(parsed.launcher)), start=1):
+            outcomes.append(outcome)
+            if not parsed.json:
+                say(f"[{place}/{len(runs)}] {_in_words(outcome)}", flush=True)
     if parsed.json:
         print_json([asdict(outcome) for outcome in outcomes])
     if failed := [outcome.name for outcome in outcomes if outcome.error]:

@@ -19,10 +19,11 @@ from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.distributed import World, barrier, from_main, gather_objects, start_world, stop_world
 from mlrec.durations import steps_of
+from mlrec.ending import Stopped
 from mlrec.engine import Engine, build_model, training_dtype
 from mlrec.evaluate import Evaluation, Summary, evaluate, evaluate_run, flat_metrics
 from mlrec.meter import Meter
-from mlrec.process import Stopped, exit_with, run_main
+from mlrec.process import exit_with, run_main
 from mlrec.record import new_record, read_record, write_record
 from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE, RESULTS_FILE

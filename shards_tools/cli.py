@@ -13,7 +13,8 @@ from typing import Any
 from mlrec.answers import add_json, print_json
 from mlrec.data.format import DatasetInfo, read_dataset_info
 from mlrec.data.frames import FRAME_POLICIES
-from mlrec.process import INTERRUPTED, run_main
+from mlrec.ending import Stopped
+from mlrec.process import exit_with, run_main
 from mlrec.progress import megabytes, task
 from mlrec.terminal import console, say
 from shards_tools.engines import ENGINES
@@ -22,17 +23,23 @@ from shards_tools.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command: 0 when it is done, 1 for faults found or a failure on the way, 2 for bad input, 130 for Ctrl-C."""
-    return run_main(_dispatch, sys.argv[1:] if arguments is None else arguments)
+    """Run a command: 0 when it is done, 1 for faults found or a failure, 2 for bad input, 130 for Ctrl-C.
+
+    Without arguments this is the program itself, and ends the process.
+    """
+    code = run_main(_dispatch, sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        exit_with(code)
+    return code
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         say("stopped; the same command goes on from here", error=True)
-        return INTERRUPTED
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -265,4 +272,4 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -23,14 +23,18 @@ def pack_locally(
     del address
     jobs = (job for run in shards.values() for job in run)
     published: Future[None] | None = None
-    with ThreadPoolExecutor(1) as background, closing(map_ordered(pack_item, jobs, workers, crashed_item)) as packed:
-        for shard, run in shards.items():
-            record = yield from pack_shard(shard, run, packed, output.staging)
+    background = ThreadPoolExecutor(1)
+    try:
+        with closing(map_ordered(pack_item, jobs, workers, crashed_item)) as packed:
+            for shard, run in shards.items():
+                record = yield from pack_shard(shard, run, packed, output.staging)
+                if published is not None:
+                    published.result()  # one at a time: staging holds two shards at most
+                published = background.submit(publish_shard, shard, record, output)
             if published is not None:
-                published.result()  # one at a time: staging holds two shards at most
-            published = background.submit(publish_shard, shard, record, output)
-        if published is not None:
-            published.result()
+                published.result()
+    finally:
+        background.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for an upload
 
 
 ENGINES: dict[str, Engine] = {"local": pack_locally, "ray": pack_with_ray}

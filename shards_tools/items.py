@@ -8,12 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from mlrec import storage
 from mlrec.data.format import FileInfo, MediaInfo, Member, item_key, item_shard
+from mlrec.time_limit import REASON, time_limit
 from shards_tools.media import MediaError, RawFile, audio_flac, cover_jpeg, read_file, video_members
 from shards_tools.output import Output
 from shards_tools.tar import TarWriter
 
 RECORD_PREFIX = "items-"
+
+Kind = Literal["video", "cover", "audio"]
 
 Packed = tuple[dict[str, bytes], list["Failure"]]
 """The members of an item's sample, none where its video cannot be read, and what could not be packed."""
@@ -44,7 +48,7 @@ class Failure:
 
     item: int
     raw_id: str
-    kind: Literal["video", "cover", "audio"]
+    kind: Kind
     """Without its video the item fails; without the others it lacks that member."""
     reason: str
 
@@ -79,9 +83,11 @@ def pack_item(job: ItemJob) -> Packed:
     """The sample of one item."""
     failures: list[Failure] = []
 
-    def attempt(kind: Literal["video", "cover", "audio"], convert: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+    def attempt(kind: Kind, file: RawFile | None, convert: Callable[[bytes], dict[str, bytes]]) -> dict[str, bytes]:
         try:
-            return convert()
+            content = _read(file)
+            with time_limit(len(content)):
+                return convert(content)
         except MediaError as error:
             failures.append(Failure(job.item, job.raw_id, kind, str(error)))
             return {}
@@ -89,22 +95,30 @@ def pack_item(job: ItemJob) -> Packed:
     media = job.media
     members: dict[str, bytes] = {}
     if media.kind != "none":
-        members |= attempt("video", lambda: video_members(read_file(job.video), media, job.quality))
+        members |= attempt("video", job.video, lambda content: video_members(content, media, job.quality))
         if failures:
             return {}, failures
     if media.has_cover:
-        members |= attempt("cover", lambda: {"cover.jpg": cover_jpeg(read_file(job.cover), media.size, job.quality)})
+        members |= attempt("cover", job.cover, lambda content: {"cover.jpg": cover_jpeg(content, media.size, job.quality)})
     members["txt"] = job.title.encode()
     if media.has_audio:
-        members |= attempt("audio", lambda: {"flac": audio_flac(read_file(job.audio))})
+        members |= attempt("audio", job.audio, lambda content: {"flac": audio_flac(content)})
     about = {"item": job.item, "raw_id": job.raw_id, "title": job.title, "likes": job.likes, "views": job.views}
     members["json"] = json.dumps(about, ensure_ascii=False).encode()
     return members, failures
 
 
-def crashed_item(job: ItemJob) -> Packed:
-    """What stands for an item whose media end the process that decodes them."""
-    return {}, [Failure(job.item, job.raw_id, "video", "crashed the decoder")]
+def _read(file: RawFile | None) -> bytes:
+    if file is None or not storage.is_local(file.url):
+        return read_file(file)  # remote storage has time limits of its own
+    with time_limit(file.size or 0):  # it may be a named pipe that nobody writes to
+        return read_file(file)
+
+
+def crashed_item(job: ItemJob, is_timeout: bool) -> Packed:
+    """Return the failure of an item whose media end the process that decodes them."""
+    reason = REASON if is_timeout else "crashed the decoder"
+    return {}, [Failure(job.item, job.raw_id, "video", reason)]
 
 
 def pack_shard(

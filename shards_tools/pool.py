@@ -1,9 +1,11 @@
-"""Jobs in processes: results in order, few jobs in flight, no process that outlives its parent, none whose death ends the run."""
+"""Jobs in processes: results in order, few jobs in flight, no process that outlives its parent, none whose death ends the run.
+
+A job may end its process by `mlrec.time_limit`.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 import threading
@@ -16,30 +18,40 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar, cast
 
+from mlrec.ending import end_with_parent
+from mlrec.time_limit import allow_time_limit
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 JOBS_PER_WORKER = 4
 """In flight; more would only hold more finished results in memory."""
 START_TRIES = 3
+END_S = 5.0
+"""Seconds for a process that closed its pipe to end by itself."""
 
 
 class _ProcessDiedError(Exception):
     """The process that was at work on a job is gone."""
+
+    def __init__(self, is_timeout: bool) -> None:
+        super().__init__(is_timeout)
+        self.is_timeout = is_timeout
 
 
 def map_ordered(
     function: Callable[[Job], Result],
     jobs: Iterable[Job],
     workers: int,
-    crashed: Callable[[Job], Result] | None = None,
+    crashed: Callable[[Job, bool], Result] | None = None,
 ) -> Generator[Result, None, None]:
-    """Yields `function` of each job in the order of `jobs`, computed in processes; close the generator to stop them early.
+    """Yield `function` of each job in the order of `jobs`, computed in processes; close the generator to stop them early.
 
-    A job whose process dies (killed, out of memory, a crash in a decoder) is done once more, with no other beside it.
+    A job whose process dies (killed, out of memory, a crash in a decoder) is run once more, with no other at the same time.
+    A job that exceeds its time limit is not.
 
     Args:
-        crashed: the result of a job whose process died both times.
+        crashed: returns the result of a job whose process died both times (False) or exceeded its time limit (True).
 
     Raises:
         RuntimeError: a job's process died both times and there is no `crashed`, or processes die as they start.
@@ -53,21 +65,26 @@ def map_ordered(
         job, future = pending[0]
         try:
             result = future.result()
-        except _ProcessDiedError:
-            wait([running for _, running in pending])
-            result = again(job)
+        except _ProcessDiedError as error:
+            result = given_up(job, error) if error.is_timeout else again(job)
         pending.popleft()
         return result
 
     def again(job: Job) -> Result:
+        wait([running for _, running in pending])
         try:
             return threads.submit(processes.run, function, job).result()
         except _ProcessDiedError as error:
-            if crashed is None:
-                raise RuntimeError(
-                    f"a worker process died twice at {job}: memory ran out, or a library crashed; try fewer --workers"
-                ) from error
-            return crashed(job)
+            return given_up(job, error)
+
+    def given_up(job: Job, error: _ProcessDiedError) -> Result:
+        if crashed is not None:
+            return crashed(job, error.is_timeout)
+        if error.is_timeout:
+            raise RuntimeError(f"a worker process exceeded its time limit at {job}") from error
+        raise RuntimeError(
+            f"a worker process died twice at {job}: memory ran out, or a library crashed; try fewer --workers"
+        ) from error
 
     try:
         for job in jobs:
@@ -77,8 +94,9 @@ def map_ordered(
         while pending:
             yield next_result()
     finally:
+        # first the processes: a thread waits for its job, which may take until its time limit
+        processes.kill()
         threads.shutdown(wait=True, cancel_futures=True)
-        processes.close()
 
 
 class _Processes:
@@ -90,55 +108,69 @@ class _Processes:
     def __init__(self) -> None:
         self._mine = threading.local()
         self._all: list[tuple[SpawnProcess, Connection[Any, Any]]] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def run(self, function: Callable[[Job], Result], job: Job) -> Result:
-        """`function` of `job` in the calling thread's process.
+        """Return `function` of `job`, computed in the calling thread's process.
 
         Raises:
             _ProcessDiedError: the process died; the next job gets a new one.
         """
-        pipe: Connection[Any, Any] | None = getattr(self._mine, "pipe", None)
-        if pipe is None:
-            pipe = self._mine.pipe = self._start()
+        if getattr(self._mine, "process", None) is None:
+            self._mine.process, self._mine.pipe = self._start()
+        process: SpawnProcess = self._mine.process
+        pipe: Connection[Any, Any] = self._mine.pipe
         try:
             pipe.send((function, job))
             succeeded, result = pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            self._mine.pipe = None
-            raise _ProcessDiedError from error
+        except (EOFError, OSError) as error:
+            self._mine.process = None
+            process.join(END_S)
+            process.kill()
+            raise _ProcessDiedError(process.exitcode == -signal.SIGALRM) from error
         if not succeeded:
             raise result
         return cast(Result, result)
 
-    def _start(self) -> Connection[Any, Any]:
+    def _start(self) -> tuple[SpawnProcess, Connection[Any, Any]]:
         # spawned, not forked: the parent holds threads, and a storage client's
         context = multiprocessing.get_context("spawn")
         resource_tracker.ensure_running()  # its start would end the delay below
         for _ in range(START_TRIES):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            with _interrupt_delayed():
-                process.start()
+            with self._lock:
+                if self._is_closed:
+                    raise _ProcessDiedError(is_timeout=False)
+                with _interrupt_delayed():
+                    process.start()
+                self._all.append((process, ours))
             theirs.close()
-            self._all.append((process, ours))
             try:
                 ours.recv()  # a process that cannot start is no fault of the job's
-                return ours
+                return process, ours
             except (EOFError, ConnectionError):
                 continue
         raise RuntimeError(f"worker processes died {START_TRIES} times as they started: memory ran out, or something kills them")
 
-    def close(self) -> None:
-        """Ends the processes; none of them may be at work."""
-        for _, pipe in self._all:
-            pipe.close()
-        for process, _ in self._all:
+    def kill(self) -> None:
+        """End the processes, at work or not; jobs that are running raise _ProcessDiedError."""
+        with self._lock:
+            self._is_closed = True
+            for process, _ in self._all:
+                process.kill()
+        for process, pipe in self._all:
             process.join()
+            pipe.close()
 
 
 def _serve(pipe: Connection[Any, Any]) -> None:
     """Does the jobs that arrive until the pipe is closed."""
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    end_with_parent(parent.pid)
+    allow_time_limit()
     try:
         pipe.send(None)
         while True:
@@ -169,10 +201,3 @@ def _interrupt_delayed() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # a parent that was killed cannot stop its workers

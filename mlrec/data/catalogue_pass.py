@@ -13,17 +13,20 @@ from typing import IO, Any
 import numpy as np
 import torch
 import webdataset as wds
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from mlrec import storage
 from mlrec.data.decode import check_inputs, members_of
 from mlrec.data.format import item_key
 from mlrec.data.items import OPTIONAL, Sample, stored
 from mlrec.data.kept import decode_but_kept
-from mlrec.data.stream import Data, start_worker
-from mlrec.distributed import pause_before_fork, shares
+from mlrec.data.stream import Data, WorkerDiedError, log_replacement, workers_output
+from mlrec.distributed import shares
 from mlrec.schema import InputSpec
 from mlrec.scrub import scrub
+
+PREFETCHED_CHUNKS = 2
+"""Of each loader worker."""
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class Chunk:
     """That the loader's process asked of the network since its last chunk."""
     kept_n: torch.Tensor
     """bool: the items whose frozen prefixes are kept; an input that is Kept has no rows of them in `media`."""
+    number: int
+    """Of the chunk in the pass, from 0."""
 
     def pin_memory(self) -> Chunk:
         """The same chunk with its media in page-locked memory; torch's DataLoader calls this."""
@@ -76,25 +81,35 @@ class CataloguePass(IterableDataset[Chunk]):
         self.other_inputs = tuple(spec for spec in self.inputs if spec not in kept_inputs)
         self.items, self.num_chunks = items, num_chunks
         self.kept_n = np.zeros(len(items), dtype=bool) if kept_N1 is None else kept_N1[items]
+        self.delivered: set[int] = set()
+        """Numbers of the chunks that a pass whose worker died need not make again."""
 
     def __iter__(self) -> Iterator[Chunk]:
         worker = get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
-        sizes = shares(len(self.items), self.num_chunks)
+        starts = np.cumsum((0, *shares(len(self.items), self.num_chunks)))
         chunks = shares(self.num_chunks, count)
         first = sum(chunks[:index])
-        position = sum(sizes[:first])
-        own = sizes[first : first + chunks[index]]
-        run, store = slice(position, position + sum(own)), self.data.store
-        items, kept = self.items[run], self.kept_n[run]
+        own = [number for number in range(first, first + chunks[index]) if number not in self.delivered]
+        places = np.concatenate([np.arange(0), *(np.arange(starts[number], starts[number + 1]) for number in own)])
+        items, kept = self.items[places], self.kept_n[places]
         # two streams: the kept items' own is of what is still read of them, most often nothing
         samples = self._samples(items[~kept], self.inputs), self._samples(items[kept], self.other_inputs)
-        for size in own:
-            kept_n = self.kept_n[position : position + size]
-            some = itertools.islice(samples[0], int((~kept_n).sum())), itertools.islice(samples[1], int(kept_n.sum()))
+        timed = self.data.clock.timed
+        for number in own:
+            kept_n = self.kept_n[starts[number] : starts[number + 1]]
+            some = (
+                timed(itertools.islice(samples[0], int((~kept_n).sum()))),
+                timed(itertools.islice(samples[1], int(kept_n.sum()))),
+            )
             decoded = decode_but_kept(some, kept_n, (self.inputs, self.other_inputs), self.data.info.media)
-            yield Chunk(position, *decoded, remote_bytes=store.take_remote_bytes(), kept_n=torch.from_numpy(kept_n))
-            position += size
+            yield Chunk(
+                int(starts[number]),
+                *decoded,
+                remote_bytes=self.data.store.take_remote_bytes(),
+                kept_n=torch.from_numpy(kept_n),
+                number=number,
+            )
 
     def _samples(self, items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
         """The items' samples in order, compared with the index: none is lost without a word.
@@ -136,19 +151,23 @@ def pass_of_rank(
 
 
 def stream_catalogue(catalogue: CataloguePass, num_workers: int, pin_memory: bool) -> Iterator[Chunk]:
-    """All chunks of the pass, in any order."""
-    num_workers = min(num_workers, catalogue.num_chunks)
-    context = "fork" if num_workers else None  # workers share the data set's arrays
-    pause_before_fork()
-    loader = DataLoader(
-        catalogue,
-        batch_size=None,
-        num_workers=num_workers,
-        multiprocessing_context=context,
-        pin_memory=pin_memory,
-        worker_init_fn=start_worker,
-    )
-    return iter(loader)
+    """Yield all chunks of the pass, in any order; a worker that dies is replaced.
+
+    Raises:
+        RuntimeError: workers die again and again, or a chunk cannot be read.
+    """
+    num_workers, deaths = min(num_workers, catalogue.num_chunks), 0
+    catalogue.delivered.clear()
+    while True:
+        try:
+            for chunk in workers_output(catalogue, None, num_workers, pin_memory, prefetch_factor=PREFETCHED_CHUNKS):
+                catalogue.delivered.add(chunk.number)
+                deaths = 0
+                yield chunk
+            return
+        except WorkerDiedError as error:
+            deaths += 1
+            log_replacement(catalogue.data.clock, "in the catalogue pass", deaths, error)
 
 
 def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:

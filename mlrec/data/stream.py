@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import multiprocessing.queues
+import os
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mlrec.config import DataConfig
 from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
+from mlrec.data.decode_clock import DecodeClock
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.items import ItemStore, Sample
 from mlrec.data.kept import KeptItems, decode_but_kept
@@ -22,10 +27,18 @@ from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.sequences import SequenceTable, open_sequences
 from mlrec.distributed import pause_before_fork
+from mlrec.ending import end_with_parent
 from mlrec.schema import Batch, InputSpec, Kept
+from mlrec.terminal import say
+from mlrec.time_limit import allow_time_limit
+
+T = TypeVar("T")
 
 WORKER_DEATHS = 3
 """The run ends when loader workers died so often without a step between."""
+
+KILLED_S = 3.0
+"""Seconds to wait for a killed worker, which may be stuck in the kernel."""
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +53,10 @@ class Data:
     catalogue: Catalogue
     sequences: SequenceTable
     store: ItemStore
+    clock: DecodeClock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = DecodeClock(self.catalogue.size)
 
     def owners(self, global_batch: int, nodes: tuple[int, ...]) -> Owners:
         """Which rank owns which items, on nodes with so many ranks each."""
@@ -125,7 +142,7 @@ class StepDataset(Dataset[Batch]):
         info = self.data.info.media
 
         def read(items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
-            return self.data.store.read_many(items.tolist(), members_of(inputs, info))
+            return self.data.clock.timed(self.data.store.read_many(items.tolist(), members_of(inputs, info)))
 
         if self.kept is None or kept_n is None:
             memory = None if get_worker_info() is None else self._memory.next_batch()
@@ -149,44 +166,103 @@ def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
 
 
 def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
-    """Batches of the steps `first` ... `last` - 1, `num_workers` of them in flight; a worker that dies is replaced.
+    """Yield the batches of steps `first` ... `last` - 1, `num_workers` of them in flight; a worker that dies is replaced.
 
-    Workers use the memory of a batch's media again: its tensors are good until the batch after the next is asked for.
+    Workers reuse the memory of a batch's media: its tensors are good until the batch after the next is asked for.
 
     Raises:
-        RuntimeError: workers die again and again.
+        RuntimeError: workers die again and again, or a batch cannot be built.
     """
     deaths, step = 0, first
     while step < last:
-        loader = DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=range(step, last),
-            num_workers=num_workers,
-            multiprocessing_context="fork" if num_workers else None,  # workers share the data set's arrays
-            prefetch_factor=1 if num_workers else None,
-            pin_memory=pin_memory,
-            worker_init_fn=start_worker,
-        )
-        pause_before_fork()
         try:
-            batches = iter(loader)
-            # torch would raise in whatever the main thread is at; without its handler the loader notices within seconds
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for batch in batches:
+            for batch in workers_output(dataset, range(step, last), num_workers, pin_memory):
                 deaths, step = 0, step + 1
                 yield batch
-        except (RuntimeError, ConnectionError, EOFError) as error:
+        except WorkerDiedError as error:
             deaths += 1
-            # one that dies as it hands a batch over breaks the connection before the loader notices
-            broke_off = num_workers > 0 and not isinstance(error, RuntimeError)
-            if not (broke_off or "DataLoader worker" in str(error)) or deaths == WORKER_DEATHS:
-                raise
-            log.warning("a loader worker died at step %d and is replaced: %s", step, error)
+            log_replacement(dataset.data.clock, f"at step {step}", deaths, error)
+
+
+class WorkerDiedError(Exception):
+    """A loader worker ended before its work was done."""
+
+
+def workers_output(
+    dataset: Dataset[T],
+    sampler: Iterable[int] | None,
+    num_workers: int,
+    pin_memory: bool,
+    prefetch_factor: int = 1,
+) -> Iterator[T]:
+    """Yield what loader workers make of a data set; none of them is left afterwards.
+
+    Raises:
+        WorkerDiedError: a worker ended; all have ended then.
+        RuntimeError: a worker raised an error.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=num_workers,
+        multiprocessing_context="fork" if num_workers else None,  # workers share the data set's arrays
+        prefetch_factor=prefetch_factor if num_workers else None,
+        pin_memory=pin_memory,
+        worker_init_fn=start_worker,
+    )
+    pause_before_fork()
+    before = set(multiprocessing.active_children())
+    try:
+        batches = iter(loader)
+        # torch would raise in whatever the main thread is at; without its handler the loader notices within seconds
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        yield from batches
+    except ValueError as error:  # not of the command's input, and perhaps on one rank only
+        raise RuntimeError(str(error)) from error
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # one that dies as it hands a batch over breaks the connection before the loader notices
+        broke_off = num_workers > 0 and not isinstance(error, RuntimeError)
+        if not (broke_off or str(error).startswith("DataLoader worker")):
+            raise
+        raise WorkerDiedError(str(error)) from error
+    finally:
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.kill()  # torch would wait for each of them, and they ignore its SIGTERM
+            worker.join(KILLED_S)
+
+
+def log_replacement(clock: DecodeClock, place: str, deaths: int, error: WorkerDiedError) -> None:
+    """Log why workers are replaced.
+
+    Raises:
+        RuntimeError: they died too often without progress.
+    """
+    overdue = clock.find_overdue()
+    if overdue:
+        log.warning("%s: the decoding of items %s took too long; they are left out", place, overdue)
+    elif deaths == WORKER_DEATHS:
+        raise RuntimeError(f"{place}: loader workers died {deaths} times in a row, last with: {error}") from error
+    else:
+        log.warning("a loader worker died %s and is replaced: %s", place, error)
 
 
 def start_worker(worker: int) -> None:
-    """Prepares a loader worker: one thread, and deaf to a stop of the run, whose last steps need it."""
-    torch.set_num_threads(1)
+    """Prepare a loader worker: it has one thread and ends with its parent.
+
+    It ignores stop signals: the last steps of a run that stops need it.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    end_with_parent(parent.pid)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    allow_time_limit()
+    # a batch that cannot be handed over would be lost, and waited for without end
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+
+
+def _end_worker(error: BaseException, batch: object) -> None:
+    say(f"a loader worker cannot hand over a batch: {error}", error=True, flush=True)
+    os._exit(1)

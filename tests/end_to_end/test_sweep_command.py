@@ -28,7 +28,7 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(dataset_dir: Path, tmp_path
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    finish(process, expected=130)
+    finish(process, expected=143)
     output = run(command)
     assert "[1/2] study_gru  HR@10 0." in output
     assert "[2/2] study_youtube  HR@10 0." in output

@@ -15,7 +15,7 @@ from mlrec import evaluate as evaluation
 from mlrec import extract as extraction
 from mlrec.checkpoint import TrainingState
 from mlrec.config import Config, DataConfig, ResumeConfig
-from mlrec.data import catalogue_pass
+from mlrec.data import stream as step_stream
 from mlrec.data.catalogue_pass import CataloguePass, Chunk, pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.decode import decode_items, members_of
 from mlrec.data.format import item_shard
@@ -87,7 +87,7 @@ def test_a_chunk_is_pinned_by_the_loader(video_config: Config, data: Data, monke
         made.append(options)
         return share
 
-    monkeypatch.setattr(catalogue_pass, "DataLoader", loader)
+    monkeypatch.setattr(step_stream, "DataLoader", loader)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     model = build_model(video_config, data, 0)
     share = pass_of_rank(data, model.tower.specs, 7, 0, (20,))

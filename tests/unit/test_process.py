@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch.distributed as dist
 
-from mlrec.process import Stopped, run_main
+from mlrec.ending import Stopped
+from mlrec.process import run_main
 
 
 def ends_with(error: BaseException | None) -> Callable[[Sequence[str]], int | None]:

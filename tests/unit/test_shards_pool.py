@@ -61,7 +61,7 @@ def test_a_job_that_kills_its_worker_twice_is_a_clear_error() -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_or_else_has_the_result_that_the_caller_names_and_the_others_theirs(workers: int) -> None:
-    results = list(map_ordered(die_at_three, range(20), workers, crashed=lambda number: -number))
+    results = list(map_ordered(die_at_three, range(20), workers, crashed=lambda number, is_timeout: -number))
     assert results == [-number if number == 3 else number for number in range(20)]
 
 
@@ -77,7 +77,7 @@ def test_workers_that_cannot_start_are_no_fault_of_the_jobs() -> None:
     multiprocessing.set_executable("/bin/false")
     try:
         with pytest.raises(RuntimeError, match="worker processes died 3 times as they started"):
-            list(map_ordered(slow_square, range(3), workers=1, crashed=lambda number: number))
+            list(map_ordered(slow_square, range(3), workers=1, crashed=lambda number, is_timeout: number))
     finally:
         multiprocessing.set_executable(sys.executable)
 

@@ -1,0 +1,44 @@
+"""Finds items whose decoding ended a loader worker by its time limit, so that the next worker leaves them out."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from mlrec.data.items import Sample
+from mlrec.time_limit import REASON, seconds_for, time_limit
+
+_OVERDUE = -1.0
+
+
+class DecodeClock:
+    """When each item's decoding has to end, in memory that forked workers share with the process that replaces them."""
+
+    def __init__(self, catalogue_size: int) -> None:
+        shared = mmap.mmap(-1, 8 * (catalogue_size + 1))
+        self._deadline_N1 = np.frombuffer(shared, dtype=np.float64)
+        """By time.monotonic(), which all processes share; 0 for an item that is not being decoded."""
+
+    def timed(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """Yield the samples, each with a time limit until the next one is asked for; overdue items come with a reason."""
+        for item, members in samples:
+            if self._deadline_N1[item] == _OVERDUE:
+                yield item, REASON
+                continue
+            num_bytes = 0 if isinstance(members, str) else sum(map(len, members.values()))
+            self._deadline_N1[item] = time.monotonic() + seconds_for(num_bytes)
+            with time_limit(num_bytes):
+                yield item, members
+            self._deadline_N1[item] = 0.0
+
+    def find_overdue(self) -> list[int]:
+        """Return the items that ended a worker since the last call; called when all workers have ended."""
+        deadline = self._deadline_N1
+        found = np.flatnonzero((deadline > 0) & (deadline <= time.monotonic()))
+        deadline[deadline > 0] = 0.0  # items of workers that ended otherwise
+        deadline[found] = _OVERDUE
+        items: list[int] = found.tolist()
+        return items
