@@ -16,8 +16,8 @@ from random import Random
 from typing import Any
 
 from fuzzing import mutations, operations, seals
+from fuzzing.documents import CANARY, VICTIM
 from fuzzing.kinds import Kind
-from fuzzing.mutations import CANARY
 from mlrec.process import run_main
 
 LIMIT_S = 20.0
@@ -60,7 +60,7 @@ def run_in_child(case: Case | None, names: tuple[str, ...], workspace: Path, fol
     for place in (folder, inside):
         (place / CANARY).mkdir()
         for name in ("victim", "victim.tar", "victim.partial", "victim.yaml"):
-            (place / CANARY / name).write_text("a file of the user's\n")
+            (place / CANARY / name).write_bytes(VICTIM)
     os.chdir(inside)
     outcome: dict[str, Any] = {"what": "nothing", "sealed": False, "operations": {}}
     if case is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from random import Random
 from typing import Any
@@ -11,11 +12,14 @@ import yaml
 from fuzzing.unstructured import Mutation, flip
 
 CANARY = "canary"
-"""Folder beside the workspace that nothing may touch."""
+"""Folder beside and in the workspace that nothing may touch."""
+VICTIM = b"a file of the user's\n"
+ENTRY = {"path": f"../{CANARY}/victim", "size": len(VICTIM), "sha256": hashlib.sha256(VICTIM).hexdigest()}
+"""A file of a data set that lies outside it."""
 HOSTILE: list[Any] = [
     None, True, 0, -1, 1, 2**31, -(2**63), 2**63, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"), -float("inf"),
     "", "x", "7", "nan", "x" * 70_000, "\x1b]0;title\x07\x1b[31mred", "a\nb\x00\u202e", "[/]x[bold]", "<script>1</script>",
-    f"../{CANARY}/victim", f"../../{CANARY}", "/etc/passwd", "C:\\x", "items/../../x", "${oc.env:HOME}", "${seed}",
+    f"../{CANARY}/victim", f"../../{CANARY}/victim", ENTRY, "/etc/passwd", "C:\\x", "items/../../x", "${oc.env:HOME}", "${seed}",
     "s3://user:secret@host/x", "\ud800", [], {}, [[]], {"x": 1}, [1, "2", None], list(range(3000)),
 ]  # fmt: skip
 """Values that take the place of another one in a document."""
@@ -41,6 +45,8 @@ def mutate_tree(tree: Any, rng: Random) -> tuple[str, Any]:
         del parent[key]
     elif change == "added" and isinstance(parent, dict):
         parent[rng.choice(["x", "", "__proto__", "a.b", "\x1b[31m", "x" * 5000])] = rng.choice(HOSTILE)
+    elif change == "added" and isinstance(parent, list):
+        parent.append(rng.choice([*HOSTILE, *[ENTRY] * 10]))
     elif change == "doubled" and isinstance(parent, list):
         parent.insert(key, parent[key])
     elif change == "near" and isinstance(parent[key], int | float) and not isinstance(parent[key], bool):

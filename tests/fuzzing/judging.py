@@ -13,6 +13,7 @@ from typing import Any
 
 from fuzzing.cases import LIMIT_S, Case
 from fuzzing.operations import Facts
+from mlrec.config import keys
 
 GROWTH_BYTES = 1 << 30
 SENTENCE_CHARACTERS = 2000
@@ -49,7 +50,8 @@ def judge(case: Case, folder: Path, status: int, growth: int, hung: bool, health
     if not done.exists():
         return Verdict("failure", outcome["what"], problems or [f"ended with status {status}"], {})
     problems += [f"touched {', '.join(name for name, _ in outcome['touched'])}"] * bool(outcome["touched"])
-    problems += [f"wrote {', '.join(outcome['new'])}"] * bool(outcome["new"])
+    if not case.file.endswith(".yaml"):  # a user's configuration says where things are written
+        problems += [f"wrote {', '.join(outcome['new'])}"] * bool(outcome["new"])
     results: dict[str, dict[str, Any]] = outcome["operations"]
     classes = set()
     for name, found in results.items():
@@ -95,7 +97,9 @@ def vagueness(found: dict[str, Any], file: str) -> list[str]:
     if not found["code"] or len(errors) != 1:
         return []
     places = [part for part in Path(file).parts if len(part) > 3] or [file]
-    if any(place in errors[0] for place in places) or re.search(r"\b[a-z_]+\.[a-z_/.]+ (is|has|=)|=", errors[0]):
+    if any(place in errors[0] for place in places):
+        return []
+    if file.endswith(".yaml") and any(re.search(rf"\b{key}\b", errors[0]) for path in keys() for key in path.split(".")):
         return []
     return [f"names no place: {errors[0][:300]}"]
 

@@ -32,7 +32,7 @@ _EXPORT = ("data", "cache", "export")
 _FEATURES = ("data", "cache", "config", "features")
 
 KINDS = [
-    Kind("dataset.json", "data/dataset.json", ("data", "raw"), _DATA, share=3),
+    Kind("dataset.json", "data/dataset.json", ("data", "raw"), ("load remote", *_DATA), share=3),
     Kind("catalogue.parquet", "data/catalogue.parquet", ("data", "raw"), _DATA, guarded=True, share=3),
     Kind("item shard", "data/items/*.tar", ("data", "raw"), ("check", "load", "push", "repair"), guarded=True, share=3),
     Kind("clip shard", "clips/items/*.tar", ("clips",), ("check clips", "load clips"), guarded=True),

@@ -128,8 +128,12 @@ def check(url: str) -> Facts:
 
 def push(url: str) -> Facts:
     """mlrec-shards push into an empty folder and from there a read; it may not write anything else."""
-    assert shards._dispatch(["push", url, "pushed"]) == 0
-    return {"pushed": digest(digest_of_tree(Path("pushed"), ("settings.json", "lock", "push.json")))}
+    Path("pushed").mkdir()
+    try:
+        assert shards._dispatch(["push", url, "pushed/copy"]) == 0
+    finally:
+        assert {path.name for path in Path("pushed").iterdir()} <= {"copy"}, "push writes beside its target"
+    return {"pushed": digest(digest_of_tree(Path("pushed/copy"), ("settings.json", "lock", "push.json")))}
 
 
 def show(url: str) -> Facts:
