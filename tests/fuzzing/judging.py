@@ -73,7 +73,7 @@ def faults(found: dict[str, Any]) -> list[str]:
     faults = []
     errors = [line for line in printed.splitlines() if line.startswith("error")]
     if "Traceback (most recent" in printed:
-        faults.append(f"a traceback: {errors[-1:] or printed.splitlines()[-1:]}")
+        return [f"a traceback: {(errors or printed.splitlines())[-1][:300]}"]
     if code not in (0, 1, 2):
         faults.append(f"exit code {code}")
     if code and len(errors) != 1:
@@ -94,7 +94,7 @@ def faults(found: dict[str, Any]) -> list[str]:
 def vagueness(found: dict[str, Any], file: str) -> list[str]:
     """An error must say where: the file, its folder, or a configuration's key."""
     errors = [line for line in found["printed"].splitlines() if line.startswith("error")]
-    if not found["code"] or len(errors) != 1:
+    if not found["code"] or len(errors) != 1 or "Traceback (most recent" in found["printed"]:
         return []
     places = [part for part in Path(file).parts if len(part) > 3] or [file]
     if any(place in errors[0] for place in places):
