@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -16,6 +16,7 @@ from mlrec.credentials import check_no_credentials
 from mlrec.durations import check_duration
 from mlrec.encoder_options import EncoderOptions, Tuning
 from mlrec.keys import Key, described, kinds_of
+from mlrec.printable import printable
 from mlrec.values import Node, as_argument, check_text, check_typed
 from mlrec.yaml_files import to_yaml
 
@@ -255,8 +256,20 @@ def _check_section(section: Any, prefix: str) -> None:
             _check_section(value, f"{key}.")
         else:
             check_typed(value, kinds[one.name], key)
-        if isinstance(value, str):
-            check_no_credentials(value, key)
+        for place, text in _texts(value, key):
+            check_no_credentials(text, place)
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """The texts within a value, with their keys."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from _texts(one, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one, key)
 
 
 _MAX_NAME_BYTES = 200
@@ -266,7 +279,7 @@ _MAX_NAME_BYTES = 200
 def _check_name(name: str) -> None:
     check_text(name, "name")
     if any(part in ("", ".", "..") for part in name.split("/")) or len(name.encode()) > _MAX_NAME_BYTES:
-        raise ValueError(f"name is {name!r}; it must be a name for a folder, of at most {_MAX_NAME_BYTES} bytes")
+        raise ValueError(f"name is {printable(repr(name), 80)}; it must be a folder's name, of at most {_MAX_NAME_BYTES} bytes")
 
 
 _KINDS = kinds_of(Config)

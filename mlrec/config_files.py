@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ class _Files:
         self._read += 1
         if len(above) > MAX_BASE_DEPTH or self._read > MAX_FILES:
             raise ValueError(f"{path}: more than {MAX_BASE_DEPTH} levels of base files, or more than {MAX_FILES} files")
-        if path.is_file() and path.suffix not in SUFFIXES:
+        if os.path.isfile(path) and path.suffix not in SUFFIXES:
             raise ValueError(f"{path} is no YAML file; a {KIND} has a name in .yaml or .yml")
         content = read_yaml(path, KIND)
         if not isinstance(content, dict):
@@ -126,7 +127,7 @@ def override_source(overrides: Sequence[str], root: Any, kinds: Kinds) -> list[S
         path = tuple(key.split("."))
         kind = _kind_at(path, root)
         if kind is None:
-            raise ValueError(f"{key}: {_unknown(path, root, kinds)}")
+            raise ValueError(_unknown(path, root, kinds))
         found += _leaves(_node_of(text, kind, key), kind, path, root, kinds, key)
     return found
 

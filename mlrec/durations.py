@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from mlrec.printable import printable
+
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,11}|(?:0|[1-9][0-9]{0,11})?\.[0-9]{1,6}) ?(steps?|epochs?|%)")
 MAX_AMOUNTS = {"step": 1e12, "epoch": 1e6, "%": 100.0}
 """By unit. More epochs than these would overflow the number of steps."""
@@ -36,7 +38,7 @@ def check_duration(duration: str, key: str, remedy: str = "") -> None:
 def _parsed(duration: str, remedy: str) -> tuple[float, str]:
     match = _DURATION.fullmatch(duration)
     if match is None:
-        raise ValueError(f"{duration!r} is not a duration; {remedy}")
+        raise ValueError(f"{printable(repr(duration), 80)} is not a duration; {remedy}")
     amount, unit = float(match[1]), match[2].rstrip("s")
     if amount > MAX_AMOUNTS[unit]:
         raise ValueError(f"{duration!r} is too long; it must be at most {MAX_AMOUNTS[unit]:.0f}{_named(unit)}")

@@ -130,6 +130,11 @@ def _parsed_scalar(node: Scalar, kind: Any) -> Any:
     raise _MisfitError
 
 
+def is_number(text: str) -> bool:
+    """Return whether an unquoted text is read as a number."""
+    return _as_number(text) is not None
+
+
 def _as_number(text: str) -> float | None:
     """The number; None for what is no finite number, or is rounded to 0."""
     if len(text) > _MAX_NUMBER_CHARACTERS or not _NUMBER.fullmatch(text):
@@ -270,6 +275,8 @@ _PLAIN = re.compile(r"[\w./+-][\w./+:~-]*", re.ASCII)
 
 def is_structured(kind: Any) -> bool:
     """Return whether values of this kind are written as YAML on a command line; of all others the text is the value."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(is_structured(one) for one in get_args(kind) if one is not types.NoneType)
     return kind is Any or kind is None or get_origin(kind) in (tuple, dict) or is_typeddict(kind) or is_dataclass(kind)
 
 

@@ -13,7 +13,7 @@ import yaml
 from yaml import MarkedYAMLError, YAMLError
 
 from mlrec.printable import printable
-from mlrec.values import Node, Scalar
+from mlrec.values import Node, Scalar, is_number
 
 MAX_FILE_BYTES = 1_000_000
 """Larger files are refused; a configuration has a few hundred bytes."""
@@ -56,8 +56,19 @@ def parse_yaml(text: str, where: str) -> Node:
 
 def to_yaml(tree: Any) -> str:
     """Return plain values as YAML, which `read_yaml` reads back to the same."""
-    text: str = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=float("inf"))
+    text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"))
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts in quotes that `values` would read as numbers, such as 1e-4, which is a text to YAML 1.1."""
+
+
+def _quoted(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if is_number(text) else None)
+
+
+_Dumper.add_representer(str, _quoted)
 
 
 class _Parser:

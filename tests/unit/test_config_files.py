@@ -1,12 +1,13 @@
 """What files and command lines may hold: whose options count, and what is said of those that do not fit."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlrec.config import Config, load, load_arguments, save
+from mlrec.config import Config, load, load_arguments, load_saved, save
 from mlrec.sweep import read_sweep
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -156,3 +157,122 @@ def test_a_word_that_is_no_file_is_taken_for_what_it_means(word: str, words: str
 def test_an_override_without_a_value_is_told_how_to_have_one() -> None:
     with pytest.raises(ValueError, match=r"'optim\.lr' is neither a file nor key=value; write optim\.lr=VALUE"):
         load([], ["optim.lr"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: &a b", ": line 1: anchors and aliases are not supported; write the value itself"),
+        ("a: &a [x]\nb: [*a, *a]", ": line 1: anchors and aliases are not supported"),
+        ("seed: !!int 3", ": line 1: the tag 'tag:yaml.org,2002:int' is not supported"),
+        ("name: !!python/object/apply:os.system [x]", "is not supported"),
+        ("<<: {name: x}", ": line 1: a key must be a plain text"),
+        ("? [a]\n: b", ": line 1: a key must be a plain text"),
+        ("name: x\n'name': y", ": line 2: the key 'name' occurs twice"),
+        ("name: x\n---\nname: y", ": line 2: a second document begins"),
+        ("name: " + "{a: " * 100 + "1" + "}" * 100, ": line 1: nested more than 16 levels deep"),
+        ("name: " + "[" * 100_000, " is not YAML: line 1: "),
+        ("name: ${oc.env:HOME}", ": name is '${oc.env:HOME}'; ${...} is not replaced"),
+        ('name: "a\\0b"', ": name is 'a\\x00b'; it must not hold line breaks"),
+        ("resume: {force: true}", ": resume.force is for one command; give it on the command line"),
+        ("base: [/dev/zero]", ": base is '/dev/zero'; base files are YAML files on this machine"),
+        ("base: [https://host/x.yaml]", ": base is 'https://host/x.yaml'; base files are"),
+        ("base: ['${HOME}/x.yaml']", ": base is '${HOME}/x.yaml'; ${...} is not replaced"),
+        ("base: [zero.yaml]", "/zero.yaml is no regular file"),
+        ("base: [fifo.yaml]", "/fifo.yaml is no regular file"),
+        ("base: [folder.yaml]", "/folder.yaml is a folder"),
+        ("base: [large.yaml]", "/large.yaml is larger than 1,000,000 bytes"),
+        ("base: [../" + "x" * 300 + ".yaml]", "cannot be read: File name too long"),
+    ],
+)
+def test_a_hostile_file_is_refused_on_one_line(text: str, words: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "large.yaml").write_text("# " + "x" * 1_000_000)
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        load_arguments([str(tmp_path / "run.yaml")])
+    assert "\n" not in str(error.value)
+
+
+def test_a_configuration_file_is_a_yaml_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.yaml")
+    (tmp_path / "run.txt").write_text("name: x")
+    (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbfname: x")
+    for name in ("fifo.yaml", "run.txt"):
+        with pytest.raises(ValueError, match=f"{name} is no "):
+            load_arguments([str(tmp_path / name)])
+    assert load_arguments([str(tmp_path / "bom.yaml")]).name == "x"
+
+
+def test_base_files_are_bounded_in_depth_and_number(tmp_path: Path) -> None:
+    for place in range(30):
+        (tmp_path / f"deep{place}.yaml").write_text(f"base: [deep{place + 1}.yaml]")
+    for place in range(9):
+        (tmp_path / f"wide{place}.yaml").write_text(f"base: [{', '.join([f'wide{place + 1}.yaml'] * 10)}]")
+    (tmp_path / "wide9.yaml").write_text("seed: 1")
+    for name in ("deep0.yaml", "wide0.yaml"):
+        with pytest.raises(ValueError, match="more than 10 levels of base files, or more than 100 files"):
+            load([tmp_path / name])
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "loop.yaml").write_text("base: [sub/../loop.yaml]")
+    with pytest.raises(ValueError, match="circle"):
+        load([tmp_path / "loop.yaml"])
+
+
+def test_force_is_for_one_command_and_is_not_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "config.yaml"
+    save(load([], ["resume.force=true"]), file)
+    assert "resume" not in file.read_text()
+    with file.open("a") as earlier:
+        earlier.write("resume:\n  force: true\n")  # as an earlier version saved it
+    assert not load_saved(file).resume.force
+    assert "resume.force=true is ignored" in caplog.text
+    assert load_saved(file, ["resume.force=true"]).resume.force
+
+
+def test_a_configuration_of_an_earlier_version_loads(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(EARLIER)
+    config = load_saved(tmp_path / "config.yaml")
+    assert (config.name, config.optim.eps, config.optim.betas) == ("0123", 1e-8, (0.9, 0.999))
+    assert config.item.options == {"video/tiny": {"size": 32, "mean": (0.5, 0.5, 0.5), "tuning": None}}
+    assert config.recommender.options == {"layers": 2, "dropout": 0.1}
+    assert load([tmp_path / "config.yaml"]) == config
+
+
+EARLIER = """\
+name: '0123'
+run_dir: runs/{name}
+seed: 0
+data:
+  url: /data/set
+  cache_bytes: 107374182400
+  balance_slack: 0.1
+item:
+  encoders:
+  - video/tiny
+  options:
+    video/tiny:
+      size: 32
+      mean:
+      - 0.5
+      - 0.5
+      - 0.5
+      tuning: null
+recommender:
+  name: sasrec
+  options:
+    layers: 2
+    dropout: 0.1
+optim:
+  betas:
+  - 0.9
+  - 0.999
+  eps: 1.0e-08
+train:
+  duration: 20 epochs
+  log_every: 5%
+resume:
+  force: false
+"""

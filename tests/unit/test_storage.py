@@ -1,3 +1,6 @@
+import base64
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,30 @@ def test_an_unknown_scheme_names_the_known_ones() -> None:
 def test_a_scheme_without_its_package_names_the_extra() -> None:
     with pytest.raises(ValueError, match=r"the scheme 'gs' needs a package .*pip install 'mlrec\[gs\]'"):
         storage.read_bytes("gs://bucket/x")
+
+
+class _Guarded(BaseHTTPRequestHandler):
+    """Serves a file to a user with a password."""
+
+    def do_GET(self) -> None:
+        is_known = self.headers.get("Authorization") == f"Basic {base64.b64encode(b'user:hunter2').decode()}"
+        self.send_response(200 if is_known else 401)
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(b"abc")
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        del format, arguments
+
+
+def test_the_password_of_a_web_server_comes_from_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password hunter2\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert storage.read_bytes(f"http://127.0.0.1:{server.server_port}/file") == b"abc"
+        server.shutdown()

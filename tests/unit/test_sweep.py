@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import tiny_overrides
 
-from mlrec.config import load
+from mlrec.config import load, load_arguments
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import StepDataset, open_data
@@ -119,6 +119,46 @@ def test_bad_input_names_the_place_and_the_remedy(text: str, words: str, tmp_pat
         read_sweep(sweep_file(tmp_path, text))
     assert "study.yaml" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_points_keep_their_text(tmp_path: Path) -> None:
+    file = sweep_file(
+        tmp_path,
+        """
+        name: 0123
+        base: [base.yaml]
+        grid:
+          optim.lr: [1e-3, 0.10]
+          name_of_point: {1.10: {tracking.project: 007}, yes: {tracking.project: "exp #1", optim.betas: [.9, 0.99]}}
+        """,
+    )
+    runs = read_sweep(file)
+    assert names(runs) == ["0123_1e-3_1.10", "0123_1e-3_yes", "0123_0.10_1.10", "0123_0.10_yes"]
+    assert [run.config.tracking.project for run in runs] == ["007", "exp #1"] * 2
+    assert (runs[3].config.optim.lr, runs[3].config.optim.betas) == (0.1, (0.9, 0.99))
+    assert load_arguments(runs[1].arguments) == runs[1].config
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("grid: {seed: [1, 010]}", r"seed is '010'; it must be a whole number"),
+        ("grid: {optim.lr: [1e-3, 1e-3]}", "two runs have the folder"),
+        ("grid: {data.url: ['${oc.env:HOME}']}", r"data\.url is '\$\{oc\.env:HOME\}'; \$\{\.\.\.\} is not replaced"),
+        ("grid: {data.url: [s3://a:hunter2@b/c]}", r"data\.url: the URL holds credentials"),
+        ("name: ${oc.env:HOME}", r"name is .*is not replaced"),
+        ("runs: ['${oc.env:HOME}.yaml']", r"runs is .*is not replaced"),
+        ("grid: {recommender.options: [{layers: 02}]}", r"recommender\.options\.layers is '02'"),
+        ("grid: &a {seed: [1]}", "anchors and aliases are not supported"),
+        ("grid: {seed: [1, 1.5]}", "seed is 1.5; it must be a whole number"),
+        (f"grid: {{{', '.join(f'a{n}: [1,2,3,4,5,6,7,8,9,0]' for n in range(9))}}}", "the grid has 1,000,000,000 runs"),
+    ],
+)
+def test_a_hostile_sweep_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        read_sweep(sweep_file(tmp_path, text))
+    assert "study.yaml" in str(error.value)
+    assert "hunter2" not in str(error.value)
 
 
 def test_a_missing_file_names_the_near_one(tmp_path: Path) -> None:

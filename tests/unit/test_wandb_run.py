@@ -19,7 +19,7 @@ from test_tracking import records
 from tiny import VIDEO, tiny_overrides
 
 from mlrec import cli, dashboard, wandb_run
-from mlrec.config import Config
+from mlrec.config import Config, TrackingConfig
 from mlrec.data.format import read_catalogue, read_dataset_info
 from mlrec.export import export
 from mlrec.metrics import GROUPS
@@ -169,6 +169,47 @@ def test_a_run_that_was_stopped_or_failed_leaves_its_figures_only(
     sink.log(10, {last: 0.5})
     sink.close(exit_code)
     assert len(ends) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "configured", "mode", "words"),
+    [
+        ("", "disabled", "disabled", ""),
+        ("", "auto", "offline", ""),
+        ("", "online", "online", ""),
+        ("disabled", "auto", "disabled", ""),
+        ("disabled", "online", "disabled", "tracking.wandb is online, and WANDB_MODE=disabled"),
+        ("disabled", "offline", "disabled", "tracking.wandb is offline, and WANDB_MODE=disabled"),
+        ("offline", "online", "offline", "W&B is offline: tracking.wandb is online, and WANDB_MODE=offline"),
+        ("dryrun", "online", "offline", "WANDB_MODE=dryrun"),
+        ("offline", "auto", "offline", ""),
+        ("online", "offline", "offline", "W&B is offline: tracking.wandb is offline, and WANDB_MODE=online"),
+        ("run", "online", "online", ""),
+        ("Online", "disabled", "disabled", "W&B is off: tracking.wandb is disabled, which WANDB_MODE=online does not change"),
+        ("offline", "disabled", "disabled", ""),
+        ("nonsense", "disabled", "disabled", ""),
+    ],
+)
+def test_wandb_mode_restricts_and_a_contradiction_is_told(
+    said: str, configured: Any, mode: str, words: str, no_key: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", said)
+    chosen, told = wandb_run.wandb_mode(TrackingConfig(wandb=configured))
+    assert chosen == mode
+    assert (words in told) if words else told == ""
+
+
+def test_wandb_mode_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "shred")
+    with pytest.raises(ValueError, match="WANDB_MODE is 'shred'; it must be one of disabled, offline, online, dryrun, run"):
+        wandb_run.wandb_mode(TrackingConfig(wandb="auto"))
+
+
+def test_auto_is_online_with_a_key_unless_wandb_mode_restricts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    for said, mode in {"": "online", "online": "online", "offline": "offline", "disabled": "disabled"}.items():
+        monkeypatch.setenv("WANDB_MODE", said)
+        assert wandb_run.wandb_mode(TrackingConfig(wandb="auto")) == (mode, "")
 
 
 def test_a_key_is_found_in_the_environment_and_in_netrc(no_key: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
