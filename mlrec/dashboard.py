@@ -11,7 +11,7 @@ from mlrec.arguments import Parser
 from mlrec.config import TrackingConfig
 from mlrec.metrics import GROUPS
 from mlrec.terminal import say
-from mlrec.wandb_run import EXAMPLES, FAILURES, HISTOGRAM, PARTS, SHARE, has_key
+from mlrec.wandb_run import EXAMPLES, FAILURES, HISTOGRAM, PARTS, SHARE, wandb_mode
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> None:
         import wandb_workspaces  # noqa: F401
     except ImportError as error:
         raise ValueError(f"mlrec dashboard needs wandb-workspaces ({error}); pip install 'mlrec[dashboard]'") from error
-    if parsed.out or not has_key():
+    if parsed.out or wandb_mode(TrackingConfig(wandb="auto"))[0] != "online":
         out = parsed.out or DASHBOARD_FILE
         view = workspace(parsed.entity, parsed.project)._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
         storage.write_bytes(out, (json.dumps(view, indent=1) + "\n").encode())

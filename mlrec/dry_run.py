@@ -96,6 +96,8 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
     total = sum(parameter.numel() for parameter in model.parameters())
     partly_frozen = any(not parameter.requires_grad for encoder in model.tower.encoders for parameter in encoder.parameters())
     return {
+        "run": config.name,
+        "run_dir": str(config.run_path),
         "dataset": data.info.name,
         "users": data.info.counts["users"],
         "items": data.catalogue.size,
@@ -168,6 +170,7 @@ def describe(found: dict[str, Any]) -> list[str]:
         else f"does not fit {device}, {room}: raise zero.stage, start more ranks, or set zero.offload_optimizer=true"
     )
     return [
+        f"run      {found['run']}, in {found['run_dir']}",
         f"data     {found['dataset']}: {found['users']:,} users, {found['items']:,} items, "
         f"{found['interactions']:,} interactions",
         f"steps    {found['first_step']:,} to {steps:,}, {steps / found['steps_per_epoch']:,.1f} epochs of "

@@ -115,7 +115,7 @@ def test_what_is_ranked_otherwise_is_not_the_runs_result(
 ) -> None:
     results = (finished / "results.json").read_bytes()
     assert call("mlrec", "evaluate", str(finished), "recommender.options.heads=1") == 2
-    assert "was trained otherwise (recommender.options is" in capsys.readouterr().err
+    assert "cannot override settings fixed at training time (recommender.options is" in capsys.readouterr().err
     assert (finished / "results.json").read_bytes() == results
 
 

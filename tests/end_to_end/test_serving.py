@@ -103,8 +103,13 @@ def test_a_history_needs_the_export_alone(
     recommend.main([str(copied), "--history", ",".join(history), "-k", "2"])
     assert "–" in capsys.readouterr().out
     user = int(data.sequences.users[0])
-    with pytest.raises(ValueError, match=rf"--user {user} is looked up in the data set, .*/gone .* set data\.url in {copied}/"):
+    with pytest.raises(ValueError, match=rf"--user {user} is looked up in the data set, .*/gone .* append data\.url=URL"):
         recommend_from_index(str(copied), user, (), 4)
+    capsys.readouterr()
+    recommend.main([str(copied), f"data.url={dataset_dir}", "--user", str(user), "-k", "4", "--json"])
+    assert all(entry["title"] for entry in json.loads(capsys.readouterr().out))
+    with pytest.raises(ValueError, match=r"cannot override settings fixed at training time \(seed is 7, was 0\)"):
+        recommend_from_index(str(copied), None, history, 4, ["seed=7"])
 
 
 def test_exported_files_can_be_read_by_others(exported: Path) -> None:
@@ -229,8 +234,26 @@ def test_another_data_set_is_not_taken_for_the_exported_one(
     (copied / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(repacked)))
     assert [entry.title for entry in recommend_from_index(str(copied), None, history, 3)] == ["", "", ""]
     assert f"without titles: {repacked} holds" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=rf"--user {user} .* {repacked} holds .* set data\.url in {copied}/"):
+    with pytest.raises(ValueError, match=rf"--user {user} .* {repacked} holds .* append data\.url=URL"):
         recommend_from_index(str(copied), user, (), 3)
+
+
+def test_recommend_and_export_take_the_url_of_a_data_set_that_has_moved(
+    trained: Config, dataset_dir: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(trained.run_path, tmp_path / "run"))
+    config = (run / CONFIG_FILE).read_text()
+    (run / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(tmp_path / "gone")))
+    user, moved = str(data.sequences.users[0]), f"data.url={dataset_dir}"
+    assert call("mlrec", "recommend", str(run), "--user", user) == 2
+    capsys.readouterr()
+    assert call("mlrec", "recommend", str(run), "--user", user, "-k", "3", moved, "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 3
+    assert call("mlrec", "export", str(run), str(tmp_path / "out"), "--index", moved) == 0
+    assert load([tmp_path / "out" / CONFIG_FILE]).data.url == str(dataset_dir)
+    capsys.readouterr()
+    assert call("mlrec", "recommend", str(run), "--user", user, moved, "recommender.width=32") == 2
+    assert "cannot override settings fixed at training time (recommender.width is 32, was 16)" in capsys.readouterr().err
 
 
 def test_a_refused_export_touches_nothing(copied: Path, trained: Config, dataset_dir: Path, tmp_path: Path) -> None:
