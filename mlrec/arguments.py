@@ -7,11 +7,18 @@ from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 from mlrec.bounds import Between
+from mlrec.credentials import check_no_credentials
 from mlrec.values import Scalar, typed
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises ValueError, with one sentence and without the usage, which may take a page."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words of a command line, none of which may hold credentials."""
+        for word in args or ():
+            check_no_credentials(word)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """
@@ -21,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see: {self.prog} --help")
 
 
-def whole_number(low: int = 0, high: int = 1 << 24) -> Callable[[str], int]:
+def whole_number(low: int = 0, high: int = (1 << 31) - 1) -> Callable[[str], int]:
     """Return the type of an argument that is a whole number from `low` to `high`."""
     return _reader(Annotated[int, Between(low, high)])
 

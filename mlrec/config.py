@@ -219,8 +219,9 @@ class Config:
     def __post_init__(self) -> None:
         _check_section(self, "")
         _check_name(self.name)
-        if not self.run_dir:
-            raise ValueError("run_dir is empty; give the folder of the run")
+        for key, folder in (("run_dir", self.run_dir), ("data.cache_dir", self.data.cache_dir)):
+            if not folder or "://" in folder:
+                raise ValueError(f"{key} is {folder!r}; it must be a folder on this machine")
         if not self.item.encoders:
             raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
         if unused := sorted(set(self.item.options) - set(self.item.encoders)):

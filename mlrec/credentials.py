@@ -26,7 +26,7 @@ def check_no_credentials(text: str, where: str = "") -> None:
     """Refuse a text that holds a URL with credentials.
 
     Args:
-        where: the key or argument, for the message; the text itself is named where it is empty.
+        where: the key, for the message; "" names the text itself, redacted.
 
     Raises:
         ValueError: there is a password, a token or a signature; the message does not repeat it, and names the
@@ -37,10 +37,8 @@ def check_no_credentials(text: str, where: str = "") -> None:
         if _has_user(scheme, host, rest) or any(is_secret_name(name) for name in _NAME.findall(rest)):
             kind = _KIND.get(scheme, scheme)
             remedy = _REMEDIES.get(kind, "let the storage's own configuration or environment variables hold them")
-            raise ValueError(
-                f"{where or scrub(text)}: the URL holds credentials, which would end up in logs and reports. "
-                f"Leave them out and {remedy}"
-            )
+            which = f"{where}: the URL holds" if where else f"the URL {scrub(text)} holds"
+            raise ValueError(f"{which} credentials, which would end up in logs and reports. Leave them out and {remedy}")
 
 
 def _has_user(scheme: str, host: str, rest: str) -> bool:

@@ -28,6 +28,7 @@ from mlrec.ending import END_S, end_with_parent, grace
 from mlrec.progress import Task, task
 from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, OUTPUT_FILE
+from mlrec.scrub import scrub
 from mlrec.terminal import say
 from mlrec.tracking import read_metrics, summary
 from mlrec.values import Node, Scalar, shown, typed
@@ -222,7 +223,7 @@ def _start(command: Sequence[str], config: Config, under_way: Task) -> str:
     run.mkdir(parents=True, exist_ok=True)
     with open(run / OUTPUT_FILE, "ab") as output:
         begin = output.tell()
-        output.write(f"$ {shlex.join(command)}\n".encode())
+        output.write(f"$ {scrub(shlex.join(command))}\n".encode())
         output.flush()
         try:
             process = subprocess.Popen(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.answers import add_json, print_json
+from mlrec.arguments import Parser, whole_number
 from mlrec.data.format import DatasetInfo, read_dataset_info
 from mlrec.data.frames import FRAME_POLICIES
 from mlrec.ending import Stopped
@@ -43,7 +44,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mlrec-shards",
         description="Pack raw MicroLens folders into WebDataset shards.",
         epilog="With --json all but synthetic print what they found as one JSON document on standard output, and nothing else "
@@ -62,9 +63,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_synthetic(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
-    parser.add_argument("--users", type=int, default=4000)
-    parser.add_argument("--items", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--users", type=whole_number(), default=4000)
+    parser.add_argument("--items", type=whole_number(), default=600)
+    parser.add_argument("--seed", type=whole_number(), default=0)
     _add_workers(parser)
     parser.set_defaults(run=_synthetic)
 
@@ -96,9 +97,11 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
     }
     for key, text in numbers.items():
         parser.add_argument(
-            "--" + key.replace("_", "-"), type=int, default=default[key], help=f"{text} (default: {default[key]})"
+            "--" + key.replace("_", "-"), type=whole_number(), default=default[key], help=f"{text} (default: {default[key]})"
         )
-    parser.add_argument("--max-failures", type=int, metavar="N", help="stop when more items than this fail (default: never)")
+    parser.add_argument(
+        "--max-failures", type=whole_number(), metavar="N", help="stop when more items than this fail (default: never)"
+    )
     parser.add_argument(
         "--engine",
         choices=tuple(ENGINES),
@@ -247,7 +250,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     _add_raw(parser)
-    parser.add_argument("--items", type=int, default=200, metavar="N", help="pack the first N videos (default: 200)")
+    parser.add_argument("--items", type=whole_number(), default=200, metavar="N", help="pack the first N videos (default: 200)")
     parser.add_argument("--media", choices=("frames", "clip"), default="frames", help="JPEG frames or MP4 clips")
     add_json(parser)
     _add_workers(parser)
@@ -268,7 +271,9 @@ def _add_raw(parser: argparse.ArgumentParser) -> None:
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     cores = os.cpu_count() or 1
-    parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"processes (default: {cores}, one per core)")
+    parser.add_argument(
+        "--workers", type=whole_number(), default=cores, metavar="N", help=f"processes (default: {cores}, one per core)"
+    )
 
 
 if __name__ == "__main__":
