@@ -33,7 +33,6 @@ setup(
     entry_points={"console_scripts": ["mlrec = mlrec.cli:main", "mlrec-shards = shards_tools.cli:main"]},
     install_requires=[
         "av",
-        "decord",
         "deepspeed>=0.19",
         "filelock",
         "fsspec",

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from mlrec.config import DataConfig
+from mlrec.data.decode import decode_clip, decode_jpeg
 from mlrec.data.format import DatasetInfo, read_catalogue, read_dataset_info
-from mlrec.data.frames import FRAME_POLICIES, decode_video
 from mlrec.data.items import BadItemError, ItemStore
 
 SIDE_PX = 112
@@ -37,7 +37,7 @@ class Pictures:
         """
         try:
             images = self._images(item, frames)
-        except (BadItemError, OSError, ValueError, RuntimeError):
+        except (BadItemError, LookupError, OSError, ValueError, RuntimeError):
             return None
         strip = Image.new("RGB", (side_px * len(images), side_px))
         for place, image in enumerate(images):
@@ -58,15 +58,14 @@ class Pictures:
         media = self.media
         if media.kind == "clip":
             clip = self.store.read(item, ["mp4"])["mp4"]
-            choose = FRAME_POLICIES[media.policy]
-            return list(map(Image.fromarray, decode_video(clip, lambda n: choose(n, frames, media.interval), media.size)))
+            return list(map(Image.fromarray, decode_clip(clip, media, frames, media.size)))
         if media.kind == "frames":
             middles = (np.arange(frames) + 0.5) * media.frames / frames
             names = [f"{int(middle)}.jpg" for middle in middles]
         else:
             names = ["cover.jpg"]
         members = self.store.read(item, names)
-        return [Image.open(io.BytesIO(members[name])) for name in names]
+        return [Image.fromarray(decode_jpeg(members[name], media.size)) for name in names]
 
 
 def open_pictures(config: DataConfig) -> Pictures:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mlrec import storage, transfer
+from mlrec.data.containers import (
+    AUDIO_FORMATS,
+    VIDEO_FORMATS,
+    UnreadableError,
+    audio_frames,
+    open_media,
+    video_stream,
+)
 from mlrec.data.format import MediaInfo
 from mlrec.data.frames import FRAME_POLICIES, decode_video
 
@@ -19,6 +30,12 @@ if TYPE_CHECKING:
 
 AUDIO_RATE = 16_000
 """Hz, mono: what audio encoders read."""
+MAX_RAW_BYTES = 1 << 30
+"""Larger raw files are not read: they are held in memory whole."""
+MAX_COVER_PIXELS = 50_000_000
+"""Larger covers are refused before they are decoded."""
+COVER_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "MPO", "JPEG2000", "PPM", "ICO")
+"""PIL's formats that need no program of another make, such as Ghostscript."""
 CLIP_GOP = 8
 """Frames between keyframes of a packed clip; a decoder that seeks decodes at most so many."""
 CLIP_CRF = 18
@@ -50,8 +67,10 @@ def read_file(file: RawFile | None) -> bytes:
     """
     if file is None:
         raise MediaError("the file is missing")
+    if file.size is not None and file.size > MAX_RAW_BYTES:
+        raise MediaError(f"the file has {file.size:,} bytes, more than the {MAX_RAW_BYTES:,} that are read")
     try:
-        content = storage.read_bytes(file.url, file.size)
+        content = _read(file)
     except FileNotFoundError as error:
         raise MediaError("the file is missing") from error
     except transfer.CutShortError as error:
@@ -62,6 +81,21 @@ def read_file(file: RawFile | None) -> bytes:
         raise MediaError(error.strerror or type(error).__name__) from error
     if not content:
         raise MediaError("the file is empty")
+    return content
+
+
+def _read(file: RawFile) -> bytes:
+    if not storage.is_local(file.url):
+        return storage.read_bytes(file.url, file.size)
+    # a pipe would be waited for, and a device read, without an end
+    handle = os.open(storage.local_path(file.url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as stream:
+        kind = os.fstat(handle).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise MediaError("it is no regular file")
+        content = stream.read(MAX_RAW_BYTES + 1)
+    if len(content) > MAX_RAW_BYTES:
+        raise MediaError(f"the file has more than the {MAX_RAW_BYTES:,} bytes that are read")
     return content
 
 
@@ -76,7 +110,7 @@ def video_members(content: bytes, media: MediaInfo, quality: int) -> dict[str, b
     policy = FRAME_POLICIES[media.policy]
     try:
         frames = decode_video(content, lambda length: policy(length, media.frames, media.interval), media.size)
-    except ValueError as error:
+    except UnreadableError as error:
         raise MediaError(str(error)) from error
     return {f"{index}.jpg": encode_jpeg(frame, quality) for index, frame in enumerate(frames)}
 
@@ -92,15 +126,19 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
     """A cover image as JPEG of size x size, scaled without keeping the aspect ratio, as MicroLens does.
 
     Raises:
-        MediaError: it is no image that PIL reads.
+        MediaError: it is no image of COVER_FORMATS, too large, or damaged.
     """
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=COVER_FORMATS) as image:
+            if image.width * image.height > MAX_COVER_PIXELS:  # told by its header
+                raise MediaError(f"the image is {image.width} x {image.height} pixels, more than {MAX_COVER_PIXELS:,}")
             scaled = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-    except Exception as error:  # each of PIL's formats has errors of its own kind
-        raise MediaError(f"not a readable image: {type(error).__name__}") from error  # PIL's words name a memory address
+    except MediaError:
+        raise
+    except Exception as error:  # each of PIL's formats has errors of its own kind, some of which name a memory address
+        raise MediaError("the file is damaged, or of a format that is not read as an image") from error
     return encode_jpeg(np.asarray(scaled), quality)
 
 
@@ -112,20 +150,17 @@ def transcode_clip(content: bytes, size: int) -> bytes:
     Raises:
         MediaError: the video cannot be decoded.
     """
-    import av
 
     try:
-        with av.open(io.BytesIO(content), "r") as source:
-            if not source.streams.video:
-                raise MediaError("the file has no video stream")
-            stream = source.streams.video[0]
+        with open_media(content, "video", VIDEO_FORMATS) as source:
+            stream = video_stream(source)
             rate = stream.average_rate or stream.guessed_rate
             if rate is None:
-                raise MediaError("the video states no frame rate")
+                raise UnreadableError("the video states no frame rate")
             images = (_upright(frame, frame.reformat(size, size, "rgb24").to_ndarray()) for frame in source.decode(stream))
             return encode_h264(images, rate, gop=CLIP_GOP, crf=CLIP_CRF)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError(_reason(error)) from error
+    except UnreadableError as error:
+        raise MediaError(str(error)) from error
 
 
 def _upright(frame: av.VideoFrame, image: np.ndarray) -> np.ndarray:
@@ -137,7 +172,7 @@ def encode_h264(images: Iterable[np.ndarray], rate: Fraction | int, gop: int, cr
     """Uint8 RGB images [H, W, 3] as H.264 in MP4; the same images give the same bytes.
 
     Raises:
-        MediaError: there are no images.
+        UnreadableError: there are no images.
     """
     import av
 
@@ -154,7 +189,7 @@ def encode_h264(images: Iterable[np.ndarray], rate: Fraction | int, gop: int, cr
             frame.pts = index
             target.mux(stream.encode(frame))
         if index < 0:
-            raise MediaError("the video has no frames")
+            raise UnreadableError("the video has no frames")
         target.mux(stream.encode())
     return sink.getvalue()
 
@@ -169,23 +204,11 @@ def audio_flac(content: bytes) -> bytes:
 
     sink = io.BytesIO()
     try:
-        with av.open(io.BytesIO(content), "r") as source, av.open(sink, "w", format="flac") as target:
-            if not source.streams.audio:
-                raise MediaError("the file has no audio stream")
+        with open_media(content, "audio", AUDIO_FORMATS) as source, av.open(sink, "w", format="flac") as target:
             stream = target.add_stream("flac", rate=AUDIO_RATE, layout="mono")
-            resampler = av.AudioResampler(format="s16", layout="mono", rate=AUDIO_RATE)
-            for decoded in source.decode(source.streams.audio[0]):
-                for frame in resampler.resample(decoded):
-                    target.mux(stream.encode(frame))
-            for frame in resampler.resample(None):
+            for frame in audio_frames(source, AUDIO_RATE):
                 target.mux(stream.encode(frame))
             target.mux(stream.encode())
-    except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError(_reason(error)) from error
+    except UnreadableError as error:
+        raise MediaError(str(error)) from error
     return sink.getvalue()
-
-
-def _reason(error: Exception) -> str:
-    """An FFmpeg error in its own words, without the name it gave the file."""
-    words = getattr(error, "strerror", None) or str(error)
-    return f"{type(error).__name__}: {words}"

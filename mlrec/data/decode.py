@@ -18,6 +18,11 @@ from mlrec.data.memory import BatchMemory
 from mlrec.data.titles import tokenize
 from mlrec.schema import InputSpec, Modality
 
+JPEG_BYTES_PER_PIXEL, JPEG_SLACK_BYTES = 8, 1 << 20
+"""A JPEG has at most so many bytes: the finest quality takes 3 bytes a pixel; the slack is for comments and profiles."""
+MAX_TITLE_CHARACTERS = 100_000
+"""Only this much of a title is tokenized; tokenizers take time in proportion to all of it."""
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -36,21 +41,46 @@ class Decoder:
     dtype: torch.dtype
 
 
-def decode_jpeg(raw: bytes, size: int, out: np.ndarray | None = None) -> np.ndarray:
-    """A JPEG as uint8 [size, size, 3], scaled without keeping the aspect ratio where it has another size; in `out` if given.
+def decode_jpeg(raw: bytes, stored: int, size: int | None = None, out: np.ndarray | None = None) -> np.ndarray:
+    """Return a JPEG of stored x stored pixels as uint8 [size, size, 3], scaled if it is stored at another size.
+
+    Args:
+        stored: height and width that the data set declares; they are compared with the header before anything is allocated.
+        size: height and width of the result; as stored by default.
+        out: where to write the result.
 
     Raises:
-        ValueError: it cannot be decoded.
+        ValueError: it has another size, or cannot be decoded.
     """
+    size = stored if size is None else size
+    _check_jpeg(raw, stored)
     out = np.empty((size, size, 3), dtype=np.uint8) if out is None else out
     settings = {"colorspace": "RGB", "fastdct": False, "fastupsample": False}  # pixels equal to PIL's
-    try:
-        image = simplejpeg.decode_jpeg(raw, buffer=out, **settings)
-    except ValueError:  # it is larger than `out`, or damaged
+    if size == stored:
+        simplejpeg.decode_jpeg(raw, buffer=out, **settings)
+    else:
         image = simplejpeg.decode_jpeg(raw, **settings)
-    if image.shape[:2] != (size, size):
         out[:] = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
     return out
+
+
+def _check_jpeg(raw: bytes, stored: int) -> None:
+    # a progressive JPEG takes time in proportion to its bytes times its pixels
+    if len(raw) > (limit := JPEG_SLACK_BYTES + JPEG_BYTES_PER_PIXEL * stored**2):
+        raise ValueError(f"the image takes {len(raw):,} bytes, more than the {limit:,} that are decoded at this size")
+    height, width, *_ = simplejpeg.decode_jpeg_header(raw)
+    if (height, width) != (stored, stored):
+        raise ValueError(f"the image is {width} x {height} pixels, the data set says {stored} x {stored}")
+
+
+def decode_clip(raw: bytes, media: MediaInfo, frames: int, size: int) -> np.ndarray:
+    """Return frames of a stored clip, chosen by the data set's policy, as uint8 [frames, size, size, 3].
+
+    Raises:
+        ValueError: its frames are larger than the data set says, or it cannot be decoded.
+    """
+    choose = FRAME_POLICIES[media.policy]
+    return decode_video(raw, lambda length: choose(length, frames, media.interval), size, media.size)
 
 
 def resampled(available: int, frames: int) -> np.ndarray:
@@ -66,26 +96,25 @@ def _video_members(spec: InputSpec, media: MediaInfo) -> list[str]:
 
 def _decode_video(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
     if media.kind == "clip":
-        choose = FRAME_POLICIES[media.policy]
-        out[:] = decode_video(members["mp4"], lambda length: choose(length, spec.frames, media.interval), spec.size)
+        out[:] = decode_clip(members["mp4"], media, spec.frames, spec.size)
         return
     stored = resampled(media.frames, spec.frames).tolist()
     for place, frame in enumerate(stored):
         if place and frame == stored[place - 1]:
             out[place] = out[place - 1]
         else:
-            decode_jpeg(members[f"{frame}.jpg"], spec.size, out[place])
+            decode_jpeg(members[f"{frame}.jpg"], media.size, spec.size, out[place])
 
 
 def _decode_cover(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
     if "cover.jpg" in members:
-        decode_jpeg(members["cover.jpg"], spec.size, out)
+        decode_jpeg(members["cover.jpg"], media.size, spec.size, out)
     else:
         out[:] = 0
 
 
 def _decode_title(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
-    out[:] = tokenize(members["txt"].decode(errors="replace"), spec.length, spec.tokenizer)
+    out[:] = tokenize(members["txt"].decode(errors="replace")[:MAX_TITLE_CHARACTERS], spec.length, spec.tokenizer)
 
 
 def _decode_audio(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:

@@ -44,7 +44,7 @@ def test_workers_deliver_what_the_process_itself_decodes(data: Data, num_workers
 def test_jpeg_is_decoded_to_where_it_is_wanted(data: Data) -> None:
     raw = data.store.read(3, ["0.jpg"])["0.jpg"]
     out = np.zeros((2, 32, 32, 3), dtype=np.uint8)
-    assert decode_jpeg(raw, 32, out[1]) is not None
+    assert decode_jpeg(raw, 32, out=out[1]) is not None
     assert not out[0].any() and (out[1] == decode_jpeg(raw, 32)).all()
     smaller = np.zeros((16, 16, 3), dtype=np.uint8)
-    assert (decode_jpeg(raw, 16, smaller) == smaller).all() and smaller.any()
+    assert (decode_jpeg(raw, 32, 16, smaller) == smaller).all() and smaller.any()
