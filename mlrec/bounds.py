@@ -37,7 +37,8 @@ Users = Annotated[int, Between(1, 1 << 24)]
 RankedUsers = Annotated[int, Between(1, 1 << 16)]
 """Scored at a time, each against the whole catalogue."""
 Items = Annotated[int, Between(1, 1 << 20)]
-Candidates = Annotated[int, Between(1, 1 << 16)]
+Candidates = Annotated[int, Between(1, 1 << 13)]
+"""Drawn for each position of a batch, of which there are thousands."""
 Width = Annotated[int, Between(1, 1 << 13)]
 """A square matrix of this width takes 256 MB."""
 

@@ -6,7 +6,7 @@ import re
 
 from mlrec.printable import printable
 
-_DURATION = re.compile(r"(0|[1-9][0-9]{0,11}|(?:0|[1-9][0-9]{0,11})?\.[0-9]{1,6}) ?(steps?|epochs?|%)")
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,17}|(?:0|[1-9][0-9]{0,17})?\.[0-9]{1,6}) ?(steps?|epochs?|%)")
 MAX_AMOUNTS = {"step": 1e12, "epoch": 1e6, "%": 100.0}
 """By unit. More epochs than these would overflow the number of steps."""
 
