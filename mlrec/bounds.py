@@ -33,6 +33,7 @@ Bytes = Annotated[int, Between(0, INT64)]
 Workers = Annotated[int, Between(0, 256)]
 Tolerated = Annotated[int, Between(0, (1 << 31) - 1)]
 Checkpoints = Annotated[int, Between(1, 1_000_000)]
+Steps = Annotated[int, Between(1, 1_000_000)]
 Users = Annotated[int, Between(1, 1 << 24)]
 RankedUsers = Annotated[int, Between(1, 1 << 16)]
 """Scored at a time, each against the whole catalogue."""

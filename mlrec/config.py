@@ -160,6 +160,9 @@ class TrainConfig:
     """How often the validation split is ranked; each new best by evaluate.select_by is saved."""
     save_every: str = "1 epoch"
     """How often a checkpoint is written that a stopped run goes on from."""
+    max_skipped_steps: bounds.Steps = 10
+    """Consecutive skipped steps after which the run stops. A step whose loss or gradient is not finite is skipped and counted in
+    train/skipped_steps."""
     keep_last: bounds.Checkpoints = 2
     """Newest checkpoints to keep; the best by validation is kept beside them."""
 

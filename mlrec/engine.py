@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mlrec import checkpoint, optim
 from mlrec.config import Config
@@ -18,7 +20,7 @@ from mlrec.distributed import World
 from mlrec.losses import LOSSES
 from mlrec.models.recommender import Recommender, build_recommender
 from mlrec.models.saving import STATE_BYTES, Saving, choose, saved_bytes
-from mlrec.schema import Batch, lookup
+from mlrec.schema import Batch, Step, lookup
 
 BUCKET = 500_000_000
 """DeepSpeed's own reduce_bucket_size."""
@@ -38,8 +40,9 @@ def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str,
     return {
         "train_micro_batch_size_per_gpu": -(-config.train.global_batch // world_size),
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": config.optim.clip_norm,
-        "bf16": {"enabled": config.train.precision == "bf16"},
+        # without ZeRO the engine clips by the norm that it has read; DeepSpeed would compute another
+        "gradient_clipping": config.optim.clip_norm if config.zero.stage else 0.0,
+        "bf16": {"enabled": config.train.precision == "bf16", "check_grad_overflow": True},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1 << 62,
@@ -79,7 +82,10 @@ def _training_sequences(data: Data) -> Iterator[torch.Tensor]:
 
 
 class Engine:
-    """A model under DeepSpeed with its optimizer and schedule."""
+    """A model under DeepSpeed with its optimizer and schedule.
+
+    Every rank skips the same steps: the decision is read from the norm of the reduced gradient, which all ranks share.
+    """
 
     def __init__(
         self,
@@ -113,6 +119,14 @@ class Engine:
         self.optimizer: Any = None
         self.saving: Saving | None = None
         """What item.checkpoint=auto chose; None where there was nothing to choose."""
+        self.skipped_steps = 0
+        """Steps of the run that were skipped because their gradient was not finite."""
+        self.consecutive_skips = 0
+        """Of these, the steps since the last update."""
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        trained_norms = norms if config.item.batchnorm == "sync" else []
+        self._statistics = [buffer for module in trained_norms for buffer in module.buffers()]
+        self._statistics_before: list[torch.Tensor] = []
         if not self.parameters:
             if total_steps > 0:
                 raise ValueError(_nothing_trained(config, model))
@@ -127,6 +141,9 @@ class Engine:
         self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=self.base_optimizer, config=self.deepspeed_config
         )
+        from mlrec import zero
+
+        zero.skip_non_finite(self.optimizer)
         if resumed is not None:
             self._load_optimizer(resumed)
         model.tower.steady_items = (items or 0) if config.zero.stage == 3 else 0
@@ -145,26 +162,58 @@ class Engine:
         seed = np.random.SeedSequence([self.config.seed, step, self.world.rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(seed[0]) >> 1)
 
-    def train_step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | float]:
-        """One optimizer step: this rank's share of the loss (its mean over the ranks is the loss) and the gradient's norm."""
+    def train_step(self, batch: Batch) -> Step:
+        """Take one optimizer step, or skip it when the loss or the gradient is not finite; collective."""
         loss = self.forward(batch)
-        self.deepspeed.backward(loss)
-        norm = self._norm_without_zero() if self.config.zero.stage == 0 else None
-        self.deepspeed.step()
-        return loss.detach(), self.deepspeed.get_global_grad_norm() if norm is None else norm
+        self.backward(loss)
+        norm, skipped = self.update()
+        return Step(loss.detach(), norm, skipped)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """This rank's share of the loss, after dropout was seeded and the learning rates set for the step."""
         self.deepspeed.train()
+        self._statistics_before = [buffer.clone() for buffer in self._statistics]
         self.seed_step(batch.step)
         factor = optim.schedule(self.config.optim, batch.step, self.steps_per_epoch, self.total_steps)
         self.learning_rates = optim.set_learning_rates(self.base_optimizer, factor)
         loss: torch.Tensor = self.deepspeed(batch)
         return loss
 
-    def _norm_without_zero(self) -> torch.Tensor:
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        return nn.utils.get_total_norm(gradients)
+    def backward(self, loss: torch.Tensor) -> None:
+        """Compute the gradient and average it over the ranks; a loss that is not finite makes it NaN on all of them."""
+        self.deepspeed.backward(loss * torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan))
+
+    def update(self) -> tuple[torch.Tensor | float, bool]:
+        """Update the weights by the gradient, unless it is not finite.
+
+        Returns:
+            Norm of the gradient before clipping, and whether the step was skipped. A skipped step leaves weights, moments, step
+            counters and batch norm statistics as they were.
+        """
+        norm, skipped = self._update_without_zero() if self.config.zero.stage == 0 else self._update_with_zero()
+        if skipped:
+            for buffer, before in zip(self._statistics, self._statistics_before, strict=True):
+                buffer.copy_(before)
+        self.skipped_steps += skipped
+        self.consecutive_skips = self.consecutive_skips + 1 if skipped else 0
+        return norm, skipped
+
+    def _update_with_zero(self) -> tuple[torch.Tensor | float, bool]:
+        self.deepspeed.step()  # reads the norm, and skips by it: see zero.skip_non_finite
+        return self.deepspeed.get_global_grad_norm(), bool(self.optimizer.overflow)
+
+    def _update_without_zero(self) -> tuple[torch.Tensor | float, bool]:
+        from mlrec import zero
+
+        trained = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
+        norm = zero.gradient_norm(trained)
+        if not torch.isfinite(norm):
+            self.deepspeed.zero_grad()
+            return torch.inf, True
+        if self.config.optim.clip_norm:
+            nn.utils.clip_grads_with_norm_(trained, self.config.optim.clip_norm, norm)
+        self.deepspeed.step()
+        return norm, False
 
     def parameter_counts(self) -> dict[str, int]:
         """Number of trained and of all parameters."""
@@ -176,8 +225,17 @@ class Engine:
         return {"trained": sum(map(size, self.parameters.values())), "total": sum(everything)}
 
     def save(self, run: Path, state: checkpoint.TrainingState) -> Path:
-        """Writes a checkpoint of this state; collective."""
-        return checkpoint.save(run, self.world, state, self._tensors())
+        """Write a checkpoint of this state; collective.
+
+        Raises:
+            checkpoint.NonFiniteError: a weight or a moment is not finite; no checkpoint was written.
+        """
+        from mlrec import zero
+
+        if self.parameters and state.step == self.skipped_steps:  # no step was taken: the optimizer has no moments yet
+            zero.create_state(self.optimizer, self.base_optimizer, steps=0)
+        counted = replace(state, skipped_steps=self.skipped_steps, consecutive_skips=self.consecutive_skips)
+        return checkpoint.save(run, self.world, counted, self._tensors())
 
     def _tensors(self) -> Iterator[tuple[int, str, torch.Tensor]]:
         from mlrec import zero
@@ -196,15 +254,21 @@ class Engine:
     def _load_optimizer(self, path: Path) -> None:
         from mlrec import zero
 
-        zero.create_state(self.optimizer, self.base_optimizer, steps=checkpoint.read_state(path).step)
+        state = checkpoint.read_state(path)
+        self.skipped_steps, self.consecutive_skips = state.skipped_steps, state.consecutive_skips
+        zero.create_state(self.optimizer, self.base_optimizer, steps=state.step - state.skipped_steps)
         for name, weight in checkpoint.read_tensors(path, checkpoint.WEIGHT):
             if name in self.parameters:
                 zero.set_weight(self.parameters[name], weight.to(self.world.device))
+        shapes = self._shapes()
         for moment in zero.MOMENTS:
-            for name, value in checkpoint.read_tensors(path, f"{moment}/"):
-                if name not in self.parameters:  # trained then, frozen now: with resume.force
-                    continue
+            # with resume.force, parameters may be frozen now that were trained then, and the other way round
+            for name, value in checkpoint.read_moments(path, moment, shapes, self.config.resume.force):
                 zero.set_moment(self.base_optimizer, self.parameters[name], moment, value.to(self.world.device))
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Full shapes of the trained parameters, also where ZeRO-3 has partitioned them."""
+        return {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in self.parameters.items()}
 
 
 def _nothing_trained(config: Config, model: Recommender) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -10,10 +11,8 @@ import torch
 
 from mlrec.arithmetic import FlopCounter, matrix_product_flops_per_s
 from mlrec.distributed import World, max_over_ranks, sum_over_ranks
-from mlrec.schema import Batch
+from mlrec.schema import Batch, Step
 
-_NO_STEP = float(1 << 40)
-"""Above every step; exact in float64."""
 _COUNTED_EVERY = 50
 """Steps between two whose arithmetic is counted, which costs some milliseconds."""
 
@@ -35,9 +34,8 @@ class Meter:
 
     def _reset(self) -> None:
         self._start = time.perf_counter()
-        self._steps = 0
+        self._steps = self._skipped = 0
         self._loss = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        self._first_bad_step = torch.full((), _NO_STEP, dtype=torch.float64, device=self.world.device)
         self._norm = torch.zeros((), dtype=torch.float64, device=self.world.device)
         self._users = self._videos = self._hits = self._slots = self._bytes = self._local_bytes = self._remote_bytes = 0
         self._flops, self._waited_s = 0, 0.0
@@ -53,15 +51,15 @@ class Meter:
         """Leaves out of the speeds what happened since the last `reduce`, such as an evaluation."""
         self._start = time.perf_counter()
 
-    def add(self, batch: Batch, loss: torch.Tensor, norm: float | torch.Tensor, waited_s: float) -> None:
-        """Adds one step; `batch` is the one from the loader, on the CPU."""
+    def add(self, batch: Batch, step: Step, waited_s: float) -> None:
+        """Add one step; `batch` is the one from the loader, on the CPU. The loss of a skipped step is left out of the mean."""
         self._steps += 1
         self._steps_counted_for += 1
         self._flops += self._counter.total
-        self._loss += loss
-        step = torch.where(torch.isfinite(loss), _NO_STEP, float(batch.step + 1))
-        self._first_bad_step = torch.minimum(self._first_bad_step, step)
-        self._norm = torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
+        self._skipped += step.skipped
+        if not step.skipped:
+            self._loss += step.loss
+        self._norm = torch.as_tensor(step.norm, dtype=torch.float64, device=self.world.device)
         self._users += len(batch.inputs_BL)
         self._videos += len(batch.valid_O)
         self._hits += 0 if batch.kept_O is None else int(batch.kept_O.sum())
@@ -73,11 +71,7 @@ class Meter:
         self.bad_items.update(batch.bad_items)
 
     def reduce(self) -> dict[str, float]:
-        """Metrics over all ranks of the steps since the last call; collective.
-
-        Raises:
-            RuntimeError: a loss was not finite; the message names the first such step.
-        """
+        """Return metrics over all ranks of the steps since the last call; collective."""
         elapsed_s = time.perf_counter() - self._start
         items = [self._videos, self._hits, self._slots]
         read = [self._bytes, self._local_bytes, self._remote_bytes]
@@ -85,16 +79,12 @@ class Meter:
         parts = [self._users, *items, *read, *seconds, len(self.bad_items)]
         totals = torch.cat([self._loss[None], torch.tensor(parts, dtype=torch.float64, device=self.world.device)])
         loss, users, videos, hits, slots, bytes_read, local, remote, waited_s, at_peak_s, bad = sum_over_ranks(totals).tolist()
-        extremes = torch.stack([-self._first_bad_step, torch.tensor(_peak_bytes(self.world.device)).to(self._first_bad_step)])
-        negative_bad_step, peak_bytes = max_over_ranks(extremes).tolist()
-        if negative_bad_step > -_NO_STEP:
-            raise RuntimeError(
-                f"the loss is not finite at step {-negative_bad_step:.0f}; the last checkpoint is from before it: "
-                "lower optim.lr or optim.encoder_lr, or lengthen optim.warmup, and start the same command again"
-            )
+        peak_bytes = float(max_over_ranks(torch.tensor(_peak_bytes(self.world.device), device=self.world.device)))
+        taken = self._steps - self._skipped
         metrics = {
-            "train/loss": loss / self._steps / self.world.size,
+            "train/loss": loss / taken / self.world.size if taken else math.nan,
             "train/grad_norm": float(self._norm),
+            "train/skipped_steps": self._skipped,
             "speed/users_per_s": users / elapsed_s,
             "speed/videos_per_s": videos / elapsed_s,
             "speed/dedup": slots / max(1.0, videos),

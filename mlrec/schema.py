@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -118,6 +118,17 @@ class Batch:
         media = {spec: tensor.pin_memory() for spec, tensor in self.media.items()}
         tensors = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         return Batch(**{**vars(self), **tensors, "media": media})
+
+
+class Step(NamedTuple):
+    """What one training step did."""
+
+    loss: torch.Tensor
+    """This rank's share of the loss; its mean over the ranks is the loss."""
+    norm: torch.Tensor | float
+    """L2 norm of the global gradient before clipping; infinite when the step was skipped."""
+    skipped: bool
+    """Whether the gradient or the loss was not finite on some rank, so that nothing was updated."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ WITHOUT_EFFECT = (
     "train.evaluate_every",
     "train.save_every",
     "train.keep_last",
+    "train.max_skipped_steps",
     "item.chunk",
     "item.checkpoint",
     "item.prefix_cache_bytes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -41,6 +42,36 @@ def parse_json(raw: bytes, kind: type[T], where: str, remedy: str) -> T:
     except ValidationError as error:
         raise ValueError(f"{where} is invalid: {_fault(error)}. {remedy}.") from error
     return value
+
+
+def read_bounded(path: Path, max_bytes: int, remedy: str) -> bytes:
+    """Return the content of a local file of at most `max_bytes`.
+
+    Raises:
+        ValueError: it is missing, no regular file (a pipe would never end), or larger; names the path and the remedy.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError(f"{path} is {'not a regular file' if path.exists() else 'missing'}. {remedy}.")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise ValueError(f"{path} is {size:,} bytes long, at most {max_bytes:,} are read. {remedy}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}. {remedy}.") from error
+
+
+def parse_json_lines(raw: bytes, kind: type[T], where: str, remedy: str) -> list[T]:
+    """Return a document of one JSON value per line; a last line that a crash cut off is left out.
+
+    Args:
+        kind: of each line; the other arguments are those of `parse_json`.
+
+    Raises:
+        ValueError: a complete line does not fit `kind`; names the file and the line.
+    """
+    *lines, _ = raw.split(b"\n")
+    return [parse_json(line, kind, f"{where}, line {number}", remedy) for number, line in enumerate(lines, start=1)]
 
 
 @functools.cache

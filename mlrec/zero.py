@@ -6,7 +6,7 @@ step there is no state to set), the partitions they stand on. All calls are coll
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,35 @@ from deepspeed.utils import (
 from torch import nn
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def skip_non_finite(zero_optimizer: Any) -> None:
+    """Let stages 1 to 3 skip a step by the norm of its gradient alone, which they read in any case.
+
+    DeepSpeed clips by this norm, and skips where it is not finite. Two differences between stages are removed. In bf16, stages
+    1 and 2 read the device once more before, to search each gradient for overflow, which the norm shows too. Stage 3 adds up
+    squares in fp64, the others in fp32: there, too, a square sum that does not fit in fp32 counts as not finite.
+    """
+    if hasattr(zero_optimizer, "check_grad_overflow"):  # stages 1 and 2
+        zero_optimizer.check_overflow = _search_nothing
+    if hasattr(zero_optimizer, "_get_norm_groups"):  # stage 3
+        find_norms = zero_optimizer._get_norm_groups
+        zero_optimizer._get_norm_groups = lambda: [_as_in_fp32(norm) for norm in find_norms()]
+
+
+def _search_nothing(partition_gradients: bool = True) -> None:
+    del partition_gradients
+
+
+def _as_in_fp32(norm: torch.Tensor) -> torch.Tensor:
+    return torch.where(norm.double().square() > torch.finfo(torch.float32).max, torch.inf, norm)
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+    """Return the L2 norm of all gradients together, fp32 and infinite above the same bound as at stages 1 to 3."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch.stack([torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients])
+    return norms.square().sum().float().sqrt()
 
 
 def get_weight(parameter: nn.Parameter) -> torch.Tensor:

@@ -112,9 +112,9 @@ class Clock:
         model._encode, model.prepare = timed_encode, timed_prepare  # type: ignore[method-assign]
         loss = self.engine.forward(batch)
         self._lap("recommend")
-        self.engine.deepspeed.backward(loss)
+        self.engine.backward(loss)
         self._lap("encode")
-        self.engine.deepspeed.step()
+        self.engine.update()
         self._lap("optimizer")
         side.step_s.append(self._last - began)
         side.cpu_s.append(time.process_time() - began_cpu)

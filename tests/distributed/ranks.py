@@ -87,12 +87,12 @@ def train_runs(
             hits.append(0 if batch.kept_O is None else int(batch.kept_O.sum()))
             bytes_read.append(batch.bytes_read)
             distinct.append(len(batch.items_U))
-            engine.deepspeed.backward(loss)
+            engine.backward(loss)
             if step == first:
                 for parameter_name, parameter in engine.parameters.items():
                     gradient = safe_get_full_grad(parameter)
                     gradients[parameter_name] = gradient.flatten()[:64].tolist()
-            engine.deepspeed.step()
+            engine.update()
             losses.append(float(sum_over_ranks(loss.detach().clone())) / world.size)
         state = checkpoint.TrainingState(last, config.seed, data.info.fingerprint, config.train.global_batch)
         engine.save(config.run_path, replace(state, metrics={}))

@@ -1,0 +1,99 @@
+"""Training on real ranks in which one rank's gradient or loss is not finite in some steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from mlrec import checkpoint
+from mlrec.config import load
+from mlrec.data.plan import Plan
+from mlrec.data.stream import StepDataset, open_data
+from mlrec.distributed import start_world, stop_world, sum_over_ranks
+from mlrec.engine import Engine, build_model
+from mlrec.schema import Batch
+
+POISONED = {2: "gradient", 3: "loss", 5: "huge"}
+"""Steps and what the last rank brings to each: a NaN gradient, an infinite loss, a gradient whose square overflows fp32."""
+
+
+class Trainer:
+    """A run's engine and its batches."""
+
+    def __init__(self, overrides: list[str], resumed: Any = None) -> None:
+        self.world = start_world()
+        self.config = load([], overrides)
+        self.data = open_data(self.config.data)
+        batch, owners = self.config.train.global_batch, self.data.owners(self.config.train.global_batch, self.world.nodes)
+        plan = Plan(self.data.sequences, self.config.seed, batch, owners)
+        model = build_model(self.config, self.data, self.world.rank)
+        self.engine = Engine(self.config, model, self.world, plan.steps_per_epoch, 12, resumed)
+        self.dataset = StepDataset(self.data, plan, self.world.rank, model.tower.specs, False, False)
+
+    def step(self, step: int) -> tuple[float, bool]:
+        """One step; its loss over all ranks and whether it was skipped."""
+        batch = self.dataset[step]
+        kind = POISONED.get(step) if self.world.rank == self.world.size - 1 else None
+        found = self._poisoned(batch, kind) if kind else self.engine.train_step(batch)
+        return float(sum_over_ranks(found.loss.clone())) / self.world.size, found.skipped
+
+    def _poisoned(self, batch: Batch, kind: str) -> Any:
+        forward = self.engine.forward
+        factor = {"gradient": torch.nan, "loss": torch.inf, "huge": 1e30}[kind]
+
+        def poisoned(batch: Batch) -> torch.Tensor:
+            loss = forward(batch)
+            if kind == "loss":
+                return loss * factor
+            loss.register_hook(lambda gradient: gradient * factor)
+            return loss
+
+        self.engine.forward = poisoned  # type: ignore[method-assign]
+        try:
+            return self.engine.train_step(batch)
+        finally:
+            self.engine.forward = forward  # type: ignore[method-assign]
+
+    def save(self, step: int) -> Any:
+        state = checkpoint.TrainingState(step, self.config.seed, self.data.info.fingerprint, self.config.train.global_batch)
+        return self.engine.save(self.config.run_path, state)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All weights and moments, copied."""
+        return {name: tensor.cpu().clone() for _, name, tensor in self.engine._tensors()}
+
+    def counters(self) -> list[float]:
+        """Adam's step counters of the tensors that this rank updates."""
+        return [float(state["step"]) for state in self.engine.base_optimizer.state.values()]
+
+
+def skip_steps(variants: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    """Train each variant for 8 steps, saved after 4, and again from there.
+
+    Returns:
+        Per variant: losses and skips of the steps, the tensors and counters that a skipped step changed, the losses of the
+        resumed run, and its counts at the start and the end.
+    """
+    results = {}
+    for name, overrides in variants.items():
+        trainer = Trainer([*overrides, f"name={name}"])
+        found: dict[str, Any] = {"losses": [], "skipped": [], "changed": []}
+        for step in range(8):
+            before, counted = (trainer.tensors(), trainer.counters()) if step in POISONED else ({}, [])
+            loss, skipped = trainer.step(step)
+            found["losses"].append(loss)
+            found["skipped"].append(skipped)
+            if step in POISONED:
+                after = trainer.tensors()
+                found["changed"] += [key for key in before if not torch.equal(before[key], after[key])]
+                found["changed"] += ["counters"] * (trainer.counters() != counted)
+            if step == 3:
+                path = trainer.save(4)
+        resumed = Trainer([*overrides, f"name={name}"], path)
+        found["carried"] = [resumed.engine.skipped_steps, resumed.engine.consecutive_skips]
+        found["resumed"] = [resumed.step(step)[0] for step in range(4, 8)]
+        found["counts"] = [resumed.engine.skipped_steps, resumed.engine.consecutive_skips, *set(resumed.counters())]
+        results[name] = found
+    stop_world()
+    return results
