@@ -6,13 +6,17 @@ import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from mlrec import storage
 from mlrec.data.format import FileInfo, MediaInfo, Member, item_key, item_shard
+from mlrec.printable import printable
 from mlrec.time_limit import REASON, time_limit
+from mlrec.typed_json import STRICT, parse_json
 from shards_tools.media import MediaError, RawFile, audio_flac, cover_jpeg, read_file, video_members
-from shards_tools.output import Output
+from shards_tools.output import WORK_FOLDER, Output
 from shards_tools.tar import TarWriter
 
 RECORD_PREFIX = "items-"
@@ -46,21 +50,43 @@ class ItemJob:
 class Failure:
     """A raw file that could not be packed."""
 
-    item: int
+    __pydantic_config__ = STRICT
+
+    item: Annotated[int, Field(ge=1)]
     raw_id: str
     kind: Kind
     """Without its video the item fails; without the others it lacks that member."""
     reason: str
 
 
+def read_failures(raw: bytes, where: str) -> Iterator[Failure]:
+    """Yield the failures of a data set's failures.jsonl, which lies at the URL `where`.
+
+    Raises:
+        ValueError: a line is not one.
+    """
+    for number, line in enumerate(raw.splitlines(), start=1):
+        yield parse_json(line, Failure, f"{where}, line {number},", "Pack the data set again, or get a whole copy of it")
+
+
 @dataclass(frozen=True)
 class ShardRecord:
     """What is known of a published item shard; its JSON in the work folder makes the shard count as done."""
+
+    __pydantic_config__ = STRICT
 
     file: FileInfo
     members: dict[int, list[Member]]
     """Of each item whose sample the shard holds."""
     failures: list[Failure]
+
+    def __post_init__(self) -> None:
+        for item, run in self.members.items():
+            for member in run:
+                if member.offset < 0 or member.size < 0 or member.offset + member.size > self.file.size:
+                    raise ValueError(f"{member.name} of item {item} lies outside the {self.file.size} bytes of its shard")
+                if not 0 <= member.crc32 < 1 << 32:
+                    raise ValueError(f"{member.name} of item {item} has the crc32 {member.crc32}, which has 32 bits")
 
     @property
     def num_items(self) -> int:
@@ -72,11 +98,17 @@ class ShardRecord:
         return json.dumps(asdict(self)).encode()
 
     @staticmethod
-    def parse(raw: bytes) -> ShardRecord:
-        """The record that `to_bytes` wrote."""
-        content = json.loads(raw)
-        members = {int(item): [Member(**member) for member in run] for item, run in content["members"].items()}
-        return ShardRecord(FileInfo(**content["file"]), members, [Failure(**failure) for failure in content["failures"]])
+    def parse(raw: bytes, where: str) -> ShardRecord:
+        """Return the record that `to_bytes` wrote to the URL `where`.
+
+        Raises:
+            ValueError: it is damaged, or another shard's.
+        """
+        remedy = "Remove this file; the same command then packs its shard again"
+        record = parse_json(raw, ShardRecord, where, remedy)
+        if not where.endswith(record_name(shard_number(record.file.path))):
+            raise ValueError(f"{where} is the record of another shard, {printable(record.file.path)}. {remedy}.")
+        return record
 
 
 def pack_item(job: ItemJob) -> Packed:
@@ -152,10 +184,21 @@ def record_name(shard: int) -> str:
     return f"{RECORD_PREFIX}{shard:05d}.json"
 
 
+def shard_number(path: str) -> int:
+    """Return the number of the item shard at `path` within the data set; -1 if it is not the path of one."""
+    number = PurePosixPath(path).stem.removeprefix(RECORD_PREFIX)
+    return int(number) if number.isdecimal() and path == item_shard(int(number)) else -1
+
+
 def _staged(staging: Path, shard: int) -> Path:
     return staging / PurePosixPath(item_shard(shard)).name
 
 
 def read_shard_records(output: Output) -> Iterator[ShardRecord]:
-    """The records of all shards that are done, in order."""
-    return (ShardRecord.parse(raw) for _, raw in output.read_records(RECORD_PREFIX))
+    """Yield the records of all shards that are done, in order.
+
+    Raises:
+        ValueError: a record is damaged.
+    """
+    for name, raw in output.read_records(RECORD_PREFIX):
+        yield ShardRecord.parse(raw, storage.join(output.url, WORK_FOLDER, name))

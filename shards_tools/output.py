@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from mlrec import storage
 from mlrec.data.format import DATASET_FILE, FileInfo, read_dataset_info
+from mlrec.typed_json import parse_json
 
 WORK_FOLDER = "_work"
 SETTINGS_FILE = "settings.json"
@@ -62,9 +63,16 @@ class Output:
         return ((name, storage.read_bytes(storage.join(folder, name))) for name in names)
 
     def read_settings(self) -> dict[str, Any] | None:
-        """What the data set was begun with; None where that is not known."""
+        """Return what the data set was begun with; None if that is not known.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         recorded = dict(self.read_records(SETTINGS_FILE)).get(SETTINGS_FILE)
-        return None if recorded is None else dict(json.loads(recorded))
+        if recorded is None:
+            return None
+        where = storage.join(self.url, WORK_FOLDER, SETTINGS_FILE)
+        return parse_json(recorded, dict[str, str | int], where, f"Remove {self.url} to pack it again")
 
     def claim(self, settings: Mapping[str, Any]) -> bool:
         """Whether the data set of these settings is complete; where nothing is begun, they are recorded.

@@ -51,7 +51,7 @@ def _claim(source: str, info: DatasetInfo, output: Output) -> bool:
     settings = storage.join(source, WORK_FOLDER, SETTINGS_FILE)
     made_with = storage.read_bytes(settings) if storage.exists(settings) else None
     there = dict(output.read_records(SETTINGS_FILE)).get(SETTINGS_FILE)
-    if (begun is not None and json.loads(begun) != ours) or (there is not None and there != made_with):
+    if (begun is not None and begun != json.dumps(ours).encode()) or (there is not None and there != made_with):
         raise ValueError(f"{output.url} holds another data set that was begun; choose another place, or remove it first")
     output.put_record(PUSH_FILE, json.dumps(ours).encode())
     if made_with is not None:

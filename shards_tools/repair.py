@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, cast
 
@@ -27,13 +27,15 @@ from mlrec.data.format import (
     read_dataset_info,
 )
 from mlrec.progress import Task, megabytes, task
+from mlrec.typed_json import STRICT, parse_json
 from shards_tools.check import check_counts, check_file
-from shards_tools.items import Failure, ItemJob, ShardRecord, crashed_item, pack_item, record_name
+from shards_tools.items import Failure, ItemJob, ShardRecord, crashed_item, pack_item, read_failures, record_name
 from shards_tools.make import FAILURES_FILE, Plan, open_source, pack, plan
-from shards_tools.output import RAW_KEY, SETTINGS_FILE, WORK_FOLDER, Output, open_output
+from shards_tools.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
 from shards_tools.pool import map_ordered
 from shards_tools.settings import Settings
 
+_COPY_SETTINGS = "Copy it from where the data set was packed, or pack the data set again to another place"
 MAKE_ANEW = f"remove {DATASET_FILE} there, and mlrec-shards make packs it anew"
 
 
@@ -103,19 +105,34 @@ class _RepairOutput(Output):
         return ((name, data) for name, data in sorted(self._records.items()) if name.startswith(prefix))
 
 
+@dataclass(frozen=True)
+class _RecordedSettings(Settings):
+    """The content of settings.json in the work folder."""
+
+    __pydantic_config__ = STRICT
+
+    raw: str = ""
+    """Fingerprint of the raw folder."""
+    version: int = 0
+
+
 def _settings(output: Output) -> Settings:
-    """How the data set was made."""
+    """Return how the data set was made.
+
+    Raises:
+        ValueError: that is not recorded, or the record is damaged or of another version.
+    """
     where = storage.join(output.url, WORK_FOLDER, SETTINGS_FILE)
     if not storage.exists(where):
         raise ValueError(
             f"{where} is missing, which says how the data set was made; copy it from where the data set was packed, or mend "
             f"the files from a whole copy of it: mlrec-shards push COPY {output.url}"
         )
-    recorded = json.loads(storage.read_bytes(where))
-    if recorded.pop("version") != VERSION:
+    recorded = parse_json(storage.read_bytes(where), _RecordedSettings, where, _COPY_SETTINGS)
+    if recorded.version != VERSION:
         raise ValueError(f"{where} is of another version than {VERSION}, the one that this mlrec packs; {MAKE_ANEW}")
-    del recorded[RAW_KEY]  # what is made is compared byte by byte: times of files may have changed
-    return Settings(**recorded)
+    # without the raw folder's fingerprint: what is made is compared byte by byte, and times of files may have changed
+    return Settings(**{field.name: getattr(recorded, field.name) for field in fields(Settings)})
 
 
 def _refuse_another(made: Plan, info: DatasetInfo, catalogue: Catalogue | None, url: str) -> None:
@@ -172,8 +189,8 @@ def _failures(jobs: Iterable[tuple[ItemJob, list[Member]]], output: _RepairOutpu
 
 
 def _listed(output: _RepairOutput) -> Iterator[Failure]:
-    for line in storage.read_bytes(storage.join(output.url, FAILURES_FILE)).splitlines():
-        yield Failure(**json.loads(line))
+    where = storage.join(output.url, FAILURES_FILE)
+    yield from read_failures(storage.read_bytes(where), where)
 
 
 def _failed_again(jobs: Iterable[tuple[ItemJob, list[Member]]], workers: int) -> Iterator[Failure]:

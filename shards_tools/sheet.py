@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from html import escape
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from mlrec.report.page import page, picture, section, side_by_side, soft, table
 from mlrec.report.svg import histogram
 from mlrec.report.tables import Row, Table
 from mlrec.scrub import scrub
+from shards_tools.items import read_failures
 from shards_tools.make import FAILURES_FILE
 from shards_tools.show import describe, facts
 
@@ -112,11 +113,13 @@ def _items(catalogue: Catalogue, pictures: Pictures) -> str:
 
 
 def _failures(url: str, info: DatasetInfo) -> str:
-    lines = storage.read_bytes(storage.join(url, FAILURES_FILE)).splitlines() if info.has(FAILURES_FILE) else []
+    where = storage.join(url, FAILURES_FILE)
+    raw = storage.read_bytes(where) if info.has(FAILURES_FILE) else b""
+    lines = raw.splitlines()
     if not lines:
         return section("Failures", soft("None: every raw file was packed."))
-    entries = [json.loads(line) for line in lines[:FAILURES_SHOWN]]
-    rows = (Row(str(entry["raw_id"]), (entry["kind"], entry["reason"]), is_run=False) for entry in entries)
+    entries = list(islice(read_failures(raw, where), FAILURES_SHOWN))
+    rows = (Row(entry.raw_id, (entry.kind, entry.reason), is_run=False) for entry in entries)
     said = f"{len(lines):,} raw files could not be packed."
     if len(lines) > len(entries):
         said = f"{said} These are the first {len(entries)}; {FAILURES_FILE} has all."

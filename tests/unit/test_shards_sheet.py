@@ -21,7 +21,7 @@ def failing_dir(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(tmp_path))  # the sequence table goes to the node's cache folder
     folder = tmp_path / "data"
     shutil.copytree(dataset_dir, folder)
-    failures = ({"item": n, "raw_id": f"raw<{n}>", "kind": "video", "reason": "no frames: " + "x" * 90} for n in range(300))
+    failures = ({"item": n, "raw_id": f"raw<{n}>", "kind": "video", "reason": "no frames: " + "x" * 90} for n in range(1, 301))
     (folder / FAILURES_FILE).write_text("".join(json.dumps(failure) + "\n" for failure in failures))
     return folder
 
@@ -35,7 +35,7 @@ def test_the_page_in_a_browser(failing_dir: Path, tmp_path: Path) -> None:
         assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
         assert (seen["images"], seen["broken_images"]) == (ITEMS_SHOWN, 0)
         assert len(seen["figures"]) == 4 and all(200 < figure < width for figure in seen["figures"])
-        assert "5 JPEG frames of 32 x 32" in seen["text"] and "raw<0>" in seen["text"]
+        assert "5 JPEG frames of 32 x 32" in seen["text"] and "raw<1>" in seen["text"]
         assert f"300 raw files could not be packed. These are the first {FAILURES_SHOWN}" in seen["text"]
 
 
