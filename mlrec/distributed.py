@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 import time
 import warnings
@@ -14,10 +16,14 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from mlrec.rendezvous import Place, find_place, open_store
+
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
 """A collective that waits longer than this for another rank ends the run."""
+MIN_OPEN_FILES = 512
+"""A process opens a file for each tensor of a batch in flight, and sockets to storage and to the other ranks."""
 FORK_PAUSE_S = 0.05
 
 
@@ -38,30 +44,31 @@ class World:
 
 
 def start_world() -> World:
-    """Joins the process group that a launcher described in the environment; without one, a group of one.
+    """Join the process group that a launcher described in the environment; without one, a group of one.
 
     Works under the deepspeed launcher, torchrun, srun with the same variables, and plain python; NCCL on GPUs, else gloo.
 
     Raises:
-        RuntimeError: this machine shows fewer GPUs than it has ranks.
+        RuntimeError: the environment is inconsistent, the ranks cannot meet, this machine shows fewer GPUs than it has ranks,
+            or the process may open too few files.
     """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before DeepSpeed is imported: it looks only once
-    if "RANK" not in os.environ:
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-        os.environ.update(alone, MASTER_PORT=str(_free_port()))
-    rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    place = find_place()
+    allow_open_files()
     if torch.cuda.is_available():
-        if local_rank >= (gpus := torch.cuda.device_count()):
+        if place.local_rank >= (gpus := torch.cuda.device_count()):
             raise RuntimeError(
                 f"{socket.gethostname()} shows {gpus} GPUs (see CUDA_VISIBLE_DEVICES), and has more ranks; lower its slots"
             )
-        device = torch.device("cuda", local_rank)
+        device = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(device)
         # fp32 is fp32: torch leaves convolutions in TF32, which has 10 bits, and products of matrices not
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     else:
         device = torch.device("cpu")
+    if not dist.is_initialized():
+        _meet(place, "nccl" if device.type == "cuda" else "gloo")
     # gloo's tensor collectives announce on every call that they may change
     warnings.filterwarnings("ignore", message=".*(all_gather_into_tensor|reduce_scatter_tensor|_base).*")
     import deepspeed
@@ -72,8 +79,33 @@ def start_world() -> World:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False)
     # DeepSpeed's copy of the group of all ranks: made by itself it would have its backend's time limit, and NCCL's is shorter
-    groups._WORLD_GROUP = dist.new_group(range(size), timeout=TIMEOUT)
-    return World(rank, size, device, _nodes(gather_objects(local_rank)))
+    groups._WORLD_GROUP = dist.new_group(range(place.size), timeout=TIMEOUT)
+    return World(place.rank, place.size, device, _nodes(gather_objects(place.local_rank)))
+
+
+def _meet(place: Place, backend: str) -> None:
+    """Make the process group; DeepSpeed, which looks at the same variables, uses it."""
+    names = {"RANK": place.rank, "LOCAL_RANK": place.local_rank, "WORLD_SIZE": place.size}
+    os.environ.update({name: str(number) for name, number in names.items()})
+    store = open_store(place)
+    dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=place.rank, world_size=place.size)
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it may.
+
+    Raises:
+        RuntimeError: that is too low: connections and shared batches would be lost on the way.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= allowed < MIN_OPEN_FILES:
+        raise RuntimeError(
+            f"a process may open {allowed} files here, but training takes up to {MIN_OPEN_FILES}; "
+            f"raise the limit, for example with ulimit -n {4 * MIN_OPEN_FILES}"
+        )
 
 
 def _nodes(local_ranks: list[int]) -> tuple[int, ...]:
@@ -100,12 +132,6 @@ def pause_before_fork() -> None:
     """
     if dist.is_initialized() and dist.get_world_size() > 1:
         time.sleep(FORK_PAUSE_S)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def shares(total: int, parts: int) -> tuple[int, ...]:

@@ -12,10 +12,13 @@ from mlrec import checkpoint
 from mlrec import config as configuration
 from mlrec.checkpoint import TrainingState
 from mlrec.config import Config
+from mlrec.data.catalogue_pass import shared_bytes_of_chunks
+from mlrec.data.decode import item_bytes
 from mlrec.data.format import DATASET_FILE
+from mlrec.data.memory import check_shared_memory, shared_bytes_of_steps
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
-from mlrec.distributed import from_main, start_world, stop_world
+from mlrec.distributed import World, from_main, start_world, stop_world
 from mlrec.durations import steps_of
 from mlrec.ending import Stopped
 from mlrec.engine import Engine, build_model, training_dtype
@@ -64,6 +67,7 @@ def train(config: Config) -> None:
             data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue, kept, first=state.step
         )
         items = plan.most_items(total_steps, dataset.items_N)
+        check_room_of_loader(config, dataset, items, world)
         engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed, items)
         stream = stream_steps(dataset, state.step, total_steps, config.data.num_workers, pin_memory=world.device.type == "cuda")
         stopped_by = _take_steps(TrainingRun(config, data, world, engine, state, begun), stream)
@@ -114,6 +118,19 @@ def _take_steps(run: TrainingRun, stream: Iterator[Batch]) -> int:
             tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
             tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path / RESULTS_FILE}")
     return stopped_by
+
+
+def check_room_of_loader(config: Config, dataset: StepDataset, most_items: int, world: World) -> None:
+    """Compare the shared memory that batches and evaluations will take on this machine with what there is.
+
+    Raises:
+        RuntimeError: it does not fit.
+    """
+    workers, inputs = config.data.num_workers, dataset.inputs
+    ranked = -(-dataset.data.catalogue.size // world.size)
+    steps = shared_bytes_of_steps(item_bytes(inputs), most_items, workers)
+    chunks = shared_bytes_of_chunks(inputs, ranked, config.item.chunk, workers)  # the batches stay meanwhile
+    check_shared_memory(steps + chunks, max(world.nodes))
 
 
 def check_place(config: Config) -> None:

@@ -7,6 +7,7 @@ import logging
 import netrc
 import os
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from mlrec.run_files import FAILURES_FILE, RECORD_FILE, WANDB_ID_FILE
 from mlrec.scrub import scrub
 
 FAILURES_SHOWN = 100
+FINISH_S = 5.0
 HIT_COLOR = "#16955f"
 
 EXAMPLES = "recommended/examples"
@@ -67,7 +69,15 @@ class WandbRun:
         if self._run is not None and exit_code == 0 and self._is_ranked:
             self._try(lambda: _log_end(self._run, self._path, self._config, self._step))
         if self._run is not None:
-            self._try(lambda: self._run.finish(exit_code=exit_code))
+            self._finish(exit_code)
+
+    def _finish(self, exit_code: int) -> None:
+        """Finish the W&B run, after a failure within FINISH_S: the other ranks wait for the end of this one."""
+        thread = threading.Thread(target=self._try, args=[lambda: self._run.finish(exit_code=exit_code)], daemon=True)
+        thread.start()
+        thread.join(FINISH_S if exit_code else None)
+        if thread.is_alive():
+            _log.warning("W&B has not taken the last metrics within %.0f s; the run ends without it", FINISH_S)
 
 
 _MODES = {"disabled": 0, "offline": 1, "online": 2}

@@ -16,10 +16,11 @@ import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mlrec import storage
-from mlrec.data.decode import check_inputs, members_of
+from mlrec.data.decode import check_inputs, item_bytes, members_of
 from mlrec.data.format import item_key
 from mlrec.data.items import OPTIONAL, Sample, stored
 from mlrec.data.kept import decode_but_kept
+from mlrec.data.memory import check_shared_memory
 from mlrec.data.stream import Data, WorkerDiedError, log_replacement, workers_output
 from mlrec.distributed import shares
 from mlrec.schema import InputSpec
@@ -150,6 +151,12 @@ def pass_of_rank(
     return CataloguePass(data, inputs, items, max(1, -(-max(owned_W) // chunk)), kept_inputs, kept_N1)
 
 
+def shared_bytes_of_chunks(inputs: Sequence[InputSpec], items: int, chunk: int, num_workers: int) -> int:
+    """Return the shared memory that the chunks of a rank's `items` take: those that are prefetched, and one in use."""
+    in_flight = min(items, (num_workers * PREFETCHED_CHUNKS + 1) * chunk)
+    return in_flight * item_bytes(inputs) if num_workers else 0
+
+
 def stream_catalogue(catalogue: CataloguePass, num_workers: int, pin_memory: bool) -> Iterator[Chunk]:
     """Yield all chunks of the pass, in any order; a worker that dies is replaced.
 
@@ -157,6 +164,8 @@ def stream_catalogue(catalogue: CataloguePass, num_workers: int, pin_memory: boo
         RuntimeError: workers die again and again, or a chunk cannot be read.
     """
     num_workers, deaths = min(num_workers, catalogue.num_chunks), 0
+    largest = -(-len(catalogue.items) // catalogue.num_chunks)
+    check_shared_memory(shared_bytes_of_chunks(catalogue.inputs, len(catalogue.items), largest, num_workers), ranks=1)
     catalogue.delivered.clear()
     while True:
         try:

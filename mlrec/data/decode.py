@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -157,6 +158,12 @@ DECODERS: dict[Modality, Decoder] = {
         dtype=torch.int16,
     ),
 }
+
+
+def item_bytes(inputs: Sequence[InputSpec]) -> int:
+    """Return the size of one item's decoded media."""
+    decoders = [(DECODERS[spec.modality], spec) for spec in dict.fromkeys(inputs)]
+    return sum(math.prod(decoder.shape(spec)) * decoder.dtype.itemsize for decoder, spec in decoders)
 
 
 def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> None:

@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Hashable
 
 import torch
 
+SHARED_FOLDER = "/dev/shm"
+
 ROOM = 1.2
 """How much more is taken than a batch needs, so that the next, a little larger one finds room too."""
+
+
+BATCHES_PER_WORKER = 2
+
+
+def shared_bytes_of_steps(item_bytes: int, most_items: int, num_workers: int) -> int:
+    """Return the shared memory that the batches of a rank take."""
+    return int(num_workers * BATCHES_PER_WORKER * ROOM * most_items * item_bytes)
+
+
+def check_shared_memory(rank_bytes: int, ranks: int) -> None:
+    """Compare what the loader workers of this machine's ranks will share with the room for it.
+
+    The kernel kills a worker that writes where there is no room.
+
+    Raises:
+        RuntimeError: it does not fit.
+    """
+    if not os.path.isdir(SHARED_FOLDER):
+        return
+    room = os.statvfs(SHARED_FOLDER)
+    free = room.f_bavail * room.f_frsize
+    if ranks * rank_bytes > free:
+        raise RuntimeError(
+            f"loader workers share batches of up to {ranks * rank_bytes / 1e6:,.0f} MB in {SHARED_FOLDER} ({ranks} ranks), which "
+            f"has {free / 1e6:,.0f} MB left. Make it larger (docker run --shm-size=8g), or lower data.num_workers, item.chunk "
+            "or train.global_batch"
+        )
 
 
 class BatchMemory:

@@ -151,7 +151,8 @@ def test_a_node_that_is_killed_takes_ranks_along_that_hear_no_signal(start: Call
 def test_a_machine_with_more_ranks_than_gpus_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for name, value in {"RANK": "6", "LOCAL_RANK": "2", "WORLD_SIZE": "8"}.items():
+    place = {"RANK": "6", "LOCAL_RANK": "2", "WORLD_SIZE": "8", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in place.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RuntimeError, match=r"shows 2 GPUs \(see CUDA_VISIBLE_DEVICES\), and has more ranks; lower its slots"):
         start_world()
