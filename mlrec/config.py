@@ -235,6 +235,15 @@ class Config:
         if self.zero.offload_optimizer and self.zero.stage == 0:
             raise ValueError("zero.offload_optimizer needs zero.stage 1, 2 or 3")
         self._check_durations()
+        self._check_folders()
+
+    def _check_folders(self) -> None:
+        run, cache = self.run_path.resolve(), Path(self.data.cache_dir).expanduser().resolve()
+        if run == cache or run in cache.parents or cache in run.parents:
+            raise ValueError(
+                f"data.cache_dir is {cache} and the run's folder {run}: neither may lie in the other, as the cache deletes "
+                "files. Choose another data.cache_dir or run_dir"
+            )
 
     def _check_durations(self) -> None:
         if self.train.duration.endswith("%"):

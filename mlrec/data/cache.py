@@ -1,13 +1,20 @@
-"""Remote shards on this node's disk: each downloaded once per node and checked while it streams in."""
+"""Remote shards on this node's disk: each downloaded once per node and checked while it streams in.
+
+The folder may hold other files. The cache counts, evicts and deletes only regular files that are called as it calls its own:
+64 hexadecimal digits and .tar or .partial. So it recognises the files of earlier versions too.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import re
+import stat
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
@@ -15,7 +22,8 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from mlrec import storage
-from mlrec.data.format import FileInfo
+from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, FileInfo
+from mlrec.run_files import CHECKPOINTS, CONFIG_FILE, RECORD_FILE
 from mlrec.scrub import scrub
 
 LOCKED_WAIT_S = 0.2
@@ -27,7 +35,47 @@ CLOCK_SLACK_NS = 60 * 10**9
 Outcome = Literal["there", "elsewhere", "absent"]
 """Of an attempt to get a shard; "elsewhere": another process is at it."""
 
+SHA256 = re.compile("[0-9a-f]{64}")
+FOLDER = "items"
+"""Subfolder of data.cache_dir that holds the shards."""
+
 log = logging.getLogger(__name__)
+
+
+def checked_cache_dir(folder: Path, url: str) -> Path:
+    """Return the folder that caches data of the data set at `url`, with links resolved.
+
+    Raises:
+        ValueError: it is, holds or lies in a data set or a run's folder, whose files it might take for its own.
+    """
+    folder = folder.expanduser().resolve()
+    data = [storage.local_path(url).resolve()] if storage.is_local(url) else []
+    for path in (*data, folder, *folder.parents, *_subfolders(folder)):
+        is_related = path == folder or path in folder.parents or folder in path.parents
+        if is_related and (kind := "the data set" if path in data else _owner(path)):
+            relation = "is" if path == folder else "holds" if folder in path.parents else "lies in"
+            raise ValueError(
+                f"data.cache_dir: {folder} {relation} {kind} {path}. A cache needs a folder of its own. "
+                "Choose another folder, for example ~/.cache/mlrec"
+            )
+    return folder
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # it is not there yet
+        return []
+
+
+def _owner(folder: Path) -> str:
+    """Return what the folder is, in words, if that is a data set or a run; else ""."""
+    with contextlib.suppress(OSError):
+        if (folder / DATASET_FILE).exists() and ((folder / CATALOGUE_FILE).exists() or (folder / FOLDER).exists()):
+            return "the data set"
+        if (folder / CONFIG_FILE).exists() and ((folder / RECORD_FILE).exists() or (folder / CHECKPOINTS).exists()):
+            return "the run"
+    return ""
 
 
 class ShardCache:
@@ -43,8 +91,13 @@ class ShardCache:
     def __init__(self, url: str, folder: Path, budget_bytes: int) -> None:
         """
         Raises:
-            ValueError: the folder cannot be written.
+            ValueError: the folder cannot be written, or is a link to another place.
         """
+        if folder.resolve() != folder.parent.resolve() / folder.name:
+            raise ValueError(
+                f"data.cache_dir: {folder} is a link to {folder.resolve()}. A cache deletes files, so its folder must not lead "
+                "elsewhere. Remove the link, or set data.cache_dir to where it leads"
+            )
         self.url, self.folder, self.budget_bytes = url, folder, budget_bytes
         self._bytes = 0
         self._asked: set[str] = set()
@@ -62,11 +115,16 @@ class ShardCache:
             raise ValueError(f"data.cache_dir: {folder} cannot be written: {error}; choose another folder") from error
 
     def path(self, shard: FileInfo) -> Path | None:
-        """The shard's file, or None while it is not there."""
+        """Return the shard's file, or None while it is not there; a file that is not whole is removed."""
         path = self._final(shard)
         try:
-            os.utime(path)  # its time of last use, for the eviction
-        except FileNotFoundError:
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size != shard.size:
+                log.warning("%s is not the shard that was downloaded: it is fetched again", path)
+                path.unlink()
+                return None
+            os.utime(path, follow_symlinks=False)  # its time of last use, for the eviction
+        except OSError:  # not there, or no file at all
             return None
         return path
 
@@ -104,6 +162,8 @@ class ShardCache:
 
     def _final(self, shard: FileInfo) -> Path:
         # named by content: two data sets, or two versions of one, never mix
+        if not SHA256.fullmatch(shard.sha256):
+            raise ValueError(f"{shard.path}: its sha256 {shard.sha256[:80]!r} is not 64 hexadecimal digits")
         return self.folder / f"{shard.sha256}.tar"
 
     def _lock(self, name: str) -> str:
@@ -161,11 +221,7 @@ class ShardCache:
         with FileLock(self._lock("budget")):
             partial.unlink(missing_ok=True)  # of a killed process, like those that are swept; this one's lock is ours
             self._sweep()
-            entries = []
-            for path in (*self.folder.glob("*.tar"), *self.folder.glob("*.partial")):
-                with contextlib.suppress(FileNotFoundError):  # evicted, or finished a moment ago
-                    status = path.stat()
-                    entries.append((status.st_mtime_ns, status.st_size, path))
+            entries = [(status.st_mtime_ns, status.st_size, path) for path, status in self._own_files()]
             excess = sum(held for _, held, _ in entries) + size - self.budget_bytes
             # a time ahead of the clock was stamped before the clock was put back
             recent = range(self._opened_ns, time.time_ns() + CLOCK_SLACK_NS)
@@ -177,12 +233,20 @@ class ShardCache:
                     break
                 path.unlink(missing_ok=True)
                 excess -= held
-            with open(partial, "wb") as file:
+            with open(partial, "xb") as file:  # new: what stands there by now is not ours
                 file.truncate(size)
             return True
 
+    def _own_files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the shards and partial files of this folder, and nothing that somebody else put there."""
+        for path in (*self.folder.glob("*.tar"), *self.folder.glob("*.partial")):
+            if SHA256.fullmatch(path.stem):
+                with contextlib.suppress(FileNotFoundError):  # evicted, or finished a moment ago
+                    if stat.S_ISREG((status := path.lstat()).st_mode):
+                        yield path, status
+
     def _sweep(self) -> None:
         """Removes what killed processes left half done: nobody holds its lock."""
-        for stray in self.folder.glob("*.partial"):
+        for stray in [path for path, _ in self._own_files() if path.suffix == ".partial"]:
             with contextlib.suppress(Timeout), FileLock(self._lock(stray.stem), timeout=0):
                 stray.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlrec import storage
-from mlrec.data.cache import ShardCache
+from mlrec.data.cache import FOLDER, ShardCache, checked_cache_dir
 from mlrec.data.format import Catalogue, DatasetInfo, FileInfo, Member
 from mlrec.scrub import scrub
 from mlrec.transfer import CutShortError
@@ -16,6 +16,10 @@ from mlrec.transfer import CutShortError
 CRC_TRIES = 2
 """A member whose bytes do not have its crc32 is read this often; the second time from the origin."""
 READS_IN_FLIGHT = 32
+BYTES_IN_FLIGHT = 512 << 20
+"""Ranged reads hold at most so much at once."""
+MAX_SAMPLE_BYTES = 256 << 20
+"""An item whose members take more, or lie further apart, is a bad item: no sample of mlrec's comes near."""
 WASTE = 0.05
 """Neighbouring items are read at once while what lies between them is at most this share of what is wanted."""
 
@@ -26,6 +30,9 @@ OPTIONAL = frozenset({"flac", "cover.jpg"})
 
 Sample = tuple[int, Mapping[str, bytes] | str]
 """An item with its members, or with the reason why they cannot be had."""
+
+
+_NO_SHARD = FileInfo("", 0, "")
 
 
 class BadItemError(Exception):
@@ -59,18 +66,26 @@ def _range_of(members: Sequence[Member]) -> tuple[int, int]:
     return min(member.offset for member in members), max(member.offset + member.size for member in members)
 
 
+def _check_range(shard: FileInfo, start: int, end: int) -> None:
+    if not 0 <= start <= end <= shard.size:
+        raise BadItemError(f"its sample is said to lie at bytes {start:,} to {end:,} of {shard.path}, which has {shard.size:,}")
+    if end - start > MAX_SAMPLE_BYTES:
+        raise BadItemError(f"its sample takes {end - start:,} bytes, more than the {MAX_SAMPLE_BYTES:,} that are read")
+
+
 class ItemStore:
     """Access to the item samples of a data set."""
 
     def __init__(self, url: str, info: DatasetInfo, catalogue: Catalogue, cache_dir: Path, cache_bytes: int) -> None:
         """
         Raises:
-            ValueError: the cache folder cannot be written.
+            ValueError: the cache folder cannot be written, or belongs to a data set or a run.
         """
+        cache_dir = checked_cache_dir(cache_dir, url)
         self.url, self.catalogue = url, catalogue
         self.shards: list[FileInfo] = info.shards("items")
         local = storage.is_local(url)
-        self.cache = None if local else ShardCache(url, cache_dir.expanduser() / "items", cache_bytes)
+        self.cache = None if local else ShardCache(url, cache_dir / FOLDER, cache_bytes)
         self.bytes_read = 0
         """Bytes of members delivered so far by this process."""
         self.local_bytes = 0
@@ -100,7 +115,9 @@ class ItemStore:
         plan = self._plan(items, names)
         paths = {id(read): self._local_path(read.shard) for read in plan if isinstance(read, _Read)}
         remote = [read for read in plan if isinstance(read, _Read) and paths[id(read)] is None]
-        ranged = storage.read_ranges([self._range(read) for read in remote], READS_IN_FLIGHT)
+        largest = max((read.end - read.start for read in remote), default=1)
+        in_flight = max(1, min(READS_IN_FLIGHT, BYTES_IN_FLIGHT // largest))
+        ranged = storage.read_ranges([self._range(read) for read in remote], in_flight)
         for read in plan:
             if not isinstance(read, _Read):
                 yield read
@@ -136,7 +153,14 @@ class ItemStore:
         present = {member.name: member for member in self.catalogue.members(item)}
         if absent := [name for name in stored(names) if name not in present and name not in OPTIONAL]:
             raise BadItemError(f"its sample has no {absent[0]}; it holds {', '.join(present) or 'nothing'}")
-        return self.shards[int(self.catalogue.shard_N1[item])], [present[name] for name in stored(names) if name in present]
+        members = [present[name] for name in stored(names) if name in present]
+        if not members:
+            return _NO_SHARD, []
+        number = int(self.catalogue.shard_N1[item])
+        if not 0 <= number < len(self.shards):
+            raise BadItemError(f"the data set has no item shard {number}")
+        _check_range(self.shards[number], *_range_of(members))
+        return self.shards[number], members
 
     def _cut(
         self, read: _Read, item: int, members: list[Member], names: Sequence[str], found: bytes | Exception | None

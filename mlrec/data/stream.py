@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mlrec.config import DataConfig
+from mlrec.data.cache import checked_cache_dir
 from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
 from mlrec.data.decode_clock import DecodeClock
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
@@ -73,7 +74,7 @@ def open_data(config: DataConfig) -> Data:
         raise ValueError("data.url is not set; give the URL of a packed data set, for example data.url=s3://bucket/microlens-50k")
     info = read_dataset_info(config.url)
     catalogue = read_catalogue(config.url, info)
-    cache_dir = Path(config.cache_dir).expanduser()
+    cache_dir = checked_cache_dir(Path(config.cache_dir), config.url)
     sequences = open_sequences(config.url, info, cache_dir)
     store = ItemStore(config.url, info, catalogue, cache_dir, config.cache_bytes)
     return Data(config, config.url, info, catalogue, sequences, store)

@@ -47,7 +47,16 @@ def test_scale_items_per_rank_sum_to_distinct_items(data: Data) -> None:
 
 def test_scale_prints_and_draws(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "scale.svg"
-    given = [str(dataset_dir), f"data.cache_dir={tmp_path}", "--users-per-rank", "10", "--global-batch", "60", "--gb-per-s", "1"]
+    given = [
+        str(dataset_dir),
+        f"data.cache_dir={tmp_path}/cache",
+        "--users-per-rank",
+        "10",
+        "--global-batch",
+        "60",
+        "--gb-per-s",
+        "1",
+    ]
     bench.main(["scale", *given, "--videos-per-s", "100", "--out", str(picture), "--json"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["bench"] == "scale" and printed["device"].endswith("1 rank")
@@ -61,7 +70,7 @@ def test_scale_prints_and_draws(dataset_dir: Path, tmp_path: Path, capsys: pytes
 
 def test_scale_measures_the_tower(dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tower = ["item.encoders=[video/tiny]", "item.options={video/tiny: {size: 32, width: 16}}", "item.chunk=4"]
-    bench.main(["scale", str(dataset_dir), *tower, f"data.cache_dir={tmp_path}", "--json"])
+    bench.main(["scale", str(dataset_dir), *tower, f"data.cache_dir={tmp_path}/cache", "--json"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["videos_per_s"] > 0 and printed["gb_per_s"] > 0
 
@@ -90,7 +99,7 @@ def test_loader_needs_something_to_decode(raw_dir: Path, tmp_path: Path) -> None
     for table in raw_dir.glob("*.tsv"):
         (bare / table.name).write_bytes(table.read_bytes())
     make(bare, str(tmp_path / "data"), Settings(), 1, None, Console(file=io.StringIO()))
-    titles_only = open_data(DataConfig(url=str(tmp_path / "data"), cache_dir=str(tmp_path)))
+    titles_only = open_data(DataConfig(url=str(tmp_path / "data"), cache_dir=str(tmp_path / "cache")))
     with pytest.raises(ValueError, match="neither videos nor covers"):
         measure_loader(titles_only, global_batch=40, most_workers=1, steps_per_worker=1)
 

@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from mlrec import storage
-from mlrec.data.cache import ShardCache
+from mlrec.data.cache import ShardCache, checked_cache_dir
 from mlrec.data.format import FileInfo, read_dataset_info
 
 LONG_AGO, FAR_AHEAD = 10**9, 4 * 10**9  # 2001 and 2096, in seconds
@@ -163,3 +163,105 @@ def test_a_folder_that_cannot_be_written_is_bad_input(dataset_dir: Path, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"data\.cache_dir: .*file/items cannot be written.*choose another folder"):
         ShardCache(str(dataset_dir), tmp_path / "file" / "items", 1)
+
+
+USERS_OWN = ["notes.tar", "notes.partial", "items-00000.tar", f"{'A' * 64}.tar", f"{'0' * 63}.tar", f"{'0' * 65}.partial"]
+
+
+def test_cache_eviction_and_sweep_leave_files_of_others_alone(dataset_dir: Path, tmp_path: Path, shards: list[FileInfo]) -> None:
+    folder = tmp_path / "items"
+    folder.mkdir()
+    for name in USERS_OWN:
+        (folder / name).write_bytes(b"a file of the user's")
+        os.utime(folder / name, (LONG_AGO, LONG_AGO))
+    (folder / f"{'1' * 64}.tar").mkdir()
+    (folder / f"{'2' * 64}.tar").symlink_to(folder / "notes.tar")
+    ShardCache(str(dataset_dir), folder, 1 << 30).wait_for(shards[0])
+    os.utime(folder / f"{shards[0].sha256}.tar", (LONG_AGO, LONG_AGO))
+    later = ShardCache(str(dataset_dir), folder, max(shards[0].size, shards[1].size))
+    assert later.wait_for(shards[1]) is not None, "the others' files take no room"
+    assert later.path(shards[0]) is None, "its own oldest one has left"
+    assert all((folder / name).read_bytes() == b"a file of the user's" for name in USERS_OWN)
+    assert (folder / f"{'1' * 64}.tar").is_dir() and (folder / f"{'2' * 64}.tar").is_symlink()
+
+
+@pytest.mark.parametrize("sha256", ["/victim/notes", "../../victim/notes", "", "F" * 64, "0" * 63, "0" * 64 + "\n", "*" * 64])
+def test_cache_a_sha256_that_is_none_is_refused(cache: ShardCache, sha256: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    for name in ("notes.tar", "notes.partial"):
+        (victim / name).touch()
+    shard = FileInfo("items/items-00000.tar", 5, sha256.replace("/victim", str(victim)))
+    for use in (cache.path, cache.wait_for, cache.drop):
+        with pytest.raises(ValueError, match="is not 64 hexadecimal digits"):
+            use(shard)
+    assert len(list(victim.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "empty", "link", "folder"])
+def test_cache_a_shard_that_is_not_whole_is_not_used(
+    cache: ShardCache, shards: list[FileInfo], damage: str, tmp_path: Path
+) -> None:
+    path = cache.wait_for(shards[0])
+    content = path.read_bytes()
+    precious = tmp_path / "precious"
+    precious.write_bytes(content)
+    path.unlink()
+    if damage == "link":
+        path.symlink_to(precious)
+    elif damage == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes({"cut": content[:-512], "longer": content + b"x", "empty": b""}[damage])
+    assert cache.path(shards[0]) is None
+    if damage != "folder":
+        assert cache.wait_for(shards[0]).read_bytes() == content
+    assert precious.read_bytes() == content
+
+
+def test_cache_partial_files_are_not_written_through_links(cache: ShardCache, shards: list[FileInfo], tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    (cache.folder / f"{shards[0].sha256}.partial").symlink_to(precious)
+    assert cache.wait_for(shards[0]) is not None
+    assert precious.read_bytes() == b"precious"
+
+
+def test_cache_a_link_that_leads_elsewhere_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "items").symlink_to(dataset_dir / "items")
+    with pytest.raises(ValueError, match=r"is a link to .*Remove the link"):
+        ShardCache(str(dataset_dir), tmp_path / "cache" / "items", 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "relation"),
+    [
+        ("data", "is"),
+        ("data/items", "lies in"),
+        ("data/new/cache", "lies in"),
+        (".", "holds"),
+        ("link", "is"),
+        ("link/x", "lies in"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["data set", "run"])
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_cache_dir_related_to_a_data_set_or_a_run_is_refused(
+    tmp_path: Path, place: str, relation: str, kind: str, is_remote: bool
+) -> None:
+    data = tmp_path / "data"
+    (data / "items").mkdir(parents=True)
+    for name in {"data set": ["dataset.json", "catalogue.parquet"], "run": ["config.yaml", "run.json"]}[kind]:
+        (data / name).touch()
+    (tmp_path / "link").symlink_to(data)
+    url = "s3://bucket/data" if is_remote else str(tmp_path.parent / "elsewhere" / "data")
+    with pytest.raises(ValueError, match=rf"data\.cache_dir: \S+ {relation} the {kind} \S*/data\. .*Choose another folder"):
+        checked_cache_dir(tmp_path / place, url)
+    assert checked_cache_dir(tmp_path / "other" / "cache", url) == tmp_path / "other" / "cache"
+
+
+def test_cache_dir_around_the_data_set_that_it_caches_is_refused(dataset_dir: Path) -> None:
+    for folder in (dataset_dir, dataset_dir.parent, dataset_dir / "x"):
+        with pytest.raises(ValueError, match=r"data\.cache_dir"):
+            checked_cache_dir(folder, str(dataset_dir))

@@ -2,10 +2,11 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlrec.config import DataConfig
-from mlrec.data.format import item_key, item_shard
+from mlrec.data.format import Member, item_key, item_shard
 from mlrec.data.items import BadItemError
 from mlrec.data.stream import Data, open_data
 
@@ -71,3 +72,33 @@ def test_neighbours_are_read_at_once_and_little_in_vain(data: Data) -> None:
     assert near[-2:] == [(0, [16]), (1, [17])], "a read stays within its shard"
     assert near[0] == (0, [1, 2]), "the headers between two items are little beside their frames"
     assert [item for _, items in near for item in items] == [1, 2, 3, 16, 17]
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "words"),
+    [
+        (-512, 10, "is said to lie at bytes -512"),
+        (10**9, 10, "is said to lie at bytes 1,000,000,000"),
+        (512, 10**9, "is said to lie at bytes 512 to 1,000,000,512"),
+        (512, -10, "is said to lie"),
+    ],
+)
+def test_items_a_member_outside_its_shard_is_a_bad_item(
+    data: Data, monkeypatch: pytest.MonkeyPatch, offset: int, size: int, words: str
+) -> None:
+    monkeypatch.setattr(data.catalogue, "members", lambda item: [Member("0.jpg", offset, size, 0)])
+    assert words in data.store.try_read(3, ["0.jpg"])
+    ((_, reason),) = data.store.read_many([3], ["0.jpg"])
+    assert words in reason
+
+
+def test_items_a_sample_of_too_many_bytes_is_a_bad_item(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlrec.data.items.MAX_SAMPLE_BYTES", 100)
+    ((_, reason),) = data.store.read_many([3], ["0.jpg"])
+    assert "bytes, more than the 100 that are read" in reason
+
+
+def test_items_a_shard_that_is_not_there_makes_a_bad_item(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.catalogue, "shard_N1", np.full_like(data.catalogue.shard_N1, 99))
+    assert dict(data.store.read_many([3, 4], ["0.jpg"])) == dict.fromkeys((3, 4), "the data set has no item shard 99")
+    assert dict(data.store.read_many([3], [])) == {3: {}}
