@@ -44,7 +44,7 @@ KINDS = [
     Kind("raw table", "tables/*", ("tables",), ("make tables",)),
     Kind("cached table", "cache/sequences/*/*", ("data", "cache"), ("load",), guarded=True, share=2),
     Kind("cached shard", "cache/items/*.tar", ("data", "cache"), ("load remote",), guarded=True),
-    Kind("checkpoint state", "runs/id/checkpoints/*/state.json", _RUN, ("evaluate", "resume", "export"), share=2),
+    Kind("checkpoint state", "runs/id/checkpoints/*/state.json", _RUN, ("evaluate", "resume", "export"), guarded=True, share=2),
     Kind("checkpoint part", "runs/id/checkpoints/*/*.safetensors", _RUN, ("evaluate", "resume", "export"), True, share=3),
     Kind("config.yaml of a run", "runs/id/config.yaml", _RUN, ("evaluate", "resume", "recommend"), share=2),
     Kind("run.json, results.json", "runs/id/*.json", _RUN, ("report", "resume", "evaluate"), share=2),

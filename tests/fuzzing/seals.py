@@ -23,7 +23,11 @@ def seal(root: Path, changed: str, before: bytes) -> bool:
     """Update every checksum below `root` that was right for `changed` before; False if there was none."""
     if changed.endswith(".tar"):
         _seal_members(root, root / changed, root)
-    pending, sealed = [(before, (root / changed).read_bytes())], changed.endswith(".tar")
+    sealed = changed.endswith(".tar")
+    if Path(changed).name == "state.json":
+        (root / changed).write_bytes(_signed((root / changed).read_bytes()))
+        sealed = True
+    pending = [(before, (root / changed).read_bytes())]
     for _ in range(_MAX_PASSES):
         if not pending:
             break
@@ -31,6 +35,7 @@ def seal(root: Path, changed: str, before: bytes) -> bool:
         for guard in [path for path in root.rglob("*") if path.suffix in GUARDS and path.is_file()]:
             content = guard.read_bytes()
             updated = _updated(content, old, new)
+            updated = _signed(updated) if updated != content else content
             if updated != content:
                 guard.write_bytes(updated)
                 pending.append((content, updated))
@@ -53,6 +58,18 @@ def _updated(content: bytes, old: bytes, new: bytes) -> bytes:
     indent = 1 if b"\n " in content else None
     sort_keys = content.find(b'"counts"') < content.find(b'"files"') and b'"sha256"' in content and b'"media"' in content
     return (json.dumps(tree, indent=indent, sort_keys=sort_keys) + "\n" * content.endswith(b"\n")).encode()
+
+
+def _signed(content: bytes) -> bytes:
+    """A document that holds the digest of its own other fields, such as a checkpoint's state, with the right one."""
+    try:
+        tree = json.loads(content)
+        if not isinstance(tree, dict) or "parts" not in tree or "sha256" not in tree:
+            return content
+        unsigned = json.dumps({**tree, "sha256": ""}, sort_keys=True)
+    except (ValueError, RecursionError):
+        return content
+    return json.dumps({**tree, "sha256": hashlib.sha256(unsigned.encode()).hexdigest()}, indent=1).encode() + b"\n"
 
 
 def _set_sizes(tree: Any, digest: str, old: int, new: int) -> bool:
