@@ -5,7 +5,7 @@
 #
 # A machine that fails ends the run on all; the same command goes on from the last checkpoint. With --elastic that happens by
 # itself, on the machines that still answer ssh: the losses do not depend on their number.
-# Ctrl-C and SIGTERM stop all ranks after the same step, with a checkpoint, within 40 s.
+# Ctrl-C and SIGTERM stop all ranks after the same step, with a checkpoint, within 25 s.
 #
 # Go over to the machines: NCCL_*, GLOO_*, TORCH_*, and the keys of stores and trackers (AWS_*, GOOGLE_*, AZURE_*, WANDB_*, HF_*).
 # What a cluster may need, set before this script:

@@ -33,7 +33,7 @@ FAILURES = (RuntimeError, OSError, MemoryError, EOFError, subprocess.SubprocessE
 
 _WORKER_TRACEBACK = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback")
 _REMEDIES = {
-    errno.ENOSPC: "free some space there, or use another place",
+    errno.ENOSPC: "free some space, or use another place",
     errno.EMFILE: "raise the limit, for example with ulimit -n 4096",
 }
 
@@ -106,17 +106,22 @@ def _in_words(error: Exception) -> str:
     """Return an error's message as a sentence, with a remedy where one is known."""
     message = str(error)
     if _WORKER_TRACEBACK.match(message):  # its last line is the worker's error
-        message = f"in a loader worker: {message.rstrip().splitlines()[-1]}"
+        return f"in a loader worker: {_with_remedy(message.rstrip().splitlines()[-1])}"
     if "gloo/" in message or any(kind.__name__ == "DistError" for kind in type(error).__mro__):  # gloo's are plain RuntimeErrors
         return f"another rank has ended or cannot be reached ({message.splitlines()[0]})"
     if isinstance(error, MemoryError):
         message = f"this machine's memory is full{message and f' ({message})'}; use a smaller batch, or fewer workers or ranks"
     elif not isinstance(error, ValueError | RuntimeError | OSError):
         message = f"{type(error).__name__}: {message}".removesuffix(": ")
+    return _with_remedy(message) or type(error).__name__
+
+
+def _with_remedy(message: str) -> str:
+    """Return the message with what to do, where it ends with the system's words."""
     for number, remedy in _REMEDIES.items():
-        if os.strerror(number) in message:
-            message = f"{message.rstrip('.')}; {remedy}"
-    return message or type(error).__name__
+        if re.search(rf"{os.strerror(number)}( \(os error \d+\)|: \S+)?$", message):
+            return f"{message}; {remedy}"
+    return message
 
 
 def asks_for_help(arguments: Sequence[str], usage: str) -> bool:

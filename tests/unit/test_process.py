@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch.distributed as dist
+from safetensors import SafetensorError
 
 from mlrec.ending import Stopped
 from mlrec.process import run_main
@@ -28,6 +30,13 @@ def ends_with(error: BaseException | None) -> Callable[[Sequence[str]], int | No
         (OSError("no room"), 1, "error: no room\n"),
         (Stopped(15), 143, ""),
         (KeyboardInterrupt(), 130, ""),
+        (OSError(28, "No space left on device", "a"), 1, "No space left on device: 'a'; free some space, or use another place\n"),
+        (OSError(24, "Too many open files"), 1, "Too many open files; raise the limit, for example with ulimit -n 4096\n"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), 1, "error: SafetensorError: I/O error: No space"),
+        (MemoryError(), 1, "error: this machine's memory is full; use a smaller batch, or fewer workers or ranks\n"),
+        (subprocess.TimeoutExpired("ssh", 3), 1, "error: TimeoutExpired: Command 'ssh' timed out after 3 seconds\n"),
+        (KeyError("s3://me:pw@host/x"), 1, "error: KeyError: 's3://***@host/x'. This is a bug in mlrec; please report it"),
+        (NotImplementedError("later"), 1, "This is a bug in mlrec"),
         (
             RuntimeError("[gloo/transport/tcp/pair.cc:5] Connection closed by peer"),
             1,
@@ -40,3 +49,5 @@ def test_exit_code_and_sentence(error: BaseException | None, code: int, said: st
     assert run_main(ends_with(error), []) == code
     printed = capsys.readouterr().err
     assert said in printed and bool(said) == bool(printed)
+    assert ("Traceback" in printed) == ("This is a bug" in said)
+    assert "pw" not in printed
