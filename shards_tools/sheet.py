@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mlrec.data.items import ItemStore
 from mlrec.data.sequences import open_sequences
 from mlrec.pictures import Pictures
 from mlrec.progress import track
+from mlrec.report.escape import in_html
 from mlrec.report.page import page, picture, section, side_by_side, soft, table
 from mlrec.report.svg import histogram
 from mlrec.report.tables import Row, Table
@@ -45,8 +45,8 @@ def write_sheet(url: str, out: str) -> None:
     pictures = Pictures(ItemStore(url, info, catalogue, cache_dir, DataConfig.cache_bytes), info)
     lengths = np.diff(open_sequences(url, info, cache_dir).offsets)
     body = [
-        f"<h1>{escape(info.name)}</h1>",
-        f'<p class="lead">{escape(scrub(url))}</p>',
+        f"<h1>{in_html(info.name)}</h1>",
+        f'<p class="lead">{in_html(scrub(url))}</p>',
         _facts(url),
         _items(catalogue, pictures),
         side_by_side(_distributions(catalogue, lengths)),

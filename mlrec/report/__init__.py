@@ -9,6 +9,7 @@ from typing import Any
 from mlrec import storage
 from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
+from mlrec.printable import printable
 from mlrec.report import html, markdown
 from mlrec.report.paper import PAPER_TABLES, PaperTable
 from mlrec.report.runs import Run, read_runs
@@ -43,7 +44,9 @@ def short_table(runs: Sequence[Path]) -> str:
     """
     groups = groups_by_dataset(read_runs(runs))
     tables = [markdown.aligned(results_table(group)) for group in groups]
-    return "\n\n".join(f"{name}\n{text}" if name else text for name, text in zip(group_names(groups), tables, strict=True))
+    return "\n\n".join(
+        f"{printable(name)}\n{text}" if name else text for name, text in zip(group_names(groups), tables, strict=True)
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

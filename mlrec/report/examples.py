@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from mlrec import config as configuration
 from mlrec.progress import track
 from mlrec.recommended import Example, Recommended
+from mlrec.report.escape import in_html
 from mlrec.report.page import picture, section, soft, strip
 from mlrec.report.runs import Run
 from mlrec.report.tables import splits
@@ -41,7 +42,7 @@ def examples_section(runs: Sequence[Run], heading: str) -> str:
     for shown in track(users, "drawing recommendations"):
         rows = [(run, own, example) for run, own in found for example in own.examples if example.user == shown.user]
         is_hit = any(_is_hit(example) for _, _, example in rows)
-        content += [f"<h3>User {shown.user}</h3>", soft("watched"), _watched(shown, first, is_hit, draw)]
+        content += [f"<h3>User {in_html(shown.user)}</h3>", soft("watched"), _watched(shown, first, is_hit, draw)]
         for run, own, example in rows:
             content += [_verdict(run, example), _row(example, own, draw)]
     return section(heading, "".join(content))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
+from mlrec.printable import printable
 from mlrec.report.paper import EncoderPoint
 from mlrec.report.published import TUNINGS
 from mlrec.report.runs import Run
@@ -86,7 +87,7 @@ def _grouped(series: dict[str, list[float]], color_of: dict[str, str], groups: S
         for position, (name, heights) in enumerate(series.items()):
             at = [place + (position - (len(series) - 1) / 2) * width for place in range(len(groups))]
             axes.bar(at, heights, width * 0.92, color=legend[name])
-        axes.set_xticks(range(len(groups)), groups)
+        axes.set_xticks(range(len(groups)), list(map(printable, groups)))
         axes.set_xlabel(axis)
 
     return draw_svg(draw, label, legend if len(legend) > 1 else None)
@@ -107,7 +108,7 @@ def encoders(points: Sequence[EncoderPoint], label: str) -> str:
             axes.plot(
                 [x for x, _ in own], [y for _, y in own], color=color, marker="o", markersize=5, linewidth=1.0, linestyle="--"
             )
-        names = [f"{name}  {accuracy:.1f}" for accuracy, name in places]  # by distance many would stand on each other
+        names = [printable(f"{name}  {accuracy:.1f}") for accuracy, name in places]  # by distance many would stand on each other
         axes.set_xticks(range(len(places)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=8.5)
         axes.set_ylim(bottom=0)
 
@@ -121,7 +122,7 @@ def waiting(runs: Sequence[Run], label: str) -> str:
         return ""
 
     def draw(axes: Axes) -> None:
-        names, waits = list(found), list(found.values())
+        names, waits = list(map(printable, found)), list(found.values())
         axes.barh(names, [1 - wait for wait in waits], 0.6, left=waits, color=PALETTE[0])
         axes.barh(names, waits, 0.6, color=PALETTE[1])
         axes.set_xlim(0, 1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from mlrec.report import figures
+from mlrec.report.escape import in_html, lines_in_html
 from mlrec.report.examples import examples_section
 from mlrec.report.markdown import NAMED, title
 from mlrec.report.page import chart, page, section, side_by_side, soft, table
@@ -33,11 +33,11 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
         runs = sorted(runs, key=lambda run: -(run.metric("hr@10") or 0.0))
     groups, colors = groups_by_dataset(runs), figures.colors(runs)
     named = list(zip(groups, group_names(groups), strict=True))
-    body = [f"<h1>{escape(title(runs))}</h1>"]
-    body += [f'<p class="lead">{escape(text)}</p>' for text in map(headline, groups) if text]
+    body = [f"<h1>{in_html(title(runs))}</h1>"]
+    body += [f'<p class="lead">{in_html(text)}</p>' for text in map(headline, groups) if text]
     body.append(_missing(runs))
     if paper is not None:
-        body.append(section(paper.title, table(paper.table, colors) + "".join(f"<p>{escape(note)}</p>" for note in paper.notes)))
+        body.append(section(paper.title, table(paper.table, colors) + "".join(f"<p>{in_html(note)}</p>" for note in paper.notes)))
     body += [section(headed("Results", name), table(results_table(group), colors)) for group, name in named]
     body.append(_curves(runs))
     for group, name in named:
@@ -64,7 +64,7 @@ def _missing(runs: Sequence[Run]) -> str:
     for run in runs:
         for text in run.missing:
             names.setdefault(text, []).append(run.name)
-    notes = [f'<p class="note">{escape(listed(found))} {escape(text)}.</p>' for text, found in names.items()]
+    notes = [f'<p class="note">{in_html(listed(found))} {in_html(text)}.</p>' for text, found in names.items()]
     return "".join(notes)
 
 
@@ -101,7 +101,8 @@ def _speed(runs: Sequence[Run]) -> str:
 
 def _configurations(runs: Sequence[Run]) -> str:
     found = [
-        f"<details><summary>Configuration of {escape(run.name)}</summary><pre>{escape(to_yaml(run.config))}</pre></details>"
+        f"<details><summary>Configuration of {in_html(run.name)}</summary>"
+        f"<pre>{lines_in_html(to_yaml(run.config))}</pre></details>"
         for run in runs
     ]
     if len(found) <= NAMED:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from html import escape
 
 import mlrec
+from mlrec.report.escape import in_html
 from mlrec.report.tables import Row, Table
 
 STYLE = """
@@ -92,7 +92,7 @@ def page(name: str, body: Iterable[str]) -> str:
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(name)}</title>
+<title>{in_html(name)}</title>
 <style>{STYLE}</style>
 <main>
 {content}
@@ -104,12 +104,12 @@ def page(name: str, body: Iterable[str]) -> str:
 
 def section(name: str, content: str) -> str:
     """A card with a heading."""
-    return f"<section><h2>{escape(name)}</h2>{content}</section>"
+    return f"<section><h2>{in_html(name)}</h2>{content}</section>"
 
 
 def soft(text: str) -> str:
     """A sentence that explains."""
-    return f'<p class="soft">{escape(text)}</p>'
+    return f'<p class="soft">{in_html(text)}</p>'
 
 
 def chart(svg: str, wide: bool = False) -> str:
@@ -128,7 +128,7 @@ def picture(jpeg: bytes | None, caption: str, kind: str = "") -> str:
     image = '<div class="blank"></div>'
     if jpeg is not None:
         image = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
-    return f'<figure class="{kind}">{image}<figcaption title="{escape(caption)}">{escape(caption)}</figcaption></figure>'
+    return f'<figure class="{kind}">{image}<figcaption title="{in_html(caption)}">{in_html(caption)}</figcaption></figure>'
 
 
 def strip(figures: Iterable[str]) -> str:
@@ -140,7 +140,7 @@ def table(content: Table, colors: Mapping[str, str] | None = None) -> str:
     """A table that scrolls within its box; names in `colors` get a dot of their colour."""
     dots = {name: f'<i style="background:{color}"></i>' for name, color in (colors or {}).items()}
     cells = (content.corner, *content.header)
-    head = "".join(f"<th>{dots.get(cell, '')}{escape(cell)}</th>" for cell in cells) if any(cells) else ""
+    head = "".join(f"<th>{dots.get(cell, '')}{in_html(cell)}</th>" for cell in cells) if any(cells) else ""
     body = "".join(_row(row, dots.get(row.name, "") if row.is_run else "", content.is_numeric) for row in content.rows)
     kind = ("figures" if content.is_numeric else "facts") + (" tall" if len(content.rows) > MANY_ROWS else "")
     return f'<div class="scroll {kind}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -148,8 +148,8 @@ def table(content: Table, colors: Mapping[str, str] | None = None) -> str:
 
 def _row(row: Row, dot: str, is_numeric: bool) -> str:
     cells = "".join(
-        f'<td class="best">{escape(cell)}</td>' if i in row.best else f"<td>{escape(cell)}</td>"
+        f'<td class="best">{in_html(cell)}</td>' if i in row.best else f"<td>{in_html(cell)}</td>"
         for i, cell in enumerate(row.cells)
     )
     kind = ' class="base"' if is_numeric and not row.is_run else ""
-    return f"<tr{kind}><th>{dot}{escape(row.name)}</th>{cells}</tr>"
+    return f"<tr{kind}><th>{dot}{in_html(row.name)}</th>{cells}</tr>"

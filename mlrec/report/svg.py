@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from mlrec.printable import printable
+from mlrec.report.escape import in_html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +37,7 @@ def draw_svg(
     from matplotlib.figure import Figure  # without pyplot: no backend, no global state
 
     style: dict[Any, Any] = {
+        "text.parse_math": False,  # a dollar sign in a name is one
         "svg.fonttype": "none",
         "svg.hashsalt": label,  # ids that differ within a page
         "font.family": "sans-serif",
@@ -63,10 +66,10 @@ def draw_svg(
         figure = Figure(figsize=size_inches, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
-        axes.set_title(label)
+        axes.set_title(printable(label))
         sink = io.StringIO()
         figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    keys = (f'<span><i style="background:{color}"></i>{escape(name)}</span>' for name, color in (legend or {}).items())
+    keys = (f'<span><i style="background:{color}"></i>{in_html(name)}</span>' for name, color in (legend or {}).items())
     return _themed(sink.getvalue(), label) + (f'<p class="legend">{"".join(keys)}</p>' if legend else "")
 
 
@@ -90,4 +93,4 @@ def _themed(svg: str, label: str) -> str:
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1; font-family: inherit", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{in_html(label)}"', 1)

@@ -105,8 +105,8 @@ def test_numbers_against_baselines(tmp_path: Path) -> None:
     assert "| video | **0.3000** | 3.00 × | 75 % |" in text
     assert "| id | 0.2000 | 2.00 × | 50 % |" in text
     assert "| chance | 0.0200 | 0.20 × | 5 % |" in text
-    assert "| training interactions of the target | cold | 1-5 | 6-20 | 21-100 | >100 |" in text
-    assert "| item.encoders | ['video/tiny'] | ['id/embedding'] |" in text
+    assert "| training interactions of the target | cold | 1-5 | 6-20 | 21-100 | &gt;100 |" in text
+    assert r"| item.encoders | \['video/tiny'\] | \['id/embedding'\] |" in text
     assert "7.5 min" in rows["duration"]
     assert "1.235 M, 123.5 k of them trained" in rows["parameters"]
 
