@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
-from mlrec.data.format import read_npy
 from mlrec.metrics import METRICS, standard_error, user_metrics
-from mlrec.record import read_record
+from mlrec.record import trained_on
+from mlrec.results import read_ranks, read_results
 from mlrec.run_files import RANKS_FILE, RESULTS_FILE, run_names
 from mlrec.terminal import console
 
@@ -43,31 +41,35 @@ def compare(first: Path, second: Path) -> list[Comparison]:
     Raises:
         ValueError: a run has none or a damaged one, or they are of other users, another split or another data set.
     """
-    runs = [_read(run) for run in (first, second)]
-    for key in ("split", "fingerprint"):
-        if runs[0][key] != runs[1][key]:
+    ranked = [_read(run) for run in (first, second)]
+    for key in ("split", "fingerprint", "users"):
+        one, other = (getattr(ranking, key) for ranking in ranked)
+        if one != other:
             raise ValueError(
-                f"{first} ranked {key} {runs[0][key]!r}, {second} {runs[1][key]!r}; compare runs of one data set and split: "
+                f"{first} ranked {key} {one!r}, {second} {other!r}; compare runs of one data set and split: "
                 "mlrec evaluate RUN --split ranks again"
             )
-    return [_compare(metric, *(run["metrics"][metric] for run in runs)) for metric in METRICS]
+    return [_compare(metric, *(ranking.metrics[metric] for ranking in ranked)) for metric in METRICS]
 
 
-def _read(run: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Ranking:
+    split: str
+    fingerprint: str
+    users: int
+    metrics: dict[str, np.ndarray]
+    """Each user's, float64 [B]."""
+
+
+def _read(run: Path) -> _Ranking:
     for name in (RANKS_FILE, RESULTS_FILE):
         if not (run / name).exists():
             raise ValueError(f"{run} has no {name}; mlrec evaluate {run} writes it")
-    try:
-        results: dict[str, Any] = json.loads((run / RESULTS_FILE).read_text())
-        ranks_B2 = read_npy((run / RANKS_FILE).read_bytes())
-        metrics = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results["catalogue_size"])
-        split = results["split"]
-    except (ValueError, IndexError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(
-            f"{RESULTS_FILE} or {RANKS_FILE} of {run} is damaged: {error}; mlrec evaluate {run} writes them again"
-        ) from error
-    record = read_record(run) or {}
-    return {"split": split, "fingerprint": record.get("dataset", {}).get("fingerprint"), "metrics": metrics}
+    results = read_results(run)
+    assert results is not None
+    ranks_B2 = read_ranks(run, results)
+    metrics = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results.catalogue_size)
+    return _Ranking(results.split, results.fingerprint or trained_on(run), len(ranks_B2), metrics)
 
 
 def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparison:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -202,10 +202,21 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def from_main(find: Callable[[], T]) -> T:
-    """What rank 0 finds, on every rank: on a shared file system each may see another state of a folder; collective."""
+    """Return what rank 0 finds, or raise its error, on every rank; collective.
+
+    On a shared file system each rank may see another state of a folder.
+    """
     is_main = not dist.is_initialized() or dist.get_rank() == 0
-    found: T = gather_objects(find() if is_main else None)[0]
-    return found
+    found: tuple[T | None, Exception | None] = None, None
+    if is_main:
+        try:
+            found = find(), None
+        except (ValueError, RuntimeError, OSError) as error:
+            found = None, error
+    result, failure = gather_objects(found)[0]
+    if failure is not None:
+        raise failure
+    return cast("T", result)
 
 
 def barrier() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
-from mlrec.data.format import ORACLE_FILE, npy_bytes
+from mlrec.data.format import ORACLE_FILE
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, from_main, gather, gather_objects, shares, start_world, stop_world
@@ -31,15 +29,15 @@ from mlrec.process import exit_with, run_main
 from mlrec.progress import track
 from mlrec.ranking import Ranking
 from mlrec.recommended import Recommended, recommend_some, write_recommended
-from mlrec.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
+from mlrec.record import KNOWN_KEYS, trained_on
+from mlrec.results import Results, Summary, read_results, write_results
+from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
 from mlrec.schema import Modality
 from mlrec.settings import WITHOUT_EFFECT, changes
 from mlrec.terminal import console, say
+from mlrec.typed_json import parse_json
 
 OVERRIDES_HELP = "override settings of the run, such as data.url=URL if the data set has moved"
-
-Summary = dict[str, dict[str, float]]
-"""Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
 
 
 @dataclass(frozen=True)
@@ -149,15 +147,15 @@ def flat_metrics(summary: Summary, prefix: str = "") -> dict[str, float]:
     }
 
 
-def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict[str, Any]:
-    """Evaluates the run's best checkpoint by validation, without DeepSpeed; collective.
+def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Results:
+    """Evaluate the run's best checkpoint by validation, without DeepSpeed; collective.
 
-    Writes results.json, ranks.npy behind it, and recommended.json; of another data set than that of the training it writes
-    nothing, for what stands there is compared with other runs on that one.
+    Writes results.json, ranks.npy and recommended.json, unless the data set is another one than that of the training, or of the
+    results that are there: those are compared with other runs on their data set.
 
     Raises:
         ValueError: the run has no checkpoint, or its model knows the items of another data set.
-        RuntimeError: more items than data.max_bad_items could not be read; results.json has their reasons.
+        RuntimeError: more items than data.max_bad_items could not be read.
     """
     run = config.run_path
     path = best_checkpoint(config)
@@ -166,31 +164,72 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> dict
     found = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(found.baselines)
     if split == "test" and data.info.has(ORACLE_FILE):
-        baselines["oracle"] = json.loads(storage.read_bytes(storage.join(data.url, ORACLE_FILE)))["test"]["oracle"]
-    state = checkpoint.read_state(path)
-    is_its_own = config.resume.force or state.fingerprint == data.info.fingerprint
-    results = {
-        "split": split,
-        "step": state.step,
-        "selected_by": f"validation {config.evaluate.select_by}",
-        "metrics": found.metrics,
-        "baselines": baselines,
-        "bad_items": found.bad_items,
-        "catalogue_size": found.catalogue_size,
-    }
-    if world.is_main and not is_its_own:
-        say(f"{run / RESULTS_FILE} stays as it is: {data.url} is not the data set of the training", error=True)
+        baselines["oracle"] = _read_oracle(data)
+    results = Results(
+        split=split,
+        step=checkpoint.read_state(path).step,
+        selected_by=f"validation {config.evaluate.select_by}",
+        metrics=found.metrics,
+        baselines=baselines,
+        bad_items=found.bad_items,
+        catalogue_size=found.catalogue_size,
+        fingerprint=data.info.fingerprint,
+    )
+    kept_from = from_main(lambda: _why_not_kept(run, path, data))
+    if world.is_main and kept_from:
+        say(f"{run / RESULTS_FILE} stays as it is: {kept_from}", error=True)
     elif world.is_main:
-        storage.write_bytes(str(run / RANKS_FILE), npy_bytes(found.ranks_B2))
         if found.recommended is not None:
             write_recommended(run, found.recommended)
-        storage.write_bytes(str(run / RESULTS_FILE), (json.dumps(results, indent=1) + "\n").encode())
+        write_results(run, results, found.ranks_B2)
     if len(found.bad_items) > config.data.max_bad_items:
         raise RuntimeError(
             f"{len(found.bad_items)} items could not be read, data.max_bad_items is {config.data.max_bad_items}; "
-            f"mlrec-shards check {data.url} lists the faults" + f", {run / RESULTS_FILE} has the reasons" * is_its_own
+            f"mlrec-shards check {data.url} lists the faults" + f", {run / RESULTS_FILE} has the reasons" * (not kept_from)
         )
     return results
+
+
+def _why_not_kept(run: Path, path: Path, data: Data) -> str:
+    """Return why a ranking on this data set is not written into the run's folder, "" if it is."""
+    now = data.info.fingerprint
+    if (trained_on(run) or checkpoint.read_state(path).fingerprint) != now:
+        return f"{data.url} is not the data set of the training"
+    before = _fingerprint_of_results(run)
+    if before not in ("", now):
+        return f"it was ranked on another data set ({before[:12]}); remove it to keep the next ranking"
+    return ""
+
+
+def _fingerprint_of_results(run: Path) -> str:
+    try:
+        results = read_results(run)
+    except ValueError:
+        return ""  # damaged: written again, as its reader's message says
+    return results.fingerprint if results else ""
+
+
+def _read_oracle(data: Data) -> Summary:
+    where = storage.join(data.url, ORACLE_FILE)
+    remedy = "Pack the data set again"
+    found = parse_json(storage.read_bytes(where), _Oracle, where, remedy)
+    return found.test.oracle
+
+
+@dataclass(frozen=True)
+class _OracleOfSplit:
+    __pydantic_config__ = KNOWN_KEYS
+
+    oracle: Summary
+
+
+@dataclass(frozen=True)
+class _Oracle:
+    """The key of oracle.json that is read."""
+
+    __pydantic_config__ = KNOWN_KEYS
+
+    test: _OracleOfSplit
 
 
 def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:
@@ -245,11 +284,11 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     return model.to(world.device)
 
 
-def _table(results: dict[str, Any]) -> Table:
+def _table(results: Results) -> Table:
     """The results for people: the groups of users by popularity of their target, and what all users' baselines reach."""
-    rows = results["metrics"] | {name: summary["all"] for name, summary in results["baselines"].items()}
+    rows = results.metrics | {name: summary["all"] for name, summary in results.baselines.items()}
     names = [name for name in rows["all"] if name != "users"]
-    table = Table(f"{results['split']} split", "users", *names)
+    table = Table(f"{results.split} split", "users", *names)
     for group, found in rows.items():
         table.add_row(group, f"{found['users']:,.0f}", *(f"{found[name]:.4f}" for name in names))
     return table
@@ -268,7 +307,7 @@ def main(arguments: Sequence[str]) -> None:
     world = start_world()
     results = evaluate_run(config, open_data(config.data), world, parsed.split)
     if world.is_main and parsed.json:
-        print_json(results)
+        print_json(asdict(results))
     elif world.is_main:
         console().print(_table(results))
     stop_world()

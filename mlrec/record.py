@@ -6,15 +6,22 @@ import json
 import os
 import platform
 import subprocess
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field
 
 from mlrec import __version__, storage
 from mlrec.run_files import RECORD_FILE
+from mlrec.typed_json import parse_json, read_bounded
+
+MAX_RECORD_BYTES = 1 << 20
+MAX_HOURS = 1e6
+KNOWN_KEYS = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 _PACKAGES = ("torch", "deepspeed", "transformers", "webdataset", "numpy")
 
@@ -63,10 +70,54 @@ def new_record(name: str, world_size: int, dataset: dict[str, Any], parameters: 
     }
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """The data set that a run was trained on."""
+
+    __pydantic_config__ = KNOWN_KEYS
+
+    name: str = ""
+    url: str = ""
+    fingerprint: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The keys of run.json that commands read, with their types; it may have others, of later versions."""
+
+    __pydantic_config__ = KNOWN_KEYS
+
+    name: str = ""
+    commit: str = ""
+    started: str = ""
+    hours: Annotated[float, Field(ge=0, le=MAX_HOURS)] = 0.0
+    world: Annotated[int, Field(ge=0)] = 0
+    hardware: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    dataset: Dataset = field(default_factory=Dataset)
+    parameters: dict[str, int] = field(default_factory=dict)
+
+
 def read_record(run_path: Path) -> dict[str, Any] | None:
-    """The run's record, or None where it has none yet."""
+    """Return the run's run.json, or None if it has none yet; the keys of `Record` that it has are of their types.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     path = run_path / RECORD_FILE
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    remedy = f"Remove {path}: the next command that trains this run writes it again"
+    raw = read_bounded(path, MAX_RECORD_BYTES, remedy)
+    parse_json(raw, Record, str(path), remedy)
+    return parse_json(raw, dict[str, Any], str(path), remedy)
+
+
+def trained_on(run_path: Path) -> str:
+    """Return the fingerprint of the data set that the run was last trained on, "" if unknown."""
+    record = read_record(run_path) or {}
+    return str(record.get("dataset", {}).get("fingerprint", ""))
 
 
 def write_record(run_path: Path, record: dict[str, Any]) -> None:

@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+from pydantic import AllowInfNan, Strict
 from rich.console import Console
 
 from mlrec import storage
@@ -18,7 +19,10 @@ from mlrec.config import Config
 from mlrec.progress import Bar, Remaining, is_terminal, number
 from mlrec.run_files import METRICS_FILE
 from mlrec.terminal import console, say
+from mlrec.typed_json import parse_json_lines, read_bounded
 from mlrec.wandb_run import WandbRun, wandb_mode
+
+_Line: Any = dict[str, Annotated[int, Strict()] | Annotated[float, Strict(), AllowInfNan(False)] | None]
 
 SHOWN = {
     "train/loss": "loss {:.4f}",
@@ -35,14 +39,28 @@ SHOWN = {
 """What the console shows of a step, in this order; the rest is in metrics.jsonl."""
 
 
-def read_metrics(run_path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl, oldest first: step, time (seconds since 1970) and the metrics of each.
+MAX_METRICS_BYTES = 1 << 30
 
-    A last line that was cut off is left out; without the file there are none.
+
+def read_metrics(run_path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl, oldest first; none without the file.
+
+    Each has step, time (seconds since 1970) and metrics, which are numbers or None for one that is not finite. A last line that a
+    crash cut off is left out.
+
+    Raises:
+        ValueError: another line is damaged.
     """
     path = run_path / METRICS_FILE
-    lines = path.read_text().split("\n") if path.exists() else [""]
-    return [json.loads(line) for line in lines[:-1]]
+    if not path.exists():
+        return []
+    remedy = f"Remove this line from {path}, or the file to continue without the figures so far"
+    lines = parse_json_lines(read_bounded(path, MAX_METRICS_BYTES, remedy), _Line, str(path), remedy)
+    for place, line in enumerate(lines, start=1):
+        step = line.get("step")
+        if not isinstance(step, int) or step < 0:
+            raise ValueError(f"{path}, line {place}: step is {step!r}, not a whole number of 0 or more. {remedy}.")
+    return lines
 
 
 class Sink(Protocol):

@@ -114,9 +114,9 @@ def _take_steps(run: TrainingRun, stream: Iterator[Batch]) -> int:
             asked = time.perf_counter()
         else:
             test = evaluate_run(config, data, world, "test")
-            run.account(test["bad_items"], total_steps)
-            tracker.log(total_steps, flat_metrics(test["metrics"], "test/"))
-            tracker.message(f"test {_words(test['metrics']['all'])}; all figures: {config.run_path / RESULTS_FILE}")
+            run.account(test.bad_items, total_steps)
+            tracker.log(total_steps, flat_metrics(test.metrics, "test/"))
+            tracker.message(f"test {_words(test.metrics['all'])}; all figures: {config.run_path / RESULTS_FILE}")
     return stopped_by
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import NoReturn
 
-from mlrec import checkpoint, storage
+from mlrec import checkpoint, failures, storage
 from mlrec import config as configuration
 from mlrec.checkpoint import TrainingState
 from mlrec.config import Config
@@ -17,9 +16,11 @@ from mlrec.data.stream import Data
 from mlrec.distributed import World, barrier, from_main, gather_objects
 from mlrec.durations import steps_of
 from mlrec.engine import Engine, training_dtype
-from mlrec.evaluate import Evaluation, Summary, flat_metrics
+from mlrec.evaluate import Evaluation, flat_metrics
+from mlrec.failures import Failure
 from mlrec.meter import Meter
 from mlrec.record import new_record, read_record, write_record
+from mlrec.results import Summary
 from mlrec.run_files import CONFIG_FILE, DEEPSPEED_FILE, FAILURES_FILE
 from mlrec.scrub import scrub
 
@@ -32,7 +33,7 @@ class TrainingRun:
         self.steps_per_epoch, self.total_steps, self.state = engine.steps_per_epoch, engine.total_steps, state
         self.meter = Meter(world, training_dtype(config))
         self._began = time.monotonic()
-        self._bad_items = {entry["item"] for entry in _read_failures(config.run_path)}
+        self._bad_items = {entry.item for entry in from_main(lambda: failures.repair(config.run_path))}
         self._best = from_main(self._best_before)
         dataset = {
             "name": data.info.name,
@@ -42,8 +43,8 @@ class TrainingRun:
         }
         self.record = new_record(config.name, world.size, dataset, engine.parameter_counts())
         self.record["saving"] = asdict(engine.saving) if engine.saving else None
-        if (before := read_record(config.run_path)) is not None:
-            self.record |= {"started": before["started"], "hours": before["hours"]}
+        before = from_main(lambda: read_record(config.run_path)) or {}
+        self.record |= {key: before[key] for key in ("started", "hours") if key in before}
         self._hours_before = self.record["hours"]
         if world.is_main:
             config.run_path.mkdir(parents=True, exist_ok=True)
@@ -111,8 +112,7 @@ class TrainingRun:
         new = {item: reason for item, reason in sorted(found.items()) if item not in self._bad_items}
         self._bad_items.update(new)
         if self.world.is_main:
-            with open(self.config.run_path / FAILURES_FILE, "a") as ledger:
-                ledger.writelines(json.dumps({"item": i, "reason": r, "step": done}) + "\n" for i, r in new.items())
+            failures.append(self.config.run_path, [Failure(item, reason, done) for item, reason in new.items()])
         most = self.config.data.max_bad_items
         if len(self._bad_items) > most:
             raise RuntimeError(
@@ -181,8 +181,3 @@ class TrainingRun:
         where = f", and resume.force=true: it continues from {newest}." if newest else ": it starts from the first step."
         renamed = f" Checkpoints of the diverged weights were set aside as {', '.join(map(str, aside))}." if aside else ""
         return f"{how}{where}{renamed}"
-
-
-def _read_failures(run_path: Path) -> list[dict[str, object]]:
-    path = run_path / FAILURES_FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import netrc
 import os
+import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -17,10 +17,14 @@ from PIL import Image, ImageDraw
 
 from mlrec import checkpoint, storage
 from mlrec.config import Config, TrackingConfig
+from mlrec.failures import Failure, read_failures
 from mlrec.pictures import Pictures, open_pictures
+from mlrec.printable import printable
 from mlrec.recommended import Recommended, read_recommended
-from mlrec.run_files import FAILURES_FILE, RECORD_FILE, WANDB_ID_FILE
+from mlrec.record import read_record
+from mlrec.run_files import WANDB_ID_FILE
 from mlrec.scrub import scrub
+from mlrec.typed_json import read_bounded
 
 FAILURES_SHOWN = 100
 FINISH_S = 5.0
@@ -33,6 +37,8 @@ SHARE = "recommended/{group}"
 HISTOGRAM = "recommended/popularity"
 FAILURES = "data/failures"
 PARTS = "model/parts"
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _log = logging.getLogger(__name__)
 
@@ -125,23 +131,19 @@ def has_key() -> bool:
 
 
 def _begin(run_path: Path, config: Config, resolved: Mapping[str, Any]) -> Any:
-    record = run_path / RECORD_FILE
-    described = {"record": json.loads(record.read_text())} if record.exists() else {}
-    return _init(run_path, config, {**resolved, **described})
+    record = read_record(run_path)
+    return _init(run_path, config, {**resolved, **({} if record is None else {"record": record})})
 
 
 def _init(run_path: Path, config: Config, described: Mapping[str, Any]) -> Any:
     import wandb
 
     mode, _ = wandb_mode(config.tracking)
-    id_path = run_path / WANDB_ID_FILE
-    if not id_path.exists():
-        storage.write_bytes(str(id_path), secrets.token_hex(4).encode())
     return wandb.init(
         project=config.tracking.project,
         entity=config.tracking.entity or None,
         name=config.name,
-        id=id_path.read_text(),
+        id=_run_id(run_path),
         resume="allow" if mode == "online" else None,  # an offline run goes on by its id alone, when it is synced
         mode=mode,
         dir=str(run_path),
@@ -151,12 +153,23 @@ def _init(run_path: Path, config: Config, described: Mapping[str, Any]) -> Any:
     )
 
 
+def _run_id(run_path: Path) -> str:
+    """Return the id of the run's W&B run, a new one the first time."""
+    path = run_path / WANDB_ID_FILE
+    if not path.exists():
+        storage.write_bytes(str(path), secrets.token_hex(4).encode())
+    remedy = f"Remove {path} to track this run as a new W&B run"
+    found = read_bounded(path, 100, remedy).decode(errors="replace").strip()
+    if not _ID.fullmatch(found):
+        raise ValueError(f"{path} is {printable(found)!r}, which is no id of a W&B run. {remedy}.")
+    return found
+
+
 def _log_end(run: Any, run_path: Path, config: Config, step: int) -> None:
     logged: dict[str, Any] = {}
     if (found := read_recommended(run_path)) is not None:
         logged |= _shares(found) | {EXAMPLES: _examples(found, config)}
-    if (run_path / FAILURES_FILE).exists():
-        logged |= _failures(run_path / FAILURES_FILE)
+    logged |= _failures(read_failures(run_path))
     path = checkpoint.best(run_path, config.evaluate.select_by)
     if path is not None:
         logged[PARTS] = _parts(path)
@@ -238,11 +251,10 @@ def _row(pictures: Pictures, items: tuple[int, ...], marked: int) -> Image.Image
     return image
 
 
-def _failures(ledger: Path) -> dict[str, Any]:
+def _failures(ledger: list[Failure]) -> dict[str, Any]:
     import wandb
 
-    entries = [json.loads(line) for line in ledger.read_text().splitlines()]
-    rows = [[entry["item"], entry["reason"], entry["step"]] for entry in entries[:FAILURES_SHOWN]]
+    rows = [[failure.item, failure.reason, failure.step] for failure in ledger[:FAILURES_SHOWN]]
     return {FAILURES: wandb.Table(columns=["item", "reason", "step"], data=rows)} if rows else {}
 
 

@@ -85,7 +85,7 @@ def _pictures(run: Run) -> tuple[Draw, str]:
         pictures = open_pictures(data)
     except (ValueError, OSError, RuntimeError) as error:
         return nothing, f"Titles only: the data set cannot be read from here ({scrub(str(error))})."
-    if pictures.fingerprint != run.info.get("dataset", {}).get("fingerprint"):
+    if pictures.fingerprint != run.fingerprint:
         return nothing, f"Titles only: {scrub(data.url)} now holds another data set than the one that {run.name} was trained on."
     if not pictures.has_any:
         return nothing, "Titles only: the data set holds neither frames nor covers."

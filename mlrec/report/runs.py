@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
-from mlrec.data.format import read_npy
 from mlrec.metrics import standard_error, user_metrics
 from mlrec.recommended import Recommended, read_recommended
-from mlrec.run_files import CONFIG_FILE, METRICS_FILE, RANKS_FILE, RECORD_FILE, RESULTS_FILE, run_names
+from mlrec.record import read_record
+from mlrec.results import Results, read_ranks, read_results
+from mlrec.run_files import CONFIG_FILE, RANKS_FILE, run_names
 from mlrec.scrub import scrub
 from mlrec.tracking import read_metrics
 
@@ -37,6 +37,11 @@ class Run:
     recommended: Recommended | None = None
     """What some users were recommended, where the run has been evaluated."""
     path: Path = Path()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data set of its results, without results of the one it was trained on; "" if unknown."""
+        return str(self.results.get("fingerprint") or self.info.get("dataset", {}).get("fingerprint", ""))
 
     def metric(self, name: str, group: str = "all") -> float | None:
         """A metric of the evaluated split for one popularity group."""
@@ -91,14 +96,16 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path} is not a run: it has no {CONFIG_FILE}; mlrec train writes one into the run's folder")
     try:
         config = asdict(configuration.load_saved(path / CONFIG_FILE))
-        metrics = read_metrics(path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: {CONFIG_FILE} or {METRICS_FILE} is damaged: {error}") from error
-    info, results = _read_json(path / RECORD_FILE), _read_json(path / RESULTS_FILE)
+        raise ValueError(f"{path / CONFIG_FILE} is damaged: {error}") from error
+    metrics = read_metrics(path)
+    info, found = read_record(path) or {}, read_results(path)
+    results = {} if found is None else asdict(found)
     parts = {
         "has no description of its machine and versions (run.json)": info,
         "has logged nothing yet (metrics.jsonl)": metrics,
         "has no results yet (results.json): mlrec evaluate writes them": results,
+        "was ranked on another data set (results.json) than it was trained on (run.json)": _is_ranked_on_its_own(info, found),
     }
     return Run(
         path=path,
@@ -108,26 +115,19 @@ def read_run(path: Path) -> Run:
         results=results,
         metrics=metrics,
         missing=tuple(text for text, part in parts.items() if not part),
-        errors=_errors(path, results),
+        errors={} if found is None else _errors(path, found),
         recommended=read_recommended(path),
     )
 
 
-def _errors(path: Path, results: Mapping[str, Any]) -> dict[str, float]:
-    if not results or not (path / RANKS_FILE).exists():
+def _is_ranked_on_its_own(info: Mapping[str, Any], results: Results | None) -> bool:
+    own = info.get("dataset", {}).get("fingerprint", "")
+    return results is None or not results.fingerprint or not own or results.fingerprint == own
+
+
+def _errors(path: Path, results: Results) -> dict[str, float]:
+    if not (path / RANKS_FILE).exists() or not results.catalogue_size:
         return {}
-    try:
-        ranks_B2 = read_npy((path / RANKS_FILE).read_bytes())
-        per_user = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results["catalogue_size"])
-    except (ValueError, IndexError, KeyError) as error:
-        raise ValueError(f"{path / RANKS_FILE} is damaged: {error}; mlrec evaluate {path} writes it again") from error
+    ranks_B2 = read_ranks(path, results)
+    per_user = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results.catalogue_size)
     return {metric: standard_error(values_B) for metric, values_B in per_user.items()}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error

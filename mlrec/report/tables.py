@@ -79,7 +79,7 @@ def _dataset(run: Run) -> str:
 
 
 def _fingerprint(run: Run) -> str:
-    return str(run.info.get("dataset", {}).get("fingerprint", NONE))
+    return run.fingerprint or NONE
 
 
 def results_table(runs: Sequence[Run]) -> Table:

@@ -5,17 +5,19 @@ import numpy as np
 import pytest
 
 from mlrec.compare import compare, main
-from mlrec.data.format import npy_bytes
+from mlrec.data.npy import npy_bytes
+from mlrec.data.sequences import Split
+from mlrec.results import Results, write_results
 from mlrec.run_files import run_names
 
 GENERATOR = np.random.default_rng(0)
 
 
-def write_run(folder: Path, better: np.ndarray, split: str = "test", fingerprint: str = "abc") -> Path:
+def write_run(folder: Path, better: np.ndarray, split: Split = "test", fingerprint: str = "abc", trained_on: str = "abc") -> Path:
     folder.mkdir()
-    (folder / "ranks.npy").write_bytes(npy_bytes(np.stack([better, np.zeros_like(better)], axis=1)))
-    (folder / "results.json").write_text(json.dumps({"split": split, "catalogue_size": 100}))
-    (folder / "run.json").write_text(json.dumps({"dataset": {"fingerprint": fingerprint}}))
+    results = Results(split, 1, "validation hr@10", {"all": {"users": len(better)}}, {}, {}, 100, fingerprint)
+    write_results(folder, results, np.stack([better, np.zeros_like(better)], axis=1))
+    (folder / "run.json").write_text(json.dumps({"dataset": {"fingerprint": trained_on}}))
     return folder
 
 
@@ -49,7 +51,12 @@ def test_chance_is_seldom_called_a_difference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"), [({"split": "validation"}, "ranked split 'test'"), ({"fingerprint": "xyz"}, "ranked fingerprint 'abc'")]
+    ("changes", "words"),
+    [
+        ({"split": "validation"}, "ranked split 'test'"),
+        ({"fingerprint": "xyz"}, "ranked fingerprint 'abc'"),
+        ({"fingerprint": "", "trained_on": "xyz"}, "ranked fingerprint 'abc', .*'xyz'"),
+    ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict[str, str], words: str) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
@@ -67,11 +74,32 @@ def test_a_ranking_without_all_of_its_files_is_said(name: str, tmp_path: Path) -
     content = (two / name).read_bytes()
     for damaged in (b"", content[: len(content) // 2]):
         (two / name).write_bytes(damaged)
-        with pytest.raises(ValueError, match=f"of {two} is damaged: .*; mlrec evaluate {two} writes them again"):
+        words = rf"^{two}/{name} is (damaged|invalid): .*\. mlrec evaluate {two} writes results.json and ranks.npy again\.$"
+        with pytest.raises(ValueError, match=words):
             compare(one, two)
     (two / name).unlink()
     with pytest.raises(ValueError, match=f"^{two} has no {name}; mlrec evaluate {two} writes it$"):
         compare(one, two)
+
+
+@pytest.mark.parametrize(
+    ("ranks_B2", "words"),
+    [
+        (np.zeros((49, 2), dtype=np.int64), r"has shape \[49, 2\], but results.json has 50 users"),
+        (np.zeros((50, 3), dtype=np.int64), r"has shape \[50, 3\]"),
+        (np.zeros((50, 2), dtype=np.int32), "an .npy file of int32"),
+        (np.zeros(100, dtype=np.int64), "expected 2 dimension"),
+        (np.full((50, 2), 60), "has more better and tied items than the catalogue's 100"),
+        (np.full((50, 2), 100), "has ranks outside the catalogue of 100 items"),
+        (np.full((50, 2), -1), "has ranks outside the catalogue"),
+        (np.zeros((5000, 2), dtype=np.int64), "is 80,128 bytes long, at most"),
+    ],
+)
+def test_ranks_that_do_not_belong_to_the_results_are_refused(tmp_path: Path, ranks_B2: np.ndarray, words: str) -> None:
+    one = write_run(tmp_path / "one", GENERATOR.integers(0, 90, 50))
+    (one / "ranks.npy").write_bytes(npy_bytes(ranks_B2))
+    with pytest.raises(ValueError, match=rf"ranks.npy .*{words}.* mlrec evaluate {one} writes"):
+        compare(one, one)
 
 
 def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,8 @@ from mlrec.distributed import World, shares
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, evaluate, evaluate_run, load_model
 from mlrec.progress import task
+from mlrec.record import write_record
+from mlrec.results import read_ranks, read_results, write_results
 from mlrec.run_files import RESULTS_FILE
 from mlrec.schema import InputSpec
 
@@ -174,13 +176,43 @@ def test_a_model_that_knows_ids_is_not_ranked_on_another_data_set(
         assert load_model(config, data, ALONE, path).state_dict().keys() == weights.keys()
 
 
-def test_a_ranking_of_another_data_set_is_not_kept(video_config: Config, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = build_model(video_config, data, 0).state_dict()
+def trained_elsewhere(config: Config, data: Data) -> None:
+    weights = build_model(config, data, 0).state_dict()
     tensors = ((index, f"{checkpoint.WEIGHT}{name}", tensor) for index, (name, tensor) in enumerate(weights.items()))
-    checkpoint.save(video_config.run_path, ALONE, TrainingState(1, 0, "of another data set", 18), tensors)
-    found = evaluate_run(video_config, data, ALONE, "test")
-    assert found["metrics"]["all"]["users"] == data.sequences.num_users
+    checkpoint.save(config.run_path, ALONE, TrainingState(1, 0, "of another data set", 18), tensors)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_ranking_of_another_data_set_is_not_kept(
+    video_config: Config, data: Data, capsys: pytest.CaptureFixture[str], force: bool
+) -> None:
+    trained_elsewhere(video_config, data)
+    found = evaluate_run(replace(video_config, resume=ResumeConfig(force=force)), data, ALONE, "test")
+    assert found.metrics["all"]["users"] == data.sequences.num_users
     assert f"stays as it is: {video_config.data.url} is not the data set of the training" in capsys.readouterr().err
     assert not (video_config.run_path / RESULTS_FILE).exists()
-    evaluate_run(replace(video_config, resume=ResumeConfig(force=True)), data, ALONE, "test")
-    assert (video_config.run_path / RESULTS_FILE).exists()
+
+
+def test_results_name_their_data_set_and_do_not_displace_those_of_another(
+    video_config: Config, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_elsewhere(video_config, data)
+    # resumed with resume.force on this data set, which run.json names then
+    write_record(video_config.run_path, {"dataset": {"fingerprint": data.info.fingerprint}})
+    evaluate_run(video_config, data, ALONE, "validation")
+    results = read_results(video_config.run_path)
+    assert results is not None and results.fingerprint == data.info.fingerprint
+    assert read_ranks(video_config.run_path, results).shape == (data.sequences.num_users, 2)
+    write_results(video_config.run_path, replace(results, fingerprint="e" * 64), np.zeros((data.sequences.num_users, 2), int))
+    before = (video_config.run_path / RESULTS_FILE).read_bytes()
+    evaluate_run(video_config, data, ALONE, "test")
+    assert "it was ranked on another data set (eeeeeeeeeeee); remove it to keep the next ranking" in capsys.readouterr().err
+    assert (video_config.run_path / RESULTS_FILE).read_bytes() == before
+
+
+def test_damaged_results_are_written_again(video_config: Config, data: Data) -> None:
+    trained_elsewhere(video_config, data)
+    write_record(video_config.run_path, {"dataset": {"fingerprint": data.info.fingerprint}})
+    (video_config.run_path / RESULTS_FILE).write_bytes(b"{")
+    evaluate_run(video_config, data, ALONE, "test")
+    assert read_results(video_config.run_path) is not None

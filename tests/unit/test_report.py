@@ -206,7 +206,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end in \.html"):
         write_report([make_run(tmp_path / "video")], tmp_path / "report.pdf")
     (tmp_path / "video" / "results.json").write_text("{")
-    with pytest.raises(ValueError, match=r"results\.json is damaged"):
+    with pytest.raises(ValueError, match=r"results\.json is invalid"):
         write_report([tmp_path / "video"], tmp_path / "report.html")
 
 
