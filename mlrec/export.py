@@ -14,8 +14,9 @@ from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.evaluate import OVERRIDES_HELP, best_checkpoint, load_trained
+from mlrec.exported import SERVING_FILE
 from mlrec.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
-from mlrec.serving import SERVING_FILE, check_index, export_index
+from mlrec.serving import check_index, export_index
 from mlrec.terminal import say
 
 

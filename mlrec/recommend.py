@@ -20,10 +20,11 @@ from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.evaluate import OVERRIDES_HELP, best_checkpoint, encode_catalogue, load_model, load_trained
+from mlrec.exported import SERVING_FILE
 from mlrec.printable import printable
 from mlrec.ranking import Ranking
 from mlrec.scrub import scrub
-from mlrec.serving import SERVING_FILE, ServedModel
+from mlrec.serving import ServedModel
 from mlrec.terminal import console, say
 
 MAX_COUNT = 1_000_000

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import load
 
 from mlrec import config as configuration
 from mlrec import storage
 from mlrec.config import Config
-from mlrec.data.format import read_npy
 from mlrec.data.stream import open_data
 from mlrec.distributed import World
 from mlrec.evaluate import encode_catalogue, load_model
+from mlrec.exported import (
+    FEATURES_FILE,
+    INDEX_FILE,
+    ITEMS_FILE,
+    RAW_IDS_FILE,
+    REMEDY,
+    SEARCH_DEPTH,
+    SERVING_FILE,
+    Export,
+    load_faiss,
+)
 from mlrec.models.recommenders import RECOMMENDERS, build_user_model, scores_by_product
 from mlrec.progress import track
 from mlrec.ranking import Ranking
@@ -28,21 +36,11 @@ from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.schema import lookup
 from mlrec.settings import WITHOUT_EFFECT, differences
 
-ITEMS_FILE, FEATURES_FILE = "items.npy", "features.npy"
-"""int64 [n], ids ascending; float32 [n, D], the item tower's vectors of them. Together they are features for another run too."""
-RAW_IDS_FILE = "raw_ids.json"
-"""A list of strings: the raw data's ids of the items in items.npy, in its order."""
-INDEX_FILE = "index.faiss"
-"""HNSW graph over what states are scored with (Malkov and Yashunin, 2016), by inner product; its ids are those of items.npy."""
-SERVING_FILE = "serving.json"
-"""Written last: history_length, recall@10, dataset (the fingerprint), and the sha256 of each file that must be of one export."""
-
 ADDED_ITEMS = 8192
 """Of a call that adds to the index."""
-LINKS, BUILD_DEPTH, SEARCH_DEPTH = 32, 200, 256
+LINKS, BUILD_DEPTH = 32, 200
 CUT_OFF = 10
 COMPARED_USERS = 1000
-_SEQUENCE_MODEL = "sequence_model."
 
 
 def check_index(config: Config) -> None:
@@ -50,7 +48,7 @@ def check_index(config: Config) -> None:
     Raises:
         ValueError: the recommender has no index of its items, or the package for it is not installed.
     """
-    _faiss()
+    load_faiss()
     if not scores_by_product(lookup(RECOMMENDERS, config.recommender.name, "recommender")):
         raise ValueError(
             f"{config.recommender.name} does not score by the product of a history's state and an item's vector, which is what "
@@ -67,7 +65,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
     Returns:
         recall@10: of the ten best items by exact search, over up to 1,000 users' test histories, the share that the index finds.
     """
-    faiss = _faiss()
+    faiss = load_faiss()
     data = open_data(config.data)
     model = load_model(config, data, world, path).eval()
     with torch.no_grad():
@@ -88,11 +86,16 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
     found = [_search(index, state_X, seen_S, CUT_OFF)[0] for state_X, seen_S in users]
     shares = [np.isin(best_K[best_K > 0], items).mean() for best_K, items in zip(exact_BK, found, strict=True)]
     recall = float(np.mean(shares))
+    vectors_ND = _array(catalogue.items_ND)[readable_N]
+    if not (np.isfinite(vectors_ND).all() and np.isfinite(scored_NX).all()):
+        raise RuntimeError(
+            "the item tower gives vectors that are not finite, so no index is written; look for NaN in the run's losses"
+        )
     sha256 = {WEIGHTS_FILE: weights_sha256}
     storage.remove(storage.join(out, ITEMS_FILE))  # ids of an older export beside new vectors would still be features
     with tempfile.TemporaryDirectory() as folder:
         faiss.write_index(index, f"{folder}/{INDEX_FILE}")
-        np.save(f"{folder}/{FEATURES_FILE}", _array(catalogue.items_ND)[readable_N], allow_pickle=False)
+        np.save(f"{folder}/{FEATURES_FILE}", vectors_ND, allow_pickle=False)
         np.save(f"{folder}/{ITEMS_FILE}", ids_N, allow_pickle=False)
         raw_ids = data.catalogue.table["raw_id"].take(pa.array(ids_N - 1)).to_pylist()
         Path(folder, RAW_IDS_FILE).write_text(json.dumps(raw_ids), encoding="utf-8")
@@ -121,35 +124,32 @@ class ServedModel:
         Raises:
             ValueError: it is no such folder, or its files are not of one export.
         """
-        faiss = _faiss()
-        if not storage.exists(storage.join(url, SERVING_FILE)):
-            raise ValueError(f"{url} has no {SERVING_FILE}; mlrec export RUN OUT --index writes what is served")
-        facts = json.loads(storage.read_bytes(storage.join(url, SERVING_FILE)))
-        sha256 = facts.get("sha256", {})
+        export = Export(url)
         with tempfile.TemporaryDirectory() as folder:
             # without a sha256: its data.url may follow a data set that has moved
-            Path(folder, CONFIG_FILE).write_bytes(storage.read_bytes(storage.join(url, CONFIG_FILE)))
-            Path(folder, INDEX_FILE).write_bytes(_read(url, INDEX_FILE, sha256))
-            self.config = configuration.load_saved(Path(folder, CONFIG_FILE), overrides)
-            if changed := differences(configuration.load_saved(Path(folder, CONFIG_FILE)), self.config, WITHOUT_EFFECT):
+            saved = Path(folder, CONFIG_FILE)
+            saved.write_bytes(storage.read_bytes(storage.join(url, CONFIG_FILE)))
+            self.config = configuration.load_saved(saved, overrides)
+            if changed := differences(configuration.load_saved(saved), self.config, WITHOUT_EFFECT):
                 raise ValueError(f"{url}: cannot override settings fixed at training time ({changed}). Leave these out")
-            self._index = faiss.read_index(f"{folder}/{INDEX_FILE}")
-        self.url, self._length = url, int(facts["history_length"])
-        self.dataset = str(facts["dataset"])
+        self.url, self._length = url, export.facts.history_length
+        self.dataset = export.facts.dataset
         """Fingerprint of the data set that the run was trained on."""
-        self.items_N = read_npy(_read(url, ITEMS_FILE, sha256))
+        items = export.read_items()
+        self.items_N = items.ids_N
         """int64: numbers in that data set of the items that can be recommended, ascending."""
-        self.raw_ids_N: list[str] = json.loads(_read(url, RAW_IDS_FILE, sha256))
+        self.raw_ids_N = items.raw_ids_N
         """Their raw ids."""
         self._slot_of = {raw_id: slot for slot, raw_id in enumerate(self.raw_ids_N)}
+        width = self.config.recommender.width
+        if items.vectors_ND.shape[1] != width:
+            raise ValueError(f"{url}: {FEATURES_FILE} has vectors of width {items.vectors_ND.shape[1]}, not {width}. {REMEDY}.")
         self._model = build_user_model(self.config.recommender, self._length)
-        weights = load(_read(url, WEIGHTS_FILE, sha256))
-        prefix = _SEQUENCE_MODEL
-        self._model.load_state_dict({name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)})
+        export.load_sequence_model(self._model)
         self._model.eval()
-        vectors_ND = torch.from_numpy(read_npy(_read(url, FEATURES_FILE, sha256)))
         with torch.no_grad():
-            self._vectors = self._model.prepare(torch.from_numpy(self.items_N), vectors_ND)
+            self._vectors = self._model.prepare(torch.tensor(self.items_N), torch.tensor(items.vectors_ND))
+        self._index = export.read_index(self.items_N, self._vectors.items_UX.shape[1])
 
     @torch.no_grad()
     def recommend(self, history: Sequence[str], count: int) -> tuple[list[str], np.ndarray]:
@@ -175,26 +175,6 @@ class ServedModel:
         states_BX = self._model.last_states(self._vectors, torch.zeros(1, dtype=torch.int64), slots_BL)
         items_K, scores_K = _search(self._index, _array(states_BX)[0], self.items_N[slots], count)
         return [self.raw_ids_N[slot] for slot in np.searchsorted(self.items_N, items_K)], scores_K
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ValueError("an index of items needs faiss; pip install 'mlrec[index]'") from error
-    return faiss
-
-
-def _read(url: str, name: str, sha256: Mapping[str, str]) -> bytes:
-    """The content of the export's file, if it is the one that serving.json names."""
-    where = storage.join(url, name)
-    raw = storage.read_bytes(where) if storage.exists(where) else b""
-    if hashlib.sha256(raw).hexdigest() != sha256.get(name):
-        raise ValueError(
-            f"{where} is missing, or is not the file that {SERVING_FILE} beside it names by its sha256; "
-            "mlrec export RUN OUT --index writes all of an export anew"
-        )
-    return raw
 
 
 def _search(index: Any, state_X: np.ndarray, seen_S: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

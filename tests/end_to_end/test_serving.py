@@ -20,12 +20,13 @@ from mlrec.data.stream import Data
 from mlrec.distributed import World
 from mlrec.evaluate import EncodedCatalogue, encode_catalogue
 from mlrec.export import export
+from mlrec.exported import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
 from mlrec.models.encoders.features import read_features
 from mlrec.models.recommender import Recommender
 from mlrec.recommend import Recommendation, recommend_from_index
 from mlrec.recommend import recommend as recommend_exactly
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
-from mlrec.serving import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE, ServedModel, check_index
+from mlrec.serving import ServedModel, check_index
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
