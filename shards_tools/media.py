@@ -145,7 +145,7 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
 def transcode_clip(content: bytes, size: int) -> bytes:
     """A video as H.264 in MP4, size x size pixels, at its own frame rate, with a keyframe every CLIP_GOP frames, without sound.
 
-    It is stored upright: a phone's video is often sideways, with the angle beside it that decord turns it by.
+    It is stored upright: a phone's video is often sideways, with the angle to turn it by beside it.
 
     Raises:
         MediaError: the video cannot be decoded.
