@@ -8,6 +8,7 @@ import torch
 
 from mlrec.schema import InputSpec, Modality
 
+TINY = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
 RESNET = {"checkpoint": "", "frames": 4, "size": 16, "config": {"stem_dim_out": 4}}
 X3D = {"checkpoint": "", "frames": 4, "size": 16, "config": {"stem_dim_in": 8, "head_dim_out": 32}}
@@ -21,7 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "video/tiny": {"size": 32, "width": 16},
     "video/videomae": {"checkpoint": "", "frames": 4, "size": 32, "config": TRANSFORMER},
     "video/huggingface": {"frames": 4, "size": 32, "config": {"model_type": "vivit", **TRANSFORMER}},
-    "video/image_frames": {"frames": 2, "size": 32, "config": {"model_type": "dinov2", **TRANSFORMER, "patch_size": 8}},
+    "video/image_frames": {"frames": 2, "size": 32, "config": {"model_type": "dinov2", **TINY, "patch_size": 8}},
     "video/c2d_r50": RESNET,
     "video/i3d_r50": RESNET,
     "video/slow_r50": RESNET,

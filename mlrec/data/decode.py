@@ -16,8 +16,8 @@ from mlrec.data.format import DatasetInfo, MediaInfo
 from mlrec.data.frames import FRAME_POLICIES, decode_video
 from mlrec.data.items import Sample
 from mlrec.data.memory import BatchMemory
-from mlrec.data.titles import tokenize
 from mlrec.schema import InputSpec, Modality
+from mlrec.titles import tokenize
 
 JPEG_BYTES_PER_PIXEL, JPEG_SLACK_BYTES = 8, 1 << 20
 """A JPEG has at most so many bytes: the finest quality takes 3 bytes a pixel; the slack is for comments and profiles."""

@@ -10,12 +10,12 @@ import torch
 from small_encoders import SMALL, TRANSFORMER, media_of
 
 from mlrec.config import ItemConfig
-from mlrec.data.titles import tokenize
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
 from mlrec.models.encoders.audio import HOP, WINDOW, SpectrogramTransformer
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.tower import ItemTower
 from mlrec.schema import BYTE_TOKENS, InputSpec, Modality
+from mlrec.titles import tokenize
 
 
 def build(name: str, **options: object) -> Encoder:

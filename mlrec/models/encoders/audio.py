@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import torch
 
+from mlrec.models.encoders.architectures import Architecture, has_own_files, read_architecture
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
 from mlrec.models.encoders.huggingface import HuggingFace, pooled
+from mlrec.models.encoders.preprocessors import Loudness, find_loudness
 from mlrec.schema import AUDIO_RATE, InputSpec, Modality
+from mlrec.typed_json import parse_json
 
 WINDOW, HOP, FFT = 400, 160, 512
 """Samples of a frame of 25 ms, of the 10 ms from one frame to the next, and of its Fourier transform."""
 PREEMPHASIS, FLOOR = 0.97, 1.192092955078125e-07
-AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
-"""Of the log-mel values of AudioSet."""
+LOUDNESS_FILE = "loudness.json"
+"""In a run's folder: how log-mel values are standardised."""
 
 
 def num_frames(length: int) -> int:
@@ -23,8 +30,12 @@ def num_frames(length: int) -> int:
 class SpectrogramTransformer(HuggingFace):
     """An audio spectrogram transformer, with its log-mel spectrogram computed on the device."""
 
+    inputs = ("input_values",)
+
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
-        super().__init__(row, context, {"max_length": num_frames(row.length)})
+        architecture = read_architecture(row, context)
+        super().__init__(architecture, {"max_length": num_frames(row.length)})
+        self.loudness = loudness_of(architecture)
         self.spec = InputSpec(Modality.AUDIO, length=row.length)
         # no buffers: with the model in bf16 they would be rounded to 8 bits
         self.window = torch.hann_window(WINDOW, periodic=False)
@@ -48,8 +59,29 @@ class SpectrogramTransformer(HuggingFace):
         ends = (samples != 0).flip(1).to(torch.int8).argmax(dim=1)
         last = (samples.shape[1] - ends - WINDOW).div(HOP, rounding_mode="floor")
         past = torch.arange(mels.shape[1], device=mels.device) > last[:, None]
-        standard: torch.Tensor = (mels.masked_fill(past[..., None], 0.0) - AUDIOSET_MEAN) / (2 * AUDIOSET_STD)
+        standard: torch.Tensor = (mels.masked_fill(past[..., None], 0.0) - self.loudness.mean) / self.loudness.scale
         return standard
+
+    def save_files(self, folder: Path) -> None:
+        super().save_files(folder)
+        (folder / LOUDNESS_FILE).write_text(json.dumps(asdict(self.loudness), indent=1) + "\n")
+
+
+def loudness_of(architecture: Architecture) -> Loudness:
+    """Return the statistics of log-mel values that the checkpoint's preprocessor states; else AudioSet's.
+
+    Raises:
+        ValueError: its file is invalid, or states sounds that differ from those that mlrec computes.
+    """
+    row, context = architecture.row, architecture.context
+    if context.files is not None:
+        where = context.files / LOUDNESS_FILE
+        return parse_json(where.read_bytes(), Loudness, str(where), "Copy the run's folder again")
+    earlier = context.restored  # runs of earlier versions were trained with AudioSet's, whatever their checkpoint says
+    if earlier or not has_own_files(row, context):
+        return Loudness()
+    config = architecture.config
+    return find_loudness(row.checkpoint, context.name, num_frames(row.length), config.num_mel_bins) or Loudness()
 
 
 def _mel_filters(mels: int) -> torch.Tensor:

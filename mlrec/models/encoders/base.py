@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import torch
@@ -36,10 +37,18 @@ class Encoder(nn.Module):
     weight_decay: float | None = None
     projection: Projection = "gelu"
     """As in its row."""
+    remarks: tuple[str, ...] = ()
+    """What users should know about how it was built; startup prints each as a line."""
 
     def stages(self) -> list[nn.Module]:
         """The blocks from shallow to deep; tuning regimes count them from the end."""
         raise NotImplementedError
+
+    def save_files(self, folder: Path) -> None:
+        """Write into `folder`, which exists, what builds this encoder without its checkpoint; by default nothing.
+
+        Weights are not needed: they are in the run's checkpoints.
+        """
 
     def head(self, width: int) -> nn.Module:
         """What maps the encoder's vectors to the recommender's width D."""
@@ -87,6 +96,8 @@ class EncoderRow:
     they must for an item that nobody has watched (Volkovs et al., DropoutNet, 2017)."""
     whiten: float = 0.0
     """How far the variances of the vectors' directions are made equal before they are projected: 1 wholly, 0 not at all."""
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    """Names of the fields that the configuration set, as opposed to the table."""
     features: str = ""
     """Of an encoder that is whitened: its features of the catalogue, as mlrec extract writes them; those of features/vectors are
     its own."""
@@ -106,7 +117,8 @@ class EncoderRow:
             raise ValueError(f"item.options.{name}.output is 'scores'; this encoder has pooled features only")
         changes: dict[str, Any] = {key: tuple(value) for key, value in options.items() if key in ("mean", "std") and value}
         changes["config"] = {**self.config, **options.get("config", {})}
-        row = dataclasses.replace(self, **{**options, **changes})
+        given = frozenset(key for key, value in options.items() if value is not None)
+        row = dataclasses.replace(self, **{**options, **changes}, given=given)
         row._check_input(name)
         return row
 
@@ -136,6 +148,10 @@ class EncoderContext:
     """Random weights even where the row names a checkpoint."""
     name: str = ""
     """The row's name in ENCODERS, for messages."""
+    restored: bool = False
+    """Whether the weights come from a run's checkpoint, which is loaded next: pretrained weights are not read."""
+    files: Path | None = None
+    """Folder with what `Encoder.save_files` wrote in that run; None for a run of an earlier version, which has none."""
 
 
 class Normalize(nn.Module):

@@ -4,33 +4,63 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from mlrec.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderContext, EncoderRow, Normalize
-from mlrec.models.encoders.pretrained import load_pretrained, local_folder
+from mlrec.models.encoders.architectures import (
+    CONFIG_FILE,
+    FRAME_KEYS,
+    SIZE_KEYS,
+    Architecture,
+    build_backbone,
+    has_own_files,
+    read_architecture,
+)
+from mlrec.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderContext, EncoderRow
+from mlrec.models.encoders.pixels import Pixels, PixelValues
+from mlrec.models.encoders.preprocessors import find_pixels
 from mlrec.schema import InputSpec, Modality
+from mlrec.typed_json import parse_json
+
+PIXELS_FILE = "pixels.json"
+"""In a run's folder: what happens to the pixels before the model."""
 
 
 class HuggingFace(Encoder):
     """The part that all modalities share; `spec` and `forward` are theirs."""
 
-    def __init__(self, row: EncoderRow, context: EncoderContext, shape: dict[str, Any]) -> None:
+    inputs: tuple[str, ...] = ()
+    """Names that the main input of a model for this modality has."""
+
+    def __init__(self, architecture: Architecture, shape: dict[str, Any]) -> None:
         """
         Args:
-            shape: attributes to set on the configuration where the architecture has them; None leaves its own.
+            shape: as of build_backbone.
 
         Raises:
-            ValueError: there is neither a checkpoint nor a model type, or the checkpoint is not at hand.
+            ValueError: the checkpoint cannot be read or does not fit, or the model is for another modality.
         """
         super().__init__()
-        self.backbone = _with_movable_tables(_without_unused(_build(row, context, shape)))
+        backbone, self._config, remark = build_backbone(architecture, shape)
+        name = architecture.context.name
+        if backbone.main_input_name not in self.inputs:
+            raise ValueError(
+                f"{name} cannot use a {backbone.config.model_type}: it reads {backbone.main_input_name}, not {self.inputs[0]}. "
+                f"Set item.options.{name}.checkpoint to a model for this modality"
+            )
+        self.remarks = (f"{name}: {remark}",) if remark else ()
+        self.backbone = _with_movable_tables(backbone)
         config = self.backbone.config
         self.width = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
         self._blocks = _path_of_blocks(self.backbone)  # now: under ZeRO-3 parameters would have no size later
+
+    def save_files(self, folder: Path) -> None:
+        # all keys: a later version of transformers may have other defaults
+        self._config.to_json_file(folder / CONFIG_FILE, use_diff=False)
 
     def stages(self) -> list[nn.Module]:
         """The blocks of the outermost list of blocks; what comes before is the first stage, what comes behind joins the last."""
@@ -58,14 +88,21 @@ class HuggingFace(Encoder):
 class HuggingFaceImage(HuggingFace):
     """A cover through an image model: uint8 [n, H, W, C] to [n, width]."""
 
+    inputs = ("pixel_values",)
+
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
-        super().__init__(row, context, {"image_size": row.size or None, "mask_ratio": 0.0})
-        size = row.size or int(getattr(self.backbone.config, "image_size", 224))
-        self.spec = InputSpec(Modality.COVER, size=size)
-        self.normalize = Normalize(*_statistics(row, context))
+        architecture = read_architecture(row, context)
+        pixels = pixels_of(architecture, video=False)
+        super().__init__(architecture, {"image_size": pixels.size, "mask_ratio": 0.0})
+        self.spec = InputSpec(Modality.COVER, size=pixels.resized)
+        self.normalize = PixelValues(pixels)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return pooled(self.backbone(pixel_values=self.normalize(pixels, self.backbone.dtype)))
+
+    def save_files(self, folder: Path) -> None:
+        super().save_files(folder)
+        save_pixels(self.normalize.pixels, folder)
 
 
 class HuggingFaceFrames(HuggingFaceImage):
@@ -82,21 +119,16 @@ class HuggingFaceFrames(HuggingFaceImage):
 class HuggingFaceVideo(HuggingFace):
     """A video model: uint8 frames [n, T, H, W, C] to [n, width], the mean over all tokens."""
 
+    inputs = ("pixel_values", "pixel_values_videos")
+
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
-        frames, size = row.frames or None, row.size or None
-        super().__init__(row, context, {"num_frames": frames, "frames_per_clip": frames, "image_size": size, "crop_size": size})
-        config = self.backbone.config
-        frames = frames or int(getattr(config, "num_frames", 0) or getattr(config, "frames_per_clip", 16))
-        size = size or int(getattr(config, "image_size", 0) or getattr(config, "crop_size", 224))
-        tubelet = getattr(config, "tubelet_size", 1)
-        tubelet = tubelet if isinstance(tubelet, int) else int(tubelet[0])
-        if frames % tubelet:
-            raise ValueError(
-                f"item.options.{context.name}.frames is {frames}; the model joins {tubelet} frames into a token: "
-                f"give a multiple of {tubelet}"
-            )
-        self.spec = InputSpec(Modality.VIDEO, frames=frames, size=size)
-        self.normalize = Normalize(*_statistics(row, context))
+        architecture = read_architecture(row, context)
+        pixels = pixels_of(architecture, video=True)
+        frames = _frames_of(architecture)
+        size = pixels.size
+        super().__init__(architecture, {"num_frames": frames, "frames_per_clip": frames, "image_size": size, "crop_size": size})
+        self.spec = InputSpec(Modality.VIDEO, frames=frames, size=pixels.resized)
+        self.normalize = PixelValues(pixels)
         # V-JEPA 2 would run the predictor of its training as well
         self.options = {"skip_predictor": True} if "skip_predictor" in inspect.signature(self.backbone.forward).parameters else {}
 
@@ -105,6 +137,10 @@ class HuggingFaceVideo(HuggingFace):
         output = self.backbone(**{self.backbone.main_input_name: values}, **self.options)
         mean: torch.Tensor = output.last_hidden_state.mean(dim=1)
         return mean
+
+    def save_files(self, folder: Path) -> None:
+        super().save_files(folder)
+        save_pixels(self.normalize.pixels, folder)
 
 
 def pooled(output: Any) -> torch.Tensor:
@@ -115,50 +151,86 @@ def pooled(output: Any) -> torch.Tensor:
     return vectors.flatten(1)
 
 
-def has_own_files(row: EncoderRow, context: EncoderContext) -> bool:
-    """Whether configuration and tokenizer come from the row's checkpoint: a folder serves random weights too."""
-    return bool(row.checkpoint) and (not context.scratch or "://" in row.checkpoint or Path(row.checkpoint).is_dir())
+def _frames_of(architecture: Architecture) -> int:
+    """T: the option's, the row's or the model's number of frames.
 
-
-def _build(row: EncoderRow, context: EncoderContext, shape: dict[str, Any]) -> Any:
-    from transformers import AutoConfig, AutoModel
-
-    settings = dict(row.config)
-    model_type = settings.pop("model_type", "")
-    if has_own_files(row, context):
-        config = load_pretrained(AutoConfig.from_pretrained, row.checkpoint, context.name, **settings)
-    elif model_type:
-        config = AutoConfig.for_model(model_type, **settings)
-    else:
+    Raises:
+        ValueError: the row's and the checkpoint's differ, or it is no multiple of what the model joins.
+    """
+    row, context = architecture.row, architecture.context
+    stated = architecture.stated(FRAME_KEYS)
+    _check_same("frames", stated, architecture)
+    frames = row.frames or stated or 16
+    tubelet = getattr(architecture.image, "tubelet_size", 1)
+    tubelet = tubelet if isinstance(tubelet, int) else int(tubelet[0])
+    if frames % tubelet:
         raise ValueError(
-            f"{context.name} stands for any model: set item.options.{context.name}.checkpoint to a name at the Hugging Face hub "
-            f"or a folder, or item.options.{context.name}.config.model_type for random weights"
+            f"item.options.{context.name}.frames is {frames}; the model joins {tubelet} frames into a token: "
+            f"give a multiple of {tubelet}"
         )
-    inner = getattr(config, "vision_config", config)
-    for name, value in shape.items():
-        if value is not None and name not in settings and hasattr(inner, name):
-            setattr(inner, name, value)
-    if not row.checkpoint or context.scratch:
-        return AutoModel.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-    # without a dtype the model would have that of the file
-    options = {"config": config, "use_safetensors": True, "dtype": torch.float32}
-    return load_pretrained(AutoModel.from_pretrained, row.checkpoint, context.name, **options)
+    return frames
 
 
-def _without_unused(model: Any) -> Any:
-    """The model without the parts that its vectors do not come from: they would be trained parameters without a gradient."""
-    model = getattr(model, "vision_model", model)  # CLIP, SigLIP: the image's half of a pair
-    if hasattr(model, "predictor"):
-        model.predictor = None  # V-JEPA 2: guesses masked patches
-    pooler = getattr(model, "pooler", None)
-    if isinstance(pooler, nn.Linear) or hasattr(pooler, "dense"):
-        model.pooler = None  # made for another task, and missing in most checkpoints
-    for module in list(model.modules()):
-        if getattr(module, "mask_token", None) is not None:
-            token = module.mask_token.data
-            del module.mask_token
-            module.register_buffer("mask_token", token)
-    return model
+def _check_same(option: str, stated: int, architecture: Architecture, where: str = CONFIG_FILE) -> None:
+    """Check that a number of the row, which nobody has set, is the checkpoint's."""
+    row, context = architecture.row, architecture.context
+    number = getattr(row, option)
+    if not number or not stated or number == stated or option in row.given:
+        return
+    if has_own_files(row, context) and not context.restored:
+        raise ValueError(
+            f"{context.name} reads {option}={number}, and the checkpoint {row.checkpoint!r} states {stated} in its {where}; "
+            f"set item.options.{context.name}.{option}={stated}, or to another number that the model can read"
+        )
+
+
+def pixels_of(architecture: Architecture, video: bool) -> Pixels:
+    """Return what happens to the pixels of an image before the model, at the size that it reads.
+
+    Raises:
+        ValueError: the preprocessor's file is invalid or states a step that mlrec does not know, or sizes do not fit.
+    """
+    row, context = architecture.row, architecture.context
+    if context.files is not None:
+        where = context.files / PIXELS_FILE
+        return parse_json(where.read_bytes(), Pixels, str(where), "Copy the run's folder again")
+    pixels, file = _statistics(architecture, video)
+    stated = architecture.stated(SIZE_KEYS)
+    _check_same("size", stated, architecture)
+    _check_same("size", pixels.size, architecture, file)
+    size = row.size or pixels.size or stated or 224
+    if size % architecture.patch():
+        raise ValueError(
+            f"item.options.{context.name}.size is {size}; the model cuts images into patches of {architecture.patch()} pixels: "
+            f"give a multiple of {architecture.patch()}"
+        )
+    return pixels.of_size(size)
+
+
+def _statistics(architecture: Architecture, video: bool) -> tuple[Pixels, str]:
+    """The preprocessor's statement and its file; of the row where an option, or no file, says otherwise."""
+    row, context = architecture.row, architecture.context
+    own = Pixels(row.mean or IMAGENET_MEAN, row.std or IMAGENET_STD)
+    # runs of earlier versions were trained with the row's own, whatever their checkpoint says
+    earlier = context.restored and row.mean is not None and row.std is not None
+    if earlier or {"mean", "std"} <= row.given or not has_own_files(row, context):
+        return own, ""
+    found = find_pixels(row.checkpoint, context.name, video)
+    if found is None:
+        if row.mean is None or row.std is None:
+            raise ValueError(
+                f"the checkpoint {row.checkpoint!r} of {context.name} has no preprocessor_config.json that states the mean and "
+                f"standard deviation of pixels; set item.options.{context.name}.mean and .std, for example [0.5, 0.5, 0.5]"
+            )
+        return own, ""
+    pixels, file = found
+    changed = {key: getattr(own, key) for key in {"mean", "std"} & row.given}
+    return replace(pixels, **changed), file
+
+
+def save_pixels(pixels: Pixels, folder: Path) -> None:
+    """Write what happens to the pixels into `folder`."""
+    (folder / PIXELS_FILE).write_text(json.dumps(asdict(pixels), indent=1) + "\n")
 
 
 def _with_movable_tables(model: Any) -> Any:
@@ -182,26 +254,3 @@ def _path_of_blocks(model: nn.Module) -> list[str]:
         if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
             lists[name] = sum(parameter.numel() for parameter in module.parameters())
     return max(lists, key=lambda name: lists[name]).split(".")
-
-
-def _statistics(row: EncoderRow, context: EncoderContext) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of the pixels: the row's, or those in the preprocessor's configuration of its checkpoint.
-
-    Raises:
-        ValueError: neither states them.
-    """
-    if row.mean is not None and row.std is not None:
-        return row.mean, row.std
-    if not has_own_files(row, context):
-        return IMAGENET_MEAN, IMAGENET_STD
-    from transformers.utils.hub import cached_file
-
-    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
-        path = cached_file(local_folder(row.checkpoint), name, _raise_exceptions_for_missing_entries=False)
-        content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-        if {"image_mean", "image_std"} <= set(content):
-            return tuple(content["image_mean"]), tuple(content["image_std"])
-    raise ValueError(
-        f"the checkpoint {row.checkpoint!r} of {context.name} has no preprocessor_config.json that states the pixels' mean and "
-        f"standard deviation; set item.options.{context.name}.mean and .std, for example [0.5, 0.5, 0.5]"
-    )

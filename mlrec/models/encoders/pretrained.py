@@ -1,30 +1,39 @@
-"""Published weights: of Hugging Face models by name, of any model from a folder or file on any storage."""
+"""Pretrained weights of any model, from the Hugging Face hub or a folder or file on any storage."""
 
 from __future__ import annotations
 
 import functools
-import io
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 
 from mlrec import storage
+from mlrec.models.encoders.base import EncoderContext, EncoderRow
+from mlrec.models.encoders.weight_files import READ_ERRORS, check_values, read_file, read_folder
+from mlrec.models.encoders.weight_names import Misfit, backbone_of, is_head
+from mlrec.printable import printable
 
 WEIGHTS = (".safetensors", ".pyth", ".pth", ".pt", ".bin")
 """Endings of files that hold weights."""
+UPDATE_COUNTER = "num_batches_tracked"
+"""Of a batch norm; files of old versions of torch lack it, and nothing reads it."""
 _copies: list[tempfile.TemporaryDirectory[str]] = []
 """Local copies of remote folders; they go with the process."""
 
 
+class MisfitError(ValueError):
+    """A checkpoint's tensors are not those of the model."""
+
+
 @functools.cache
 def local_folder(checkpoint: str) -> str:
-    """`checkpoint` itself where it is a local path or a name at the hub, else a local copy of the folder at that URL.
+    """Return `checkpoint` itself if it is a local path or a name at the hub, else a local copy of the folder at that URL.
 
     Raises:
         ValueError: there is no such folder.
@@ -43,60 +52,145 @@ def local_folder(checkpoint: str) -> str:
     return copy.name
 
 
-def load_pretrained(load: Callable[..., Any], checkpoint: str, encoder: str, **options: Any) -> Any:
-    """What `load`, a from_pretrained of Hugging Face, makes of `checkpoint`.
+def find_file(checkpoint: str, name: str) -> Path | None:
+    """Return the path of a file in a checkpoint's folder or of one at the hub, or None if it has no such file.
 
     Raises:
-        ValueError: it is not at hand or does not fit; the message says what to do about it.
+        OSError: the hub cannot be reached.
+    """
+    folder = Path(local_folder(checkpoint))
+    if folder.exists():
+        return folder / name if (folder / name).is_file() else None
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(str(folder), name, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
+
+
+@contextmanager
+def explained(checkpoint: str, encoder: str) -> Iterator[None]:
+    """Turn errors of Hugging Face's loaders into one sentence that says what to do.
+
+    Raises:
+        ValueError: the checkpoint is not there or cannot be read.
     """
     try:
-        return load(local_folder(checkpoint), **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        yield
+    except MisfitError:
+        raise
+    except READ_ERRORS as error:
         raise ValueError(
-            f"the checkpoint {checkpoint!r} of {encoder} cannot be loaded ({reason}); on a machine with network run "
-            f"`hf download {checkpoint} --local-dir FOLDER` and set item.options.{encoder}.checkpoint=FOLDER, "
-            "or start from random weights with item.tuning=scratch"
+            f"the checkpoint {checkpoint!r} of {encoder} cannot be loaded ({_reason(error)}); {_remedy(checkpoint, encoder)}"
         ) from error
 
 
-def load_weights(model: nn.Module, checkpoint: str, encoder: str) -> None:
-    """Loads the weights at `checkpoint`, a file or a folder with one, into `model`; every name and shape must fit.
+def _remedy(checkpoint: str, encoder: str) -> str:
+    option, scratch = f"item.options.{encoder}.checkpoint", "start from random weights with item.tuning=scratch"
+    if "://" in checkpoint or checkpoint.endswith(WEIGHTS):
+        return f"download it on a machine with network and set {option}=FILE, or {scratch}"
+    if storage.local_path(checkpoint).exists():
+        return f"set {option} to a folder or file that fits, or {scratch}"
+    return f"on a machine with network run `hf download {checkpoint} --local-dir FOLDER` and set {option}=FOLDER, or {scratch}"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run them
+        return "it is damaged, or holds pickled objects, which mlrec does not execute"
+    lines = str(error).strip().splitlines()
+    return printable(lines[0]) if lines else type(error).__name__
+
+
+def load_model(skeleton: Any, config: Any, checkpoint: str, encoder: str, needed: Collection[str]) -> Any:
+    """Return a model of Hugging Face with the weights of a checkpoint, in fp32.
+
+    Args:
+        skeleton: the model without weights (on the meta device).
+        needed: names of its tensors that the checkpoint must have.
 
     Raises:
-        ValueError: they are not at hand or do not fit; the message says what to do about it.
+        MisfitError: names or shapes differ.
+        ValueError: the weights cannot be read, or some are not finite.
     """
-    remedy = (
-        f"download it on a machine with network and set item.options.{encoder}.checkpoint=FILE, "
-        "or start from random weights with item.tuning=scratch"
+    expected = skeleton.state_dict()
+    with explained(checkpoint, encoder):
+        tensors = backbone_of(read_folder(functools.partial(find_file, checkpoint)), expected)
+        check_values(tensors, expected)
+        model, info = _from_tensors(type(skeleton), config, tensors)
+    mismatched = {name: (tuple(there), tuple(here)) for name, there, here in info["mismatched_keys"]}
+    parts = {name.partition(".")[0] for name in expected}
+    misfit = Misfit(
+        missing=set(needed) & set(info["missing_keys"]),
+        unexpected={name for name in info["unexpected_keys"] if not is_head(name, parts)},
+        shapes={name: pair for name, pair in mismatched.items() if name in needed},
+        total=len(needed),
     )
+    _check_fit(misfit, checkpoint, encoder)
+    return model
+
+
+def _from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
+    """The model and how the tensors' names fit, after transformers has renamed those of older versions."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its table of names is the error here
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    options = {"config": config, "state_dict": tensors, "dtype": torch.float32}
     try:
-        state = _read_weights(checkpoint)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"the checkpoint {checkpoint!r} of {encoder} cannot be read ({reason}); {remedy}") from error
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"the checkpoint {checkpoint!r} does not fit {encoder} with its frames, size and config ({reason}); {remedy}"
-        ) from error
+        model, info = kind.from_pretrained(None, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    return model, info
+
+
+def load_row_weights(
+    model: nn.Module, row: EncoderRow, context: EncoderContext, architecture: Mapping[str, torch.Tensor]
+) -> None:
+    """Load the weights that an encoder's row names, if it starts from any; every name and shape must fit.
+
+    Args:
+        architecture: tensors of the whole architecture, of which `model` may lack some. The checkpoint may
+            have those, in any shape.
+
+    Raises:
+        MisfitError: names or shapes differ.
+        ValueError: the weights cannot be read, or some are not finite.
+    """
+    if not row.checkpoint or context.scratch or context.restored:
+        return
+    own = model.state_dict()
+    with explained(row.checkpoint, context.name):
+        tensors = backbone_of(_read_weights(row.checkpoint), architecture)
+        tensors = {name: tensor for name, tensor in tensors.items() if name in own or name not in architecture}
+        check_values(tensors, own)
+    shapes = {name: (tuple(tensors[name].shape), tuple(own[name].shape)) for name in own.keys() & tensors.keys()}
+    misfit = Misfit(
+        missing={name for name in own.keys() - tensors.keys() if not name.endswith(UPDATE_COUNTER)},
+        unexpected=tensors.keys() - own.keys(),
+        shapes={name: pair for name, pair in shapes.items() if pair[0] != pair[1]},
+        total=len(own),
+    )
+    _check_fit(misfit, row.checkpoint, context.name)
+    model.load_state_dict(own | tensors)
+
+
+def _check_fit(misfit: Misfit, checkpoint: str, encoder: str) -> None:
+    if misfit:
+        raise MisfitError(
+            f"the checkpoint {checkpoint!r} does not fit {encoder} with its frames, size and config "
+            f"({misfit.in_words()}); {_remedy(checkpoint, encoder)}"
+        )
 
 
 def _read_weights(checkpoint: str) -> dict[str, torch.Tensor]:
     url = checkpoint
     if not url.endswith(WEIGHTS):
-        found = [name for name in storage.list_files(url) if "/" not in name and name.endswith(WEIGHTS)]
-        if len(found) != 1:
+        files = [name for name in storage.list_files(url) if "/" not in name and name.endswith(WEIGHTS)]
+        if len(files) != 1:
             raise ValueError(
-                f"a file ending in {', '.join(WEIGHTS)} is wanted there, or one in a folder; found {found or 'none'}"
+                f"a file ending in {', '.join(WEIGHTS)} is wanted there, or one in a folder; found {files or 'none'}"
             )
-        url = storage.join(url, found[0])
-    raw = storage.read_bytes(url)
-    if url.endswith(".safetensors"):
-        return safetensors.torch.load(raw)
-    content: Any = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    for wrapper in ("model_state", "state_dict"):  # pytorchvideo's and PySlowFast's; many others'
-        content = content.get(wrapper, content)
-    return dict(content)
+        url = storage.join(url, files[0])
+    return read_file(storage.local_path(url) if storage.is_local(url) else storage.read_bytes(url), url)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mlrec.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderContext, EncoderRow, Normalize
-from mlrec.models.encoders.pretrained import load_weights
+from mlrec.models.encoders.pretrained import load_row_weights
 from mlrec.schema import InputSpec, Modality
 
 ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
@@ -51,11 +51,11 @@ class ZooEncoder(Encoder):
         super().__init__()
         self.backbone = getattr(load_hub(), architecture)(**self.settings(row))
         _replace(self.backbone, "Swish", nn.SiLU)  # the same function; the package's own uses what torch is about to drop
-        if row.checkpoint and not context.scratch:
-            load_weights(self.backbone, row.checkpoint, context.name)
+        published = self.backbone.state_dict()
         self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
         self.normalize = Normalize(row.mean, row.std)
         self.width = self.open_head(row.output == "scores")
+        load_row_weights(self.backbone, row, context, published)
 
     def settings(self, row: EncoderRow) -> dict[str, Any]:
         """Arguments of the architecture."""

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from mlrec.models.encoders.architectures import has_own_files, read_architecture
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
-from mlrec.models.encoders.huggingface import HuggingFace, has_own_files
+from mlrec.models.encoders.huggingface import HuggingFace
 from mlrec.models.encoders.pretrained import local_folder
 from mlrec.schema import BYTE_TOKENS, InputSpec, Modality
+from mlrec.titles import load_tokenizer, tokenize
+
+TOKENIZER_FOLDER = "tokenizer"
+"""In a run's folder, if titles are not read as bytes."""
+MIN_TITLE_TOKENS, MAX_TITLE_TOKENS = 3, 1 << 14
+"""A start, an end and something between; and a bound for models without a table of positions."""
 
 
 class HuggingFaceText(HuggingFace):
@@ -20,14 +28,26 @@ class HuggingFaceText(HuggingFace):
     """
 
     rereads = True
+    inputs = ("input_ids",)
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
-        own = has_own_files(row, context)
         bytewise: dict[str, Any] = {"vocab_size": BYTE_TOKENS, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-        super().__init__(row if own else replace(row, config={**bytewise, **row.config}), context, {})
+        architecture = read_architecture(row, context, bytewise)
+        if getattr(architecture.config, "is_encoder_decoder", False):
+            raise ValueError(
+                f"{context.name}: a {architecture.config.model_type} has a decoder too; choose an encoder, such as BERT"
+            )
+        super().__init__(architecture, {})
         if hasattr(self.backbone, "pooler"):
             self.backbone.pooler = None
-        self.spec = InputSpec(Modality.TITLE, length=row.length, tokenizer=local_folder(row.checkpoint) if own else "")
+        tokenizer = tokenizer_of(row, context)
+        check_titles(self.backbone, row.length, tokenizer, context.name)
+        self.spec = InputSpec(Modality.TITLE, length=row.length, tokenizer=tokenizer)
+
+    def save_files(self, folder: Path) -> None:
+        super().save_files(folder)
+        if self.spec.tokenizer:
+            load_tokenizer(self.spec.tokenizer).save_pretrained(folder / TOKENIZER_FOLDER)
 
     def forward(self, titles: torch.Tensor) -> torch.Tensor:
         tokens, mask = titles.unbind(dim=1)
@@ -35,6 +55,48 @@ class HuggingFaceText(HuggingFace):
         weights = mask.to(vectors.dtype)[..., None]
         mean: torch.Tensor = (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         return mean
+
+
+def tokenizer_of(row: EncoderRow, context: EncoderContext) -> str:
+    """Return the folder or the name at the hub of an encoder's tokenizer; "" for the bytes of titles."""
+    if context.files is not None:
+        own = context.files / TOKENIZER_FOLDER
+        return str(own) if own.is_dir() else ""
+    return local_folder(row.checkpoint) if has_own_files(row, context) else ""
+
+
+def check_titles(model: Any, length: int, tokenizer: str, encoder: str) -> None:
+    """Check that titles of `length` tokens can be read.
+
+    Raises:
+        ValueError: the length does not fit the model's positions, the tokenizer cannot be loaded, or it has
+            more tokens than the model's embedding.
+    """
+    longest = _positions(model)
+    if not MIN_TITLE_TOKENS <= length <= longest:
+        raise ValueError(
+            f"item.options.{encoder}.length is {length}; the model reads titles of {MIN_TITLE_TOKENS} to {longest:,} tokens"
+        )
+    try:
+        tokens = tokenize("a title", length, tokenizer)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{encoder}: {error}") from error
+    largest = max(load_tokenizer(tokenizer).get_vocab().values()) if tokenizer else BYTE_TOKENS - 1
+    embedded = model.get_input_embeddings().num_embeddings
+    if max(largest, int(tokens[0].max())) >= embedded:
+        raise ValueError(
+            f"{encoder}: the tokenizer {tokenizer or 'of bytes'!r} has {largest + 1:,} tokens, and the model's embedding "
+            f"{embedded:,}: they belong to different checkpoints. Copy this checkpoint's own tokenizer into its folder"
+        )
+
+
+def _positions(model: Any) -> int:
+    """The longest text that the model has positions for."""
+    longest: int = getattr(model.config, "max_position_embeddings", 0) or MAX_TITLE_TOKENS
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    # RoBERTa numbers tokens from behind the number of its padding
+    offsets = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+    return min(longest - max(offsets, default=0), MAX_TITLE_TOKENS)
 
 
 BERT = "Turc et al., Well-Read Students Learn Better: On the Importance of Pre-training Compact Models, 2019"

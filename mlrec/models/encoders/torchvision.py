@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Normalize
-from mlrec.models.encoders.pretrained import load_weights
+from mlrec.models.encoders.pretrained import load_row_weights
 from mlrec.schema import InputSpec, Modality
 
 
@@ -29,11 +29,11 @@ class R3D18(Encoder):
                 f"torch {torch.__version__} from the index that torch came from, or take video/r3d_r50"
             ) from error
         self.backbone = r3d_18(weights=None, **row.config)
-        if row.checkpoint and not context.scratch:
-            load_weights(self.backbone, row.checkpoint, context.name)
+        published = self.backbone.state_dict()
         self.width = self.backbone.fc.out_features if row.output == "scores" else self.backbone.fc.in_features
         if row.output == "pooled":
             self.backbone.fc = nn.Identity()
+        load_row_weights(self.backbone, row, context, published)
         self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
         self.normalize = Normalize(row.mean, row.std)
 

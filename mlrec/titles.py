@@ -21,7 +21,7 @@ def tokenize(title: str, length: int, tokenizer: str) -> np.ndarray:
         RuntimeError: there is no such tokenizer.
     """
     if tokenizer:
-        found = _load(tokenizer)(title, padding="max_length", truncation=True, max_length=length)
+        found = load_tokenizer(tokenizer)(title, padding="max_length", truncation=True, max_length=length)
         return np.asarray([found["input_ids"], found["attention_mask"]], dtype=np.int64)
     ids = [START, *(FIRST_BYTE + byte for byte in title.encode()[: length - 2]), END]
     tokens = np.full((2, length), PADDING, dtype=np.int64)
@@ -30,13 +30,21 @@ def tokenize(title: str, length: int, tokenizer: str) -> np.ndarray:
 
 
 @functools.cache
-def _load(tokenizer: str) -> Any:
+def load_tokenizer(tokenizer: str) -> Any:
+    """Load a tokenizer of Hugging Face, without running code that it brings along.
+
+    Args:
+        tokenizer: as in InputSpec, not empty.
+
+    Raises:
+        RuntimeError: there is no such tokenizer, or it cannot be read.
+    """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        return AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+    except Exception as error:  # the tokenizers package raises plain Exceptions
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         # no ValueError: that would make one bad item after the other of all
         raise RuntimeError(
             f"the tokenizer {tokenizer!r} cannot be loaded ({reason}); the folder of a text encoder's checkpoint holds it too"

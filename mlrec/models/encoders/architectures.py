@@ -1,0 +1,193 @@
+"""Architectures of Hugging Face transformers: their configuration, and the model that it means, with or without weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mlrec.models.encoders.base import EncoderContext, EncoderRow
+from mlrec.models.encoders.pretrained import MisfitError, explained, load_model, local_folder
+
+CONFIG_FILE = "config.json"
+SIZE_KEYS, FRAME_KEYS = ("image_size", "crop_size"), ("num_frames", "frames_per_clip")
+"""What architectures call the height and width of an image, and the number of frames of a video."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a model is built from."""
+
+    config: Any
+    """Hugging Face's configuration."""
+    row: EncoderRow
+    context: EncoderContext
+
+    @property
+    def image(self) -> Any:
+        """The configuration of the image's half of a pair such as CLIP; else the whole."""
+        return getattr(self.config, "vision_config", self.config)
+
+    def stated(self, keys: tuple[str, ...]) -> int:
+        """The first of these keys that the configuration has, as one number; 0 if it has none.
+
+        Raises:
+            ValueError: it has several different numbers.
+        """
+        for key in keys:
+            value = getattr(self.image, key, None)
+            numbers = {value} if isinstance(value, int) else set(value or ())
+            if len(numbers) > 1:
+                raise ValueError(f"{self.context.name}: {key} of the model is {value}; mlrec's images are squares")
+            if numbers:
+                return int(numbers.pop())
+        return 0
+
+    def patch(self) -> int:
+        """Height and width in pixels of what becomes a token; 1 if the architecture has no patches."""
+        tubelet = getattr(self.image, "tubelet_size", None)
+        if isinstance(tubelet, list | tuple) and len(tubelet) == 3:  # ViViT: frames, height, width
+            return int(tubelet[1])
+        return self.stated(("patch_size",)) or 1
+
+
+def has_own_files(row: EncoderRow, context: EncoderContext) -> bool:
+    """Tell whether configuration and tokenizer come from a checkpoint: a folder serves random weights too."""
+    if context.files is not None:
+        return True
+    return bool(row.checkpoint) and (not context.scratch or "://" in row.checkpoint or Path(row.checkpoint).is_dir())
+
+
+def source_of(row: EncoderRow, context: EncoderContext) -> str:
+    """The folder or the name at the hub of an encoder's configuration, tokenizer and preprocessor."""
+    return row.checkpoint if context.files is None else str(context.files)
+
+
+def read_architecture(row: EncoderRow, context: EncoderContext, defaults: Mapping[str, Any] | None = None) -> Architecture:
+    """Return the checkpoint's architecture, or that of the row's model type, with the row's changes.
+
+    Args:
+        defaults: keys for an architecture without a checkpoint, in so far as it has them.
+
+    Raises:
+        ValueError: there is neither a checkpoint nor a model type, the checkpoint is of another type or is
+            quantised, or a key of item.options.X.config is unknown.
+    """
+    from transformers import AutoConfig
+
+    settings = dict(row.config)
+    model_type = settings.pop("model_type", "")
+    if not has_own_files(row, context):
+        if not model_type:
+            raise ValueError(
+                f"{context.name} stands for any model: set item.options.{context.name}.checkpoint to a name at the Hugging Face "
+                f"hub or a folder, or item.options.{context.name}.config.model_type for random weights"
+            )
+        _check_keys(settings, AutoConfig.for_model(model_type), context.name)
+        return Architecture(AutoConfig.for_model(model_type, **{**(defaults or {}), **settings}), row, context)
+    source = source_of(row, context)
+    with explained(source, context.name):
+        config = AutoConfig.from_pretrained(local_folder(source), trust_remote_code=False)
+    _check_type(config, model_type, source, context.name)
+    if context.files is not None:  # written with all changes
+        return Architecture(config, row, context)
+    _check_keys(settings, config, context.name)
+    outer = {name: value for name, value in settings.items() if hasattr(config, name)}
+    with explained(source, context.name):
+        config = AutoConfig.from_pretrained(local_folder(source), trust_remote_code=False, **outer)
+    for name in settings.keys() - outer.keys():
+        setattr(config.vision_config, name, settings[name])
+    return Architecture(config, row, context)
+
+
+def _check_type(config: Any, model_type: str, source: str, encoder: str) -> None:
+    inner = getattr(config, "vision_config", config)
+    if model_type and model_type not in (config.model_type, inner.model_type):
+        raise ValueError(
+            f"the checkpoint {source!r} of {encoder} is of the type {config.model_type!r} by its {CONFIG_FILE}, and {encoder} is "
+            f"{model_type!r}; name the encoder of that type, or one for any type such as {encoder.split('/')[0]}/huggingface"
+        )
+    if getattr(config, "quantization_config", None):
+        raise ValueError(f"the checkpoint {source!r} of {encoder} is quantised; use one in float32, float16 or bfloat16")
+
+
+def _check_keys(settings: Mapping[str, Any], config: Any, encoder: str) -> None:
+    inner = getattr(config, "vision_config", config)
+    for name in settings:
+        if not hasattr(config, name) and not hasattr(inner, name):
+            raise ValueError(f"item.options.{encoder}.config.{name}: a {config.model_type} has no such key")
+
+
+def build_backbone(architecture: Architecture, shape: Mapping[str, Any]) -> tuple[Any, Any, str]:
+    """Return the model without the parts that no encoder needs, its configuration, and a remark or "".
+
+    Its weights are the checkpoint's; random for a row without one, for scratch, and where a run's own come next.
+
+    Args:
+        shape: keys to change where the architecture has them and item.options does not.
+
+    Raises:
+        ValueError: the checkpoint cannot be read or does not fit.
+    """
+    from transformers import AutoModel
+
+    row, context = architecture.row, architecture.context
+    config = architecture.config if context.files is not None else _shaped(architecture, shape)
+    if not row.checkpoint or context.scratch or context.restored:
+        model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        return without_unused(model), config, ""
+    try:
+        return _pretrained(config, row, context), config, ""
+    except MisfitError:
+        # DINOv2 and others stretch their table of positions to any size of image by themselves
+        if config.to_dict() == architecture.config.to_dict():
+            raise
+        try:
+            model = _pretrained(architecture.config, row, context)
+        except MisfitError:
+            model = None
+        if model is None:
+            raise
+    return model, architecture.config, "its positions are those of another size, which the model interpolates"
+
+
+def _shaped(architecture: Architecture, shape: Mapping[str, Any]) -> Any:
+    changed = Architecture(copy.deepcopy(architecture.config), architecture.row, architecture.context)
+    for name, value in shape.items():
+        if name not in architecture.row.config and hasattr(changed.image, name):
+            setattr(changed.image, name, value)
+    return changed.config
+
+
+def _pretrained(config: Any, row: EncoderRow, context: EncoderContext) -> Any:
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        skeleton: Any = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        trimmed: Any = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    part = without_unused(trimmed)
+    (place,) = (name for name, module in trimmed.named_modules() if module is part)
+    names = {f"{place}.{name}" if place else name for name in part.state_dict()}
+    needed = {name for name in names if not name.endswith("mask_token")}
+    return without_unused(load_model(skeleton, config, row.checkpoint, context.name, needed))
+
+
+def without_unused(model: Any) -> Any:
+    """Return the model without the parts that its vectors do not come from: they would be trained without a gradient."""
+    model = getattr(model, "vision_model", model)  # CLIP, SigLIP: the image's half of a pair
+    if hasattr(model, "predictor"):
+        model.predictor = None  # V-JEPA 2: guesses masked patches
+    pooler = getattr(model, "pooler", None)
+    if isinstance(pooler, nn.Linear) or hasattr(pooler, "dense"):
+        model.pooler = None  # made for another task, and missing in most checkpoints
+    for module in list(model.modules()):
+        if getattr(module, "mask_token", None) is not None:
+            token = module.mask_token.data
+            del module.mask_token
+            module.register_buffer("mask_token", token)
+    return model

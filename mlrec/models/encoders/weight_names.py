@@ -1,0 +1,121 @@
+"""The names of a checkpoint's tensors against the names that a model has."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_INNER_WRAPPER = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+"""torch.compile, FSDP, activation checkpointing and Lightning Fabric put these between the parts of a name."""
+_TRAINED, _MOMENTUM = "encoder_q.", "encoder_k."
+"""MoCo's trained encoder, and the moving average of it that training needs alone."""
+_HEAD = re.compile(
+    r"(\w*head\w*|\w*classifier\w*|fc\d?|fc_norm|decoder\w*|encoder_to_decoder|mask_token|cls|mlm\w*|nsp\w*|sop\w*"
+    r"|qa_outputs|\w*predict\w*|\w*projection|\w*proj|projector|logit_scale|logit_bias|pooler|vocab_\w+"
+    r"|generator_\w+|queue\w*|loss\w*|criterion)"
+)
+"""Parts of models for one task, that have no part in an encoder's vectors."""
+_LISTED_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """How a checkpoint's tensors differ from a model's."""
+
+    missing: Collection[str]
+    unexpected: Collection[str]
+    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    """Shapes in the checkpoint and in the model of each tensor whose shapes differ, by name."""
+    total: int
+    """Number of tensors that the model has."""
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.shapes)
+
+    def in_words(self) -> str:
+        """The differences: counts and the first names of each kind."""
+        kinds = {
+            f"of the model's {self.total} tensors are missing": self.missing,
+            "are not the model's": self.unexpected,
+            "have another shape": [
+                f"{name} is {list(there)} instead of {list(here)}" for name, (there, here) in self.shapes.items()
+            ],
+        }
+        return "; ".join(f"{len(names)} {words}: {_listed(names)}" for words, names in kinds.items() if names)
+
+
+def _listed(names: Collection[str]) -> str:
+    first = sorted(names)[:_LISTED_NAMES]
+    return ", ".join(first) + (", ..." if len(names) > len(first) else "")
+
+
+def plain_names(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Return the tensors without the wrappers inside their names.
+
+    Raises:
+        ValueError: two tensors have the same name then.
+    """
+    plain: dict[str, T] = {}
+    for name, tensor in tensors.items():
+        short = _INNER_WRAPPER.sub("", name)
+        if short in plain:
+            raise ValueError(f"it holds {short} twice, in wrappers and without")
+        plain[short] = tensor
+    return plain
+
+
+def find_prefix(names: Iterable[str], expected: Collection[str]) -> str:
+    """Return what stands before the model's names in a checkpoint, such as "module." or "net.backbone.".
+
+    It is the prefix under which most of the expected names are found; "" if none is.
+
+    Raises:
+        ValueError: there are several sets of weights, such as a student's and a teacher's.
+    """
+    counts: Counter[str] = Counter()
+    for name in names:
+        parts = name.split(".")
+        for cut in range(len(parts)):
+            if ".".join(parts[cut:]) in expected:
+                counts["".join(f"{part}." for part in parts[:cut])] += 1
+    if not counts:
+        return ""
+    for prefix in [one for one in counts if one.endswith(_TRAINED)]:
+        counts.pop(prefix.removesuffix(_TRAINED) + _MOMENTUM, None)
+    most = max(counts.values())
+    best = sorted(prefix for prefix, count in counts.items() if count == most)
+    if len(best) > 1:
+        raise ValueError(f"it holds several sets of weights, under {' and '.join(map(repr, best))}; keep one of them")
+    return best[0]
+
+
+def backbone_of(tensors: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
+    """Return the backbone's tensors under their own names: without wrappers, prefixes and the heads of other tasks.
+
+    Tensors beside the prefix belong to other parts of a larger model and are left out. Under it only
+    heads are: whatever else the model does not have stays, for the caller to reject.
+
+    Args:
+        expected: the names of all tensors of the architecture.
+
+    Raises:
+        ValueError: there are several sets of weights.
+    """
+    plain = plain_names(tensors)
+    prefix = find_prefix(plain, expected)
+    own = {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
+    parts = {name.partition(".")[0] for name in expected}
+    return {name: tensor for name, tensor in own.items() if name in expected or not is_head(name, parts)}
+
+
+def is_head(name: str, parts: Collection[str]) -> bool:
+    """Tell whether a tensor belongs to a head for some task, and to none of the model's own top-level parts."""
+    if name.endswith("mask_token"):  # stands for masked patches in pretraining alone
+        return True
+    first = name.partition(".")[0]
+    return first not in parts and _HEAD.fullmatch(first) is not None
