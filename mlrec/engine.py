@@ -158,7 +158,10 @@ class Engine:
         return state + kept
 
     def seed_step(self, step: int) -> None:
-        """Makes dropout a function of (seed, step, rank), so that a resumed run needs no generator's state."""
+        """Seed torch's generator by (seed, step, rank), so that a resumed run needs no generator's state.
+
+        Only dropout inside pretrained encoders draws from it; mlrec's own layers do not depend on the rank.
+        """
         seed = np.random.SeedSequence([self.config.seed, step, self.world.rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(seed[0]) >> 1)
 
@@ -170,7 +173,7 @@ class Engine:
         return Step(loss.detach(), norm, skipped)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """This rank's share of the loss, after dropout was seeded and the learning rates set for the step."""
+        """This rank's share of the loss, after torch's generator was seeded and the learning rates set for the step."""
         self.deepspeed.train()
         self._statistics_before = [buffer.clone() for buffer in self._statistics]
         self.seed_step(batch.step)

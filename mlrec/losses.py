@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, softplus
 
 from mlrec.config import LossConfig
+from mlrec.counter_random import random_keys
 from mlrec.schema import Batch, Scored
 
 
@@ -123,9 +123,8 @@ def draw_negatives(scored: Scored, count: int, seed: int) -> tuple[torch.Tensor,
     """
     ranks_PU = _negatives(scored).cumsum(dim=1)
     total_P1 = ranks_PU[:, -1:]
-    begin = np.random.SeedSequence([seed, scored.batch.step]).generate_state(1, np.uint64).view(np.int64)[0]
     counters_PK = scored.key_P[:, None] * count + torch.arange(count, device=scored.key_P.device)
-    numbers_PK = _mixed(_mixed(counters_PK) + int(begin)) & ((1 << 62) - 1)
+    numbers_PK = random_keys(counters_PK, seed, scored.batch.step) & ((1 << 62) - 1)
     # the item whose rank among the position's negatives is the drawn one
     drawn_PK = torch.searchsorted(ranks_PU, numbers_PK % total_P1.clamp(min=1) + 1)
     return drawn_PK.clamp(max=ranks_PU.shape[1] - 1), total_P1[:, 0] > 0
@@ -142,14 +141,6 @@ def _pair(scored: Scored, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.
 def _negatives(scored: Scored) -> torch.Tensor:
     """bool [P, U]: candidates that can be read and that the position's user has not watched."""
     return ~scored.own_PU & ((scored.batch.count_U > 0) & scored.valid_U)
-
-
-def _mixed(values: torch.Tensor) -> torch.Tensor:
-    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014) in int64, whose products wrap around alike."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        shifted = (values >> shift) & ((1 << (64 - shift)) - 1)
-        values = (values ^ shifted) * (factor - (1 << 64) if factor >> 63 else factor)
-    return values
 
 
 def _log_q(batch: Batch, logq: bool) -> torch.Tensor:

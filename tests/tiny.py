@@ -23,3 +23,5 @@ def tiny_overrides(dataset_dir: Path, folder: Path) -> list[str]:
 
 
 VIDEO = ["item.encoders=[video/tiny]", "item.options={video/tiny: {size: 32, width: 16}}"]
+SHIPPED_DROPOUT = ["recommender.options={layers: 2, heads: 2, dropout: 0.1}"]
+"""As in configs/recommender/sasrec.yaml."""

@@ -64,5 +64,6 @@ def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> 
 
 
 def _encode(tower: ItemTower, pool: MediaPool, items_n: torch.Tensor) -> torch.Tensor:
-    vectors: torch.Tensor = tower(pool.of(items_n))
+    with tower.drawing(items_n):
+        vectors: torch.Tensor = tower(pool.of(items_n))
     return vectors

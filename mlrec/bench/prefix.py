@@ -67,7 +67,7 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
     sides = kept, all_stages = Side(), Side()
 
     def encode_all(batch: Batch) -> torch.Tensor:
-        return model.tower.encode(batch.media, max(batch.owned_W), world.device)
+        return encode(replace(batch, kept_O=None))
 
     for step in range(steps + 1):
         batch = dataset[step]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
@@ -11,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import Config
 from mlrec.distributed import exchange, gather, shares
+from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
 from mlrec.models.recommenders import UserModel, Vectors, build_user_model, check_recommender, readable_slots
 from mlrec.models.tower import ItemTower
 from mlrec.schema import Batch, Modality, Scored
@@ -32,10 +35,19 @@ class Loss(Protocol):
 class Recommender(nn.Module):
     """Encodes the rank's own items, exchanges the vectors, and scores its users' positions against all of them."""
 
-    def __init__(self, tower: ItemTower, sequence_model: UserModel, loss: Loss, temperature: float, rank: int) -> None:
+    def __init__(
+        self,
+        tower: ItemTower,
+        sequence_model: UserModel,
+        loss: Loss,
+        temperature: float,
+        rank: int,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.tower, self.sequence_model = tower, sequence_model
-        self.loss, self.temperature, self.rank = loss, temperature, rank
+        self.loss, self.temperature, self.rank, self.seed = loss, temperature, rank, seed
+        self._dropouts = dropouts_of(sequence_model)
         self.whole_catalogue = sequence_model.whole_catalogue or loss.whole_catalogue
         """Whether a step's items are all of the catalogue."""
 
@@ -52,8 +64,12 @@ class Recommender(nn.Module):
         sizes = list(shares(len(users_P), parts))
 
         own_OD = self._encode(batch)
-        vectors = self.prepare(batch.items_U, exchange(own_OD, batch.owned_W, self.rank), valid_U)
-        states_BLD = self.sequence_model.states(vectors, batch.users_B, readable_slots(batch.inputs_BL, valid_U))
+        items_UD = exchange(own_OD, batch.owned_W, self.rank)
+        with self._drawing(lambda: self._item_keys(batch)):
+            vectors = self.prepare(batch.items_U, items_UD, valid_U)
+        slots_BL = readable_slots(batch.inputs_BL, valid_U)
+        with self._drawing(lambda: self._position_keys(batch)):
+            states_BLD = self.sequence_model.states(vectors, batch.users_B, slots_BL)
         target_P = batch.targets_BL[users_P, places_P]
         key_P = batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P
         total = target_P.new_zeros((), dtype=torch.float32)
@@ -77,10 +93,31 @@ class Recommender(nn.Module):
 
         def scores(at_PK: torch.Tensor | None) -> torch.Tensor:
             items = items_UX if at_PK is None else items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
-            return self.sequence_model.score(states_PX, items).float() / self.temperature
+
+            def pair_keys() -> torch.Tensor:
+                keys_U = self._item_keys(batch)
+                keys_P = row_keys(RowKind.POSITIONS, key_P, self.seed, batch.step)
+                return keys_P[:, None] ^ (keys_U if at_PK is None else keys_U[at_PK])
+
+            with self._drawing(pair_keys):
+                return self.sequence_model.score(states_PX, items).float() / self.temperature
 
         own_PU = _own_items(batch, users_P)
         return self.loss(Scored(scores, target_P, own_PU, key_P, batch, valid_U)).sum()
+
+    def _drawing(self, make_keys: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
+        return drawing(self._dropouts, make_keys)
+
+    def _item_keys(self, batch: Batch) -> torch.Tensor:
+        """Return the keys [U] by which dropout draws for items in the recommender."""
+        return row_keys(RowKind.ITEMS, batch.items_U, self.seed, batch.step)
+
+    def _position_keys(self, batch: Batch) -> torch.Tensor:
+        """Return the keys [B, L] by which dropout draws for positions of this rank's users."""
+        length = batch.inputs_BL.shape[1]
+        places_L = torch.arange(length, device=batch.users_B.device)
+        ids_BL = batch.users_B[:, None] * length + places_L
+        return row_keys(RowKind.POSITIONS, ids_BL, self.seed, batch.step)
 
     def _valid(self, batch: Batch) -> torch.Tensor:
         """bool [O], in host memory: the rank's items that were read, or are kept as they were said to be."""
@@ -91,9 +128,12 @@ class Recommender(nn.Module):
     def _encode(self, batch: Batch) -> torch.Tensor:
         """Vectors [O, D] of this rank's items."""
         device = batch.items_U.device
+        keys_O = row_keys(RowKind.TOWER_ITEMS, batch.items_O, self.seed, batch.step)
         if batch.kept_O is None:
-            return self.tower.encode(batch.media, max(batch.owned_W), device)
-        return self.tower.encode_kept(batch.items_O, batch.media, batch.valid_O, batch.kept_O, add=True, device=device)
+            return self.tower.encode(batch.media, max(batch.owned_W), device, keys_O)
+        return self.tower.encode_kept(
+            batch.items_O, batch.media, batch.valid_O, batch.kept_O, add=True, device=device, keys_O=keys_O
+        )
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor) -> Vectors:
         """The recommender's vectors of the items; what the tower made of an unreadable one is left out."""
@@ -118,7 +158,7 @@ def build_recommender(config: Config, loss: Loss, catalogue_size: int, history_l
     check_recommender(config.recommender)
     tower = ItemTower(config.item, config.recommender.width, catalogue_size)
     sequence_model = build_user_model(config.recommender, history_length)
-    recommender = Recommender(tower, sequence_model, loss, config.loss.temperature, rank)
+    recommender = Recommender(tower, sequence_model, loss, config.loss.temperature, rank, config.seed)
     if not sequence_model.trained:
         tower.requires_grad_(False)
     if recommender.whole_catalogue:

@@ -76,7 +76,8 @@ def _held_of(tower: ItemTower, count: int, device: torch.device, dtype: torch.dt
     def never(packed: None) -> torch.Tensor:
         raise AssertionError("there is no backward")
 
-    with torch.enable_grad(), saved_tensors_hooks(hold, never):
+    keys = torch.arange(count, device=device)
+    with torch.enable_grad(), saved_tensors_hooks(hold, never), tower.drawing(keys):
         tower(media)
     return sum(size for _, size in held.values())
 

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from mlrec.config import ItemConfig
 from mlrec.distributed import max_over_ranks, shares
 from mlrec.models.batchnorm import prepare_batch_norms, repeated, still_parts
+from mlrec.models.dropout import RowDropout, drawing, dropouts_of
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, EncoderRow, tune
 from mlrec.models.encoders.features import Vectors, read_features
 from mlrec.models.encoders.heads import Whitening
@@ -61,7 +62,7 @@ class ItemTower(nn.Module):
                 )
         self.fusion = lookup(FUSIONS, config.fusion, "fusion")(len(encoders), width)
         self.specs: tuple[InputSpec, ...] = tuple(encoder.spec for encoder in encoders)
-        self.dropouts = tuple(row.dropout for row in rows)
+        self.dropouts = nn.ModuleList(RowDropout(row.dropout) for row in rows)
         self.names, self.chunk, self.catalogue_size = config.encoders, config.chunk, catalogue_size
         self.prefixes: PrefixCache | None = None
         """Where the frozen prefixes of this rank's items are kept, after keep_prefixes."""
@@ -71,6 +72,7 @@ class ItemTower(nn.Module):
         """A training step runs at least the chunks of so many items: under ZeRO-3 DeepSpeed fetches parameters ahead, and reuses
         them, only while every step calls the same modules equally often."""
         self._still = list(still_parts(self.encoders))
+        self._drawing = dropouts_of(self)
 
     @property
     def trained(self) -> bool:
@@ -128,17 +130,21 @@ class ItemTower(nn.Module):
             else:
                 found = encoder(media[spec])
             weight = next(head.parameters(), found)  # a table of features stays in fp32 in a bf16 run
-            vectors.append(self._without_some(head(found.to(weight.dtype)), self.dropouts[place]))
+            vectors.append(self.dropouts[place](head(found.to(weight.dtype))))
         fused: torch.Tensor = self.fusion(vectors)
         return fused
 
-    def _without_some(self, vectors: torch.Tensor, share: float) -> torch.Tensor:
-        """In training, zeros in the place of this share of the vectors [n, D]; the others are not made larger for it."""
-        if not share or not self.training:
-            return vectors
-        return vectors * (torch.rand(len(vectors), 1, device=vectors.device) >= share)
+    def drawing(self, keys_n: torch.Tensor) -> AbstractContextManager[None]:
+        """Return a context in which dropout draws by these keys of n items, int64 and on their device."""
+        return drawing(self._drawing, lambda: keys_n)
 
-    def encode(self, media: Mapping[InputSpec, torch.Tensor], most: int, device: torch.device | None = None) -> torch.Tensor:
+    def encode(
+        self,
+        media: Mapping[InputSpec, torch.Tensor],
+        most: int,
+        device: torch.device | None = None,
+        keys_O: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Vectors of this rank's n items [n, D], a chunk at a time.
 
         Args:
@@ -146,11 +152,12 @@ class ItemTower(nn.Module):
             most: the largest n of any rank. All ranks run the same number of chunks, of nearly equal size: under ZeRO-3 a rank
                 that runs fewer would leave the others waiting for its parameters.
             device: of the encoders; None where the media are on it.
+            keys_O: the items' row keys, int64 in host memory, where training drops something.
         """
         first = next(iter(media.values()))
         to = first.device if device is None else device
         everything, most = torch.arange(len(first)), max(1, most, self.steady_items if self.training else 0)
-        return torch.cat(self._in_chunks(lambda part: self(_rows_of(media, part, to)), everything, most, to))
+        return torch.cat(self._in_chunks(lambda part: self(_rows_of(media, part, to)), everything, most, to, keys_O))
 
     def encode_kept(
         self,
@@ -160,6 +167,7 @@ class ItemTower(nn.Module):
         kept_O: torch.Tensor,
         add: bool,
         device: torch.device,
+        keys_O: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Vectors of this rank's items [O, D] as of encode, by way of the kept prefixes, on the device; collective.
 
@@ -172,6 +180,7 @@ class ItemTower(nn.Module):
             kept_O: the items that were not read, because their prefixes are kept.
             add: keep the others' prefixes, as far as there is room.
             device: of the encoders.
+            keys_O: the items' row keys, int64, where training drops something.
         """
         cache = self.prefixes
         assert cache is not None
@@ -198,9 +207,10 @@ class ItemTower(nn.Module):
         for part in self._chunks(new, most_new):
             cache.add(items_O[part], media_of(part))
         all_kept = self.training and most_ready and not most_rest  # as from the second epoch on
-        vectors = self._in_chunks(resume, ready, max(most_ready, self.steady_items) if all_kept else most_ready, device)
+        most_resumed = max(most_ready, self.steady_items) if all_kept else most_ready
+        vectors = self._in_chunks(resume, ready, most_resumed, device, keys_O)
         most_rest = most_rest if most_ready else max(1, most_rest)
-        vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest, device)
+        vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest, device, keys_O)
         return torch.cat(vectors)[order]
 
     def _chunks(self, places: torch.Tensor, most: int) -> Sequence[torch.Tensor]:
@@ -208,22 +218,40 @@ class ItemTower(nn.Module):
         return torch.split(places, list(shares(len(places), -(-most // self.chunk)))) if most else ()
 
     def _in_chunks(
-        self, encode: Callable[[torch.Tensor], torch.Tensor], places: torch.Tensor, most: int, device: torch.device
+        self,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        places: torch.Tensor,
+        most: int,
+        device: torch.device,
+        keys_O: torch.Tensor | None,
     ) -> list[torch.Tensor]:
         """What `encode` makes of the places, a chunk at a time; it takes their media to the device itself.
 
         So when a chunk is computed again for its backward, its media are copied again: held until then, those of all chunks would
         lie on the device at once.
         """
-        # torch restores the random numbers of the devices that a repeated function's arguments are on: dropout needs them
+
+        def encode_drawing(part: torch.Tensor) -> torch.Tensor:
+            if keys_O is None:
+                return encode(part)
+            # the one blank item of an empty part is dropped like the first item; nothing is kept of it
+            key_places = part if len(part) else part.new_zeros(1)
+            keys = keys_O if len(keys_O) else keys_O.new_zeros(1)
+            with drawing(self._drawing, lambda: rows_on(keys, key_places, device)):
+                return encode(part)
+
+        # torch restores the random numbers of the devices that a repeated function's arguments are on: the dropout of
+        # pretrained encoders needs them
         here = torch.empty(0, device=device)
         vectors = []
         for part in self._chunks(places, most):
             # only a rank with fewer items than chunks has an empty one; it runs the encoder on one item and keeps nothing of it
             if self.recomputes and self.trained and torch.is_grad_enabled():
-                encoded = checkpoint(lambda part, here: encode(part), part, here, use_reentrant=False, context_fn=self._twice)
+                encoded = checkpoint(
+                    lambda part, here: encode_drawing(part), part, here, use_reentrant=False, context_fn=self._twice
+                )
             else:
-                encoded = encode(part)
+                encoded = encode_drawing(part)
             vectors.append(encoded[: len(part)])
         return vectors
 

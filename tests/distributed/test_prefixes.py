@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ranks import run_ranks, train_runs
-from tiny import tiny_overrides
+from tiny import SHIPPED_DROPOUT, tiny_overrides
 
 HALF, STEPS = 6, 9
 """Steps of two epochs, and of three."""
@@ -13,7 +13,8 @@ TOLERANCE = 1e-5
 TRANSFORMER = "{hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 32}"
 FUSED = [
     "item.encoders=[video/videomae, text/bert_tiny, id/embedding]",
-    f"item.options={{video/videomae: {{checkpoint: '', frames: 4, size: 32, config: {TRANSFORMER}}}, "
+    f"item.options={{id/embedding: {{dropout: 0.3}}, "
+    f"video/videomae: {{checkpoint: '', frames: 4, size: 32, projection: mlp, config: {TRANSFORMER}}}, "
     f"text/bert_tiny: {{checkpoint: '', length: 12, config: {{hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, "
     f"{TRANSFORMER[1:]}}}}}",
 ]
@@ -33,7 +34,7 @@ VARIANTS = {
 
 def runs_of(dataset_dir: Path, folder: Path, changes: list[str] = []) -> dict[str, list[str]]:  # noqa: B006 - never changed
     overrides = [*tiny_overrides(dataset_dir, folder), "train.global_batch=40"]
-    return {name: overrides + variant + changes for name, variant in VARIANTS.items()}
+    return {name: overrides + SHIPPED_DROPOUT + variant + changes for name, variant in VARIANTS.items()}
 
 
 @pytest.fixture(scope="module")

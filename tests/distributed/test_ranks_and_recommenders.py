@@ -1,4 +1,4 @@
-"""Recommenders and losses of every kind have the losses of one rank on two, partitioned and not."""
+"""Recommenders and losses of every kind have the losses of one rank on two, partitioned and not, with their own dropout."""
 
 from pathlib import Path
 
@@ -6,16 +6,15 @@ import pytest
 from ranks import run_ranks, train_runs
 from tiny import tiny_overrides
 
-NO_DROPOUT = "recommender.options={dropout: 0.0}"
 KINDS = {
-    "sasrec_full_softmax": [NO_DROPOUT, "loss.name=full_softmax"],
-    "gru4rec_sampled_softmax": ["recommender.name=gru4rec", NO_DROPOUT, "loss.name=sampled_softmax", "loss.sampled=5"],
-    "hstu": ["recommender.name=hstu", NO_DROPOUT],
+    "sasrec_full_softmax": ["loss.name=full_softmax"],
+    "gru4rec_sampled_softmax": ["recommender.name=gru4rec", "loss.name=sampled_softmax", "loss.sampled=5"],
+    "hstu": ["recommender.name=hstu"],
     "nextitnet": ["recommender.name=nextitnet"],
-    "dssm_bpr": ["recommender.name=dssm", NO_DROPOUT, "loss.name=bpr"],
+    "dssm_bpr": ["recommender.name=dssm", "loss.name=bpr"],
     "decayed_mean": ["recommender.name=decayed_mean", "loss.temperature=0.07"],
-    "nfm_bce": ["recommender.name=nfm", NO_DROPOUT, "loss.name=bce"],
-    "deepfm": ["recommender.name=deepfm", NO_DROPOUT],
+    "nfm_bce": ["recommender.name=nfm", "loss.name=bce"],
+    "deepfm": ["recommender.name=deepfm"],
     "lightgcn_bpr": ["recommender.name=lightgcn", "loss.name=bpr"],
     "mmgcn": ["recommender.name=mmgcn"],
     "grcn": ["recommender.name=grcn"],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from ranks import run_ranks, train_runs
-from tiny import VIDEO, tiny_overrides
+from tiny import SHIPPED_DROPOUT, VIDEO, tiny_overrides
 
 from mlrec.checkpoint import WEIGHT, newest, read_tensors
 
@@ -26,11 +26,13 @@ VARIANTS = {
 HAS_COMPILER = shutil.which("g++") is not None
 if HAS_COMPILER:
     VARIANTS["offload"] = ["zero.stage=2", "zero.offload_optimizer=true"]
+MLP = ["item.options.video/tiny.projection=mlp"]
+"""A head with dropout."""
 SCHEDULE = ["optim.schedule=cosine", "optim.warmup=4 steps"]
 
 
 def runs_of(dataset_dir: Path, folder: Path, variants: dict[str, list[str]]) -> dict[str, list[str]]:
-    overrides = tiny_overrides(dataset_dir, folder) + VIDEO + SCHEDULE
+    overrides = tiny_overrides(dataset_dir, folder) + VIDEO + MLP + SHIPPED_DROPOUT + SCHEDULE
     return {name: overrides + changes for name, changes in variants.items()}
 
 

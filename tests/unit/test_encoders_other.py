@@ -10,6 +10,7 @@ import torch
 from small_encoders import SMALL, TRANSFORMER, media_of
 
 from mlrec.config import ItemConfig
+from mlrec.models.dropout import RowKind, row_keys
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
 from mlrec.models.encoders.audio import HOP, WINDOW, SpectrogramTransformer
 from mlrec.models.encoders.heads import Whitening
@@ -186,9 +187,12 @@ def test_an_encoder_is_left_out_for_some_items_in_training_alone(recompute: str)
     media = {spec: media_of(spec, 50)[spec] for spec in tower.specs}
     media[tower.specs[1]] = torch.arange(1, 51)
     title = torch.cat([tower.heads[0](tower.encoders[0](rows)) for rows in media[tower.specs[0]].split(8)])
-    found = tower.encode(media, most=50)
+    keys_O = row_keys(RowKind.TOWER_ITEMS, torch.arange(1, 51), seed=0, step=3)
+    found = tower.encode(media, most=50, keys_O=keys_O)
     left_out = (found - title).abs().amax(dim=1) < 1e-5
     assert 10 < left_out.sum() < 40
+    tower.chunk = 7
+    assert torch.allclose(tower.encode(media, most=50, keys_O=keys_O), found, atol=1e-5), "chunks do not matter"
     found.sum().backward()
     gradient = tower.encoders[1].embedding.weight.grad[1:]
     assert torch.equal(gradient.abs().amax(dim=1) == 0, left_out)

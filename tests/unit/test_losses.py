@@ -78,7 +78,7 @@ class _Table(torch.nn.Module):
         super().__init__()
         self.table_ND, self.items_U = table_ND, items_U
 
-    def encode(self, media: object, most: int, device: object = None) -> torch.Tensor:
+    def encode(self, media: object, most: int, device: object, keys_O: torch.Tensor) -> torch.Tensor:
         return self.table_ND[self.items_U]
 
 

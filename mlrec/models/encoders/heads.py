@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from mlrec.encoder_options import Projection
+from mlrec.models.dropout import Dropout
 
 DROPOUT = 0.4
 """Of the hidden layer of `mlp`."""
@@ -43,7 +44,7 @@ class _Residual(nn.Module):
         # whatever their length, the vectors come at the scale that a hidden layer's first weights are made for
         norm = nn.LayerNorm(width_in, elementwise_affine=False)
         self.linear = linear
-        self.network = nn.Sequential(norm, nn.Linear(width_in, 2 * width), nn.GELU(), nn.Dropout(DROPOUT), last)
+        self.network = nn.Sequential(norm, nn.Linear(width_in, 2 * width), nn.GELU(), Dropout(DROPOUT), last)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.linear(vectors) + self.network(vectors)

@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.arithmetic import AT_ONCE
+from mlrec.models.dropout import Dropout, drawing, dropouts_of
 from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far
 
 
@@ -82,7 +83,8 @@ class PairNetwork(nn.Module):
     def __init__(self, width: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.layers = layers
-        self.dropout = nn.Dropout(dropout)
+        self.dropouts = nn.ModuleList(Dropout(dropout) for _ in range(layers + 1))
+        self._drawing = dropouts_of(self)
         for layer in range(layers):
             self.register_parameter(f"weight_{layer}", nn.Parameter(nn.init.xavier_normal_(torch.empty(width, width))))
             self.register_parameter(f"bias_{layer}", nn.Parameter(torch.zeros(width)))
@@ -94,6 +96,8 @@ class PairNetwork(nn.Module):
         Args:
             items: [U, H] for all states, which gives [P, U], or [P, K, H], which gives [P, K].
         """
+        first = self._drawing[0]
+        keys = first.keys if first.drops else None
         rows = max(1, AT_ONCE[items.device.type] // max(1, items.shape[-2] * items.shape[-1]))
         parts = []
         for start in range(0, max(1, len(shift_PH)), rows):
@@ -102,17 +106,30 @@ class PairNetwork(nn.Module):
                 shift_PH[part],
                 None if scale_PH is None else scale_PH[part],
                 items if items.dim() == 2 else items[part],
+                None if keys is None else keys[part],
             )
             saving = torch.is_grad_enabled()
             parts.append(checkpoint(self._score, *arguments, use_reentrant=False) if saving else self._score(*arguments))
         return torch.cat(parts)
 
-    def _score(self, shift: torch.Tensor, scale: torch.Tensor | None, items: torch.Tensor) -> torch.Tensor:
+    def _score(
+        self,
+        shift: torch.Tensor,
+        scale: torch.Tensor | None,
+        items: torch.Tensor,
+        keys: torch.Tensor | None,
+    ) -> torch.Tensor:
+        if keys is None:
+            return self._network(shift, scale, items)
+        with drawing(self._drawing, lambda: keys):
+            return self._network(shift, scale, items)
+
+    def _network(self, shift: torch.Tensor, scale: torch.Tensor | None, items: torch.Tensor) -> torch.Tensor:
         pairs = torch.relu(shift[:, None] + items) if scale is None else shift[:, None] + scale[:, None] * items
-        values = self.dropout(pairs)
+        values = self.dropouts[0](pairs)
         for layer in range(self.layers):
             weight, bias = (getattr(self, f"{name}_{layer}").to(values.dtype) for name in ("weight", "bias"))
-            values = self.dropout(torch.relu(linear(values, weight, bias)))
+            values = self.dropouts[layer + 1](torch.relu(linear(values, weight, bias)))
         return linear(values, self.out.to(values.dtype))[..., 0]
 
 

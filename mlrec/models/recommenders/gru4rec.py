@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mlrec.models.dropout import Dropout
 from mlrec.models.recommenders.base import ALL, SequenceModel
 
 
@@ -17,7 +18,7 @@ class GRU4Rec(SequenceModel):
 
     def __init__(self, width: int, length: int, layers: int = 1, dropout: float = 0.1) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.gru = nn.GRU(width, width, layers, bias=False, batch_first=True)
         for name, weight in self.gru.named_parameters():
             # drawn gate by gate: the three stand in one matrix

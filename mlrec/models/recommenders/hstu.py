@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm, silu
 
+from mlrec.models.dropout import Dropout
 from mlrec.models.recommenders.base import ALL, SequenceModel
 
 
@@ -23,7 +24,7 @@ class HSTU(SequenceModel):
             raise ValueError(f"recommender.width is {width}, which {heads} heads do not divide; change one of them")
         self.positions = nn.Embedding(length, width)
         nn.init.xavier_normal_(self.positions.weight)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(_Layer(width, length, heads, dropout) for _ in range(layers))
         self.last_norm = nn.LayerNorm(width)
 
@@ -48,7 +49,7 @@ class _Layer(nn.Module):
         self.project = nn.Linear(width, 4 * width)
         self.bias = nn.Embedding(length, heads)
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.bias.weight)
         for linear in (self.project, self.out):
             nn.init.xavier_normal_(linear.weight)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from mlrec.models.dropout import Dropout
 from mlrec.models.recommenders.base import ALL, SequenceModel
 
 
@@ -24,7 +25,7 @@ class SASRec(SequenceModel):
             raise ValueError(f"recommender.width is {width}, which {heads} heads do not divide; change one of them")
         self.positions = nn.Embedding(length, width)
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout, pre_norm) for _ in range(layers))
         self.last_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
         for module in self.modules():
@@ -51,13 +52,12 @@ class SASRec(SequenceModel):
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, pre_norm: bool) -> None:
         super().__init__()
-        self.heads, self.pre_norm, self.attention_dropout = heads, pre_norm, dropout
+        self.heads, self.pre_norm = heads, pre_norm
+        self.attention_dropout = Dropout(dropout)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
-        )
-        self.dropout = nn.Dropout(dropout)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), Dropout(dropout), nn.Linear(4 * width, width))
+        self.dropout = Dropout(dropout)
 
     def forward(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
         """The wanted positions' values after the block; all positions are attended to."""
@@ -74,12 +74,22 @@ class _Block(nn.Module):
         def split(projected: torch.Tensor) -> torch.Tensor:
             return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
-        mixed = scaled_dot_product_attention(
-            split(self.query(values[:, wanted])),
-            split(self.key(values)),
-            split(self.value(values)),
-            attn_mask=allowed[:, :, wanted],
-            dropout_p=self.attention_dropout if self.training else 0.0,
+        query, key, value = (
+            split(projected) for projected in (self.query(values[:, wanted]), self.key(values), self.value(values))
         )
+        if self.attention_dropout.drops:
+            mixed = self._attention_with_dropout(query, key, value, allowed[:, :, wanted])
+        else:
+            mixed = scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, :, wanted])
         attended: torch.Tensor = self.dropout(self.out(mixed.transpose(1, 2).flatten(-2)))
         return attended
+
+    def _attention_with_dropout(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the attention, step by step: torch's own would draw its dropout from a generator."""
+        scores_BHLL = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        weights_BHLL = scores_BHLL.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
+        # a row is a position; heads and the positions attended to are its columns
+        dropped_BLHL: torch.Tensor = self.attention_dropout(weights_BHLL.transpose(1, 2))
+        return dropped_BLHL.transpose(1, 2) @ value

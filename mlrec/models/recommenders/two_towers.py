@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from mlrec.models.dropout import Dropout
 from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far, unit
 
 
@@ -84,7 +85,7 @@ def _network(width: int, layers: int, activation: type[nn.Module], dropout: floa
     """`layers` hidden layers and a linear one."""
     modules: list[nn.Module] = []
     for _ in range(layers):
-        modules += [nn.Linear(width, width), activation(), nn.Dropout(dropout)]
+        modules += [nn.Linear(width, width), activation(), Dropout(dropout)]
     network = nn.Sequential(*modules, nn.Linear(width, width))
     for module in network:
         if isinstance(module, nn.Linear):
