@@ -17,7 +17,7 @@ from mlrec.config import keys
 
 GROWTH_BYTES = 1 << 30
 SENTENCE_CHARACTERS = 2000
-OUT_OF_MEMORY = re.compile(r"bad_alloc|n.t allocate|MemoryError|out of memory|malloc of", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile(r"bad_alloc|to allocate|MemoryError|memory is full|out of memory|malloc of", re.IGNORECASE)
 
 
 @dataclass
