@@ -153,7 +153,7 @@ class Training:
     def __init__(self, folder: Path, ranks: int) -> None:
         from shards_tools.cli import main
 
-        self.folder, self.data = folder, folder / "data"
+        self.folder, self.data, self.longest_s = folder, folder / "data", 20.0
         self.launcher = LAUNCHERS["plain" if ranks == 1 else "deepspeed"]
         assert main(["synthetic", str(folder / "raw"), "--users", str(NUM_USERS), "--items", str(NUM_ITEMS)]) == 0
         assert main(["make", str(folder / "raw"), str(self.data), "--size", "32"]) == 0
@@ -172,7 +172,7 @@ class Training:
         """Wait: half of the time for a step, else some seconds, as at the start."""
         run, began = self.folder / name, time.monotonic()
         if draw.random() < 0.3:
-            time.sleep(draw.uniform(0, 12))
+            time.sleep(draw.uniform(0, 0.9 * self.longest_s))
         else:
             seen = len(lines(run))
             wanted = seen + draw.randrange(1, 12)
@@ -264,8 +264,7 @@ def main() -> int:
         code, printed = end_of(subject.begin("undisturbed"))  # type: ignore[arg-type]
         assert code == 0, printed
         took = time.monotonic() - first
-        if isinstance(subject, Packing):
-            subject.longest_s = took
+        subject.longest_s = took
         print(f"undisturbed: {took:.1f} s", flush=True)
         total = identical = runs = 0
         while total < options.kills:
