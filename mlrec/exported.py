@@ -1,24 +1,28 @@
-"""An export with an index, read into checked values: serving.json names each of its files by SHA-256."""
+"""An export with an index, read into checked values: serving.json names each of its files by SHA-256.
+
+A checksum tells that files are of one export. It does not tell that they are harmless: sizes are bounded before a file is
+read, and types, bounds and agreement with the other files are checked before anything acts on it.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from mlrec import storage
-from mlrec.data.format import read_npy
-from mlrec.run_files import WEIGHTS_FILE
-from mlrec.typed_json import STRICT, parse_json
+from mlrec.data.npy import read_npy
+from mlrec.index_file import MAX_ITEM_BYTES, check_index_file
+from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
+from mlrec.typed_json import MAX_JSON_BYTES, STRICT, parse_json
 
 ITEMS_FILE, FEATURES_FILE = "items.npy", "features.npy"
 """int64 [n], ids ascending; float32 [n, D], the item tower's vectors of them. Together they are features for another run too."""
@@ -30,10 +34,24 @@ SERVING_FILE = "serving.json"
 """Written last: history_length, recall@10, dataset (the fingerprint), and the sha256 of each file that must be of one export."""
 REMEDY = "Write all of the export again: mlrec export RUN OUT --index"
 
-MAX_HISTORY_LENGTH = 1 << 16
+MAX_HISTORY_LENGTH = 1 << 12
+"""Models hold masks of its square."""
+MAX_FACTS_BYTES = MAX_CONFIG_BYTES = 1 << 20
+MAX_ITEMS = 100_000_000
+MAX_ITEM = (1 << 31) - 1
+"""Ids of items are int32 in data sets."""
+MAX_WIDTH = 1 << 16
+RAW_ID_BYTES = 1 << 10
+"""In raw_ids.json, per item."""
+HEADER_BYTES = 64 << 10
+"""More than the header of any of these files takes."""
 SEARCH_DEPTH = 256
 """Candidates that a search of the index keeps."""
+MAX_WEIGHTS_BYTES = 1 << 42
+"""Of the whole file, of which only the sequence model's part is read."""
 _SEQUENCE_MODEL = "sequence_model."
+
+Model = TypeVar("Model", bound=nn.Module)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -79,41 +97,59 @@ class ExportedItems:
 class Export:
     """The folder or URL of an export."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         """
+        Args:
+            folder: takes copies of remote files.
+
         Raises:
             ValueError: it has no serving.json, or a damaged one.
         """
-        self.url = url
+        self.url, self._folder = url, folder
         where = storage.join(url, SERVING_FILE)
         if not storage.exists(where):
             raise ValueError(f"{url} has no {SERVING_FILE}; mlrec export RUN OUT --index writes what is served")
-        self.facts = parse_json(storage.read_bytes(where), ServingFacts, where, REMEDY)
+        self.facts = parse_json(self._local(SERVING_FILE, MAX_FACTS_BYTES).read_bytes(), ServingFacts, where, REMEDY)
 
     def _damaged(self, name: str, reason: object) -> ValueError:
         words = " ".join(str(reason).split())
         return ValueError(f"{storage.join(self.url, name)} is damaged: {words}. {REMEDY}.")
 
-    def _read(self, name: str) -> bytes:
-        """Return the content of the export's file, if it is the one that serving.json names."""
+    def _local(self, name: str, max_bytes: int) -> Path:
+        """Return a file of the export on this machine, copied if it is remote, once its size is known to be bounded."""
         where = storage.join(self.url, name)
-        raw = storage.read_bytes(where) if storage.exists(where) else b""
-        if hashlib.sha256(raw).hexdigest() != self.facts.sha256.get(name):
-            raise ValueError(
-                f"{where} is missing, or is not the file that {SERVING_FILE} beside it names by its sha256; "
-                "mlrec export RUN OUT --index writes all of an export anew"
-            )
-        return raw
+        is_local = storage.is_local(where)
+        if not (storage.local_path(where).is_file() if is_local else storage.exists(where)):
+            raise ValueError(f"{where} is missing. {REMEDY}.")
+        if (size := storage.size_of(where)) > max_bytes:
+            raise self._damaged(name, f"it has {size:,} bytes, at most {max_bytes:,} are read")
+        if is_local:
+            return storage.local_path(where)
+        with storage.open_stream(where, size) as stream, open(self._folder / name, "wb") as copy:
+            shutil.copyfileobj(stream, copy, storage.READ_BYTES)
+        return self._folder / name
 
-    def _array(self, name: str, dtype: type[np.generic], ndim: int) -> np.ndarray:
-        raw = self._read(name)
+    def _verified(self, name: str, max_bytes: int) -> Path:
+        """Return a file of the export on this machine, if it is the one that serving.json names."""
+        file = self._local(name, max_bytes)
+        if storage.sha256_of(str(file)) != self.facts.sha256.get(name):
+            raise self._damaged(name, f"it is not the file that {SERVING_FILE} beside it names by its sha256")
+        return file
+
+    def _array(self, name: str, dtype: type[np.generic], ndim: int, max_bytes: int) -> np.ndarray:
+        raw = self._verified(name, max_bytes).read_bytes()
         try:
-            array = read_npy(raw)
-        except (ValueError, EOFError, SyntaxError, MemoryError) as error:
+            return read_npy(raw, dtype, ndim)
+        except ValueError as error:
             raise self._damaged(name, error) from error
-        if array.dtype != dtype or array.ndim != ndim:
-            raise self._damaged(name, f"{array.dtype} of shape {list(array.shape)}, not {np.dtype(dtype)} with {ndim} dimensions")
-        return array
+
+    def config_file(self) -> Path:
+        """Return the configuration on this machine. It has no checksum: its data.url may follow a data set that has moved.
+
+        Raises:
+            ValueError: it is missing or too large.
+        """
+        return self._local(CONFIG_FILE, MAX_CONFIG_BYTES)
 
     def read_items(self) -> ExportedItems:
         """Return the items with their vectors.
@@ -121,68 +157,69 @@ class Export:
         Raises:
             ValueError: a file is missing or damaged, or they do not belong together.
         """
-        ids_N = self._array(ITEMS_FILE, np.int64, 1)
-        if not len(ids_N) or ids_N[0] < 1 or (np.diff(ids_N) <= 0).any():
-            raise self._damaged(ITEMS_FILE, "item ids must be 1 or more and ascend")
-        where = storage.join(self.url, RAW_IDS_FILE)
-        raw_ids_N = parse_json(self._read(RAW_IDS_FILE), list[str], where, REMEDY)
-        if len(raw_ids_N) != len(ids_N) or len(set(raw_ids_N)) != len(raw_ids_N):
-            raise self._damaged(RAW_IDS_FILE, f"{len(set(raw_ids_N))} different ids for {len(ids_N)} items")
-        vectors_ND = self._array(FEATURES_FILE, np.float32, 2)
-        if len(vectors_ND) != len(ids_N) or not np.isfinite(vectors_ND).all():
-            raise self._damaged(FEATURES_FILE, f"{len(vectors_ND)} vectors for {len(ids_N)} items, or one that is not finite")
+        ids_N = self._array(ITEMS_FILE, np.int64, 1, HEADER_BYTES + 8 * MAX_ITEMS)
+        count = len(ids_N)
+        if not count or ids_N[0] < 1 or ids_N[-1] > MAX_ITEM or (np.diff(ids_N) <= 0).any():
+            raise self._damaged(ITEMS_FILE, f"item ids must ascend, from 1 to {MAX_ITEM}")
+        file = self._verified(RAW_IDS_FILE, min(MAX_JSON_BYTES, HEADER_BYTES + RAW_ID_BYTES * count))
+        raw_ids_N = parse_json(file.read_bytes(), list[str], storage.join(self.url, RAW_IDS_FILE), REMEDY)
+        if len(raw_ids_N) != count or len(set(raw_ids_N)) != count:
+            raise self._damaged(RAW_IDS_FILE, f"{len(set(raw_ids_N))} different ids for {count} items")
+        vectors_ND = self._array(FEATURES_FILE, np.float32, 2, HEADER_BYTES + 4 * count * MAX_WIDTH)
+        if len(vectors_ND) != count or not np.isfinite(vectors_ND).all():
+            raise self._damaged(FEATURES_FILE, f"{len(vectors_ND)} vectors for {count} items, or one that is not finite")
         return ExportedItems(ids_N, raw_ids_N, vectors_ND)
 
-    def load_sequence_model(self, model: nn.Module) -> None:
-        """Load the weights into a sequence model.
+    def read_sequence_model(self, build: Callable[[], Model]) -> Model:
+        """Return the model that `build` returns, with the exported weights.
 
         Raises:
             ValueError: the file is missing or damaged, or of another model.
         """
+        with torch.device("meta"):  # takes no memory, however large the configuration says that the model is
+            expected = build().state_dict()
+        file = self._verified(WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
         try:
-            weights = load(self._read(WEIGHTS_FILE))
-        except SafetensorError as error:
+            weights = _read_weights(file, expected)
+        except (ValueError, SafetensorError, OSError) as error:
             raise self._damaged(WEIGHTS_FILE, error) from error
-        found = {name.removeprefix(_SEQUENCE_MODEL): value for name, value in weights.items() if name.startswith(_SEQUENCE_MODEL)}
-        wanted = model.state_dict()
-        if found.keys() != wanted.keys():
-            name = min(found.keys() ^ wanted.keys())
-            raise self._damaged(WEIGHTS_FILE, f"{name} is {'missing' if name in wanted else 'not a part of the model'}")
-        for name, value in found.items():
-            expected = wanted[name]
-            if value.shape != expected.shape or value.dtype != expected.dtype:
-                raise self._damaged(
-                    WEIGHTS_FILE,
-                    f"{name} is {value.dtype} {list(value.shape)}, not {wanted[name].dtype} {list(wanted[name].shape)}",
-                )
-            if not torch.isfinite(value).all():
-                raise self._damaged(WEIGHTS_FILE, f"{name} is not finite")
-        model.load_state_dict(found)
+        model = build()
+        model.load_state_dict(weights)
+        return model
 
-    def read_index(self, items_N: np.ndarray, width: int) -> Any:
-        """Return the index of these items, by vectors of this width.
+    def read_index(self, items_N: np.ndarray, scored_NX: np.ndarray) -> Any:
+        """Return the index of these items by what they are scored with.
 
         Raises:
             ValueError: the file is missing or damaged, or is the index of others.
         """
-        faiss = load_faiss()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, INDEX_FILE)
-            path.write_bytes(self._read(INDEX_FILE))
-            try:
-                index = faiss.read_index(str(path))
-            except (RuntimeError, MemoryError) as error:
-                raise self._damaged(INDEX_FILE, "faiss cannot read it") from error
-        graph = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else None
-        if not isinstance(graph, faiss.IndexHNSWFlat) or graph.metric_type != faiss.METRIC_INNER_PRODUCT:
-            raise self._damaged(INDEX_FILE, "it is not an HNSW graph by inner product")
-        vectors = faiss.downcast_index(graph.storage)
-        counts = {index.ntotal, graph.ntotal, vectors.ntotal, len(items_N), index.id_map.size()}
-        if len(counts) != 1 or {index.d, graph.d, vectors.d} != {width}:
-            raise self._damaged(INDEX_FILE, f"{index.ntotal} vectors of width {index.d} for {len(items_N)} of width {width}")
-        if not np.array_equal(faiss.vector_to_array(index.id_map), items_N):
-            raise self._damaged(INDEX_FILE, "it is an index of other items")
-        if vectors.codes.size() != 4 * width * len(items_N) or not np.isfinite(vectors.reconstruct_n(0, len(items_N))).all():
-            raise self._damaged(INDEX_FILE, "a vector is not finite")
-        graph.hnsw.efSearch = SEARCH_DEPTH
+        faiss, (count, width) = load_faiss(), scored_NX.shape
+        raw = self._verified(INDEX_FILE, HEADER_BYTES + count * (4 * width + MAX_ITEM_BYTES)).read_bytes()
+        try:
+            check_index_file(raw, items_N, scored_NX)
+        except ValueError as error:
+            raise self._damaged(INDEX_FILE, error) from error
+        index = faiss.deserialize_index(np.frombuffer(raw, dtype=np.uint8))
+        faiss.downcast_index(index.index).hnsw.efSearch = SEARCH_DEPTH
         return index
+
+
+def _read_weights(file: Path, expected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the sequence model's weights, once names, shapes and types are known to be the expected ones."""
+    weights = {}
+    with safe_open(file, framework="pt") as opened:
+        found = {name.removeprefix(_SEQUENCE_MODEL) for name in opened.keys() if name.startswith(_SEQUENCE_MODEL)}  # noqa: SIM118
+        if found != expected.keys():
+            name = min(found ^ expected.keys())
+            raise ValueError(f"{name} is {'missing' if name in expected else 'not a part of the model'}")
+        for name, wanted in expected.items():
+            shape = opened.get_slice(_SEQUENCE_MODEL + name).get_shape()
+            if list(shape) != list(wanted.shape):
+                raise ValueError(f"{name} has shape {list(shape)}, not {list(wanted.shape)}")
+            value = opened.get_tensor(_SEQUENCE_MODEL + name)
+            if value.dtype != wanted.dtype:
+                raise ValueError(f"{name} is {value.dtype}, not {wanted.dtype}")
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{name} is not finite")
+            weights[name] = value
+    return weights

@@ -29,10 +29,11 @@ from mlrec.exported import (
     Export,
     load_faiss,
 )
-from mlrec.models.recommenders import RECOMMENDERS, build_user_model, scores_by_product
+from mlrec.index_file import check_index_file
+from mlrec.models.recommenders import RECOMMENDERS, build_user_model, check_recommender, scores_by_product
 from mlrec.progress import track
 from mlrec.ranking import Ranking
-from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
+from mlrec.run_files import WEIGHTS_FILE
 from mlrec.schema import lookup
 from mlrec.settings import WITHOUT_EFFECT, differences
 
@@ -95,6 +96,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
     storage.remove(storage.join(out, ITEMS_FILE))  # ids of an older export beside new vectors would still be features
     with tempfile.TemporaryDirectory() as folder:
         faiss.write_index(index, f"{folder}/{INDEX_FILE}")
+        check_index_file(Path(folder, INDEX_FILE).read_bytes(), ids_N, scored_NX)  # another faiss may write another layout
         np.save(f"{folder}/{FEATURES_FILE}", vectors_ND, allow_pickle=False)
         np.save(f"{folder}/{ITEMS_FILE}", ids_N, allow_pickle=False)
         raw_ids = data.catalogue.table["raw_id"].take(pa.array(ids_N - 1)).to_pylist()
@@ -124,32 +126,25 @@ class ServedModel:
         Raises:
             ValueError: it is no such folder, or its files are not of one export.
         """
-        export = Export(url)
         with tempfile.TemporaryDirectory() as folder:
-            # without a sha256: its data.url may follow a data set that has moved
-            saved = Path(folder, CONFIG_FILE)
-            saved.write_bytes(storage.read_bytes(storage.join(url, CONFIG_FILE)))
-            self.config = configuration.load_saved(saved, overrides)
-            if changed := differences(configuration.load_saved(saved), self.config, WITHOUT_EFFECT):
-                raise ValueError(f"{url}: cannot override settings fixed at training time ({changed}). Leave these out")
-        self.url, self._length = url, export.facts.history_length
-        self.dataset = export.facts.dataset
-        """Fingerprint of the data set that the run was trained on."""
-        items = export.read_items()
-        self.items_N = items.ids_N
-        """int64: numbers in that data set of the items that can be recommended, ascending."""
-        self.raw_ids_N = items.raw_ids_N
-        """Their raw ids."""
-        self._slot_of = {raw_id: slot for slot, raw_id in enumerate(self.raw_ids_N)}
-        width = self.config.recommender.width
-        if items.vectors_ND.shape[1] != width:
-            raise ValueError(f"{url}: {FEATURES_FILE} has vectors of width {items.vectors_ND.shape[1]}, not {width}. {REMEDY}.")
-        self._model = build_user_model(self.config.recommender, self._length)
-        export.load_sequence_model(self._model)
-        self._model.eval()
-        with torch.no_grad():
-            self._vectors = self._model.prepare(torch.tensor(self.items_N), torch.tensor(items.vectors_ND))
-        self._index = export.read_index(self.items_N, self._vectors.items_UX.shape[1])
+            export = Export(url, Path(folder))
+            self.config = _exported_config(export, overrides)
+            self.url, self._length = url, export.facts.history_length
+            self.dataset = export.facts.dataset
+            """Fingerprint of the data set that the run was trained on."""
+            items = export.read_items()
+            self.items_N = items.ids_N
+            """int64: numbers in that data set of the items that can be recommended, ascending."""
+            self.raw_ids_N = items.raw_ids_N
+            """Their raw ids."""
+            self._slot_of = {raw_id: slot for slot, raw_id in enumerate(self.raw_ids_N)}
+            found, width = items.vectors_ND.shape[1], self.config.recommender.width
+            if found != width:
+                raise ValueError(f"{url}: {FEATURES_FILE} has vectors of width {found}, not {width}. {REMEDY}.")
+            self._model = export.read_sequence_model(lambda: build_user_model(self.config.recommender, self._length)).eval()
+            with torch.no_grad():
+                self._vectors = self._model.prepare(torch.tensor(self.items_N), torch.tensor(items.vectors_ND))
+            self._index = export.read_index(self.items_N, _array(self._vectors.items_UX))
 
     @torch.no_grad()
     def recommend(self, history: Sequence[str], count: int) -> tuple[list[str], np.ndarray]:
@@ -173,8 +168,20 @@ class ServedModel:
             )
         slots_BL = torch.tensor([slots[-self._length :]])
         states_BX = self._model.last_states(self._vectors, torch.zeros(1, dtype=torch.int64), slots_BL)
+        if not torch.isfinite(states_BX).all():
+            raise ValueError(f"{self.url}: the state after this history is not finite. {REMEDY}.")
         items_K, scores_K = _search(self._index, _array(states_BX)[0], self.items_N[slots], count)
         return [self.raw_ids_N[slot] for slot in np.searchsorted(self.items_N, items_K)], scores_K
+
+
+def _exported_config(export: Export, overrides: Sequence[str]) -> Config:
+    file = export.config_file()
+    config = configuration.load_saved(file, overrides)
+    if changed := differences(configuration.load_saved(file), config, WITHOUT_EFFECT):
+        raise ValueError(f"{export.url}: cannot override settings fixed at training time ({changed}). Leave these out")
+    check_recommender(config.recommender)
+    check_index(config)
+    return config
 
 
 def _search(index: Any, state_X: np.ndarray, seen_S: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -212,7 +212,7 @@ def test_files_of_several_exports_are_not_served_together(copied: Path, trained:
     for name in facts["sha256"]:
         content = (copied / name).read_bytes()
         (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        with pytest.raises(ValueError, match=f"copied/{name} is missing, or is not the file that {SERVING_FILE} beside it names"):
+        with pytest.raises(ValueError, match=f"copied/{name} is damaged: it is not the file that {SERVING_FILE} beside"):
             ServedModel(str(copied))
         (copied / name).unlink()
         with pytest.raises(ValueError, match=f"copied/{name} is missing"):

@@ -53,16 +53,16 @@ def seal(folder: Path, **more: Any) -> None:
 
 def read(folder: Path) -> None:
     """Read all that a service reads."""
-    export = Export(str(folder))
+    export = Export(str(folder), folder)
     items = export.read_items()
-    export.load_sequence_model(nn.Linear(3, 2))
-    export.read_index(items.ids_N, WIDTH)
+    export.read_sequence_model(lambda: nn.Linear(3, 2))
+    export.read_index(items.ids_N, items.vectors_ND)
 
 
 def test_export_whole_is_read(folder: Path) -> None:
     seal(folder)
     read(folder)
-    assert Export(str(folder)).read_items().raw_ids_N == ["a", "b", "ü"]
+    assert Export(str(folder), folder).read_items().raw_ids_N == ["a", "b", "ü"]
 
 
 DAMAGED: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -94,6 +94,8 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "an index of another width": (INDEX_FILE, lambda path: write_index(path, vectors_ND=VECTORS_ND[:, :2].copy())),
     "an index by distance": (INDEX_FILE, lambda path: write_index(path, metric=faiss.METRIC_L2)),
     "an index of infinity": (INDEX_FILE, lambda path: write_index(path, vectors_ND=VECTORS_ND + np.float32(np.inf))),
+    "an index of other vectors": (INDEX_FILE, lambda path: write_index(path, vectors_ND=VECTORS_ND + np.float32(1e-3))),
+    "an index with a tail": (INDEX_FILE, lambda path: path.write_bytes(path.read_bytes() + b"x")),
     "no index": (INDEX_FILE, lambda path: path.write_bytes(b"not an index")),
     "an index cut short": (INDEX_FILE, lambda path: path.write_bytes(path.read_bytes()[:100])),
     "another kind of index": (INDEX_FILE, lambda path: faiss.write_index(faiss.IndexFlatIP(WIDTH), str(path))),
@@ -115,11 +117,11 @@ def test_export_damaged_file_is_named(name: str, damage: Callable[[Path], object
 def test_serving_facts_out_of_bounds_are_named(more: dict[str, Any], folder: Path) -> None:
     seal(folder, **more)
     with pytest.raises(ValueError, match=rf"serving\.json is invalid: {next(iter(more))}"):
-        Export(str(folder))
+        Export(str(folder), folder)
 
 
 def test_export_changed_file_is_refused(folder: Path) -> None:
     seal(folder)
     np.save(folder / ITEMS_FILE, IDS_N + 1)
-    with pytest.raises(ValueError, match=r"items\.npy is missing, or is not the file that serving\.json"):
+    with pytest.raises(ValueError, match=r"items\.npy is damaged: it is not the file that serving\.json"):
         read(folder)
