@@ -197,9 +197,9 @@ class Export:
         raw = self._verified(INDEX_FILE, HEADER_BYTES + count * (4 * width + MAX_ITEM_BYTES)).read_bytes()
         try:
             check_index_file(raw, items_N, scored_NX)
-        except ValueError as error:
+            index = faiss.deserialize_index(np.frombuffer(raw, dtype=np.uint8))
+        except (ValueError, RuntimeError) as error:  # faiss has checks of its own
             raise self._damaged(INDEX_FILE, error) from error
-        index = faiss.deserialize_index(np.frombuffer(raw, dtype=np.uint8))
         faiss.downcast_index(index.index).hnsw.efSearch = SEARCH_DEPTH
         return index
 
