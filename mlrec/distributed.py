@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
+from mlrec.ending import stop_with_launcher
 from mlrec.rendezvous import Place, find_place, open_store
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ def start_world() -> World:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before DeepSpeed is imported: it looks only once
     place = find_place()
+    stop_with_launcher()
     allow_open_files()
     if torch.cuda.is_available():
         if place.local_rank >= (gpus := torch.cuda.device_count()):

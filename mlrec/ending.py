@@ -36,6 +36,8 @@ REPEAT_S = 0.5
 EXIT_S = 3.0
 """Seconds that exit handlers have; W&B's may wait for the network."""
 
+LAUNCHER_POLL_S = 1.0
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _PR_SET_PDEATHSIG = 1
@@ -150,6 +152,29 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:  # it ended before the call
         os._exit(1)
+
+
+def stop_with_launcher() -> None:
+    """Stop this rank, as by SIGTERM, when torchrun or deepspeed has started it and is gone, however that ended.
+
+    DeepSpeed's launcher is two processes, of which the one that a user started and signals only waits.
+    """
+    with contextlib.suppress(psutil.Error):
+        launcher = psutil.Process(os.getppid())
+        is_deepspeed = "deepspeed.launcher.launch" in launcher.cmdline()
+        if not is_deepspeed and "TORCHELASTIC_RUN_ID" not in os.environ:
+            return
+        starter = launcher.ppid() if is_deepspeed else None
+        threading.Thread(target=_watch_launcher, args=(launcher.pid, starter), daemon=True, name="launcher").start()
+
+
+def _watch_launcher(launcher: int, starter: int | None) -> None:
+    while os.getppid() == launcher:
+        with contextlib.suppress(psutil.Error):
+            if starter is not None and psutil.Process(launcher).ppid() != starter:
+                break
+        time.sleep(LAUNCHER_POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def kill_workers() -> None:

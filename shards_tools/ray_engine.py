@@ -68,6 +68,8 @@ def _pack_and_publish(shard: int, jobs: Sequence[ItemJob], url: str) -> list[lis
 @contextmanager
 def _joined(workers: int, address: str | None) -> Iterator[Any]:
     """The module ray, connected."""
+    if address is None:  # read by the import: without a cluster of several machines ray listens on the loopback interface alone
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError as error:

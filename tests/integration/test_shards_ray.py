@@ -1,5 +1,6 @@
 """The packer on a ray cluster: the bytes of one machine, whatever is killed and whoever goes on."""
 
+import contextlib
 import secrets
 import shutil
 import signal
@@ -7,9 +8,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from packing import Pipe, data_set, has_begun, is_gone, parent_of, start_packer, wait_for
 
@@ -157,3 +160,17 @@ def test_an_address_where_no_cluster_can_be(raw_dir: Path, tmp_path: Path) -> No
     packer = start_packer(raw_dir, tmp_path / "out", *on("nonsense"))
     assert b"error: --address nonsense: no ray cluster can be joined there: Invalid address" in packer.communicate()[1]
     assert packer.returncode == 2
+
+
+def test_ray_of_this_machine_listens_on_the_loopback_interface_alone(raw_dir: Path, tmp_path: Path) -> None:
+    packer = start_packer(raw_dir, tmp_path / "out", "--engine", "ray")
+    addresses: set[str] = set()
+    while packer.poll() is None:
+        for process in psutil.Process(packer.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                sockets = process.net_connections("tcp")
+                addresses |= {found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN}
+        time.sleep(0.1)
+    _, log = packer.communicate()
+    assert packer.returncode == 0, log
+    assert addresses and addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}

@@ -126,3 +126,16 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=5)
     assert not psutil.wait_procs(children, timeout=5)[1]
+
+
+RANK = "import time; from mlrec import ending; ending.stop_with_launcher(); print('begun', flush=True); time.sleep(100)"
+LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+def test_rank_stops_when_its_launcher_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    launcher = begin(LAUNCHER, RANK)
+    (rank,) = psutil.Process(launcher.pid).children()
+    launcher.kill()
+    assert not psutil.wait_procs([rank], timeout=5)[1]
+    launcher.communicate()
