@@ -223,7 +223,7 @@ def encode(name: str, folder: str) -> Facts:
     if spec.modality is Modality.VIDEO:
         media = torch.randint(256, (2, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8, generator=generator)
     else:
-        from mlrec.data.titles import tokenize
+        from mlrec.titles import tokenize
 
         media = torch.from_numpy(np.stack([tokenize(text, spec.length, spec.tokenizer) for text in ("a red ball", "clips")]))
     with torch.no_grad():
