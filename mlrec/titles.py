@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mlrec.printable import printable
+
 PADDING, START, END, FIRST_BYTE = 0, 1, 2, 3
 """Token ids of a title without a tokenizer."""
 
@@ -18,11 +20,15 @@ def tokenize(title: str, length: int, tokenizer: str) -> np.ndarray:
         tokenizer: as in InputSpec.
 
     Raises:
-        RuntimeError: there is no such tokenizer.
+        RuntimeError: there is no such tokenizer, or it fails.
     """
     if tokenizer:
-        found = load_tokenizer(tokenizer)(title, padding="max_length", truncation=True, max_length=length)
-        return np.asarray([found["input_ids"], found["attention_mask"]], dtype=np.int64)
+        loaded = load_tokenizer(tokenizer)
+        try:
+            found = loaded(title, padding="max_length", truncation=True, max_length=length)
+            return np.asarray([found["input_ids"], found["attention_mask"]], dtype=np.int64)
+        except Exception as error:  # plain Exceptions of the tokenizers package, such as of a token that its vocabulary lacks
+            raise _fault(tokenizer, "cannot read a title", error) from error
     ids = [START, *(FIRST_BYTE + byte for byte in title.encode()[: length - 2]), END]
     tokens = np.full((2, length), PADDING, dtype=np.int64)
     tokens[0, : len(ids)], tokens[1, : len(ids)] = ids, 1
@@ -44,8 +50,10 @@ def load_tokenizer(tokenizer: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
     except Exception as error:  # the tokenizers package raises plain Exceptions
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        # no ValueError: that would make one bad item after the other of all
-        raise RuntimeError(
-            f"the tokenizer {tokenizer!r} cannot be loaded ({reason}); the folder of a text encoder's checkpoint holds it too"
-        ) from error
+        raise _fault(tokenizer, "cannot be loaded", error) from error
+
+
+def _fault(tokenizer: str, what: str, error: Exception) -> RuntimeError:
+    """No ValueError: that would make one bad item after the other of all."""
+    reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+    return RuntimeError(f"the tokenizer {tokenizer!r} {what} ({reason}); the folder of a text encoder's checkpoint holds it too")

@@ -97,7 +97,7 @@ def vagueness(found: dict[str, Any], file: str) -> list[str]:
     if not found["code"] or len(errors) != 1 or "Traceback (most recent" in found["printed"]:
         return []
     places = [part for part in Path(file).parts if len(part) > 3] or [file]
-    if any(place in errors[0] for place in places):
+    if any(place in errors[0] for place in (*places, "item.options.")):
         return []
     if file.endswith(".yaml") and any(re.search(rf"\b{key}\b", errors[0]) for path in keys() for key in path.split(".")):
         return []

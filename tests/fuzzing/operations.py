@@ -227,7 +227,9 @@ def encode(name: str, folder: str) -> Facts:
 
         media = torch.from_numpy(np.stack([tokenize(text, spec.length, spec.tokenizer) for text in ("a red ball", "clips")]))
     with torch.no_grad():
-        return {"vectors": digest(encoder(media))}
+        vectors = encoder(media)
+    # weights may be finite and overflow; who stores vectors refuses those
+    return {"vectors": digest(vectors) if torch.isfinite(vectors).all() else "not finite"}
 
 
 def load_config() -> Facts:

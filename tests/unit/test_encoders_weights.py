@@ -13,6 +13,7 @@ from small_encoders import TRANSFORMER, media_of
 
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
 from mlrec.models.encoders.weight_names import backbone_of, find_prefix
+from mlrec.titles import tokenize
 
 Tensors = dict[str, torch.Tensor]
 IMAGE = {"image_size": 32, "patch_size": 8, **TRANSFORMER}
@@ -232,9 +233,25 @@ def quantised(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "fp8"}}))
 
 
+def with_value(key: str, value: Any) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, key: value}))
+
+    return apply
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (damage("config.json", b"null"), "cannot be loaded"),
+        (with_value("dtype", "${x}"), "cannot be loaded"),
+        (with_value("hidden_size", "16"), "cannot be loaded .*hidden_size"),
+        (
+            with_value("hidden_dropout_prob", float("inf")),
+            r"config\.json of .* describes no model that video/videomae could build",
+        ),
+        (with_value("num_attention_heads", 7), r"config\.json of .* describes no model that video/videomae could build"),
         (damage("model.safetensors", b"no weights"), "cannot be loaded"),
         (damage("model.safetensors", None), "it has none of model.safetensors"),
         (damage("config.json", None), "cannot be loaded"),
@@ -312,6 +329,17 @@ def test_titles_longer_than_the_positions_are_named(length: int, words: str) -> 
 def test_titles_of_roberta_leave_room_for_its_padding() -> None:
     with pytest.raises(ValueError, match="titles of 3 to 38 tokens"):
         build("text/roberta", checkpoint="", length=39, config={**TRANSFORMER, "max_position_embeddings": 40, "pad_token_id": 1})
+
+
+def test_tokenize_a_word_that_the_tokenizer_cannot_read_is_an_error_that_names_it(tmp_path: Path) -> None:
+    from test_encoders_other import save_bert
+
+    save_bert(tmp_path)
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokenizer["model"]["unk_token"] = "[GONE]"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(RuntimeError, match=f"the tokenizer '{tmp_path}' cannot read a title"):
+        tokenize("snowflakes \u2603", 6, str(tmp_path))
 
 
 def test_a_tokenizer_of_another_checkpoint_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
-from mlrec.models.encoders.pretrained import MisfitError, explained, load_model, local_folder
+from mlrec.models.encoders.pretrained import MisfitError, explained, load_model, local_folder, reason_of
 
 CONFIG_FILE = "config.json"
 SIZE_KEYS, FRAME_KEYS = ("image_size", "crop_size"), ("num_frames", "frames_per_clip")
@@ -134,13 +135,11 @@ def build_backbone(architecture: Architecture, shape: Mapping[str, Any]) -> tupl
     Raises:
         ValueError: the checkpoint cannot be read or does not fit.
     """
-    from transformers import AutoModel
-
     row, context = architecture.row, architecture.context
-    config = architecture.config if context.files is not None else _shaped(architecture, shape)
+    with _describes_a_model(row, context):
+        config = architecture.config if context.files is not None else _shaped(architecture, shape)
     if not row.checkpoint or context.scratch or context.restored:
-        model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)  # type: ignore[no-untyped-call]
-        return without_unused(model), config, ""
+        return without_unused(_from_config(config, row, context, dtype=torch.float32)), config, ""
     try:
         return _pretrained(config, row, context), config, ""
     except MisfitError:
@@ -156,6 +155,31 @@ def build_backbone(architecture: Architecture, shape: Mapping[str, Any]) -> tupl
     return model, architecture.config, "its positions are those of another size, which the model interpolates"
 
 
+def _from_config(config: Any, row: EncoderRow, context: EncoderContext, **options: Any) -> Any:
+    """Return the model of a configuration with random weights."""
+    from transformers import AutoModel
+
+    with _describes_a_model(row, context):
+        return AutoModel.from_config(config, trust_remote_code=False, **options)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _describes_a_model(row: EncoderRow, context: EncoderContext) -> Iterator[None]:
+    """Turn errors of building a model into one sentence: transformers checks few of a configuration's values before.
+
+    Raises:
+        ValueError: no model can be built.
+    """
+    try:
+        yield
+    except Exception as error:
+        options = f"item.options.{context.name}.config"
+        place = f"{CONFIG_FILE} of {source_of(row, context)!r}, with {options}," if has_own_files(row, context) else options
+        raise ValueError(
+            f"{place} describes no model that {context.name} could build ({reason_of(error)}); correct the value"
+        ) from error
+
+
 def _shaped(architecture: Architecture, shape: Mapping[str, Any]) -> Any:
     changed = Architecture(copy.deepcopy(architecture.config), architecture.row, architecture.context)
     for name, value in shape.items():
@@ -165,11 +189,9 @@ def _shaped(architecture: Architecture, shape: Mapping[str, Any]) -> Any:
 
 
 def _pretrained(config: Any, row: EncoderRow, context: EncoderContext) -> Any:
-    from transformers import AutoModel
-
     with torch.device("meta"):
-        skeleton: Any = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-        trimmed: Any = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        skeleton = _from_config(config, row, context)
+        trimmed = _from_config(config, row, context)
     part = without_unused(trimmed)
     (place,) = (name for name, module in trimmed.named_modules() if module is part)
     names = {f"{place}.{name}" if place else name for name in part.state_dict()}

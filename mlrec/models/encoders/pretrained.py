@@ -15,7 +15,7 @@ from torch import nn
 
 from mlrec import storage
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
-from mlrec.models.encoders.weight_files import READ_ERRORS, check_values, read_file, read_folder
+from mlrec.models.encoders.weight_files import check_values, read_file, read_folder
 from mlrec.models.encoders.weight_names import Misfit, backbone_of, is_head
 from mlrec.printable import printable
 
@@ -23,6 +23,8 @@ WEIGHTS = (".safetensors", ".pyth", ".pth", ".pt", ".bin")
 """Endings of files that hold weights."""
 UPDATE_COUNTER = "num_batches_tracked"
 """Of a batch norm; files of old versions of torch lack it, and nothing reads it."""
+MAX_REASON_CHARACTERS = 200
+"""Of what a library says about a file."""
 _copies: list[tempfile.TemporaryDirectory[str]] = []
 """Local copies of remote folders; they go with the process."""
 
@@ -78,9 +80,9 @@ def explained(checkpoint: str, encoder: str) -> Iterator[None]:
         yield
     except MisfitError:
         raise
-    except READ_ERRORS as error:
+    except Exception as error:  # of a damaged file, transformers and tokenizers raise errors of any type
         raise ValueError(
-            f"the checkpoint {checkpoint!r} of {encoder} cannot be loaded ({_reason(error)}); {_remedy(checkpoint, encoder)}"
+            f"the checkpoint {checkpoint!r} of {encoder} cannot be loaded ({reason_of(error)}); {_remedy(checkpoint, encoder)}"
         ) from error
 
 
@@ -93,11 +95,11 @@ def _remedy(checkpoint: str, encoder: str) -> str:
     return f"on a machine with network run `hf download {checkpoint} --local-dir FOLDER` and set {option}=FOLDER, or {scratch}"
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run them
         return "it is damaged, or holds pickled objects, which mlrec does not execute"
     lines = str(error).strip().splitlines()
-    return printable(lines[0]) if lines else type(error).__name__
+    return printable(" ".join(lines), MAX_REASON_CHARACTERS) if lines else type(error).__name__
 
 
 def load_model(skeleton: Any, config: Any, checkpoint: str, encoder: str, needed: Collection[str]) -> Any:

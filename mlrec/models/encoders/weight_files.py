@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,6 @@ from mlrec.typed_json import parse_json
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 """What Hugging Face calls the weights in a folder, in the order of preference; sharded, the names end in .index.json."""
-READ_ERRORS = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    EOFError,
-    KeyError,
-    pickle.UnpicklingError,
-    safetensors.SafetensorError,
-)
-"""What the readers of damaged files raise."""
 _WRAPPERS = ("model_state", "state_dict", "model")
 """Keys that hold the tensors in PySlowFast's files, Lightning's, and many others'."""
 _WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -83,7 +72,7 @@ def read_file(source: bytes | Path, name: str) -> dict[str, torch.Tensor]:
         name: decides on the format by its ending.
 
     Raises:
-        ValueError: an entry is not a tensor; and READ_ERRORS.
+        ValueError: an entry is not a tensor; the readers of damaged files raise other errors as well.
     """
     if name.endswith(".safetensors"):
         return safetensors.torch.load_file(source) if isinstance(source, Path) else safetensors.torch.load(source)
