@@ -203,9 +203,9 @@ def test_an_encoder_is_left_out_for_some_items_in_training_alone(recompute: str)
 @pytest.mark.parametrize(
     ("name", "option", "words"),
     [
-        ("id/embedding", {"projection": "relu"}, "projection is 'relu'; it is gelu, linear, mlp"),
-        ("id/embedding", {"dropout": 1.0}, "dropout is 1.0; it is a share of the items, from 0 to below 1"),
-        ("video/tiny", {"whiten": 2}, r"item\.options\.video/tiny\.whiten is 2; it is a number from 0 to 1"),
+        ("id/embedding", {"projection": "relu"}, "projection is 'relu'; it must be one of gelu, linear, mlp"),
+        ("id/embedding", {"dropout": 1.0}, "dropout is 1.0; it must be a number from 0 to below 1"),
+        ("video/tiny", {"whiten": 2}, r"item\.options\.video/tiny\.whiten is 2; it must be a number from 0 to 1"),
     ],
 )
 def test_an_option_that_is_none_is_named(name: str, option: dict[str, object], words: str) -> None:
