@@ -47,7 +47,7 @@ class Case:
         self.rng = Random(f"{self.seed}/{self.number}")
         self.kind = self.rng.choices(kinds, [kind.share for kind in kinds])[0]
         self.file = self.rng.choice(self.kind.files(workspace))
-        self.sealed = self.rng.random() < SEALED_SHARE
+        self.sealed = self.rng.random() < SEALED_SHARE and self.kind.sealable
         return self
 
 

@@ -50,7 +50,7 @@ def mutate_tree(tree: Any, rng: Random) -> tuple[str, Any]:
     elif change == "doubled" and isinstance(parent, list):
         parent.insert(key, parent[key])
     elif change == "near" and isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
-        parent[key] = rng.choice([parent[key] + 1, -parent[key], parent[key] * 1000, float(parent[key]), str(parent[key])])
+        parent[key] = rng.choice([parent[key] + 1, -parent[key], parent[key] * 10, float(parent[key]), str(parent[key])])
     elif change == "deep":
         parent[key] = "DEEP"
     else:

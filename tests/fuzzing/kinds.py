@@ -20,6 +20,8 @@ class Kind:
     """Whether a change without new checksums must be found by whoever uses the content."""
     share: int = 1
     """How often it is drawn."""
+    sealable: bool = True
+    """Whether checksums may be brought up to date: not for a copy of another file."""
 
     def files(self, workspace: Path) -> list[str]:
         """The files of this kind, sorted, relative to the workspace."""
@@ -43,7 +45,7 @@ KINDS = [
     Kind("packer's shard", "half/items/*.tar", ("half", "raw"), ("make on",)),
     Kind("raw table", "tables/*", ("tables",), ("make tables",)),
     Kind("cached table", "cache/sequences/*/*", ("data", "cache"), ("load",), guarded=True, share=2),
-    Kind("cached shard", "cache/items/*.tar", ("data", "cache"), ("load remote",), guarded=True),
+    Kind("cached shard", "cache/items/*.tar", ("data", "cache"), ("load remote",), guarded=True, sealable=False),
     Kind("checkpoint state", "runs/id/checkpoints/*/state.json", _RUN, ("evaluate", "resume", "export"), guarded=True, share=2),
     Kind("checkpoint part", "runs/id/checkpoints/*/*.safetensors", _RUN, ("evaluate", "resume", "export"), True, share=3),
     Kind("config.yaml of a run", "runs/id/config.yaml", _RUN, ("evaluate", "resume", "recommend"), share=2),
