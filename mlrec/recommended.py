@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field
 
 from mlrec import storage
 from mlrec.data.sequences import Split
 from mlrec.metrics import GROUPS
 from mlrec.run_files import RECOMMENDED_FILE
+from mlrec.typed_json import STRICT, parse_json, read_bounded
 
 if TYPE_CHECKING:  # who only reads the file needs no torch
     from mlrec.ranking import Ranking
@@ -26,20 +27,27 @@ SHOWN_USERS = 12
 """Whose recommendations are kept."""
 SHOWN_HISTORY = 6
 """Newest items of a history that are kept."""
+MAX_RECOMMENDED_BYTES = 16 << 20
+MAX_EXAMPLES = 1000
+
+Item = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]
+Items = Annotated[tuple[Item, ...], Field(max_length=1000)]
 
 
 @dataclass(frozen=True)
 class Example:
     """One user's recommendations."""
 
-    user: int
+    __pydantic_config__ = STRICT
+
+    user: int | str
     """Id of the raw data."""
-    history: tuple[int, ...]
+    history: Items
     """The newest items that the model saw, oldest first."""
-    target: int
-    rank: int
+    target: Item
+    rank: Annotated[int, Field(ge=1)]
     """The target's place, from 1; of several with its score the middle one."""
-    items: tuple[int, ...]
+    items: Items
     """The recommended ones, best first."""
 
 
@@ -47,14 +55,20 @@ class Example:
 class Recommended:
     """The content of recommended.json; items are ids of the catalogue."""
 
+    __pydantic_config__ = STRICT
+
     split: Split
-    users: int
+    users: Annotated[int, Field(ge=0)]
     """Whose recommendations `popularity` counts, spread evenly over all: the same ones for every run on a data set."""
-    popularity: Mapping[str, Mapping[str, int]]
+    popularity: dict[str, dict[str, Annotated[int, Field(ge=0)]]]
     """Of "recommended", "targets" and "catalogue": how many items are in each popularity group."""
-    examples: tuple[Example, ...]
-    titles: Mapping[int, str]
+    examples: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)]
+    titles: dict[int, str]
     """Of the examples' items."""
+
+    def __post_init__(self) -> None:
+        if missing := {"recommended", "targets", "catalogue"} - self.popularity.keys():
+            raise ValueError(f"popularity has no {min(missing)!r}")
 
 
 def spread(total: int, count: int) -> np.ndarray:
@@ -113,7 +127,7 @@ def write_recommended(run_path: Path, recommended: Recommended) -> None:
 
 
 def read_recommended(run_path: Path) -> Recommended | None:
-    """The run's recommended.json, or None where it has none.
+    """Return the run's recommended.json, or None if it has none.
 
     Raises:
         ValueError: the file is damaged.
@@ -121,13 +135,5 @@ def read_recommended(run_path: Path) -> Recommended | None:
     path = run_path / RECOMMENDED_FILE
     if not path.exists():
         return None
-    try:
-        content = json.loads(path.read_text())
-        content["examples"] = tuple(
-            Example(**{**entry, "history": tuple(entry["history"]), "items": tuple(entry["items"])})
-            for entry in content["examples"]
-        )
-        content["titles"] = {int(item): title for item, title in content["titles"].items()}
-        return Recommended(**content)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {error}; mlrec evaluate {run_path} writes it again") from error
+    remedy = f"mlrec evaluate {run_path} writes it again"
+    return parse_json(read_bounded(path, MAX_RECOMMENDED_BYTES, remedy), Recommended, str(path), remedy)

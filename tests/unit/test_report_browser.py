@@ -53,7 +53,7 @@ def test_recommendations_are_counted_kept_and_read_again(run: Path, data: Data) 
         assert len(set(entry.items)) == COUNT and not set(entry.items) & (set(entry.history) - {entry.target})
         assert len(entry.history) <= SHOWN_HISTORY and {entry.target, *entry.items} <= set(found.titles)
     (run / "recommended.json").write_text('{"split": "test"}')
-    with pytest.raises(ValueError, match=r"recommended\.json is damaged: .*mlrec evaluate .*video_run writes it again"):
+    with pytest.raises(ValueError, match=r"recommended\.json is invalid: .*mlrec evaluate .*video_run writes it again"):
         read_recommended(run)
 
 

@@ -11,6 +11,7 @@ import pytest
 from mlrec import failures, wandb_run
 from mlrec.failures import Failure, read_failures
 from mlrec.record import read_record
+from mlrec.recommended import read_recommended
 from mlrec.results import read_results
 from mlrec.sweep import final_metrics
 from mlrec.tracking import read_metrics
@@ -18,6 +19,15 @@ from mlrec.tracking import read_metrics
 FAILURE = {"item": 3, "reason": "crc32", "step": 7}
 METRICS = {"step": 7, "time": 1.5, "train/loss": 2.5, "validation/hr@10": None}
 RESULTS = {"split": "test", "step": 3, "selected_by": "", "metrics": {"all": {"users": 2}}, "baselines": {}}
+
+EXAMPLE = {"user": 1, "history": [1], "target": 2, "rank": 1, "items": [2]}
+RECOMMENDED = {
+    "split": "test",
+    "users": 2,
+    "popularity": {"recommended": {}, "targets": {}, "catalogue": {}},
+    "examples": [EXAMPLE],
+    "titles": {"1": "title"},
+}
 
 
 def lines(*values: object) -> bytes:
@@ -91,6 +101,24 @@ READERS: dict[str, tuple[Callable[[Path], Any], list[bytes]]] = {
             ]),
         ],
     ),
+    "recommended.json": (
+        read_recommended,
+        [
+            b"",
+            b"[" * 100_000,
+            *(
+                json.dumps(RECOMMENDED | change).encode()
+                for change in [
+                    {"users": "2"},
+                    {"popularity": {}},
+                    {"titles": {"x": "title"}},
+                    {"examples": [{**EXAMPLE, "items": [0]}]},
+                    {"examples": [{**EXAMPLE, "target": 1 << 40}]},
+                    {"examples": [EXAMPLE] * 2000},
+                ]
+            ),
+        ],
+    ),
     "wandb_id.txt": (wandb_run._run_id, [b"", b"\x00\x01", b"a b", b"../../x", b"x" * 65, b"x" * 10_000]),
 }  # fmt: skip
 CASES = [(name, content) for name, (_, contents) in READERS.items() for content in contents]
@@ -113,6 +141,12 @@ def test_file_that_is_none_is_named(tmp_path: Path, name: str) -> None:
         make(folder / name)
         with pytest.raises(ValueError, match=f"{folder / name} is not a regular file"):
             READERS[name][0](folder)
+
+
+def test_recommended_whole_is_read(tmp_path: Path) -> None:
+    (tmp_path / "recommended.json").write_text(json.dumps(RECOMMENDED))
+    found = read_recommended(tmp_path)
+    assert found is not None and (found.examples[0].items, found.titles) == ((2,), {1: "title"})
 
 
 def test_record_with_keys_of_a_later_version_is_read_whole(tmp_path: Path) -> None:
