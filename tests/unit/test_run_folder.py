@@ -10,8 +10,8 @@ import pytest
 
 from mlrec import failures, wandb_run
 from mlrec.failures import Failure, read_failures
-from mlrec.record import read_record
 from mlrec.recommended import read_recommended
+from mlrec.record import read_record
 from mlrec.results import read_results
 from mlrec.sweep import final_metrics
 from mlrec.tracking import read_metrics
