@@ -320,9 +320,15 @@ def load_saved(file: Path, overrides: Sequence[str] = ()) -> Config:
     Earlier versions saved resume.force, which is for one command: it is ignored, with a warning.
 
     Raises:
-        ValueError: as load.
+        ValueError: as load, or the end of the file is missing.
     """
     sources = file_sources(file, Config, _KINDS)
+    sections = {setting.path[0] for source in sources for setting in source}
+    if missing := [one.name for one in fields(Config) if one.name not in {*sections, "resume"}]:
+        raise ValueError(
+            f"{file} is cut short: it has no {missing[0]}. Restore it, or run the training command again with resume.force=true, "
+            "which writes it"
+        )
     if any(_forces(sources)) and os.environ.get("RANK", "0") == "0":
         _log.warning("%s: resume.force=true is ignored; where it is meant, give it on the command line", file)
     kept = [[setting for setting in source if setting.path[0] != "resume"] for source in sources]

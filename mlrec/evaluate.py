@@ -159,6 +159,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
     """
     run = config.run_path
     path = best_checkpoint(config)
+    not_kept = from_main(lambda: _why_not_kept(run, path, data))
     model = load_model(config, data, world, path)
     as_trained(model, config, world.device)
     found = evaluate(model, data, config, world, split, recommend=True)
@@ -175,9 +176,8 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
         catalogue_size=found.catalogue_size,
         fingerprint=data.info.fingerprint,
     )
-    kept_from = from_main(lambda: _why_not_kept(run, path, data))
-    if world.is_main and kept_from:
-        say(f"{run / RESULTS_FILE} stays as it is: {kept_from}", error=True)
+    if world.is_main and not_kept:
+        say(f"{run / RESULTS_FILE} stays as it is: {not_kept}", error=True)
     elif world.is_main:
         if found.recommended is not None:
             write_recommended(run, found.recommended)
@@ -185,7 +185,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
     if len(found.bad_items) > config.data.max_bad_items:
         raise RuntimeError(
             f"{len(found.bad_items)} items could not be read, data.max_bad_items is {config.data.max_bad_items}; "
-            f"mlrec-shards check {data.url} lists the faults" + f", {run / RESULTS_FILE} has the reasons" * (not kept_from)
+            f"mlrec-shards check {data.url} lists the faults" + f", {run / RESULTS_FILE} has the reasons" * (not not_kept)
         )
     return results
 

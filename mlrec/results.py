@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from mlrec import storage
 from mlrec.data.npy import npy_bytes, read_npy
+from mlrec.metrics import user_metrics
 from mlrec.run_files import RANKS_FILE, RESULTS_FILE
 from mlrec.typed_json import STRICT, parse_json, read_bounded
 
@@ -83,7 +85,17 @@ def read_ranks(run: Path, results: Results) -> np.ndarray:
         raise ValueError(f"{path} has ranks outside the catalogue of {results.catalogue_size} items. {_remedy(run)}.")
     if len(ranks_B2) and ranks_B2.sum(axis=1).max() >= results.catalogue_size:
         raise ValueError(f"{path} has more better and tied items than the catalogue's {results.catalogue_size}. {_remedy(run)}.")
+    _check_agreement(path, ranks_B2, results)
     return ranks_B2
+
+
+def _check_agreement(path: Path, ranks_B2: np.ndarray, results: Results) -> None:
+    stated = results.metrics["all"]
+    for name, values_B in user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results.catalogue_size).items():
+        if len(values_B) and name in stated and not math.isclose(stated[name], values_B.mean(), rel_tol=1e-6, abs_tol=1e-9):
+            raise ValueError(
+                f"{path} gives {name} {values_B.mean():.6f}, but {RESULTS_FILE} has {stated[name]:.6f}. {_remedy(path.parent)}."
+            )
 
 
 def write_results(run: Path, results: Results, ranks_B2: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict, replace
 from typing import NoReturn
@@ -48,7 +49,7 @@ class TrainingRun:
         self._hours_before = self.record["hours"]
         if world.is_main:
             config.run_path.mkdir(parents=True, exist_ok=True)
-            configuration.save(config, config.run_path / CONFIG_FILE)
+            _save_config(config)
             deepspeed_json = json.dumps(engine.deepspeed_config, indent=1) + "\n"
             storage.write_bytes(str(config.run_path / DEEPSPEED_FILE), deepspeed_json.encode())
             write_record(config.run_path, self.record)
@@ -181,3 +182,10 @@ class TrainingRun:
         where = f", and resume.force=true: it continues from {newest}." if newest else ": it starts from the first step."
         renamed = f" Checkpoints of the diverged weights were set aside as {', '.join(map(str, aside))}." if aside else ""
         return f"{how}{where}{renamed}"
+
+
+def _save_config(config: Config) -> None:
+    """Write the run's config.yaml, complete or not at all: a run without it cannot be resumed or evaluated."""
+    partial = config.run_path / f"{CONFIG_FILE}.partial"
+    configuration.save(config, partial)
+    os.replace(partial, config.run_path / CONFIG_FILE)

@@ -52,7 +52,7 @@ def read_bounded(path: Path, max_bytes: int, remedy: str) -> bytes:
     """
     try:
         if not path.is_file():
-            raise ValueError(f"{path} is {'not a regular file' if path.exists() else 'missing'}. {remedy}.")
+            raise ValueError(f"{path} is {'not a regular file: remove it' if path.exists() else 'missing'}. {remedy}.")
         size = path.stat().st_size
         if size > max_bytes:
             raise ValueError(f"{path} is {size:,} bytes long, at most {max_bytes:,} are read. {remedy}.")

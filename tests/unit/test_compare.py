@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from mlrec.compare import compare, main
 from mlrec.data.npy import npy_bytes
 from mlrec.data.sequences import Split
-from mlrec.results import Results, write_results
+from mlrec.results import Results, read_ranks, read_results, write_results
 from mlrec.run_files import run_names
 
 GENERATOR = np.random.default_rng(0)
@@ -99,6 +100,15 @@ def test_ranks_that_do_not_belong_to_the_results_are_refused(tmp_path: Path, ran
     one = write_run(tmp_path / "one", GENERATOR.integers(0, 90, 50))
     (one / "ranks.npy").write_bytes(npy_bytes(ranks_B2))
     with pytest.raises(ValueError, match=rf"ranks.npy .*{words}.* mlrec evaluate {one} writes"):
+        compare(one, one)
+
+
+def test_ranks_of_other_metrics_are_refused(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", np.arange(50))
+    results = read_results(one)
+    assert results is not None
+    write_results(one, replace(results, metrics={"all": {"users": 50, "hr@10": 0.25}}), read_ranks(one, results))
+    with pytest.raises(ValueError, match=r"ranks.npy gives hr@10 0.200000, but results.json has 0.250000. mlrec evaluate"):
         compare(one, one)
 
 

@@ -14,6 +14,7 @@ from test_report import make_run
 from mlrec import config as configuration
 from mlrec.config import ItemConfig, RecommenderConfig, load
 from mlrec.data.format import npy_bytes
+from mlrec.metrics import user_metrics
 from mlrec.models.encoders import ENCODERS
 from mlrec.models.recommenders import RECOMMENDERS
 from mlrec.report import main
@@ -35,8 +36,10 @@ def place_run(
     info = json.loads((path / "run.json").read_text())
     (path / "run.json").write_text(json.dumps({**info, "dataset": {**info["dataset"], "counts": counts, "name": name}}))
     results = json.loads((path / "results.json").read_text())
-    (path / "results.json").write_text(json.dumps({**results, "catalogue_size": 300}))
     better = np.where(np.arange(1000) < 300, 5, 250)
+    means = {metric: values.mean() for metric, values in user_metrics(better, better * 0, 300).items()}
+    metrics = {**results["metrics"], "all": {"users": 1000, **means}}
+    (path / "results.json").write_text(json.dumps({**results, "catalogue_size": 300, "metrics": metrics}))
     (path / "ranks.npy").write_bytes(npy_bytes(np.stack([better, np.zeros_like(better)], axis=1)))
     return read_run(path)
 

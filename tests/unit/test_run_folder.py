@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mlrec import config as configuration
 from mlrec import failures, wandb_run
 from mlrec.failures import Failure, read_failures
 from mlrec.recommended import read_recommended
@@ -153,3 +154,14 @@ def test_record_with_keys_of_a_later_version_is_read_whole(tmp_path: Path) -> No
     record = {"hours": 1, "started": "2026", "something_new": {"a": [1]}}
     (tmp_path / "run.json").write_text(json.dumps(record))
     assert read_record(tmp_path) == record
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
+def test_saved_configuration_that_was_cut_off_is_refused(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "config.yaml"
+    configuration.save(configuration.Config(), path)
+    lines = path.read_text().splitlines(keepends=True)
+    assert configuration.load_saved(path) == configuration.Config()
+    path.write_text("".join(lines[: int(share * len(lines))]))
+    with pytest.raises(ValueError, match=rf"{path}(: optim.betas has no value| is cut short: it has no \w+. Restore it, or run the training command)"):
+        configuration.load_saved(path)
