@@ -103,8 +103,8 @@ def save(run: Path, world: World, state: TrainingState, tensors: Iterable[tuple[
     save_file(own, part)
     parts = dict(gather_objects((part.name, _flush_and_hash(part))))
     if world.is_main:
-        described = replace(state, parts=parts)
-        content = asdict(replace(described, sha256=digest_of(described)))
+        content = asdict(replace(state, parts=parts))
+        content["sha256"] = digest_of(content)
         (partial / STATE_FILE).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         _flush(partial / STATE_FILE)
         _flush(partial)

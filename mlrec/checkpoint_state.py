@@ -8,9 +8,9 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -53,6 +53,8 @@ class TrainingState:
     global_batch: Annotated[int, Field(ge=1, le=MAX_COUNT)]
     metrics: dict[str, float] = field(default_factory=dict)
     """Validation metrics at this step, if it was evaluated."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Those that the model is built by, see `settings.model_settings`; empty in checkpoints of earlier versions."""
     skipped_steps: Count = 0
     """Steps that were skipped because their gradient was not finite; Adam did not count them."""
     consecutive_skips: Count = 0
@@ -136,17 +138,18 @@ def read_state(path: Path) -> TrainingState:
         ValueError: state.json is missing or damaged, or the folder is another step's.
     """
     where, remedy = path / STATE_FILE, remedy_of(path)
-    state = parse_json(read_bounded(where, MAX_STATE_BYTES, remedy), TrainingState, str(where), remedy)
-    if state.parts and state.sha256 != digest_of(state):
+    raw = read_bounded(where, MAX_STATE_BYTES, remedy)
+    state = parse_json(raw, TrainingState, str(where), remedy)
+    if state.parts and state.sha256 != digest_of(json.loads(raw)):
         raise ValueError(f"{where} is damaged: its content does not have the SHA-256 that it names. {remedy}.")
     if state.step != _step_of(path.name):
         raise ValueError(f"{where} is of step {state.step}, but the folder is {path.name}. {remedy}.")
     return state
 
 
-def digest_of(state: TrainingState) -> str:
-    """Return the SHA-256 of all fields of a state but `sha256` itself."""
-    return hashlib.sha256(json.dumps(asdict(replace(state, sha256="")), sort_keys=True).encode()).hexdigest()
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the content of state.json with an empty `sha256`: of the keys that are there, whatever the version."""
+    return hashlib.sha256(json.dumps({**content, "sha256": ""}, sort_keys=True).encode()).hexdigest()
 
 
 def remove_partial(run: Path) -> None:

@@ -33,7 +33,7 @@ from mlrec.record import KNOWN_KEYS, trained_on
 from mlrec.results import Results, Summary, read_results, write_results
 from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
 from mlrec.schema import Modality
-from mlrec.settings import WITHOUT_EFFECT, changes
+from mlrec.settings import WITHOUT_EFFECT, changes, check_model_settings
 from mlrec.terminal import console, say
 from mlrec.typed_json import parse_json
 
@@ -256,14 +256,15 @@ def load_trained(run: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def best_checkpoint(config: Config) -> Path:
-    """The run's best checkpoint by validation; collective.
+    """Return the run's best checkpoint by validation; collective.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or the configuration does not describe its model.
     """
     path = from_main(lambda: checkpoint.best(config.run_path, config.evaluate.select_by))
     if path is None:
         raise ValueError(f"{config.run_path} has no checkpoint; mlrec train writes the first one after train.save_every")
+    check_model_settings(config, checkpoint.read_state(path).settings, path)
     return path
 
 

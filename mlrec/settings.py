@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
@@ -31,6 +33,17 @@ WITHOUT_EFFECT = (
 or, as with a longer train.duration, are asked to."""
 
 
+MODEL_SETTINGS = (
+    "recommender.name",
+    "recommender.width",
+    "recommender.options",
+    "recommender.cosine",
+    "item.encoders",
+    "item.fusion",
+)
+"""Weights of equal shapes mean something else with other heads, or scored by cosine."""
+
+
 def changes(config: Config, ignored: tuple[str, ...]) -> str:
     """In which keys the configuration differs from the one in its run's folder, in words; "" where that has none."""
     written = config.run_path / CONFIG_FILE
@@ -55,6 +68,28 @@ def check_same_run(config: Config) -> None:
         raise ValueError(
             f"{config.run_path} holds a run with other settings ({changed}): give the new one another name or run_dir, or "
             "append resume.force=true to resume with them"
+        )
+
+
+def model_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that say what a checkpoint's weights mean, as JSON has them."""
+    leaves = _leaves(config)
+    found: dict[str, Any] = json.loads(json.dumps({key: leaves[key] for key in MODEL_SETTINGS}))
+    return found
+
+
+def check_model_settings(config: Config, trained_with: dict[str, Any], path: Path) -> None:
+    """Check that a configuration describes the model of the checkpoint at `path`, before that model is built.
+
+    Raises:
+        ValueError: the run's config.yaml was edited, or the run was resumed as another model with resume.force=true.
+    """
+    now = model_settings(config)
+    changed = [f"{key} is {now[key]!r}, was {trained_with[key]!r}" for key in now if now[key] != trained_with.get(key, now[key])]
+    if changed:
+        raise ValueError(
+            f"{config.run_path / CONFIG_FILE} does not describe the model of {path}: {'; '.join(changed)}. "
+            "Restore these settings there"
         )
 
 

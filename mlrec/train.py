@@ -28,7 +28,7 @@ from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
 from mlrec.run_lock import run_lock
 from mlrec.schema import Batch
-from mlrec.settings import check_same_run
+from mlrec.settings import check_same_run, model_settings
 from mlrec.start import start_from
 from mlrec.stopping import StopRequest
 from mlrec.terminal import say
@@ -151,7 +151,7 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
         ValueError: the checkpoint is damaged, or the data set, the global batch, the seed or other settings are not the
             checkpoint's.
     """
-    begin = TrainingState(0, config.seed, data.info.fingerprint, config.train.global_batch)
+    begin = TrainingState(0, config.seed, data.info.fingerprint, config.train.global_batch, settings=model_settings(config))
     path = from_main(lambda: checkpoint.newest(config.run_path))
     if path is None:
         return None, begin

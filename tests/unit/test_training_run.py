@@ -10,6 +10,7 @@ from tiny import tiny_overrides
 from mlrec import checkpoint
 from mlrec.config import Config, load
 from mlrec.distributed import stop_world
+from mlrec.evaluate import best_checkpoint, load_run
 from mlrec.run_files import CONFIG_FILE, METRICS_FILE
 from mlrec.train import train
 
@@ -95,3 +96,18 @@ def test_resume_without_the_saved_configuration_is_refused(dataset_dir: Path, tm
         run(load([], [*usual, "train.duration=4 steps"]))
     run(load([], [*usual, "train.duration=4 steps", "resume.force=true"]))
     assert (tmp_path / "run" / CONFIG_FILE).exists()
+
+
+def test_edited_configuration_of_another_model_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
+    run(load([], [*tiny_overrides(dataset_dir, tmp_path), "train.duration=2 steps"]))
+    path = tmp_path / "run" / CONFIG_FILE
+    saved = path.read_text()
+    for before, after, words in (
+        ("cosine: false", "cosine: true", "recommender.cosine is True, was False"),
+        ("width: 16", "width: 8192", "recommender.width is 8192, was 16"),  # shall not be built
+        ("fusion: sum", "fusion: concat", "item.fusion is 'concat', was 'sum'"),
+    ):
+        assert before in saved
+        path.write_text(saved.replace(before, after))
+        with pytest.raises(ValueError, match=rf"{path} does not describe the model of .*step-000002: {words}\. Restore"):
+            best_checkpoint(load_run(tmp_path / "run"))
