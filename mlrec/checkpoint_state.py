@@ -148,7 +148,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the content of state.json with an empty `sha256`: of the keys that are there, whatever the version."""
+    """Return the SHA-256 of the content of state.json with an empty `sha256`, whatever keys it has."""
     return hashlib.sha256(json.dumps({**content, "sha256": ""}, sort_keys=True).encode()).hexdigest()
 
 
