@@ -69,6 +69,8 @@ class Recommended:
     def __post_init__(self) -> None:
         if missing := {"recommended", "targets", "catalogue"} - self.popularity.keys():
             raise ValueError(f"popularity has no {min(missing)!r}")
+        if len({tuple(counts) for counts in self.popularity.values()}) > 1:
+            raise ValueError("the groups of popularity differ")
 
 
 def spread(total: int, count: int) -> np.ndarray:

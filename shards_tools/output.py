@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from mlrec import storage
 from mlrec.data.format import DATASET_FILE, FileInfo, read_dataset_info
+from mlrec.printable import printable
 from mlrec.typed_json import parse_json
 
 WORK_FOLDER = "_work"
@@ -25,6 +26,13 @@ LOCK_FILE = "lock"
 """In the work folder, while a process writes the data set."""
 RAW_KEY = "raw"
 """Of the settings: the fingerprint of the raw folder."""
+
+
+MAX_NAMED_KEYS = 5
+
+
+def _quoted(value: object) -> str:
+    return printable(repr(value), 60)
 
 
 class Output:
@@ -94,8 +102,10 @@ class Output:
                 "put back what it held, or choose another place, or remove that one to start over"
             )
         if changed:
-            named = (f"{key} {begun.get(key)!r} (now {settings.get(key)!r})" for key in changed if key != RAW_KEY)
-            words = ", ".join([*named, *(["another raw folder"] if RAW_KEY in changed else [])])
+            is_other_raw = RAW_KEY in changed
+            changed = [key for key in changed if key != RAW_KEY][:MAX_NAMED_KEYS]
+            named = (f"{printable(key, 40)} {_quoted(begun.get(key))} (now {_quoted(settings.get(key))})" for key in changed)
+            words = ", ".join([*named, *(["another raw folder"] if is_other_raw else [])])
             raise ValueError(f"{self.url} was begun with {words}; choose another place, or remove it to start over")
         return complete and self._is_readable()
 

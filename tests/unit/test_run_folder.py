@@ -112,6 +112,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], list[bytes]]] = {
                 for change in [
                     {"users": "2"},
                     {"popularity": {}},
+                    {"popularity": {"recommended": {}, "targets": {"cold": 1}, "catalogue": {"cold": 1}}},
                     {"titles": {"x": "title"}},
                     {"examples": [{**EXAMPLE, "items": [0]}]},
                     {"examples": [{**EXAMPLE, "target": 1 << 40}]},

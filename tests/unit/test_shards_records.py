@@ -69,3 +69,14 @@ def test_settings_damaged_packing_goes_on_nowhere(tmp_path: Path) -> None:
     (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text('{"size": [32]}')
     with open_output(str(tmp_path)) as output, pytest.raises(ValueError, match=f"{SETTINGS_FILE} is invalid.* to pack it again"):
         output.claim({"size": 32})
+
+
+def test_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> None:
+    (tmp_path / WORK_FOLDER).mkdir()
+    (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text(json.dumps({"x" * 5000: "y" * 5000, "size": 64}))
+    with (
+        open_output(str(tmp_path)) as output,
+        pytest.raises(ValueError, match=r"size 64 \(now 32\), xxx") as error,
+    ):
+        output.claim({"size": 32})
+    assert len(str(error.value)) < 600

@@ -14,8 +14,11 @@ from torch import nn
 
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
 from mlrec.models.encoders.pretrained import MisfitError, explained, load_model, local_folder, reason_of
+from mlrec.printable import printable
 
 CONFIG_FILE = "config.json"
+MAX_LAYERS, MAX_SIZE = 1000, 1 << 24
+"""Bounds of a configuration's whole numbers: those that count layers, and all others."""
 SIZE_KEYS, FRAME_KEYS = ("image_size", "crop_size"), ("num_frames", "frames_per_clip")
 """What architectures call the height and width of an image, and the number of frames of a video."""
 
@@ -97,6 +100,7 @@ def read_architecture(row: EncoderRow, context: EncoderContext, defaults: Mappin
     _check_type(config, model_type, source, context.name)
     if context.files is not None:  # written with all changes
         return Architecture(config, row, context)
+    _check_sizes(config, source, context.name)
     _check_keys(settings, config, context.name)
     outer = {name: value for name, value in settings.items() if hasattr(config, name)}
     with explained(source, context.name):
@@ -115,6 +119,24 @@ def _check_type(config: Any, model_type: str, source: str, encoder: str) -> None
         )
     if getattr(config, "quantization_config", None):
         raise ValueError(f"the checkpoint {source!r} of {encoder} is quantised; use one in float32, float16 or bfloat16")
+
+
+def _check_sizes(config: Any, source: str, encoder: str) -> None:
+    """Check what a model would be built of, which takes time and memory even without its weights.
+
+    Raises:
+        ValueError: it has more layers, or a larger size, than any that is known.
+    """
+    parts = [config.to_dict(), *(value for value in config.to_dict().values() if isinstance(value, Mapping))]
+    for part in parts:
+        for key, value in part.items():
+            numbers = value if isinstance(value, list | tuple) else [value]
+            most = MAX_LAYERS if "layers" in str(key) or "depth" in str(key) else MAX_SIZE
+            if any(isinstance(number, int) and number > most for number in numbers):
+                shown = printable(repr(value), 60)
+                raise ValueError(
+                    f"{CONFIG_FILE} of {source!r}, with item.options.{encoder}.config, has {key} {shown}; at most {most:,}"
+                )
 
 
 def _check_keys(settings: Mapping[str, Any], config: Any, encoder: str) -> None:

@@ -25,6 +25,8 @@ UPDATE_COUNTER = "num_batches_tracked"
 """Of a batch norm; files of old versions of torch lack it, and nothing reads it."""
 MAX_REASON_CHARACTERS = 200
 """Of what a library says about a file."""
+MAX_MISSING_BYTES = 256 << 20
+"""Of tensors in fp32 that a checkpoint may lack and that are still allocated to compare all names."""
 _copies: list[tempfile.TemporaryDirectory[str]] = []
 """Local copies of remote folders; they go with the process."""
 
@@ -117,6 +119,8 @@ def load_model(skeleton: Any, config: Any, checkpoint: str, encoder: str, needed
     with explained(checkpoint, encoder):
         tensors = backbone_of(read_folder(functools.partial(find_file, checkpoint)), expected)
         check_values(tensors, expected)
+    _refuse_other_sizes(expected, tensors, needed, checkpoint, encoder)
+    with explained(checkpoint, encoder):
         model, info = _from_tensors(type(skeleton), config, tensors)
     mismatched = {name: (tuple(there), tuple(here)) for name, there, here in info["mismatched_keys"]}
     parts = {name.partition(".")[0] for name in expected}
@@ -128,6 +132,25 @@ def load_model(skeleton: Any, config: Any, checkpoint: str, encoder: str, needed
     )
     _check_fit(misfit, checkpoint, encoder)
     return model
+
+
+def _refuse_other_sizes(
+    expected: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+    needed: Collection[str],
+    checkpoint: str,
+    encoder: str,
+) -> None:
+    """Tell a model that is far larger than its checkpoint, before transformers makes up what is missing.
+
+    Raises:
+        MisfitError: it is.
+    """
+    missing = {name for name in needed if name not in tensors}
+    pairs = {name: (tuple(tensors[name].shape), tuple(expected[name].shape)) for name in needed if name in tensors}
+    shapes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if 4 * sum(expected[name].numel() for name in (*missing, *shapes)) > MAX_MISSING_BYTES:
+        _check_fit(Misfit(missing, (), shapes, len(needed)), checkpoint, encoder)
 
 
 def _from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
