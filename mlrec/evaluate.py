@@ -264,7 +264,8 @@ def best_checkpoint(config: Config) -> Path:
     path = from_main(lambda: checkpoint.best(config.run_path, config.evaluate.select_by))
     if path is None:
         raise ValueError(f"{config.run_path} has no checkpoint; mlrec train writes the first one after train.save_every")
-    check_model_settings(config, checkpoint.read_state(path).settings, path)
+    trained_with = checkpoint.read_state(path).settings
+    check_model_settings(config, trained_with, str(config.run_path / CONFIG_FILE), str(path))
     return path
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -81,6 +81,8 @@ class ServingFacts:
     dataset: Sha256
     """Fingerprint of the data set that the run was trained on."""
     sha256: dict[str, Sha256]
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Those that the model is built by, see `settings.model_settings`; empty in exports of earlier versions."""
 
 
 @dataclass(frozen=True)

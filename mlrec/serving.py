@@ -33,9 +33,9 @@ from mlrec.index_file import check_index_file
 from mlrec.models.recommenders import RECOMMENDERS, build_user_model, check_recommender, scores_by_product
 from mlrec.progress import track
 from mlrec.ranking import Ranking
-from mlrec.run_files import WEIGHTS_FILE
+from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.schema import lookup
-from mlrec.settings import WITHOUT_EFFECT, differences
+from mlrec.settings import WITHOUT_EFFECT, check_model_settings, differences, model_settings
 
 ADDED_ITEMS = 8192
 """Of a call that adds to the index."""
@@ -109,6 +109,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
         "recall@10": recall,
         "dataset": data.info.fingerprint,
         "sha256": sha256,
+        "settings": model_settings(config),
     }
     storage.write_bytes(storage.join(out, SERVING_FILE), (json.dumps(facts, indent=1) + "\n").encode())
     return recall
@@ -179,6 +180,7 @@ def _exported_config(export: Export, overrides: Sequence[str]) -> Config:
     config = configuration.load_saved(file, overrides)
     if changed := differences(configuration.load_saved(file), config, WITHOUT_EFFECT):
         raise ValueError(f"{export.url}: cannot override settings fixed at training time ({changed}). Leave these out")
+    check_model_settings(config, export.facts.settings, storage.join(export.url, CONFIG_FILE), "this export")
     check_recommender(config.recommender)
     check_index(config)
     return config

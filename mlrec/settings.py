@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
@@ -78,19 +77,19 @@ def model_settings(config: Config) -> dict[str, Any]:
     return found
 
 
-def check_model_settings(config: Config, trained_with: dict[str, Any], path: Path) -> None:
-    """Check that a configuration describes the model of the checkpoint at `path`, before that model is built.
+def check_model_settings(config: Config, trained_with: dict[str, Any], file: str, weights: str) -> None:
+    """Check that the configuration read from `file` describes the model of `weights`, before that model is built.
+
+    Args:
+        trained_with: model_settings of the training; empty where they are not known.
 
     Raises:
-        ValueError: the run's config.yaml was edited, or the run was resumed as another model with resume.force=true.
+        ValueError: the file was edited, or the run was resumed as another model with resume.force=true.
     """
     now = model_settings(config)
     changed = [f"{key} is {now[key]!r}, was {trained_with[key]!r}" for key in now if now[key] != trained_with.get(key, now[key])]
     if changed:
-        raise ValueError(
-            f"{config.run_path / CONFIG_FILE} does not describe the model of {path}: {'; '.join(changed)}. "
-            "Restore these settings there"
-        )
+        raise ValueError(f"{file} does not describe the model of {weights}: {'; '.join(changed)}. Restore these settings there")
 
 
 def _leaves(config: Config) -> dict[str, Any]:

@@ -278,3 +278,12 @@ def test_what_has_no_index_is_said(trained: Config, tmp_path: Path) -> None:
         check_index(replace(trained, recommender=RecommenderConfig("nfm", 16, {})))
     with pytest.raises(ValueError, match=f"has no {SERVING_FILE}; mlrec export RUN OUT --index"):
         ServedModel(str(tmp_path))
+
+
+def test_edited_configuration_of_another_model_is_not_served(copied: Path) -> None:
+    config = (copied / CONFIG_FILE).read_text()
+    assert "cosine: true" in config
+    (copied / CONFIG_FILE).write_text(config.replace("cosine: true", "cosine: false"))
+    words = "config.yaml does not describe the model of this export: recommender.cosine is False, was True. Restore"
+    with pytest.raises(ValueError, match=words):
+        ServedModel(str(copied))
