@@ -121,7 +121,7 @@ def best(run: Path, metric: str) -> Path | None:
         if metric not in metrics:
             raise ValueError(
                 f"{path / STATE_FILE} has no validation metric {metric!r}, which evaluate.select_by names. "
-                f"Set evaluate.select_by to one that it has: {', '.join(sorted(metrics)[:8])}."
+                f"Set evaluate.select_by to one that it has: {', '.join(name for name in metrics if '/' not in name)}."
             )
     return max(evaluated, key=lambda path: evaluated[path][metric]) if evaluated else next(reversed(states))
 
