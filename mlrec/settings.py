@@ -8,6 +8,7 @@ from typing import Any
 
 from mlrec import config as configuration
 from mlrec.config import Config
+from mlrec.printable import printable
 from mlrec.run_files import CONFIG_FILE
 
 PLACES = ("name", "run_dir", "resume")
@@ -55,7 +56,11 @@ def differences(saved: Config, config: Config, ignored: tuple[str, ...]) -> str:
     """Return in which keys a configuration differs from a saved one, in words; "" for in none."""
     before, now = _leaves(saved), _leaves(config)
     kept = [key for key in now if key not in ignored and key.partition(".")[0] not in ignored]
-    return "; ".join(f"{key} is {now[key]!r}, was {before.get(key)!r}" for key in kept if now[key] != before.get(key))
+    return "; ".join(_change(key, now[key], before.get(key)) for key in kept if now[key] != before.get(key))
+
+
+def _change(key: str, now: Any, before: Any) -> str:
+    return f"{key} is {printable(repr(now))}, was {printable(repr(before))}"
 
 
 def check_same_run(config: Config) -> None:
@@ -87,7 +92,7 @@ def check_model_settings(config: Config, trained_with: dict[str, Any], file: str
         ValueError: the file was edited, or the run was resumed as another model with resume.force=true.
     """
     now = model_settings(config)
-    changed = [f"{key} is {now[key]!r}, was {trained_with[key]!r}" for key in now if now[key] != trained_with.get(key, now[key])]
+    changed = [_change(key, now[key], trained_with[key]) for key in now if now[key] != trained_with.get(key, now[key])]
     if changed:
         raise ValueError(f"{file} does not describe the model of {weights}: {'; '.join(changed)}. Restore these settings there")
 

@@ -12,6 +12,7 @@ from mlrec.checkpoint import TrainingState, folder_of
 from mlrec.config import Config, load
 from mlrec.data.stream import Data
 from mlrec.run_files import CONFIG_FILE
+from mlrec.settings import check_model_settings
 from mlrec.train import find_state
 
 
@@ -43,3 +44,10 @@ def test_other_losses_are_another_run(data: Data, dataset_dir: Path, tmp_path: P
         with pytest.raises(ValueError, match=f"holds a run with other settings .*{words}.* another name or run_dir"):
             go_on(change)
         assert go_on(change, "resume.force=true") == 6
+
+
+def test_check_model_settings_long_values_are_cut(tiny_config: Config) -> None:
+    trained_with = {"item.encoders": ["id/embedding"] * 2000}
+    with pytest.raises(ValueError, match=r"config\.yaml does not describe the model of weights: item\.encoders is ") as error:
+        check_model_settings(tiny_config, trained_with, "config.yaml", "weights")
+    assert len(str(error.value)) < 800
