@@ -17,7 +17,7 @@ from namespaces import Machines, rank_of, why_not
 from runs import STEPS_PER_EPOCH, TOLERANCE, losses, settings
 
 from mlrec import checkpoint
-from mlrec.process import STOP_S
+from mlrec.ending import STOP_S
 
 ROOT = Path(__file__).parents[2]
 THREE_EPOCHS = 3 * STEPS_PER_EPOCH
