@@ -12,30 +12,29 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from mlrec import checkpoint, storage
+from mlrec import checkpoint
 from mlrec import config as configuration
 from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
-from mlrec.data.format import ORACLE_FILE
+from mlrec.data.format import ORACLE_FILE, read_oracle
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, from_main, gather, gather_objects, shares, start_world, stop_world
 from mlrec.engine import as_trained, build_model
-from mlrec.metrics import summarize, user_metrics
+from mlrec.metrics import METRICS, summarize, user_metrics
 from mlrec.models.recommender import Recommender
 from mlrec.process import exit_with, run_main
 from mlrec.progress import track
 from mlrec.ranking import Ranking
 from mlrec.recommended import Recommended, recommend_some, write_recommended
-from mlrec.record import KNOWN_KEYS, trained_on
+from mlrec.record import trained_on
 from mlrec.results import Results, Summary, read_results, write_results
 from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
 from mlrec.schema import Modality
 from mlrec.settings import WITHOUT_EFFECT, changes, check_model_settings
 from mlrec.terminal import console, say
-from mlrec.typed_json import parse_json
 
 OVERRIDES_HELP = "override settings of the run, such as data.url=URL if the data set has moved"
 
@@ -165,7 +164,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
     found = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(found.baselines)
     if split == "test" and data.info.has(ORACLE_FILE):
-        baselines["oracle"] = _read_oracle(data)
+        baselines["oracle"] = read_oracle(data.url, data.info, METRICS)
     results = Results(
         split=split,
         step=checkpoint.read_state(path).step,
@@ -207,29 +206,6 @@ def _fingerprint_of_results(run: Path) -> str:
     except ValueError:
         return ""  # damaged: written again, as its reader's message says
     return results.fingerprint if results else ""
-
-
-def _read_oracle(data: Data) -> Summary:
-    where = storage.join(data.url, ORACLE_FILE)
-    remedy = "Pack the data set again"
-    found = parse_json(storage.read_bytes(where), _Oracle, where, remedy)
-    return found.test.oracle
-
-
-@dataclass(frozen=True)
-class _OracleOfSplit:
-    __pydantic_config__ = KNOWN_KEYS
-
-    oracle: Summary
-
-
-@dataclass(frozen=True)
-class _Oracle:
-    """The key of oracle.json that is read."""
-
-    __pydantic_config__ = KNOWN_KEYS
-
-    test: _OracleOfSplit
 
 
 def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:

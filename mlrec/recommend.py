@@ -45,12 +45,12 @@ class Recommendation:
 
 @torch.no_grad()
 def recommend(
-    run: Path, user: int | None, history: Sequence[str], count: int, world: World, overrides: Sequence[str] = ()
+    run: Path, user: str | None, history: Sequence[str], count: int, world: World, overrides: Sequence[str] = ()
 ) -> list[Recommendation]:
     """The best items by the run's best checkpoint, without those of the history.
 
     Args:
-        user: id of the raw data; all of the user's items are the history then.
+        user: id in the raw data; all of the user's items are the history then.
         history: raw ids of items, oldest first, where no user is given.
         overrides: "key=value" over the run's settings, such as data.url.
 
@@ -84,7 +84,7 @@ def recommend(
 
 
 def recommend_from_index(
-    url: str, user: int | None, history: Sequence[str], count: int, overrides: Sequence[str] = ()
+    url: str, user: str | None, history: Sequence[str], count: int, overrides: Sequence[str] = ()
 ) -> list[Recommendation]:
     """As recommend, by what `mlrec export RUN OUT --index` wrote to `url`: no item is encoded.
 
@@ -139,11 +139,11 @@ def _described(catalogue: Catalogue, items_K: np.ndarray, scores_K: np.ndarray) 
     return [Recommendation(item, raw_id, catalogue.title(item), score, int(popularity_N1[item])) for item, raw_id, score in found]
 
 
-def _number_of(user: int, sequences: SequenceTable) -> int:
-    (found,) = np.nonzero(sequences.users == user)
-    if not len(found):
-        raise ValueError(f"--user {user}: the data set has no such user; its first ones are {sequences.users[:3].tolist()}")
-    return int(found[0])
+def _number_of(user: str, sequences: SequenceTable) -> int:
+    try:
+        return sequences.number_of(user)
+    except ValueError as error:
+        raise ValueError(f"--user {user}: {error}") from error
 
 
 def _items_of(history: Sequence[str], catalogue: Catalogue) -> np.ndarray:
@@ -163,9 +163,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", metavar="RUN", help="a run, whose catalogue is encoded, or what mlrec export --index wrote")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
     whom = parser.add_mutually_exclusive_group(required=True)
-    whom.add_argument(
-        "--user", type=int, metavar="ID", help="a user by the id of the raw data; where ids are no numbers, by the place, from 1"
-    )
+    whom.add_argument("--user", metavar="ID", help="a user by the id in the raw data")
     whom.add_argument(
         "--history", metavar="ID,ID,...", help="raw ids of items, oldest first; an id with a comma in it in double quotes"
     )

@@ -41,7 +41,7 @@ class Example:
     __pydantic_config__ = STRICT
 
     user: int | str
-    """Id of the raw data."""
+    """Id in the raw data; a number in files of earlier versions."""
     history: Items
     """The newest items that the model saw, oldest first."""
     target: Item
@@ -92,7 +92,7 @@ def recommend_some(ranking: Ranking, split: Split, user_chunk: int) -> Recommend
     counts_B6 = ranking.count(users_B, split).cpu().numpy()
     examples = tuple(
         Example(
-            user=int(data.sequences.users[user]),
+            user=data.sequences.raw_user(user),
             history=tuple(history[history > 0][-SHOWN_HISTORY:].tolist()),
             target=int(target),
             rank=int(better + tied // 2 + 1),

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import IO, cast
+from typing import IO
 
 import numpy as np
+import pyarrow as pa
 
 from mlrec import storage
-from mlrec.data.format import Catalogue, DatasetInfo, FileInfo, Member, item_key, read_catalogue, read_dataset_info, read_npy
+from mlrec.data.format import (
+    CATALOGUE_FILE,
+    ORACLE_FILE,
+    Catalogue,
+    DatasetInfo,
+    FileInfo,
+    Member,
+    NoDatasetError,
+    id_fault,
+    item_key,
+    raw_user_array,
+    read_blocks,
+    read_catalogue,
+    read_dataset_info,
+    read_oracle,
+)
+from mlrec.metrics import METRICS
 from mlrec.progress import Task, megabytes, task
 from shards_tools.split import Sequences, split_counts, training_popularity
 
@@ -22,32 +38,47 @@ BATCH = 32
 
 
 def check(url: str) -> Iterator[str]:
-    """Yields one line per fault of the data set at `url`; nothing where all is well.
+    """Yield one line per fault of the data set at `url`; nothing where all is well.
 
     Raises:
-        ValueError: there is no data set.
+        NoDatasetError: there is no data set.
     """
-    info = read_dataset_info(url)
+    try:
+        info = read_dataset_info(url)
+    except NoDatasetError:
+        raise
+    except ValueError as error:  # without it nothing else can be judged
+        yield str(error)
+        return
     with task("checking", sum(file.size for file in info.files), megabytes) as under_way:
         yield from _faults(url, info, under_way)
 
 
 def _faults(url: str, info: DatasetInfo, under_way: Task) -> Iterator[str]:
     shards = {*info.shards("items"), *info.shards("sequences")}
+    damaged = False
     for file in info.files:
         if file not in shards:
-            yield from check_file(url, file, [], under_way)
+            for fault in check_file(url, file, [], under_way):
+                damaged |= file.path == CATALOGUE_FILE
+                yield fault
+    if damaged:
+        return  # without the catalogue there is nothing to compare the shards with
     try:
         catalogue = read_catalogue(url, info)
-    except (ValueError, FileNotFoundError):
-        return  # its own fault is told already, and without it there is nothing to compare the shards with
-    healthy, item_shards = True, info.shards("items")
-    for shard, file in enumerate(item_shards):
+    except ValueError as error:
+        yield str(error)
+        return
+    if info.has(ORACLE_FILE):
+        try:
+            read_oracle(url, info, METRICS)
+        except ValueError as error:
+            yield str(error)
+    healthy = True
+    for shard, file in enumerate(info.shards("items")):
         for fault in check_file(url, file, _members_of(catalogue, shard), under_way):
             healthy = False
             yield fault
-    for shard in np.unique(catalogue.shard_N1[catalogue.shard_N1 >= len(item_shards)]).tolist():
-        yield f"the catalogue names items of item shard {shard}, which dataset.json does not have"
     yield from check_counts(url, info, catalogue, under_way)
     if healthy:
         yield from _check_batch(url, info, catalogue)
@@ -110,19 +141,29 @@ def _name_in(header: bytes) -> str:
 
 
 def check_counts(url: str, info: DatasetInfo, catalogue: Catalogue, under_way: Task) -> Iterator[str]:
-    """Faults of the sequence shards, and of the counts that sequences and catalogue add up to."""
+    """Yield faults of the sequence shards, and of the counts that sequences and catalogue add up to."""
     counts: Counter[str] = Counter(items=catalogue.size, failed_items=int((~catalogue.ok_N1[1:]).sum()))
     popularity_N1 = np.zeros(catalogue.size + 1, dtype=np.int64)
+    users: list[np.ndarray] = []
+    raw_users: list[pa.LargeStringArray] = []
     for file in info.shards("sequences"):
         if faults := list(check_file(url, file, [], under_way)):
             yield from faults
             return  # counts over a part of the users would differ for no other reason
-        for sequences in _read_sequences(storage.read_bytes(storage.join(url, file.path))):
-            if not catalogue.ok_N1[np.clip(sequences.items, 0, catalogue.size)].all() or sequences.items.max() > catalogue.size:
-                yield f"{file.path}: holds items that are not in the catalogue, or failed"
-                return
-            counts.update(split_counts(sequences, info.split))
-            popularity_N1 += training_popularity(sequences, info.split, catalogue.size)
+        try:
+            with storage.open_stream(storage.join(url, file.path), file.size) as stream:
+                for block in read_blocks(stream, info.split, catalogue.ok_N1):
+                    sequences = Sequences(block.users, block.offsets, block.items)
+                    counts.update(split_counts(sequences, info.split))
+                    popularity_N1 += training_popularity(sequences, info.split, catalogue.size)
+                    users.append(block.users)
+                    if block.raw_users is not None and block.raw_user_offsets is not None:
+                        raw_users.append(raw_user_array(block.raw_users, block.raw_user_offsets))
+        except ValueError as error:
+            yield f"{file.path}: {error}"
+            return
+    if fault := id_fault(np.concatenate(users), pa.chunked_array(raw_users, pa.large_string())):
+        yield f"sequences: {fault}"
     for name, count in sorted(counts.items()):
         if info.counts.get(name) != count:
             yield f"dataset.json: says {info.counts.get(name)} {name}, the files hold {count}"
@@ -130,22 +171,16 @@ def check_counts(url: str, info: DatasetInfo, catalogue: Catalogue, under_way: T
         yield f"catalogue.parquet: the popularity of {len(wrong)} items, the first {wrong[0]}, is not their count in training"
 
 
-def _read_sequences(shard: bytes) -> Iterator[Sequences]:
-    with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
-        arrays: dict[str, np.ndarray] = {}
-        for member in tar:
-            key, name = member.name.split(".", 1)
-            arrays[f"{key}.{name}"] = read_npy(cast("IO[bytes]", tar.extractfile(member)).read())
-        for key in sorted({name.split(".", 1)[0] for name in arrays}):
-            yield Sequences(*(arrays[f"{key}.{name}.npy"] for name in ("users", "offsets", "items")))
-
-
 def _check_batch(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[str]:
     """Faults of a batch of items, spread over the catalogue, that is decoded as training does it."""
     from mlrec.data.decode import decode_items
-    from mlrec.schema import InputSpec, Modality
+    from mlrec.schema import AUDIO_RATE, InputSpec, Modality
 
-    inputs = {Modality.VIDEO: info.media.kind != "none", Modality.COVER: info.media.has_cover}
+    inputs = {
+        Modality.VIDEO: (info.media.kind != "none", ""),
+        Modality.COVER: (info.media.has_cover, "cover.jpg"),
+        Modality.AUDIO: (info.media.has_audio, "flac"),
+    }
     readable = np.flatnonzero(catalogue.ok_N1)
     for item in readable[:: max(1, len(readable) // BATCH)][:BATCH].tolist():
         path = info.shards("items")[int(catalogue.shard_N1[item])].path
@@ -153,10 +188,10 @@ def _check_batch(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[
             member.name: storage.read_range(storage.join(url, path), member.offset, member.size)
             for member in catalogue.members(item)
         }
-        for modality, stored in inputs.items():
-            if not stored or (modality == Modality.COVER and "cover.jpg" not in members):
+        for modality, (stored, optional) in inputs.items():
+            if not stored or (optional and optional not in members):
                 continue
-            spec = InputSpec(modality, info.media.frames, info.media.size)
+            spec = InputSpec(modality, info.media.frames, info.media.size, length=AUDIO_RATE)
             try:
                 _, _, reasons = decode_items([(item, members)], 1, [spec], info.media)
             except KeyError as error:

@@ -12,14 +12,14 @@ from typing import Any
 
 from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser, whole_number
-from mlrec.data.format import DatasetInfo, read_dataset_info
+from mlrec.data.format import FAILURES_FILE, DatasetInfo, read_dataset_info
 from mlrec.data.frames import FRAME_POLICIES
 from mlrec.ending import Stopped
 from mlrec.process import exit_with, run_main
 from mlrec.progress import megabytes, task
 from mlrec.terminal import console, say
 from shards_tools.engines import ENGINES
-from shards_tools.make import FAILURES_FILE, make
+from shards_tools.make import make
 from shards_tools.settings import Settings
 
 

@@ -56,6 +56,14 @@ def _title_rows(file: TextIO, url: str, raw_ids: set[str]) -> Iterator[list[str]
         raise unclosed(str(error)) from error
 
 
+def _count(text: str) -> int:
+    """Return a count that an int64 column holds."""
+    count = int(text)
+    if not 0 <= count < 1 << 63:
+        raise ValueError(text)
+    return count
+
+
 def read_likes_and_views(url: str | None) -> dict[str, tuple[int, int]]:
     """Likes and views by raw item id.
 
@@ -69,7 +77,9 @@ def read_likes_and_views(url: str | None) -> dict[str, tuple[int, int]]:
         for number, line in lines(file):
             try:
                 item, likes, views = line.split()
-                counts[item] = (int(likes), int(views))
+                counts[item] = (_count(likes), _count(views))
             except ValueError as error:
-                raise ValueError(f"{url}, line {number}: expected item<TAB>likes<TAB>views, found {line[:60]!r}") from error
+                raise ValueError(
+                    f"{url}, line {number}: expected item<TAB>likes<TAB>views with counts from 0 to 2^63 - 1, found {line[:60]!r}"
+                ) from error
     return counts

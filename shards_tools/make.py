@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -15,9 +15,11 @@ import pyarrow as pa
 from rich.console import Console
 
 from mlrec import storage
+from mlrec.data.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.data.format import (
     CATALOGUE_FILE,
     DATASET_FILE,
+    FAILURES_FILE,
     ORACLE_FILE,
     VERSION,
     DatasetInfo,
@@ -32,7 +34,7 @@ from mlrec.terminal import one_line
 from shards_tools.catalogue import catalogue_columns, members_of
 from shards_tools.engines import ENGINES
 from shards_tools.item_tables import read_likes_and_views, read_titles
-from shards_tools.items import Failure, ItemJob, read_shard_records
+from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records
 from shards_tools.media import RawFile
 from shards_tools.output import RAW_KEY, Output, open_output
 from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw
@@ -40,8 +42,6 @@ from shards_tools.sequences import write_sequences
 from shards_tools.settings import Settings
 from shards_tools.split import Sequences, split_counts, training_popularity, with_enough
 
-FAILURES_FILE = "failures.jsonl"
-"""One line per raw file that could not be packed: item, raw_id, kind (video, cover, audio), reason."""
 REASONS_SHOWN = 3
 
 
@@ -161,6 +161,8 @@ def pack(
 
 
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
+    if too_long := next((raw_id for raw_id in raw_ids if len(raw_id.encode()) > MAX_RAW_ID_BYTES), None):
+        raise ValueError(f"the item id {too_long[:40]!r}... is longer than {MAX_RAW_ID_BYTES} bytes; shorten it")
     titles, counts = read_titles(raw.titles, set(raw_ids)), read_likes_and_views(raw.likes_and_views)
     videos, covers, audio = (
         {name: RawFile(file.url, file.size) for name, file in media_files(folder).items()}
@@ -200,6 +202,19 @@ def _count_failures(packed: Iterable[list[Failure]], earlier: list[Failure], max
             )
 
 
+def _check_record(record: ShardRecord, jobs: Sequence[ItemJob]) -> None:
+    """
+    Raises:
+        ValueError: the record is not of exactly these items.
+    """
+    failed = [failure.item for failure in record.failures if failure.kind == "video"]
+    if sorted([*record.members, *failed]) != [job.item for job in jobs]:
+        raise ValueError(
+            f"the record of {record.file.path} in the work folder is of other items. "
+            "Remove it; the same command then packs its shard again."
+        )
+
+
 def _finish(plan: Plan, output: Output) -> None:
     """Writes all but the item shards; needs every shard's record."""
     settings = plan.settings
@@ -207,6 +222,7 @@ def _finish(plan: Plan, output: Output) -> None:
     failures: list[Failure] = []
     members: list[pa.ListArray] = []
     for record, jobs in zip(read_shard_records(output), plan.shards.values(), strict=True):
+        _check_record(record, jobs)
         files.append(record.file)
         failures += record.failures
         members.append(members_of(jobs, record))
@@ -236,4 +252,4 @@ def _finish(plan: Plan, output: Output) -> None:
     }
     files.sort(key=lambda file: file.path)
     info = DatasetInfo(settings.name, counts, plan.media, settings.split, tuple(files))
-    output.put(DATASET_FILE, info.to_bytes())
+    output.write(DATASET_FILE, info.to_bytes())

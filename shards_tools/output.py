@@ -53,16 +53,20 @@ class Output:
         except (FileNotFoundError, PermissionError) as error:
             raise ValueError(f"{target} cannot be written: {error}; choose a place that exists and is yours") from error
 
-    def put(self, path: str, data: bytes) -> FileInfo:
-        """Writes `data` to `path` within the data set."""
+    def write(self, path: str, data: bytes) -> None:
+        """Write `data` to `path` within the data set."""
         staged = self.staging / "file"
         staged.write_bytes(data)
         self.publish(staged, path)
+
+    def put(self, path: str, data: bytes) -> FileInfo:
+        """Write a file of the data set and return how dataset.json names it."""
+        self.write(path, data)
         return FileInfo(path, len(data), hashlib.sha256(data).hexdigest())
 
     def put_record(self, name: str, data: bytes) -> None:
         """Writes `data` to the work folder."""
-        self.put(f"{WORK_FOLDER}/{name}", data)
+        self.write(f"{WORK_FOLDER}/{name}", data)
 
     def read_records(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Name and content of the work folder's records whose names start with `prefix`, in the order of their names."""

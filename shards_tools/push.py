@@ -36,7 +36,7 @@ def push(source: str, target: str) -> Iterator[FileInfo]:
                 storage.download(storage.join(source, file.path), staged, file.sha256)
                 output.publish(staged, file.path)
             yield file
-        output.put(DATASET_FILE, info.to_bytes())
+        output.write(DATASET_FILE, info.to_bytes())
         output.clean()
 
 

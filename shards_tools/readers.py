@@ -19,15 +19,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
+from mlrec.data.sequence_shards import MAX_RAW_USER_BYTES
 from shards_tools.listing import Entry, list_folder
 from shards_tools.split import Sequences
 from shards_tools.tables import lines, open_table, open_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ def read_pairs_tsv(url: str) -> Interactions:
             items.extend([codes.setdefault(item, len(codes)) for item in run])
             lengths.append(len(run))
     offsets = np.cumsum([0, *lengths])
-    sequences = Sequences(_user_ids(users, url), offsets, np.array(items, dtype=np.int32))
+    numbers, raw_users = _user_ids(users, url)
+    sequences = Sequences(numbers, offsets, np.array(items, dtype=np.int32), raw_users=raw_users)
     return Interactions(sequences, list(codes))
 
 
@@ -169,7 +174,8 @@ def read_pairs_csv(url: str) -> Interactions:
     pa.default_memory_pool().release_unused()  # arrow would keep more than all the rest takes
     order = np.lexsort((times, user_codes))  # stable
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user_codes, minlength=len(users)))])
-    return Interactions(Sequences(_user_ids(users, url), offsets, item_codes[order], times[order]), raw_ids)
+    numbers, raw_users = _user_ids(users, url)
+    return Interactions(Sequences(numbers, offsets, item_codes[order], times[order], raw_users), raw_ids)
 
 
 def _header_rows(url: str) -> int:
@@ -214,15 +220,30 @@ READERS: dict[str, Reader] = {"*pairs.csv": read_pairs_csv, "*pairs.tsv": read_p
 """By the name of the file; where a folder has several, the first here is read: the .csv has times."""
 
 
-def _user_ids(users: list[str], url: str) -> np.ndarray:
-    """Int64 user ids: the raw ones where all are different whole numbers, else positions from 1."""
+def _user_ids(users: list[str], url: str) -> tuple[np.ndarray, pa.LargeStringArray | None]:
+    """Return int64 user ids, and the raw ones where these are something else.
+
+    The numbers are the raw ids where all are different whole numbers, else positions from 1. 007 is the number 7, but no raw id.
+
+    Raises:
+        ValueError: a user occurs twice, or an id is too long to be stored.
+    """
     if len(set(users)) != len(users):
         raise ValueError(f"{url}: user {Counter(users).most_common(1)[0][0]!r} has several lines; join them to one")
+    if too_long := next((user for user in users if len(user.encode()) > MAX_RAW_USER_BYTES), None):
+        raise ValueError(f"{url}: the user id {too_long[:40]!r}... is longer than {MAX_RAW_USER_BYTES} bytes; shorten it")
     if all(user.isdecimal() and len(user) < 19 for user in users):  # below 10**18 fits int64
         numbers = np.array(users, dtype=np.int64)
         if len(np.unique(numbers)) == len(numbers):  # 1 and 01 may be two users
-            return numbers
-    return np.arange(1, len(users) + 1)
+            exact = all(map(str.__eq__, map(str, numbers.tolist()), users))
+            return numbers, None if exact else _strings(users)
+    return np.arange(1, len(users) + 1), _strings(users)
+
+
+def _strings(values: list[str]) -> pa.LargeStringArray:
+    import pyarrow as pa
+
+    return pa.array(values, pa.large_string())
 
 
 def media_files(folder: str | None) -> dict[str, Entry]:

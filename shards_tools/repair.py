@@ -17,6 +17,7 @@ from mlrec import storage
 from mlrec.data.format import (
     CATALOGUE_FILE,
     DATASET_FILE,
+    FAILURES_FILE,
     VERSION,
     Catalogue,
     DatasetInfo,
@@ -30,7 +31,7 @@ from mlrec.progress import Task, megabytes, task
 from mlrec.typed_json import STRICT, parse_json
 from shards_tools.check import check_counts, check_file
 from shards_tools.items import Failure, ItemJob, ShardRecord, crashed_item, pack_item, read_failures, record_name
-from shards_tools.make import FAILURES_FILE, Plan, open_source, pack, plan
+from shards_tools.make import Plan, open_source, pack, plan
 from shards_tools.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
 from shards_tools.pool import map_ordered
 from shards_tools.settings import Settings
@@ -62,9 +63,17 @@ def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> di
             _refuse_another(made, info, catalogue, url)
             _record_whole_shards(made, output, catalogue, workers)
             pack(made, output, workers, None, console)
-    if fault := next(check_counts(url, info, read_catalogue(url, info), Task(0)), None):
+    if fault := _remaining_fault(url, info):
         raise ValueError(f"{url}: {DATASET_FILE} itself is damaged ({fault}); {MAKE_ANEW}")
     return damaged
+
+
+def _remaining_fault(url: str, info: DatasetInfo) -> str:
+    """Return what contradicts dataset.json in a data set whose files all have their sha256, "" if nothing does."""
+    try:
+        return next(check_counts(url, info, read_catalogue(url, info), Task(0)), "")
+    except ValueError as error:
+        return str(error)
 
 
 class _RepairOutput(Output):

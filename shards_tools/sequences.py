@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlrec.data.format import SEQUENCE_MEMBERS, FileInfo, npy_bytes, sequence_shard
 from shards_tools.output import Output
@@ -34,7 +36,17 @@ def _samples(sequences: Sequences, first: int, last: int) -> Iterator[tuple[int,
         end = min(start + USERS_PER_SAMPLE, last)
         offsets = sequences.offsets[start : end + 1]
         run = slice(offsets[0], offsets[-1])
-        arrays: list[np.ndarray] = [sequences.users[start:end], offsets - offsets[0], sequences.items[run]]
+        arrays = {"users": sequences.users[start:end], "offsets": offsets - offsets[0], "items": sequences.items[run]}
         if sequences.times is not None:
-            arrays.append(sequences.times[run])
-        yield start, {name: npy_bytes(array) for name, array in zip(SEQUENCE_MEMBERS, arrays, strict=False)}
+            arrays["times"] = sequences.times[run]
+        if sequences.raw_users is not None:
+            arrays |= _encoded(sequences.raw_users.slice(start, end - start))
+        ordered = (name for name in SEQUENCE_MEMBERS if name in arrays)
+        yield start, {f"{name}.npy": npy_bytes(arrays[name].astype(SEQUENCE_MEMBERS[name])) for name in ordered}
+
+
+def _encoded(raw_users: pa.LargeStringArray) -> dict[str, np.ndarray]:
+    """Return users' ids as the members that hold them: their bytes and where each begins."""
+    lengths = pc.binary_length(raw_users).to_numpy()
+    joined = "".join(raw_users.to_pylist()).encode()
+    return {"raw_users": np.frombuffer(joined, np.uint8), "raw_user_offsets": np.concatenate([[0], np.cumsum(lengths)])}

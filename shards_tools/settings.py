@@ -7,11 +7,14 @@ from typing import Literal
 
 from mlrec.data.format import SplitInfo
 from mlrec.data.frames import FRAME_POLICIES
+from mlrec.typed_json import STRICT
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything beside the raw folder that a byte of the data set depends on."""
+
+    __pydantic_config__ = STRICT
 
     name: str = ""
     """Empty for the name of the raw files."""

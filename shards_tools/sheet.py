@@ -10,7 +10,7 @@ import numpy as np
 
 from mlrec import storage
 from mlrec.config import DataConfig
-from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
+from mlrec.data.format import FAILURES_FILE, Catalogue, DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.items import ItemStore
 from mlrec.data.sequences import open_sequences
 from mlrec.pictures import Pictures
@@ -21,7 +21,6 @@ from mlrec.report.svg import histogram
 from mlrec.report.tables import Row, Table
 from mlrec.scrub import scrub
 from shards_tools.items import read_failures
-from shards_tools.make import FAILURES_FILE
 from shards_tools.show import describe, facts
 
 ITEMS_SHOWN = 48
@@ -43,7 +42,7 @@ def write_sheet(url: str, out: str) -> None:
     catalogue = read_catalogue(url, info)
     cache_dir = Path(DataConfig.cache_dir)
     pictures = Pictures(ItemStore(url, info, catalogue, cache_dir, DataConfig.cache_bytes), info)
-    lengths = np.diff(open_sequences(url, info, cache_dir).offsets)
+    lengths = np.diff(open_sequences(url, info, catalogue.ok_N1, cache_dir).offsets)
     body = [
         f"<h1>{in_html(info.name)}</h1>",
         f'<p class="lead">{in_html(scrub(url))}</p>',

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 
 from mlrec.data.format import SplitInfo
 
@@ -21,6 +22,8 @@ class Sequences:
     """int32 [interactions]."""
     times: np.ndarray | None = None
     """int64 [interactions], where known."""
+    raw_users: pa.LargeStringArray | None = None
+    """[users]: user ids of the raw data where `users` does not say them to the letter."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -31,14 +34,14 @@ class Sequences:
         """The same users with only the interactions where the bool array [interactions] holds."""
         kept_before = np.concatenate([[0], np.cumsum(interactions)])
         times = None if self.times is None else self.times[interactions]
-        return Sequences(self.users, kept_before[self.offsets], self.items[interactions], times)
+        return replace(self, offsets=kept_before[self.offsets], items=self.items[interactions], times=times)
 
     def keep_users(self, users: np.ndarray) -> Sequences:
         """Only the users where the bool array [users] holds, with all of their interactions."""
         kept = self.keep(np.repeat(users, self.lengths))
-        return Sequences(
-            self.users[users], np.concatenate([[0], np.cumsum(self.lengths[users])]).astype(np.int64), kept.items, kept.times
-        )
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[users])]).astype(np.int64)
+        raw_users = None if self.raw_users is None else self.raw_users.filter(pa.array(users))
+        return Sequences(self.users[users], offsets, kept.items, kept.times, raw_users)
 
 
 def with_enough(sequences: Sequences, split: SplitInfo) -> Sequences:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlrec import storage
 from mlrec.data.cache import FOLDER, ShardCache, checked_cache_dir
-from mlrec.data.format import Catalogue, DatasetInfo, FileInfo, Member
+from mlrec.data.format import Catalogue, DatasetInfo, FileInfo, Member, item_shard
 from mlrec.scrub import scrub
 from mlrec.transfer import CutShortError
 
@@ -32,7 +32,7 @@ Sample = tuple[int, Mapping[str, bytes] | str]
 """An item with its members, or with the reason why they cannot be had."""
 
 
-_NO_SHARD = FileInfo("", 0, "")
+_NO_SHARD = FileInfo(item_shard(0), 0, "0" * 64)
 
 
 class BadItemError(Exception):

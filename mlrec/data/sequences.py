@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import shutil
-import tarfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Literal, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from filelock import FileLock
 
 from mlrec import storage
-from mlrec.data.format import DatasetInfo, FileInfo, SplitInfo, read_npy
+from mlrec.data.format import DatasetInfo, FileInfo, SplitInfo, id_fault, raw_user_array, read_blocks
+from mlrec.data.sequence_cache import TableWriter, read_arrays
+from mlrec.data.sequence_shards import check_items, check_runs
 from mlrec.progress import megabytes, task
 
 Split = Literal["validation", "test"]
 
 _HELD_OUT: dict[Split, int] = {"validation": 2, "test": 1}
 """How far from the end of a user's sequence the target stands."""
+
+CHECK_HINT = "mlrec-shards check lists the faults of a data set"
+
+_ITEMS_AT_A_TIME = 1 << 24
+"""Interactions whose items are looked up in the catalogue at once."""
+
+log = logging.getLogger(__name__)
 
 
 class SequenceTable:
@@ -31,10 +41,45 @@ class SequenceTable:
     Users are numbered from 0 in the order of the shards.
     """
 
-    def __init__(self, items: np.ndarray, offsets: np.ndarray, users: np.ndarray, split: SplitInfo) -> None:
-        self.items, self.offsets, self.users = items, offsets, users
-        """int32 [interactions], int64 [users + 1], int64 [users]: item ids, starts of the runs, ids of the raw data."""
+    def __init__(
+        self,
+        items: np.ndarray,
+        offsets: np.ndarray,
+        users: np.ndarray,
+        split: SplitInfo,
+        raw_users: pa.LargeStringArray | None = None,
+    ) -> None:
+        """
+        Args:
+            items: int32 [interactions], item ids.
+            offsets: int64 [users + 1], starts of the runs.
+            users: int64 [users], ids of the raw data, or 1, 2, ... with `raw_users`.
+            raw_users: [users], the raw data's ids where these are not the numbers in `users`.
+        """
+        self.items, self.offsets, self.users, self.raw_users = items, offsets, users, raw_users
         self.split = split
+
+    def raw_user(self, user: int) -> str:
+        """Return the raw data's id of a user."""
+        return str(self.users[user] if self.raw_users is None else self.raw_users[user].as_py())
+
+    def number_of(self, raw_user: str) -> int:
+        """Return the number of the user with this id in the raw data.
+
+        Raises:
+            ValueError: there is no such user.
+        """
+        if self.raw_users is not None:
+            number = pc.index(self.raw_users, pa.scalar(raw_user, pa.large_string())).as_py()
+        else:
+            is_number = raw_user.isascii() and raw_user.isdecimal() and len(raw_user) < 19
+            is_number = is_number and str(int(raw_user)) == raw_user  # 007 is not 7
+            places = np.flatnonzero(self.users == int(raw_user)) if is_number else np.empty(0)
+            number = int(places[0]) if len(places) else -1
+        if number < 0:
+            first = ", ".join(self.raw_user(user) for user in range(min(3, self.num_users)))
+            raise ValueError(f"the data set has no user {raw_user!r}; its first ones are {first}")
+        return int(number)
 
     @property
     def num_users(self) -> int:
@@ -70,77 +115,110 @@ class SequenceTable:
         return np.where(inside, self.items[np.where(inside, positions, 0)], 0).astype(np.int64)
 
 
-def open_sequences(url: str, info: DatasetInfo, cache_dir: Path) -> SequenceTable:
-    """The sequence table of the data set at `url`; the first process of the node to ask makes it, the others wait.
+def open_sequences(url: str, info: DatasetInfo, ok_N1: np.ndarray, cache_dir: Path) -> SequenceTable:
+    """Return the sequence table of the data set at `url`; the first process of the node to ask makes it, the others wait.
+
+    Args:
+        ok_N1: bool by item number, the items that sequences may hold; row 0 is padding.
 
     Raises:
-        ValueError: the cache folder cannot be written, or has no room for the table.
+        ValueError: the cache folder cannot be written or has no room for the table, or a shard
+            contradicts itself or the catalogue.
         RuntimeError: a shard is not the one that dataset.json names.
     """
     folder = cache_dir.expanduser() / "sequences" / info.fingerprint[:32]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if not _is_whole(folder, info):
+        table = _open_table(folder, info, ok_N1)
+        if table is None:
             with FileLock(f"{folder}.lock"):
-                if not _is_whole(folder, info):
-                    _make_table(url, info, folder)
+                table = _open_table(folder, info, ok_N1) or _make_table(url, info, ok_N1, folder)
     except OSError as error:
-        size = sum(length * dtype().itemsize for dtype, length in _shapes(info).values())
+        size = 4 * info.counts["interactions"] + 16 * info.counts["users"]
         raise ValueError(
             f"data.cache_dir: {folder.parent} cannot take the sequence table of {size / 1e6:,.1f} MB: {error}; free space, or "
             "choose another folder"
         ) from error
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _shapes(info)}
-    return SequenceTable(**arrays, split=info.split)
+    return table
 
 
-def _shapes(info: DatasetInfo) -> dict[str, tuple[type[np.number], int]]:
-    """Type and length of the table's arrays."""
-    num_users = info.counts["users"]
-    return {
-        "items": (np.int32, info.counts["interactions"]),
-        "offsets": (np.int64, num_users + 1),
-        "users": (np.int64, num_users),
-    }
-
-
-def _is_whole(folder: Path, info: DatasetInfo) -> bool:
-    """Whether the table is there, and as long as it should be."""
+def _open_table(folder: Path, info: DatasetInfo, ok_N1: np.ndarray) -> SequenceTable | None:
+    """Return the table in the folder, every array verified by its sha256; None where there is none or it is damaged."""
     try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _shapes(info)}
-    except (FileNotFoundError, ValueError, EOFError):
-        return False
-    return all(len(arrays[name]) == length for name, (_, length) in _shapes(info).items())
+        return _table_of(read_arrays(folder), info, ok_N1)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s is damaged and is made again: %s", folder, error)
+        return None
 
 
-def _make_table(url: str, info: DatasetInfo, folder: Path) -> None:
+def _table_of(arrays: dict[str, np.ndarray], info: DatasetInfo, ok_N1: np.ndarray) -> SequenceTable:
+    """
+    Raises:
+        ValueError: the arrays do not fit each other, dataset.json or the catalogue.
+    """
+    users, offsets, items = (arrays[name] for name in ("users", "offsets", "items"))
+    found = {"users": len(users), "interactions": len(items)}
+    if found != {name: info.counts[name] for name in found} or len(offsets) != len(users) + 1:
+        raise ValueError(
+            f"the sequence shards hold {found['users']} users and {found['interactions']} interactions, dataset.json says "
+            f"{info.counts['users']} and {info.counts['interactions']}"
+        )
+    check_runs(offsets, len(users), len(items), "offsets", "items", info.split.min_interactions)
+    for start in range(0, len(items), _ITEMS_AT_A_TIME):
+        check_items(items[start : start + _ITEMS_AT_A_TIME], ok_N1)
+    raw_users = None
+    if "raw_users" in arrays:
+        raw_users = raw_user_array(arrays["raw_users"], arrays["raw_user_offsets"])
+    return SequenceTable(items, offsets, users, info.split, raw_users)
+
+
+def _make_table(url: str, info: DatasetInfo, ok_N1: np.ndarray, folder: Path) -> SequenceTable:
     partial = Path(f"{folder}.partial")
     for stray in (partial, folder):  # of a killed process; damaged
         shutil.rmtree(stray, ignore_errors=True)
     partial.mkdir()
-    counts = {"users": 0, "items": 0}
+    shards = info.shards("sequences")
     with ExitStack() as stack:
-        # written front to back: a full disk is an error then, where a write to a memory map would kill the process
-        files = {name: stack.enter_context(open(partial / f"{name}.npy", "wb")) for name in _shapes(info)}
-        for name, (dtype, length) in _shapes(info).items():
-            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": (length,)}
-            np.lib.format.write_array_header_1_0(files[name], header)
-        shards = info.shards("sequences")
+        writer = TableWriter(partial, stack)
         under_way = stack.enter_context(task("reading sequences", sum(shard.size for shard in shards), megabytes))
         for shard in shards:
-            for block in _read_blocks(storage.join(url, shard.path), shard):
-                files["users"].write(block["users"].astype(np.int64).tobytes())
-                files["offsets"].write((counts["items"] + block["offsets"][:-1]).astype(np.int64).tobytes())
-                files["items"].write(block["items"].astype(np.int32).tobytes())
-                counts = {name: count + len(block[name]) for name, count in counts.items()}
+            _add_shard(url, shard, info.split, ok_N1, writer)
             under_way.advance(shard.size)
-        files["offsets"].write(np.int64(counts["items"]).tobytes())
-    if counts != {"users": info.counts["users"], "items": info.counts["interactions"]}:
-        raise RuntimeError(
-            f"{url}: its sequence shards hold {counts['users']} users and {counts['items']} interactions, dataset.json says "
-            f"{info.counts['users']} and {info.counts['interactions']}"
-        )
+        writer.finish()
+    try:
+        table = _table_of(read_arrays(partial), info, ok_N1)
+        if fault := id_fault(table.users, table.raw_users):
+            raise ValueError(f"the sequence shards: {fault}")
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}; {CHECK_HINT}") from error
     os.replace(partial, folder)
+    return _table_of(read_arrays(folder), info, ok_N1)
+
+
+def _add_shard(url: str, shard: FileInfo, split: SplitInfo, ok_N1: np.ndarray, writer: TableWriter) -> None:
+    """Append a shard's users to the table.
+
+    Raises:
+        ValueError: its content contradicts itself or the catalogue.
+        RuntimeError: it is not the file that dataset.json names; what was appended of it is worthless.
+    """
+    where = storage.join(url, shard.path)
+    fault: ValueError | None = None
+    with _open(where, shard.size) as stream:
+        hashed = _Hashed(stream)
+        try:
+            for block in read_blocks(cast("IO[bytes]", hashed), split, ok_N1):
+                writer.add(block)
+        except ValueError as error:
+            fault = error
+        while hashed.read(storage.READ_BYTES):
+            pass
+    if hashed.digest.hexdigest() != shard.sha256:  # damaged on its way, or changed: the cause of any other fault
+        raise RuntimeError(f"{where} does not have the sha256 that dataset.json names; {CHECK_HINT}")
+    if fault is not None:
+        raise ValueError(f"{where}: {fault}; {CHECK_HINT}") from fault
 
 
 class _Hashed(io.RawIOBase):
@@ -162,26 +240,4 @@ def _open(url: str, size: int) -> IO[bytes]:
     try:
         return storage.open_stream(url, size)
     except FileNotFoundError as error:
-        raise RuntimeError(f"{url} is missing; mlrec-shards check lists the faults of a data set") from error
-
-
-def _read_blocks(url: str, shard: FileInfo) -> Iterator[dict[str, np.ndarray]]:
-    with _open(url, shard.size) as stream:
-        hashed = _Hashed(stream)
-        block: dict[str, np.ndarray] = {}
-        try:
-            with tarfile.open(fileobj=cast("IO[bytes]", hashed), mode="r|") as tar:
-                for member in tar:
-                    name = member.name.split(".", 1)[1].removesuffix(".npy")
-                    if name in block:
-                        yield block
-                        block = {}
-                    block[name] = read_npy(cast("IO[bytes]", tar.extractfile(member)).read())
-        except (tarfile.TarError, ValueError, EOFError) as error:
-            raise RuntimeError(f"{url} is damaged: {error}; mlrec-shards check lists the faults of a data set") from error
-        while hashed.read(storage.READ_BYTES):
-            pass
-    if hashed.digest.hexdigest() != shard.sha256:
-        raise RuntimeError(f"{url} does not have the sha256 that dataset.json names; mlrec-shards check lists the faults")
-    if block:
-        yield block
+        raise RuntimeError(f"{url} is missing; {CHECK_HINT}") from error

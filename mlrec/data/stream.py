@@ -75,7 +75,7 @@ def open_data(config: DataConfig) -> Data:
     info = read_dataset_info(config.url)
     catalogue = read_catalogue(config.url, info)
     cache_dir = checked_cache_dir(Path(config.cache_dir), config.url)
-    sequences = open_sequences(config.url, info, cache_dir)
+    sequences = open_sequences(config.url, info, catalogue.ok_N1, cache_dir)
     store = ItemStore(config.url, info, catalogue, cache_dir, config.cache_bytes)
     return Data(config, config.url, info, catalogue, sequences, store)
 

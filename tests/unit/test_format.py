@@ -14,7 +14,11 @@ def test_a_folder_without_dataset_json_is_no_data_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"version": 99}, "update mlrec"), ({"format": "other"}, "its format is 'other'"), ({"media": {}}, "damaged")],
+    [
+        ({"version": 99}, "Update mlrec"),
+        ({"format": "other"}, "its format is 'other'"),
+        ({"media": {}}, r"media\.kind: Field required"),
+    ],
 )
 def test_what_this_version_cannot_read_is_refused(
     dataset_dir: Path, tmp_path: Path, change: dict[str, object], words: str

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlrec.data.format import SplitInfo, read_dataset_info, sequence_shard
+from mlrec.data.format import SplitInfo, read_catalogue, read_dataset_info, sequence_shard
 from mlrec.data.sequences import SequenceTable, open_sequences
 
 
@@ -26,13 +26,14 @@ def test_leave_one_out_of_the_last_thirteen(table: SequenceTable) -> None:
 
 def test_the_table_is_made_once_and_mapped(dataset_dir: Path, tmp_path: Path) -> None:
     info = read_dataset_info(str(dataset_dir))
-    first = open_sequences(str(dataset_dir), info, tmp_path)
-    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
-    again = open_sequences("/nowhere", info, tmp_path)
+    ok_N1 = read_catalogue(str(dataset_dir), info).ok_N1
+    first = open_sequences(str(dataset_dir), info, ok_N1, tmp_path)
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.bin")}
+    again = open_sequences("/nowhere", info, ok_N1, tmp_path)
     assert isinstance(again.items, np.memmap)
     assert np.array_equal(first.items, again.items)
     assert first.num_users == info.counts["users"]
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")} == made
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.bin")} == made
 
 
 def test_a_flipped_byte_is_an_error_and_leaves_no_table(dataset_dir: Path, tmp_path: Path) -> None:
@@ -42,6 +43,7 @@ def test_a_flipped_byte_is_an_error_and_leaves_no_table(dataset_dir: Path, tmp_p
     raw = bytearray(shard.read_bytes())
     raw[700] ^= 1
     shard.write_bytes(raw)
+    info = read_dataset_info(str(copy))
     with pytest.raises(RuntimeError, match=r"sequences-00001\.tar"):
-        open_sequences(str(copy), read_dataset_info(str(copy)), tmp_path / "cache")
-    assert not list((tmp_path / "cache" / "sequences").glob("*[!k]/items.npy")) or list(tmp_path.rglob("*.partial"))
+        open_sequences(str(copy), info, read_catalogue(str(copy), info).ok_N1, tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "sequences").glob("*[!k]/items.bin")) or list(tmp_path.rglob("*.partial"))

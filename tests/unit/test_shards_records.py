@@ -21,7 +21,7 @@ RECORD = ShardRecord(
 )
 DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a member beyond its shard": (lambda record: record["members"]["1"][0].update(offset=4095), "lies outside the 4096 bytes"),
-    "a crc32 of 33 bits": (lambda record: record["members"]["1"][0].update(crc32=1 << 32), "crc32 4294967296"),
+    "a crc32 of 33 bits": (lambda record: record["members"]["1"][0].update(crc32=1 << 32), "crc32 is 4294967296"),
     "a member without size": (lambda record: record["members"]["1"][0].pop("size"), "size: "),
     "members in a list": (lambda record: record.update(members=[]), r"members is \[\]"),
     "an unknown kind of failure": (lambda record: record["failures"][0].update(kind="smell"), "kind is 'smell'"),

@@ -168,7 +168,7 @@ def other_size(content: dict) -> None:  # type: ignore[type-arg]
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content["counts"].update(train=7), "dataset.json itself is damaged (dataset.json: says 7 train"),
+        (lambda content: content["counts"].update(train=7), "dataset.json says 7 training interactions"),
         (other_sha, "dataset.json itself is damaged: items/items-00001.tar is what it should be"),
         (other_size, "dataset.json does not say what _work/settings.json"),
     ],
@@ -188,6 +188,6 @@ def test_a_wrong_dataset_json_is_refused(
 
 def test_an_unreadable_dataset_json_is_refused(raw: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truncate(copy / DATASET_FILE)
-    assert "is damaged" in refusal(raw, copy, capsys)
+    assert "dataset.json is invalid" in refusal(raw, copy, capsys)
     (copy / DATASET_FILE).unlink()
     assert "is not a data set" in refusal(raw, copy, capsys)
