@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import stat
 import warnings
 from collections.abc import Iterable
@@ -87,12 +86,12 @@ def read_file(file: RawFile | None) -> bytes:
 def _read(file: RawFile) -> bytes:
     if not storage.is_local(file.url):
         return storage.read_bytes(file.url, file.size)
-    # a pipe would be waited for, and a device read, without an end
-    handle = os.open(storage.local_path(file.url), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as stream:
-        kind = os.fstat(handle).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise MediaError("it is no regular file")
+    # a device would be read without an end; a pipe that nobody writes to meets the time limit of its item
+    path = storage.local_path(file.url)
+    kind = path.stat().st_mode
+    if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
+        raise MediaError("it is no regular file")
+    with path.open("rb") as stream:
         content = stream.read(MAX_RAW_BYTES + 1)
     if len(content) > MAX_RAW_BYTES:
         raise MediaError(f"the file has more than the {MAX_RAW_BYTES:,} bytes that are read")

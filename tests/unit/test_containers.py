@@ -219,10 +219,8 @@ def test_audio_member_of_another_format_is_refused() -> None:
 def test_raw_files_without_an_end_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    for name in ("pipe", "zero"):
-        assert reason_of(lambda name=name: read_file(RawFile(str(tmp_path / name), 0)), MediaError) == "it is no regular file"
+    assert reason_of(lambda: read_file(RawFile(str(tmp_path / "zero"), 0)), MediaError) == "it is no regular file"
     (tmp_path / "sparse").touch()
     os.truncate(tmp_path / "sparse", 10**12)
     assert "1,000,000,000,000 bytes" in reason_of(lambda: read_file(RawFile(str(tmp_path / "sparse"), 10**12)), MediaError)
