@@ -22,10 +22,11 @@ from mlrec.durations import steps_of
 from mlrec.engine import build_model, deepspeed_config, training_dtype
 from mlrec.models.saving import saved_bytes
 from mlrec.models.tower import ItemTower
+from mlrec.notices import notices
 from mlrec.progress import track
 from mlrec.rows import check_rows
 from mlrec.schema import Modality
-from mlrec.start import start_from
+from mlrec.start import encoders_to_restore, start_from
 from mlrec.terminal import say
 from mlrec.train import check_place, find_state
 
@@ -80,7 +81,7 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
     plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, (ranks,)))
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
     resumed, state = find_state(config, data)
-    model = build_model(config, data, rank=0)
+    model = build_model(config, data, 0, encoders_to_restore(config, resumed))
     check_inputs(model.tower.specs, data.info.media, data.url)
     begun = start_from(config, data, model) if resumed is None else ""
     items_N = np.flatnonzero(data.catalogue.ok_N1) if model.whole_catalogue else None
@@ -121,6 +122,8 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
         "zero_stage": config.zero.stage,
         "memory": _memory(StateBytes.of(trained, total, config, ranks), config, ranks),
         "activations": _activations(model.tower, max(owned), config),
+        "random_weights": model.tower.random_encoders,
+        "notices": notices(model.tower, data),
     }
 
 
@@ -186,6 +189,7 @@ def describe(found: dict[str, Any]) -> list[str]:
         f"{counts['total']:,} parameters, {counts['trained']:,} trained, {found['precision']}, ZeRO-{found['zero_stage']}",
         *([_activations_in_words(found["activations"])] if found["activations"] else []),
         f"         {verdict}",
+        *(f"note     {notice}" for notice in found["notices"]),
     ]
 
 

@@ -18,6 +18,7 @@ from mlrec.config import Config
 from mlrec.data.stream import Data
 from mlrec.distributed import World
 from mlrec.losses import LOSSES
+from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.recommender import Recommender, build_recommender
 from mlrec.models.saving import STATE_BYTES, Saving, choose, saved_bytes
 from mlrec.schema import Batch, Step, lookup
@@ -62,15 +63,18 @@ def as_trained(model: nn.Module, config: Config, device: torch.device) -> None:
         parameter.data = parameter.data.to(training_dtype(config))
 
 
-def build_model(config: Config, data: Data, rank: int) -> Recommender:
+def build_model(config: Config, data: Data, rank: int, restored: Restored = NOTHING) -> Recommender:
     """The model of a run, with the same initial weights on every rank.
+
+    Args:
+        restored: encoders that need no pretrained weights, as those of a run's checkpoint are loaded next.
 
     Raises:
         ValueError: a row is unknown or an option does not fit.
     """
     torch.manual_seed(config.seed)
     loss = lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)
-    model = build_recommender(config, loss, data.catalogue.size, data.info.split.history_length, rank)
+    model = build_recommender(config, loss, data.catalogue.size, data.info.split.history_length, rank, restored)
     model.sequence_model.fit(_training_sequences(data), data.catalogue.size)
     return model
 

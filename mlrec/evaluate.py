@@ -24,6 +24,7 @@ from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, from_main, gather, gather_objects, shares, start_world, stop_world
 from mlrec.engine import as_trained, build_model
 from mlrec.metrics import METRICS, summarize, user_metrics
+from mlrec.models.encoder_files import restored_from
 from mlrec.models.recommender import Recommender
 from mlrec.process import exit_with, run_main
 from mlrec.progress import track
@@ -251,7 +252,7 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     Raises:
         ValueError: the model knows items or users by their ids, which in the data set at data.url are not those of its training.
     """
-    model = build_model(config, data, world.rank)
+    model = build_model(config, data, world.rank, restored_from(config.run_path, config.item.encoders))
     checkpoint.load_weights(model, path)
     by_id = model.sequence_model.knows_ids or any(spec.modality is Modality.ID for spec in model.tower.specs)
     if by_id and not config.resume.force and checkpoint.read_state(path).fingerprint != data.info.fingerprint:

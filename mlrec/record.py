@@ -97,6 +97,8 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     dataset: Dataset = field(default_factory=Dataset)
     parameters: dict[str, int] = field(default_factory=dict)
+    random_weights: list[str] = field(default_factory=list)
+    """Encoders that started from random weights where others have pretrained ones."""
 
 
 def read_record(run_path: Path) -> dict[str, Any] | None:

@@ -28,6 +28,8 @@ WANDB_ID_FILE = "wandb_id.txt"
 """The W&B run that a resumed run goes on in."""
 LOCK_FILE = ".lock"
 """Held by the process that writes the folder."""
+ENCODERS = "encoders"
+"""Folder of what builds the encoders without their pretrained checkpoints."""
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints."""
 

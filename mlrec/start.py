@@ -10,8 +10,13 @@ from mlrec import checkpoint
 from mlrec.config import Config
 from mlrec.data.stream import Data
 from mlrec.evaluate import best_checkpoint, load_run
+from mlrec.models.encoder_files import NOTHING, Restored, restored_from, save_encoder_files
 from mlrec.models.recommender import Recommender
+from mlrec.run_files import ENCODERS
 from mlrec.schema import Modality
+
+TRAINING_OPTIONS = ("tuning", "lr", "weight_decay", "projection", "dropout")
+"""Options of an encoder that change neither its architecture nor what it reads."""
 
 
 def start_from(config: Config, data: Data, model: Recommender) -> str:
@@ -50,7 +55,47 @@ def start_from(config: Config, data: Data, model: Recommender) -> str:
             f"train.start_from: {path} was trained on another data set than the one at {data.url}, where ids may mean "
             "others; append resume.force=true if the ids are the same"
         )
+    model.tower.random_encoders = [name for name in model.tower.random_encoders if not _taken(name, config, taken)]
     return f"; begins with {len(taken)} of {len(model.state_dict())} tensors of {path}"
+
+
+def _taken(encoder: str, config: Config, taken: set[str]) -> bool:
+    """Tell whether weights of an encoder were taken over."""
+    place = config.item.encoders.index(encoder)
+    return any(name.startswith(f"tower.encoders.{place}.") for name in taken)
+
+
+def encoders_to_restore(config: Config, resumed: Path | None) -> Restored:
+    """Return the encoders whose weights come from a checkpoint: the run's own, or that of train.start_from.
+
+    Of train.start_from these are the encoders with the same options whose files that run has kept.
+
+    Args:
+        resumed: the checkpoint that the run goes on from, if it has one.
+    """
+    if resumed is not None:
+        return restored_from(config.run_path, config.item.encoders)
+    if not config.train.start_from:
+        return NOTHING
+    other = load_run(Path(config.train.start_from).expanduser())
+    same = [name for name in config.item.encoders if name in other.item.encoders and _same_input(name, config, other)]
+    kept = restored_from(other.run_path, same).folders
+    return Restored({name: folder for name, folder in kept.items() if folder is not None})
+
+
+def _same_input(encoder: str, config: Config, other: Config) -> bool:
+    """Tell whether an encoder has the same architecture and inputs in both runs, however it is trained."""
+    ours, theirs = (
+        {key: value for key, value in one.item.options.get(encoder, {}).items() if key not in TRAINING_OPTIONS}
+        for one in (config, other)
+    )
+    return ours == theirs
+
+
+def keep_encoder_files(config: Config, model: Recommender, resumed: Path | None) -> None:
+    """Write what builds the run's encoders without their pretrained checkpoints, unless a resumed run has it."""
+    if resumed is None or not (config.run_path / ENCODERS).is_dir():
+        save_encoder_files(config.run_path, model.tower)
 
 
 def _check_places(other: Config, config: Config) -> None:

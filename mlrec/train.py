@@ -23,13 +23,14 @@ from mlrec.durations import steps_of
 from mlrec.ending import Stopped
 from mlrec.engine import Engine, build_model, training_dtype
 from mlrec.evaluate import evaluate, evaluate_run, flat_metrics
+from mlrec.notices import notices
 from mlrec.process import exit_with, run_main
 from mlrec.rows import check_rows
 from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
 from mlrec.run_lock import run_lock
 from mlrec.schema import Batch
 from mlrec.settings import check_same_run, model_settings
-from mlrec.start import start_from
+from mlrec.start import encoders_to_restore, keep_encoder_files, start_from
 from mlrec.stopping import StopRequest
 from mlrec.terminal import say
 from mlrec.tracking import Tracker
@@ -58,8 +59,9 @@ def train(config: Config) -> None:
                 f"{config.run_path} has done {state.step} steps, and train.duration={config.train.duration!r} is {total_steps}; "
                 "give the new run another name or run_dir, or make it longer"
             )
-        model = build_model(config, data, world.rank)
+        model = build_model(config, data, world.rank, encoders_to_restore(config, resumed))
         begun = start_from(config, data, model) if resumed is None else ""
+        from_main(lambda: keep_encoder_files(config, model, resumed))
         prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
         local_negatives = config.loss.negatives == "local"
         kept = prefixes.kept if prefixes else None
@@ -83,6 +85,8 @@ def _take_steps(run: TrainingRun, stream: Iterator[Batch]) -> int:
     tracking = Tracker(config.run_path, config, total_steps, asdict(config), world.is_main, run.state.step)
     with StopRequest(world) as stop, tracking as tracker:
         tracker.message(run.greeting())
+        for notice in notices(engine.model.tower, data):
+            tracker.message(notice)
         if total_steps == 0:  # a recommender that is counted, not trained
             counted = evaluate(engine.model, data, config, world, "validation")
             tracker.log(0, flat_metrics(counted.metrics, "validation/") | run.data_metrics(0, counted))

@@ -12,7 +12,6 @@ from mlrec import checkpoint, failures, storage
 from mlrec import config as configuration
 from mlrec.checkpoint import TrainingState
 from mlrec.config import Config
-from mlrec.data.decode import stand_ins
 from mlrec.data.stream import Data
 from mlrec.distributed import World, barrier, from_main, gather_objects
 from mlrec.durations import steps_of
@@ -44,8 +43,10 @@ class TrainingRun:
         }
         self.record = new_record(config.name, world.size, dataset, engine.parameter_counts())
         self.record["saving"] = asdict(engine.saving) if engine.saving else None
+        self.record["random_weights"] = engine.model.tower.random_encoders
         before = from_main(lambda: read_record(config.run_path)) or {}
-        self.record |= {key: before[key] for key in ("started", "hours") if key in before}
+        kept = ("started", "hours", "random_weights") if state.step else ("started", "hours")
+        self.record |= {key: before[key] for key in kept if key in before}
         self._hours_before = self.record["hours"]
         if world.is_main:
             config.run_path.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,6 @@ class TrainingRun:
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items of {self.data.info.name}; "
             f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
             f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.begun}{self.data.store.room()}"
-            f"{stand_ins(self.engine.model.tower.specs, self.data.info)}"
             f"{prefixes.room_in_words(self.world.size) if prefixes else ''}"
             f"{self.engine.saving.in_words() if self.engine.saving else ''}"
         )

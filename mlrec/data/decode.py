@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mlrec.data.audio import decode_audio
-from mlrec.data.format import DatasetInfo, MediaInfo
+from mlrec.data.format import MediaInfo
 from mlrec.data.frames import FRAME_POLICIES, decode_video
 from mlrec.data.items import Sample
 from mlrec.data.memory import BatchMemory
@@ -180,18 +180,6 @@ def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> Non
                 f"{url} holds no {spec.modality.value} of its items, but an encoder reads it; "
                 "pack it with mlrec-shards make from a raw folder that does"
             )
-
-
-_STAND_INS = {
-    Modality.COVER: ("failed_covers", "have no cover and a black one in its place"),
-    Modality.AUDIO: ("failed_audio", "have no sound track and are silent"),
-}
-
-
-def stand_ins(inputs: Sequence[InputSpec], info: DatasetInfo) -> str:
-    """How many items lack what an input reads, and have something in its place; in words behind a semicolon."""
-    read = [_STAND_INS[modality] for modality in dict.fromkeys(spec.modality for spec in inputs) if modality in _STAND_INS]
-    return "".join(f"; {info.counts[key]:,} items {words}" for key, words in read if info.counts.get(key))
 
 
 def members_of(inputs: Sequence[InputSpec], media: MediaInfo) -> list[str]:

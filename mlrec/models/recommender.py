@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from mlrec.config import Config
 from mlrec.distributed import exchange, gather, shares
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
+from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.recommenders import UserModel, Vectors, build_user_model, check_recommender, readable_slots
 from mlrec.models.tower import ItemTower
 from mlrec.schema import Batch, Modality, Scored
@@ -148,15 +149,20 @@ def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:
     return own.scatter_(1, torch.where(slots >= 0, slots, width), True)[:, :width]
 
 
-def build_recommender(config: Config, loss: Loss, catalogue_size: int, history_length: int, rank: int) -> Recommender:
+def build_recommender(
+    config: Config, loss: Loss, catalogue_size: int, history_length: int, rank: int, restored: Restored = NOTHING
+) -> Recommender:
     """The model of a configuration, on the CPU, with weights drawn from torch's generator.
+
+    Args:
+        restored: as of ItemTower.
 
     Raises:
         ValueError: an encoder, fusion or recommender is unknown or of another class, an option does not fit, or what is trained
             of the item tower is too much to encode the whole catalogue in each step.
     """
     check_recommender(config.recommender)
-    tower = ItemTower(config.item, config.recommender.width, catalogue_size)
+    tower = ItemTower(config.item, config.recommender.width, catalogue_size, restored)
     sequence_model = build_user_model(config.recommender, history_length)
     recommender = Recommender(tower, sequence_model, loss, config.loss.temperature, rank, config.seed)
     if not sequence_model.trained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,11 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import ItemConfig
 from mlrec.distributed import max_over_ranks, shares
-from mlrec.models.batchnorm import prepare_batch_norms, repeated, still_parts
+from mlrec.models.batchnorm import repeated, still_parts
 from mlrec.models.dropout import RowDropout, drawing, dropouts_of
-from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, EncoderRow, tune
-from mlrec.models.encoders.features import Vectors, read_features
-from mlrec.models.encoders.heads import Whitening
+from mlrec.models.encoder_building import build_encoder, build_head, context_of, save_whitening, starts_random
+from mlrec.models.encoder_files import NOTHING, Restored
+from mlrec.models.encoders import ENCODERS, Encoder
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.prefix import Prefix
 from mlrec.models.prefix_cache import PrefixCache, rows_on
@@ -28,38 +29,33 @@ log = logging.getLogger(__name__)
 class ItemTower(nn.Module):
     """Media of n items to item vectors [n, D]."""
 
-    def __init__(self, config: ItemConfig, width: int, catalogue_size: int) -> None:
+    def __init__(self, config: ItemConfig, width: int, catalogue_size: int, restored: Restored = NOTHING) -> None:
+        """
+        Args:
+            restored: encoders that need no pretrained weights, as those of a run's checkpoint are loaded next.
+
+        Raises:
+            ValueError: an encoder is unknown, an option does not fit, or a checkpoint cannot be read.
+        """
         super().__init__()
         if twice := [name for name in config.encoders if config.encoders.count(name) > 1]:
             raise ValueError(f"item.encoders has {twice[0]} twice; name every encoder once")
-        encoders: list[Encoder] = []
         rows = [lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {})) for name in config.encoders]
-        for name, row in zip(config.encoders, rows, strict=True):
-            tuning = row.tuning or config.tuning
-            encoder = row.build(row, EncoderContext(width, catalogue_size, scratch=tuning == "scratch", name=name))
-            if not isinstance(encoder, Encoder):
-                raise ValueError(
-                    f"encoder {name!r} is a {type(encoder).__name__}, which is no Encoder; derive it from Encoder of "
-                    "mlrec.models.encoders"
-                )
-            tune(encoder, tuning)
-            encoder.lr, encoder.weight_decay = row.lr, row.weight_decay
-            encoder.projection = row.projection
-            prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
-            if row.dropout and len(rows) == 1:
-                raise ValueError(
-                    f"item.options.{name}.dropout is {row.dropout}, and {name} is the only encoder: an item without its vector "
-                    "would have none; add an encoder or leave the dropout out"
-                )
-            encoders.append(encoder)
+        contexts = [
+            context_of(name, row, config, width, catalogue_size, restored)
+            for name, row in zip(config.encoders, rows, strict=True)
+        ]
+        encoders = [build_encoder(row, context, config) for row, context in zip(rows, contexts, strict=True)]
         self.encoders = nn.ModuleList(encoders)
-        self.heads = nn.ModuleList(map(_head, config.encoders, rows, encoders, [width] * len(rows)))
+        self.heads = nn.ModuleList(map(build_head, rows, contexts, encoders))
         for name, row, head in zip(config.encoders, rows, self.heads, strict=True):
             if isinstance(head, nn.Identity) and "projection" in config.options.get(name, {}):
                 raise ValueError(
                     f"item.options.{name}.projection is {row.projection!r}, and nothing is projected: {name} has the "
                     f"recommender's width by itself, {width}; leave it out, or give the encoder another width"
                 )
+        self.random_encoders = [context.name for row, context in zip(rows, contexts, strict=True) if starts_random(row, context)]
+        """Names of the encoders that start from random weights; tables of ids always do and are not among them."""
         self.fusion = lookup(FUSIONS, config.fusion, "fusion")(len(encoders), width)
         self.specs: tuple[InputSpec, ...] = tuple(encoder.spec for encoder in encoders)
         self.dropouts = nn.ModuleList(RowDropout(row.dropout) for row in rows)
@@ -78,6 +74,13 @@ class ItemTower(nn.Module):
     def trained(self) -> bool:
         """Whether an encoder has trained parameters; without one there are no activations to save memory on."""
         return any(parameter.requires_grad for parameter in self.encoders.parameters())
+
+    def save_files(self, folders: Mapping[str, Path]) -> None:
+        """Write into each encoder's folder, by its name, what builds it without its pretrained checkpoint."""
+        for name, encoder, head in zip(self.names, self.encoders, self.heads, strict=True):
+            assert isinstance(encoder, Encoder)
+            encoder.save_files(folders[name])
+            save_whitening(head, folders[name])
 
     def train(self, mode: bool = True) -> ItemTower:
         """Training mode for what is trained: frozen parts keep their statistics and have no dropout."""
@@ -258,26 +261,6 @@ class ItemTower(nn.Module):
     def _twice(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Contexts of a chunk's forward and of its repetition for the backward, which must not count in statistics again."""
         return nullcontext(), repeated(self.encoders)
-
-
-def _head(name: str, row: EncoderRow, encoder: Encoder, width: int) -> nn.Module:
-    head = encoder.head(width)
-    if not row.whiten and row.features:
-        raise ValueError(f"item.options.{name}.features is set for nothing: it is what whiten, which is 0, takes statistics of")
-    if not row.whiten:
-        return head
-    features = row.features or (row.checkpoint if row.build is Vectors else "")
-    if not features:
-        raise ValueError(
-            f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not set; give the folder that "
-            f"mlrec extract wrote of {name}"
-        )
-    _, vectors = read_features(features)
-    if vectors.shape[1] != encoder.width:
-        raise ValueError(
-            f"{features} has features of width {vectors.shape[1]}, {name} gives {encoder.width}: they are of another encoder"
-        )
-    return nn.Sequential(Whitening(vectors, row.whiten), head)
 
 
 def _rows_of(

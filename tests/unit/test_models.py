@@ -145,7 +145,7 @@ def test_a_checkpoint_that_is_not_at_hand_says_what_to_do(monkeypatch: pytest.Mo
         ),
         (
             ItemConfig(encoders=("video/tiny",), options={"video/tiny": {"tuning": "topp"}}),
-            "tiny.tuning is 'topp'; it is frozen",
+            "tiny.tuning is 'topp'; it must be one of frozen",
         ),
         (ItemConfig(encoders=("id/embedding", "id/embedding")), "item.encoders has id/embedding twice"),
         (ItemConfig(encoders=("video/videomae",), options={"video/videomae": {"checkpoint": "", "frames": 5}}), "multiple of 2"),
@@ -165,9 +165,9 @@ def test_bad_rows_and_options_are_named(item: ItemConfig, words: str) -> None:
         ("sasrec", {"layers": True}, "options.layers is True; sasrec takes a value of type int"),
         ("sasrec", {"pre_norm": 1}, "options.pre_norm is 1; sasrec takes a value of type bool"),
         ("item_knn", {"k1": "high"}, "options.k1 is 'high'; item_knn takes a value of type float"),
-        ("sasrec", {"heads": 0}, "options.heads is 0; sasrec takes whole numbers from 1 on"),
-        ("sasrec", {"dropout": 2}, "options.dropout is 2; it is a share, from 0 to below 1"),
-        ("nextitnet", {"dilations": [1, 0]}, "options.dilations is [1, 0]; nextitnet takes whole numbers from 1 on"),
+        ("sasrec", {"heads": 0}, "options.heads is 0; it must be from 1 to 256"),
+        ("sasrec", {"dropout": 2}, "options.dropout is 2; it must be from 0 to below 1"),
+        ("nextitnet", {"dilations": [1, 0]}, "options.dilations is [1, 0]; it must be from 1 to 256"),
         ("nextitnet", {"dilations": [1, "four"]}, "options.dilations is [1, 'four']; nextitnet takes a value of type list"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mlrec.models.encoders.base import EncoderContext, EncoderRow
+from mlrec.models.encoders.base import EncoderContext, EncoderRow, kept_file
 from mlrec.models.encoders.pretrained import MisfitError, explained, load_model, local_folder, reason_of
 from mlrec.printable import printable
 
@@ -94,6 +94,8 @@ def read_architecture(row: EncoderRow, context: EncoderContext, defaults: Mappin
             )
         _check_keys(settings, AutoConfig.for_model(model_type), context.name)
         return Architecture(AutoConfig.for_model(model_type, **{**(defaults or {}), **settings}), row, context)
+    if context.files is not None:
+        kept_file(context.files, CONFIG_FILE)
     source = source_of(row, context)
     with explained(source, context.name):
         config = AutoConfig.from_pretrained(local_folder(source), trust_remote_code=False)

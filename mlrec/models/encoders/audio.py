@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mlrec.models.encoders.architectures import Architecture, has_own_files, read_architecture
-from mlrec.models.encoders.base import EncoderContext, EncoderRow
+from mlrec.models.encoders.base import EncoderContext, EncoderRow, kept_file
 from mlrec.models.encoders.huggingface import HuggingFace, pooled
 from mlrec.models.encoders.preprocessors import Loudness, find_loudness
 from mlrec.schema import AUDIO_RATE, InputSpec, Modality
@@ -75,7 +75,7 @@ def loudness_of(architecture: Architecture) -> Loudness:
     """
     row, context = architecture.row, architecture.context
     if context.files is not None:
-        where = context.files / LOUDNESS_FILE
+        where = kept_file(context.files, LOUDNESS_FILE)
         return parse_json(where.read_bytes(), Loudness, str(where), "Copy the run's folder again")
     earlier = context.restored  # runs of earlier versions were trained with AudioSet's, whatever their checkpoint says
     if earlier or not has_own_files(row, context):

@@ -154,6 +154,17 @@ class EncoderContext:
     """Folder with what `Encoder.save_files` wrote in that run; None for a run of an earlier version, which has none."""
 
 
+def kept_file(folder: Path, name: str) -> Path:
+    """Return the path of a file that `Encoder.save_files` wrote.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    if not (folder / name).is_file():
+        raise ValueError(f"{folder} has no {name}, so its run is incomplete. Copy the run's folder again")
+    return folder / name
+
+
 class Normalize(nn.Module):
     """uint8 pixels [..., H, W, C] to standardised values [..., C, H, W] of the wanted dtype, on the device."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from mlrec.schema import InputSpec, Modality
 
 FEATURES_FILE, ITEMS_FILE = "features.npy", "items.npy"
 """In a folder of features: float32 [n, width], and the items that they are of, int64 [n]."""
+PARQUET_FILE = "features.parquet"
 WRITTEN_BY = "mlrec extract CONFIG PATH writes"
 
 
@@ -31,7 +33,8 @@ class Vectors(Encoder):
                 f"item.options.{context.name}.checkpoint is not set; give the folder that holds {FEATURES_FILE} and "
                 f"{ITEMS_FILE}, which {WRITTEN_BY}, or a Parquet file with the columns item and vector"
             )
-        items, vectors = read_features(row.checkpoint)
+        self._source = row.checkpoint if context.files is None else kept_features(context.files)
+        items, vectors = read_features(self._source)
         if items.min() < 1 or items.max() > context.catalogue_size:
             raise ValueError(
                 f"{row.checkpoint} has features of items {items.min()} to {items.max()}, the data set has items 1 to "
@@ -46,11 +49,23 @@ class Vectors(Encoder):
         self.table: torch.Tensor
         self.register_buffer("table", table, persistent=False)  # a copy in each checkpoint would be of no use
 
+    def save_files(self, folder: Path) -> None:
+        files = [PARQUET_FILE] if self._source.endswith(".parquet") else [FEATURES_FILE, ITEMS_FILE]
+        for name in files:
+            url = self._source if name == PARQUET_FILE else storage.join(self._source, name)
+            storage.write_bytes(str(folder / name), storage.read_bytes(url))
+
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         return self.table[items]
 
     def stages(self) -> list[nn.Module]:
         return []
+
+
+def kept_features(folder: Path) -> str:
+    """Return where the features are that `Vectors.save_files` wrote into `folder`."""
+    parquet = folder / PARQUET_FILE
+    return str(parquet if parquet.exists() else folder)
 
 
 def read_features(url: str) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from mlrec.models.encoders.architectures import (
     has_own_files,
     read_architecture,
 )
-from mlrec.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderContext, EncoderRow
+from mlrec.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderContext, EncoderRow, kept_file
 from mlrec.models.encoders.pixels import Pixels, PixelValues
 from mlrec.models.encoders.preprocessors import find_pixels
 from mlrec.schema import InputSpec, Modality
@@ -192,7 +192,7 @@ def pixels_of(architecture: Architecture, video: bool) -> Pixels:
     """
     row, context = architecture.row, architecture.context
     if context.files is not None:
-        where = context.files / PIXELS_FILE
+        where = kept_file(context.files, PIXELS_FILE)
         return parse_json(where.read_bytes(), Pixels, str(where), "Copy the run's folder again")
     pixels, file = _statistics(architecture, video)
     stated = architecture.stated(SIZE_KEYS)

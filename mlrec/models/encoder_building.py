@@ -1,0 +1,115 @@
+"""From an encoder's row to the encoder as a run trains it, and to what maps its vectors to the recommender's width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mlrec.config import ItemConfig
+from mlrec.models.batchnorm import prepare_batch_norms
+from mlrec.models.encoder_files import Restored
+from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, tune
+from mlrec.models.encoders.features import Vectors, read_features
+from mlrec.models.encoders.heads import Whitening
+from mlrec.models.trial import check_runs
+from mlrec.schema import Modality
+
+WHITENING_FILE = "whitening.safetensors"
+
+
+def context_of(
+    name: str, row: EncoderRow, config: ItemConfig, width: int, catalogue_size: int, restored: Restored
+) -> EncoderContext:
+    """Return what an encoder is built from beside its row."""
+    return EncoderContext(
+        width=width,
+        catalogue_size=catalogue_size,
+        scratch=(row.tuning or config.tuning) == "scratch",
+        name=name,
+        restored=name in restored.folders,
+        files=restored.folders.get(name),
+    )
+
+
+def starts_random(row: EncoderRow, context: EncoderContext) -> bool:
+    """Tell whether an encoder starts from random weights where others have pretrained ones."""
+    return row.modality is not Modality.ID and not context.restored and (context.scratch or not row.checkpoint)
+
+
+def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) -> Encoder:
+    """Return the encoder, of which what is to be trained is.
+
+    Raises:
+        ValueError: it is none, cannot be built, or cannot encode what it asks the stream for.
+    """
+    name, tuning = context.name, row.tuning or config.tuning
+    encoder = row.build(row, context)
+    if not isinstance(encoder, Encoder):
+        raise ValueError(
+            f"encoder {name!r} is a {type(encoder).__name__}, which is no Encoder; derive it from Encoder of "
+            "mlrec.models.encoders"
+        )
+    check_runs(encoder, name)
+    tune(encoder, tuning)
+    encoder.lr, encoder.weight_decay = row.lr, row.weight_decay
+    encoder.projection = row.projection
+    prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
+    if row.dropout and len(config.encoders) == 1:
+        raise ValueError(
+            f"item.options.{name}.dropout is {row.dropout}, and {name} is the only encoder: an item without its vector "
+            "would have none; add an encoder or leave the dropout out"
+        )
+    return encoder
+
+
+def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn.Module:
+    """Return what maps the encoder's vectors to the recommender's width, whitened first if the row says so.
+
+    Raises:
+        ValueError: the features to whiten by are not set or do not fit.
+    """
+    name, head = context.name, encoder.head(context.width)
+    if not row.whiten and row.features:
+        raise ValueError(f"item.options.{name}.features has no effect because whiten=0. Remove it or set whiten")
+    if not row.whiten:
+        return head
+    kept = context.files / WHITENING_FILE if context.files is not None else None
+    if kept is not None and kept.exists():
+        return nn.Sequential(_kept_whitening(kept, encoder.width, row.whiten), head)
+    features = row.features or (row.checkpoint if row.build is Vectors else "")
+    if not features:
+        raise ValueError(
+            f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not set; give the folder that "
+            f"mlrec extract wrote of {name}"
+        )
+    _, vectors = read_features(features)
+    if vectors.shape[1] != encoder.width:
+        raise ValueError(
+            f"{features} has features of width {vectors.shape[1]}, {name} gives {encoder.width}: they are of another encoder"
+        )
+    return nn.Sequential(Whitening(vectors, row.whiten), head)
+
+
+def _kept_whitening(path: Path, width: int, power: float) -> Whitening:
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}). Copy the run's folder again") from error
+    whitening = Whitening(np.eye(width, dtype=np.float32), power)
+    for name, buffer in whitening.named_buffers():
+        if name not in tensors or tensors[name].shape != buffer.shape or not tensors[name].isfinite().all():
+            raise ValueError(f"{path} does not fit the model: its {name} is missing or damaged. Copy the run's folder again")
+        with torch.no_grad():
+            buffer.copy_(tensors[name])
+    return whitening
+
+
+def save_whitening(head: nn.Module, folder: Path) -> None:
+    """Write the map of a whitened encoder into `folder`."""
+    if isinstance(head, nn.Sequential) and isinstance(head[0], Whitening):
+        save_file(dict(head[0].named_buffers()), folder / WHITENING_FILE)

@@ -1,0 +1,61 @@
+"""Whether an encoder can run on what it asks the stream for, found out when it is built."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from mlrec.models.encoders.base import Encoder
+from mlrec.schema import InputSpec, Modality
+
+_LIMIT_OF_META = "meta"
+"""In torch's messages about what tensors without values cannot do: no fault of the encoder's input."""
+
+
+def check_runs(encoder: Encoder, name: str) -> None:
+    """Run the encoder once on tensors that have shapes and no values; costs neither memory nor arithmetic.
+
+    Titles are left out, for language models look at the values of their mask.
+
+    Raises:
+        ValueError: it cannot encode inputs of its own spec, for example frames of another size than its positions.
+    """
+    if encoder.spec.modality not in (Modality.VIDEO, Modality.COVER, Modality.AUDIO):
+        return
+    tensors = [*encoder.parameters(), *encoder.buffers()]
+    stand_ins = {id(tensor): _without_values(tensor) for tensor in tensors}
+    try:
+        double = copy.deepcopy(encoder, stand_ins).eval()
+        with torch.no_grad():
+            double(_input(encoder.spec))
+    except NotImplementedError:
+        return  # an operation that torch has for real tensors only
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if _LIMIT_OF_META in reason:
+            return
+        raise ValueError(
+            f"{name} cannot encode {_in_words(encoder.spec)} ({reason}); "
+            f"set item.options.{name}.frames, .size or .length to what the model was made for"
+        ) from error
+
+
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _input(spec: InputSpec) -> torch.Tensor:
+    if spec.modality is Modality.AUDIO:
+        return torch.zeros(1, spec.length, dtype=torch.int16, device="meta")
+    frames = (spec.frames,) if spec.modality is Modality.VIDEO else ()
+    return torch.zeros(1, *frames, spec.size, spec.size, 3, dtype=torch.uint8, device="meta")
+
+
+def _in_words(spec: InputSpec) -> str:
+    if spec.modality is Modality.AUDIO:
+        return f"sounds of {spec.length:,} samples"
+    frames = f"{spec.frames} frames of " if spec.modality is Modality.VIDEO else "images of "
+    return f"{frames}{spec.size} x {spec.size}"
