@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from mlrec import storage
-from mlrec.data.npy import read_npy
 from mlrec.index_file import MAX_ITEM_BYTES, check_index_file
+from mlrec.npy import read_npy
 from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.typed_json import MAX_JSON_BYTES, STRICT, parse_json
 

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from mlrec import storage
-from mlrec.data.npy import npy_bytes, read_npy
 from mlrec.metrics import user_metrics
+from mlrec.npy import npy_bytes, read_npy
 from mlrec.run_files import RANKS_FILE, RESULTS_FILE
 from mlrec.typed_json import STRICT, parse_json, read_bounded
 

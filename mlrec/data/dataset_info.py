@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from mlrec import storage
 from mlrec.data.frames import FRAME_POLICIES
+from mlrec.printable import printable
 from mlrec.typed_json import MAX_JSON_BYTES, STRICT, parse_json
 
 FORMAT = "mlrec"
@@ -143,7 +144,11 @@ class DatasetInfo:
     fingerprint: Annotated[str, Field(max_length=0)] = field(default="", compare=False)
     """SHA-256 of dataset.json, and so of every byte of the data set; added on reading, never stored in the file."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: counts, split and files contradict each other.
+        """
         self._check_counts()
         self._check_files()
 
@@ -224,6 +229,10 @@ def parse_dataset_info(raw: bytes, where: str) -> DatasetInfo:
     if header.version > VERSION:
         raise ValueError(f"{where}: its format version is {header.version}, this mlrec reads up to {VERSION}. Update mlrec.")
     stored = parse_json(raw, DatasetInfo, where, REMEDY)
+    try:
+        stored.check()
+    except ValueError as error:
+        raise ValueError(f"{where} is invalid: {printable(str(error))}. {REMEDY}.") from error
     return replace(stored, fingerprint=hashlib.sha256(raw).hexdigest())
 
 

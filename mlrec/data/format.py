@@ -31,9 +31,9 @@ from mlrec.data.dataset_info import (
     read_dataset_info,
     sequence_shard,
 )
-from mlrec.data.npy import npy_bytes, read_npy
 from mlrec.data.oracle import read_oracle
 from mlrec.data.sequence_shards import SEQUENCE_MEMBERS, Block, id_fault, raw_user_array, read_blocks
+from mlrec.npy import npy_bytes, read_npy
 
 __all__ = [
     "CATALOGUE_FILE",

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlrec.data.dataset_info import SplitInfo
-from mlrec.data.npy import read_npy
+from mlrec.npy import read_npy
 
 SEQUENCE_MEMBERS: dict[str, type[np.generic]] = {
     "users": np.int64,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mlrec.compare import compare, main
-from mlrec.data.npy import npy_bytes
 from mlrec.data.sequences import Split
+from mlrec.npy import npy_bytes
 from mlrec.results import Results, read_ranks, read_results, write_results
 from mlrec.run_files import run_names
 

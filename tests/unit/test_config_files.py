@@ -270,9 +270,17 @@ optim:
   - 0.9
   - 0.999
   eps: 1.0e-08
+loss:
+  name: in_batch_softmax
+zero:
+  stage: 2
 train:
   duration: 20 epochs
   log_every: 5%
+evaluate:
+  select_by: hr@10
+tracking:
+  wandb: disabled
 resume:
   force: false
 """

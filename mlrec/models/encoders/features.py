@@ -6,12 +6,14 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import nn
 
 from mlrec import storage
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow
+from mlrec.npy import read_npy
 from mlrec.schema import InputSpec, Modality
 
 FEATURES_FILE, ITEMS_FILE = "features.npy", "items.npy"
@@ -69,33 +71,59 @@ def kept_features(folder: Path) -> str:
 
 
 def read_features(url: str) -> tuple[np.ndarray, np.ndarray]:
-    """Item ids, int64 [n], and their vectors, float32 [n, width].
+    """Return item ids, int64 [n], and their vectors, float32 [n, width].
 
     Raises:
-        ValueError: there are none at `url`, or the two do not fit.
+        ValueError: there are none at `url`, the two do not fit, an id is no whole number or occurs twice,
+            or a vector is not finite.
     """
     try:
-        if url.endswith(".parquet"):
-            table = pq.read_table(io.BytesIO(storage.read_bytes(url)), columns=["item", "vector"])
-            items = table["item"].to_numpy()
-            vectors = np.stack(table["vector"].to_numpy())
-        else:
-            items = _read_npy(storage.join(url, ITEMS_FILE))
-            vectors = _read_npy(storage.join(url, FEATURES_FILE))
-    except (OSError, ValueError) as error:
+        items, vectors = _read_table(url) if url.endswith(".parquet") else _read_arrays(url)
+    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
+        reason = str(error).split("\n")[0]
         raise ValueError(
-            f"there are no features at {url} ({error}); give a folder with {FEATURES_FILE} and {ITEMS_FILE}, which {WRITTEN_BY}, "
+            f"there are no features at {url} ({reason}); give a folder with {FEATURES_FILE} and {ITEMS_FILE}, "
+            f"which {WRITTEN_BY}, "
             "or a Parquet file with the columns item and vector"
         ) from error
-    if vectors.ndim != 2 or not len(items) or items.shape != vectors.shape[:1]:
+    if vectors.ndim != 2 or not vectors.size or items.shape != vectors.shape[:1]:
         raise ValueError(
             f"{url} has features of shape {vectors.shape} for items of shape {items.shape}: write [n, width] for [n]"
+        )
+    if items.dtype.kind not in "iu" or vectors.dtype.kind != "f":
+        raise ValueError(
+            f"{url} has items of type {items.dtype} and vectors of type {vectors.dtype}: write whole numbers and floats"
+        )
+    if (distinct := len(np.unique(items))) != len(items):
+        raise ValueError(f"{url} has {len(items)} vectors for {distinct} different items: write one for each")
+    if not (finite_n := np.isfinite(vectors).all(axis=1)).all():
+        raise ValueError(
+            f"{url} has {int((~finite_n).sum())} vectors that are not finite, the first of item {items[~finite_n][0]}"
         )
     return items.astype(np.int64), vectors.astype(np.float32)
 
 
-def _read_npy(url: str) -> np.ndarray:
-    return np.asarray(np.load(io.BytesIO(storage.read_bytes(url)), allow_pickle=False))
+def _read_arrays(url: str) -> tuple[np.ndarray, np.ndarray]:
+    items, vectors = (read_npy(storage.read_bytes(storage.join(url, name))) for name in (ITEMS_FILE, FEATURES_FILE))
+    return items, vectors
+
+
+def _read_table(url: str) -> tuple[np.ndarray, np.ndarray]:
+    file = pq.ParquetFile(io.BytesIO(storage.read_bytes(url)))
+    kinds = {field.name: field.type for field in file.schema_arrow}
+    if not {"item", "vector"} <= set(kinds):
+        raise ValueError(f"it has the columns {', '.join(kinds)[:80]}")
+    if not pa.types.is_integer(kinds["item"]) or not _holds_floats(kinds["vector"]):
+        raise ValueError(f"item is {kinds['item']} and vector is {kinds['vector']}, expected whole numbers and lists of floats")
+    table = file.read(columns=["item", "vector"])
+    if table["item"].null_count or table["vector"].null_count:
+        raise ValueError("a row has no item or no vector")
+    return table["item"].to_numpy(), np.stack(table["vector"].to_numpy())
+
+
+def _holds_floats(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list and pa.types.is_floating(kind.value_type))
 
 
 FEATURE_ENCODERS = {
