@@ -130,6 +130,10 @@ def _member_faults(members: pa.ListArray, shard_N: np.ndarray, shard_bytes: np.n
     follows_M = offset_M[1:] == offset_M[:-1] + padded_M[:-1] + TAR_BLOCK_BYTES
     if wrong := _rows(~follows_M & (item_M[1:] == item_M[:-1])):
         yield f"the members of item {item_M[wrong[0]] + 1} do not stand side by side in its shard"
+        return
+    shard_M = shard_N[item_M]
+    if wrong := _rows((offset_M[1:] < offset_M[:-1] + padded_M[:-1]) & (shard_M[1:] == shard_M[:-1])):
+        yield f"the members of items {item_M[wrong[0]] + 1} and {item_M[wrong[0] + 1] + 1} overlap in their shard"
 
 
 def _rows(where: np.ndarray) -> list[int]:

@@ -53,7 +53,7 @@ def copied(exported: Path, tmp_path: Path) -> Path:
 
 def test_the_index_finds_what_exact_search_finds(exported: Path, trained: Config, data: Data) -> None:
     assert json.loads((exported / SERVING_FILE).read_text())["recall@10"] == 1.0, "a graph of so few items is exact"
-    for user in data.sequences.users[:3].tolist():
+    for user in map(data.sequences.raw_user, range(3)):
         exact = recommend_exactly(trained.run_path, user, (), 5, ALONE)
         found = recommend_from_index(str(exported), user, (), 5)
         assert [entry.item for entry in found] == [entry.item for entry in exact]
@@ -103,7 +103,7 @@ def test_a_history_needs_the_export_alone(
     assert f"without titles: it cannot be read from {tmp_path}/gone" in said
     recommend.main([str(copied), "--history", ",".join(history), "-k", "2"])
     assert "–" in capsys.readouterr().out
-    user = int(data.sequences.users[0])
+    user = data.sequences.raw_user(0)
     with pytest.raises(ValueError, match=rf"--user {user} is looked up in the data set, .*/gone .* append data\.url=URL"):
         recommend_from_index(str(copied), user, (), 4)
     capsys.readouterr()

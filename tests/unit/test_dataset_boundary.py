@@ -177,6 +177,7 @@ def first(**changes: Any) -> Callable[[list[Any]], list[Any]]:
         (column("members", first(name=None)), "a member lacks"),
         (column("members", lambda rows: [[], *rows[1:]]), "has 0 members"),
         (column("members", lambda rows: [rows[0][::2], *rows[1:]]), "side by side"),
+        (column("members", lambda rows: [rows[0], rows[0], *rows[2:]]), "overlap"),
         (column("members", lambda rows: [[None, *rows[0][1:]], *rows[1:]]), "a member lacks"),
         (lambda table: table.slice(1), "rows, dataset.json says"),
         (lambda table: table.drop_columns("title"), "has no column title"),
