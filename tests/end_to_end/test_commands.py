@@ -106,7 +106,7 @@ def test_the_run_recommends_what_was_not_watched(finished: Path, config_file: Pa
     assert all(entry["title"] == data.catalogue.title(entry["item"]) for entry in found)
     same = json.loads(recommended("--history", ",".join(watched), "-k", "5", "--json"))
     assert [entry["item"] for entry in same] == [entry["item"] for entry in found]
-    assert "the data set has no such user" in recommended("--user", "123456789", expected=2)
+    assert "the data set has no user '123456789'" in recommended("--user", "123456789", expected=2)
     assert "the catalogue has no such item" in recommended("--history", "nothing", expected=2)
 
 
