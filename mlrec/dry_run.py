@@ -183,13 +183,13 @@ def describe(found: dict[str, Any]) -> list[str]:
         f"{found['most_items_per_rank']:,} of a rank, of {found['ranks']}; in chunks of {found['chunk']}",
         f"reads    {_in_words(mean_read)} a step, {_in_words(mean_read * found['steps_per_epoch'])} an epoch, of "
         f"{_in_words(found['item_shard_bytes'])} of item shards{found['room']}{kept}",
+        *(f"note     {notice}" for notice in found["notices"]),
         f"a rank   parameters {_in_words(memory['parameters_bytes'])}, gradients {_in_words(memory['gradients_bytes'])} "
         f"and {_in_words(memory['bucket_bytes'])} on their way, "
         f"optimizer {_in_words(memory['optimizer_bytes'])}{' of host memory' if memory['offload_optimizer'] else ''}: "
         f"{counts['total']:,} parameters, {counts['trained']:,} trained, {found['precision']}, ZeRO-{found['zero_stage']}",
         *([_activations_in_words(found["activations"])] if found["activations"] else []),
         f"         {verdict}",
-        *(f"note     {notice}" for notice in found["notices"]),
     ]
 
 
