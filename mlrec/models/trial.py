@@ -29,7 +29,9 @@ def check_runs(encoder: Encoder, name: str) -> None:
     try:
         double = copy.deepcopy(encoder, stand_ins).eval()
         with torch.no_grad():
-            double(_input(encoder.spec))
+            vectors = double(_input(encoder.spec))
+        if vectors.shape != (1, encoder.width):
+            raise ValueError(f"its vectors have the shape {list(vectors.shape[1:])}, not its width, {encoder.width}")
     except NotImplementedError:
         return  # an operation that torch has for real tensors only
     except (ValueError, RuntimeError) as error:

@@ -1,5 +1,6 @@
 """Encoders of titles, audio and features."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,47 @@ def test_the_spectrogram_is_that_of_the_published_extractor(samples: int) -> Non
     extractor = ASTFeatureExtractor(max_length=frames)
     expected = extractor(sound.astype(np.float32) / 2**15, sampling_rate=16000, return_tensors="pt").input_values[0]
     torch.testing.assert_close(found, expected.float(), atol=2e-3, rtol=1e-3)
+
+
+def save_ast(folder: Path, **preprocessor: object) -> None:
+    """A published audio spectrogram transformer for 4,000 samples, with the statement of its preprocessor."""
+    from transformers import ASTConfig, ASTModel
+
+    frames = 1 + (4000 - WINDOW) // HOP
+    ASTModel(ASTConfig(max_length=frames, num_mel_bins=32, patch_size=8, **TRANSFORMER)).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+
+
+@pytest.mark.parametrize(
+    ("stated", "mean", "scale"),
+    [
+        ({"mean": -1.0, "std": 2.0}, -1.0, 4.0),
+        ({"mean": -1.0, "std": 2.0, "do_normalize": False}, 0.0, 1.0),
+        ({}, -4.2677393, 9.1379948),
+    ],
+)
+def test_sounds_are_standardised_as_the_checkpoint_says(
+    stated: dict[str, object], mean: float, scale: float, tmp_path: Path
+) -> None:
+    save_ast(tmp_path, **stated)
+    loudness = build("audio/ast", checkpoint=str(tmp_path), length=4000).loudness
+    assert (loudness.mean, loudness.scale) == pytest.approx((mean, scale))
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({"sampling_rate": 44100}, "sampling_rate is 44100, and audio/ast reads sounds with 16000"),
+        ({"max_length": 1024}, "max_length is 1024"),
+        ({"num_mel_bins": 64}, "num_mel_bins is 64"),
+        ({"std": 0}, "std is 0"),
+        ({"mean": None}, "mean is None"),
+    ],
+)
+def test_a_preprocessor_of_other_sounds_is_named(stated: dict[str, object], words: str, tmp_path: Path) -> None:
+    save_ast(tmp_path, **stated)
+    with pytest.raises(ValueError, match=rf"preprocessor_config\.json.*{words}"):
+        build("audio/ast", checkpoint=str(tmp_path), length=4000)
 
 
 def save_features(folder: Path, items: list[int], width: int = 4) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Encoders against what was published about them: numbers of parameters, and checkpoints as they are distributed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from mlrec.config import ItemConfig
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
 from mlrec.models.encoders.pytorchvideo import load_hub
 from mlrec.models.tower import ItemTower
+
+Tensors = dict[str, torch.Tensor]
 
 # Millions of parameters, class scores included: the table of PyTorchVideo's model zoo for Kinetics-400
 # (docs/source/model_zoo.md of facebookresearch/pytorchvideo); EfficientX3D are X3D-XS and X3D-S of that table.
@@ -133,6 +136,50 @@ def test_the_scores_are_those_of_the_published_model(tmp_path: Path) -> None:
         scores = encoder(media)
         clip = ((media.float() / 255 - 0.45) / 0.225).permute(0, 4, 1, 2, 3)
         torch.testing.assert_close(scores.softmax(dim=1), published(clip), atol=1e-5, rtol=1e-4)
+
+
+def zoo(folder: Path, change: Callable[[Tensors], Tensors], **options: Any) -> Encoder:
+    """X3D-XS with the tensors of a published model after a change."""
+    torch.manual_seed(0)
+    torch.save(change(load_hub().x3d_xs().state_dict()), folder / "x3d_xs.pyth")
+    return build("video/x3d_xs", checkpoint=str(folder / "x3d_xs.pyth"), **options)
+
+
+STEM = "blocks.0.conv.conv_t.weight"
+PROJECTION = "blocks.5.proj."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: {f"module.{name}": tensor for name, tensor in tensors.items()},
+        lambda tensors: {"state_dict": {f"net.backbone.{name}": tensor for name, tensor in tensors.items()}},
+        lambda tensors: {name: tensor for name, tensor in tensors.items() if not name.startswith(PROJECTION)},
+        lambda tensors: tensors | {f"{PROJECTION}weight": torch.zeros(51, 2048), f"{PROJECTION}bias": torch.zeros(51)},
+        lambda tensors: {name: tensor for name, tensor in tensors.items() if "num_batches_tracked" not in name},
+    ],
+    ids=["ddp", "lightning", "no_head", "other_classes", "no_counters"],
+)
+def test_zoo_weights_in_a_wrapper_or_with_another_head_are_loaded(change: Callable[[Tensors], Tensors], tmp_path: Path) -> None:
+    plain, changed = zoo(tmp_path, dict).state_dict(), zoo(tmp_path, change).state_dict()
+    assert all(torch.equal(plain[name], changed[name]) for name in plain if "num_batches_tracked" not in name)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (lambda tensors: {name: tensor for name, tensor in tensors.items() if name != STEM}, {}, f"are missing: {STEM}"),
+        (lambda tensors: tensors | {"blocks.7.weight": torch.zeros(1)}, {}, "are not the model's: blocks.7.weight"),
+        (lambda tensors: tensors | {STEM: torch.full_like(tensors[STEM], torch.nan)}, {}, f"tensor {STEM} has .* NaN"),
+        (lambda tensors: tensors | {f"{PROJECTION}weight": torch.zeros(51, 2048)}, {"output": "scores"},
+         r"proj.weight is \[51, 2048\] instead of \[400, 2048\]"),
+    ],
+)  # fmt: skip
+def test_zoo_weights_that_do_not_fit_are_named(
+    change: Callable[[Tensors], Tensors], options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        zoo(tmp_path, change, **options)
 
 
 def test_pickled_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_encoders import TRANSFORMER, media_of
 
+from mlrec.config import ItemConfig
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
 from mlrec.models.encoders.weight_names import backbone_of, find_prefix
+from mlrec.models.tower import ItemTower
 from mlrec.titles import tokenize
 
 Tensors = dict[str, torch.Tensor]
@@ -304,6 +306,34 @@ def test_positions_that_the_model_interpolates_are_remarked(tmp_path: Path) -> N
     encoder = build("image/huggingface", checkpoint=str(tmp_path), size=48)
     assert encoder.remarks == ("image/huggingface: its positions are those of another size, which the model interpolates",)
     assert encoder(media_of(encoder.spec, 2)[encoder.spec]).shape == (2, 16)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "kind", "config", "options", "words"),
+    [
+        ("image/huggingface", "ViT", IMAGE, {"size": 48}, r"cannot encode images of 48 x 48 \(Input image size"),
+        ("video/huggingface", "Vivit", {**IMAGE, "num_frames": 4, "tubelet_size": [2, 8, 8]}, {"frames": 8},
+         "cannot encode 8 frames of 32 x 32"),
+        ("video/huggingface", "Vivit", {**IMAGE, "num_frames": 4, "tubelet_size": [2, 8, 8]}, {"size": 36},
+         "patches of 8 pixels"),
+        ("video/huggingface", "ViT", IMAGE, {"frames": 4}, "cannot encode 4 frames of 32 x 32"),
+        ("image/huggingface", "VideoMAE", {**IMAGE, "num_frames": 4}, {}, "cannot encode images of 32 x 32"),
+        ("image/huggingface", "MobileViT", {"image_size": 64}, {}, r"vectors have the shape \[640\], not its width, 240"),
+    ],
+)  # fmt: skip
+def test_tower_refuses_an_encoder_that_cannot_encode_its_inputs(
+    encoder: str, kind: str, config: dict[str, Any], options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    save_model(tmp_path, kind, f"{kind}Model", **config)
+    item = ItemConfig((encoder,), {encoder: {"checkpoint": str(tmp_path), **options}})
+    with pytest.raises(ValueError, match=words):
+        ItemTower(item, 16, catalogue_size=50)
+
+
+def test_a_checkpoint_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no folder .*/nothing\); set item\.options") as raised:
+        video(tmp_path / "nothing")
+    assert "hf download" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

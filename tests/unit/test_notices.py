@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
+import pyarrow as pa
 from small_encoders import SMALL
 
 from mlrec.config import ItemConfig
@@ -27,6 +29,16 @@ def test_notices_count_items_without_a_cover(data: Data) -> None:
     tower = ItemTower(ItemConfig(("image/vit_mae",), options), 16, data.catalogue.size)
     data = replace(data, info=replace(data.info, counts={**data.info.counts, "failed_covers": 1500}))
     assert f"image/vit_mae: 1,500 of {data.catalogue.size:,} items have no cover and get a black one" in notices(tower, data)
+
+
+def test_notices_count_items_without_a_title(data: Data) -> None:
+    titles = ["", "  ", None, *["a title"] * (data.catalogue.size - 3)]
+    place = data.catalogue.table.column_names.index("title")
+    catalogue = copy.copy(data.catalogue)
+    catalogue.table = catalogue.table.set_column(place, "title", pa.array(titles, pa.string()))
+    tower = ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": SMALL["text/bert_tiny"]}), 16, data.catalogue.size)
+    lines = notices(tower, replace(data, catalogue=catalogue))
+    assert f"text/bert_tiny: 3 of {data.catalogue.size:,} items have no title and get an empty one" in lines
 
 
 def test_notices_of_ids_are_empty(data: Data) -> None:

@@ -54,8 +54,7 @@ class HuggingFace(Encoder):
             )
         self.remarks = (f"{name}: {remark}",) if remark else ()
         self.backbone = _with_movable_tables(backbone)
-        config = self.backbone.config
-        self.width = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
+        self.width = _width_of(self.backbone.config, name)
         self._blocks = _path_of_blocks(self.backbone)  # now: under ZeRO-3 parameters would have no size later
 
     def save_files(self, folder: Path) -> None:
@@ -149,6 +148,19 @@ def pooled(output: Any) -> torch.Tensor:
     if vectors is None:
         vectors = output.last_hidden_state.mean(dim=1)
     return vectors.flatten(1)
+
+
+def _width_of(config: Any, encoder: str) -> int:
+    """Width of the model's vectors.
+
+    Raises:
+        ValueError: the configuration does not state it.
+    """
+    widths = [getattr(config, "hidden_size", None), *(getattr(config, "hidden_sizes", None) or [])[-1:]]
+    stated = [width for width in widths if isinstance(width, int)]
+    if not stated:
+        raise ValueError(f"{encoder} cannot use a {config.model_type}: its config.json does not state the width of its vectors")
+    return stated[0]
 
 
 def _frames_of(architecture: Architecture) -> int:
@@ -253,4 +265,8 @@ def _path_of_blocks(model: nn.Module) -> list[str]:
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
             lists[name] = sum(parameter.numel() for parameter in module.parameters())
+    if not lists:
+        raise ValueError(
+            f"a {type(model).__name__} has no list of blocks, of which mlrec trains the last ones; choose another model"
+        )
     return max(lists, key=lambda name: lists[name]).split(".")

@@ -21,6 +21,8 @@ from mlrec.printable import printable
 
 WEIGHTS = (".safetensors", ".pyth", ".pth", ".pt", ".bin")
 """Endings of files that hold weights."""
+_PATHS = ("/", ".", "~", "file://")
+"""What a path begins with, as opposed to a name at the hub."""
 UPDATE_COUNTER = "num_batches_tracked"
 """Of a batch norm; files of old versions of torch lack it, and nothing reads it."""
 MAX_REASON_CHARACTERS = 200
@@ -43,7 +45,10 @@ def local_folder(checkpoint: str) -> str:
         ValueError: there is no such folder.
     """
     if storage.is_local(checkpoint):
-        return str(storage.local_path(checkpoint))
+        path = storage.local_path(checkpoint)
+        if checkpoint.startswith(_PATHS) and not path.exists():
+            raise ValueError(f"there is no folder {path}")
+        return str(path)
     files = [name for name in storage.list_files(checkpoint) if "/" not in name]
     if not files:
         raise ValueError(
@@ -92,7 +97,7 @@ def _remedy(checkpoint: str, encoder: str) -> str:
     option, scratch = f"item.options.{encoder}.checkpoint", "start from random weights with item.tuning=scratch"
     if "://" in checkpoint or checkpoint.endswith(WEIGHTS):
         return f"download it on a machine with network and set {option}=FILE, or {scratch}"
-    if storage.local_path(checkpoint).exists():
+    if checkpoint.startswith(_PATHS) or storage.local_path(checkpoint).exists():
         return f"set {option} to a folder or file that fits, or {scratch}"
     return f"on a machine with network run `hf download {checkpoint} --local-dir FOLDER` and set {option}=FOLDER, or {scratch}"
 
