@@ -106,12 +106,12 @@ def save(run: Path, world: World, state: TrainingState, tensors: Iterable[tuple[
         content = asdict(replace(state, parts=parts))
         content["sha256"] = digest_of(content)
         (partial / STATE_FILE).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        _flush(partial / STATE_FILE)
-        _flush(partial)
+        storage.flush(partial / STATE_FILE)
+        storage.flush(partial)
         if final.exists():
             shutil.rmtree(final)
         os.rename(partial, final)
-        _flush(final.parent)
+        storage.flush(final.parent)
     barrier()
     return final
 
@@ -128,7 +128,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
 def _flush_and_hash(part: Path) -> Part:
     """Return size and SHA-256 of a file that was just written, hashed while the disk takes it."""
     with ThreadPoolExecutor(1) as pool:
-        flushed = pool.submit(_flush, part)
+        flushed = pool.submit(storage.flush, part)
         digest = storage.sha256_of(str(part))
         flushed.result()
     return Part(part.stat().st_size, digest)
@@ -141,19 +141,19 @@ def _parts(path: Path) -> list[Path]:
         ValueError: one is; the message names it.
     """
     state = read_state(path)
-    found = sorted(file for file in path.glob("part-*") if _PART.fullmatch(file.name))
+    part_files = sorted(file for file in path.glob("part-*") if _PART.fullmatch(file.name))
     if not state.parts:
         _note_missing_checksums(path)
-        if not found:
+        if not part_files:
             raise ValueError(f"{path} has no part-00000.safetensors. {remedy_of(path)}.")
-        return found
-    if missing := sorted(state.parts.keys() - {file.name for file in found}):
+        return part_files
+    if missing := sorted(state.parts.keys() - {file.name for file in part_files}):
         raise ValueError(f"{path / missing[0]} is missing. {remedy_of(path)}.")
-    if extra := next((file for file in found if file.name not in state.parts), None):
+    if extra := next((file for file in part_files if file.name not in state.parts), None):
         raise ValueError(f"{extra} is not a part of this checkpoint, which has {len(state.parts)}. {remedy_of(path)}.")
-    for file in found:
+    for file in part_files:
         _verify(file, state.parts[file.name], path)
-    return found
+    return part_files
 
 
 @functools.cache
@@ -286,11 +286,3 @@ def _kind(tensor: torch.Tensor) -> object:
 def _described(tensor: torch.Tensor, other: torch.Tensor) -> str:
     shape = str(list(tensor.shape))
     return shape if _kind(tensor) == _kind(other) else f"{str(tensor.dtype).removeprefix('torch.')} {shape}"
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

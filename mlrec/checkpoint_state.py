@@ -140,7 +140,7 @@ def read_state(path: Path) -> TrainingState:
     where, remedy = path / STATE_FILE, remedy_of(path)
     raw = read_bounded(where, MAX_STATE_BYTES, remedy)
     state = parse_json(raw, TrainingState, str(where), remedy)
-    if state.parts and state.sha256 != digest_of(json.loads(raw)):
+    if (state.parts or state.sha256) and state.sha256 != digest_of(json.loads(raw)):
         raise ValueError(f"{where} is damaged: its content does not have the SHA-256 that it names. {remedy}.")
     if state.step != _step_of(path.name):
         raise ValueError(f"{where} is of step {state.step}, but the folder is {path.name}. {remedy}.")

@@ -229,6 +229,15 @@ def download(url: str, target: Path, sha256: str, size: int | None = None) -> No
         raise RuntimeError(f"{url} does not have the sha256 that dataset.json names; mlrec-shards check lists the faults")
 
 
+def flush(path: Path) -> None:
+    """Have the system write a local file, or the entries of a folder, to its disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def publish(source: Path, url: str) -> None:
     """Moves the local file `source` to `url`: the final name holds the whole file or does not exist."""
     fs, path = _filesystem(url)
@@ -238,8 +247,7 @@ def publish(source: Path, url: str) -> None:
         source.unlink()
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(source, "rb") as written:
-        os.fsync(written.fileno())
+    flush(source)
     try:
         os.replace(source, path)
     except OSError:  # another file system: copy beside the target first

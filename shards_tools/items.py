@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlrec import storage
-from mlrec.data.format import FileInfo, MediaInfo, Member, item_key, item_shard
+from mlrec.data.format import MAX_MEMBER_BYTES, FileInfo, MediaInfo, Member, item_key, item_shard
 from mlrec.printable import printable
 from mlrec.time_limit import REASON, time_limit
 from mlrec.typed_json import STRICT, parse_json
@@ -119,7 +119,7 @@ def pack_item(job: ItemJob) -> Packed:
         try:
             content = _read(file)
             with time_limit(len(content)):
-                return convert(content)
+                return _checked(convert(content))
         except MediaError as error:
             failures.append(Failure(job.item, job.raw_id, kind, str(error)))
             return {}
@@ -145,6 +145,17 @@ def _read(file: RawFile | None) -> bytes:
         return read_file(file)  # remote storage has time limits of its own
     with time_limit(file.size or 0):  # it may be a named pipe that nobody writes to
         return read_file(file)
+
+
+def _checked(members: dict[str, bytes]) -> dict[str, bytes]:
+    """
+    Raises:
+        MediaError: a member is larger than what is read of a data set.
+    """
+    for name, content in members.items():
+        if len(content) > MAX_MEMBER_BYTES:
+            raise MediaError(f"{name} would have {len(content):,} bytes, at most {MAX_MEMBER_BYTES:,} are packed")
+    return members
 
 
 def crashed_item(job: ItemJob, is_timeout: bool) -> Packed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mlrec.data.dataset_info import MAX_FRAMES, MAX_INTERVAL, MAX_NAME_CHARACTERS, MAX_SIZE
 from mlrec.data.format import SplitInfo
 from mlrec.data.frames import FRAME_POLICIES
 from mlrec.typed_json import STRICT
@@ -33,8 +34,13 @@ class Settings:
         for key in ("frames", "interval", "items_per_shard", "users_per_shard"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{_flag(key)} is {getattr(self, key)}; it must be 1 or more")
-        if self.size < 16 or self.size % 2:
-            raise ValueError(f"--size is {self.size}; it must be even (H.264 takes no other) and 16 or more")
+        for key, most in (("frames", MAX_FRAMES), ("interval", MAX_INTERVAL)):
+            if getattr(self, key) > most:
+                raise ValueError(f"{_flag(key)} is {getattr(self, key)}; it must be {most} or less")
+        if not 16 <= self.size <= MAX_SIZE or self.size % 2:
+            raise ValueError(f"--size is {self.size}; it must be even (H.264 takes no other), 16 or more and {MAX_SIZE} or less")
+        if len(self.name) > MAX_NAME_CHARACTERS:
+            raise ValueError(f"--name has {len(self.name)} characters; it must have {MAX_NAME_CHARACTERS} or less")
         if not 1 <= self.quality <= 100:
             raise ValueError(f"--quality is {self.quality}; JPEG's goes from 1 to 100")
         if self.policy not in FRAME_POLICIES:

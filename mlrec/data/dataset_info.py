@@ -34,6 +34,8 @@ MAX_ITEMS = (1 << 31) - 2
 MAX_KEEP_LAST = 1000
 """A block of 65,536 users takes 0.5 GB at this length."""
 MAX_NAME_CHARACTERS = 500
+MAX_FRAMES, MAX_INTERVAL, MAX_SIZE = 10_000, 1_000_000, 8192
+"""Of MediaInfo; the packer refuses larger settings."""
 
 REMEDY = "Pack the data set again with mlrec-shards make, or fetch an intact copy"
 
@@ -64,10 +66,10 @@ class MediaInfo:
     """JPEG frames, the video itself, or nothing."""
     policy: str = "middle"
     """Row of FRAME_POLICIES that chose the frames."""
-    frames: Annotated[int, Field(ge=1, le=10_000)] = 5
-    interval: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] = 5
+    interval: Annotated[int, Field(ge=1, le=MAX_INTERVAL)] = 1
     """Distance of neighbouring frames, in frames of the video (policy middle)."""
-    size: Annotated[int, Field(ge=16, le=8192)] = 224
+    size: Annotated[int, Field(ge=16, le=MAX_SIZE)] = 224
     """Height and width in pixels."""
     has_cover: bool = False
     has_audio: bool = False

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlrec import storage
 from mlrec.run_files import ENCODERS
 
 if TYPE_CHECKING:
@@ -55,15 +56,7 @@ def save_encoder_files(run: Path, tower: ItemTower) -> None:
         folder.mkdir(parents=True)
     tower.save_files(folders)
     for path in [*partial.rglob("*"), partial]:
-        _flush(path)
+        storage.flush(path)
     shutil.rmtree(run / ENCODERS, ignore_errors=True)
     os.rename(partial, run / ENCODERS)
-    _flush(run)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    storage.flush(run)

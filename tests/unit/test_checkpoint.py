@@ -167,6 +167,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "state truncated": (lambda path: (path / checkpoint.STATE_FILE).write_bytes(b'{"step": 7,'), "state.json is invalid"),
     "state is a list": (lambda path: (path / checkpoint.STATE_FILE).write_bytes(b"[7]"), "state.json is invalid"),
     "state of another step": (lambda path: edit(path, step=8), "state.json is damaged: its content does not have the SHA-256"),
+    "parts removed": (lambda path: edit(path, parts={}), "state.json is damaged: its content does not have the SHA-256"),
     "seed changed": (lambda path: edit(path, seed=1), "state.json is damaged"),
     "step is text": (lambda path: edit(path, step="7"), "state.json is invalid: step is '7'"),
     "step is negative": (lambda path: edit(path, step=-7), "state.json is invalid: step is -7"),

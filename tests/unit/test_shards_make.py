@@ -107,9 +107,18 @@ def test_other_settings_or_other_input_are_refused(raw_copy: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
-    [("size", 33, "--size is 33"), ("quality", 0, "--quality is 0"), ("items_per_shard", 0, "--items-per-shard is 0")],
+    [
+        ("size", 33, "--size is 33"),
+        ("size", 8194, "--size is 8194"),
+        ("quality", 0, "--quality is 0"),
+        ("items_per_shard", 0, "--items-per-shard is 0"),
+        ("frames", 10_001, "--frames is 10001; it must be 10000 or less"),
+        ("interval", 1_000_001, "--interval is 1000001"),
+        ("keep_last", 1001, "at most 1000"),
+        ("name", "x" * 501, "--name has 501 characters"),
+    ],
 )
-def test_settings_that_make_no_sense_are_refused(key: str, value: int, words: str) -> None:
+def test_settings_that_no_data_set_may_have_are_refused(key: str, value: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Settings(**{key: value})  # type: ignore[arg-type]
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mlrec.data.format import FileInfo, Member
-from shards_tools.items import Failure, ShardRecord, read_failures
+from shards_tools.items import Failure, ShardRecord, _checked, read_failures
+from shards_tools.media import MediaError
 from shards_tools.output import SETTINGS_FILE, WORK_FOLDER, open_output
 from shards_tools.repair import _settings
 
@@ -80,3 +81,10 @@ def test_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> None:
     ):
         output.claim({"size": 32})
     assert len(str(error.value)) < 600
+
+
+def test_member_larger_than_what_is_read_of_a_data_set_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards_tools.items.MAX_MEMBER_BYTES", 4)
+    assert _checked({"mp4": bytes(4)}) == {"mp4": bytes(4)}
+    with pytest.raises(MediaError, match="mp4 would have 5 bytes, at most 4 are packed"):
+        _checked({"mp4": bytes(5)})
