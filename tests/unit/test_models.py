@@ -127,10 +127,17 @@ def test_local_negatives_are_the_items_of_the_own_users(data: Data) -> None:
     assert (batches[0].count_U == 0).any()
 
 
-def test_a_checkpoint_that_is_not_at_hand_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+@pytest.mark.parametrize(
+    ("checkpoint", "words"),
+    [
+        ("nobody/nothing", r"hf download .*videomae\.checkpoint=FOLDER.*item\.tuning=scratch"),
+        ("/nowhere/nothing", r"there is no folder /nowhere/nothing.*videomae\.checkpoint to a folder.*item\.tuning=scratch"),
+    ],
+)
+def test_a_checkpoint_that_is_not_at_hand_says_what_to_do(checkpoint: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    item = ItemConfig(encoders=("video/videomae",), options={"video/videomae": {"checkpoint": f"{tmp_path}/nothing"}})
-    with pytest.raises(ValueError, match=r"hf download .*videomae\.checkpoint=FOLDER.*item\.tuning=scratch"):
+    item = ItemConfig(encoders=("video/videomae",), options={"video/videomae": {"checkpoint": checkpoint}})
+    with pytest.raises(ValueError, match=words):
         ItemTower(item, 16, 50)
 
 
