@@ -4,11 +4,11 @@ import sys
 import time
 from pathlib import Path
 
-from mlrec import checkpoint
+from mlrec import storage
 from mlrec.train import main
 
 step, marker, *arguments = sys.argv[1:]
-flush = checkpoint._flush
+flush = storage.flush
 
 
 def pause(path: Path) -> None:
@@ -20,5 +20,5 @@ def pause(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    checkpoint._flush = pause
+    storage.flush = pause
     main(arguments)

@@ -24,7 +24,8 @@ def wait_until(happened: Callable[[], object], process: subprocess.Popen[str], t
     deadline = time.monotonic() + timeout_s
     while not happened():
         if process.poll() is not None or time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             pytest.fail(f"it did not happen: {process.communicate()[0]}")
         time.sleep(0.02)
 
