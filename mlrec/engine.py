@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,6 +19,7 @@ from mlrec import checkpoint, optim
 from mlrec.config import Config
 from mlrec.data.stream import Data
 from mlrec.distributed import World
+from mlrec.feature_files import ItemIds
 from mlrec.losses import LOSSES
 from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.recommender import Recommender, build_recommender
@@ -74,9 +77,16 @@ def build_model(config: Config, data: Data, rank: int, restored: Restored = NOTH
     """
     torch.manual_seed(config.seed)
     loss = lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)
-    model = build_recommender(config, loss, data.catalogue.size, data.info.split.history_length, rank, restored)
+    model = build_recommender(config, loss, data.catalogue.size, data.info.split.history_length, rank, restored, item_ids(data))
     model.sequence_model.fit(_training_sequences(data), data.catalogue.size)
     return model
+
+
+def item_ids(data: Data) -> ItemIds:
+    """Return the data set's items as features know them."""
+    raw_ids_N = data.catalogue.table["raw_id"].combine_chunks()
+    usable_N = pc.if_else(pa.array(data.catalogue.ok_N1[1:]), raw_ids_N, None)
+    return ItemIds(usable_N, data.info.name, data.info.fingerprint)
 
 
 def _training_sequences(data: Data) -> Iterator[torch.Tensor]:

@@ -33,7 +33,6 @@ from mlrec.recommended import Recommended, recommend_some, write_recommended
 from mlrec.record import trained_on
 from mlrec.results import Results, Summary, read_results, write_results
 from mlrec.run_files import CONFIG_FILE, RESULTS_FILE
-from mlrec.schema import Modality
 from mlrec.settings import WITHOUT_EFFECT, changes, check_model_settings
 from mlrec.terminal import console, say
 
@@ -254,7 +253,7 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     """
     model = build_model(config, data, world.rank, restored_from(config.run_path, config.item.encoders))
     checkpoint.load_weights(model, path)
-    by_id = model.sequence_model.knows_ids or any(spec.modality is Modality.ID for spec in model.tower.specs)
+    by_id = model.sequence_model.knows_ids or model.tower.knows_ids
     if by_id and not config.resume.force and checkpoint.read_state(path).fingerprint != data.info.fingerprint:
         raise ValueError(
             f"{path} was trained on another data set than the one at {data.url}, where ids may mean others; train a new run, "

@@ -25,9 +25,10 @@ from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.typed_json import MAX_JSON_BYTES, STRICT, parse_json
 
 ITEMS_FILE, FEATURES_FILE = "items.npy", "features.npy"
-"""int64 [n], ids ascending; float32 [n, D], the item tower's vectors of them. Together they are features for another run too."""
+"""int64 [n], ids ascending; float32 [n, D], the item tower's vectors of them."""
 RAW_IDS_FILE = "raw_ids.json"
-"""A list of strings: the raw data's ids of the items in items.npy, in its order."""
+"""A list of strings: the raw data's ids of the items in items.npy, in its order. With the vectors and a features.json they are
+features for another run too."""
 INDEX_FILE = "index.faiss"
 """HNSW graph over what states are scored with (Malkov and Yashunin, 2016), by inner product; its ids are those of items.npy."""
 SERVING_FILE = "serving.json"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
+import logging
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
+from pydantic import Field
+from torch import nn
 
 from mlrec import config as configuration
 from mlrec import storage
@@ -20,22 +22,26 @@ from mlrec.answers import FLAG, HELP, print_json
 from mlrec.config import Config
 from mlrec.config_files import is_setting
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
-from mlrec.data.format import npy_bytes, read_npy
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, barrier, from_main, start_world, stop_world
-from mlrec.engine import as_trained
+from mlrec.engine import as_trained, item_ids
+from mlrec.feature_blocks import WORK_FOLDER, Block, block_path, read_block, write_block
+from mlrec.feature_files import INFO_FILE, FeaturesInfo, read_info, write_features
 from mlrec.models.encoders import Encoder
 from mlrec.models.tower import ItemTower
 from mlrec.process import asks_for_help, exit_with, run_main
 from mlrec.progress import Task, task
 from mlrec.run_files import FAILURES_FILE
 from mlrec.terminal import say
+from mlrec.typed_json import STRICT, parse_json
 
 BLOCK_ITEMS = 1024
 """A run that is stopped loses the blocks that it is at, one per rank."""
-WORK_FOLDER, SETTINGS_FILE = "_work", "settings.json"
-FEATURES_FILE, ITEMS_FILE, TABLE_FILE = "features.npy", "items.npy", "features.parquet"
-"""float32 [n, width]; int64 [n], the items of the rows, ascending, written last; both again with raw ids, for other programs."""
+SETTINGS_FILE = "settings.json"
+
+log = logging.getLogger(__name__)
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 USAGE = f"""usage: mlrec extract [CONFIG ...] OUT [key=value ...] [{FLAG}]
 
@@ -48,116 +54,223 @@ Writes the features of the whole catalogue by one encoder; a stopped extraction 
   {FLAG}      {HELP}"""
 
 
-def extract(config: Config, out: str, world: World) -> tuple[int, int]:
-    """Encodes the catalogue with the one encoder of `config` and writes its vectors to `out`, any URL; collective.
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """What decides the vectors; a stopped extraction only goes on with the same."""
 
-    They are what the encoder gives before any projection, computed in train.precision. Items that cannot be read are left out and
-    listed in failures.jsonl. A run that was stopped goes on, on any number of ranks.
+    __pydantic_config__ = STRICT
 
-    Returns:
-        Number of items and width.
+    dataset: _Sha256
+    """Fingerprint of the data set."""
+    item: dict[str, Any]
+    """The item section of the configuration."""
+    seed: int
+    precision: str
+    weights: _Sha256
+    """SHA-256 of the encoder's weights."""
+
+    def to_bytes(self) -> bytes:
+        """Return settings.json."""
+        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of them."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """What every step of an extraction needs."""
+
+    config: Config
+    out: str
+    world: World
+    data: Data
+    encoder: Encoder
+    settings: ExtractionSettings
+
+    @property
+    def items(self) -> np.ndarray:
+        """int64: numbers of the items that get vectors, ascending."""
+        return ranked_items(self.data)
+
+    @property
+    def starts(self) -> range:
+        """Places in `items` at which blocks begin."""
+        return range(0, len(self.items), BLOCK_ITEMS)
+
+    def raw_ids(self, start: int) -> pa.Array:
+        """Return the raw ids of a block's items."""
+        items = self.items[start : start + BLOCK_ITEMS]
+        return self.data.catalogue.table["raw_id"].take(pa.array(items - 1)).combine_chunks()
+
+    def read_block(self, start: int) -> Block:
+        """Return a block that was written.
+
+        Raises:
+            ValueError: it is missing, damaged, or not of this extraction.
+        """
+        return read_block(self.out, start, self.raw_ids(start), self.encoder.width, self.settings.digest)
+
+
+def extract(config: Config, out: str, world: World) -> FeaturesInfo:
+    """Encode the catalogue with the one encoder of `config` and write its vectors to `out`, any URL; collective.
+
+    They are what the encoder gives before any projection, computed in train.precision. Items that cannot be read, or whose
+    vector is not finite, are left out and listed in failures.jsonl. A run that was stopped goes on, on any number of ranks.
 
     Raises:
         ValueError: several encoders are configured, or `out` holds features of something else.
+        RuntimeError: more items than data.max_bad_items failed; no features are written.
     """
     if len(config.item.encoders) != 1:
         raise ValueError(f"item.encoders is {list(config.item.encoders)}; features are extracted with one encoder at a time")
     data = open_data(config.data)
-    item = {key: value for key, value in asdict(config.item).items() if key != "checkpoint"}  # of training only
-    settings = {
-        "dataset": data.info.fingerprint,
-        "item": json.loads(json.dumps(item)),
-        "seed": config.seed,
-        "precision": config.train.precision,
-    }
-    _check_unclaimed(out, settings)
-    there = from_main(lambda: storage.list_files(out))
-    if ITEMS_FILE not in there:
-        torch.manual_seed(config.seed)
-        encoder: Any = ItemTower(config.item, config.recommender.width, data.catalogue.size).encoders[0]
+    torch.manual_seed(config.seed)
+    tower = ItemTower(config.item, config.recommender.width, data.catalogue.size, items=item_ids(data))
+    encoder: Any = tower.encoders[0]
+    extraction = _Extraction(config, out, world, data, encoder, _settings(config, data, encoder))
+    from_main(lambda: _check_unclaimed(extraction))
+    if not from_main(lambda: storage.exists(storage.join(out, INFO_FILE))):
         as_trained(encoder.eval(), config, world.device)
-        _claim(out, settings)  # not before: an encoder that cannot be built must not keep the place from the next one
-        items = ranked_items(data)
-        starts = range(0, len(items), BLOCK_ITEMS)
-        missing = [start for start in starts if f"{WORK_FOLDER}/{_block(start)}" not in there]
-        todo = {start: items[start : start + BLOCK_ITEMS] for start in missing[world.rank :: world.size]}
-        with task("encoding items", sum(map(len, todo.values()))) as under_way:
-            for start, block in todo.items():
-                _write_block(out, start, _encode(encoder, data, block, config, world, under_way))
-        barrier()
-        if world.is_main:
-            _merge(data, out, starts)
-        barrier()
-    count, width = read_npy(storage.read_bytes(storage.join(out, FEATURES_FILE))).shape
-    return count, width
+        _claim(extraction)  # not before: an encoder that cannot be built must not keep the place from the next one
+        _encode_missing_blocks(extraction)
+        from_main(lambda: _merge(extraction))
+    return from_main(lambda: read_info(out))
 
 
-def _check_unclaimed(out: str, settings: dict[str, Any]) -> None:
+def _settings(config: Config, data: Data, encoder: Encoder) -> ExtractionSettings:
+    item = {key: value for key, value in asdict(config.item).items() if key != "checkpoint"}  # of training only
+    return ExtractionSettings(
+        dataset=data.info.fingerprint,
+        item=json.loads(json.dumps(item)),
+        seed=config.seed,
+        precision=config.train.precision,
+        weights=_weights_sha256(encoder),
+    )
+
+
+def _weights_sha256(module: nn.Module) -> str:
+    """Return the SHA-256 of names, types, shapes and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_unclaimed(extraction: _Extraction) -> None:
+    """
+    Raises:
+        ValueError: the place holds features of something else.
+    """
+    out, settings = extraction.out, extraction.settings
     where = storage.join(out, WORK_FOLDER, SETTINGS_FILE)
+    remedy = "Choose another place, or remove it first"
     if storage.exists(where):
-        begun = json.loads(storage.read_bytes(where))
-        changed = [key for key in settings if begun.get(key) != settings[key]]
+        begun = parse_json(storage.read_bytes(where), ExtractionSettings, where, remedy)
+        changed = [key for key, value in asdict(settings).items() if getattr(begun, key) != value]
         if changed:
-            raise ValueError(f"{out} holds features of another {' and '.join(changed)}; choose another place, or remove it first")
+            raise ValueError(f"{out} holds features that were made otherwise ({', '.join(changed)} changed). {remedy}")
+    elif storage.exists(storage.join(out, INFO_FILE)):
+        raise ValueError(f"{out} holds features that this command did not write: it has no {where}. {remedy}")
 
 
-def _claim(out: str, settings: dict[str, Any]) -> None:
-    where, content = storage.join(out, WORK_FOLDER, SETTINGS_FILE), json.dumps(settings, indent=1) + "\n"
-    barrier()  # every rank has looked at what is there, and has its encoder
-    from_main(lambda: storage.write_bytes(where, content.encode()))  # before the first block of any rank
+def _claim(extraction: _Extraction) -> None:
+    where = storage.join(extraction.out, WORK_FOLDER, SETTINGS_FILE)
+    barrier()  # every rank has its encoder
+    # before the first block of any rank
+    from_main(lambda: storage.write_bytes(where, extraction.settings.to_bytes()))
 
 
-def _block(start: int) -> str:
-    return f"block-{start:09d}.npz"
+def _encode_missing_blocks(extraction: _Extraction) -> None:
+    """Encode this rank's share of the blocks that are not there yet, or have items that failed; collective."""
+    world = extraction.world
+    missing = from_main(lambda: [start for start in extraction.starts if not _is_complete(extraction, start)])
+    todo = {start: extraction.items[start : start + BLOCK_ITEMS] for start in missing[world.rank :: world.size]}
+    with task("encoding items", sum(map(len, todo.values()))) as under_way:
+        for start, items in todo.items():
+            write_block(extraction.out, start, _encode(extraction, start, items, under_way), extraction.settings.digest)
+    barrier()
 
 
-Block = tuple[np.ndarray, np.ndarray, dict[int, str]]
-"""int64 [n] items, float32 [n, width] features, and the items that could not be read, with the reason."""
+def _is_complete(extraction: _Extraction, start: int) -> bool:
+    """Return whether a block is there and whole; failed items are tried again, as storage may have been at fault."""
+    if not storage.exists(block_path(extraction.out, start)):
+        return False
+    try:
+        return not extraction.read_block(start).has_failures
+    except ValueError as error:
+        log.warning("%s; its items are encoded again", error)
+        return False
 
 
 @torch.no_grad()
-def _encode(encoder: Encoder, data: Data, items: np.ndarray, config: Config, world: World, under_way: Task) -> Block:
-    share = CataloguePass(data, [encoder.spec], items, num_chunks=-(-len(items) // config.item.chunk))
-    features = torch.zeros(len(items), encoder.width, device=world.device)
-    readable = np.zeros(len(items), dtype=bool)
-    bad_items: dict[int, str] = {}
+def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: Task) -> Block:
+    encoder, config, world = extraction.encoder, extraction.config, extraction.world
+    share = CataloguePass(extraction.data, [encoder.spec], items, num_chunks=-(-len(items) // config.item.chunk))
+    vectors = torch.zeros(len(items), encoder.width, device=world.device)
+    is_read = np.zeros(len(items), dtype=bool)
+    reasons: dict[int, str] = {}
     for chunk in stream_catalogue(share, config.data.num_workers, pin_memory=world.device.type == "cuda"):
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
-        features[run] = encoder(chunk.media[encoder.spec].to(world.device, non_blocking=True)).float()
-        readable[run] = chunk.valid_n.numpy()
-        bad_items.update(chunk.bad_items)
+        vectors[run] = encoder(chunk.media[encoder.spec].to(world.device, non_blocking=True)).float()
+        is_read[run] = chunk.valid_n.numpy()
+        reasons.update(chunk.bad_items)
         under_way.advance(len(chunk.valid_n))
-    return items[readable], features.cpu().numpy()[readable], bad_items
+    vectors_nX = vectors.cpu().numpy()
+    for item in items[~is_read].tolist():
+        reasons.setdefault(item, "it was not delivered")
+    for item in items[~np.isfinite(vectors_nX).all(axis=1)].tolist():
+        reasons.setdefault(item, f"its vector is not finite (train.precision={config.train.precision})")
+    vectors_nX[np.isin(items, list(reasons))] = 0
+    return Block(extraction.raw_ids(start), vectors_nX, [reasons.get(item) for item in items.tolist()])
 
 
-def _write_block(out: str, start: int, block: Block) -> None:
-    items, features, bad_items = block
-    reasons = np.frombuffer(json.dumps(bad_items).encode(), dtype=np.uint8)
-    sink = io.BytesIO()
-    np.savez(sink, items=items, features=features, reasons=reasons)
-    storage.write_bytes(storage.join(out, WORK_FOLDER, _block(start)), sink.getvalue())
+def _merge(extraction: _Extraction) -> None:
+    """Join the blocks into features, and remove them.
 
-
-def _read_blocks(out: str, starts: Sequence[int]) -> Iterator[Block]:
-    for start in starts:
-        with np.load(io.BytesIO(storage.read_bytes(storage.join(out, WORK_FOLDER, _block(start)))), allow_pickle=False) as found:
-            yield found["items"], found["features"], json.loads(found["reasons"].tobytes())
-
-
-def _merge(data: Data, out: str, starts: Sequence[int]) -> None:
-    blocks = list(_read_blocks(out, starts))
-    items, features = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
-    failures = [json.dumps({"item": int(i), "reason": reason}) + "\n" for block in blocks for i, reason in block[2].items()]
+    Raises:
+        RuntimeError: too many items failed, or a block was lost since it was written.
+    """
+    out = extraction.out
+    try:
+        blocks = [extraction.read_block(start) for start in extraction.starts]
+    except ValueError as error:
+        raise RuntimeError(f"{error}. Run the same command again") from error
+    reasons = [reason for block in blocks for reason in block.reasons_n]
+    failures = [
+        json.dumps({"item": int(item), "reason": reason}) + "\n"
+        for item, reason in zip(extraction.items, reasons, strict=True)
+        if reason is not None
+    ]
     storage.write_bytes(storage.join(out, FAILURES_FILE), "".join(failures).encode())
-    storage.write_bytes(storage.join(out, FEATURES_FILE), npy_bytes(features))
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), features.shape[1])
-    raw_ids = data.catalogue.table["raw_id"].take(pa.array(items - 1))
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"item": items, "raw_id": raw_ids, "vector": vectors}), sink, compression="zstd")
-    storage.write_bytes(storage.join(out, TABLE_FILE), sink.getvalue())
-    storage.write_bytes(storage.join(out, ITEMS_FILE), npy_bytes(items))
-    for start in starts:
-        storage.remove(storage.join(out, WORK_FOLDER, _block(start)))
+    _check_failures(extraction, len(failures))
+    has_vector = np.array([reason is None for reason in reasons])
+    vectors_nX = np.concatenate([block.vectors_nX for block in blocks])[has_vector]
+    raw_ids = pa.concat_arrays([block.raw_ids_n for block in blocks]).filter(pa.array(has_vector))
+    encoder = extraction.config.item.encoders[0]
+    write_features(out, raw_ids, vectors_nX, item_ids(extraction.data), encoder)
+    for start in extraction.starts:
+        storage.remove(block_path(out, start))
+
+
+def _check_failures(extraction: _Extraction, count: int) -> None:
+    most, total = extraction.config.data.max_bad_items, len(extraction.items)
+    if count > most or count == total:
+        raise RuntimeError(
+            f"no features are written: {count:,} of {total:,} items failed, data.max_bad_items is {most}. "
+            f"{storage.join(extraction.out, FAILURES_FILE)} has the reasons; the same command tries these items again"
+        )
+    if count:
+        log.warning(
+            "%d of %d items have no features; %s has the reasons. A run on these features needs all items: "
+            "repair the data set and extract again",
+            count,
+            total,
+            storage.join(extraction.out, FAILURES_FILE),
+        )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -177,11 +290,11 @@ def main(arguments: Sequence[str]) -> None:
     place = len(given) - 1 - given[::-1].index(out)
     config = configuration.load_arguments(given[:place] + given[place + 1 :])
     world = start_world()
-    count, width = extract(config, out, world)
+    info = extract(config, out, world)
     if world.is_main and FLAG in arguments:
-        print_json({"out": out, "items": count, "width": width})
+        print_json({"out": out, "items": info.count, "width": info.width})
     elif world.is_main:
-        say(f"{out}: features of {count:,} items, {width} wide")
+        say(f"{out}: features of {info.count:,} items, {info.width} wide")
     stop_world()
 
 

@@ -17,6 +17,7 @@ from mlrec import storage
 from mlrec.config import Config
 from mlrec.data.stream import open_data
 from mlrec.distributed import World
+from mlrec.engine import item_ids
 from mlrec.evaluate import encode_catalogue, load_model
 from mlrec.exported import (
     FEATURES_FILE,
@@ -29,6 +30,7 @@ from mlrec.exported import (
     Export,
     load_faiss,
 )
+from mlrec.feature_files import INFO_FILE, write_info
 from mlrec.index_file import check_index_file
 from mlrec.models.recommenders import RECOMMENDERS, build_user_model, check_recommender, scores_by_product
 from mlrec.progress import track
@@ -93,7 +95,8 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
             "the item tower gives vectors that are not finite, so no index is written; look for NaN in the run's losses"
         )
     sha256 = {WEIGHTS_FILE: weights_sha256}
-    storage.remove(storage.join(out, ITEMS_FILE))  # ids of an older export beside new vectors would still be features
+    for name in (INFO_FILE, ITEMS_FILE):  # ids of an older export must not stand beside new vectors
+        storage.remove(storage.join(out, name))
     with tempfile.TemporaryDirectory() as folder:
         faiss.write_index(index, f"{folder}/{INDEX_FILE}")
         check_index_file(Path(folder, INDEX_FILE).read_bytes(), ids_N, scored_NX)  # another faiss may write another layout
@@ -111,6 +114,8 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
         "sha256": sha256,
         "settings": model_settings(config),
     }
+    encoder = f"item tower of {config.name}"
+    write_info(out, vectors_ND.shape, sha256, item_ids(data), encoder)  # the vectors are features for another run too
     storage.write_bytes(storage.join(out, SERVING_FILE), (json.dumps(facts, indent=1) + "\n").encode())
     return recall
 

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mlrec.config import ItemConfig
+from mlrec.feature_files import ItemIds, vectors_of_items
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
 from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, tune
-from mlrec.models.encoders.features import Vectors, read_features
+from mlrec.models.encoders.features import Vectors
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.trial import check_runs
 from mlrec.schema import Modality
@@ -23,7 +24,13 @@ WHITENING_FILE = "whitening.safetensors"
 
 
 def context_of(
-    name: str, row: EncoderRow, config: ItemConfig, width: int, catalogue_size: int, restored: Restored
+    name: str,
+    row: EncoderRow,
+    config: ItemConfig,
+    width: int,
+    catalogue_size: int,
+    restored: Restored,
+    items: ItemIds | None,
 ) -> EncoderContext:
     """Return what an encoder is built from beside its row."""
     return EncoderContext(
@@ -31,6 +38,7 @@ def context_of(
         catalogue_size=catalogue_size,
         scratch=(row.tuning or config.tuning) == "scratch",
         name=name,
+        items=items,
         restored=name in restored.folders,
         files=restored.folders.get(name),
     )
@@ -87,7 +95,7 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
             f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not set; give the folder that "
             f"mlrec extract wrote of {name}"
         )
-    _, vectors = read_features(features)
+    vectors = vectors_of_items(features, context.items)
     if vectors.shape[1] != encoder.width:
         raise ValueError(
             f"{features} has features of width {vectors.shape[1]}, {name} gives {encoder.width}: they are of another encoder"

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import Config
 from mlrec.distributed import exchange, gather, shares
+from mlrec.feature_files import ItemIds
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
 from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.recommenders import UserModel, Vectors, build_user_model, check_recommender, readable_slots
@@ -150,19 +151,25 @@ def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:
 
 
 def build_recommender(
-    config: Config, loss: Loss, catalogue_size: int, history_length: int, rank: int, restored: Restored = NOTHING
+    config: Config,
+    loss: Loss,
+    catalogue_size: int,
+    history_length: int,
+    rank: int,
+    restored: Restored = NOTHING,
+    items: ItemIds | None = None,
 ) -> Recommender:
     """The model of a configuration, on the CPU, with weights drawn from torch's generator.
 
     Args:
-        restored: as of ItemTower.
+        restored, items: as of ItemTower.
 
     Raises:
         ValueError: an encoder, fusion or recommender is unknown or of another class, an option does not fit, or what is trained
             of the item tower is too much to encode the whole catalogue in each step.
     """
     check_recommender(config.recommender)
-    tower = ItemTower(config.item, config.recommender.width, catalogue_size, restored)
+    tower = ItemTower(config.item, config.recommender.width, catalogue_size, restored, items)
     sequence_model = build_user_model(config.recommender, history_length)
     recommender = Recommender(tower, sequence_model, loss, config.loss.temperature, rank, config.seed)
     if not sequence_model.trained:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import ItemConfig
 from mlrec.distributed import max_over_ranks, shares
+from mlrec.feature_files import ItemIds
 from mlrec.models.batchnorm import repeated, still_parts
 from mlrec.models.dropout import RowDropout, drawing, dropouts_of
 from mlrec.models.encoder_building import build_encoder, build_head, context_of, save_whitening, starts_random
@@ -29,10 +30,18 @@ log = logging.getLogger(__name__)
 class ItemTower(nn.Module):
     """Media of n items to item vectors [n, D]."""
 
-    def __init__(self, config: ItemConfig, width: int, catalogue_size: int, restored: Restored = NOTHING) -> None:
+    def __init__(
+        self,
+        config: ItemConfig,
+        width: int,
+        catalogue_size: int,
+        restored: Restored = NOTHING,
+        items: ItemIds | None = None,
+    ) -> None:
         """
         Args:
             restored: encoders that need no pretrained weights, as those of a run's checkpoint are loaded next.
+            items: the data set's items, for encoders and whitening that look up features.
 
         Raises:
             ValueError: an encoder is unknown, an option does not fit, or a checkpoint cannot be read.
@@ -42,7 +51,7 @@ class ItemTower(nn.Module):
             raise ValueError(f"item.encoders has {twice[0]} twice; name every encoder once")
         rows = [lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {})) for name in config.encoders]
         contexts = [
-            context_of(name, row, config, width, catalogue_size, restored)
+            context_of(name, row, config, width, catalogue_size, restored, items)
             for name, row in zip(config.encoders, rows, strict=True)
         ]
         encoders = [build_encoder(row, context, config) for row, context in zip(rows, contexts, strict=True)]
@@ -69,6 +78,12 @@ class ItemTower(nn.Module):
         them, only while every step calls the same modules equally often."""
         self._still = list(still_parts(self.encoders))
         self._drawing = dropouts_of(self)
+
+    @property
+    def knows_ids(self) -> bool:
+        """Whether it knows items by the numbers of one packing, as a table of ids does."""
+        encoders = zip(self.encoders, self.specs, strict=True)
+        return any(spec.modality is Modality.ID and not encoder.joins_by_raw_id for encoder, spec in encoders)
 
     @property
     def trained(self) -> bool:

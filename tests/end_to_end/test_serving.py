@@ -21,7 +21,7 @@ from mlrec.distributed import World
 from mlrec.evaluate import EncodedCatalogue, encode_catalogue
 from mlrec.export import export
 from mlrec.exported import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
-from mlrec.models.encoders.features import read_features
+from mlrec.feature_files import INFO_FILE, read_features
 from mlrec.models.recommender import Recommender
 from mlrec.recommend import Recommendation, recommend_from_index
 from mlrec.recommend import recommend as recommend_exactly
@@ -124,8 +124,9 @@ def test_the_command_takes_an_export(exported: Path, data: Data, capsys: pytest.
 
 
 def test_vectors_of_an_export_are_features(exported: Path, trained: Config) -> None:
-    items, vectors = read_features(str(exported))
-    assert vectors.shape == (len(items), trained.recommender.width)
+    features = read_features(str(exported))
+    assert features.vectors_nX.shape == (NUM_ITEMS, trained.recommender.width)
+    assert features.raw_ids_n.to_pylist() == json.loads((exported / RAW_IDS_FILE).read_text())
 
 
 @pytest.fixture
@@ -202,13 +203,14 @@ def test_an_export_that_was_interrupted_is_not_served(
     with pytest.raises(KeyboardInterrupt):
         export(trained.run_path, str(copied), ALONE)
     assert (copied / ITEMS_FILE).exists() == (written != INDEX_FILE), "old ids do not stand beside new vectors"
+    assert (copied / INFO_FILE).exists() == (written in (CONFIG_FILE, WEIGHTS_FILE)), "so they are no features"
     with pytest.raises(ValueError, match=f"has no {SERVING_FILE}"):
         ServedModel(str(copied))
 
 
 def test_files_of_several_exports_are_not_served_together(copied: Path, trained: Config) -> None:
     facts = json.loads((copied / SERVING_FILE).read_text())
-    assert facts["sha256"].keys() == {path.name for path in copied.iterdir()} - {CONFIG_FILE, SERVING_FILE}
+    assert facts["sha256"].keys() == {path.name for path in copied.iterdir()} - {CONFIG_FILE, SERVING_FILE, INFO_FILE}
     for name in facts["sha256"]:
         content = (copied / name).read_bytes()
         (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from features import numbered, save_features
 from small_encoders import TINY, TRANSFORMER, media_of
 from test_encoders_other import save_ast, save_bert
 
@@ -32,9 +32,7 @@ def pretrained(tmp_path: Path) -> Path:
     (tmp_path / "hf" / "preprocessor_config.json").write_text(
         '{"do_normalize": true, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}'
     )
-    (tmp_path / "features").mkdir()
-    np.save(tmp_path / "features" / "features.npy", np.random.default_rng(0).normal(size=(ITEMS, 6)).astype(np.float32))
-    np.save(tmp_path / "features" / "items.npy", np.arange(1, ITEMS + 1))
+    save_features(tmp_path / "features", range(1, ITEMS + 1), width=6)
     return tmp_path
 
 
@@ -49,13 +47,13 @@ def item_config(pretrained: Path) -> ItemConfig:
 def test_tower_of_a_run_is_built_without_its_pretrained_checkpoints(pretrained: Path, tmp_path: Path) -> None:
     config, run = item_config(pretrained), tmp_path / "run"
     run.mkdir()
-    trained = ItemTower(config, 16, ITEMS).eval()
+    trained = ItemTower(config, 16, ITEMS, items=numbered(ITEMS)).eval()
     save_encoder_files(run, trained)
     video, ids = trained.specs
     media = media_of(video, 3) | {ids: torch.arange(1, 4)}
     for name in ("hf", "features"):
         shutil.rmtree(pretrained / name)
-    restored = ItemTower(config, 16, ITEMS, restored_from(run, NAMES)).eval()
+    restored = ItemTower(config, 16, ITEMS, restored_from(run, NAMES), numbered(ITEMS)).eval()
     restored.load_state_dict(trained.state_dict())
     with torch.no_grad():
         assert torch.equal(restored(media), trained(media))
@@ -66,10 +64,10 @@ def test_tower_of_a_run_is_built_without_its_pretrained_checkpoints(pretrained: 
 def test_tower_of_a_run_whose_folder_is_incomplete_is_refused(pretrained: Path, tmp_path: Path, file: str) -> None:
     config, run = item_config(pretrained), tmp_path / "run"
     run.mkdir()
-    save_encoder_files(run, ItemTower(config, 16, ITEMS))
+    save_encoder_files(run, ItemTower(config, 16, ITEMS, items=numbered(ITEMS)))
     (folder_of(run, "video/videomae") / file).unlink()
     with pytest.raises(ValueError, match=f"has no {file}, so its run is incomplete"):
-        ItemTower(config, 16, ITEMS, restored_from(run, NAMES))
+        ItemTower(config, 16, ITEMS, restored_from(run, NAMES), numbered(ITEMS))
 
 
 def save_titles(folder: Path) -> dict[str, object]:
@@ -117,16 +115,16 @@ def test_save_encoder_files_replaces_those_of_an_earlier_start(pretrained: Path,
     run = tmp_path / "run"
     (run / "encoders" / "stale").mkdir(parents=True)
     (run / "encoders.partial" / "stale").mkdir(parents=True)
-    save_encoder_files(run, ItemTower(item_config(pretrained), 16, ITEMS))
+    save_encoder_files(run, ItemTower(item_config(pretrained), 16, ITEMS, items=numbered(ITEMS)))
     assert sorted(path.name for path in (run / "encoders").iterdir()) == ["features-vectors", "video-videomae"]
     assert not list(run.glob("*.partial"))
 
 
 def test_restored_encoder_of_an_earlier_version_reads_no_weights(pretrained: Path, tmp_path: Path) -> None:
     config = item_config(pretrained)
-    trained = ItemTower(config, 16, ITEMS)
+    trained = ItemTower(config, 16, ITEMS, items=numbered(ITEMS))
     (pretrained / "hf" / "model.safetensors").unlink()
-    restored = ItemTower(config, 16, ITEMS, restored_from(tmp_path / "run", NAMES))
+    restored = ItemTower(config, 16, ITEMS, restored_from(tmp_path / "run", NAMES), numbered(ITEMS))
     assert restored.random_encoders == []
     assert restored.state_dict().keys() == trained.state_dict().keys()
 
@@ -135,10 +133,10 @@ def test_restored_encoder_of_an_earlier_version_reads_no_weights(pretrained: Pat
 def test_a_damaged_whitening_is_named(content: bytes, pretrained: Path, tmp_path: Path) -> None:
     config, run = item_config(pretrained), tmp_path / "run"
     run.mkdir()
-    save_encoder_files(run, ItemTower(config, 16, ITEMS))
+    save_encoder_files(run, ItemTower(config, 16, ITEMS, items=numbered(ITEMS)))
     (folder_of(run, "features/vectors") / "whitening.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=r"whitening\.safetensors is damaged"):
-        ItemTower(config, 16, ITEMS, restored_from(run, NAMES))
+        ItemTower(config, 16, ITEMS, restored_from(run, NAMES), numbered(ITEMS))
 
 
 @pytest.mark.parametrize(

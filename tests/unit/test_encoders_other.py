@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from features import item_ids, numbered, save_features
 from small_encoders import SMALL, TRANSFORMER, media_of
 
 from mlrec.config import ItemConfig
@@ -130,69 +129,26 @@ def test_a_preprocessor_of_other_sounds_is_named(stated: dict[str, object], word
         build("audio/ast", checkpoint=str(tmp_path), length=4000)
 
 
-def save_features(folder: Path, items: list[int], width: int = 4) -> np.ndarray:
-    vectors = np.random.default_rng(0).normal(size=(len(items), width)).astype(np.float32)
-    folder.mkdir(exist_ok=True)
-    np.save(folder / "items.npy", np.array(items))
-    np.save(folder / "features.npy", vectors)
-    pq.write_table(pa.table({"item": items, "vector": list(vectors)}), folder / "features.parquet")
-    return vectors
-
-
 @pytest.mark.parametrize("file", ["", "/features.parquet"])
-def test_features_are_looked_up_and_stay_as_they_are(file: str, tmp_path: Path) -> None:
-    vectors = save_features(tmp_path / "features", [7, 2, 50])
+def test_features_are_looked_up_by_raw_id_and_stay_as_they_are(file: str, tmp_path: Path) -> None:
+    vectors = save_features(tmp_path / "features", ["c", "a", "z", "b"])
     options = {"features/vectors": {"checkpoint": f"{tmp_path}/features{file}"}}
-    tower = ItemTower(ItemConfig(encoders=("features/vectors", "id/embedding"), options=options), 16, 50).train()
+    item = ItemConfig(encoders=("features/vectors", "id/embedding"), options=options)
+    tower = ItemTower(item, 16, 4, items=item_ids(["a", "b", None, "c"], fingerprint="1" * 64)).train()
     (spec, _) = tower.specs
-    found = tower.encoders[0](torch.tensor([2, 7, 3]))
-    assert torch.equal(found, torch.from_numpy(np.stack([vectors[1], vectors[0], np.zeros(4, np.float32)])))
-    tower.encode(media_of(spec, 3), most=3).square().sum().backward()
+    found = tower.encoders[0](torch.tensor([1, 2, 3, 4]))
+    assert torch.equal(found, torch.from_numpy(np.stack([vectors[1], vectors[3], np.zeros(4, np.float32), vectors[0]])))
+    remarks = [f"features/vectors: 1 of 4 vectors in {tmp_path}/features{file} belong to no item of the data set"]
+    if not file:
+        remarks.insert(0, f"features/vectors: {tmp_path}/features was made of another packing or data set (tiny, fingerprint")
+    assert len(tower.encoders[0].remarks) == len(remarks)
+    assert all(map(str.startswith, tower.encoders[0].remarks, remarks))
+    tower.encode({spec: torch.tensor([1, 2, 4])}, most=3).square().sum().backward()
     assert all(parameter.grad is not None for parameter in tower.parameters())
     assert not any("table" in name for name in tower.state_dict())
     for parameter in tower.parameters():  # as DeepSpeed has it: the table stays in fp32
         parameter.data = parameter.data.bfloat16()
-    assert tower(media_of(spec, 3)).dtype is torch.bfloat16
-
-
-def test_features_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    save_features(tmp_path / "far", [7, 51])
-    with pytest.raises(ValueError, match="items 7 to 51, the data set has items 1 to 50"):
-        build("features/vectors", checkpoint=f"{tmp_path}/far")
-    with pytest.raises(ValueError, match=r"there are no features at .* and items\.npy, which mlrec extract CONFIG PATH writes"):
-        build("features/vectors", checkpoint=f"{tmp_path}/nothing")
-    np.save(tmp_path / "far" / "items.npy", np.array([1, 2, 3]))
-    with pytest.raises(ValueError, match="features of shape"):
-        build("features/vectors", checkpoint=f"{tmp_path}/far")
-
-
-@pytest.mark.parametrize(
-    ("items", "vectors", "words"),
-    [
-        (np.array([1.5, 2.5]), np.zeros((2, 4), np.float32), "items of type float64"),
-        (np.array([7, 7]), np.zeros((2, 4), np.float32), "2 vectors for 1 different items"),
-        (
-            np.array([7, 8]),
-            np.array([[0.0, np.nan], [1.0, np.inf]], np.float32),
-            "2 vectors that are not finite",
-        ),
-        (np.array([7, 8]), np.zeros((2, 0), np.float32), "features of shape"),
-        (np.array([7, 8]), np.zeros((2, 4), np.int64), "vectors of type int64"),
-    ],
-)
-def test_read_features_with_wrong_values_is_refused(items: np.ndarray, vectors: np.ndarray, words: str, tmp_path: Path) -> None:
-    np.save(tmp_path / "items.npy", items)
-    np.save(tmp_path / "features.npy", vectors)
-    with pytest.raises(ValueError, match=words):
-        build("features/vectors", checkpoint=str(tmp_path))
-
-
-def test_read_features_of_a_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
-    np.save(tmp_path / "items.npy", np.array([7, 8]))
-    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 999999999999), }".ljust(117) + b"\n"
-    (tmp_path / "features.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8))
-    with pytest.raises(ValueError, match="there are no features at"):
-        build("features/vectors", checkpoint=str(tmp_path))
+    assert tower({spec: torch.tensor([1, 2, 4])}).dtype is torch.bfloat16
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -221,32 +177,31 @@ def test_whitening_leaves_what_does_not_differ() -> None:
 
 @pytest.mark.parametrize("projection", ["linear", "mlp"])
 def test_the_angles_between_items_are_those_of_their_features_at_first(projection: str, tmp_path: Path) -> None:
-    vectors = torch.from_numpy(save_features(tmp_path / "features", [7, 2, 50], width=16))
+    vectors = torch.from_numpy(save_features(tmp_path / "features", [3, 2, 1], width=16))
     options: dict[str, object] = {"checkpoint": f"{tmp_path}/features", "projection": projection}
     for whiten, expected in ((0.0, vectors), (0.5, Whitening(vectors.numpy(), 0.5)(vectors))):
         item = ItemConfig(encoders=("features/vectors",), options={"features/vectors": {**options, "whiten": whiten}})
-        tower = ItemTower(item, 16, 50)
-        found = tower.eval()({tower.specs[0]: torch.tensor([7, 2, 50, 3])})
-        assert found[3].abs().max() < 1e-4  # it has no features
-        angles = unit(found[:3]) @ unit(found[:3]).T
+        tower = ItemTower(item, 16, 3, items=numbered(3))
+        found = tower.eval()({tower.specs[0]: torch.tensor([3, 2, 1])})
+        angles = unit(found) @ unit(found).T
         torch.testing.assert_close(angles, unit(expected) @ unit(expected).T, atol=1e-4, rtol=1e-4)
         angles.sum().backward()
 
 
 def test_an_encoder_is_whitened_by_what_was_extracted_of_it(tmp_path: Path) -> None:
-    vectors = save_features(tmp_path / "features", [7, 2, 50], width=16)
+    vectors = save_features(tmp_path / "features", ["x", 3, 1, 2], width=16)
     options = {**SMALL["text/bert_tiny"], "whiten": 1.0, "projection": "linear"}
     with pytest.raises(ValueError, match=r"text/bert_tiny\.features is not set; give the folder that mlrec extract wrote"):
-        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)
+        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3))
     options["features"] = f"{tmp_path}/features"
-    tower = ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)
-    torch.testing.assert_close(tower.heads[0][0].mean, torch.from_numpy(vectors).mean(dim=0))
+    tower = ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3))
+    torch.testing.assert_close(tower.heads[0][0].mean, torch.from_numpy(vectors[1:]).mean(dim=0))
     assert {name for name in tower.state_dict() if "heads" in name} > {"heads.0.0.mean", "heads.0.0.matrix"}
     with pytest.raises(ValueError, match=r"text/bert_tiny\.features has no effect because whiten=0"):
-        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": {**options, "whiten": 0.0}}), 8, 50)
-    save_features(tmp_path / "features", [7, 2, 50], width=4)
+        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": {**options, "whiten": 0.0}}), 8, 3, items=numbered(3))
+    save_features(tmp_path / "features", [1, 2, 3], width=4)
     with pytest.raises(ValueError, match="features of width 4, text/bert_tiny gives 16: they are of another encoder"):
-        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 50)
+        ItemTower(ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3))
 
 
 @pytest.mark.parametrize("recompute", ["always", "never"])

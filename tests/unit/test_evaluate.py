@@ -118,8 +118,12 @@ def test_media_are_pinned_for_a_gpu_alone(video_config: Config, data: Data, monk
     for kind in ("cuda", "cpu"):
         world = replace(ALONE, device=torch.device(kind))
         encode_catalogue(model, data, video_config, world)
+        encoder = model.tower.encoders[0]
+        settings = extraction._settings(video_config, data, encoder)
         with task("nothing", 0) as under_way:
-            extraction._encode(model.tower.encoders[0], data, ranked_items(data), video_config, world, under_way)
+            begun = extraction._Extraction(video_config, "", world, data, encoder, settings)
+            block = extraction._encode(begun, 0, ranked_items(data), under_way)
+        assert set(block.reasons_n) == {"it was not delivered"}
     assert asked == [True, True, False, False]
 
 

@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from features import save_features
 from tiny import NUM_ITEMS, tiny_overrides
 
 from mlrec import checkpoint
@@ -23,9 +23,7 @@ from mlrec.train import train
 def frozen_config(dataset_dir: Path, tmp_path: Path) -> Config:
     """A run over features of width 16."""
     folder = tmp_path / "features"
-    folder.mkdir()
-    np.save(folder / "items.npy", np.arange(1, NUM_ITEMS + 1))
-    np.save(folder / "features.npy", np.random.default_rng(0).normal(size=(NUM_ITEMS, 16)).astype(np.float32))
+    save_features(folder, range(1, NUM_ITEMS + 1), width=16)
     settings = [setting for setting in tiny_overrides(dataset_dir, tmp_path) if not setting.startswith("recommender.options")]
     options = f"item.options.features/vectors={{checkpoint: {folder}, projection: mlp, whiten: 1}}"
     return load([], [*settings, "name=frozen", "recommender.name=decayed_mean", "item.encoders=[features/vectors]", options])

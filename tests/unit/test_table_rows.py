@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from features import save_features
 from small_encoders import SMALL
 from test_recommenders import ALONE, batches, scores, with_other_items
 from tiny import NUM_ITEMS, NUM_USERS, tiny_overrides
@@ -25,10 +25,9 @@ WITH_SEQUENCES = [row for row in BASELINES if issubclass(RECOMMENDERS[row.recomm
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features of all items but the last, as mlrec extract writes them."""
+    """Features of all items, as mlrec extract writes them."""
     folder = tmp_path_factory.mktemp("features")
-    np.save(folder / "items.npy", np.arange(1, NUM_ITEMS))
-    np.save(folder / "features.npy", np.random.default_rng(0).standard_normal((NUM_ITEMS - 1, 12), dtype=np.float32))
+    save_features(folder, range(1, NUM_ITEMS + 1), width=12)
     return folder
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mlrec.encoder_options import EncoderOptions, Projection, Tuning
+from mlrec.feature_files import ItemIds
 from mlrec.models.encoders.heads import projection_head
 from mlrec.schema import InputSpec, Modality
 from mlrec.values import check_typed
@@ -33,6 +34,8 @@ class Encoder(nn.Module):
     width: int
     rereads = False
     """Whether the stages behind the first one look at the media again, as at the mask of a title's tokens."""
+    joins_by_raw_id = False
+    """Whether an encoder that reads item numbers finds the same items in every packing of the data."""
     lr: float | None = None
     weight_decay: float | None = None
     projection: Projection = "gelu"
@@ -148,10 +151,22 @@ class EncoderContext:
     """Random weights even where the row names a checkpoint."""
     name: str = ""
     """The row's name in ENCODERS, for messages."""
+    items: ItemIds | None = None
+    """The data set's items by their raw ids; None where an encoder is built without a data set."""
     restored: bool = False
     """Whether the weights come from a run's checkpoint, which is loaded next: pretrained weights are not read."""
     files: Path | None = None
     """Folder with what `Encoder.save_files` wrote in that run; None for a run of an earlier version, which has none."""
+
+    def known_items(self) -> ItemIds:
+        """Return the data set's items.
+
+        Raises:
+            ValueError: the encoder is built without a data set.
+        """
+        if self.items is None:
+            raise ValueError(f"{self.name} looks items up by their raw ids, and there is no data set that has them")
+        return self.items
 
 
 def kept_file(folder: Path, name: str) -> Path:

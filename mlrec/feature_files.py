@@ -1,0 +1,315 @@
+"""Features of items on storage: one vector per raw id, so they fit every packing of the same items.
+
+<url>/features.npy       float32 [n, width]
+<url>/raw_ids.json       list of n strings: the raw ids of the rows
+<url>/features.parquet   both as one table (raw_id, vector), for other programs; exports have none
+<url>/features.json      FeaturesInfo, written last: a folder without it is incomplete
+
+In place of a folder, a Parquet file with the columns raw_id and vector can be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from mlrec import storage
+from mlrec.npy import npy_bytes, read_npy
+from mlrec.printable import printable
+from mlrec.typed_json import STRICT, parse_json
+
+VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE = "features.npy", "raw_ids.json", "features.parquet"
+INFO_FILE = "features.json"
+REMEDY = "Write features with mlrec extract CONFIG PATH, or give a Parquet file with the columns raw_id and vector"
+
+MAX_WIDTH = 1 << 16
+_OLD_ITEMS_FILE = "items.npy"
+"""Numbers of one packing, which earlier versions wrote in place of raw ids; exports still have it."""
+_MAX_EXPANSION, _FREE_BYTES = 100, 64 << 20
+"""A Parquet file may not decode to more than this many times its size, beyond the first bytes."""
+_MAX_NAMED = 3
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True)
+class FeaturesInfo:
+    """The content of features.json."""
+
+    __pydantic_config__ = STRICT
+
+    dataset: str
+    """Name of the data set that the items were read from."""
+    fingerprint: _Sha256
+    """SHA-256 of its dataset.json."""
+    encoder: str
+    """What made the vectors, for people."""
+    count: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+    sha256: dict[str, _Sha256]
+    """Of features.npy and raw_ids.json."""
+
+
+@dataclass(frozen=True)
+class ItemIds:
+    """The items of an opened data set as features know them."""
+
+    raw_ids_N: pa.Array
+    """Strings, in the order of the items 1 ... N; null for an item that packing left out."""
+    dataset: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Features:
+    """Vectors of items; raw ids are unique, vectors finite."""
+
+    url: str
+    raw_ids_n: pa.Array
+    vectors_nX: np.ndarray
+    """float32."""
+    info: FeaturesInfo | None
+    """None where only a Parquet file was given."""
+
+    @property
+    def width(self) -> int:
+        """X: numbers of a vector."""
+        return int(self.vectors_nX.shape[1])
+
+    def rows_of(self, items: ItemIds) -> np.ndarray:
+        """Return each item's row, int64 [N]; -1 for an item that packing left out.
+
+        Raises:
+            ValueError: items of the data set have no vector; names how many, and the first of them.
+        """
+        found_N = pc.index_in(items.raw_ids_N, value_set=self.raw_ids_n, skip_nulls=True)
+        missing_N = pc.and_(pc.is_null(found_N), pc.is_valid(items.raw_ids_N))
+        count = pc.sum(missing_N).as_py() or 0
+        if count:
+            names = quoted(items.raw_ids_N.filter(missing_N).slice(0, _MAX_NAMED).to_pylist())
+            wanted = len(items.raw_ids_N) - items.raw_ids_N.null_count
+            made_of = f", made of {printable(self.info.dataset)}," if self.info else ""
+            raise ValueError(
+                f"{self.url}{made_of} has no vector for {count:,} of {wanted:,} items of {printable(items.dataset)} "
+                f"(raw ids {names}{', ...' if count > _MAX_NAMED else ''}). Extract features of this data set; items that "
+                "could not be read are in the extraction's failures.jsonl, repair those in the data set first"
+            )
+        rows_N: np.ndarray = found_N.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return rows_N
+
+    def remarks(self, items: ItemIds) -> tuple[str, ...]:
+        """Return what users should know of the join with these items, in sentences without a full stop."""
+        extra = len(self.raw_ids_n) - int((self.rows_of(items) >= 0).sum())
+        lines = []
+        if self.info and self.info.fingerprint != items.fingerprint:
+            lines.append(
+                f"{self.url} was made of another packing or data set ({printable(self.info.dataset)}, fingerprint "
+                f"{self.info.fingerprint[:12]}); vectors are joined by raw ids"
+            )
+        if extra:
+            lines.append(f"{extra:,} of {len(self.raw_ids_n):,} vectors in {self.url} belong to no item of the data set")
+        return tuple(lines)
+
+
+def vectors_of_items(url: str, items: ItemIds | None) -> np.ndarray:
+    """Return the vectors, float32 [n, width], of the data set's items in the order of the file.
+
+    So statistics over them are the same for every packing of the items.
+
+    Args:
+        items: None for all vectors.
+
+    Raises:
+        ValueError: as in read_features and Features.rows_of.
+    """
+    features = read_features(url)
+    if items is None:
+        return features.vectors_nX
+    rows_N = features.rows_of(items)
+    vectors_nX: np.ndarray = features.vectors_nX[np.sort(rows_N[rows_N >= 0])]
+    return vectors_nX
+
+
+def quoted(raw_ids: list[str]) -> str:
+    """Return raw ids as a message shows them."""
+    return ", ".join(repr(printable(raw_id, 40)) for raw_id in raw_ids)
+
+
+def read_features(url: str) -> Features:
+    """Return the features of a folder, or of a Parquet file.
+
+    Raises:
+        ValueError: there are none, they are incomplete, damaged, or of an earlier version.
+    """
+    try:
+        if url.endswith(".parquet"):
+            return _from_table(storage.read_bytes(url), url)
+        if not storage.exists(storage.join(url, INFO_FILE)):
+            raise ValueError(_without_info(url))
+        return _from_folder(url)
+    except OSError as error:
+        raise ValueError(f"there are no features at {url} ({error}). {REMEDY}.") from error
+
+
+def _without_info(url: str) -> str:
+    files = (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE, _OLD_ITEMS_FILE)
+    names = {name for name in files if storage.exists(storage.join(url, name))}
+    if VECTORS_FILE not in names:
+        return f"there are no features at {url}: it has no {INFO_FILE}. {REMEDY}."
+    if RAW_IDS_FILE in names and _OLD_ITEMS_FILE not in names:
+        return f"{url} has no {INFO_FILE}, so its extraction is incomplete. Run the same mlrec extract again"
+    table = f", or give {storage.join(url, TABLE_FILE)}, which has raw ids" if TABLE_FILE in names else ""
+    return (
+        f"{url} has features of an earlier version: {_OLD_ITEMS_FILE} numbers the items of one packing and says nothing about "
+        f"others. Extract them again into another folder{table}"
+    )
+
+
+def _from_folder(url: str) -> Features:
+    where = storage.join(url, INFO_FILE)
+    info = parse_json(storage.read_bytes(where), FeaturesInfo, where, REMEDY)
+
+    def read(name: str) -> bytes:
+        raw = storage.read_bytes(storage.join(url, name))
+        if hashlib.sha256(raw).hexdigest() != info.sha256.get(name):
+            raise ValueError(f"{storage.join(url, name)} does not have the sha256 that {INFO_FILE} names. {REMEDY}.")
+        return raw
+
+    raw_ids = parse_json(read(RAW_IDS_FILE), list[str], storage.join(url, RAW_IDS_FILE), REMEDY)
+    try:
+        vectors_nX = read_npy(read(VECTORS_FILE), np.float32, ndim=2)
+    except ValueError as error:
+        raise ValueError(f"{storage.join(url, VECTORS_FILE)} cannot be used: {error}. {REMEDY}.") from error
+    if (info.count, info.width) != vectors_nX.shape:
+        raise ValueError(f"{where} says {info.count} x {info.width}, {VECTORS_FILE} is {list(vectors_nX.shape)}. {REMEDY}.")
+    return _checked(Features(url, pa.array(raw_ids, pa.string()), vectors_nX, info))
+
+
+def _from_table(raw: bytes, where: str) -> Features:
+    try:
+        file = pq.ParquetFile(io.BytesIO(raw))
+        names = file.schema_arrow.names
+        if names.count("raw_id") != 1 or names.count("vector") != 1:
+            raise ValueError(f"its columns are {quoted(names)}, not raw_id and vector")
+        _check_expansion(file, len(raw))
+        table = file.read(columns=["raw_id", "vector"])
+        raw_ids = _raw_ids_of(table["raw_id"].combine_chunks())
+        return _checked(Features(where, raw_ids, _vectors_of(table["vector"]), None))
+    except (ValueError, pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{where} cannot be used as features: {printable(reason)}. {REMEDY}.") from error
+
+
+def _check_expansion(file: pq.ParquetFile, size: int) -> None:
+    """
+    Raises:
+        ValueError: the file claims to hold far more values than its bytes.
+    """
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    values = sum(group.column(place).num_values for group in groups for place in range(group.num_columns))
+    if values * 4 > size * _MAX_EXPANSION + _FREE_BYTES:
+        raise ValueError(f"it claims {values:,} values in {size:,} bytes")
+
+
+def _raw_ids_of(column: pa.Array) -> pa.Array:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+        raise ValueError(f"raw_id is a column of {column.type}; write raw ids as text or whole numbers")
+    return column.cast(kind).cast(pa.string())
+
+
+def _vectors_of(column: pa.ChunkedArray) -> np.ndarray:
+    kind = column.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not is_list or not pa.types.is_floating(kind.value_type):
+        raise ValueError(f"vector is a column of {kind}; write lists of floating-point numbers")
+    if column.null_count:
+        raise ValueError(f"{column.null_count:,} vectors are null")
+    widths = pc.unique(pc.list_value_length(column)).to_pylist()
+    if len(widths) > 1:
+        raise ValueError(f"vectors have several widths, such as {widths[0]} and {widths[1]}")
+    values = [chunk.flatten() for chunk in column.chunks]
+    if nulls := sum(chunk.null_count for chunk in values):
+        raise ValueError(f"{nulls:,} numbers of the vectors are null")
+    width = widths[0] if widths else 0
+    flat = np.concatenate([np.empty(0, np.float32), *(chunk.to_numpy() for chunk in values)])
+    with np.errstate(over="ignore"):  # what does not fit float32 is infinite, and named as such
+        return flat.astype(np.float32, copy=False).reshape(len(column), width)
+
+
+def _checked(features: Features) -> Features:
+    """
+    Raises:
+        ValueError: there is no vector, ids are null or not unique, or a vector is not finite.
+    """
+    raw_ids, vectors = features.raw_ids_n, features.vectors_nX
+    if not len(vectors) or not 1 <= vectors.shape[1] <= MAX_WIDTH:
+        raise _fault(features, f"{len(vectors)} vectors of width {vectors.shape[1]}; the width is 1 to {MAX_WIDTH:,}")
+    if len(raw_ids) != len(vectors):
+        raise _fault(features, f"{len(vectors):,} vectors for {len(raw_ids):,} raw ids")
+    if raw_ids.null_count:
+        raise _fault(features, f"{raw_ids.null_count:,} raw ids are null")
+    counts = pc.value_counts(raw_ids)
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise _fault(features, f"{len(twice):,} raw ids occur more than once, such as {quoted(twice.slice(0, 1).to_pylist())}")
+    broken_n = ~np.isfinite(vectors).all(axis=1)
+    if broken_n.any():
+        first = quoted(raw_ids.filter(pa.array(broken_n)).slice(0, _MAX_NAMED).to_pylist())
+        raise _fault(features, f"{broken_n.sum():,} vectors are not finite, such as that of {first}")
+    return features
+
+
+def _fault(features: Features, reason: str) -> ValueError:
+    return ValueError(f"{features.url} cannot be used as features: {reason}. {REMEDY}.")
+
+
+def write_features(url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of: ItemIds, encoder: str) -> FeaturesInfo:
+    """Write features to `url`, features.json last."""
+    _checked(Features(url, raw_ids, vectors_nX, None))
+    storage.remove(storage.join(url, INFO_FILE))
+    storage.write_bytes(storage.join(url, TABLE_FILE), table_bytes(raw_ids, vectors_nX))
+    contents = {
+        VECTORS_FILE: npy_bytes(vectors_nX),
+        RAW_IDS_FILE: json.dumps(raw_ids.to_pylist()).encode(),
+    }
+    for name, content in contents.items():
+        storage.write_bytes(storage.join(url, name), content)
+    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return write_info(url, vectors_nX.shape, sha256, made_of, encoder)
+
+
+def write_info(url: str, shape: tuple[int, ...], sha256: Mapping[str, str], made_of: ItemIds, encoder: str) -> FeaturesInfo:
+    """Write features.json of vectors of this shape [n, width] that are at `url` already."""
+    count, width = shape
+    named = {name: sha256[name] for name in (VECTORS_FILE, RAW_IDS_FILE)}
+    info = FeaturesInfo(made_of.dataset, made_of.fingerprint, encoder, count, width, named)
+    storage.write_bytes(storage.join(url, INFO_FILE), (json.dumps(asdict(info), indent=1) + "\n").encode())
+    return info
+
+
+def read_info(url: str) -> FeaturesInfo:
+    """Return features.json.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    where = storage.join(url, INFO_FILE)
+    return parse_json(storage.read_bytes(where), FeaturesInfo, where, REMEDY)
+
+
+def table_bytes(raw_ids: pa.Array, vectors_nX: np.ndarray) -> bytes:
+    """Return features.parquet."""
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(vectors_nX.reshape(-1)), vectors_nX.shape[1])
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"raw_id": raw_ids, "vector": vectors}), sink, compression="zstd")
+    return sink.getvalue()

@@ -1,0 +1,30 @@
+"""Small folders of features."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mlrec.feature_files import ItemIds, write_features
+
+FINGERPRINT = "0" * 64
+
+
+def item_ids(raw_ids: Sequence[str | None], fingerprint: str = FINGERPRINT) -> ItemIds:
+    """A data set's items by their raw ids, None for one that packing left out."""
+    return ItemIds(pa.array(raw_ids, pa.string()), "tiny", fingerprint)
+
+
+def numbered(count: int) -> ItemIds:
+    """Items whose raw ids are their numbers, 1 ... count."""
+    return item_ids([str(item) for item in range(1, count + 1)])
+
+
+def save_features(folder: Path, raw_ids: Sequence[object], width: int = 4) -> np.ndarray:
+    """Write random vectors as mlrec extract does, and return them."""
+    vectors = np.random.default_rng(0).normal(size=(len(raw_ids), width)).astype(np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [str(raw_id) for raw_id in raw_ids]
+    write_features(str(folder), pa.array(names, pa.string()), vectors, item_ids(names), "video/tiny")
+    return vectors
