@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +41,6 @@ STOP_SHARE = 0.15
 
 ITSELF_SHARE = 0.4
 """Of the kills that always hit the command itself, not any of its processes."""
-
-Start = Callable[[], "subprocess.Popen[str] | subprocess.Popen[bytes]"]
 
 
 @dataclass
@@ -123,18 +120,22 @@ def end_of(command: subprocess.Popen[str]) -> tuple[int, str]:
     return command.returncode, text if isinstance(text, str) else text.decode(errors="replace")
 
 
-def until_done(begin: Start, draw: random.Random, moment: Callable[[], str], kills: int) -> list[Kill]:
-    """Run a command to its end, killing it up to `kills` times on the way; `moment` waits for the time of a kill."""
+def until_done(subject: Training | Packing, run: str, draw: random.Random, kills: int) -> list[Kill]:
+    """Run a command to its end, killing it up to `kills` times on the way.
+
+    The exit code alone does not tell the end: the deepspeed command returns 0 when its own child, which starts the ranks,
+    is killed (runner.py passes on positive codes only).
+    """
     done: list[Kill] = []
     while True:
-        command = begin()
+        command = subject.begin(run)
         before = len(done)
         if len(done) < kills:
-            when = moment()
+            when = subject.moment(run, draw)
             if (kill := kill_once(command, draw, when)) is not None:  # type: ignore[arg-type]
                 done.append(kill)
         code, printed = end_of(command)  # type: ignore[arg-type]
-        if code == 0:
+        if code == 0 and subject.is_done(run):
             return done
         if len(done) == before:
             raise RuntimeError(f"ended with {code} without a kill: {printed[-3000:]}")
@@ -168,8 +169,12 @@ class Training:
         ]
         return start([*self.launcher, *tiny_overrides(self.data, self.folder), *more, f"name={name}"])
 
+    def is_done(self, name: str) -> bool:
+        """Return whether the run has written its last file."""
+        return (self.folder / name / "results.json").exists()
+
     def moment(self, name: str, draw: random.Random) -> str:
-        """Wait: half of the time for a step, else some seconds, as at the start."""
+        """Wait: most of the time for a step, else some seconds, as at the start."""
         run, began = self.folder / name, time.monotonic()
         if draw.random() < 0.3:
             time.sleep(draw.uniform(0, 0.9 * self.longest_s))
@@ -225,6 +230,10 @@ class Packing:
         """Start or go on packing to the folder called `name`."""
         return start_packer(self.folder / "raw", self.folder / name, "--items-per-shard", "8")
 
+    def is_done(self, name: str) -> bool:
+        """Return whether the data set has the file that is written last."""
+        return (self.folder / name / "dataset.json").exists()
+
     def moment(self, name: str, draw: random.Random) -> str:
         """Wait: half of the time for an item shard, else for a part of the time that packing takes."""
         began = time.monotonic()
@@ -272,7 +281,7 @@ def main() -> int:
             most = min(options.kills - total, draw.randrange(1, MOST_KILLS + 1))
             faults: list[str] = []
             try:
-                done = until_done(lambda run=run: subject.begin(run), draw, lambda run=run: subject.moment(run, draw), most)
+                done = until_done(subject, run, draw, most)
                 faults = subject.differences(run)
             except RuntimeError as error:
                 done, faults = [], [str(error)]
