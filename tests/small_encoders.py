@@ -50,6 +50,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "audio/ast": {"checkpoint": "", "length": 4000, "config": {**TRANSFORMER, "num_mel_bins": 32, "patch_size": 8}},
 }
 """Options of each row but those that need a file (features/vectors) or torchvision (video/r3d_r18)."""
+TWINS = {
+    "video/x3d_s": "video/x3d_xs",
+    "video/x3d_m": "video/x3d_xs",
+    "video/efficient_x3d_s": "video/efficient_x3d_xs",
+    "video/mvit_b_32x3": "video/mvit_b_16x4",
+    **{f"text/bert_{size}": "text/bert_tiny" for size in ("mini", "small", "medium", "base", "large")},
+}
+"""Rows that are the same network as another at these sizes."""
+DISTINCT = [name for name in SMALL if name not in TWINS]
+"""Rows that are worth a test of their network."""
 
 
 def media_of(spec: InputSpec, count: int) -> dict[InputSpec, torch.Tensor]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_encoders import SMALL, media_of
+from small_encoders import DISTINCT, SMALL, TWINS, media_of
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,7 +17,7 @@ from mlrec.models.encoders import ENCODERS
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.tower import ItemTower
 
-CHEAP_IN_BF16 = [name for name in SMALL if name.split("/")[0] in ("text", "audio", "image")] + [
+CHEAP_IN_BF16 = [name for name in DISTINCT if name.split("/")[0] in ("text", "audio", "image")] + [
     "video/videomae",
     "video/huggingface",
     "video/image_frames",
@@ -36,7 +36,15 @@ def test_every_encoder_has_a_small_version() -> None:
     assert set(SMALL) == set(ENCODERS) - {"features/vectors", "video/r3d_r18"}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "other"), TWINS.items())
+def test_twins_are_the_same_network(name: str, other: str) -> None:
+    one, two = small_tower(name).encoders[0], small_tower(other).encoders[0]
+    assert repr(one) == repr(two)
+    assert [child.shape for child in one.parameters()] == [child.shape for child in two.parameters()]
+    assert [len(list(stage.parameters())) for stage in one.stages()] == [len(list(stage.parameters())) for stage in two.stages()]
+
+
+@pytest.mark.parametrize("name", DISTINCT)
 def test_an_encoder_keeps_its_contract(name: str) -> None:
     tower = small_tower(name, batchnorm="sync")
     (encoder,) = tower.encoders
@@ -49,7 +57,7 @@ def test_an_encoder_keeps_its_contract(name: str) -> None:
     assert [name for name, parameter in tower.named_parameters() if parameter.grad is None] == []
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "id/embedding"])
+@pytest.mark.parametrize("name", [name for name in DISTINCT if name != "id/embedding"])
 @pytest.mark.parametrize("tuning", ["frozen", "top", "half", "full"])
 def test_gradients_reach_what_is_trained_and_nothing_else(name: str, tuning: str) -> None:
     tower = small_tower(name, tuning=tuning)
@@ -66,7 +74,7 @@ def test_gradients_reach_what_is_trained_and_nothing_else(name: str, tuning: str
     assert all(p.requires_grad for p in tower.heads.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if ENCODERS[name].scores or "resnet" in name])
+@pytest.mark.parametrize("name", [name for name in DISTINCT if ENCODERS[name].scores or "resnet" in name])
 def test_chunks_change_neither_vectors_nor_gradients_with_frozen_batch_norms(name: str) -> None:
     whole, chunked = small_tower(name, chunk=100), small_tower(name, chunk=2)
     chunked.load_state_dict(whole.state_dict())
@@ -106,7 +114,7 @@ class CopiesFromHost(TorchDispatchMode):
 
 
 # of the meta device, which stands for a GPU; transformers looks whether a title's mask is all ones, which it cannot there
-@pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("text/")])
+@pytest.mark.parametrize("name", [name for name in DISTINCT if not name.startswith("text/")])
 def test_a_forward_copies_nothing_from_the_host(name: str) -> None:
     tower = small_tower(name).to("meta")
     media = media_of(tower.specs[0], 2)[tower.specs[0]].to("meta")

@@ -49,8 +49,13 @@ def test_deepspeed_does_not_wait_to_measure_its_throughput(tiny_config: Config) 
     assert not get_timers_config(deepspeed_config(tiny_config, world_size=1, trained=10)).enabled
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("name", [name for name, row in RECOMMENDERS.items() if row.trained])
+TRAINED = [name for name, row in RECOMMENDERS.items() if row.trained]
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [*((name, "in_batch_softmax") for name in TRAINED), *(("sasrec", loss) for loss in LOSSES if loss != "in_batch_softmax")],
+)
 def test_behind_the_encoding_no_number_is_read(
     name: str, loss: str, tiny_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:

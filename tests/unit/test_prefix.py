@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_encoders import SMALL, media_of
+from small_encoders import DISTINCT, SMALL, media_of
 from torch import nn
 
 from mlrec.config import Config, ItemConfig
@@ -23,7 +23,7 @@ from mlrec.schema import Batch
 
 CATALOGUE = 50
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
-MEDIA_ENCODERS = [name for name in SMALL if name != "id/embedding"]
+MEDIA_ENCODERS = [name for name in DISTINCT if name != "id/embedding"]
 SHUFFLES = {"image/vit_mae"}
 """ViT-MAE puts the patches into a random order even where it masks none."""
 
@@ -129,7 +129,7 @@ def test_random_media_look_like_the_streams(data: Data) -> None:
 @pytest.mark.parametrize("tuning", ["frozen", "top", "half"])
 @pytest.mark.parametrize("budget", [1 << 30, 20_000])
 def test_vectors_by_way_of_the_cache_are_the_same(tuning: str, budget: int) -> None:
-    tower = tower_of("video/slowfast_r50", "text/bert_tiny", "id/embedding", tuning=tuning, chunk=3).eval()
+    tower = tower_of("video/slow_r50", "text/bert_tiny", "id/embedding", tuning=tuning, chunk=3).eval()
     media = {spec: media_of(spec, 20)[spec] for spec in tower.specs}
     expected = tower.encode(media, most=20)
     cache = tower.keep_prefixes(budget, torch.float32, ALONE.device)
