@@ -46,7 +46,8 @@ Width = Annotated[int, Between(1, 1 << 13)]
 LearningRate = Annotated[float, Between(0, FLOAT32)]
 WeightDecay = Annotated[float, Between(0, 1e6)]
 Norm = Annotated[float, Between(0, FLOAT32)]
-Epsilon = Annotated[float, Between(0, 1)]
+Epsilon = Annotated[float, Between(1e-20, 1)]
+"""In float32 the square of a gradient below 1e-22 is 0: less would let such a gradient change a weight by any amount."""
 Decay = Annotated[float, Between(0, 1, below_high=True)]
 """Of a running mean: 1 would never forget."""
 Temperature = Annotated[float, Between(1e-4, 1e4)]

@@ -52,7 +52,7 @@ def typed(node: Node, kind: Any, key: str) -> Any:
     if isinstance(node, Scalar):
         check_text(node.text, key)
         if node == Scalar(""):
-            empty = """; an empty one is "" in a file and '""' in a shell""" if kind is str else ""
+            empty = """; an empty one is "" in a file and '""' in a shell""" if kind in (str, Any) else ""
             raise ValueError(f"{key} has no value; it must be {in_words(kind)}{empty}")
     try:
         return _parsed(node, kind, key)
@@ -240,7 +240,13 @@ def in_words(kind: Any) -> str:
         return "options of each encoder, such as {id/embedding: {dropout: 0.3}}"
     if origin is dict:
         return "options with their values, such as {layers: 2}"
-    return {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}[kind]
+    return {
+        str: "a text",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        Any: "a number, a text, true, false, null, a list or a mapping",
+    }[kind]
 
 
 def name_of(kind: Any) -> str:

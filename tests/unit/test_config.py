@@ -1,13 +1,14 @@
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from mlrec.config import Config, keys, load, save
 from mlrec.durations import steps_of
+from mlrec.encoder_options import EncoderOptions
 from mlrec.keys import described, kinds_of
-from mlrec.values import in_words as kind_in_words
 
 
 def test_a_saved_configuration_loads_equal(tmp_path: Path) -> None:
@@ -71,6 +72,8 @@ def test_bases_come_first_then_the_file_then_the_command_line(tmp_path: Path) ->
         ("optim.weight_decay=-0.1", "optim.weight_decay is -0.1"),
         ("optim.encoder_weight_decay=inf", "optim.encoder_weight_decay is 'inf'"),
         ("optim.eps=-1", "optim.eps is -1"),
+        ("optim.eps=0", "optim.eps is 0; it must be a number from 1e-20 to 1"),
+        ("optim.eps=1e-30", "optim.eps is 1e-30; it must be a number from 1e-20 to 1"),
         ("optim.clip_norm=-5", "optim.clip_norm is -5"),
         ("optim.betas=[0.9,1]", "optim.betas is [0.9, 1]; it must be a list of two numbers from 0 to below 1"),
         ("item.options.id/embedding.lr=-1", "item.options.id/embedding.lr is -1; it must be a number from 0 to 1e+38, or null"),
@@ -103,8 +106,15 @@ def test_a_key_that_is_near_to_none_lists_those_of_its_section() -> None:
         load([], ["zzz=3"])
 
 
-def test_every_type_of_a_key_has_words() -> None:
-    assert all(kind_in_words(kind) for kind in kinds_of(Config).values())
+_OPTIONS = [f"item.options.id/embedding.{name}" for name in get_type_hints(EncoderOptions)]
+_ANY = ["recommender.options.layers", "zero.options.overlap_comm", "item.options.id/embedding.config.x", "zero.options.a.b"]
+
+
+@pytest.mark.parametrize("key", [*kinds_of(Config), *_OPTIONS, *_ANY])
+def test_every_key_without_a_value_is_told_what_it_takes(key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(key)} has no value; it must be \S") as error:
+        load([], [f"{key}="])
+    assert "\n" not in str(error.value)
 
 
 def test_every_key_has_a_docstring() -> None:
