@@ -1,6 +1,7 @@
 """Checkpoints of Hugging Face models: names, shapes, values, and files that do not fit."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -255,6 +256,15 @@ def with_value(key: str, value: Any) -> Callable[[Path], None]:
         ),
         (with_value("num_hidden_layers", 1 << 31), r"config\.json of .* has num_hidden_layers 2147483648; at most 1,000"),
         (with_value("hidden_size", 1 << 40), r"config\.json of .* has hidden_size 1099511627776; at most"),
+        *[
+            (
+                with_value(key, value),
+                rf"^config\.json of .* has {key} {re.escape(repr(value))}; it must be a whole number of 1 or more",
+            )
+            for key in ("tubelet_size", "patch_size", "hidden_size", "num_attention_heads", "image_size", "num_frames")
+            for value in (0, -2)
+        ],
+        (with_value("hidden_act", "gelo"), r"^config\.json of .* has hidden_act 'gelo', .*; did you mean .*'gelu'"),
         (with_value("intermediate_size", 1 << 23), r"does not fit video/videomae .* instead of \[8388608"),
         (with_value("num_attention_heads", 7), r"config\.json of .* describes no model that video/videomae could build"),
         (damage("model.safetensors", b"no weights"), "cannot be loaded"),
@@ -287,11 +297,34 @@ def test_an_encoder_for_titles_does_not_take_a_model_of_images(published: Path) 
         ({"size": 30}, "size is 30; the model cuts images into patches of 8 pixels"),
         ({"config": {"num_hiden_layers": 2}}, r"config\.num_hiden_layers: a videomae has no such key"),
         ({"config": {"hidden_size": 32}}, "have another shape"),
+        (
+            {"config": {"tubelet_size": 0}},
+            r"^item\.options\.video/videomae\.config has tubelet_size 0; it must be",
+        ),
+        (
+            {"config": {"patch_size": []}},
+            r"^item\.options\.video/videomae\.config has patch_size \[\]; it must be",
+        ),
+        ({"config": {"hidden_act": "zzz"}}, r"^item\.options\.video/videomae\.config has hidden_act 'zzz'"),
     ],
 )
 def test_options_that_do_not_fit_a_checkpoint_are_named(options: dict[str, Any], words: str, published: Path) -> None:
     with pytest.raises(ValueError, match=words):
         video(published, **options)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "videomea"}, r"\.config has model_type 'videomea', .*; did you mean 'videomae'"),
+        ({"model_type": 3}, r"\.config has model_type 3, .*; name one"),
+        ({"model_type": "videomae", "num_attention_heads": 0}, r"\.config has num_attention_heads 0; it must be"),
+        ({"model_type": "videomae", "hidden_dropout_prob": "x"}, r"\.config describes no model .*hidden_dropout_prob"),
+    ],
+)
+def test_architecture_without_a_checkpoint_names_a_bad_value(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build("video/huggingface", frames=4, size=32, config=config)
 
 
 def test_a_row_that_reads_other_sizes_than_its_checkpoint_asks_for_them(published: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,13 @@ from mlrec.printable import printable
 CONFIG_FILE = "config.json"
 MAX_LAYERS, MAX_SIZE = 1000, 1 << 24
 """Bounds of a configuration's whole numbers: those that count layers, and all others."""
+_SIZES = """
+crop_size frames_per_clip frequency_stride hidden_size hidden_sizes image_size intermediate_size max_position_embeddings
+num_attention_heads num_channels num_frames num_hidden_layers num_mel_bins patch_size time_stride tubelet_size
+"""
+_AT_LEAST_1 = frozenset(_SIZES.split())
+"""Sizes that mlrec or every architecture divides by or allocates."""
+_ACTIVATION_KEYS = ("hidden_act", "activation_function")
 SIZE_KEYS, FRAME_KEYS = ("image_size", "crop_size"), ("num_frames", "frames_per_clip")
 """What architectures call the height and width of an image, and the number of frames of a video."""
 
@@ -82,27 +90,31 @@ def read_architecture(row: EncoderRow, context: EncoderContext, defaults: Mappin
         ValueError: there is neither a checkpoint nor a model type, the checkpoint is of another type or is
             quantised, or a key of item.options.X.config is unknown.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
+    options = f"item.options.{context.name}.config"
     settings = dict(row.config)
+    _check_values(settings, options)
     model_type = settings.pop("model_type", "")
     if not has_own_files(row, context):
         if not model_type:
             raise ValueError(
                 f"{context.name} stands for any model: set item.options.{context.name}.checkpoint to a name at the Hugging Face "
-                f"hub or a folder, or item.options.{context.name}.config.model_type for random weights"
+                f"hub or a folder, or {options}.model_type for random weights"
             )
+        _check_known(model_type, CONFIG_MAPPING, "model_type", options)
         _check_keys(settings, AutoConfig.for_model(model_type), context.name)
-        return Architecture(AutoConfig.for_model(model_type, **{**(defaults or {}), **settings}), row, context)
+        with _describes_a_model(row, context):
+            return Architecture(AutoConfig.for_model(model_type, **{**(defaults or {}), **settings}), row, context)
     if context.files is not None:
         kept_file(context.files, CONFIG_FILE)
     source = source_of(row, context)
     with explained(source, context.name):
         config = AutoConfig.from_pretrained(local_folder(source), trust_remote_code=False)
     _check_type(config, model_type, source, context.name)
+    _check_values(config.to_dict(), f"{CONFIG_FILE} of {source!r}")
     if context.files is not None:  # written with all changes
         return Architecture(config, row, context)
-    _check_sizes(config, source, context.name)
     _check_keys(settings, config, context.name)
     outer = {name: value for name, value in settings.items() if hasattr(config, name)}
     with explained(source, context.name):
@@ -123,22 +135,49 @@ def _check_type(config: Any, model_type: str, source: str, encoder: str) -> None
         raise ValueError(f"the checkpoint {source!r} of {encoder} is quantised; use one in float32, float16 or bfloat16")
 
 
-def _check_sizes(config: Any, source: str, encoder: str) -> None:
-    """Check what a model would be built of, which takes time and memory even without its weights.
+def _check_values(values: Mapping[Any, Any], place: str) -> None:
+    """Check what a model would be built of: too much takes time and memory even without its weights.
+
+    Args:
+        place: where the values were written, for messages.
 
     Raises:
-        ValueError: it has more layers, or a larger size, than any that is known.
+        ValueError: a size is below 1 or above that of any known model, or an activation is unknown; names the key.
     """
-    parts = [config.to_dict(), *(value for value in config.to_dict().values() if isinstance(value, Mapping))]
-    for part in parts:
-        for key, value in part.items():
-            numbers = value if isinstance(value, list | tuple) else [value]
-            most = MAX_LAYERS if "layers" in str(key) or "depth" in str(key) else MAX_SIZE
-            if any(isinstance(number, int) and number > most for number in numbers):
-                shown = printable(repr(value), 60)
-                raise ValueError(
-                    f"{CONFIG_FILE} of {source!r}, with item.options.{encoder}.config, has {key} {shown}; at most {most:,}"
-                )
+    from transformers.activations import ACT2FN
+
+    for key, value in values.items():
+        if isinstance(value, Mapping):  # the halves of a pair such as CLIP
+            _check_values(value, place)
+        elif key in _AT_LEAST_1 and not _counts(value):
+            raise ValueError(f"{place} has {key} {_quoted(value)}; it must be a whole number of 1 or more, or a list of them")
+        elif _largest(value) > (most := MAX_LAYERS if "layers" in str(key) or "depth" in str(key) else MAX_SIZE):
+            raise ValueError(f"{place} has {key} {_quoted(value)}; at most {most:,}")
+        elif key in _ACTIVATION_KEYS and isinstance(value, str):
+            _check_known(value, ACT2FN, key, place)
+
+
+def _counts(value: Any) -> bool:
+    """Tell whether a value is a whole number of 1 or more, a list of them, or null, which stands for a default."""
+    numbers = value if isinstance(value, list | tuple) and value else [value]
+    return value is None or all(type(number) is int and number >= 1 for number in numbers)
+
+
+def _largest(value: Any) -> int:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    return max((number for number in numbers if isinstance(number, int)), default=0)
+
+
+def _check_known(name: Any, known: Iterable[str], key: str, place: str) -> None:
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "name one that transformers has"
+        raise ValueError(f"{place} has {key} {_quoted(name)}, which transformers does not know; {hint}")
+
+
+def _quoted(value: Any) -> str:
+    return printable(repr(value), 60)
 
 
 def _check_keys(settings: Mapping[str, Any], config: Any, encoder: str) -> None:

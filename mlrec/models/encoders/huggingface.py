@@ -173,8 +173,8 @@ def _frames_of(architecture: Architecture) -> int:
     stated = architecture.stated(FRAME_KEYS)
     _check_same("frames", stated, architecture)
     frames = row.frames or stated or 16
-    tubelet = getattr(architecture.image, "tubelet_size", 1)
-    tubelet = tubelet if isinstance(tubelet, int) else int(tubelet[0])
+    tubelet = getattr(architecture.image, "tubelet_size", None) or 1
+    tubelet = tubelet if isinstance(tubelet, int) else int(tubelet[0])  # ViViT: frames, height, width
     if frames % tubelet:
         raise ValueError(
             f"item.options.{context.name}.frames is {frames}; the model joins {tubelet} frames into a token: "
