@@ -43,6 +43,7 @@ from mlrec.checkpoint_state import (
     set_aside,
 )
 from mlrec.distributed import World, barrier, gather_objects
+from mlrec.printable import brief
 
 __all__ = [
     "STATE_FILE",
@@ -201,7 +202,7 @@ def _opened(part: Path, path: Path) -> safe_open:
     try:
         return safe_open(part, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{part} is damaged ({error}). {remedy_of(path)}.") from error
+        raise ValueError(f"{part} is damaged ({brief(error)}). {remedy_of(path)}.") from error
 
 
 def read_moments(path: Path, moment: str, shapes: Mapping[str, Sequence[int]], force: bool) -> Iterator[tuple[str, torch.Tensor]]:

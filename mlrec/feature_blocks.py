@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlrec import storage
+from mlrec.printable import brief
 
 WORK_FOLDER = "_work"
 _EXTRACTION_KEY = b"mlrec.extraction"
@@ -75,7 +76,7 @@ def read_block(out: str, start: int, raw_ids_n: pa.Array, width: int, extraction
             raise ValueError("it has vectors that are not finite")
         return Block(raw_ids, vectors_nX, reasons.to_pylist())
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"{where} cannot be used: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{where} cannot be used: {brief(error)}") from error
 
 
 def _schema(width: int, extraction: str) -> pa.Schema:

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from mlrec import storage
 from mlrec.npy import npy_bytes, read_npy
-from mlrec.printable import printable
+from mlrec.printable import brief, printable
 from mlrec.typed_json import STRICT, parse_json
 
 VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE = "features.npy", "raw_ids.json", "features.parquet"
@@ -157,7 +157,7 @@ def read_features(url: str) -> Features:
             raise ValueError(_without_info(url))
         return _from_folder(url)
     except OSError as error:
-        raise ValueError(f"there are no features at {url} ({error}). {REMEDY}.") from error
+        raise ValueError(f"there are no features at {url} ({brief(error)}). {REMEDY}.") from error
 
 
 def _without_info(url: str) -> str:
@@ -205,8 +205,7 @@ def _from_table(raw: bytes, where: str) -> Features:
         raw_ids = _raw_ids_of(table["raw_id"].combine_chunks())
         return _checked(Features(where, raw_ids, _vectors_of(table["vector"]), None))
     except (ValueError, pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(f"{where} cannot be used as features: {printable(reason)}. {REMEDY}.") from error
+        raise ValueError(f"{where} cannot be used as features: {brief(error)}. {REMEDY}.") from error
 
 
 def _check_expansion(file: pq.ParquetFile, size: int) -> None:

@@ -23,6 +23,14 @@ def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
     return "".join(character if is_printable(character) else _escaped(character) for character in shown)
 
 
+def brief(error: BaseException, max_characters: int = MAX_CHARACTERS) -> str:
+    """Return a library's error as a part of a sentence: on one line, the end cut off, without a full stop.
+
+    Libraries quote what they read, which may be of any length, and a remedy behind it would be lost.
+    """
+    return printable(" ".join(str(error).split()).rstrip("."), max_characters) or type(error).__name__
+
+
 def is_printable(character: str) -> bool:
     """Return whether a terminal shows `character` and does nothing else with it."""
     return character in _JOINERS or unicodedata.category(character) not in _UNSAFE_CATEGORIES

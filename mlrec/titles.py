@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlrec.printable import printable
+from mlrec.printable import brief
 
 PADDING, START, END, FIRST_BYTE = 0, 1, 2, 3
 """Token ids of a title without a tokenizer."""
@@ -55,5 +55,6 @@ def load_tokenizer(tokenizer: str) -> Any:
 
 def _fault(tokenizer: str, what: str, error: Exception) -> RuntimeError:
     """No ValueError: that would make one bad item after the other of all."""
-    reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0])
-    return RuntimeError(f"the tokenizer {tokenizer!r} {what} ({reason}); the folder of a text encoder's checkpoint holds it too")
+    return RuntimeError(
+        f"the tokenizer {tokenizer!r} {what} ({brief(error)}); the folder of a text encoder's checkpoint holds it too"
+    )

@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 
 import fsspec.asyn
 
+from mlrec.printable import brief
+
 Result = TypeVar("Result")
 
 RETRIES = 12
@@ -140,7 +142,7 @@ def _answer(error: BaseException) -> BaseException:
 
 
 def _reason(error: BaseException, limit_s: float) -> str:
-    return f"no answer within {limit_s:.0f} s" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+    return f"no answer within {limit_s:.0f} s" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {brief(error)}"
 
 
 async def _read_range(fs: Any, path: str, start: int, size: int) -> bytes:

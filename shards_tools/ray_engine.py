@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
+from mlrec.printable import brief
 from shards_tools.items import Failure, ItemJob, crashed_item, pack_item, pack_shard, publish_shard
 from shards_tools.output import Output, join_output
 from shards_tools.pool import map_ordered
@@ -48,7 +49,7 @@ def pack_with_ray(
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None  # it was raised by our own code there
             except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[0]
+                reason = brief(error)
                 raise RuntimeError(f"ray lost item shard {shard} {RETRIES + 1} times, last with: {reason}") from error
             yield from failures
 
@@ -79,7 +80,7 @@ def _joined(workers: int, address: str | None) -> Iterator[Any]:
         try:
             ray.init(address, **quiet)
         except (OSError, RuntimeError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = brief(error)
             raise ValueError(f"--address {address}: no ray cluster can be joined there: {reason}") from error
         try:
             yield ray

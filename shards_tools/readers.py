@@ -26,6 +26,7 @@ import numpy as np
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
 from mlrec.data.sequence_shards import MAX_RAW_USER_BYTES
+from mlrec.printable import brief
 from shards_tools.listing import Entry, list_folder
 from shards_tools.split import Sequences
 from shards_tools.tables import lines, open_table, open_text
@@ -163,7 +164,7 @@ def read_pairs_csv(url: str) -> Interactions:
                 convert_options=pa_csv.ConvertOptions(column_types=dict(zip(COLUMNS, (ids, ids, pa.int64()), strict=True))),
             )
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{url}: expected rows of user,item,timestamp with whole timestamps: {error}") from error
+        raise ValueError(f"{url}: expected rows of user,item,timestamp with whole timestamps: {brief(error)}") from error
     if table["timestamp"].null_count:
         raise ValueError(f"{url}: {table['timestamp'].null_count} rows have no timestamp; give every row one")
     columns = [table[name] for name in COLUMNS]

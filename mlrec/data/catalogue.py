@@ -15,6 +15,7 @@ from pydantic import Field
 from mlrec import storage
 from mlrec.data.catalogue_checks import catalogue_faults
 from mlrec.data.dataset_info import CATALOGUE_FILE, DATASET_FILE, REMEDY, DatasetInfo
+from mlrec.printable import brief
 from mlrec.typed_json import STRICT
 
 CATALOGUE_SCHEMA = pa.schema(
@@ -135,8 +136,7 @@ def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise ValueError(f"{where} is not a catalogue: {reason}. {REMEDY}.") from error
+        raise ValueError(f"{where} is not a catalogue: {brief(error)}. {REMEDY}.") from error
 
 
 def _footer_fault(file: pq.ParquetFile, info: DatasetInfo) -> str:

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from mlrec.data.dataset_info import SplitInfo
 from mlrec.npy import read_npy
+from mlrec.printable import brief
 
 SEQUENCE_MEMBERS: dict[str, type[np.generic]] = {
     "users": np.int64,
@@ -75,7 +76,7 @@ def read_blocks(stream: IO[bytes], split: SplitInfo, ok_N1: np.ndarray) -> Itera
             except ValueError as error:
                 raise ValueError(f"block {key}: {error}") from error
     except (tarfile.TarError, EOFError, UnicodeError, OverflowError) as error:
-        raise ValueError(f"the tar file is damaged ({error})") from error
+        raise ValueError(f"the tar file is damaged ({brief(error)})") from error
 
 
 def _samples(stream: IO[bytes]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

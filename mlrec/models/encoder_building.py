@@ -18,6 +18,7 @@ from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, tune
 from mlrec.models.encoders.features import Vectors
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.trial import check_runs
+from mlrec.printable import brief
 from mlrec.schema import Modality
 
 WHITENING_FILE = "whitening.safetensors"
@@ -107,7 +108,7 @@ def _kept_whitening(path: Path, width: int, power: float) -> Whitening:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}). Copy the run's folder again") from error
+        raise ValueError(f"{path} is damaged ({brief(error)}). Copy the run's folder again") from error
     whitening = Whitening(np.eye(width, dtype=np.float32), power)
     for name, buffer in whitening.named_buffers():
         if name not in tensors or tensors[name].shape != buffer.shape or not tensors[name].isfinite().all():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mlrec.models.encoders.base import Encoder
+from mlrec.printable import brief
 from mlrec.schema import InputSpec, Modality
 
 _LIMIT_OF_META = "meta"
@@ -35,7 +36,7 @@ def check_runs(encoder: Encoder, name: str) -> None:
     except NotImplementedError:
         return  # an operation that torch has for real tensors only
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = brief(error)
         if _LIMIT_OF_META in reason:
             return
         raise ValueError(

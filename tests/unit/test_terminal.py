@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mlrec import terminal
 from mlrec.answers import print_json
+from mlrec.printable import MAX_CHARACTERS, brief
 from mlrec.process import run_main
 from mlrec.progress import Bar, number, task, track
 from mlrec.terminal import console, say
@@ -122,3 +123,16 @@ def test_source_every_console_is_a_safe_one() -> None:
     root = Path(terminal.__file__).parents[1]
     sources = [path for folder in ("mlrec", "shards_tools") for path in (root / folder).rglob("*.py")]
     assert [path.name for path in sources if " Console(" in path.read_text()] == [], "use mlrec.terminal.console"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("two\n  lines."), "two lines"),
+        (KeyError(), "KeyError"),
+        (OSError("x" * 20_000), "x" * (MAX_CHARACTERS - 1) + "…"),
+        (ValueError("\x1b[31mred"), r"\x1b[31mred"),
+    ],
+)
+def test_brief_library_error_is_one_short_line(error: Exception, shown: str) -> None:
+    assert brief(error) == shown

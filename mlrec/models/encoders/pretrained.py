@@ -17,7 +17,7 @@ from mlrec import storage
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
 from mlrec.models.encoders.weight_files import check_values, read_file, read_folder
 from mlrec.models.encoders.weight_names import Misfit, backbone_of, is_head
-from mlrec.printable import printable
+from mlrec.printable import brief
 
 WEIGHTS = (".safetensors", ".pyth", ".pth", ".pt", ".bin")
 """Endings of files that hold weights."""
@@ -105,8 +105,7 @@ def _remedy(checkpoint: str, encoder: str) -> str:
 def reason_of(error: BaseException) -> str:
     if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run them
         return "it is damaged, or holds pickled objects, which mlrec does not execute"
-    lines = str(error).strip().splitlines()
-    return printable(" ".join(lines), MAX_REASON_CHARACTERS) if lines else type(error).__name__
+    return brief(error, MAX_REASON_CHARACTERS)
 
 
 def load_model(skeleton: Any, config: Any, checkpoint: str, encoder: str, needed: Collection[str]) -> Any:
