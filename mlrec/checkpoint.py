@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from mlrec import storage
@@ -44,6 +43,7 @@ from mlrec.checkpoint_state import (
 )
 from mlrec.distributed import World, barrier, gather_objects
 from mlrec.printable import brief
+from mlrec.tensor_files import save_tensors
 
 __all__ = [
     "STATE_FILE",
@@ -101,7 +101,7 @@ def save(run: Path, world: World, state: TrainingState, tensors: Iterable[tuple[
             shutil.rmtree(partial)
         raise NonFiniteError(f"{bad[0]} is not finite at step {state.step}, so that no checkpoint of it was written")
     part = partial / f"part-{world.rank:05d}.safetensors"
-    save_file(own, part)
+    save_tensors(own, part)
     parts = dict(gather_objects((part.name, _flush_and_hash(part))))
     if world.is_main:
         content = asdict(replace(state, parts=parts))

@@ -38,6 +38,9 @@ EXIT_S = 3.0
 
 LAUNCHER_POLL_S = 1.0
 
+_SHELLS = {"sh", "bash", "dash", "ash", "zsh", "busybox"}
+"""A container's first process may be one of these, which starts DeepSpeed's launch.py itself."""
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _PR_SET_PDEATHSIG = 1
@@ -157,15 +160,30 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
 def stop_with_launcher() -> None:
     """Stop this rank, as by SIGTERM, when torchrun or deepspeed has started it and is gone, however that ended.
 
-    DeepSpeed's launcher is two processes, of which the one that a user started and signals only waits.
+    DeepSpeed's launcher is two processes, of which the one that a user started and signals only waits. Either may have ended
+    before this call, which comes seconds after the rank's start.
     """
+    is_deepspeed = "CROSS_SIZE" in os.environ  # launch.py sets it
+    if not is_deepspeed and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
     with contextlib.suppress(psutil.Error):
         launcher = psutil.Process(os.getppid())
-        is_deepspeed = "deepspeed.launcher.launch" in launcher.cmdline()
-        if not is_deepspeed and "TORCHELASTIC_RUN_ID" not in os.environ:
+        starter = launcher.parent() if is_deepspeed else None
+        if _adopts(launcher) or (starter is not None and _adopts(starter) and _program(starter) not in _SHELLS):
+            os.kill(os.getpid(), signal.SIGTERM)
             return
-        starter = launcher.ppid() if is_deepspeed else None
-        threading.Thread(target=_watch_launcher, args=(launcher.pid, starter), daemon=True, name="launcher").start()
+        watched = (launcher.pid, launcher.ppid() if is_deepspeed else None)
+        threading.Thread(target=_watch_launcher, args=watched, daemon=True, name="launcher").start()
+
+
+def _adopts(process: psutil.Process) -> bool:
+    """Return whether a process is one that orphans are given to, and not a launcher, which a container may run as its first."""
+    return (process.pid == 1 or _program(process) == "systemd") and "python" not in _program(process)
+
+
+def _program(process: psutil.Process) -> str:
+    words: list[str] = process.cmdline()
+    return os.path.basename(words[0]).removeprefix("-") if words else ""
 
 
 def _watch_launcher(launcher: int, starter: int | None) -> None:

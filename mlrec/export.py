@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from mlrec import checkpoint, storage, wandb_run
 from mlrec import config as configuration
 from mlrec.answers import add_json, print_json
@@ -17,6 +15,7 @@ from mlrec.evaluate import OVERRIDES_HELP, best_checkpoint, load_trained
 from mlrec.exported import SERVING_FILE
 from mlrec.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
 from mlrec.serving import check_index, export_index
+from mlrec.tensor_files import save_tensors
 from mlrec.terminal import say
 
 
@@ -49,7 +48,7 @@ def export(run: Path, out: str, world: World | None = None, overrides: Sequence[
     storage.remove(storage.join(out, SERVING_FILE))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS_FILE
-        save_file(weights, file, metadata={"format": "pt", "step": str(step)})
+        save_tensors(weights, file, metadata={"format": "pt", "step": str(step)})
         file.chmod(0o644)  # safetensors leaves 0600; a service may run as another user
         copy = Path(folder) / CONFIG_FILE
         configuration.save(configuration.load_saved(run / CONFIG_FILE, overrides), copy)

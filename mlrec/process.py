@@ -34,6 +34,7 @@ FAILURES = (RuntimeError, OSError, MemoryError, EOFError, subprocess.SubprocessE
 _WORKER_TRACEBACK = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback")
 _REMEDIES = {
     errno.ENOSPC: "free some space, or use another place",
+    errno.EFBIG: "raise the limit of a file's size, for example with ulimit -f unlimited",
     errno.EMFILE: "raise the limit, for example with ulimit -n 4096",
 }
 

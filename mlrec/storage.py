@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -221,12 +222,23 @@ def download(url: str, target: Path, sha256: str, size: int | None = None) -> No
         RuntimeError: what arrived does not have the given SHA-256.
     """
     digest = hashlib.sha256()
-    with open_stream(url, size) as stream, open(target, "wb") as copy:
+    with writing(target), open_stream(url, size) as stream, open(target, "wb") as copy:
         while block := stream.read(READ_BYTES):
             digest.update(block)
             copy.write(block)
     if digest.hexdigest() != sha256:
         raise RuntimeError(f"{url} does not have the sha256 that dataset.json names; mlrec-shards check lists the faults")
+
+
+@contextlib.contextmanager
+def writing(place: object) -> Iterator[None]:
+    """Have the system's errors name the place that cannot be written; those of open files, as of a full disk, do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def flush(path: Path) -> None:
@@ -247,14 +259,15 @@ def publish(source: Path, url: str) -> None:
         source.unlink()
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    flush(source)
-    try:
-        os.replace(source, path)
-    except OSError:  # another file system: copy beside the target first
-        beside = f"{path}.{os.getpid()}.partial"
-        fs.copy(str(source), beside)
-        os.replace(beside, path)
-        source.unlink()
+    with writing(path):
+        flush(source)
+        try:
+            os.replace(source, path)
+        except OSError:  # another file system: copy beside the target first
+            beside = f"{path}.{os.getpid()}.partial"
+            fs.copy(str(source), beside)
+            os.replace(beside, path)
+            source.unlink()
 
 
 def write_bytes(url: str, data: bytes) -> None:
@@ -264,7 +277,7 @@ def write_bytes(url: str, data: bytes) -> None:
         os.makedirs(folder, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, suffix=".partial")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with writing(url), os.fdopen(handle, "wb") as file:
             file.write(data)
         os.chmod(name, 0o644)
         publish(Path(name), url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 from typing import Any
 
@@ -58,6 +59,9 @@ class _SafeFormatter(logging.Formatter):
 
 def prepare_output() -> None:
     """Make what a command logs printable, and let text that the terminal cannot encode be escaped instead of failing."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started the command closed it: the next file to be opened would take its place
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):  # it may be closed

@@ -34,9 +34,9 @@ from mlrec.terminal import one_line
 from shards_tools.catalogue import catalogue_columns, members_of
 from shards_tools.engines import ENGINES
 from shards_tools.item_tables import read_likes_and_views, read_titles
-from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records
+from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records, record_name
 from shards_tools.media import RawFile
-from shards_tools.output import RAW_KEY, Output, open_output
+from shards_tools.output import RAW_KEY, WORK_FOLDER, Output, open_output
 from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw
 from shards_tools.sequences import write_sequences
 from shards_tools.settings import Settings
@@ -202,15 +202,15 @@ def _count_failures(packed: Iterable[list[Failure]], earlier: list[Failure], max
             )
 
 
-def _check_record(record: ShardRecord, jobs: Sequence[ItemJob]) -> None:
+def _check_record(record: ShardRecord, jobs: Sequence[ItemJob], where: str) -> None:
     """
     Raises:
-        ValueError: the record is not of exactly these items.
+        ValueError: the record, read from `where`, is not of exactly these items.
     """
     failed = [failure.item for failure in record.failures if failure.kind == "video"]
     if sorted([*record.members, *failed]) != [job.item for job in jobs]:
         raise ValueError(
-            f"the record of {record.file.path} in the work folder is of other items. "
+            f"{where} records other items than those of {record.file.path}. "
             "Remove it; the same command then packs its shard again."
         )
 
@@ -221,8 +221,8 @@ def _finish(plan: Plan, output: Output) -> None:
     files: list[FileInfo] = []
     failures: list[Failure] = []
     members: list[pa.ListArray] = []
-    for record, jobs in zip(read_shard_records(output), plan.shards.values(), strict=True):
-        _check_record(record, jobs)
+    for record, (shard, jobs) in zip(read_shard_records(output), plan.shards.items(), strict=True):
+        _check_record(record, jobs, storage.join(output.url, WORK_FOLDER, record_name(shard)))
         files.append(record.file)
         failures += record.failures
         members.append(members_of(jobs, record))

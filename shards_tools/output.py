@@ -56,7 +56,8 @@ class Output:
     def write(self, path: str, data: bytes) -> None:
         """Write `data` to `path` within the data set."""
         staged = self.staging / "file"
-        staged.write_bytes(data)
+        with storage.writing(storage.join(self.url, path)):
+            staged.write_bytes(data)
         self.publish(staged, path)
 
     def put(self, path: str, data: bytes) -> FileInfo:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mlrec.data.format import Member
+from mlrec.storage import writing
 
 
 class TarWriter:
@@ -19,7 +20,7 @@ class TarWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
+        self._path, self._file = path, open(path, "wb")  # noqa: SIM115 - closed by __exit__
         self._digest = hashlib.sha256()
         self.size = 0
         """Bytes so far."""
@@ -43,7 +44,8 @@ class TarWriter:
         return member
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
+        with writing(self._path):
+            self._file.write(data)
         self._digest.update(data)
         self.size += len(data)
 
@@ -54,4 +56,5 @@ class TarWriter:
         if kind is None:
             self._write(bytes(2 * tarfile.BLOCKSIZE))  # the mark of the end
             self._write(bytes(-self.size % tarfile.RECORDSIZE))
-        self._file.close()
+        with writing(self._path):
+            self._file.close()

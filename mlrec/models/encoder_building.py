@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from mlrec.config import ItemConfig
@@ -20,6 +20,7 @@ from mlrec.models.encoders.heads import Whitening
 from mlrec.models.trial import check_runs
 from mlrec.printable import brief
 from mlrec.schema import Modality
+from mlrec.tensor_files import save_tensors
 
 WHITENING_FILE = "whitening.safetensors"
 
@@ -121,4 +122,4 @@ def _kept_whitening(path: Path, width: int, power: float) -> Whitening:
 def save_whitening(head: nn.Module, folder: Path) -> None:
     """Write the map of a whitened encoder into `folder`."""
     if isinstance(head, nn.Sequential) and isinstance(head[0], Whitening):
-        save_file(dict(head[0].named_buffers()), folder / WHITENING_FILE)
+        save_tensors(dict(head[0].named_buffers()), folder / WHITENING_FILE)

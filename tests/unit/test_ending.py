@@ -132,10 +132,36 @@ RANK = "import time; from mlrec import ending; ending.stop_with_launcher(); prin
 LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
 
 
-def test_rank_stops_when_its_launcher_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    launcher = begin(LAUNCHER, RANK)
-    (rank,) = psutil.Process(launcher.pid).children()
-    launcher.kill()
+LATE_RANK = """
+import time
+from mlrec import ending
+print('begun', flush=True)
+time.sleep(1)
+ending.stop_with_launcher()
+time.sleep(100)
+"""
+STARTER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LAUNCHER!r}, sys.argv[1]])"
+
+
+@pytest.mark.parametrize("script", [RANK, LATE_RANK], ids=["watching", "importing"])
+@pytest.mark.parametrize(
+    ("variable", "launcher"), [("TORCHELASTIC_RUN_ID", LAUNCHER), ("CROSS_SIZE", LAUNCHER), ("CROSS_SIZE", STARTER)]
+)
+def test_rank_stops_when_its_launcher_is_killed(
+    variable: str, launcher: str, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    started = begin(launcher, script)
+    rank = psutil.Process(started.pid).children(recursive=True)[-1]
+    started.kill()
     assert not psutil.wait_procs([rank], timeout=5)[1]
-    launcher.communicate()
+    started.communicate()
+
+
+def test_rank_of_a_living_launcher_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSS_SIZE", "1")
+    started = begin(STARTER, RANK)
+    *_, rank = psutil.Process(started.pid).children(recursive=True)
+    assert psutil.wait_procs([rank], timeout=1.5)[1] == [rank]
+    started.kill()
+    started.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -51,3 +52,18 @@ def test_exit_code_and_sentence(error: BaseException | None, code: int, said: st
     assert said in printed and bool(said) == bool(printed)
     assert ("Traceback" in printed) == ("This is a bug" in said)
     assert "pw" not in printed
+
+
+CLOSED_OUTPUT = """
+import os, sys
+if len(sys.argv) == 2:
+    os.closerange(0, 3)
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], "closed", "again"])
+from mlrec.process import exit_with, run_main
+exit_with(run_main(lambda words: print("done") or 3, []))
+"""
+
+
+def test_exit_with_closed_output_is_the_commands_own_code() -> None:
+    command = [sys.executable, "-c", CLOSED_OUTPUT, CLOSED_OUTPUT]
+    assert subprocess.run(command, check=False).returncode == 3

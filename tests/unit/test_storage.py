@@ -1,4 +1,5 @@
 import base64
+import errno
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -95,3 +96,14 @@ def test_the_password_of_a_web_server_comes_from_netrc(tmp_path: Path, monkeypat
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert storage.read_bytes(f"http://127.0.0.1:{server.server_port}/file") == b"abc"
         server.shutdown()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EFBIG, "File too large")])
+def test_writing_names_the_place_that_is_full(error: OSError) -> None:
+    with pytest.raises(OSError, match=r": 'runs/a/state\.json'$"), storage.writing("runs/a/state.json"):
+        raise error
+
+
+def test_writing_keeps_the_place_that_an_error_names() -> None:
+    with pytest.raises(FileNotFoundError, match=r"'elsewhere'$"), storage.writing("here"):
+        open("elsewhere")  # noqa: SIM115
