@@ -31,6 +31,11 @@ def brief(error: BaseException, max_characters: int = MAX_CHARACTERS) -> str:
     return printable(" ".join(str(error).split()).rstrip("."), max_characters) or type(error).__name__
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: 1 fault, 2,000 faults."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def is_printable(character: str) -> bool:
     """Return whether a terminal shows `character` and does nothing else with it."""
     return character in _JOINERS or unicodedata.category(character) not in _UNSAFE_CATEGORIES

@@ -1,12 +1,14 @@
-"""Compares every byte of a data set with what dataset.json and the catalogue say of it."""
+"""Compares every byte of a data set with what dataset.json and the catalogue say of it, and decodes every item."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
 import zlib
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import IO
 
 import numpy as np
@@ -19,6 +21,7 @@ from mlrec.data.format import (
     Catalogue,
     DatasetInfo,
     FileInfo,
+    MediaInfo,
     Member,
     NoDatasetError,
     id_fault,
@@ -33,8 +36,8 @@ from mlrec.metrics import METRICS
 from mlrec.progress import Task, megabytes, task
 from shards_tools.split import Sequences, split_counts, training_popularity
 
-BATCH = 32
-"""Items that are decoded."""
+ITEMS_IN_FLIGHT = 64
+"""Items whose members are held at once while they wait for being decoded."""
 
 
 def check(url: str) -> Iterator[str]:
@@ -74,14 +77,15 @@ def _faults(url: str, info: DatasetInfo, under_way: Task) -> Iterator[str]:
             read_oracle(url, info, METRICS)
         except ValueError as error:
             yield str(error)
-    healthy = True
-    for shard, file in enumerate(info.shards("items")):
-        for fault in check_file(url, file, _members_of(catalogue, shard), under_way):
-            healthy = False
-            yield fault
+    with _Decoding(info) as decoding:
+        for shard, file in enumerate(info.shards("items")):
+            members = _members_of(catalogue, shard)
+            decoding.begin(file.path, [name for name, _ in members])
+            for fault in check_file(url, file, members, under_way, decoding.take):
+                yield fault
+                yield from decoding.faults()
+            yield from decoding.faults(of_all=True)
     yield from check_counts(url, info, catalogue, under_way)
-    if healthy:
-        yield from _check_batch(url, info, catalogue)
 
 
 def _members_of(catalogue: Catalogue, shard: int) -> list[tuple[str, Member]]:
@@ -91,12 +95,19 @@ def _members_of(catalogue: Catalogue, shard: int) -> list[tuple[str, Member]]:
     return sorted(named, key=lambda entry: entry[1].offset)
 
 
-def check_file(url: str, file: FileInfo, members: list[tuple[str, Member]], under_way: Task) -> Iterator[str]:
-    """Faults of one file, which is read once: its members' headers and crc32, its length, its sha256.
+def check_file(
+    url: str,
+    file: FileInfo,
+    members: list[tuple[str, Member]],
+    under_way: Task,
+    use: Callable[[str, bytes], None] = lambda name, data: None,
+) -> Iterator[str]:
+    """Yield faults of one file, which is read once: its members' headers and crc32, its length, its sha256.
 
     Args:
         members: (name in the tar file, member), in the order of their offsets.
         under_way: is told the bytes that were read.
+        use: gets the name and the content of each intact member.
     """
     digest, position, faults, absent = hashlib.sha256(), 0, 0, 0
 
@@ -120,6 +131,8 @@ def check_file(url: str, file: FileInfo, members: list[tuple[str, Member]], unde
                 elif _name_in(header) != name:
                     faults += 1
                     yield f"{file.path}: {name} is not at the offset that the catalogue names"
+                else:
+                    use(name, data)
             while take(stream, storage.READ_BYTES):
                 pass
     except FileNotFoundError:
@@ -171,30 +184,64 @@ def check_counts(url: str, info: DatasetInfo, catalogue: Catalogue, under_way: T
         yield f"catalogue.parquet: the popularity of {len(wrong)} items, the first {wrong[0]}, is not their count in training"
 
 
-def _check_batch(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[str]:
-    """Faults of a batch of items, spread over the catalogue, that is decoded as training does it."""
+class _Decoding:
+    """Decodes items in threads as training does it, while the members of the next ones are read."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self._media = info.media
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._running: deque[Future[list[str]]] = deque()
+        self._path = ""
+        self._missing: Counter[int] = Counter()
+        """Members of each item that are still to come."""
+        self._members: dict[int, dict[str, bytes]] = {}
+
+    def __enter__(self) -> _Decoding:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def begin(self, path: str, names: Iterable[str]) -> None:
+        """Expect the members of these names, of the item shard at `path`."""
+        self._path, self._members = path, {}
+        self._missing = Counter(int(name.partition(".")[0]) for name in names)
+
+    def take(self, name: str, data: bytes) -> None:
+        """Decode the item of this member if it is the last one; waits while many items are under way."""
+        key, _, member = name.partition(".")
+        item = int(key)
+        self._members.setdefault(item, {})[member] = data
+        self._missing[item] -= 1
+        if not self._missing[item]:
+            if len(self._running) >= ITEMS_IN_FLIGHT:
+                wait([self._running[-ITEMS_IN_FLIGHT]])
+            job = self._threads.submit(_decoding_faults, self._path, item, self._members.pop(item), self._media)
+            self._running.append(job)
+
+    def faults(self, of_all: bool = False) -> Iterator[str]:
+        """Yield the faults of items that are decoded; with `of_all`, wait for all that were taken."""
+        while self._running and (of_all or self._running[0].done()):
+            yield from self._running.popleft().result()
+
+
+def _decoding_faults(path: str, item: int, members: dict[str, bytes], media: MediaInfo) -> list[str]:
     from mlrec.data.decode import decode_items
     from mlrec.schema import AUDIO_RATE, InputSpec, Modality
 
     inputs = {
-        Modality.VIDEO: (info.media.kind != "none", ""),
-        Modality.COVER: (info.media.has_cover, "cover.jpg"),
-        Modality.AUDIO: (info.media.has_audio, "flac"),
+        Modality.VIDEO: (media.kind != "none", ""),
+        Modality.COVER: (media.has_cover, "cover.jpg"),
+        Modality.AUDIO: (media.has_audio, "flac"),
     }
-    readable = np.flatnonzero(catalogue.ok_N1)
-    for item in readable[:: max(1, len(readable) // BATCH)][:BATCH].tolist():
-        path = info.shards("items")[int(catalogue.shard_N1[item])].path
-        members = {
-            member.name: storage.read_range(storage.join(url, path), member.offset, member.size)
-            for member in catalogue.members(item)
-        }
-        for modality, (stored, optional) in inputs.items():
-            if not stored or (optional and optional not in members):
-                continue
-            spec = InputSpec(modality, info.media.frames, info.media.size, length=AUDIO_RATE)
-            try:
-                _, _, reasons = decode_items([(item, members)], 1, [spec], info.media)
-            except KeyError as error:
-                reasons = {item: f"it has no {error}"}
-            if reasons:
-                yield f"{path}: the {modality.value} of item {item} cannot be decoded: {reasons[item]}"
+    faults = []
+    for modality, (stored, optional) in inputs.items():
+        if not stored or (optional and optional not in members):
+            continue
+        spec = InputSpec(modality, media.frames, media.size, length=AUDIO_RATE)
+        try:
+            _, _, reasons = decode_items([(item, members)], 1, [spec], media)
+        except KeyError as error:
+            reasons = {item: f"it has no {error}"}
+        faults += [f"{path}: the {modality.value} of item {item} cannot be decoded: {reason}" for reason in reasons.values()]
+    return faults

@@ -15,6 +15,7 @@ from mlrec.arguments import Parser, whole_number
 from mlrec.data.format import FAILURES_FILE, DatasetInfo, read_dataset_info
 from mlrec.data.frames import FRAME_POLICIES
 from mlrec.ending import Stopped
+from mlrec.printable import counted
 from mlrec.process import exit_with, run_main
 from mlrec.progress import megabytes, task
 from mlrec.terminal import console, say
@@ -140,8 +141,8 @@ def _make(options: argparse.Namespace) -> int:
     )
     if counts["failed_items"]:
         say(
-            f"{counts['failed_items']:,} items failed: this cost {counts['lost_interactions']:,} interactions "
-            f"and {counts['lost_users']:,} users; {FAILURES_FILE} has the reasons"
+            f"{counted(counts['failed_items'], 'item')} failed: this cost {counted(counts['lost_interactions'], 'interaction')} "
+            f"and {counted(counts['lost_users'], 'user')}; {FAILURES_FILE} has the reasons"
         )
     if counts["failed_covers"] or counts["failed_audio"]:
         say(f"{counts['failed_covers']:,} covers and {counts['failed_audio']:,} audio files failed; their items stay")
@@ -193,7 +194,11 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"url": options.url, "faults": faults})
     if faults:
-        say(f"{options.url}: {len(faults)} faults; mlrec-shards repair RAW {options.url} mends them", error=True)
+        say(
+            f"{options.url}: {counted(len(faults), 'fault')}. mlrec-shards repair RAW {options.url} packs files again that "
+            "do not have their checksums; for any other fault, pack the data set again",
+            error=True,
+        )
         return 1
     if options.json:
         return 0

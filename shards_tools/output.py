@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mlrec import storage
-from mlrec.data.format import DATASET_FILE, FileInfo, read_dataset_info
-from mlrec.printable import printable
+from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, FAILURES_FILE, ORACLE_FILE, FileInfo, read_dataset_info
+from mlrec.printable import counted, printable
 from mlrec.typed_json import parse_json
 
 WORK_FOLDER = "_work"
@@ -24,6 +24,8 @@ SETTINGS_FILE = "settings.json"
 
 LOCK_FILE = "lock"
 """In the work folder, while a process writes the data set."""
+DATASET_FILES, SHARD_FOLDERS = (CATALOGUE_FILE, FAILURES_FILE, ORACLE_FILE), ("items", "sequences")
+"""Beside dataset.json, which is written last."""
 RAW_KEY = "raw"
 """Of the settings: the fingerprint of the raw folder."""
 
@@ -98,6 +100,7 @@ class Output:
         if begun is None:
             if complete:
                 raise ValueError(f"{self.url} holds a data set that was not packed here; choose another place for the new one")
+            self.check_free()
             self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
             return False
         changed = [key for key in sorted({*begun, *settings}) if begun.get(key) != settings.get(key)]
@@ -113,6 +116,19 @@ class Output:
             words = ", ".join([*named, *(["another raw folder"] if is_other_raw else [])])
             raise ValueError(f"{self.url} was begun with {words}; choose another place, or remove it to start over")
         return complete and self._is_readable()
+
+    def check_free(self) -> None:
+        """
+        Raises:
+            ValueError: files stand where a data set's would go, and nothing says that a packing has begun here.
+        """
+        found = [path for path in DATASET_FILES if storage.exists(storage.join(self.url, path))]
+        found += [f"{folder}/{path}" for folder in SHARD_FOLDERS for path in storage.list_files(storage.join(self.url, folder))]
+        if found:
+            raise ValueError(
+                f"{self.url} holds {counted(len(found), 'file')} that a data set would replace, such as "
+                f"{printable(found[0], 80)}, and no packing has begun there; choose another place, or remove them"
+            )
 
     def _is_readable(self) -> bool:
         """Whether dataset.json can be read; of the same settings, one that cannot is damaged, and packing writes it anew."""

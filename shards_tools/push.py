@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mlrec import storage
 from mlrec.data.format import DATASET_FILE, DatasetInfo, FileInfo, read_dataset_info
+from mlrec.printable import counted
 from shards_tools.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
 
 PUSH_FILE = "push.json"
@@ -29,7 +30,7 @@ def push(source: str, target: str) -> Iterator[FileInfo]:
     if DATASET_FILE in there and read_dataset_info(target).fingerprint != info.fingerprint:
         raise ValueError(f"{target} holds another data set; choose another place, or remove it first")
     with open_output(target) as output:
-        goes_on = _claim(source, info, output)
+        goes_on = _claim(source, info, output, there)
         for file in info.files:
             if not (there.get(file.path) == file.size and (goes_on or _is_whole(output, file))):
                 staged = output.staging / "file"
@@ -40,11 +41,14 @@ def push(source: str, target: str) -> Iterator[FileInfo]:
         output.clean()
 
 
-def _claim(source: str, info: DatasetInfo, output: Output) -> bool:
+def _claim(source: str, info: DatasetInfo, output: Output, sizes: Mapping[str, int]) -> bool:
     """Whether a push of this very data set was stopped here; records that one is begun.
 
+    Args:
+        sizes: of the files at the target, by path.
+
     Raises:
-        ValueError: something else is begun here.
+        ValueError: something else is begun here, or files of other sizes stand in the way.
     """
     ours = {"fingerprint": info.fingerprint}
     begun = dict(output.read_records(PUSH_FILE)).get(PUSH_FILE)
@@ -53,6 +57,12 @@ def _claim(source: str, info: DatasetInfo, output: Output) -> bool:
     there = dict(output.read_records(SETTINGS_FILE)).get(SETTINGS_FILE)
     if (begun is not None and begun != json.dumps(ours).encode()) or (there is not None and there != made_with):
         raise ValueError(f"{output.url} holds another data set that was begun; choose another place, or remove it first")
+    foreign = [file.path for file in info.files if sizes.get(file.path, file.size) != file.size]
+    if foreign and begun is None and DATASET_FILE not in sizes:
+        raise ValueError(
+            f"{output.url} holds {counted(len(foreign), 'file')} that the copy would replace, such as {foreign[0]}, and no push "
+            "has begun there; choose another place, or remove them"
+        )
     output.put_record(PUSH_FILE, json.dumps(ours).encode())
     if made_with is not None:
         output.put_record(SETTINGS_FILE, made_with)  # repair needs it

@@ -1,10 +1,14 @@
 """check and show."""
 
+import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, item_shard, read_catalogue, read_dataset_info, sequence_shard
@@ -44,6 +48,28 @@ def test_a_flipped_byte_of_a_header_is_found(copy: Path) -> None:
     assert list(check(str(copy))) == ["items/items-00001.tar: 000000020.2.jpg is not at the offset that the catalogue names"]
 
 
+def test_every_item_that_cannot_be_decoded_is_named(copy: Path) -> None:
+    content = json.loads((copy / DATASET_FILE).read_text())
+    catalogue = read_catalogue(str(copy), read_dataset_info(str(copy)))
+    stored = pq.read_table(copy / CATALOGUE_FILE)
+    table = stored.to_pydict()
+    shard = bytearray((copy / item_shard(1)).read_bytes())
+    for item in (18, 19, 31):
+        member = catalogue.members(item)[2]
+        shard[member.offset : member.offset + member.size] = bytes(member.size)
+        table["members"][item - 1][2]["crc32"] = zlib.crc32(bytes(member.size))
+    (copy / item_shard(1)).write_bytes(shard)
+    pq.write_table(pa.table(table, schema=stored.schema), copy / CATALOGUE_FILE)
+    for file in content["files"]:
+        raw = (copy / file["path"]).read_bytes()
+        file |= {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    faults = list(check(str(copy)))
+    assert [fault.split(" cannot be decoded")[0] for fault in faults] == [
+        f"items/items-00001.tar: the video of item {item}" for item in (18, 19, 31)
+    ]
+
+
 def truncate(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -70,7 +96,7 @@ def test_each_fault_is_one_line_that_names_the_file(
     damage(copy / path)
     assert main(["check", str(copy)]) == 1
     printed = capsys.readouterr()
-    assert f"1 faults; mlrec-shards repair RAW {copy} mends them" in printed.err
+    assert f"1 fault. mlrec-shards repair RAW {copy} packs files again" in printed.err
     (line,) = printed.out.splitlines()
     assert line.startswith(f"{path}: ")
     assert words in line

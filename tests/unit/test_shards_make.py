@@ -199,3 +199,14 @@ def test_microlens_50k_packs_to_its_published_counts(tmp_path: Path) -> None:
     raw_ids = ["", *catalogue.table["raw_id"].to_pylist()]
     first = [raw_ids[item] for item in runs(tmp_path / "out")[1]]
     assert first == ["1958", "6346", "15223", "17700", "1707"]
+
+
+@pytest.mark.parametrize("path", ["items/items-00000.tar", "items/mine.txt", "catalogue.parquet", "failures.jsonl"])
+def test_make_into_a_folder_with_others_files_is_refused(path: str, raw_dir: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "out" / path
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("precious")
+    with pytest.raises(ValueError, match=rf"holds 1 file that a data set would replace, such as {path}"):
+        pack(raw_dir, tmp_path / "out")
+    assert theirs.read_text() == "precious"
+    assert [file for file in (tmp_path / "out").rglob("*") if file.is_file() and file.name != "lock"] == [theirs]

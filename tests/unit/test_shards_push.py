@@ -97,3 +97,12 @@ def test_a_copy_knows_how_it_was_made(dataset_dir: Path, raw_dir: Path, tmp_path
     assert list(push(str(dataset_dir), str(copy)))
     make(raw_dir, str(copy), Settings(size=32, items_per_shard=16, users_per_shard=50), 2, None, Console(file=io.StringIO()))
     assert tree(copy) == tree(dataset_dir)
+
+
+def test_push_into_a_folder_with_others_files_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / item_shard(0)
+    theirs.parent.mkdir()
+    theirs.write_text("precious")
+    with pytest.raises(ValueError, match=r"holds 1 file that the copy would replace, such as items/items-00000\.tar"):
+        list(push(str(dataset_dir), str(tmp_path)))
+    assert theirs.read_text() == "precious"
