@@ -12,11 +12,14 @@ from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
 from mlrec.distributed import World, start_world, stop_world
 from mlrec.evaluate import OVERRIDES_HELP, best_checkpoint, load_trained
-from mlrec.exported import SERVING_FILE
+from mlrec.exported import FEATURES_FILE, INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
+from mlrec.feature_files import INFO_FILE
+from mlrec.own_files import check_own_folder
 from mlrec.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
 from mlrec.serving import check_index, export_index
 from mlrec.tensor_files import save_tensors
 from mlrec.terminal import say
+from mlrec.yaml_files import parse_yaml
 
 
 def export(run: Path, out: str, world: World | None = None, overrides: Sequence[str] = ()) -> tuple[str, float | None]:
@@ -35,10 +38,10 @@ def export(run: Path, out: str, world: World | None = None, overrides: Sequence[
         URL of the weights; and of `export_index`, where one is wanted, recall@10.
 
     Raises:
-        ValueError: there is no such run, or it has no checkpoint, the recommender has no index of its items, or `out` is a run.
+        ValueError: there is no such run, or it has no checkpoint, the recommender has no index of its items, or `out` is a run
+            or holds files of others.
     """
-    if storage.exists(storage.join(out, CHECKPOINTS)):
-        raise ValueError(f"{out} is a run's folder, whose {CONFIG_FILE} the export would overwrite; give another place")
+    check_is_place(out)
     config = load_trained(run, overrides)
     if world is not None:
         check_index(config)
@@ -58,6 +61,30 @@ def export(run: Path, out: str, world: World | None = None, overrides: Sequence[
     wandb_run.log_export(run, config, storage.join(out, WEIGHTS_FILE), step)
     recall = None if world is None else export_index(config, path, out, sha256, world)
     return storage.join(out, WEIGHTS_FILE), recall
+
+
+def check_is_place(out: str) -> None:
+    """Refuse a place for an export that holds anything but an export.
+
+    Raises:
+        ValueError: it does.
+    """
+    if storage.exists(storage.join(out, CHECKPOINTS)):
+        raise ValueError(f"{out} is a run's folder, whose {CONFIG_FILE} the export would overwrite; give another place")
+    names = (CONFIG_FILE, WEIGHTS_FILE, SERVING_FILE, INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, FEATURES_FILE, INFO_FILE)
+    check_own_folder(out, "mlrec export", names, lambda: _is_export(out))
+
+
+def _is_export(out: str) -> bool:
+    """Tell whether a folder has the configuration of a run, as every export does from its first file on."""
+    where = storage.join(out, CONFIG_FILE)
+    if not storage.exists(where):
+        return False
+    try:
+        tree = parse_yaml(storage.read_bytes(where).decode(), where)
+    except ValueError:
+        return False
+    return isinstance(tree, dict) and tree.keys() >= {"data", "item", "recommender", "train"}
 
 
 def main(arguments: Sequence[str]) -> None:

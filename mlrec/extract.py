@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field
-from torch import nn
 
 from mlrec import config as configuration
 from mlrec import storage
@@ -25,23 +22,20 @@ from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalo
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, barrier, from_main, start_world, stop_world
 from mlrec.engine import as_trained, item_ids
-from mlrec.feature_blocks import WORK_FOLDER, Block, block_path, read_block, write_block
-from mlrec.feature_files import INFO_FILE, FeaturesInfo, read_info, write_features
+from mlrec.extraction import ExtractionSettings, check_is_place, check_same_settings, claim, settings_of
+from mlrec.feature_blocks import Block, block_path, read_block, write_block
+from mlrec.feature_files import INFO_FILE, FeaturesInfo, verify_features, write_features
 from mlrec.models.encoders import Encoder
 from mlrec.models.tower import ItemTower
 from mlrec.process import asks_for_help, exit_with, run_main
 from mlrec.progress import Task, task
 from mlrec.run_files import FAILURES_FILE
 from mlrec.terminal import say
-from mlrec.typed_json import STRICT, parse_json
 
 BLOCK_ITEMS = 1024
 """A run that is stopped loses the blocks that it is at, one per rank."""
-SETTINGS_FILE = "settings.json"
 
 log = logging.getLogger(__name__)
-
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 USAGE = f"""usage: mlrec extract [CONFIG ...] OUT [key=value ...] [{FLAG}]
 
@@ -52,31 +46,6 @@ Writes the features of the whole catalogue by one encoder; a stopped extraction 
               item.encoders=[features/vectors] item.options.features/vectors.checkpoint=OUT
   key=value   settings, after the files'; mlrec list keys explains them
   {FLAG}      {HELP}"""
-
-
-@dataclass(frozen=True)
-class ExtractionSettings:
-    """What decides the vectors; a stopped extraction only goes on with the same."""
-
-    __pydantic_config__ = STRICT
-
-    dataset: _Sha256
-    """Fingerprint of the data set."""
-    item: dict[str, Any]
-    """The item section of the configuration."""
-    seed: int
-    precision: str
-    weights: _Sha256
-    """SHA-256 of the encoder's weights."""
-
-    def to_bytes(self) -> bytes:
-        """Return settings.json."""
-        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all of them."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -121,67 +90,49 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
     vector is not finite, are left out and listed in failures.jsonl. A run that was stopped goes on, on any number of ranks.
 
     Raises:
-        ValueError: several encoders are configured, or `out` holds features of something else.
+        ValueError: several encoders are configured, or `out` holds features of something else or files of others.
         RuntimeError: more items than data.max_bad_items failed; no features are written.
     """
     if len(config.item.encoders) != 1:
         raise ValueError(f"item.encoders is {list(config.item.encoders)}; features are extracted with one encoder at a time")
+    from_main(lambda: check_is_place(out))
     data = open_data(config.data)
     torch.manual_seed(config.seed)
     tower = ItemTower(config.item, config.recommender.width, data.catalogue.size, items=item_ids(data))
     encoder: Any = tower.encoders[0]
-    extraction = _Extraction(config, out, world, data, encoder, _settings(config, data, encoder))
-    from_main(lambda: _check_unclaimed(extraction))
-    if not from_main(lambda: storage.exists(storage.join(out, INFO_FILE))):
+    extraction = _Extraction(config, out, world, data, encoder, settings_of(config, data, encoder))
+    from_main(lambda: check_same_settings(out, extraction.settings))
+    info = from_main(lambda: _complete_features(out))
+    if info is None:
         as_trained(encoder.eval(), config, world.device)
         _claim(extraction)  # not before: an encoder that cannot be built must not keep the place from the next one
         _encode_missing_blocks(extraction)
-        from_main(lambda: _merge(extraction))
-    return from_main(lambda: read_info(out))
+        info = from_main(lambda: _merge(extraction))
+    return info
 
 
-def _settings(config: Config, data: Data, encoder: Encoder) -> ExtractionSettings:
-    item = {key: value for key, value in asdict(config.item).items() if key != "checkpoint"}  # of training only
-    return ExtractionSettings(
-        dataset=data.info.fingerprint,
-        item=json.loads(json.dumps(item)),
-        seed=config.seed,
-        precision=config.train.precision,
-        weights=_weights_sha256(encoder),
-    )
+def _complete_features(out: str) -> FeaturesInfo | None:
+    """Return what is known of features that are there and whole; damaged ones lose their features.json.
 
-
-def _weights_sha256(module: nn.Module) -> str:
-    """Return the SHA-256 of names, types, shapes and values of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _check_unclaimed(extraction: _Extraction) -> None:
-    """
     Raises:
-        ValueError: the place holds features of something else.
+        OSError: storage cannot tell.
     """
-    out, settings = extraction.out, extraction.settings
-    where = storage.join(out, WORK_FOLDER, SETTINGS_FILE)
-    remedy = "Choose another place, or remove it first"
-    if storage.exists(where):
-        begun = parse_json(storage.read_bytes(where), ExtractionSettings, where, remedy)
-        changed = [key for key, value in asdict(settings).items() if getattr(begun, key) != value]
-        if changed:
-            raise ValueError(f"{out} holds features that were made otherwise ({', '.join(changed)} changed). {remedy}")
-    elif storage.exists(storage.join(out, INFO_FILE)):
-        raise ValueError(f"{out} holds features that this command did not write: it has no {where}. {remedy}")
+    if not storage.exists(storage.join(out, INFO_FILE)):
+        return None
+    try:
+        return verify_features(out)
+    except ValueError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from error
+        log.warning("%s The items are encoded again", error)
+        storage.remove(storage.join(out, INFO_FILE))
+        return None
 
 
 def _claim(extraction: _Extraction) -> None:
-    where = storage.join(extraction.out, WORK_FOLDER, SETTINGS_FILE)
     barrier()  # every rank has its encoder
     # before the first block of any rank
-    from_main(lambda: storage.write_bytes(where, extraction.settings.to_bytes()))
+    from_main(lambda: claim(extraction.out, extraction.settings))
 
 
 def _encode_missing_blocks(extraction: _Extraction) -> None:
@@ -228,7 +179,7 @@ def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: T
     return Block(extraction.raw_ids(start), vectors_nX, [reasons.get(item) for item in items.tolist()])
 
 
-def _merge(extraction: _Extraction) -> None:
+def _merge(extraction: _Extraction) -> FeaturesInfo:
     """Join the blocks into features, and remove them.
 
     Raises:
@@ -251,9 +202,10 @@ def _merge(extraction: _Extraction) -> None:
     vectors_nX = np.concatenate([block.vectors_nX for block in blocks])[has_vector]
     raw_ids = pa.concat_arrays([block.raw_ids_n for block in blocks]).filter(pa.array(has_vector))
     encoder = extraction.config.item.encoders[0]
-    write_features(out, raw_ids, vectors_nX, item_ids(extraction.data), encoder)
+    info = write_features(out, raw_ids, vectors_nX, item_ids(extraction.data), encoder)
     for start in extraction.starts:
         storage.remove(block_path(out, start))
+    return info
 
 
 def _check_failures(extraction: _Extraction, count: int) -> None:

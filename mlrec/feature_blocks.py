@@ -17,6 +17,7 @@ from mlrec import storage
 from mlrec.printable import brief
 
 WORK_FOLDER = "_work"
+BLOCK_FILES = "block-*.parquet"
 _EXTRACTION_KEY = b"mlrec.extraction"
 
 

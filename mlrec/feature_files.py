@@ -11,7 +11,6 @@ In place of a folder, a Parquet file with the columns raw_id and vector can be r
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,10 +19,10 @@ from typing import Annotated
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from mlrec import storage
+from mlrec.feature_tables import quoted, read_table, table_bytes
 from mlrec.npy import npy_bytes, read_npy
 from mlrec.printable import brief, printable
 from mlrec.typed_json import STRICT, parse_json
@@ -35,8 +34,6 @@ REMEDY = "Write features with mlrec extract CONFIG PATH, or give a Parquet file 
 MAX_WIDTH = 1 << 16
 _OLD_ITEMS_FILE = "items.npy"
 """Numbers of one packing, which earlier versions wrote in place of raw ids; exports still have it."""
-_MAX_EXPANSION, _FREE_BYTES = 100, 64 << 20
-"""A Parquet file may not decode to more than this many times its size, beyond the first bytes."""
 _MAX_NAMED = 3
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -56,7 +53,7 @@ class FeaturesInfo:
     count: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
     sha256: dict[str, _Sha256]
-    """Of features.npy and raw_ids.json."""
+    """Of features.npy, raw_ids.json and, where it is there, features.parquet."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +136,6 @@ def vectors_of_items(url: str, items: ItemIds | None) -> np.ndarray:
     return vectors_nX
 
 
-def quoted(raw_ids: list[str]) -> str:
-    """Return raw ids as a message shows them."""
-    return ", ".join(repr(printable(raw_id, 40)) for raw_id in raw_ids)
-
-
 def read_features(url: str) -> Features:
     """Return the features of a folder, or of a Parquet file.
 
@@ -152,12 +144,27 @@ def read_features(url: str) -> Features:
     """
     try:
         if url.endswith(".parquet"):
-            return _from_table(storage.read_bytes(url), url)
+            return _from_file(url)
         if not storage.exists(storage.join(url, INFO_FILE)):
             raise ValueError(_without_info(url))
         return _from_folder(url)
     except OSError as error:
         raise ValueError(f"there are no features at {url} ({brief(error)}). {REMEDY}.") from error
+
+
+def verify_features(url: str) -> FeaturesInfo:
+    """Read the features of a folder, the table for other programs included, and return their features.json.
+
+    Raises:
+        ValueError: as in read_features.
+    """
+    try:
+        info = _from_folder(url).info
+        assert info is not None
+        _read_named(url, TABLE_FILE, info)
+        return info
+    except OSError as error:
+        raise ValueError(f"{url} lacks a file of its features ({brief(error)}). {REMEDY}.") from error
 
 
 def _without_info(url: str) -> str:
@@ -175,18 +182,10 @@ def _without_info(url: str) -> str:
 
 
 def _from_folder(url: str) -> Features:
-    where = storage.join(url, INFO_FILE)
-    info = parse_json(storage.read_bytes(where), FeaturesInfo, where, REMEDY)
-
-    def read(name: str) -> bytes:
-        raw = storage.read_bytes(storage.join(url, name))
-        if hashlib.sha256(raw).hexdigest() != info.sha256.get(name):
-            raise ValueError(f"{storage.join(url, name)} does not have the sha256 that {INFO_FILE} names. {REMEDY}.")
-        return raw
-
-    raw_ids = parse_json(read(RAW_IDS_FILE), list[str], storage.join(url, RAW_IDS_FILE), REMEDY)
+    where, info = storage.join(url, INFO_FILE), read_info(url)
+    raw_ids = parse_json(_read_named(url, RAW_IDS_FILE, info), list[str], storage.join(url, RAW_IDS_FILE), REMEDY)
     try:
-        vectors_nX = read_npy(read(VECTORS_FILE), np.float32, ndim=2)
+        vectors_nX = read_npy(_read_named(url, VECTORS_FILE, info), np.float32, ndim=2)
     except ValueError as error:
         raise ValueError(f"{storage.join(url, VECTORS_FILE)} cannot be used: {error}. {REMEDY}.") from error
     if (info.count, info.width) != vectors_nX.shape:
@@ -194,55 +193,37 @@ def _from_folder(url: str) -> Features:
     return _checked(Features(url, pa.array(raw_ids, pa.string()), vectors_nX, info))
 
 
-def _from_table(raw: bytes, where: str) -> Features:
-    try:
-        file = pq.ParquetFile(io.BytesIO(raw))
-        names = file.schema_arrow.names
-        if names.count("raw_id") != 1 or names.count("vector") != 1:
-            raise ValueError(f"its columns are {quoted(names)}, not raw_id and vector")
-        _check_expansion(file, len(raw))
-        table = file.read(columns=["raw_id", "vector"])
-        raw_ids = _raw_ids_of(table["raw_id"].combine_chunks())
-        return _checked(Features(where, raw_ids, _vectors_of(table["vector"]), None))
-    except (ValueError, pa.ArrowException, OSError) as error:
-        raise ValueError(f"{where} cannot be used as features: {brief(error)}. {REMEDY}.") from error
+def _from_file(url: str) -> Features:
+    """Return the features of a Parquet file; that of an extraction has a features.json beside it."""
+    folder, _, name = url.rpartition("/")
+    is_extracted = bool(folder) and name == TABLE_FILE and storage.exists(storage.join(folder, INFO_FILE))
+    info = read_info(folder) if is_extracted else None
+    if info is None or name not in info.sha256:
+        return _from_table(storage.read_bytes(url), url, None)
+    return _from_table(_read_named(folder, name, info), url, info)
 
 
-def _check_expansion(file: pq.ParquetFile, size: int) -> None:
-    """
+def _read_named(url: str, name: str, info: FeaturesInfo) -> bytes:
+    """Return a file of a folder.
+
     Raises:
-        ValueError: the file claims to hold far more values than its bytes.
+        ValueError: it is not the one that features.json names.
     """
-    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
-    values = sum(group.column(place).num_values for group in groups for place in range(group.num_columns))
-    if values * 4 > size * _MAX_EXPANSION + _FREE_BYTES:
-        raise ValueError(f"it claims {values:,} values in {size:,} bytes")
+    content = storage.read_bytes(storage.join(url, name))
+    if hashlib.sha256(content).hexdigest() != info.sha256.get(name):
+        raise ValueError(
+            f"{storage.join(url, name)} does not have the sha256 that {INFO_FILE} beside it names: it is damaged or was "
+            "changed. Run the same mlrec extract again; keep vectors of your own in another folder."
+        )
+    return content
 
 
-def _raw_ids_of(column: pa.Array) -> pa.Array:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-        raise ValueError(f"raw_id is a column of {column.type}; write raw ids as text or whole numbers")
-    return column.cast(kind).cast(pa.string())
-
-
-def _vectors_of(column: pa.ChunkedArray) -> np.ndarray:
-    kind = column.type
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not is_list or not pa.types.is_floating(kind.value_type):
-        raise ValueError(f"vector is a column of {kind}; write lists of floating-point numbers")
-    if column.null_count:
-        raise ValueError(f"{column.null_count:,} vectors are null")
-    widths = pc.unique(pc.list_value_length(column)).to_pylist()
-    if len(widths) > 1:
-        raise ValueError(f"vectors have several widths, such as {widths[0]} and {widths[1]}")
-    values = [chunk.flatten() for chunk in column.chunks]
-    if nulls := sum(chunk.null_count for chunk in values):
-        raise ValueError(f"{nulls:,} numbers of the vectors are null")
-    width = widths[0] if widths else 0
-    flat = np.concatenate([np.empty(0, np.float32), *(chunk.to_numpy() for chunk in values)])
-    with np.errstate(over="ignore"):  # what does not fit float32 is infinite, and named as such
-        return flat.astype(np.float32, copy=False).reshape(len(column), width)
+def _from_table(raw: bytes, where: str, info: FeaturesInfo | None) -> Features:
+    try:
+        raw_ids, vectors_nX = read_table(raw)
+    except ValueError as error:
+        raise ValueError(f"{where} cannot be used as features: {brief(error)}. {REMEDY}.") from error
+    return _checked(Features(where, raw_ids, vectors_nX, info))
 
 
 def _checked(features: Features) -> Features:
@@ -276,8 +257,8 @@ def write_features(url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of:
     """Write features to `url`, features.json last."""
     _checked(Features(url, raw_ids, vectors_nX, None))
     storage.remove(storage.join(url, INFO_FILE))
-    storage.write_bytes(storage.join(url, TABLE_FILE), table_bytes(raw_ids, vectors_nX))
     contents = {
+        TABLE_FILE: table_bytes(raw_ids, vectors_nX),
         VECTORS_FILE: npy_bytes(vectors_nX),
         RAW_IDS_FILE: json.dumps(raw_ids.to_pylist()).encode(),
     }
@@ -290,7 +271,7 @@ def write_features(url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of:
 def write_info(url: str, shape: tuple[int, ...], sha256: Mapping[str, str], made_of: ItemIds, encoder: str) -> FeaturesInfo:
     """Write features.json of vectors of this shape [n, width] that are at `url` already."""
     count, width = shape
-    named = {name: sha256[name] for name in (VECTORS_FILE, RAW_IDS_FILE)}
+    named = {name: sha256[name] for name in (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE) if name in sha256}
     info = FeaturesInfo(made_of.dataset, made_of.fingerprint, encoder, count, width, named)
     storage.write_bytes(storage.join(url, INFO_FILE), (json.dumps(asdict(info), indent=1) + "\n").encode())
     return info
@@ -304,11 +285,3 @@ def read_info(url: str) -> FeaturesInfo:
     """
     where = storage.join(url, INFO_FILE)
     return parse_json(storage.read_bytes(where), FeaturesInfo, where, REMEDY)
-
-
-def table_bytes(raw_ids: pa.Array, vectors_nX: np.ndarray) -> bytes:
-    """Return features.parquet."""
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(vectors_nX.reshape(-1)), vectors_nX.shape[1])
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"raw_id": raw_ids, "vector": vectors}), sink, compression="zstd")
-    return sink.getvalue()

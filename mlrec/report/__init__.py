@@ -9,6 +9,7 @@ from typing import Any
 from mlrec import storage
 from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
+from mlrec.own_files import check_replaceable
 from mlrec.printable import printable
 from mlrec.report import html, markdown
 from mlrec.report.paper import PAPER_TABLES, PaperTable
@@ -26,14 +27,33 @@ def write_report(runs: Sequence[Path], out: Path, paper: PaperTable | None = Non
         paper: a table of the paper with the runs in it, to stand before the rest.
 
     Raises:
-        ValueError: one of the folders is no run, or `out` does not end in .html.
+        ValueError: one of the folders is no run, `out` does not end in .html, or one of the two files is there and no report.
     """
     if out.suffix != ".html":
         raise ValueError(f"the report {out} must end in .html; its Markdown goes beside it")
     read = read_runs(runs)
+    _check_unowned(out)
     storage.write_bytes(str(out.with_suffix(".md")), markdown.report(read, paper).encode())
     storage.write_bytes(str(out), html.report(read, paper).encode())
     return out
+
+
+def _check_unowned(out: Path) -> None:
+    """Refuse to replace files that are no reports.
+
+    Raises:
+        ValueError: one of them is there.
+    """
+    marks = {out: html.MARKS, out.with_suffix(".md"): markdown.MARKS}
+    foreign = [path.name for path, texts in marks.items() if path.exists() and not _is_report(path, texts)]
+    check_replaceable(str(out.parent), foreign, "mlrec report")
+
+
+def _is_report(path: Path, marks: Sequence[str]) -> bool:
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    return all(text.encode() in content for text in marks)
 
 
 def short_table(runs: Sequence[Path]) -> str:

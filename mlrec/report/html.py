@@ -8,7 +8,7 @@ from mlrec.report import figures
 from mlrec.report.escape import in_html, lines_in_html
 from mlrec.report.examples import examples_section
 from mlrec.report.markdown import NAMED, title
-from mlrec.report.page import chart, page, section, side_by_side, soft, table
+from mlrec.report.page import MADE_BY, chart, page, section, side_by_side, soft, table
 from mlrec.report.paper import PaperTable, encoder_points
 from mlrec.report.runs import Run
 from mlrec.report.tables import (
@@ -25,6 +25,9 @@ from mlrec.report.tables import (
     speed_table,
 )
 from mlrec.yaml_files import to_yaml
+
+MARKS = (f"<footer>{MADE_BY}",)
+"""Every page has them, those of earlier versions too."""
 
 
 def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:

@@ -25,6 +25,10 @@ from mlrec.yaml_files import to_yaml
 NAMED = 4
 """Runs that a title names."""
 
+_RUNS, _CONFIGURATIONS = "## Runs", "## Configurations"
+MARKS = (f"\n\n{_RUNS}\n\n", f"\n\n{_CONFIGURATIONS}\n\n")
+"""Every report has them, those of earlier versions too."""
+
 
 def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     """The whole report; its curves and pictures are in the HTML page beside it."""
@@ -42,7 +46,7 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
         parts += ["## Speed", table(speed)]
     if (differences := differences_table(runs)).rows and len(runs) > 1:
         parts += ["## What differs", table(differences)]
-    parts += ["## Runs", table(facts_table(runs)), "## Configurations"]
+    parts += [_RUNS, table(facts_table(runs)), _CONFIGURATIONS]
     parts += [f"### {in_markdown(run.name)}\n\n{code_block(to_yaml(run.config), 'yaml')}" for run in runs]
     return "\n\n".join(parts) + "\n"
 

@@ -81,6 +81,8 @@ footer { color: var(--soft); font-size: .85rem; }
 """
 
 
+MADE_BY = "mlrec "
+"""What a footer begins with; the version follows."""
 MANY_ROWS = 24
 """A table of more scrolls within its box."""
 
@@ -96,7 +98,7 @@ def page(name: str, body: Iterable[str]) -> str:
 <style>{STYLE}</style>
 <main>
 {content}
-<footer>mlrec {mlrec.__version__}</footer>
+<footer>{MADE_BY}{mlrec.__version__}</footer>
 </main>
 </html>
 """

@@ -22,7 +22,8 @@ from mlrec.data.format import item_shard
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World
 from mlrec.engine import build_model
-from mlrec.extract import ExtractionSettings, extract
+from mlrec.extract import extract
+from mlrec.extraction import ExtractionSettings
 from mlrec.feature_blocks import Block, block_path, write_block
 from mlrec.models.tower import ItemTower
 from shards_tools.make import Settings, make
@@ -253,8 +254,36 @@ def test_an_encoder_that_cannot_be_built_leaves_the_place_to_the_next(video_conf
     extract(video_config, str(out), ALONE)
     assert (out / "features.json").exists()
     shutil.rmtree(out / "_work")
-    with pytest.raises(ValueError, match="holds features that this command did not write"):
+    with pytest.raises(ValueError, match=r"holds failures\.jsonl, .* which mlrec extract did not write"):
         extract(video_config, str(out), ALONE)
+
+
+def test_extract_into_a_packed_data_set_or_over_files_of_others_is_refused(
+    video_config: Config, dataset_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    shutil.copytree(dataset_dir, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"data holds catalogue\..* and \d+ more, which mlrec extract did not write, so nothing"):
+        extract(video_config, str(out), ALONE)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("damaged", ["features.npy", "raw_ids.json", "features.parquet", "features.json"])
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_extract_over_damaged_features_encodes_them_again(
+    damaged: str, is_removed: bool, video_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    extract(video_config, str(out), ALONE)
+    whole = (out / damaged).read_bytes()
+    if is_removed:
+        (out / damaged).unlink()
+    else:
+        (out / damaged).write_bytes(whole[:-5] + b"wrong")
+    extract(video_config, str(out), ALONE)
+    assert (out / damaged).read_bytes() == whole
+    assert ("The items are encoded again" in caplog.text) == (not is_removed or damaged != "features.json")
 
 
 @pytest.mark.parametrize(

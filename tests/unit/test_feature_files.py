@@ -97,6 +97,15 @@ def test_folder_with_a_changed_file_is_refused(tmp_path: Path) -> None:
         read_features(str(tmp_path))
 
 
+def test_table_of_an_extraction_that_was_changed_is_refused(tmp_path: Path) -> None:
+    save_features(tmp_path, ["1", "2", "3"])
+    pq.write_table(table(), tmp_path / "features.parquet")
+    with pytest.raises(ValueError, match=r"features\.parquet does not have the sha256 .* vectors of your own in another folder"):
+        read_features(f"{tmp_path}/features.parquet")
+    (tmp_path / INFO_FILE).unlink()
+    assert read_features(f"{tmp_path}/features.parquet").info is None
+
+
 def write_old_folder(folder: Path) -> None:
     np.save(folder / "items.npy", np.array([1, 2, 3]))
     np.save(folder / VECTORS_FILE, GOOD)

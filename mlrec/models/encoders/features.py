@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mlrec import storage
-from mlrec.feature_files import REMEDY, TABLE_FILE, read_features, table_bytes
+from mlrec.feature_files import REMEDY, TABLE_FILE, read_features
+from mlrec.feature_tables import table_bytes
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, kept_file
 from mlrec.schema import InputSpec, Modality
 
