@@ -96,7 +96,7 @@ _watch: _Watch | None = None
 
 @contextlib.contextmanager
 def obey_signals(grace_s: float) -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C and Stopped on SIGTERM, once, and end the process where that does not.
+    """Raise KeyboardInterrupt on Ctrl-C and Stopped on SIGTERM and SIGHUP, once, and end the process where that does not.
 
     Ignored signals (nohup) stay ignored. Outside the main thread this does nothing: Python handles no signals there.
 
@@ -118,7 +118,7 @@ def obey_signals(grace_s: float) -> Iterator[None]:
             raised = True
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
-    heard = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from mlrec import checkpoint
+from mlrec import checkpoint, failures
 from mlrec import config as configuration
 from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
@@ -182,10 +182,8 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
             write_recommended(run, found.recommended)
         write_results(run, results, found.ranks_B2)
     if len(found.bad_items) > config.data.max_bad_items:
-        raise RuntimeError(
-            f"{len(found.bad_items)} items could not be read, data.max_bad_items is {config.data.max_bad_items}; "
-            f"mlrec-shards check {data.url} lists the faults" + f", {run / RESULTS_FILE} has the reasons" * (not not_kept)
-        )
+        place = None if not_kept else run / RESULTS_FILE
+        raise failures.too_many(found.bad_items.values(), config.data.max_bad_items, data.url, place)
     return results
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mlrec import storage
+from mlrec.printable import counted, printable
 from mlrec.run_files import FAILURES_FILE
 from mlrec.typed_json import STRICT, parse_json_lines, read_bounded
 
@@ -41,6 +43,21 @@ def read_failures(run_path: Path) -> list[Failure]:
         return []
     remedy = f"Remove {path}: items that cannot be read are found and written again"
     return parse_json_lines(read_bounded(path, MAX_LEDGER_BYTES, remedy), Failure, str(path), remedy)
+
+
+def too_many(reasons: Collection[str], most: int, url: str, ledger: Path | None) -> RuntimeError:
+    """Return the error of a run in which more than `most` items of the data set at `url` could not be read.
+
+    Args:
+        reasons: one of each item.
+        ledger: the file that has them; None if they are not kept.
+    """
+    reason, count = Counter(reasons).most_common(1)[0]
+    kept = f"; all reasons are in {ledger}" if ledger else ""
+    return RuntimeError(
+        f"{counted(len(reasons), 'item')} could not be read, data.max_bad_items is {most:,}. "
+        f"The most frequent reason, of {count:,}: {printable(reason)}. Repair the data set ({url}){kept}"
+    )
 
 
 def repair(run_path: Path) -> list[Failure]:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import traceback
@@ -21,7 +22,7 @@ from mlrec.ending import (
     run_exit_handlers,
 )
 from mlrec.scrub import scrub
-from mlrec.terminal import one_line, prepare_output, say
+from mlrec.terminal import nobody_reads, one_line, prepare_output, say
 
 BAD_INPUT = 2
 FAILED = 1
@@ -46,8 +47,8 @@ def run_main(
 ) -> int:
     """Run a command and return its exit code.
 
-    That is the command's own code, 2 for bad input (ValueError), 1 for a failure or a bug, or 128 + N after signal N. Failures
-    print one sentence. Bugs print a traceback as well. Neither shows credentials.
+    That is the command's own code, 2 for bad input (ValueError), 1 for a failure or a bug, 128 + N after signal N, or 141 when
+    nobody reads the output any more. Failures print one sentence. Bugs print a traceback as well. Neither shows credentials.
 
     Args:
         grace_s: seconds that the command has to end after a stop signal.
@@ -61,8 +62,11 @@ def run_main(
                 _tell(f"error: {one_line(scrub(_in_words(error)))}")
             code = BAD_INPUT
         except Exception as error:
-            _report(error)
             code = FAILED
+            if isinstance(error, BrokenPipeError) and nobody_reads(sys.stdout):
+                code = 128 + signal.SIGPIPE  # as `| head` ends other programs
+            else:
+                _report(error)
         except Stopped as stopped:
             code = 128 + stopped.number
         except KeyboardInterrupt:

@@ -10,11 +10,11 @@ import torch
 import torch.distributed as dist
 
 from mlrec.distributed import TIMEOUT, World
-from mlrec.ending import STOP_S, grace
+from mlrec.ending import STOP_S, STOP_SIGNALS, grace
 
 
 class StopRequest:
-    """Note SIGTERM (pre-emption, a time limit) and Ctrl-C in a `with` block, and agree on them with the other ranks.
+    """Note SIGTERM (pre-emption, a time limit), Ctrl-C and SIGHUP (a closed terminal), and agree on them with the other ranks.
 
     The run has STOP_S from the signal to its end. A second signal ends the process (see mlrec.ending).
     """
@@ -29,8 +29,7 @@ class StopRequest:
         self._group = dist.new_group(backend="gloo", timeout=TIMEOUT) if world.size > 1 else None
 
     def __enter__(self) -> StopRequest:
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._hear) for number in heard}
         self._grace = ExitStack()
         self._grace.enter_context(grace(STOP_S))

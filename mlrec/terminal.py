@@ -10,8 +10,9 @@ import contextlib
 import io
 import logging
 import os
+import select
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -55,6 +56,15 @@ def console(error: bool = False) -> Console:
 class _SafeFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable_lines(super().format(record))
+
+
+def nobody_reads(stream: TextIO) -> bool:
+    """Return whether the other end of a stream's pipe is closed."""
+    poll = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # it may be closed itself
+        poll.register(stream, 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    return False
 
 
 def prepare_output() -> None:

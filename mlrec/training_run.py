@@ -33,7 +33,7 @@ class TrainingRun:
         self.steps_per_epoch, self.total_steps, self.state = engine.steps_per_epoch, engine.total_steps, state
         self.meter = Meter(world, training_dtype(config))
         self._began = time.monotonic()
-        self._bad_items = {entry.item for entry in from_main(lambda: failures.repair(config.run_path))}
+        self._bad_items = {entry.item: entry.reason for entry in from_main(lambda: failures.repair(config.run_path))}
         self._best = from_main(self._best_before)
         dataset = {
             "name": data.info.name,
@@ -116,10 +116,7 @@ class TrainingRun:
             failures.append(self.config.run_path, [Failure(item, reason, done) for item, reason in new.items()])
         most = self.config.data.max_bad_items
         if len(self._bad_items) > most:
-            raise RuntimeError(
-                f"{len(self._bad_items)} items could not be read, data.max_bad_items is {most}; the reasons are in "
-                f"{self.config.run_path / FAILURES_FILE}, mlrec-shards check {self.data.url} lists the faults"
-            )
+            raise failures.too_many(self._bad_items.values(), most, self.data.url, self.config.run_path / FAILURES_FILE)
 
     def is_best(self, summary: Summary | None) -> bool:
         """Whether a validation summary beats all before it."""

@@ -165,7 +165,7 @@ def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
     assert [(entry["item"], "crc32" in entry["reason"]) for entry in ledger] == [(item, True)]
     assert all(torch.isfinite(torch.tensor(losses_of(folder / "damaged_run"))))
     output = run([*command, "name=stopped_run", "data.max_bad_items=0"], expected=1)
-    assert "1 items could not be read, data.max_bad_items is 0" in output
+    assert "1 item could not be read, data.max_bad_items is 0" in output
 
 
 @pytest.mark.parametrize(

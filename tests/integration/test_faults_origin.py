@@ -22,6 +22,7 @@ from mlrec.data.format import (
     read_dataset_info,
     sequence_shard,
 )
+from mlrec.printable import counted
 
 SHARD, ITEM = 1, 25
 """The damage is in this shard, at this item of it."""
@@ -100,7 +101,7 @@ def test_lost_items_are_left_out_and_named(
     assert ranked[0] == pytest.approx(ranked[1])
     stopped = trainer.train(*settings(runs["s3"], tmp_path / "stopped", f"data.max_bad_items={len(lost) - 1}"))
     assert stopped.code == 1, stopped.output
-    assert f"{len(lost)} items could not be read" in stopped.output or len(lost) > 1
+    assert f"{counted(len(lost), 'item')} could not be read" in stopped.output or len(lost) > 1
     assert f"data.max_bad_items is {len(lost) - 1}" in stopped.output
 
 

@@ -67,7 +67,7 @@ def test_process_ends_within_two_seconds_of_a_second_signal(second: int) -> None
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_process_that_waits_ends_at_once(number: int, code: int) -> None:
     process = begin(DEAF, "wait", "60")
     process.send_signal(number)

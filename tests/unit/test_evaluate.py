@@ -23,6 +23,7 @@ from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, shares
 from mlrec.engine import build_model
 from mlrec.evaluate import encode_catalogue, evaluate, evaluate_run, load_model
+from mlrec.extraction import settings_of
 from mlrec.progress import task
 from mlrec.record import write_record
 from mlrec.results import read_ranks, read_results, write_results
@@ -119,7 +120,7 @@ def test_media_are_pinned_for_a_gpu_alone(video_config: Config, data: Data, monk
         world = replace(ALONE, device=torch.device(kind))
         encode_catalogue(model, data, video_config, world)
         encoder = model.tower.encoders[0]
-        settings = extraction._settings(video_config, data, encoder)
+        settings = settings_of(video_config, data, encoder)
         with task("nothing", 0) as under_way:
             begun = extraction._Extraction(video_config, "", world, data, encoder, settings)
             block = extraction._encode(begun, 0, ranked_items(data), under_way)

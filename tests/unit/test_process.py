@@ -54,6 +54,15 @@ def test_exit_code_and_sentence(error: BaseException | None, code: int, said: st
     assert "pw" not in printed
 
 
+def test_command_whose_reader_is_gone_ends_in_silence() -> None:
+    script = "from mlrec.process import exit_with, run_main\nexit_with(run_main(lambda _: print('x' * 200_000, flush=True), []))"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.communicate(timeout=30)[1] == b""
+    assert process.returncode == 141
+
+
 CLOSED_OUTPUT = """
 import os, sys
 if len(sys.argv) == 2:

@@ -167,3 +167,9 @@ def test_saved_configuration_that_was_cut_off_is_refused(tmp_path: Path, share: 
     words = r"(: optim.betas has no value| is cut short: it has no \w+. Restore it, or run the training command)"
     with pytest.raises(ValueError, match=rf"{path}{words}"):
         configuration.load_saved(path)
+
+
+def test_too_many_bad_items_name_the_most_frequent_reason(tmp_path: Path) -> None:
+    error = failures.too_many(["torn", "not a JPEG", "not a JPEG"], 1, "s3://b/data", tmp_path / "failures.jsonl")
+    assert "3 items could not be read, data.max_bad_items is 1. The most frequent reason, of 2: not a JPEG." in str(error)
+    assert str(tmp_path / "failures.jsonl") in str(error)
