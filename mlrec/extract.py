@@ -24,12 +24,14 @@ from mlrec.distributed import World, barrier, from_main, start_world, stop_world
 from mlrec.engine import as_trained, item_ids
 from mlrec.extraction import ExtractionSettings, check_is_place, check_same_settings, claim, settings_of
 from mlrec.feature_blocks import Block, block_path, read_block, write_block
-from mlrec.feature_files import INFO_FILE, FeaturesInfo, verify_features, write_features
-from mlrec.models.encoders import Encoder
+from mlrec.feature_files import INFO_FILE, FeaturesInfo, Maker, are_equal, verify_features, write_features
+from mlrec.models.encoders import ENCODERS, Encoder
 from mlrec.models.tower import ItemTower
+from mlrec.notices import notices
 from mlrec.process import asks_for_help, exit_with, run_main
 from mlrec.progress import Task, task
 from mlrec.run_files import FAILURES_FILE
+from mlrec.schema import Modality, lookup
 from mlrec.terminal import say
 
 BLOCK_ITEMS = 1024
@@ -57,6 +59,8 @@ class _Extraction:
     world: World
     data: Data
     encoder: Encoder
+    checkpoint: str | None
+    """What the encoder's weights were read from; None where they are random."""
     settings: ExtractionSettings
 
     @property
@@ -90,7 +94,8 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
     vector is not finite, are left out and listed in failures.jsonl. A run that was stopped goes on, on any number of ranks.
 
     Raises:
-        ValueError: several encoders are configured, or `out` holds features of something else or files of others.
+        ValueError: several encoders are configured, or one that encodes no content; or `out` holds features of something else,
+            or files of others.
         RuntimeError: more items than data.max_bad_items failed; no features are written.
     """
     if len(config.item.encoders) != 1:
@@ -99,9 +104,14 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
     data = open_data(config.data)
     torch.manual_seed(config.seed)
     tower = ItemTower(config.item, config.recommender.width, data.catalogue.size, items=item_ids(data))
+    _check_encodes_content(tower)
     encoder: Any = tower.encoders[0]
-    extraction = _Extraction(config, out, world, data, encoder, settings_of(config, data, encoder))
-    from_main(lambda: check_same_settings(out, extraction.settings))
+    settings = settings_of(config, data, encoder)
+    extraction = _Extraction(config, out, world, data, encoder, _checkpoint_of(config, tower), settings)
+    from_main(lambda: check_same_settings(out, settings))
+    if world.is_main:
+        for notice in notices(tower, data):
+            say(notice, error=True, flush=True)
     info = from_main(lambda: _complete_features(out))
     if info is None:
         as_trained(encoder.eval(), config, world.device)
@@ -109,6 +119,24 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
         _encode_missing_blocks(extraction)
         info = from_main(lambda: _merge(extraction))
     return info
+
+
+def _check_encodes_content(tower: ItemTower) -> None:
+    """
+    Raises:
+        ValueError: the encoder looks up ids.
+    """
+    if tower.specs[0].modality is Modality.ID:
+        raise ValueError(
+            f"item.encoders is [{tower.names[0]}], which looks vectors up by an item's id and encodes no content, so there "
+            "are no features to extract. Name an encoder of videos, images, titles or audio; see: mlrec list encoders"
+        )
+
+
+def _checkpoint_of(config: Config, tower: ItemTower) -> str | None:
+    name = tower.names[0]
+    row = lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
+    return None if tower.random_encoders else row.checkpoint
 
 
 def _complete_features(out: str) -> FeaturesInfo | None:
@@ -202,7 +230,11 @@ def _merge(extraction: _Extraction) -> FeaturesInfo:
     vectors_nX = np.concatenate([block.vectors_nX for block in blocks])[has_vector]
     raw_ids = pa.concat_arrays([block.raw_ids_n for block in blocks]).filter(pa.array(has_vector))
     encoder = extraction.config.item.encoders[0]
-    info = write_features(out, raw_ids, vectors_nX, item_ids(extraction.data), encoder)
+    if are_equal(vectors_nX):
+        log.warning(
+            "all %d vectors are equal, so %s tells no item from another; check its inputs and weights", len(raw_ids), encoder
+        )
+    info = write_features(out, raw_ids, vectors_nX, item_ids(extraction.data), Maker(encoder, extraction.checkpoint))
     for start in extraction.starts:
         storage.remove(block_path(out, start))
     return info

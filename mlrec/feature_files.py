@@ -34,8 +34,20 @@ REMEDY = "Write features with mlrec extract CONFIG PATH, or give a Parquet file 
 MAX_WIDTH = 1 << 16
 _OLD_ITEMS_FILE = "items.npy"
 """Numbers of one packing, which earlier versions wrote in place of raw ids; exports still have it."""
+_ROUNDING = 1e-5
+"""Relative error of fp32 in batches of different sizes."""
 _MAX_NAMED = 3
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What made vectors."""
+
+    encoder: str
+    """Its name, for people."""
+    checkpoint: str | None
+    """What its weights were read from; None for random weights."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class FeaturesInfo:
     """SHA-256 of its dataset.json."""
     encoder: str
     """What made the vectors, for people."""
+    checkpoint: str | None
+    """What the encoder's weights were read from; null for random weights."""
     count: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
     sha256: dict[str, _Sha256]
@@ -112,6 +126,8 @@ class Features:
                 f"{self.url} was made of another packing or data set ({printable(self.info.dataset)}, fingerprint "
                 f"{self.info.fingerprint[:12]}); vectors are joined by raw ids"
             )
+        if self.info and self.info.checkpoint is None:
+            lines.append(f"{self.url} was made by {printable(self.info.encoder)} with random weights")
         if extra:
             lines.append(f"{extra:,} of {len(self.raw_ids_n):,} vectors in {self.url} belong to no item of the data set")
         return tuple(lines)
@@ -253,7 +269,7 @@ def _fault(features: Features, reason: str) -> ValueError:
     return ValueError(f"{features.url} cannot be used as features: {reason}. {REMEDY}.")
 
 
-def write_features(url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of: ItemIds, encoder: str) -> FeaturesInfo:
+def write_features(url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of: ItemIds, maker: Maker) -> FeaturesInfo:
     """Write features to `url`, features.json last."""
     _checked(Features(url, raw_ids, vectors_nX, None))
     storage.remove(storage.join(url, INFO_FILE))
@@ -265,16 +281,23 @@ def write_features(url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of:
     for name, content in contents.items():
         storage.write_bytes(storage.join(url, name), content)
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    return write_info(url, vectors_nX.shape, sha256, made_of, encoder)
+    return write_info(url, vectors_nX.shape, sha256, made_of, maker)
 
 
-def write_info(url: str, shape: tuple[int, ...], sha256: Mapping[str, str], made_of: ItemIds, encoder: str) -> FeaturesInfo:
+def write_info(url: str, shape: tuple[int, ...], sha256: Mapping[str, str], made_of: ItemIds, maker: Maker) -> FeaturesInfo:
     """Write features.json of vectors of this shape [n, width] that are at `url` already."""
     count, width = shape
     named = {name: sha256[name] for name in (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE) if name in sha256}
-    info = FeaturesInfo(made_of.dataset, made_of.fingerprint, encoder, count, width, named)
+    info = FeaturesInfo(made_of.dataset, made_of.fingerprint, maker.encoder, maker.checkpoint, count, width, named)
     storage.write_bytes(storage.join(url, INFO_FILE), (json.dumps(asdict(info), indent=1) + "\n").encode())
     return info
+
+
+def are_equal(vectors_nX: np.ndarray) -> bool:
+    """Tell whether several vectors are equal but for rounding."""
+    largest = max(vectors_nX.max(), -vectors_nX.min())
+    spread = (vectors_nX.max(axis=0) - vectors_nX.min(axis=0)).max()
+    return len(vectors_nX) > 1 and bool(spread <= _ROUNDING * largest)
 
 
 def read_info(url: str) -> FeaturesInfo:

@@ -30,7 +30,7 @@ from mlrec.exported import (
     Export,
     load_faiss,
 )
-from mlrec.feature_files import INFO_FILE, write_info
+from mlrec.feature_files import INFO_FILE, Maker, write_info
 from mlrec.index_file import check_index_file
 from mlrec.models.recommenders import RECOMMENDERS, build_user_model, check_recommender, scores_by_product
 from mlrec.progress import track
@@ -114,8 +114,8 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
         "sha256": sha256,
         "settings": model_settings(config),
     }
-    encoder = f"item tower of {config.name}"
-    write_info(out, vectors_ND.shape, sha256, item_ids(data), encoder)  # the vectors are features for another run too
+    maker = Maker(f"item tower of {config.name}", str(path))
+    write_info(out, vectors_ND.shape, sha256, item_ids(data), maker)  # the vectors are features for another run too
     storage.write_bytes(storage.join(out, SERVING_FILE), (json.dumps(facts, indent=1) + "\n").encode())
     return recall
 

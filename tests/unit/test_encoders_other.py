@@ -138,9 +138,10 @@ def test_features_are_looked_up_by_raw_id_and_stay_as_they_are(file: str, tmp_pa
     (spec, _) = tower.specs
     found = tower.encoders[0](torch.tensor([1, 2, 3, 4]))
     assert torch.equal(found, torch.from_numpy(np.stack([vectors[1], vectors[3], np.zeros(4, np.float32), vectors[0]])))
-    remarks = [f"features/vectors: 1 of 4 vectors in {tmp_path}/features{file} belong to no item of the data set"]
-    if not file:
-        remarks.insert(0, f"features/vectors: {tmp_path}/features was made of another packing or data set (tiny, fingerprint")
+    remarks = [
+        f"features/vectors: {tmp_path}/features{file} was made of another packing or data set (tiny, fingerprint",
+        f"features/vectors: 1 of 4 vectors in {tmp_path}/features{file} belong to no item of the data set",
+    ]
     assert len(tower.encoders[0].remarks) == len(remarks)
     assert all(map(str.startswith, tower.encoders[0].remarks, remarks))
     tower.encode({spec: torch.tensor([1, 2, 4])}, most=3).square().sum().backward()

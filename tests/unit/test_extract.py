@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from features import save_features
 from rich.console import Console
 from tiny import NUM_ITEMS
 
@@ -267,6 +268,39 @@ def test_extract_into_a_packed_data_set_or_over_files_of_others_is_refused(
     with pytest.raises(ValueError, match=r"data holds catalogue\..* and \d+ more, which mlrec extract did not write, so nothing"):
         extract(video_config, str(out), ALONE)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_extract_says_what_the_vectors_are_made_of(
+    video_config: Config,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"video/tiny": {"size": 48, "frames": 13}}
+    config = replace(video_config, item=replace(video_config.item, options=options))
+    assert extract(config, str(tmp_path / "out"), ALONE).checkpoint is None
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "video/tiny: starts from random weights",
+        "video/tiny reads 13 frames, the data set has 5: frames repeat",
+        "video/tiny reads 48 x 48 pixels, the data set has 32 x 32: images are upscaled",
+    ]
+    assert "equal" not in caplog.text
+    monkeypatch.setattr("mlrec.models.encoders.video.TinyVideo.forward", lambda self, media: torch.ones(len(media), self.width))
+    extract(config, str(tmp_path / "equal"), ALONE)
+    assert f"all {NUM_ITEMS} vectors are equal, so video/tiny tells no item from another" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["id/embedding", "features/vectors"])
+def test_extract_by_an_encoder_of_ids_is_refused(name: str, video_config: Config, data: Data, tmp_path: Path) -> None:
+    save_features(tmp_path / "features", data.catalogue.table["raw_id"].to_pylist())
+    options = {} if name == "id/embedding" else {name: {"checkpoint": f"{tmp_path}/features"}}
+    config = replace(video_config, item=replace(video_config.item, encoders=(name,), options=options))
+    with pytest.raises(
+        ValueError, match=f"item.encoders is .{name}., which looks vectors up by an item's id and encodes no content"
+    ):
+        extract(config, str(tmp_path / "out"), ALONE)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("damaged", ["features.npy", "raw_ids.json", "features.parquet", "features.json"])

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from features import FINGERPRINT, item_ids, save_features
 
-from mlrec.feature_files import INFO_FILE, RAW_IDS_FILE, VECTORS_FILE, read_features, vectors_of_items
+from mlrec.feature_files import INFO_FILE, RAW_IDS_FILE, VECTORS_FILE, are_equal, read_features, vectors_of_items
 from mlrec.npy import npy_bytes
 
 ROWS = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
@@ -28,6 +28,23 @@ def test_features_round_trip(tmp_path: Path) -> None:
     info = read_features(str(tmp_path)).info
     assert info is not None
     assert (info.dataset, info.fingerprint, info.encoder, info.count, info.width) == ("tiny", FINGERPRINT, "video/tiny", 3, 4)
+
+
+def test_features_made_with_random_weights_say_so(tmp_path: Path) -> None:
+    for name, checkpoint in (("random", None), ("pretrained", "s3://weights/tiny")):
+        save_features(tmp_path / name, ["b", "a"], checkpoint=checkpoint)
+        remarks = read_features(f"{tmp_path}/{name}").remarks(item_ids(["a", "b"]))
+        assert [remark.partition("was made by ")[2] for remark in remarks] == ["video/tiny with random weights"] * (
+            not checkpoint
+        )
+
+
+@pytest.mark.parametrize(
+    ("vectors", "expected"),
+    [(np.ones((3, 2)), True), (np.zeros((3, 2)), True), (np.eye(3), False), (np.ones((1, 2)), False), (-np.ones((2, 2)), True)],
+)
+def test_are_equal_compares_items(vectors: np.ndarray, expected: bool) -> None:
+    assert are_equal(vectors.astype(np.float32)) == expected
 
 
 def test_rows_are_joined_by_raw_id_whatever_the_numbering(tmp_path: Path) -> None:
@@ -53,7 +70,8 @@ def write_parts(folder: Path, vectors: bytes, raw_ids: object, **info: object) -
     contents = {VECTORS_FILE: vectors, RAW_IDS_FILE: json.dumps(raw_ids).encode()}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    facts: dict[str, object] = {"dataset": "tiny", "fingerprint": FINGERPRINT, "encoder": "video/tiny", "count": 3, "width": 2}
+    facts: dict[str, object] = {"dataset": "tiny", "fingerprint": FINGERPRINT, "encoder": "video/tiny", "checkpoint": None}
+    facts |= {"count": 3, "width": 2}
     digests = {name: sha256(content).hexdigest() for name, content in contents.items()}
     (folder / INFO_FILE).write_text(json.dumps({**facts, "sha256": digests, **info}))
 
