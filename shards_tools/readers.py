@@ -26,7 +26,7 @@ import numpy as np
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
 from mlrec.data.sequence_shards import MAX_RAW_USER_BYTES
-from mlrec.printable import brief
+from mlrec.printable import brief, counted, printable
 from shards_tools.listing import Entry, list_folder
 from shards_tools.split import Sequences
 from shards_tools.tables import lines, open_table, open_text
@@ -169,8 +169,8 @@ def read_pairs_csv(url: str) -> Interactions:
         raise ValueError(f"{url}: {table['timestamp'].null_count} rows have no timestamp; give every row one")
     columns = [table[name] for name in COLUMNS]
     del table  # so that a column goes when it is taken out
-    user_codes, users = _encode(columns.pop(0), f"{url}: %d rows have no user; give every row one")
-    item_codes, raw_ids = _encode(columns.pop(0), f"{url}: %d rows have no item; give every row one")
+    user_codes, users = _encode(columns.pop(0), url, "user")
+    item_codes, raw_ids = _encode(columns.pop(0), url, "item")
     times = columns.pop(0).to_numpy()
     pa.default_memory_pool().release_unused()  # arrow would keep more than all the rest takes
     order = np.lexsort((times, user_codes))  # stable
@@ -199,22 +199,38 @@ def _header_rows(url: str) -> int:
     return 0
 
 
-def _encode(column: Any, empty: str) -> tuple[np.ndarray, list[str]]:
-    """Int32 codes of a column of ids, and the ids without blanks around them, in the order in which they first occur.
+def _encode(column: Any, url: str, kind: str) -> tuple[np.ndarray, list[str]]:
+    """Return int32 codes of a column of ids, and the ids without spaces around them, in the order in which they first occur.
+
+    Args:
+        kind: "user" or "item", for messages.
 
     Raises:
-        ValueError: some are empty; in the words of `empty`.
+        ValueError: some are empty, or different ones are equal without the spaces.
     """
     import pyarrow.compute as pc
 
     encoded = column.unify_dictionaries().combine_chunks()
     stripped = pc.utf8_trim_whitespace(encoded.dictionary).dictionary_encode()
     codes, ids = encoded.indices.to_numpy(), stripped.dictionary.to_pylist()
-    if len(ids) < len(encoded.dictionary):
-        codes = stripped.indices.to_numpy()[codes]
     if "" in ids:
-        raise ValueError(empty % np.count_nonzero(codes == ids.index("")))
+        rows = np.count_nonzero(stripped.indices.to_numpy()[codes] == ids.index(""))
+        raise ValueError(f"{url}: {rows} rows have no {kind}; give every row one")
+    if len(ids) < len(encoded.dictionary):
+        raise ValueError(f"{url}: {_merged(encoded.dictionary, stripped.indices.to_numpy(), kind)}")
     return codes, ids
+
+
+def _merged(spellings: pa.StringArray, codes: np.ndarray, kind: str) -> str:
+    """Tell which ids are equal without the spaces around them; `codes` numbers the ids without."""
+    is_merged = np.bincount(codes) > 1
+    places = np.flatnonzero(codes == np.flatnonzero(is_merged)[0])[:2]
+    first, second = (repr(printable(spellings[int(place)].as_py(), 60)) for place in places)
+    return (
+        f"found {counted(int(is_merged.sum()), f'{kind} id')} with spellings that differ only in the spaces around them, such as "
+        f"{first} and {second}. Spaces around ids are removed, which would make them one {kind}. Remove the spaces in the file "
+        f"if they are one {kind}, else give them other ids"
+    )
 
 
 READERS: dict[str, Reader] = {"*pairs.csv": read_pairs_csv, "*pairs.tsv": read_pairs_tsv}
@@ -230,7 +246,9 @@ def _user_ids(users: list[str], url: str) -> tuple[np.ndarray, pa.LargeStringArr
         ValueError: a user occurs twice, or an id is too long to be stored.
     """
     if len(set(users)) != len(users):
-        raise ValueError(f"{url}: user {Counter(users).most_common(1)[0][0]!r} has several lines; join them to one")
+        raise ValueError(
+            f"{url}: user {Counter(users).most_common(1)[0][0]!r} has several lines, spaces around the id aside; join them to one"
+        )
     if too_long := next((user for user in users if len(user.encode()) > MAX_RAW_USER_BYTES), None):
         raise ValueError(f"{url}: the user id {too_long[:40]!r}... is longer than {MAX_RAW_USER_BYTES} bytes; shorten it")
     if all(user.isdecimal() and len(user) < 19 for user in users):  # below 10**18 fits int64

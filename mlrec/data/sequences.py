@@ -64,11 +64,12 @@ class SequenceTable:
         return str(self.users[user] if self.raw_users is None else self.raw_users[user].as_py())
 
     def number_of(self, raw_user: str) -> int:
-        """Return the number of the user with this id in the raw data.
+        """Return the number of the user with this id in the raw data; spaces around it are no part of it.
 
         Raises:
             ValueError: there is no such user.
         """
+        raw_user = raw_user.strip()  # as packing does
         if self.raw_users is not None:
             number = pc.index(self.raw_users, pa.scalar(raw_user, pa.large_string())).as_py()
         else:

@@ -23,6 +23,12 @@ def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         ("recommend RUN --user 1 --nonsense", "error: unrecognized arguments: --nonsense; see: mlrec recommend --help"),
         ("recommend RUN", "one of the arguments --user --history is required; see: mlrec recommend --help"),
+        ("recommend RUN --user -x", "--user: expected one argument; for a value that begins with a dash write --user=-x; see"),
+        (
+            "recommend RUN --history -1,2 -k 3",
+            "--history: expected one argument; for a value that begins with a dash write --history=-1,2",
+        ),
+        ("recommend RUN --user", "argument --user: expected one argument; see"),
         ("recommend --history 1", "the following arguments are required: RUN"),
         ("recommend RUN --history 1 -k 010", "argument -k: the value is '010'; it must be a whole number from 1 to 1000000"),
         ("recommend RUN --history 1 -k 1_0", "argument -k: the value is '1_0'"),

@@ -39,7 +39,7 @@ def test_a_first_row_that_is_data_is_kept(tmp_path: Path, first: str) -> None:
 
 
 def test_blanks_around_ids_are_no_part_of_them_whatever_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [f" {user} ,{blank}i{user % 7}{blank},{user}" for user in range(50, 20, -1) for blank in ("", " ")]
+    rows = [f" {user} , i{user % 7}\t,{user}" for user in range(50, 20, -1) for _ in range(2)]
     path = write(tmp_path / "x_pairs.csv", "\n".join(rows))
     for size in (64, 1 << 20):
         monkeypatch.setattr("shards_tools.readers.CSV_BLOCK_BYTES", size)
@@ -61,10 +61,17 @@ def test_users_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
         ("x_pairs.tsv", "1\t2 3\n4 5 6\n", r"x_pairs.tsv, line 2: expected user<TAB>item"),
         ("x_pairs.tsv", "1\t2 3\n4\t\n", "line 2"),
         ("x_pairs.tsv", "1\t2 3\n1\t4 5\n", "user '1' has several lines"),
+        ("x_pairs.tsv", "a b\t2 3\n a b \t4 5\n", "user 'a b' has several lines, spaces around the id aside"),
         ("x_pairs.csv", "user,item,timestamp\n1,2,yesterday\n", "whole timestamps"),
         ("x_pairs.csv", "user,item,timestamp\n1,2,\n", "1 rows have no timestamp"),
         ("x_pairs.csv", "user,item,timestamp\n1,2\n", "expected rows of user,item,timestamp"),
         ("x_pairs.csv", "user,item,timestamp\n1,2,3\n1,,4\n1, ,5\n", r"x_pairs.csv: 2 rows have no item; give every row one"),
+        (
+            "x_pairs.csv",
+            "1, f,3\n1,f ,4\n1,g,5\n1,g ,6\n2,h,7\n",
+            "2 item ids with .* such as ' f' and 'f '. Spaces",
+        ),
+        ("x_pairs.csv", "u,a,3\nu ,b,4\n", "1 user id with .* 'u' and 'u '.* one user. Remove the spaces in the file if"),
         ("x_pairs.csv", "1,2,3\n,2,4\n", r"x_pairs.csv: 1 rows have no user"),
         (
             "x_pairs.csv",
