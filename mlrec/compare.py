@@ -13,9 +13,11 @@ from rich.table import Table
 from mlrec.answers import add_json, print_json
 from mlrec.arguments import Parser
 from mlrec.metrics import METRICS, standard_error, user_metrics
-from mlrec.record import trained_on
+from mlrec.printable import printable
+from mlrec.record import read_record, trained_on
 from mlrec.results import read_ranks, read_results
 from mlrec.run_files import RANKS_FILE, RESULTS_FILE, run_names
+from mlrec.scrub import scrub
 from mlrec.terminal import console
 
 
@@ -42,13 +44,22 @@ def compare(first: Path, second: Path) -> list[Comparison]:
         ValueError: a run has none or a damaged one, or they are of other users, another split or another data set.
     """
     ranked = [_read(run) for run in (first, second)]
-    for key in ("split", "fingerprint", "users"):
-        one, other = (getattr(ranking, key) for ranking in ranked)
-        if one != other:
-            raise ValueError(
-                f"{first} ranked {key} {one!r}, {second} {other!r}; compare runs of one data set and split: "
-                "mlrec evaluate RUN --split ranks again"
-            )
+    one, other = ranked
+    if one.fingerprint != other.fingerprint:
+        raise ValueError(
+            f"{first} ranked {one.dataset}, {second} ranked {other.dataset}. Runs are compared user by user, so both must be "
+            "trained and ranked on one data set"
+        )
+    if one.split != other.split:
+        raise ValueError(
+            f"{first} ranked the {one.split} split, {second} the {other.split} split. Rank one of them again: "
+            f"mlrec evaluate {second} --split {one.split}"
+        )
+    if one.users != other.users:
+        raise ValueError(
+            f"{first} ranked {one.users:,} users, {second} {other.users:,}, of one data set and split. Rank both again with "
+            "mlrec evaluate RUN"
+        )
     return [_compare(metric, *(ranking.metrics[metric] for ranking in ranked)) for metric in METRICS]
 
 
@@ -56,6 +67,9 @@ def compare(first: Path, second: Path) -> list[Comparison]:
 class _Ranking:
     split: str
     fingerprint: str
+    """Of the data set."""
+    dataset: str
+    """Its name, URL and the beginning of the fingerprint, for people."""
     users: int
     metrics: dict[str, np.ndarray]
     """Each user's, float64 [B]."""
@@ -69,7 +83,17 @@ def _read(run: Path) -> _Ranking:
     assert results is not None
     ranks_B2 = read_ranks(run, results)
     metrics = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results.catalogue_size)
-    return _Ranking(results.split, results.fingerprint or trained_on(run), len(ranks_B2), metrics)
+    fingerprint = results.fingerprint or trained_on(run)
+    return _Ranking(results.split, fingerprint, _described(run, fingerprint), len(ranks_B2), metrics)
+
+
+def _described(run: Path, fingerprint: str) -> str:
+    """Return how people know a data set; run.json names only the one of the training."""
+    words = f"the data set {fingerprint[:12] or 'of an unknown fingerprint'}"
+    recorded = (read_record(run) or {}).get("dataset", {})
+    if not recorded or recorded.get("fingerprint") != fingerprint:
+        return words
+    return f"{words} ({printable(recorded.get('name', ''))} at {scrub(printable(recorded.get('url', '')))})"
 
 
 def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparison:

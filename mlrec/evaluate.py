@@ -23,6 +23,7 @@ from mlrec.data.sequences import Split
 from mlrec.data.stream import Data, open_data
 from mlrec.distributed import World, from_main, gather, gather_objects, shares, start_world, stop_world
 from mlrec.engine import as_trained, build_model
+from mlrec.history_length import check_history_length
 from mlrec.metrics import METRICS, summarize, user_metrics
 from mlrec.models.encoder_files import restored_from
 from mlrec.models.recommender import Recommender
@@ -247,9 +248,11 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     """The run's model with the weights of a checkpoint, in fp32 on the device.
 
     Raises:
-        ValueError: the model knows items or users by their ids, which in the data set at data.url are not those of its training.
+        ValueError: the model knows items or users by their ids, which in the data set at data.url are not those of its training,
+            or it is for histories of another length.
     """
     model = build_model(config, data, world.rank, restored_from(config.run_path, config.item.encoders))
+    check_history_length(config.recommender, data, path)
     checkpoint.load_weights(model, path)
     by_id = model.sequence_model.knows_ids or model.tower.knows_ids
     if by_id and not config.resume.force and checkpoint.read_state(path).fingerprint != data.info.fingerprint:

@@ -108,11 +108,13 @@ class Features:
         if count:
             names = quoted(items.raw_ids_N.filter(missing_N).slice(0, _MAX_NAMED).to_pylist())
             wanted = len(items.raw_ids_N) - items.raw_ids_N.null_count
+            spelling = quoted(self.raw_ids_n.slice(0, 1).to_pylist())
             made_of = f", made of {printable(self.info.dataset)}," if self.info else ""
             raise ValueError(
                 f"{self.url}{made_of} has no vector for {count:,} of {wanted:,} items of {printable(items.dataset)} "
-                f"(raw ids {names}{', ...' if count > _MAX_NAMED else ''}). Extract features of this data set; items that "
-                "could not be read are in the extraction's failures.jsonl, repair those in the data set first"
+                f"(raw ids {names}{', ...' if count > _MAX_NAMED else ''}); its own raw ids look like {spelling}. "
+                "Extract features of this data set; items that could not be read are in the extraction's failures.jsonl, "
+                "repair those in the data set first"
             )
         rows_N: np.ndarray = found_N.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return rows_N

@@ -10,6 +10,7 @@ from mlrec import checkpoint
 from mlrec.config import Config
 from mlrec.data.stream import Data
 from mlrec.evaluate import best_checkpoint, load_run
+from mlrec.history_length import check_history_length
 from mlrec.models.encoder_files import NOTHING, Restored, restored_from, save_encoder_files
 from mlrec.models.recommender import Recommender
 from mlrec.run_files import ENCODERS
@@ -36,6 +37,8 @@ def start_from(config: Config, data: Data, model: Recommender) -> str:
     path = best_checkpoint(other)
     whitened = {name: buffer.clone() for name, buffer in model.named_buffers() if name.startswith("tower.heads.")}
     _check_places(other, config)
+    if config.recommender == other.recommender:
+        check_history_length(config.recommender, data, path)
     taken = checkpoint.take_weights(model, path)
     there = {name for name, _, _ in checkpoint.read_shapes(path)}
     for names, who in ((there, f"{path} has"), (set(model.state_dict()), "this run's model has")):

@@ -18,7 +18,7 @@ def write_run(folder: Path, better: np.ndarray, split: Split = "test", fingerpri
     folder.mkdir()
     results = Results(split, 1, "validation hr@10", {"all": {"users": len(better)}}, {}, {}, 100, fingerprint)
     write_results(folder, results, np.stack([better, np.zeros_like(better)], axis=1))
-    (folder / "run.json").write_text(json.dumps({"dataset": {"fingerprint": trained_on}}))
+    (folder / "run.json").write_text(json.dumps({"dataset": {"fingerprint": trained_on, "name": "small", "url": "s3://data"}}))
     return folder
 
 
@@ -54,9 +54,12 @@ def test_chance_is_seldom_called_a_difference(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"split": "validation"}, "ranked split 'test'"),
-        ({"fingerprint": "xyz"}, "ranked fingerprint 'abc'"),
-        ({"fingerprint": "", "trained_on": "xyz"}, "ranked fingerprint 'abc', .*'xyz'"),
+        ({"split": "validation"}, r"one ranked the test split, .* Rank one of them again: mlrec evaluate \S+two --split test$"),
+        (
+            {"fingerprint": "xyz" * 9},
+            r"one ranked the data set abc \(small at s3://data\), \S+two ranked the data set xyzxyzxyzxyz\. Runs",
+        ),
+        ({"fingerprint": "", "trained_on": "xyz"}, r"the data set abc \(small .* the data set xyz \(small at s3://data\)\. Runs"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict[str, str], words: str) -> None:

@@ -122,7 +122,7 @@ def test_media_are_pinned_for_a_gpu_alone(video_config: Config, data: Data, monk
         encoder = model.tower.encoders[0]
         settings = settings_of(video_config, data, encoder)
         with task("nothing", 0) as under_way:
-            begun = extraction._Extraction(video_config, "", world, data, encoder, settings)
+            begun = extraction._Extraction(video_config, "", world, data, encoder, None, settings)
             block = extraction._encode(begun, 0, ranked_items(data), under_way)
         assert set(block.reasons_n) == {"it was not delivered"}
     assert asked == [True, True, False, False]
@@ -179,6 +179,19 @@ def test_a_model_that_knows_ids_is_not_ranked_on_another_data_set(
                 load_model(config, data, ALONE, path)
             config = replace(config, resume=ResumeConfig(force=True))
         assert load_model(config, data, ALONE, path).state_dict().keys() == weights.keys()
+
+
+def test_a_model_for_histories_of_another_length_is_refused(video_config: Config, data: Data, tmp_path: Path) -> None:
+    weights = build_model(video_config, data, 0).state_dict()
+    tensors = ((index, f"{checkpoint.WEIGHT}{name}", tensor) for index, (name, tensor) in enumerate(weights.items()))
+    path = checkpoint.save(tmp_path, ALONE, TrainingState(1, 0, data.info.fingerprint, 18), tensors)
+    keep_last = data.info.split.keep_last
+    shorter = replace(data, info=replace(data.info, split=replace(data.info.split, keep_last=keep_last - 3)))
+    words = (
+        rf"trained on histories of {keep_last - 3} items \(keep_last={keep_last}\), .* --keep-last {keep_last}, or train a new"
+    )
+    with pytest.raises(ValueError, match=words):
+        load_model(video_config, shorter, ALONE, path)
 
 
 def trained_elsewhere(config: Config, data: Data) -> None:

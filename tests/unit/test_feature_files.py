@@ -60,7 +60,8 @@ def test_missing_items_are_counted(tmp_path: Path) -> None:
     save_features(tmp_path, ["b", "a"])
     items = item_ids(["a", *"defg", None])
     with pytest.raises(
-        ValueError, match=r"made of tiny, has no vector for 4 of 5 items of tiny \(raw ids 'd', 'e', 'f', \.\.\.\)"
+        ValueError,
+        match=r"made of tiny, has no vector for 4 of 5 items of tiny \(raw ids 'd', 'e', 'f', \.\.\.\); its own .* like 'b'",
     ):
         read_features(str(tmp_path)).rows_of(items)
 
@@ -182,6 +183,7 @@ def test_parquet_that_cannot_be_used_is_named_with_its_fault(case: str, tmp_path
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))} cannot be used as features: .*{words}") as error:
         read_features(str(path))
     assert "mlrec extract" in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).count(str(path)) == str(error.value).count("Write features") == 1
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
