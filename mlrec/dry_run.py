@@ -93,6 +93,7 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
         distinct.append(len(step.items_U))
         owned.append(max(step.owned_W))
         read.append(sum(member.size for member in members if member.name in names) if names else 0)
+    activations = _activations(model.tower, max(owned), config)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
     partly_frozen = any(not parameter.requires_grad for encoder in model.tower.encoders for parameter in encoder.parameters())
@@ -120,15 +121,15 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
         "parameters": {"total": total, "trained": trained},
         "precision": config.train.precision,
         "zero_stage": config.zero.stage,
-        "memory": _memory(StateBytes.of(trained, total, config, ranks), config, ranks),
-        "activations": _activations(model.tower, max(owned), config),
+        "memory": _memory(StateBytes.of(trained, total, config, ranks), activations, config, ranks),
+        "activations": activations,
         "random_weights": model.tower.random_encoders,
         "notices": notices(model.tower, data),
     }
 
 
-def _memory(state: StateBytes, config: Config, ranks: int) -> dict[str, Any]:
-    """What a rank holds between its steps, and what the device at hand has."""
+def _memory(state: StateBytes, activations: dict[str, Any] | None, config: Config, ranks: int) -> dict[str, Any]:
+    """Return what a rank holds between its steps, what the device has, and whether that and the activations fit."""
     if torch.cuda.is_available():
         needed, device = state.on_device(config.zero.offload_optimizer), torch.cuda.get_device_name()
         room = torch.cuda.get_device_properties(0).total_memory
@@ -142,7 +143,7 @@ def _memory(state: StateBytes, config: Config, ranks: int) -> dict[str, Any]:
         "offload_optimizer": offloaded,
         "device": device,
         "device_bytes": room,
-        "fits": needed < room,
+        "fits": needed + (_least_bytes(activations) if activations else 0) < room,
         "needed_bytes": needed,
     }
 
@@ -160,18 +161,41 @@ def _activations(tower: ItemTower, items: int, config: Config) -> dict[str, Any]
     return {"item_bytes": item_bytes, "held_bytes": items * item_bytes, "recomputed_bytes": again_bytes, "checkpoint": choice}
 
 
+def _least_bytes(activations: dict[str, Any]) -> float:
+    """Return what the activations take at the least."""
+    key = "held_bytes" if activations["checkpoint"] == "never" else "recomputed_bytes"
+    return float(activations[key])
+
+
+def _verdict(memory: dict[str, Any], activations: dict[str, Any] | None) -> str:
+    device, room = memory["device"], _in_words(memory["device_bytes"])
+    left = memory["device_bytes"] - memory["needed_bytes"]
+    if left <= 0:
+        return f"does not fit {device}, {room}: raise zero.stage, start more ranks, or set zero.offload_optimizer=true"
+    if activations is None or memory["fits"]:
+        return f"fits {device}: {_in_words(left)} of {room} are left for activations"
+    return (
+        f"does not fit {device}: the item tower's activations take {_in_words(_least_bytes(activations))}, and "
+        f"{_in_words(left)} of {room} are left for them: {_remedy(left, activations)}"
+    )
+
+
+def _remedy(left: float, activations: dict[str, Any]) -> str:
+    """Return the settings with which the activations would fit into `left` bytes."""
+    chunk = int(left / activations["item_bytes"])
+    if chunk < 1:
+        return "those of one item do not fit; choose a smaller encoder or input, or train less of it (item.tuning)"
+    settings = ["item.checkpoint=auto"] if activations["checkpoint"] == "never" else []
+    if activations["recomputed_bytes"] >= left:
+        settings.append(f"item.chunk={chunk} or lower")
+    return f"set {' and '.join(settings)}"
+
+
 def describe(found: dict[str, Any]) -> list[str]:
     """The same in words, in lines."""
     steps, mean_read = found["last_step"], found["bytes_per_step"]
     kept = "; an item's once in the run where its frozen stages are kept" if found["keeps_prefixes"] else ""
     memory, counts = found["memory"], found["parameters"]
-    device, room = memory["device"], _in_words(memory["device_bytes"])
-    verdict = (
-        f"fits {device}: {_in_words(memory['device_bytes'] - memory['needed_bytes'])} of {room} are left for activations: "
-        "lower item.chunk when those of a chunk do not fit"
-        if memory["fits"]
-        else f"does not fit {device}, {room}: raise zero.stage, start more ranks, or set zero.offload_optimizer=true"
-    )
     return [
         f"run      {found['run']}, in {found['run_dir']}",
         f"data     {found['dataset']}: {found['users']:,} users, {found['items']:,} items, "
@@ -189,7 +213,7 @@ def describe(found: dict[str, Any]) -> list[str]:
         f"optimizer {_in_words(memory['optimizer_bytes'])}{' of host memory' if memory['offload_optimizer'] else ''}: "
         f"{counts['total']:,} parameters, {counts['trained']:,} trained, {found['precision']}, ZeRO-{found['zero_stage']}",
         *([_activations_in_words(found["activations"])] if found["activations"] else []),
-        f"         {verdict}",
+        f"         {_verdict(memory, found['activations'])}",
     ]
 
 

@@ -81,6 +81,30 @@ def test_a_run_that_does_not_fit_is_told_what_would_help(video_config: Config, m
     assert "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: raise zero.stage" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("left", "choice", "words"),
+    [
+        (3.5, "auto", "does not fit .*: set item.chunk=3 or lower$"),
+        (3.5, "never", "does not fit .*: set item.checkpoint=auto and item.chunk=3 or lower$"),
+        (8.5, "never", "does not fit .*: set item.checkpoint=auto$"),
+        (0.5, "always", "does not fit .*: those of one item do not fit; choose a smaller encoder"),
+        (8.5, "auto", "fits .* are left for activations$"),
+        (1e6, "never", "fits .* are left for activations$"),
+    ],
+)
+def test_activations_that_do_not_fit_are_told_with_the_chunk_that_would(
+    left: float, choice: str, words: str, video_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = replace(video_config, item=replace(video_config.item, checkpoint=choice))
+    found = dry_run.figures(config, 1)
+    room = int(found["memory"]["needed_bytes"] + left * found["activations"]["item_bytes"])
+    monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else room)
+    found = dry_run.figures(config, 1)
+    assert re.match(words, dry_run.describe(found)[-1].strip())
+    assert found["memory"]["fits"] == words.startswith("fits")
+
+
 @pytest.mark.parametrize(("choice", "words"), [("always", "computed again chunk by chunk"), ("never", "held")])
 def test_what_activations_take_says_which_way_is_assumed(choice: str, words: str, video_config: Config) -> None:
     lines = described(replace(video_config, item=replace(video_config.item, checkpoint=choice)), 2)
