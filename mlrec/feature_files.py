@@ -202,8 +202,9 @@ def _without_info(url: str) -> str:
 def _from_folder(url: str) -> Features:
     where, info = storage.join(url, INFO_FILE), read_info(url)
     raw_ids = parse_json(_read_named(url, RAW_IDS_FILE, info), list[str], storage.join(url, RAW_IDS_FILE), REMEDY)
+    content = _read_named(url, VECTORS_FILE, info)
     try:
-        vectors_nX = read_npy(_read_named(url, VECTORS_FILE, info), np.float32, ndim=2)
+        vectors_nX = read_npy(content, np.float32, ndim=2)
     except ValueError as error:
         raise ValueError(f"{storage.join(url, VECTORS_FILE)} cannot be used: {error}. {REMEDY}.") from error
     if (info.count, info.width) != vectors_nX.shape:
