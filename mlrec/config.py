@@ -17,6 +17,7 @@ from mlrec.durations import check_duration
 from mlrec.encoder_options import EncoderOptions, Tuning
 from mlrec.keys import Key, described, kinds_of
 from mlrec.printable import printable
+from mlrec.urls import check_url
 from mlrec.values import Node, as_argument, check_text, check_typed
 from mlrec.yaml_files import to_yaml
 
@@ -222,9 +223,7 @@ class Config:
     def __post_init__(self) -> None:
         _check_section(self, "")
         _check_name(self.name)
-        for key, folder in (("run_dir", self.run_dir), ("data.cache_dir", self.data.cache_dir)):
-            if not folder or "://" in folder:
-                raise ValueError(f"{key} is {folder!r}; it must be a folder on this machine")
+        self._check_places()
         if not self.item.encoders:
             raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
         if unused := sorted(set(self.item.options) - set(self.item.encoders)):
@@ -236,6 +235,18 @@ class Config:
             raise ValueError("zero.offload_optimizer needs zero.stage 1, 2 or 3")
         self._check_durations()
         self._check_folders()
+
+    def _check_places(self) -> None:
+        folders = {"run_dir": self.run_dir, "data.cache_dir": self.data.cache_dir}
+        if self.train.start_from:
+            folders["train.start_from"] = self.train.start_from
+        for key, folder in folders.items():
+            if not folder or "://" in folder:
+                raise ValueError(f"{key} is {folder!r}; it must be a folder on this machine")
+        check_url(self.data.url, "data.url")
+        for encoder, options in self.item.options.items():
+            check_url(options.get("checkpoint", ""), f"item.options.{encoder}.checkpoint")
+            check_url(options.get("features", ""), f"item.options.{encoder}.features")
 
     def _check_folders(self) -> None:
         run, cache = self.run_path.resolve(), Path(self.data.cache_dir).expanduser().resolve()

@@ -8,6 +8,8 @@ from urllib.parse import unquote
 from mlrec.scrub import is_secret_name, scrub
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*):/+([^\s/?#]*)([^\s]*)", re.IGNORECASE)
+_URL_WITHOUT_SCHEME = re.compile(r"(?:^|[\s=,'\"])(?://[^\s/:@]+:[^\s@]+|[^\s/:@=,'\"]+:[^\s/@]+)@[^\s/@]")
+"""//user:password@host and user:password@host: a URL whose scheme was forgotten."""
 _NAME = re.compile(r"[?#&;]([^=?#&;\s]+)=[^&;#\s]")
 _CONTAINER_AT_HOST = ("az", "abfs", "abfss", "adl", "wasb", "wasbs")
 """Schemes that write container@account: no user."""
@@ -32,13 +34,19 @@ def check_no_credentials(text: str, where: str = "") -> None:
         ValueError: there is a password, a token or a signature; the message does not repeat it, and names the
             environment variables to use.
     """
-    for match in _URL.finditer(text):
+    if _URL_WITHOUT_SCHEME.search(text):
+        raise _refusal(text, where, "")
+    # the URLs of a chain too, such as zip://x::http://user:password@host
+    for match in (match for part in (text, *text.split("::")) for match in _URL.finditer(part)):
         scheme, host, rest = match[1].lower(), unquote(match[2]), unquote(match[3])
         if _has_user(scheme, host, rest) or any(is_secret_name(name) for name in _NAME.findall(rest)):
-            kind = _KIND.get(scheme, scheme)
-            remedy = _REMEDIES.get(kind, "let the storage's own configuration or environment variables hold them")
-            which = f"{where}: the URL holds" if where else f"the URL {scrub(text)} holds"
-            raise ValueError(f"{which} credentials, which would end up in logs and reports. Leave them out and {remedy}")
+            raise _refusal(text, where, scheme)
+
+
+def _refusal(text: str, where: str, scheme: str) -> ValueError:
+    remedy = _REMEDIES.get(_KIND.get(scheme, scheme), "let the storage's own configuration or environment variables hold them")
+    which = f"{where}: the URL holds" if where else f"the URL {scrub(text)} holds"
+    return ValueError(f"{which} credentials, which would end up in logs and reports. Leave them out and {remedy}")
 
 
 def _has_user(scheme: str, host: str, rest: str) -> bool:

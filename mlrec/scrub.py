@@ -15,9 +15,11 @@ _SECRET_WORDS = frozenset(
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 """A word of a name such as X-Amz-Signature, AWSAccessKeyId or api_key."""
 
-_PASSWORD_OF_URL = re.compile(r"(:/{1,3})[^\s'\"@/][^\s'\"@]*:[^\s'\"]*@")
+_PASSWORD_OF_URL = re.compile(r"(:/{1,3}|(?<![^\s'\"=(,])//)[^\s'\"@/][^\s'\"@]*:[^\s'\"]*@")
 """Up to the last @, for a secret may hold slashes."""
 _USER_OF_URL = re.compile(r"(:/{1,3})[^/@\s]+@")
+_PASSWORD_WITHOUT_SCHEME = re.compile(r"(?<![^\s'\"=(,])()[^\s/:@'\"=(,]+:[^\s/@'\"]+@(?=[^\s/@])")
+"""user:password@host/path"""
 _QUERY_OF_URL = re.compile(r"(?<=://)([^?#\s]*)(?:\?\S*|#\S*=\S*)")
 _AUTHORIZATION = re.compile(
     r"""(authorization['"]?\s*[:=]\s*['"]?)(?:(?:basic|bearer|digest|token|aws4-hmac-sha256)\s+)?[^'"\n]+""", re.IGNORECASE
@@ -61,7 +63,7 @@ def scrub(value: Any) -> Any:
 
 
 def _scrub_text(text: str) -> str:
-    for pattern in (_PASSWORD_OF_URL, _USER_OF_URL):
+    for pattern in (_PASSWORD_OF_URL, _USER_OF_URL, _PASSWORD_WITHOUT_SCHEME):
         text = pattern.sub(rf"\1{_REDACTED}@", text)
     text = _QUERY_OF_URL.sub(rf"\1?{_REDACTED}", text)
     for pattern in (_AUTHORIZATION, _BEARER, _ASSIGNED):

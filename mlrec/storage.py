@@ -14,16 +14,12 @@ from typing import IO, Any, cast
 import fsspec
 
 from mlrec import transfer
-from mlrec.credentials import check_no_credentials
+from mlrec.urls import EXTRAS, check_url, scheme_of
 
 READ_BYTES = 16 << 20
 """Remote reads ask for this much at once: with s3fs' default of 5 MiB a stream runs at under half the speed."""
 BLOCKS_IN_FLIGHT = 3
 """Blocks of a stream that are asked for ahead."""
-
-EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "http": "http", "https": "http"}
-"""The extra of setup.py that brings what a scheme needs."""
-
 
 REMOTE: dict[str, Any] = {"use_listings_cache": False}
 """Options of remote file systems: a listing that was kept would not know what other processes have written since."""
@@ -42,11 +38,6 @@ _opened: dict[int, Any] = {}
 on the parent's event loop, with a page of errors."""
 
 
-def scheme_of(url: str) -> str:
-    """The scheme of `url`; a plain path has "file"."""
-    return url.split("://", 1)[0] if "://" in url else "file"
-
-
 def is_local(url: str) -> bool:
     """Whether `url` names a file of this machine."""
     return scheme_of(url) == "file"
@@ -63,17 +54,18 @@ def join(url: str, *parts: str) -> str:
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
-    check_no_credentials(url)
+    check_url(url)
     scheme = scheme_of(url)
+    options = OPTIONS.get(scheme, REMOTE if scheme != "file" else {})
     try:
-        fs, path = fsspec.core.url_to_fs(url, **OPTIONS.get(scheme, REMOTE if scheme != "file" else {}))
+        # fsspec's own url_to_fs takes the "::" of an IPv6 address, or of a local path, for a chain of URLs
+        kind = fsspec.get_filesystem_class(scheme)
+        fs, path = kind(**options, **kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
     except ImportError as error:
         extra = EXTRAS.get(scheme, scheme)
         raise ValueError(
             f"{url}: the scheme {scheme!r} needs a package that is not installed ({error}); pip install 'mlrec[{extra}]'"
         ) from error
-    except ValueError as error:
-        raise ValueError(f"{url}: unknown storage scheme {scheme!r}; known: file, {', '.join(sorted(EXTRAS))}") from error
     if hasattr(fs, "retries"):
         fs.retries = 1  # s3fs and gcsfs: once, for transfer.py tries again
     _opened[id(fs)] = fs

@@ -25,6 +25,7 @@ from mlrec.data.stream import Data, WorkerDiedError, log_replacement, workers_ou
 from mlrec.distributed import shares
 from mlrec.schema import InputSpec
 from mlrec.scrub import scrub
+from mlrec.urls import scheme_of
 
 PREFETCHED_CHUNKS = 2
 """Of each loader worker."""
@@ -181,7 +182,7 @@ def stream_catalogue(catalogue: CataloguePass, num_workers: int, pin_memory: boo
 
 def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, sample) of a shard up to its end, or up to where it cannot be read further."""
-    wds.gopen_schemes[storage.scheme_of(url)] = _open
+    wds.gopen_schemes[scheme_of(url)] = _open
     # every rank and worker reads the shards of its own run of positions: nothing for webdataset to split
     stream = wds.WebDataset([url], shardshuffle=False, nodesplitter=_all, workersplitter=_all, handler=wds.reraise_exception)
     try:

@@ -29,6 +29,11 @@ URLS = [
     f"abfs://container:{SECRET}@account.dfs.core.windows.net/set",
     f"sftp://user:{SECRET}@host/set",
     f"simplecache::s3://AKIA:{SECRET}@bucket/set",
+    f"zip://x::http://user:{SECRET}@host/x",
+    f"//user:{SECRET}@host/x",
+    f"//user:a/{SECRET}@host/x",
+    f"user:{SECRET}@host/x",
+    f"user:{SECRET}@host",
 ]
 HARMLESS = [
     "s3://bucket/set",
@@ -36,11 +41,12 @@ HARMLESS = [
     "http://[::1]:80/set",
     "az://container@account.dfs.core.windows.net/set",
     "abfss://container@account.dfs.core.windows.net/set",
-    "sftp://user@host/set",
     "https://host/weights.safetensors?download=true",
     "https://host/a@b/c:d",
     "/data/a@b:c?token=x",
     "MCG-NJU/videomae-base",
+    "data/a:b@c",
+    "user@host",
 ]
 
 

@@ -1,5 +1,6 @@
 import base64
 import errno
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlrec import storage
+from mlrec.config import load
 
 
 def test_a_missing_file_is_not_tried_again(tmp_path: Path) -> None:
@@ -61,9 +63,46 @@ def test_a_listing_has_more_time_than_a_read(monkeypatch: pytest.MonkeyPatch) ->
     assert limits["ls"] == limits["find"] > 20 * limits["exists"]
 
 
-def test_an_unknown_scheme_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"ftps://host/x: unknown storage scheme 'ftps'; known: file, .*s3"):
-        storage.read_bytes("ftps://host/x")
+UNSUPPORTED = [
+    ("ftp://x/y", "unknown storage scheme 'ftp'; name a folder, s3://, gs://, az:// or http(s)://"),
+    ("ftps://host/x", "unknown storage scheme 'ftps'"),
+    ("sftp://user@host/x", "unknown storage scheme 'sftp'"),
+    ("github://a:b/x", "unknown storage scheme 'github'"),
+    ("HTTPS://host/x", "unknown storage scheme 'HTTPS'"),
+    ("zip://x::http://host/x", "URLs chained with '::' are not supported"),
+    ("simplecache::/tmp/x", "URLs chained with '::' are not supported"),
+    ("filecache::s3://bucket/x", "URLs chained with '::' are not supported"),
+    ("x.zip::y", "URLs chained with '::' are not supported"),
+]
+
+
+@pytest.mark.parametrize(("url", "words"), UNSUPPORTED)
+@pytest.mark.parametrize("key", ["data.url", "item.options.id/embedding.checkpoint", "item.options.id/embedding.features"])
+def test_config_with_a_url_of_an_unsupported_kind_names_key_value_and_schemes(url: str, words: str, key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{key} is {re.escape(repr(url))}: {re.escape(words)}"):
+        load([], [f"{key}={url}"])
+
+
+@pytest.mark.parametrize(("url", "words"), UNSUPPORTED)
+def test_storage_with_a_url_of_an_unsupported_kind_names_value_and_schemes(url: str, words: str) -> None:
+    for call in (storage.exists, storage.read_bytes, storage.list_files, storage.size_of, storage.remove):
+        with pytest.raises(ValueError, match=rf"^{re.escape(url)}: {re.escape(words)}"):
+            call(url)
+
+
+def test_local_path_with_colons_is_read_as_it_is(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "a::b" / "file"), b"0123")
+    assert (tmp_path / "a::b" / "file").read_bytes() == b"0123"
+    assert storage.list_files(str(tmp_path / "a::b")) == {"file": 4}
+
+
+def test_http_url_of_an_ipv6_address_keeps_its_host() -> None:
+    assert storage._filesystem("http://[::1]:80/set")[1] == "http://[::1]:80/set"
+
+
+def test_train_start_from_at_a_url_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^train\.start_from is 's3://bucket/run'; it must be a folder on this machine"):
+        load([], ["train.start_from=s3://bucket/run"])
 
 
 def test_a_scheme_without_its_package_names_the_extra() -> None:

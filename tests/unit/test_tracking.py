@@ -108,6 +108,12 @@ def test_console_on_a_terminal_shows_progress(
         ("authorization: Bearer abc.def-123", "authorization: ***"),
         ("with Bearer eyJhbGciOiJIUzI1NiJ9.x", "with Bearer ***"),
         ("https://host/x#access_token=hunter2", "https://host/x?***"),
+        ("cannot read //user:hunter2@host/x", "cannot read //***@host/x"),
+        ("'//user:hun/ter2@host/x' is missing", "'//***@host/x' is missing"),
+        ("there is no file user:hunter2@host/x", "there is no file ***@host/x"),
+        ("data.url=user:hunter2@host", "data.url=***@host"),
+        ("at 12:30 a@b", "at 12:30 a@b"),
+        ("/data/a@b:c and x/a:b@c", "/data/a@b:c and x/a:b@c"),
         ("the tokenizer: bert", "the tokenizer: bert"),
         (
             {"pad_token_id": 101, "num_key_value_heads": 4, "AWSAccessKeyId": "A"},
