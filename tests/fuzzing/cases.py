@@ -27,7 +27,7 @@ SEALED_SHARE = 0.5
 
 WRITTEN = {"cache", "pushed", "exported", "packed", "page.html", "report.html", "report.md", "saved.yaml", CANARY}
 """What operations may add to the workspace."""
-CHANGING = {"repair", "make on"}
+CHANGING = {"repair", "make on", "extract"}
 """Operations that write into the folders that they read; the last of a kind's."""
 
 

@@ -56,7 +56,7 @@ KINDS = [
     Kind("config.yaml of an export", "export/config.yaml", _EXPORT, ("serve",)),
     Kind("export", "export/[!cs]*", _EXPORT, ("serve",), guarded=True, share=3),
     Kind("features", "features/*.[np][pa]*", _FEATURES, ("features", "features.parquet", "extract"), share=2),
-    Kind("features' settings", "features/**/*.json*", _FEATURES, ("extract", "features")),
+    Kind("features' settings", "features/**/*.json*", _FEATURES, ("features", "extract")),
     Kind("pretrained video model", "pretrained/videomae/*", ("pretrained",), ("encode video",), share=2),
     Kind("pretrained text model", "pretrained/bert/*", ("pretrained",), ("encode title",), share=2),
     Kind("configuration", "config/*.yaml", ("config", "data", "cache"), ("config", "dry run"), share=2),
