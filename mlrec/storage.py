@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
+import stat
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -105,8 +107,26 @@ def read_range(url: str, start: int, size: int) -> bytes:
     return data
 
 
+def _open_local(path: str | Path) -> int:
+    """Open a file of this machine for reading.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        OSError: it is missing, or no regular file: a pipe would wait for a writer, and a device may never end.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(f"{path} is a pipe or a device; put a regular file in its place")
+    return handle
+
+
 def _read_local(path: Path, start: int, size: int) -> bytes:
-    handle = os.open(path, os.O_RDONLY)
+    handle = _open_local(path)
     try:
         data = os.pread(handle, size, start)
     finally:
@@ -190,7 +210,7 @@ def open_stream(url: str, size: int | None = None) -> IO[bytes]:
     """
     fs, path = _filesystem(url)
     if is_local(url):
-        return cast("IO[bytes]", open(path, "rb"))
+        return os.fdopen(_open_local(path), "rb")
     length = transfer.call(fs, "info", path)["size"] if size is None else size
     if length is None:
         raise ValueError(f"{url}: the server does not tell the size of the file; mlrec needs one that does")

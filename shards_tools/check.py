@@ -33,6 +33,7 @@ from mlrec.data.format import (
     read_oracle,
 )
 from mlrec.metrics import METRICS
+from mlrec.printable import brief
 from mlrec.progress import Task, megabytes, task
 from shards_tools.split import Sequences, split_counts, training_popularity
 
@@ -137,6 +138,9 @@ def check_file(
                 pass
     except FileNotFoundError:
         yield f"{file.path}: missing"
+        return
+    except OSError as error:
+        yield f"{file.path}: cannot be read ({brief(error)})"
         return
     if position != file.size:
         lost = f"; {absent} members are lost" if absent else ""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
@@ -36,6 +37,11 @@ CATALOGUE_SCHEMA = pa.schema(
 )
 """popularity counts training interactions; status is ok or failed; without a sample shard is -1 and members is empty."""
 
+MEMBERS_BESIDE_FRAMES = 8
+"""More than an item has beside its frames: a clip, a cover, a title, sound."""
+_TEXTS = ("raw_id", "title", "status")
+"""Columns that are read as dictionaries: a long text that occurs in every row takes the file next to nothing. It costs 0.7 CPU
+seconds for a million items."""
 FREE_TABLE_BYTES = 256 << 20
 BYTES_PER_ITEM = 2048
 """A table that unpacks to more than FREE_TABLE_BYTES and this much for each item is refused; real ones take some 250 an item."""
@@ -129,10 +135,14 @@ def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
         ValueError: it is not one, or announces more than the data set's items can take.
     """
     try:
-        file = pq.ParquetFile(io.BytesIO(raw), read_dictionary=["members.list.element.name"])
-        if fault := _footer_fault(file, info):
+        if fault := _footer_fault(pq.ParquetFile(io.BytesIO(raw)), info):
             raise ValueError(fault)
-        table = file.read()
+        table = pq.ParquetFile(io.BytesIO(raw), read_dictionary=[*_TEXTS, "members.list.element.name"]).read()
+        limit = _most_bytes(info.counts["items"])
+        for name in _TEXTS:
+            if (size := _text_bytes(table[name])) > limit:
+                raise ValueError(f"column {name} unpacks to {size:,} bytes, at most {limit:,} are read")
+            table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.string()))
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError) as error:
@@ -156,15 +166,34 @@ def _footer_fault(file: pq.ParquetFile, info: DatasetInfo) -> str:
         return f"it has an unknown column {min(types)!r}"
     if file.schema_arrow.names != CATALOGUE_SCHEMA.names:
         return f"its columns are {file.schema_arrow.names}, expected {CATALOGUE_SCHEMA.names}"
-    groups = (footer.row_group(group) for group in range(footer.num_row_groups))
-    unpacked = sum(group.column(column).total_uncompressed_size for group in groups for column in range(footer.num_columns))
-    if unpacked > (limit := FREE_TABLE_BYTES + BYTES_PER_ITEM * items):
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    chunks = [group.column(column) for group in groups for column in range(footer.num_columns)]
+    unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+    if unpacked > (limit := _most_bytes(items)):
         return f"it unpacks to {unpacked:,} bytes, at most {limit:,} are read for {items} items"
+    most = items * (info.media.frames + MEMBERS_BESIDE_FRAMES)
+    for place in range(footer.num_columns):
+        values = sum(group.column(place).num_values for group in groups)
+        if values > most:  # repeated values take next to no bytes in the file
+            name = groups[0].column(place).path_in_schema
+            return f"it has {values:,} values of {name}, at most {most:,} are read for {items} items"
     return ""
 
 
+def _most_bytes(items: int) -> int:
+    """Return how many bytes a catalogue of so many items may take in memory."""
+    return FREE_TABLE_BYTES + BYTES_PER_ITEM * items
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """Return the bytes of a column's texts, in which a text of the dictionary that occurs often counts as often."""
+    return sum(int(pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0) for chunk in column.iterchunks())
+
+
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the type with the dictionary of the members' names, which is how they are read, undone."""
+    """Return the type with the dictionaries of texts, which is how they are read, undone."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
     if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
         return kind
     fields = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in kind.value_type]

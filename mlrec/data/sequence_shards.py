@@ -36,7 +36,7 @@ SEQUENCE_MEMBERS: dict[str, type[np.generic]] = {
 }
 """Name and type of a block's members, in their order."""
 _REQUIRED = ("users", "offsets", "items")
-MAX_BLOCK_MEMBER_BYTES = 256 << 20
+MAX_BLOCK_BYTES = 256 << 20
 """A block of 8,192 users reaches this with 4,000 timed interactions each."""
 MAX_RAW_USER_BYTES = 1024
 _MEMBER_NAME = re.compile(r"(\d{9,18})\.(\w+)\.npy", re.ASCII)
@@ -81,16 +81,19 @@ def read_blocks(stream: IO[bytes], split: SplitInfo, ok_N1: np.ndarray) -> Itera
 
 def _samples(stream: IO[bytes]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yield the key and the arrays of each sample."""
-    current, arrays = "", dict[str, np.ndarray]()
+    current, arrays, num_bytes = "", dict[str, np.ndarray](), 0
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             key, name = _parsed_name(member)
             if key != current:
                 if arrays:
                     yield current, arrays
-                current, arrays = key, {}
+                current, arrays, num_bytes = key, {}, 0
             if name in arrays:
                 raise ValueError(f"{member.name[:80]!r} occurs twice")
+            num_bytes += member.size
+            if num_bytes > MAX_BLOCK_BYTES:
+                raise ValueError(f"block {key} is longer than {MAX_BLOCK_BYTES:,} bytes, of which no more are read")
             raw = cast("IO[bytes]", tar.extractfile(member)).read()
             try:
                 arrays[name] = read_npy(raw, SEQUENCE_MEMBERS[name], ndim=1)
@@ -105,8 +108,8 @@ def _parsed_name(member: tarfile.TarInfo) -> tuple[str, str]:
     match = _MEMBER_NAME.fullmatch(member.name)
     if match is None or match[2] not in SEQUENCE_MEMBERS or not member.isreg():
         raise ValueError(f"{member.name[:80]!r} is not a member of a sequence shard")
-    if member.size > MAX_BLOCK_MEMBER_BYTES:
-        raise ValueError(f"{member.name} is {member.size:,} bytes long, at most {MAX_BLOCK_MEMBER_BYTES:,} are read")
+    if member.issparse():
+        raise ValueError(f"{member.name} is a sparse file, which may be of any length in memory")
     return match[1], match[2]
 
 

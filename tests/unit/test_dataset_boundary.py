@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -209,6 +210,34 @@ def test_catalogue_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(co
     assert (copy / CATALOGUE_FILE).stat().st_size < 1 << 20
     seal(copy)
     assert "it unpacks to" in refusal(copy, tmp_path)
+
+
+def test_catalogue_whose_one_long_title_occurs_in_every_row_is_refused_before_it_is_unpacked(copy: Path, tmp_path: Path) -> None:
+    table = pq.read_table(copy / CATALOGUE_FILE)
+    titles = pa.DictionaryArray.from_arrays(pa.array([0] * table.num_rows, pa.int32()), pa.array(["x" * (32 << 20)]))
+    bomb = table.set_column(table.schema.get_field_index("title"), "title", titles)
+    pq.write_table(bomb, copy / CATALOGUE_FILE, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False)
+    assert (copy / CATALOGUE_FILE).stat().st_size < 1 << 17
+    seal(copy)
+    assert "column title unpacks to" in refusal(copy, tmp_path)
+
+
+def test_catalogue_with_a_million_members_of_an_item_is_refused_before_it_is_unpacked(copy: Path, tmp_path: Path) -> None:
+    table = pq.read_table(copy / CATALOGUE_FILE)
+    member = table["members"][0][0].as_py()
+    many = [[member] * 200_000, *table["members"].to_pylist()[1:]]
+    place = table.schema.get_field_index("members")
+    pq.write_table(table.set_column(place, "members", pa.array(many, table.schema.field(place).type)), copy / CATALOGUE_FILE)
+    seal(copy)
+    assert "values of members.list.element" in refusal(copy, tmp_path)
+
+
+@pytest.mark.parametrize("path", ["dataset.json", "catalogue.parquet", "items/items-00000.tar", "sequences/sequences-00000.tar"])
+def test_pipe_in_the_place_of_a_file_is_named(path: str, copy: Path) -> None:
+    (copy / path).unlink()
+    os.mkfifo(copy / path)
+    with pytest.raises(OSError, match=rf"{path} is a pipe or a device"):
+        raise OSError("\n".join(check(str(copy))))
 
 
 def replaced(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Arrays], Arrays]:
