@@ -20,6 +20,7 @@ from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.stream import open_data
 from mlrec.durations import steps_of
 from mlrec.engine import build_model, deepspeed_config, training_dtype
+from mlrec.evaluate import oracle_of
 from mlrec.models.saving import saved_bytes
 from mlrec.models.tower import ItemTower
 from mlrec.notices import notices
@@ -29,6 +30,7 @@ from mlrec.schema import Modality
 from mlrec.start import encoders_to_restore, start_from
 from mlrec.terminal import say
 from mlrec.train import check_place, find_state
+from mlrec.wandb_run import wandb_mode
 
 FLAG = "--dry-run"
 
@@ -77,7 +79,9 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
     """
     check_rows(config)
     check_place(config)
+    wandb_mode(config.tracking)
     data = open_data(config.data)
+    oracle_of(data)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, (ranks,)))
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
     resumed, state = find_state(config, data)

@@ -164,8 +164,8 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
     as_trained(model, config, world.device)
     found = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(found.baselines)
-    if split == "test" and data.info.has(ORACLE_FILE):
-        baselines["oracle"] = read_oracle(data.url, data.info, METRICS)
+    if split == "test" and (oracle := oracle_of(data)):
+        baselines["oracle"] = oracle
     results = Results(
         split=split,
         step=checkpoint.read_state(path).step,
@@ -186,6 +186,15 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
         place = None if not_kept else run / RESULTS_FILE
         raise failures.too_many(found.bad_items.values(), config.data.max_bad_items, data.url, place)
     return results
+
+
+def oracle_of(data: Data) -> dict[str, dict[str, float]]:
+    """Return what the best possible model reaches on the test split, which synthetic data sets know; empty for others.
+
+    Raises:
+        ValueError: oracle.json is damaged.
+    """
+    return read_oracle(data.url, data.info, METRICS) if data.info.has(ORACLE_FILE) else {}
 
 
 def _why_not_kept(run: Path, path: Path, data: Data) -> str:

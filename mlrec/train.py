@@ -22,7 +22,7 @@ from mlrec.distributed import World, from_main, start_world, stop_world
 from mlrec.durations import steps_of
 from mlrec.ending import Stopped
 from mlrec.engine import Engine, build_model, training_dtype
-from mlrec.evaluate import evaluate, evaluate_run, flat_metrics
+from mlrec.evaluate import evaluate, evaluate_run, flat_metrics, oracle_of
 from mlrec.notices import notices
 from mlrec.process import exit_with, run_main
 from mlrec.rows import check_rows
@@ -35,20 +35,23 @@ from mlrec.stopping import StopRequest
 from mlrec.terminal import say
 from mlrec.tracking import Tracker
 from mlrec.training_run import TrainingRun
+from mlrec.wandb_run import wandb_mode
 
 
 def train(config: Config) -> None:
     """Trains the run of `config` to its end, going on from its newest checkpoint, and ranks the test split with the best.
 
     Raises:
-        ValueError: the configuration, the data set and the run's checkpoints do not fit together.
+        ValueError: the configuration, the data set and the run's checkpoints do not fit together, or WANDB_MODE is no mode.
         RuntimeError: training diverged, or too many items could not be read.
         Stopped: a rank was told to stop; there is a checkpoint of the step after which all did.
     """
     check_rows(config)
     check_place(config)
+    wandb_mode(config.tracking)
     world = start_world()
     data = open_data(config.data)
+    oracle_of(data)
     owners = data.owners(config.train.global_batch, world.nodes)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, owners)
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)

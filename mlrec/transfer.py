@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
@@ -14,10 +16,14 @@ import fsspec.asyn
 from mlrec.printable import brief
 
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 
 RETRIES = 12
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 10.0
+
+NOTICE_S, NOTICE_EVERY_S = 2.0, 60.0
+"""From this long after the first try on, users are told that storage fails; so often by one process."""
 
 TIMEOUT_S = 30.0
 """Time limit of one try, beside the time that its bytes take at SLOWEST_BYTES_PER_S."""
@@ -117,6 +123,7 @@ async def _persistent(request: Callable[[], Awaitable[Result]], what: str, limit
         Exception: one of LASTING, at once.
         RuntimeError: every try failed; the last reason is its cause.
     """
+    began = time.monotonic()
     for attempt in range(RETRIES):
         try:
             return await asyncio.wait_for(request(), limit_s)
@@ -130,8 +137,21 @@ async def _persistent(request: Callable[[], Awaitable[Result]], what: str, limit
                 raise PermissionError(f"{what}: {_reason(error, limit_s)}") from error
             if attempt == RETRIES - 1:
                 raise RuntimeError(f"{what}: failed {RETRIES} times, last with {_reason(error, limit_s)}") from error
+            if time.monotonic() - began >= NOTICE_S:
+                _notice(f"{what}: {_reason(error, limit_s)}; it is tried again, {RETRIES} times in all")
             await asyncio.sleep(delay_s(attempt))
     raise AssertionError("unreachable")
+
+
+_noticed = float("-inf")
+"""When the last notice was given."""
+
+
+def _notice(words: str) -> None:
+    global _noticed
+    if time.monotonic() - _noticed >= NOTICE_EVERY_S:
+        _noticed = time.monotonic()
+        log.warning("%s", words)
 
 
 def _answer(error: BaseException) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from mlrec.printable import printable
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Goes into the body of each dataclass that is parsed, as `__pydantic_config__ = STRICT`: numbers are no
@@ -62,7 +64,7 @@ def read_bounded(path: Path, max_bytes: int, remedy: str) -> bytes:
 
 
 def parse_json_lines(raw: bytes, kind: type[T], where: str, remedy: str) -> list[T]:
-    """Return a document of one JSON value per line; a last line that a crash cut off is left out.
+    """Return a document of one JSON value per line; a last line that a crash cut off is left out, and said.
 
     Args:
         kind: of each line; the other arguments are those of `parse_json`.
@@ -70,7 +72,9 @@ def parse_json_lines(raw: bytes, kind: type[T], where: str, remedy: str) -> list
     Raises:
         ValueError: a complete line does not fit `kind`; names the file and the line.
     """
-    *lines, _ = raw.split(b"\n")
+    *lines, rest = raw.split(b"\n")
+    if rest:
+        log.warning("%s: its last %d bytes are no whole line, as after a crash, and are left out", where, len(rest))
     return [parse_json(line, kind, f"{where}, line {number}", remedy) for number, line in enumerate(lines, start=1)]
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from mlrec import storage
 from mlrec.data.format import (
     CATALOGUE_FILE,
+    FAILURES_FILE,
     ORACLE_FILE,
     Catalogue,
     DatasetInfo,
@@ -35,6 +36,7 @@ from mlrec.data.format import (
 from mlrec.metrics import METRICS
 from mlrec.printable import brief
 from mlrec.progress import Task, megabytes, task
+from shards_tools.items import read_failures
 from shards_tools.split import Sequences, split_counts, training_popularity
 
 ITEMS_IN_FLIGHT = 64
@@ -60,20 +62,26 @@ def check(url: str) -> Iterator[str]:
 
 def _faults(url: str, info: DatasetInfo, under_way: Task) -> Iterator[str]:
     shards = {*info.shards("items"), *info.shards("sequences")}
-    damaged = False
+    damaged = set()
     for file in info.files:
         if file not in shards:
             for fault in check_file(url, file, [], under_way):
-                damaged |= file.path == CATALOGUE_FILE
+                damaged.add(file.path)
                 yield fault
-    if damaged:
+    if CATALOGUE_FILE in damaged:
         return  # without the catalogue there is nothing to compare the shards with
     try:
         catalogue = read_catalogue(url, info)
     except ValueError as error:
         yield str(error)
         return
-    if info.has(ORACLE_FILE):
+    if info.has(FAILURES_FILE) and FAILURES_FILE not in damaged:
+        where = storage.join(url, FAILURES_FILE)
+        try:
+            list(read_failures(storage.read_bytes(where), where))
+        except ValueError as error:
+            yield str(error)
+    if info.has(ORACLE_FILE) and ORACLE_FILE not in damaged:
         try:
             read_oracle(url, info, METRICS)
         except ValueError as error:

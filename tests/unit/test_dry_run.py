@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -17,10 +18,12 @@ from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec import dry_run
 from mlrec.cli import COMMANDS
-from mlrec.config import Config, ItemConfig, ZeroConfig, load
+from mlrec.config import Config, ItemConfig, TrackingConfig, ZeroConfig, load
+from mlrec.data.format import DATASET_FILE, ORACLE_FILE
 from mlrec.data.stream import Data, open_data
 from mlrec.dry_run import StateBytes
 from mlrec.engine import BUCKET, deepspeed_config
+from mlrec.train import train
 from shards_tools import cli as shards
 
 
@@ -177,3 +180,25 @@ def test_a_video_that_crashes_its_decoder_does_not_end_it(raw_dir: Path, tmp_pat
     found = json.loads(said)
     assert (found["sampled_items"], found["sampled_items_failed"]) == (8, 1)
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_names_a_wandb_mode_that_is_none(tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "junk")
+    config = replace(tiny_config, tracking=TrackingConfig(wandb="auto"))
+    with pytest.raises(ValueError, match="WANDB_MODE is 'junk'"):
+        dry_run.figures(config, 1)
+    with pytest.raises(ValueError, match="WANDB_MODE is 'junk'"):
+        train(config)
+    assert not config.run_path.exists()
+
+
+def test_dry_run_names_a_damaged_oracle(dataset_dir: Path, tiny_config: Config, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+    content = json.loads((copy / DATASET_FILE).read_text())
+    (copy / ORACLE_FILE).write_bytes(b"[]")
+    for file in content["files"]:
+        if file["path"] == ORACLE_FILE:
+            file |= {"size": 2, "sha256": hashlib.sha256(b"[]").hexdigest()}
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"oracle\.json is invalid"):
+        dry_run.figures(replace(tiny_config, data=replace(tiny_config.data, url=str(copy))), 1)

@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, item_shard, read_catalogue, read_dataset_info, sequence_shard
+from mlrec.data.format import (
+    CATALOGUE_FILE,
+    DATASET_FILE,
+    FAILURES_FILE,
+    item_shard,
+    read_catalogue,
+    read_dataset_info,
+    sequence_shard,
+)
 from shards_tools.check import check
 from shards_tools.cli import main
 
@@ -134,3 +142,14 @@ def test_show_as_table_and_as_json(dataset_dir: Path, capsys: pytest.CaptureFixt
     assert (shown["name"], shown["counts"]) == (info.name, info.counts)
     assert shown["files"]["items"]["shards"] == len(info.shards("items"))
     assert shown["popularity"]["cold_items"] > 0
+
+
+def test_failures_that_are_no_json_are_named(copy: Path) -> None:
+    content = json.loads((copy / DATASET_FILE).read_text())
+    (copy / FAILURES_FILE).write_bytes(b"not json\n")
+    for file in content["files"]:
+        if file["path"] == FAILURES_FILE:
+            file |= {"size": 9, "sha256": hashlib.sha256(b"not json\n").hexdigest()}
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    (fault,) = check(str(copy))
+    assert "failures.jsonl, line 1, is invalid" in fault

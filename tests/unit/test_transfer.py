@@ -127,3 +127,11 @@ def test_reads_run_side_by_side_and_come_in_order() -> None:
 
     ranges = [("x", 0, 2), ("x", 2, 2), ("x", 4, 2)]
     assert list(transfer.read_ranges(ScriptedFiles(slow, slow), ranges, in_flight=2)) == [b"ab", b"ab", CONTENT[4:6]]
+
+
+def test_storage_that_fails_for_long_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(transfer, "NOTICE_S", 0.0)
+    monkeypatch.setattr(transfer, "_noticed", float("-inf"))
+    for _ in range(2):
+        assert read(ScriptedFiles(ClientError("503"), ClientError("503"))) == CONTENT[3:7]
+    assert caplog.messages == ["s3://bucket/x: ClientError: 503; it is tried again, 12 times in all"]

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from mlrec.printable import printable
-from mlrec.typed_json import STRICT, parse_json
+from mlrec.typed_json import STRICT, parse_json, parse_json_lines
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,8 @@ def test_printable_control_characters_are_escaped_and_text_stays() -> None:
     assert printable("a\x1b]0;t\x07b\u202ec\nd") == "a\\x1b]0;t\\x07b\\u202ec\\nd"
     assert printable("Überraschung 🎬 👩‍👧 视频") == "Überraschung 🎬 👩‍👧 视频"
     assert printable("x" * 500, 10) == "x" * 9 + "…"
+
+
+def test_parse_json_lines_last_line_that_was_cut_off_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse_json_lines(b"1\n2\n3", int, "metrics.jsonl", "Fix it") == [1, 2]
+    assert caplog.messages == ["metrics.jsonl: its last 1 bytes are no whole line, as after a crash, and are left out"]
