@@ -146,14 +146,14 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_unreadable_items_of_a_history_are_passed_over(
     unreadable: list[int], trained: Config, data: Data, tmp_path: Path
 ) -> None:
-    export(trained.run_path, str(tmp_path), ALONE)
+    export(trained.run_path, str(tmp_path / "export"), ALONE)
     raw_ids = ["", *data.catalogue.table["raw_id"].to_pylist()]
 
     def both(*items: int) -> list[list[Recommendation]]:
         history = [raw_ids[item] for item in items]
         return [
             recommend_exactly(trained.run_path, None, history, NUM_ITEMS, ALONE),
-            recommend_from_index(str(tmp_path), None, history, NUM_ITEMS),
+            recommend_from_index(str(tmp_path / "export"), None, history, NUM_ITEMS),
         ]
 
     readable = [7, NUM_ITEMS - 1, 2]
@@ -170,12 +170,12 @@ def test_a_history_without_a_known_item_is_said(
     history = [raw_ids[item - 1] for item in unreadable]
     with pytest.raises(ValueError, match=f"--history {','.join(history)}: no item of this history could be read"):
         recommend_exactly(trained.run_path, None, history, 3, ALONE)
-    export(trained.run_path, str(tmp_path), ALONE)
+    export(trained.run_path, str(tmp_path / "export"), ALONE)
     newest = re.escape(str(history))
     with pytest.raises(
         ValueError, match=rf"none of the .* 3 items \(newest {newest}\) has a vector in .* the most popular items"
     ):
-        recommend_from_index(str(tmp_path), None, history, 3)
+        recommend_from_index(str(tmp_path / "export"), None, history, 3)
     served = ServedModel(str(exported))
     for unknown in ([], [""], ["-5", "999999"], [str(NUM_ITEMS + 1)] * 100):
         with pytest.raises(ValueError, match=f"none of the history's {len(unknown)} items"):

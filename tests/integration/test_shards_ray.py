@@ -148,7 +148,7 @@ def test_an_error_in_a_task_reads_as_that_of_the_local_engine(cluster: dict[str,
     errors = []
     for engine in (["--items-per-shard", "16"], on(cluster["inside"])):
         out.mkdir()
-        (out / "items").touch()  # where the folder of the shards belongs
+        (out / "items").symlink_to(out / "nowhere")  # where the folder of the shards belongs
         packer = start_packer(raw_dir, out, *engine)
         errors.append(packer.communicate()[1].splitlines()[-1])
         assert packer.returncode == 1
