@@ -16,6 +16,7 @@ from typing import IO, Any, cast
 import fsspec
 
 from mlrec import transfer
+from mlrec.printable import brief
 from mlrec.urls import EXTRAS, check_url, scheme_of
 
 READ_BYTES = 16 << 20
@@ -64,10 +65,12 @@ def _filesystem(url: str) -> tuple[Any, str]:
         kind = fsspec.get_filesystem_class(scheme)
         fs, path = kind(**options, **kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
     except ImportError as error:
-        extra = EXTRAS.get(scheme, scheme)
+        remedy = f"pip install 'mlrec[{EXTRAS[scheme]}]'" if scheme in EXTRAS else "install it"
         raise ValueError(
-            f"{url}: the scheme {scheme!r} needs a package that is not installed ({error}); pip install 'mlrec[{extra}]'"
+            f"{url}: the scheme {scheme!r} needs a package that is not installed ({brief(error)}); {remedy}"
         ) from error
+    except (OSError, ValueError, TypeError) as error:  # some connect at once, or miss an option
+        raise RuntimeError(f"{url}: this storage cannot be opened ({brief(error)})") from error
     if hasattr(fs, "retries"):
         fs.retries = 1  # s3fs and gcsfs: once, for transfer.py tries again
     _opened[id(fs)] = fs

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import re
 
+import fsspec
+
 from mlrec.credentials import check_no_credentials
 from mlrec.printable import printable
 
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "http": "http", "https": "http"}
 """The remote schemes, each with the extra of setup.py that brings what it needs."""
-_SCHEMES = frozenset({"file", "memory", *EXTRAS})
-_IN_WORDS = "a folder, s3://, gs://, az:// or http(s)://"
+_WRAPPERS = frozenset(
+    {
+        "async_wrapper",
+        "asynclocal",
+        "asyncwrapper",
+        "blockcache",
+        "cached",
+        "dask",
+        "data",
+        "dir",
+        "filecache",
+        "generic",
+        "libarchive",
+        "reference",
+        "simplecache",
+        "tar",
+        "zip",
+    }
+)
+"""Schemes of fsspec that read another file system, or no storage: a layer between it and the cache of mlrec."""
+_IN_WORDS = "a folder, or a URL such as s3://, gs://, az:// or http(s)://"
 _PATHS = ("/", ".", "~")
 """What a local path begins with where it must not be taken for a URL."""
 _MAX_SHOWN_CHARACTERS = 200
@@ -22,7 +43,7 @@ def scheme_of(url: str) -> str:
 
 
 def check_url(url: str, key: str = "") -> None:
-    """Check that `url` is a local path, or a URL of a storage that mlrec knows, without credentials.
+    """Check that `url` is a local path, or a URL of a storage that fsspec knows, without credentials.
 
     Args:
         key: the key that was given the URL, for messages.
@@ -35,5 +56,5 @@ def check_url(url: str, key: str = "") -> None:
     # in brackets: an IPv6 address
     if "::" in re.sub(r"\[[^\]]*\]", "", url) and not url.startswith(_PATHS):
         raise ValueError(f"{which}: URLs chained with '::' are not supported; unpack or copy the files and name {_IN_WORDS}")
-    if scheme_of(url) not in _SCHEMES:
+    if scheme_of(url) not in {*EXTRAS, *fsspec.available_protocols()} - _WRAPPERS:
         raise ValueError(f"{which}: unknown storage scheme {printable(scheme_of(url), 60)!r}; name {_IN_WORDS}")

@@ -64,10 +64,9 @@ def test_a_listing_has_more_time_than_a_read(monkeypatch: pytest.MonkeyPatch) ->
 
 
 UNSUPPORTED = [
-    ("ftp://x/y", "unknown storage scheme 'ftp'; name a folder, s3://, gs://, az:// or http(s)://"),
-    ("ftps://host/x", "unknown storage scheme 'ftps'"),
-    ("sftp://user@host/x", "unknown storage scheme 'sftp'"),
-    ("github://a:b/x", "unknown storage scheme 'github'"),
+    ("ftps://host/x", "unknown storage scheme 'ftps'; name a folder, or a URL such as s3://, gs://, az:// or http(s)://"),
+    ("zip://x", "unknown storage scheme 'zip'"),
+    ("simplecache:///tmp/x", "unknown storage scheme 'simplecache'"),
     ("HTTPS://host/x", "unknown storage scheme 'HTTPS'"),
     ("zip://x::http://host/x", "URLs chained with '::' are not supported"),
     ("simplecache::/tmp/x", "URLs chained with '::' are not supported"),
@@ -88,6 +87,15 @@ def test_storage_with_a_url_of_an_unsupported_kind_names_value_and_schemes(url: 
     for call in (storage.exists, storage.read_bytes, storage.list_files, storage.size_of, storage.remove):
         with pytest.raises(ValueError, match=rf"^{re.escape(url)}: {re.escape(words)}"):
             call(url)
+
+
+def test_storage_that_cannot_be_opened_is_named() -> None:
+    with pytest.raises(RuntimeError, match=r"^ftp://127\.0\.0\.1:1/x: this storage cannot be opened \(.*refused"):
+        storage.exists("ftp://127.0.0.1:1/x")
+
+
+def test_other_schemes_of_fsspec_are_accepted() -> None:
+    assert load([], ["data.url=hf://datasets/a/b"]).data.url == "hf://datasets/a/b"
 
 
 def test_local_path_with_colons_is_read_as_it_is(tmp_path: Path) -> None:
