@@ -123,9 +123,9 @@ def open_sequences(url: str, info: DatasetInfo, ok_N1: np.ndarray, cache_dir: Pa
         ok_N1: bool by item number, the items that sequences may hold; row 0 is padding.
 
     Raises:
-        ValueError: the cache folder cannot be written or has no room for the table, or a shard
-            contradicts itself or the catalogue.
-        RuntimeError: a shard is not the one that dataset.json names.
+        ValueError: a shard contradicts itself or the catalogue.
+        RuntimeError: the cache folder cannot be written or has no room for the table, or a shard is
+            not the one that dataset.json names.
     """
     folder = cache_dir.expanduser() / "sequences" / info.fingerprint[:32]
     try:
@@ -136,7 +136,7 @@ def open_sequences(url: str, info: DatasetInfo, ok_N1: np.ndarray, cache_dir: Pa
                 table = _open_table(folder, info, ok_N1) or _make_table(url, info, ok_N1, folder)
     except OSError as error:
         size = 4 * info.counts["interactions"] + 16 * info.counts["users"]
-        raise ValueError(
+        raise RuntimeError(
             f"data.cache_dir: {folder.parent} cannot take the sequence table of {size / 1e6:,.1f} MB: {error}; free space, or "
             "choose another folder"
         ) from error
