@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from small_encoders import TRANSFORMER, media_of
 
 from mlrec.config import ItemConfig
-from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
+from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, architectures
 from mlrec.models.encoders.weight_names import backbone_of, find_prefix
 from mlrec.models.tower import ItemTower
 from mlrec.titles import tokenize
@@ -431,3 +431,9 @@ def test_find_prefix_prefers_the_longest_set_of_names() -> None:
 def test_backbone_of_keeps_unknown_names_under_the_prefix() -> None:
     names = ["net.body.a", "net.body.extra", "net.body.classifier.weight", "net.head.weight"]
     assert set(backbone_of(dict.fromkeys(names, 0), ["a"])) == {"a", "extra"}
+
+
+def test_a_key_of_a_configuration_that_is_quoted_is_cut_short() -> None:
+    with pytest.raises(ValueError, match=r"^config\.json has x{59}… 99999999999; at most") as caught:
+        architectures._check_values({"x" * 5000: 99_999_999_999}, "config.json")
+    assert len(str(caught.value)) < 200

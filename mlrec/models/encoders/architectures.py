@@ -152,7 +152,7 @@ def _check_values(values: Mapping[Any, Any], place: str) -> None:
         elif key in _AT_LEAST_1 and not _counts(value):
             raise ValueError(f"{place} has {key} {_quoted(value)}; it must be a whole number of 1 or more, or a list of them")
         elif _largest(value) > (most := MAX_LAYERS if "layers" in str(key) or "depth" in str(key) else MAX_SIZE):
-            raise ValueError(f"{place} has {key} {_quoted(value)}; at most {most:,}")
+            raise ValueError(f"{place} has {printable(str(key), 60)} {_quoted(value)}; at most {most:,}")
         elif key in _ACTIVATION_KEYS and isinstance(value, str):
             _check_known(value, ACT2FN, key, place)
 
