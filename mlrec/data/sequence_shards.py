@@ -36,8 +36,8 @@ SEQUENCE_MEMBERS: dict[str, type[np.generic]] = {
 }
 """Name and type of a block's members, in their order."""
 _REQUIRED = ("users", "offsets", "items")
-MAX_BLOCK_BYTES = 256 << 20
-"""A block of 8,192 users reaches this with 4,000 timed interactions each."""
+MAX_BLOCK_BYTES = 512 << 20
+"""A block of 8,192 users reaches this with 5,000 timed interactions each."""
 MAX_RAW_USER_BYTES = 1024
 _MEMBER_NAME = re.compile(r"(\d{9,18})\.(\w+)\.npy", re.ASCII)
 
