@@ -32,7 +32,10 @@ def read_table(content: bytes) -> tuple[pa.Array, np.ndarray]:
         if names.count("raw_id") != 1 or names.count("vector") != 1:
             raise ValueError(f"its columns are {quoted(names)}, not raw_id and vector")
         _check_expansion(file, len(content))
+        # as a dictionary: a long id that occurs in every row takes the file next to nothing
+        file = pq.ParquetFile(io.BytesIO(content), read_dictionary=["raw_id"])
         table = file.read(columns=["raw_id", "vector"])
+        _check_text(table["raw_id"], len(content))
         return _raw_ids_of(table["raw_id"].combine_chunks()), _vectors_of(table["vector"])
     except (ValueError, pa.ArrowException, OSError) as error:
         raise ValueError(brief(error)) from error
@@ -47,6 +50,18 @@ def _check_expansion(file: pq.ParquetFile, size: int) -> None:
     values = sum(group.column(place).num_values for group in groups for place in range(group.num_columns))
     if values * 4 > size * _MAX_EXPANSION + _FREE_BYTES:
         raise ValueError(f"it claims {values:,} values in {size:,} bytes")
+
+
+def _check_text(column: pa.ChunkedArray, size: int) -> None:
+    """
+    Raises:
+        ValueError: the ids, which are read as a dictionary, are far longer than the file.
+    """
+    if pa.types.is_dictionary(column.type) and not pa.types.is_integer(column.type.value_type):
+        lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.iterchunks())
+        num_bytes = sum(int(pc.sum(chunk).as_py() or 0) for chunk in lengths)
+        if num_bytes > size * _MAX_EXPANSION + _FREE_BYTES:
+            raise ValueError(f"its raw ids take {num_bytes:,} bytes in {size:,} bytes")
 
 
 def _raw_ids_of(column: pa.Array) -> pa.Array:

@@ -203,3 +203,12 @@ def test_parquet_that_is_missing_or_no_parquet_is_refused(tmp_path: Path) -> Non
     (tmp_path / "mine.parquet").write_bytes(b"PAR1 no table PAR1")
     with pytest.raises(ValueError, match="cannot be used as features"):
         read_features(f"{tmp_path}/mine.parquet")
+
+
+def test_features_whose_one_long_id_occurs_in_every_row_are_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    ids = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), pa.array(["x" * (4 << 20)]))
+    table = pa.table({"raw_id": ids, "vector": pa.array([[1.0]] * 300)})
+    options = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 30, "store_schema": False}
+    pq.write_table(table, tmp_path / "bomb.parquet", **options)
+    with pytest.raises(ValueError, match="its raw ids take 1,258,291,200 bytes"):
+        read_features(str(tmp_path / "bomb.parquet"))
