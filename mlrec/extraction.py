@@ -104,7 +104,7 @@ def check_same_settings(out: str, settings: ExtractionSettings) -> None:
     where = _settings_path(out)
     if not storage.exists(where):
         return
-    begun = parse_json(storage.read_bytes(where), ExtractionSettings, where, _REMEDY)
-    changed = [key for key, value in asdict(settings).items() if getattr(begun, key) != value]
+    recorded = parse_json(storage.read_bytes(where), ExtractionSettings, where, _REMEDY)
+    changed = [key for key, value in asdict(settings).items() if getattr(recorded, key) != value]
     if changed:
         raise ValueError(f"{out} holds features that were made otherwise ({', '.join(changed)} changed). {_REMEDY}")

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mlrec.parquet_text import text_bytes
 from mlrec.printable import brief, printable
 
 _MAX_EXPANSION, _FREE_BYTES = 100, 64 << 20
@@ -58,8 +59,7 @@ def _check_text(column: pa.ChunkedArray, size: int) -> None:
         ValueError: the ids, which are read as a dictionary, are far longer than the file.
     """
     if pa.types.is_dictionary(column.type) and not pa.types.is_integer(column.type.value_type):
-        lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.iterchunks())
-        num_bytes = sum(int(pc.sum(chunk).as_py() or 0) for chunk in lengths)
+        num_bytes = text_bytes(column)
         if num_bytes > size * _MAX_EXPANSION + _FREE_BYTES:
             raise ValueError(f"its raw ids take {num_bytes:,} bytes in {size:,} bytes")
 

@@ -22,8 +22,10 @@ RETRIES = 12
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 10.0
 
-NOTICE_S, NOTICE_EVERY_S = 2.0, 60.0
-"""From this long after the first try on, users are told that storage fails; so often by one process."""
+NOTICE_S = 2.0
+"""Seconds of failed tries after which users are told that storage fails."""
+NOTICE_EVERY_S = 60.0
+"""Seconds between two such notices of one process."""
 
 TIMEOUT_S = 30.0
 """Time limit of one try, beside the time that its bytes take at SLOWEST_BYTES_PER_S."""

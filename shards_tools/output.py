@@ -118,16 +118,19 @@ class Output:
         return complete and self._is_readable()
 
     def check_free(self) -> None:
-        """
+        """Check that no file of somebody else is replaced.
+
         Raises:
-            ValueError: files stand where a data set's would go, and nothing says that a packing has begun here.
+            ValueError: a data set would replace existing files, and no packing has begun here.
         """
-        found = [path for path in DATASET_FILES if storage.exists(storage.join(self.url, path))]
-        found += [f"{folder}/{path}" for folder in SHARD_FOLDERS for path in storage.list_files(storage.join(self.url, folder))]
-        if found:
+        existing = [path for path in DATASET_FILES if storage.exists(storage.join(self.url, path))]
+        existing += [
+            f"{folder}/{path}" for folder in SHARD_FOLDERS for path in storage.list_files(storage.join(self.url, folder))
+        ]
+        if existing:
             raise ValueError(
-                f"{self.url} holds {counted(len(found), 'file')} that a data set would replace, such as "
-                f"{printable(found[0], 80)}, and no packing has begun there; choose another place, or remove them"
+                f"{self.url} holds {counted(len(existing), 'file')} that a data set would replace, such as "
+                f"{printable(existing[0], 80)}, and no packing has begun there; choose another place, or remove them"
             )
 
     def _is_readable(self) -> bool:

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from mlrec import storage
 from mlrec.data.catalogue_checks import catalogue_faults
 from mlrec.data.dataset_info import CATALOGUE_FILE, DATASET_FILE, REMEDY, DatasetInfo
+from mlrec.parquet_text import text_bytes
 from mlrec.printable import brief
 from mlrec.typed_json import STRICT
 
@@ -140,7 +140,7 @@ def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
         table = pq.ParquetFile(io.BytesIO(raw), read_dictionary=[*_TEXTS, "members.list.element.name"]).read()
         limit = _most_bytes(info.counts["items"])
         for name in _TEXTS:
-            if (size := _text_bytes(table[name])) > limit:
+            if (size := text_bytes(table[name])) > limit:
                 raise ValueError(f"column {name} unpacks to {size:,} bytes, at most {limit:,} are read")
             table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.string()))
         table.validate(full=True)
@@ -183,11 +183,6 @@ def _footer_fault(file: pq.ParquetFile, info: DatasetInfo) -> str:
 def _most_bytes(items: int) -> int:
     """Return how many bytes a catalogue of so many items may take in memory."""
     return FREE_TABLE_BYTES + BYTES_PER_ITEM * items
-
-
-def _text_bytes(column: pa.ChunkedArray) -> int:
-    """Return the bytes of a column's texts, in which a text of the dictionary that occurs often counts as often."""
-    return sum(int(pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0) for chunk in column.iterchunks())
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
