@@ -30,7 +30,9 @@ setup(
     author="The mlrec authors",
     python_requires=">=3.11",
     packages=find_packages(include=["mlrec", "mlrec.*", "shards_tools", "shards_tools.*"]),
-    entry_points={"console_scripts": ["mlrec = mlrec.cli:main", "mlrec-shards = shards_tools.cli:main"]},
+    entry_points={
+        "console_scripts": ["mlrec = mlrec.cli.main:main", "mlrec-shards = shards_tools.cli:main"]
+    },
     install_requires=[
         "av",
         "deepspeed>=0.19",

@@ -21,6 +21,6 @@ if [ "$(cat "$VIRTUAL_ENV/mlrec.stamp" 2> /dev/null)" != "$stamp" ]; then
 fi
 
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
-launcher=(python -m mlrec.cluster "localhost:$((gpus > 0 ? gpus : 2))")
+launcher=(python -m mlrec.runtime.launcher "localhost:$((gpus > 0 ? gpus : 2))")
 # DeepSpeed would warn that it looked for a GPU and found none.
 [ "$gpus" -gt 0 ] || export DS_ACCELERATOR=cpu

@@ -19,4 +19,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/install.sh
 
-exec python -m mlrec.cluster "$@"
+exec python -m mlrec.runtime.launcher "$@"

@@ -33,11 +33,11 @@ from mlrec.data.format import (
     read_dataset_info,
     read_oracle,
 )
-from mlrec.metrics import METRICS
-from mlrec.printable import brief
-from mlrec.progress import Task, megabytes, task
-from shards_tools.items import read_failures
-from shards_tools.split import Sequences, split_counts, training_popularity
+from mlrec.evaluation.metrics import METRICS
+from mlrec.runtime.printable import brief
+from mlrec.runtime.progress import Task, megabytes, task
+from shards_tools.pack.items import read_failures
+from shards_tools.raw.split import Sequences, split_counts, training_popularity
 
 ITEMS_IN_FLIGHT = 64
 """Items whose members are held at once while they wait for being decoded."""
@@ -100,7 +100,11 @@ def _faults(url: str, info: DatasetInfo, under_way: Task) -> Iterator[str]:
 def _members_of(catalogue: Catalogue, shard: int) -> list[tuple[str, Member]]:
     """(name in the tar file, member) of an item shard's members, in the order of their offsets."""
     items = np.flatnonzero(catalogue.shard_N1 == shard).tolist()
-    named = [(f"{item_key(item)}.{member.name}", member) for item in items for member in catalogue.members(item)]
+    named = [
+        (f"{item_key(item)}.{member.name}", member)
+        for item in items
+        for member in catalogue.members(item)
+    ]
     return sorted(named, key=lambda entry: entry[1].offset)
 
 
@@ -165,9 +169,13 @@ def _name_in(header: bytes) -> str:
         return ""
 
 
-def check_counts(url: str, info: DatasetInfo, catalogue: Catalogue, under_way: Task) -> Iterator[str]:
+def check_counts(
+    url: str, info: DatasetInfo, catalogue: Catalogue, under_way: Task
+) -> Iterator[str]:
     """Yield faults of the sequence shards, and of the counts that sequences and catalogue add up to."""
-    counts: Counter[str] = Counter(items=catalogue.size, failed_items=int((~catalogue.ok_N1[1:]).sum()))
+    counts: Counter[str] = Counter(
+        items=catalogue.size, failed_items=int((~catalogue.ok_N1[1:]).sum())
+    )
     popularity_N1 = np.zeros(catalogue.size + 1, dtype=np.int64)
     users: list[np.ndarray] = []
     raw_users: list[pa.LargeStringArray] = []
@@ -228,7 +236,9 @@ class _Decoding:
         if not self._missing[item]:
             if len(self._running) >= ITEMS_IN_FLIGHT:
                 wait([self._running[-ITEMS_IN_FLIGHT]])
-            job = self._threads.submit(_decoding_faults, self._path, item, self._members.pop(item), self._media)
+            job = self._threads.submit(
+                _decoding_faults, self._path, item, self._members.pop(item), self._media
+            )
             self._running.append(job)
 
     def faults(self, of_all: bool = False) -> Iterator[str]:
@@ -237,9 +247,11 @@ class _Decoding:
             yield from self._running.popleft().result()
 
 
-def _decoding_faults(path: str, item: int, members: dict[str, bytes], media: MediaInfo) -> list[str]:
+def _decoding_faults(
+    path: str, item: int, members: dict[str, bytes], media: MediaInfo
+) -> list[str]:
     from mlrec.data.decode import decode_items
-    from mlrec.schema import AUDIO_RATE, InputSpec, Modality
+    from mlrec.data.schema import AUDIO_RATE, InputSpec, Modality
 
     inputs = {
         Modality.VIDEO: (media.kind != "none", ""),
@@ -255,5 +267,8 @@ def _decoding_faults(path: str, item: int, members: dict[str, bytes], media: Med
             _, _, reasons = decode_items([(item, members)], 1, [spec], media)
         except KeyError as error:
             reasons = {item: f"it has no {error}"}
-        faults += [f"{path}: the {modality.value} of item {item} cannot be decoded: {reason}" for reason in reasons.values()]
+        faults += [
+            f"{path}: the {modality.value} of item {item} cannot be decoded: {reason}"
+            for reason in reasons.values()
+        ]
     return faults

@@ -15,7 +15,6 @@ import pyarrow as pa
 from rich.console import Console
 
 from mlrec import storage
-from mlrec.data.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.data.format import (
     CATALOGUE_FILE,
     DATASET_FILE,
@@ -29,18 +28,19 @@ from mlrec.data.format import (
     item_shard,
     read_dataset_info,
 )
-from mlrec.progress import track
-from mlrec.terminal import one_line
-from shards_tools.catalogue import catalogue_columns, members_of
-from shards_tools.engines import ENGINES
-from shards_tools.item_tables import read_likes_and_views, read_titles
-from shards_tools.items import Failure, ItemJob, ShardRecord, read_shard_records, record_name
-from shards_tools.media import RawFile
-from shards_tools.output import RAW_KEY, WORK_FOLDER, Output, open_output
-from shards_tools.readers import RawFolder, fingerprint, media_files, number_items, open_raw
-from shards_tools.sequences import write_sequences
-from shards_tools.settings import Settings
-from shards_tools.split import Sequences, split_counts, training_popularity, with_enough
+from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
+from mlrec.runtime.progress import track
+from mlrec.runtime.terminal import one_line
+from shards_tools.pack.catalogue import catalogue_columns, members_of
+from shards_tools.pack.engines import ENGINES
+from shards_tools.pack.items import Failure, ItemJob, ShardRecord, read_shard_records, record_name
+from shards_tools.pack.media import RawFile
+from shards_tools.pack.output import RAW_KEY, WORK_FOLDER, Output, open_output
+from shards_tools.pack.sequences import write_sequences
+from shards_tools.pack.settings import Settings
+from shards_tools.raw.item_tables import read_likes_and_views, read_titles
+from shards_tools.raw.readers import RawFolder, fingerprint, media_files, number_items, open_raw
+from shards_tools.raw.split import Sequences, split_counts, training_popularity, with_enough
 
 REASONS_SHOWN = 3
 
@@ -61,7 +61,10 @@ class Plan:
     def shards(self) -> dict[int, list[ItemJob]]:
         """The jobs of each item shard."""
         size = self.settings.items_per_shard
-        return {shard: self.jobs[first : first + size] for shard, first in enumerate(range(0, len(self.jobs), size))}
+        return {
+            shard: self.jobs[first : first + size]
+            for shard, first in enumerate(range(0, len(self.jobs), size))
+        }
 
 
 def make(
@@ -82,17 +85,23 @@ def make(
         RuntimeError: worker processes died, or the storage gave up.
     """
     if address is not None and engine != "ray":
-        raise ValueError(f"--address {address} is that of a ray cluster; it goes with --engine ray, not {engine}")
+        raise ValueError(
+            f"--address {address} is that of a ray cluster; it goes with --engine ray, not {engine}"
+        )
     url, raw = _absolute(url), open_source(raw_root)
     settings = replace(settings, name=settings.name or raw.name)
     with open_output(url) as output:
         if output.claim({**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}):
-            console.print(one_line(f"{url} is complete already; nothing to do"), markup=False, soft_wrap=True)
+            console.print(
+                one_line(f"{url} is complete already; nothing to do"), markup=False, soft_wrap=True
+            )
         else:
             planned = plan(raw, settings)
             if raw.titles is not None and (untitled := sum(not job.title for job in planned.jobs)):
                 console.print(
-                    one_line(f"{untitled:,} of {len(planned.jobs):,} items have no title in {raw.titles}"),
+                    one_line(
+                        f"{untitled:,} of {len(planned.jobs):,} items have no title in {raw.titles}"
+                    ),
                     markup=False,
                     soft_wrap=True,
                 )
@@ -117,10 +126,14 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
         ValueError: a table is not of its form, or no user is left.
     """
     interactions = raw.read_pairs(raw.pairs)
-    interactions = number_items(replace(interactions, sequences=with_enough(interactions.sequences, settings.split)))
+    interactions = number_items(
+        replace(interactions, sequences=with_enough(interactions.sequences, settings.split))
+    )
     sequences = replace(interactions.sequences, items=interactions.sequences.items + 1)
     if not len(sequences.users):
-        raise ValueError(f"{raw.pairs}: no user has {settings.min_interactions} interactions; lower --min-interactions")
+        raise ValueError(
+            f"{raw.pairs}: no user has {settings.min_interactions} interactions; lower --min-interactions"
+        )
     media = MediaInfo(
         kind=settings.media if raw.videos is not None else "none",
         policy=settings.policy,
@@ -130,7 +143,9 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
         has_cover=raw.covers is not None,
         has_audio=raw.audio is not None,
     )
-    return Plan(raw, settings, media, sequences, _jobs(raw, interactions.raw_ids, media, settings.quality))
+    return Plan(
+        raw, settings, media, sequences, _jobs(raw, interactions.raw_ids, media, settings.quality)
+    )
 
 
 def pack(
@@ -161,9 +176,16 @@ def pack(
 
 
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
-    if too_long := next((raw_id for raw_id in raw_ids if len(raw_id.encode()) > MAX_RAW_ID_BYTES), None):
-        raise ValueError(f"the item id {too_long[:40]!r}... is longer than {MAX_RAW_ID_BYTES} bytes; shorten it")
-    titles, counts = read_titles(raw.titles, set(raw_ids)), read_likes_and_views(raw.likes_and_views)
+    if too_long := next(
+        (raw_id for raw_id in raw_ids if len(raw_id.encode()) > MAX_RAW_ID_BYTES), None
+    ):
+        raise ValueError(
+            f"the item id {too_long[:40]!r}... is longer than {MAX_RAW_ID_BYTES} bytes; shorten it"
+        )
+    titles, counts = (
+        read_titles(raw.titles, set(raw_ids)),
+        read_likes_and_views(raw.likes_and_views),
+    )
     videos, covers, audio = (
         {name: RawFile(file.url, file.size) for name, file in media_files(folder).items()}
         for folder in (raw.videos, raw.covers, raw.audio)
@@ -185,7 +207,9 @@ def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) ->
     ]
 
 
-def _count_failures(packed: Iterable[list[Failure]], earlier: list[Failure], max_failures: int | None) -> None:
+def _count_failures(
+    packed: Iterable[list[Failure]], earlier: list[Failure], max_failures: int | None
+) -> None:
     """Runs through the items.
 
     Raises:
@@ -195,7 +219,9 @@ def _count_failures(packed: Iterable[list[Failure]], earlier: list[Failure], max
     for failures in chain([earlier], packed):
         failed += [failure for failure in failures if failure.kind == "video"]
         if max_failures is not None and len(failed) > max_failures:
-            last = "; ".join(f"{failure.raw_id}: {failure.reason}" for failure in failed[-REASONS_SHOWN:])
+            last = "; ".join(
+                f"{failure.raw_id}: {failure.reason}" for failure in failed[-REASONS_SHOWN:]
+            )
             raise ValueError(
                 f"{len(failed)} items failed, more than --max-failures {max_failures}; the last by raw id: {last}. "
                 "Mend the files and pack anew, or allow more failures and run again to go on"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from mlrec import storage
 from mlrec.data.format import DATASET_FILE, DatasetInfo, FileInfo, read_dataset_info
-from mlrec.printable import counted
-from shards_tools.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
+from mlrec.runtime.printable import counted
+from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
 
 PUSH_FILE = "push.json"
 """In the work folder of a place that a push has begun: the fingerprint of what is pushed. It goes when the push is complete."""
@@ -28,7 +28,9 @@ def push(source: str, target: str) -> Iterator[FileInfo]:
     info = read_dataset_info(source)
     there = storage.list_files(target)
     if DATASET_FILE in there and read_dataset_info(target).fingerprint != info.fingerprint:
-        raise ValueError(f"{target} holds another data set; choose another place, or remove it first")
+        raise ValueError(
+            f"{target} holds another data set; choose another place, or remove it first"
+        )
     with open_output(target) as output:
         goes_on = _claim(source, info, output, there)
         for file in info.files:
@@ -55,8 +57,12 @@ def _claim(source: str, info: DatasetInfo, output: Output, sizes: Mapping[str, i
     settings = storage.join(source, WORK_FOLDER, SETTINGS_FILE)
     made_with = storage.read_bytes(settings) if storage.exists(settings) else None
     there = dict(output.read_records(SETTINGS_FILE)).get(SETTINGS_FILE)
-    if (begun is not None and begun != json.dumps(ours).encode()) or (there is not None and there != made_with):
-        raise ValueError(f"{output.url} holds another data set that was begun; choose another place, or remove it first")
+    if (begun is not None and begun != json.dumps(ours).encode()) or (
+        there is not None and there != made_with
+    ):
+        raise ValueError(
+            f"{output.url} holds another data set that was begun; choose another place, or remove it first"
+        )
     foreign = [file.path for file in info.files if sizes.get(file.path, file.size) != file.size]
     if foreign and begun is None and DATASET_FILE not in sizes:
         raise ValueError(

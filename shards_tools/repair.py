@@ -27,16 +27,26 @@ from mlrec.data.format import (
     read_catalogue,
     read_dataset_info,
 )
-from mlrec.progress import Task, megabytes, task
-from mlrec.typed_json import STRICT, parse_json
+from mlrec.runtime.progress import Task, megabytes, task
+from mlrec.storage.typed_json import STRICT, parse_json
 from shards_tools.check import check_counts, check_file
-from shards_tools.items import Failure, ItemJob, ShardRecord, crashed_item, pack_item, read_failures, record_name
 from shards_tools.make import Plan, open_source, pack, plan
-from shards_tools.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
-from shards_tools.pool import map_ordered
-from shards_tools.settings import Settings
+from shards_tools.pack.items import (
+    Failure,
+    ItemJob,
+    ShardRecord,
+    crashed_item,
+    pack_item,
+    read_failures,
+    record_name,
+)
+from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
+from shards_tools.pack.pool import map_ordered
+from shards_tools.pack.settings import Settings
 
-_COPY_SETTINGS = "Copy it from where the data set was packed, or pack the data set again to another place"
+_COPY_SETTINGS = (
+    "Copy it from where the data set was packed, or pack the data set again to another place"
+)
 MAKE_ANEW = f"remove {DATASET_FILE} there, and mlrec-shards make packs it anew"
 
 
@@ -53,7 +63,9 @@ def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> di
     """
     info = read_dataset_info(url)
     with task("checking", sum(file.size for file in info.files), megabytes, console) as under_way:
-        faults = ((file.path, next(check_file(url, file, [], under_way), None)) for file in info.files)
+        faults = (
+            (file.path, next(check_file(url, file, [], under_way), None)) for file in info.files
+        )
         damaged = {path: fault for path, fault in faults if fault is not None}
     if damaged:
         with open_output(url) as opened:
@@ -79,7 +91,9 @@ def _remaining_fault(url: str, info: DatasetInfo) -> str:
 class _RepairOutput(Output):
     """Publishes the damaged files, verified, and drops all else; the work folder's records are kept in memory."""
 
-    def __init__(self, url: str, staging: Path, info: DatasetInfo, damaged: Mapping[str, str]) -> None:
+    def __init__(
+        self, url: str, staging: Path, info: DatasetInfo, damaged: Mapping[str, str]
+    ) -> None:
         super().__init__(url, staging)
         self.damaged = damaged
         self.files = {file.path: file for file in info.files}
@@ -98,7 +112,9 @@ class _RepairOutput(Output):
         if made != self.files[path].sha256:
             place = storage.join(self.url, path)
             if storage.exists(place) and storage.sha256_of(place) == made:
-                raise ValueError(f"{self.url}: {DATASET_FILE} itself is damaged: {path} is what it should be; {MAKE_ANEW}")
+                raise ValueError(
+                    f"{self.url}: {DATASET_FILE} itself is damaged: {path} is what it should be; {MAKE_ANEW}"
+                )
             raise ValueError(
                 f"{path}, made anew, does not have the sha256 that {self.url}/{DATASET_FILE} names: the raw folder, or the "
                 "version of a decoder, is not the one that the data set was made with; give that one, or pack to another place"
@@ -111,7 +127,9 @@ class _RepairOutput(Output):
 
     def read_records(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The records that were kept."""
-        return ((name, data) for name, data in sorted(self._records.items()) if name.startswith(prefix))
+        return (
+            (name, data) for name, data in sorted(self._records.items()) if name.startswith(prefix)
+        )
 
 
 @dataclass(frozen=True)
@@ -139,7 +157,9 @@ def _settings(output: Output) -> Settings:
         )
     recorded = parse_json(storage.read_bytes(where), _RecordedSettings, where, _COPY_SETTINGS)
     if recorded.version != VERSION:
-        raise ValueError(f"{where} is of another version than {VERSION}, the one that this mlrec packs; {MAKE_ANEW}")
+        raise ValueError(
+            f"{where} is of another version than {VERSION}, the one that this mlrec packs; {MAKE_ANEW}"
+        )
     # without the raw folder's fingerprint: what is made is compared byte by byte, and times of files may have changed
     return Settings(**{field.name: getattr(recorded, field.name) for field in fields(Settings)})
 
@@ -151,8 +171,12 @@ def _refuse_another(made: Plan, info: DatasetInfo, catalogue: Catalogue | None, 
         ValueError: it is one.
     """
     raw_ids = [job.raw_id for job in made.jobs]
-    if len(raw_ids) != info.counts.get("items") or (catalogue is not None and catalogue.table["raw_id"].to_pylist() != raw_ids):
-        raise ValueError(f"{made.raw.root} is not the raw folder that {url} was made from: its items are others")
+    if len(raw_ids) != info.counts.get("items") or (
+        catalogue is not None and catalogue.table["raw_id"].to_pylist() != raw_ids
+    ):
+        raise ValueError(
+            f"{made.raw.root} is not the raw folder that {url} was made from: its items are others"
+        )
     if (made.settings.name, made.media, made.settings.split) != (info.name, info.media, info.split):
         raise ValueError(
             f"{url}: {DATASET_FILE} does not say what {WORK_FOLDER}/{SETTINGS_FILE} and {made.raw.root} say of name, media and "
@@ -160,17 +184,25 @@ def _refuse_another(made: Plan, info: DatasetInfo, catalogue: Catalogue | None, 
         )
 
 
-def _record_whole_shards(made: Plan, output: _RepairOutput, catalogue: Catalogue | None, workers: int) -> None:
+def _record_whole_shards(
+    made: Plan, output: _RepairOutput, catalogue: Catalogue | None, workers: int
+) -> None:
     """Gives the output the records of the shards that are whole."""
     members: dict[int, dict[int, list[Member]]] = {}
-    whole = [shard for shard in made.shards if item_shard(shard) in output.files.keys() - output.damaged.keys()]
+    whole = [
+        shard
+        for shard in made.shards
+        if item_shard(shard) in output.files.keys() - output.damaged.keys()
+    ]
     for shard in whole:
         if catalogue is None:
             members[shard] = _stored_members(output.url, output.files[item_shard(shard)])
         else:
             found = {job.item: catalogue.members(job.item) for job in made.shards[shard]}
             members[shard] = {item: run for item, run in found.items() if run}
-    jobs = [(job, members[shard].get(job.item, [])) for shard in whole for job in made.shards[shard]]
+    jobs = [
+        (job, members[shard].get(job.item, [])) for shard in whole for job in made.shards[shard]
+    ]
     failures = _failures(jobs, output, workers)
     for shard, found in members.items():
         failed = [failure for job in made.shards[shard] for failure in failures[job.item]]
@@ -181,18 +213,27 @@ def _record_whole_shards(made: Plan, output: _RepairOutput, catalogue: Catalogue
 def _stored_members(url: str, file: FileInfo) -> dict[int, list[Member]]:
     """The members of a stored shard's samples, by item."""
     found: dict[int, list[Member]] = {}
-    with storage.open_stream(storage.join(url, file.path)) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+    with (
+        storage.open_stream(storage.join(url, file.path)) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
         for entry in tar:
             key, name = entry.name.split(".", 1)
             crc32 = zlib.crc32(cast("IO[bytes]", tar.extractfile(entry)).read())
-            found.setdefault(int(key), []).append(Member(name, entry.offset_data, entry.size, crc32))
+            found.setdefault(int(key), []).append(
+                Member(name, entry.offset_data, entry.size, crc32)
+            )
     return found
 
 
-def _failures(jobs: Iterable[tuple[ItemJob, list[Member]]], output: _RepairOutput, workers: int) -> dict[int, list[Failure]]:
+def _failures(
+    jobs: Iterable[tuple[ItemJob, list[Member]]], output: _RepairOutput, workers: int
+) -> dict[int, list[Failure]]:
     """What failed of the items of whole shards, from the list of failures or, where it is damaged, by trying again."""
     failures: dict[int, list[Failure]] = defaultdict(list)
-    for failure in _listed(output) if FAILURES_FILE not in output.damaged else _failed_again(jobs, workers):
+    for failure in (
+        _listed(output) if FAILURES_FILE not in output.damaged else _failed_again(jobs, workers)
+    ):
         failures[failure.item].append(failure)
     return failures
 
@@ -203,7 +244,9 @@ def _listed(output: _RepairOutput) -> Iterator[Failure]:
 
 
 def _failed_again(jobs: Iterable[tuple[ItemJob, list[Member]]], workers: int) -> Iterator[Failure]:
-    lacking = [job for job, members in jobs if _lacks_something(job, {member.name for member in members})]
+    lacking = [
+        job for job, members in jobs if _lacks_something(job, {member.name for member in members})
+    ]
     with closing(map_ordered(pack_item, lacking, workers, crashed_item)) as packed:
         for _, failures in packed:
             yield from failures
@@ -211,4 +254,8 @@ def _failed_again(jobs: Iterable[tuple[ItemJob, list[Member]]], workers: int) ->
 
 def _lacks_something(job: ItemJob, names: set[str]) -> bool:
     """Whether something of the item failed, as the members of its sample tell."""
-    return not names or (job.media.has_cover and "cover.jpg" not in names) or (job.media.has_audio and "flac" not in names)
+    return (
+        not names
+        or (job.media.has_cover and "cover.jpg" not in names)
+        or (job.media.has_audio and "flac" not in names)
+    )

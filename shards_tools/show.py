@@ -30,9 +30,15 @@ def describe(url: str) -> dict[str, Any]:
         "counts": info.counts,
         "media": asdict(info.media),
         "split": asdict(info.split),
-        "files": {folder: _sizes([file.size for file in info.shards(folder)]) for folder in ("items", "sequences")},
+        "files": {
+            folder: _sizes([file.size for file in info.shards(folder)])
+            for folder in ("items", "sequences")
+        },
         "popularity": {
-            **{name: int(np.quantile(popularity, at, method="nearest")) for name, at in QUANTILES.items()},
+            **{
+                name: int(np.quantile(popularity, at, method="nearest"))
+                for name, at in QUANTILES.items()
+            },
             "cold_items": int((popularity == 0).sum()),
             "share_of_top_percent": round(float(top.sum() / popularity.sum()), 4),
         },
@@ -47,7 +53,10 @@ def facts(described: dict[str, Any]) -> list[dict[str, str]]:
     """`describe`'s result in words, in groups."""
     split, popularity = SplitInfo(**described["split"]), described["popularity"]
     held_out = f"users with {split.min_interactions} or more, last {split.keep_last} kept"
-    sizes = {name: f"{size['bytes'] / 1e6:,.1f} MB, shards: {size['shards']:,}" for name, size in described["files"].items()}
+    sizes = {
+        name: f"{size['bytes'] / 1e6:,.1f} MB, shards: {size['shards']:,}"
+        for name, size in described["files"].items()
+    }
     return [
         {
             "fingerprint": described["fingerprint"][:16],
@@ -83,5 +92,9 @@ def _media(media: MediaInfo) -> str:
         "clip": f"H.264 clips of {size}",
         "none": "no videos",
     }
-    extras = [name for name, stored in {"covers": media.has_cover, "audio": media.has_audio}.items() if stored]
+    extras = [
+        name
+        for name, stored in {"covers": media.has_cover, "audio": media.has_audio}.items()
+        if stored
+    ]
     return ", ".join([kinds[media.kind], *extras])

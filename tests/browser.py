@@ -10,7 +10,14 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
 DESKTOP, PHONE = 1280, 390
 """CSS pixels."""
 
@@ -39,14 +46,32 @@ frame.onload = () => {{
 def look_at(page: Path, width: int, shot: Path) -> dict[str, Any]:
     """What the page is like in a window of `width` CSS pixels, which may be narrower than a window of Chromium's can be."""
     assert CHROMIUM
-    common = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--allow-file-access-from-files"]
-    common += [f"--user-data-dir={shot.parent / 'chromium'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    common = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--allow-file-access-from-files",
+    ]
+    common += [
+        f"--user-data-dir={shot.parent / 'chromium'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ]
     frame = shot.with_suffix(".frame.html")
 
     def run(height: int, *wanted: str) -> str:
         frame.write_text(_FRAME.format(width=width, height=height, page=page.resolve().as_uri()))
-        command = [CHROMIUM, *common, "--virtual-time-budget=20000", f"--window-size={width},{height}", *wanted, frame.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        command = [
+            CHROMIUM,
+            *common,
+            "--virtual-time-budget=20000",
+            f"--window-size={width},{height}",
+            *wanted,
+            frame.as_uri(),
+        ]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=120
+        ).stdout
 
     dom = run(900, "--dump-dom")
     (seen,) = re.findall(r'<pre id="seen" hidden="">(.*?)</pre>', dom, re.DOTALL)

@@ -9,7 +9,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("DS_ACCELERATOR", "cpu")  # the tests' ranks are processes of this machine's cores
+os.environ.setdefault(
+    "DS_ACCELERATOR", "cpu"
+)  # the tests' ranks are processes of this machine's cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -18,9 +20,9 @@ from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec.config import Config, load
 from mlrec.data.stream import Data, open_data
-from mlrec.distributed import World, start_world, stop_world
+from mlrec.runtime.distributed import World, start_world, stop_world
 from shards_tools.make import Settings, make
-from shards_tools.synthetic import make_synthetic
+from shards_tools.synthetic.make import make_synthetic
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,7 +36,10 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture(scope="session", autouse=True)
 def heeded_signals() -> None:
     """Tests stop commands by signals, which nohup and a shell's background job have all their children ignore."""
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
 
@@ -42,7 +47,10 @@ def heeded_signals() -> None:
 @pytest.fixture(autouse=True)
 def no_rank_of_an_earlier_test() -> Iterator[None]:
     """A command that starts a group of one describes it in the environment, as a launcher does."""
-    before = {name: os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+    before = {
+        name: os.environ.get(name)
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    }
     yield
     for name, value in before.items():
         os.environ.pop(name, None)
@@ -63,7 +71,14 @@ def dataset_dir(raw_dir: Path) -> Path:
     """The same packed: 5 frames of 32 x 32, in shards of 16 items."""
     folder = raw_dir.parent / "data"
     quiet = Console(file=io.StringIO())
-    make(raw_dir, str(folder), Settings(size=32, items_per_shard=16, users_per_shard=50), 2, None, quiet)
+    make(
+        raw_dir,
+        str(folder),
+        Settings(size=32, items_per_shard=16, users_per_shard=50),
+        2,
+        None,
+        quiet,
+    )
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mlrec.feature_files import ItemIds, Maker, write_features
+from mlrec.data.features.files import ItemIds, Maker, write_features
 
 FINGERPRINT = "0" * 64
 
@@ -22,11 +22,20 @@ def numbered(count: int) -> ItemIds:
 
 
 def save_features(
-    folder: Path, raw_ids: Sequence[object], width: int = 4, checkpoint: str | None = "s3://weights/tiny"
+    folder: Path,
+    raw_ids: Sequence[object],
+    width: int = 4,
+    checkpoint: str | None = "s3://weights/tiny",
 ) -> np.ndarray:
     """Write random vectors as mlrec extract does, and return them."""
     vectors = np.random.default_rng(0).normal(size=(len(raw_ids), width)).astype(np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     names = [str(raw_id) for raw_id in raw_ids]
-    write_features(str(folder), pa.array(names, pa.string()), vectors, item_ids(names), Maker("video/tiny", checkpoint))
+    write_features(
+        str(folder),
+        pa.array(names, pa.string()),
+        vectors,
+        item_ids(names),
+        Maker("video/tiny", checkpoint),
+    )
     return vectors

@@ -72,10 +72,14 @@ def role(process: psutil.Process, session: int) -> str:
         words, parent = " ".join(process.cmdline()), process.parent()
         if "mlrec.train" in words and "--local_rank" in words:
             within = parent is not None and parent.cmdline() == process.cmdline()
-            return ("loader worker of " if within else "") + words[words.index("--local_rank") + 2 :].split()[0]
+            return ("loader worker of " if within else "") + words[
+                words.index("--local_rank") + 2 :
+            ].split()[0]
         if process.pid == session:
             return "the command"
-        return "worker" if "spawn_main" in words or (parent and parent.pid == session) else "launcher"
+        return (
+            "worker" if "spawn_main" in words or (parent and parent.pid == session) else "launcher"
+        )
     except psutil.Error:
         return "a process that ended"
 
@@ -120,7 +124,9 @@ def end_of(command: subprocess.Popen[str]) -> tuple[int, str]:
     return command.returncode, text if isinstance(text, str) else text.decode(errors="replace")
 
 
-def until_done(subject: Training | Packing, run: str, draw: random.Random, kills: int) -> list[Kill]:
+def until_done(
+    subject: Training | Packing, run: str, draw: random.Random, kills: int
+) -> list[Kill]:
     """Run a command to its end, killing it up to `kills` times on the way.
 
     The exit code alone does not tell the end: the deepspeed command returns 0 when its own child, which starts the ranks,
@@ -156,7 +162,19 @@ class Training:
 
         self.folder, self.data, self.longest_s = folder, folder / "data", 20.0
         self.launcher = LAUNCHERS["plain" if ranks == 1 else "deepspeed"]
-        assert main(["synthetic", str(folder / "raw"), "--users", str(NUM_USERS), "--items", str(NUM_ITEMS)]) == 0
+        assert (
+            main(
+                [
+                    "synthetic",
+                    str(folder / "raw"),
+                    "--users",
+                    str(NUM_USERS),
+                    "--items",
+                    str(NUM_ITEMS),
+                ]
+            )
+            == 0
+        )
         assert main(["make", str(folder / "raw"), str(self.data), "--size", "32"]) == 0
 
     def begin(self, name: str) -> subprocess.Popen[str]:
@@ -167,7 +185,9 @@ class Training:
             "train.evaluate_every=10 steps",
             "data.num_workers=1",
         ]
-        return start([*self.launcher, *tiny_overrides(self.data, self.folder), *more, f"name={name}"])
+        return start(
+            [*self.launcher, *tiny_overrides(self.data, self.folder), *more, f"name={name}"]
+        )
 
     def is_done(self, name: str) -> bool:
         """Return whether the run has written its last file."""
@@ -181,7 +201,11 @@ class Training:
         else:
             seen = len(lines(run))
             wanted = seen + draw.randrange(1, 12)
-            while len(lines(run)) < wanted and len(lines(run)) >= seen - 8 and time.monotonic() - began < 60:
+            while (
+                len(lines(run)) < wanted
+                and len(lines(run)) >= seen - 8
+                and time.monotonic() - began < 60
+            ):
                 if (run / "results.json").exists():
                     break
                 time.sleep(0.01)
@@ -194,23 +218,38 @@ class Training:
         """In what a run differs from the undisturbed one."""
         import torch
 
-        from mlrec import checkpoint
+        from mlrec.runs import checkpoint
 
         runs = [self.folder / "undisturbed", self.folder / name]
         faults = []
-        losses = [{line["step"]: line["train/loss"] for line in lines(run) if "train/loss" in line} for run in runs]
+        losses = [
+            {line["step"]: line["train/loss"] for line in lines(run) if "train/loss" in line}
+            for run in runs
+        ]
         if losses[0].keys() != losses[1].keys() or len(losses[0]) != STEPS:
-            faults.append(f"steps {sorted(losses[0].keys() ^ losses[1].keys())}, {len(losses[1])} of {STEPS}")
-        elif (most := max(abs(losses[0][step] - losses[1][step]) for step in losses[0])) > TOLERANCE:
+            faults.append(
+                f"steps {sorted(losses[0].keys() ^ losses[1].keys())}, {len(losses[1])} of {STEPS}"
+            )
+        elif (
+            most := max(abs(losses[0][step] - losses[1][step]) for step in losses[0])
+        ) > TOLERANCE:
             faults.append(f"losses differ by {most:.2g}")
         paths = [checkpoint.best(run, "hr@10") for run in runs]
         assert None not in paths
-        before, after = (dict(checkpoint.read_tensors(path, "")) for path in paths if path is not None)
+        before, after = (
+            dict(checkpoint.read_tensors(path, "")) for path in paths if path is not None
+        )
         if before.keys() != after.keys():
             faults.append("the best checkpoints hold other tensors")
         else:
-            gaps = [float((before[key] - after[key]).abs().max()) for key in before if before[key].numel()]
-            if not (max(gaps) <= TOLERANCE) or not all(bool(torch.isfinite(value).all()) for value in after.values()):
+            gaps = [
+                float((before[key] - after[key]).abs().max())
+                for key in before
+                if before[key].numel()
+            ]
+            if not (max(gaps) <= TOLERANCE) or not all(
+                bool(torch.isfinite(value).all()) for value in after.values()
+            ):
                 faults.append(f"weights differ by {max(gaps):.2g}")
         if len({(run / "results.json").read_text() for run in runs}) > 1:
             faults.append("results.json differs")
@@ -224,7 +263,19 @@ class Packing:
         from shards_tools.cli import main
 
         self.folder, self.longest_s = folder, 20.0
-        assert main(["synthetic", str(folder / "raw"), "--users", str(NUM_USERS), "--items", str(NUM_ITEMS)]) == 0
+        assert (
+            main(
+                [
+                    "synthetic",
+                    str(folder / "raw"),
+                    "--users",
+                    str(NUM_USERS),
+                    "--items",
+                    str(NUM_ITEMS),
+                ]
+            )
+            == 0
+        )
 
     def begin(self, name: str) -> subprocess.Popen[bytes]:
         """Start or go on packing to the folder called `name`."""
@@ -252,7 +303,9 @@ class Packing:
     def differences(self, name: str) -> list[str]:
         """In what the packed files differ."""
         before, after = data_set(self.folder / "undisturbed"), data_set(self.folder / name)
-        return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        return sorted(
+            path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+        )
 
 
 def main() -> int:
@@ -268,7 +321,9 @@ def main() -> int:
     draw = random.Random(options.seed)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mlrec-killing-") as name:
-        subject = Training(Path(name), options.ranks) if options.what == "train" else Packing(Path(name))
+        subject = (
+            Training(Path(name), options.ranks) if options.what == "train" else Packing(Path(name))
+        )
         first = time.monotonic()
         code, printed = end_of(subject.begin("undisturbed"))  # type: ignore[arg-type]
         assert code == 0, printed
@@ -285,12 +340,18 @@ def main() -> int:
                 faults = subject.differences(run)
             except RuntimeError as error:
                 done, faults = [], [str(error)]
-            runs, total, identical = runs + 1, total + max(len(done), bool(faults)), identical + len(done) * (not faults)
+            runs, total, identical = (
+                runs + 1,
+                total + max(len(done), bool(faults)),
+                identical + len(done) * (not faults),
+            )
             for kill in done:
                 print(f"{run}: {kill}", flush=True)
             print(f"{run}: {'; '.join(faults) or 'identical'}", flush=True)
     ranks = f" on {options.ranks} rank{'s' * (options.ranks > 1)}" * (options.what == "train")
-    print(f"{options.what}{ranks}: {total} kills in {runs} runs, {identical} identical, {time.monotonic() - began:.0f} s")
+    print(
+        f"{options.what}{ranks}: {total} kills in {runs} runs, {identical} identical, {time.monotonic() - began:.0f} s"
+    )
     return int(identical < total)
 
 

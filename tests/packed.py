@@ -8,13 +8,22 @@ from rich.console import Console
 
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info, read_npy
 from shards_tools.make import make
-from shards_tools.settings import Settings
+from shards_tools.pack.settings import Settings
 
 SETTINGS = Settings(size=32, items_per_shard=16, users_per_shard=50)
 
 
-def pack(raw: Path, out: Path, settings: Settings = SETTINGS, max_failures: int | None = None) -> DatasetInfo:
-    return make(raw, str(out), settings, workers=2, max_failures=max_failures, console=Console(file=io.StringIO()))
+def pack(
+    raw: Path, out: Path, settings: Settings = SETTINGS, max_failures: int | None = None
+) -> DatasetInfo:
+    return make(
+        raw,
+        str(out),
+        settings,
+        workers=2,
+        max_failures=max_failures,
+        console=Console(file=io.StringIO()),
+    )
 
 
 def open_packed(out: Path) -> tuple[DatasetInfo, Catalogue]:
@@ -32,6 +41,11 @@ def runs(out: Path) -> dict[int, list[int]]:
     """Items of each user."""
     found = {}
     for sample in samples(out, "sequences"):
-        users, offsets, items = (read_npy(sample[f"{name}.npy"]) for name in ("users", "offsets", "items"))
-        found |= {int(user): items[offsets[at] : offsets[at + 1]].tolist() for at, user in enumerate(users)}
+        users, offsets, items = (
+            read_npy(sample[f"{name}.npy"]) for name in ("users", "offsets", "items")
+        )
+        found |= {
+            int(user): items[offsets[at] : offsets[at + 1]].tolist()
+            for at, user in enumerate(users)
+        }
     return found

@@ -13,17 +13,36 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 
 
-def start_packer(raw: str | Path, out: str | Path, *options: str, output: int | None = None) -> subprocess.Popen[bytes]:
+def start_packer(
+    raw: str | Path, out: str | Path, *options: str, output: int | None = None
+) -> subprocess.Popen[bytes]:
     """The command in a session of its own, so that no process of it is missed."""
-    command = [sys.executable, "-m", "shards_tools.cli", "make", str(raw), str(out), "--size", "32", "--users-per-shard", "50"]
+    command = [
+        sys.executable,
+        "-m",
+        "shards_tools.cli",
+        "make",
+        str(raw),
+        str(out),
+        "--size",
+        "32",
+        "--users-per-shard",
+        "50",
+    ]
     return subprocess.Popen(
-        [*command, "--workers", "2", *options], cwd=REPOSITORY, stdout=output, stderr=subprocess.PIPE, start_new_session=True
+        [*command, "--workers", "2", *options],
+        cwd=REPOSITORY,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
 def has_begun(out: Path, records: int) -> bool:
     """Whether the packer is at work and has finished at least so many item shards."""
-    return (out / "_work" / "staging").exists() and len(list((out / "_work").glob("items-*.json"))) >= records
+    return (out / "_work" / "staging").exists() and len(
+        list((out / "_work").glob("items-*.json"))
+    ) >= records
 
 
 def is_gone(session: int) -> bool:
@@ -48,7 +67,11 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
 
 def tree(out: Path) -> dict[str, bytes]:
     """Every file by its path."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
 
 
 def data_set(out: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""A training that only pretends: what `mlrec.node` starts then says what it was told, and ends as the arguments say."""
+"""A training that only pretends: what `mlrec.runtime.node` starts then says what it was told, and ends as the arguments say."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def pretend(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Arguments: ranks="CODE SECONDS" of all, rank1=... of one, -N for a death by signal N; stops_after=SECONDS; deaf= to SIGTERM.
     """
     (folder / "mlrec").mkdir()
-    (folder / "mlrec" / "__init__.py").write_text(f"__path__.append({str(Path(mlrec.__file__).parent)!r})")
+    (folder / "mlrec" / "__init__.py").write_text(
+        f"__path__.append({str(Path(mlrec.__file__).parent)!r})"
+    )
     (folder / "mlrec" / "train.py").write_text(TRAIN)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FOLDER", str(folder))
@@ -58,5 +60,5 @@ def left() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):  # it has ended
-            found += [child] if {"mlrec.node", "mlrec.train"} & set(child.cmdline()) else []
+            found += [child] if {"mlrec.runtime.node", "mlrec.train"} & set(child.cmdline()) else []
     return found

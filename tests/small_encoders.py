@@ -6,14 +6,24 @@ from typing import Any
 
 import torch
 
-from mlrec.schema import InputSpec, Modality
+from mlrec.data.schema import InputSpec, Modality
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
-TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+TRANSFORMER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 RESNET = {"checkpoint": "", "frames": 4, "size": 16, "config": {"stem_dim_out": 4}}
 X3D = {"checkpoint": "", "frames": 4, "size": 16, "config": {"stem_dim_in": 8, "head_dim_out": 32}}
 SLOWFAST = {"checkpoint": "", "frames": 8, "size": 16, "config": {"stem_dim_outs": [8, 1]}}
-MVIT = {"checkpoint": "", "frames": 4, "size": 32, "config": {"patch_embed_dim": 8, "head_num_classes": 400}}
+MVIT = {
+    "checkpoint": "",
+    "frames": 4,
+    "size": 32,
+    "config": {"patch_embed_dim": 8, "head_num_classes": 400},
+}
 BERT = {"checkpoint": "", "length": 12, "config": {**TRANSFORMER}}
 IMAGE = {"checkpoint": "", "size": 32}
 
@@ -21,8 +31,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "id/embedding": {},
     "video/tiny": {"size": 32, "width": 16},
     "video/videomae": {"checkpoint": "", "frames": 4, "size": 32, "config": TRANSFORMER},
-    "video/huggingface": {"frames": 4, "size": 32, "config": {"model_type": "vivit", **TRANSFORMER}},
-    "video/image_frames": {"frames": 2, "size": 32, "config": {"model_type": "dinov2", **TINY, "patch_size": 8}},
+    "video/huggingface": {
+        "frames": 4,
+        "size": 32,
+        "config": {"model_type": "vivit", **TRANSFORMER},
+    },
+    "video/image_frames": {
+        "frames": 2,
+        "size": 32,
+        "config": {"model_type": "dinov2", **TINY, "patch_size": 8},
+    },
     "video/c2d_r50": RESNET,
     "video/i3d_r50": RESNET,
     "video/slow_r50": RESNET,
@@ -38,16 +56,36 @@ SMALL: dict[str, dict[str, Any]] = {
     "video/efficient_x3d_s": {"checkpoint": "", "frames": 4, "size": 16},
     "video/mvit_b_16x4": MVIT,
     "video/mvit_b_32x3": MVIT,
-    "video/mvit_b_16": {**MVIT, "frames": 2, "config": {"patch_embed_dim": 8, "head_num_classes": 400}},
-    "image/huggingface": {**IMAGE, "config": {"model_type": "siglip_vision_model", **TRANSFORMER, "patch_size": 8}},
-    "image/resnet50": {**IMAGE, "config": {"embedding_size": 8, "hidden_sizes": [8, 8, 16], "depths": [1, 1, 1]}},
+    "video/mvit_b_16": {
+        **MVIT,
+        "frames": 2,
+        "config": {"patch_embed_dim": 8, "head_num_classes": 400},
+    },
+    "image/huggingface": {
+        **IMAGE,
+        "config": {"model_type": "siglip_vision_model", **TRANSFORMER, "patch_size": 8},
+    },
+    "image/resnet50": {
+        **IMAGE,
+        "config": {"embedding_size": 8, "hidden_sizes": [8, 8, 16], "depths": [1, 1, 1]},
+    },
     "image/vit_mae": {**IMAGE, "config": {**TRANSFORMER, "patch_size": 8}},
     "image/clip_vit_b32": {**IMAGE, "config": {**TRANSFORMER, "patch_size": 8}},
-    "image/swin": {**IMAGE, "config": {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2}},
-    "text/huggingface": {"length": 12, "config": {"model_type": "electra", **TRANSFORMER, "embedding_size": 8}},
+    "image/swin": {
+        **IMAGE,
+        "config": {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2},
+    },
+    "text/huggingface": {
+        "length": 12,
+        "config": {"model_type": "electra", **TRANSFORMER, "embedding_size": 8},
+    },
     **{f"text/bert_{size}": BERT for size in ("tiny", "mini", "small", "medium", "base", "large")},
     "text/roberta": BERT,
-    "audio/ast": {"checkpoint": "", "length": 4000, "config": {**TRANSFORMER, "num_mel_bins": 32, "patch_size": 8}},
+    "audio/ast": {
+        "checkpoint": "",
+        "length": 4000,
+        "config": {**TRANSFORMER, "num_mel_bins": 32, "patch_size": 8},
+    },
 }
 """Options of each row but those that need a file (features/vectors) or torchvision (video/r3d_r18)."""
 TWINS = {
@@ -55,7 +93,10 @@ TWINS = {
     "video/x3d_m": "video/x3d_xs",
     "video/efficient_x3d_s": "video/efficient_x3d_xs",
     "video/mvit_b_32x3": "video/mvit_b_16x4",
-    **{f"text/bert_{size}": "text/bert_tiny" for size in ("mini", "small", "medium", "base", "large")},
+    **{
+        f"text/bert_{size}": "text/bert_tiny"
+        for size in ("mini", "small", "medium", "base", "large")
+    },
 }
 """Rows that are the same network as another at these sizes."""
 DISTINCT = [name for name in SMALL if name not in TWINS]

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlrec.arguments import whole_number
-from mlrec.arithmetic import now
 from mlrec.bench.measure import device_name
 from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.config import Config
+from mlrec.config.arguments import whole_number
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.stream import Data
-from mlrec.distributed import World, max_over_ranks, sum_over_ranks
-from mlrec.engine import build_model
-from mlrec.progress import track
-from mlrec.ranking import Ranking
+from mlrec.evaluation.ranking import Ranking
+from mlrec.models.building import build_model
+from mlrec.runtime.distributed import World, max_over_ranks, sum_over_ranks
+from mlrec.runtime.flops import now
+from mlrec.runtime.progress import track
 
 HELP = "users per second of full ranking on random weights, beside a bare matrix product with top-k of the same size"
 TOP = 20
@@ -30,9 +30,14 @@ TOP = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
-    parser.add_argument("config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value")
     parser.add_argument(
-        "--steps", type=whole_number(), default=20, help="chunks of evaluate.user_chunk users to rank (default: 20)"
+        "config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value"
+    )
+    parser.add_argument(
+        "--steps",
+        type=whole_number(),
+        default=20,
+        help="chunks of evaluate.user_chunk users to rank (default: 20)",
     )
 
 
@@ -51,7 +56,9 @@ def measure_ranking(config: Config, data: Data, world: World, steps: int) -> dic
     model = build_model(config, data, world.rank).to(world.device).eval()
     size, width = len(ranked_items(data)), config.recommender.width
     items_ND = torch.randn(size, width, device=world.device)
-    ranking = Ranking(model, data, items_ND, torch.ones(size, dtype=torch.bool, device=world.device))
+    ranking = Ranking(
+        model, data, items_ND, torch.ones(size, dtype=torch.bool, device=world.device)
+    )
     chunk = min(config.evaluate.user_chunk, data.sequences.num_users)
     states_BD = torch.randn(chunk, width, device=world.device)
     ours_s = bare_s = ours_cpu_s = bare_cpu_s = 0.0
@@ -64,8 +71,13 @@ def measure_ranking(config: Config, data: Data, world: World, steps: int) -> dic
         done, done_cpu = now(world.device), time.process_time()
         if step:  # the first one warms up
             ours_s, bare_s = ours_s + ranked - began, bare_s + done - ranked
-            ours_cpu_s, bare_cpu_s = ours_cpu_s + ranked_cpu - began_cpu, bare_cpu_s + done_cpu - ranked_cpu
-    ours_s, bare_s = max_over_ranks(torch.tensor([ours_s, bare_s], dtype=torch.float64, device=world.device)).tolist()
+            ours_cpu_s, bare_cpu_s = (
+                ours_cpu_s + ranked_cpu - began_cpu,
+                bare_cpu_s + done_cpu - ranked_cpu,
+            )
+    ours_s, bare_s = max_over_ranks(
+        torch.tensor([ours_s, bare_s], dtype=torch.float64, device=world.device)
+    ).tolist()
     users = int(sum_over_ranks(torch.tensor([chunk * steps], device=world.device)))
     return {
         "ranks": world.size,
@@ -92,5 +104,10 @@ def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:
         ("ranking, of the bare product", f"{figures['of_limit']:.0%}"),
     ]
     if world.device.type == "cpu":
-        rows.append(("the same in seconds of CPU, free of other work on the cores", f"{figures['cpu_of_limit']:.0%}"))
+        rows.append(
+            (
+                "the same in seconds of CPU, free of other work on the cores",
+                f"{figures['cpu_of_limit']:.0%}",
+            )
+        )
     return Result("eval", measured, device_name(world.device, world.size), figures, [rows])

@@ -16,17 +16,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mlrec import storage
-from mlrec.arguments import whole_number
 from mlrec.bench.measure import cpu_seconds, device_name
 from mlrec.bench.result import Result
 from mlrec.config import DataConfig
+from mlrec.config.arguments import whole_number
 from mlrec.data.decode import DECODERS, members_of
-from mlrec.data.items import READS_IN_FLIGHT
+from mlrec.data.item_store import READS_IN_FLIGHT
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
-from mlrec.progress import track
-from mlrec.schema import InputSpec, Modality
+from mlrec.runtime.progress import track
 
 HELP = "videos and MB per second of the input path by loader processes, beside its limits, and where the time goes"
 PARTS = ("read", "decode", "collate", "transfer")
@@ -42,9 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cores = os.cpu_count() or 1
     parser.add_argument("url", metavar="URL", help="of a packed data set with videos or covers")
     parser.add_argument(
-        "--workers", type=whole_number(), default=cores, metavar="N", help=f"most loader processes (default: {cores})"
+        "--workers",
+        type=whole_number(),
+        default=cores,
+        metavar="N",
+        help=f"most loader processes (default: {cores})",
     )
-    parser.add_argument("--global-batch", type=whole_number(), default=128, help="users a step (default: 128)")
+    parser.add_argument(
+        "--global-batch", type=whole_number(), default=128, help="users a step (default: 128)"
+    )
     parser.add_argument("--steps", type=whole_number(), default=12, help="per worker (default: 12)")
 
 
@@ -56,9 +62,13 @@ def run(options: argparse.Namespace) -> Result:
     """
     for name in ("workers", "global_batch", "steps"):
         if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be 1 or more")
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be 1 or more"
+            )
     torch.set_num_threads(1)  # as in a worker
-    figures = measure_loader(open_data(DataConfig(url=options.url)), options.global_batch, options.workers, options.steps)
+    figures = measure_loader(
+        open_data(DataConfig(url=options.url)), options.global_batch, options.workers, options.steps
+    )
     return _result(options.url, figures)
 
 
@@ -73,10 +83,14 @@ def heavy_input(data: Data) -> InputSpec:
         return InputSpec(Modality.VIDEO, frames=media.frames, size=media.size)
     if media.has_cover:
         return InputSpec(Modality.COVER, size=media.size)
-    raise ValueError(f"{data.url} holds neither videos nor covers: there is nothing to decode; pack a raw folder that has them")
+    raise ValueError(
+        f"{data.url} holds neither videos nor covers: there is nothing to decode; pack a raw folder that has them"
+    )
 
 
-def measure_loader(data: Data, global_batch: int, most_workers: int, steps_per_worker: int) -> dict[str, Any]:
+def measure_loader(
+    data: Data, global_batch: int, most_workers: int, steps_per_worker: int
+) -> dict[str, Any]:
     """Figures of one rank for 0, 1, 2 and `most_workers` workers, each between two runs of its limit.
 
     Raises:
@@ -86,12 +100,21 @@ def measure_loader(data: Data, global_batch: int, most_workers: int, steps_per_w
     plan = Plan(data.sequences, 0, global_batch, Owners((1,)))
     dataset = StepDataset(data, plan, 0, [spec], local_negatives=False)
     names = members_of([spec], data.info.media)
-    steps = [plan.step(step).items_U.tolist() for step in range((WARM_UP + steps_per_worker) * most_workers)]
+    steps = [
+        plan.step(step).items_U.tolist()
+        for step in range((WARM_UP + steps_per_worker) * most_workers)
+    ]
     distinct = sorted({item for items in steps for item in items})
     raw_mb_per_s = _read_raw(data, distinct, names)
-    stored = {item: sample for item, sample in data.store.read_many(distinct, names) if not isinstance(sample, str)}
+    stored = {
+        item: sample
+        for item, sample in data.store.read_many(distinct, names)
+        if not isinstance(sample, str)
+    }
     by_workers = {}
-    for workers in track(sorted({0, 1, min(2, most_workers), most_workers}), "measuring numbers of workers"):
+    for workers in track(
+        sorted({0, 1, min(2, most_workers), most_workers}), "measuring numbers of workers"
+    ):
         run = range(WARM_UP * max(1, workers), (WARM_UP + steps_per_worker) * max(1, workers))
         samples = [stored[item] for step in run for item in steps[step] if item in stored]
         limits = [_decode_bare(data, spec, samples, workers)]
@@ -106,7 +129,10 @@ def measure_loader(data: Data, global_batch: int, most_workers: int, steps_per_w
             "cpu_of_limit": limit_cpu_s / cpu_s,
         }
     account = DataLoader(
-        _Account(dataset, spec, names, WARM_UP + steps_per_worker), None, num_workers=1, multiprocessing_context="fork"
+        _Account(dataset, spec, names, WARM_UP + steps_per_worker),
+        None,
+        num_workers=1,
+        multiprocessing_context="fork",
     )
     return {
         "modality": spec.modality.value,
@@ -117,7 +143,9 @@ def measure_loader(data: Data, global_batch: int, most_workers: int, steps_per_w
         "bytes_per_video": sum(map(_size, stored.values())) / max(1, len(stored)),
         "raw_read_mb_per_s": raw_mb_per_s,
         "workers": by_workers,
-        "step_seconds": dict(zip(PARTS, torch.stack(list(account))[WARM_UP:].mean(dim=0).tolist(), strict=True)),
+        "step_seconds": dict(
+            zip(PARTS, torch.stack(list(account))[WARM_UP:].mean(dim=0).tolist(), strict=True)
+        ),
     }
 
 
@@ -157,7 +185,9 @@ def _time_stream(dataset: StepDataset, run: range, workers: int) -> tuple[float,
     return ended - began, ended_cpu - began_cpu
 
 
-def _decode_bare(data: Data, spec: InputSpec, samples: Sequence[Mapping[str, bytes]], workers: int) -> tuple[float, float]:
+def _decode_bare(
+    data: Data, spec: InputSpec, samples: Sequence[Mapping[str, bytes]], workers: int
+) -> tuple[float, float]:
     """Seconds, and seconds of CPU, that `workers` processes take to decode the samples once they run; 0 for this one alone."""
     context = multiprocessing.get_context("fork")  # as the loader's, which share what there is
     times = context.SimpleQueue()
@@ -166,18 +196,24 @@ def _decode_bare(data: Data, spec: InputSpec, samples: Sequence[Mapping[str, byt
         alone: tuple[float, float] = times.get()
         return alone
     parts = [samples[worker::workers] for worker in range(workers)]
-    processes = [context.Process(target=_decode_timed, args=(data, spec, part, times)) for part in parts]
+    processes = [
+        context.Process(target=_decode_timed, args=(data, spec, part, times)) for part in parts
+    ]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     if any(process.exitcode for process in processes):
-        raise RuntimeError(f"a process that decodes died; memory may have run out: try fewer --workers than {workers}")
+        raise RuntimeError(
+            f"a process that decodes died; memory may have run out: try fewer --workers than {workers}"
+        )
     found = [times.get() for _ in processes]
     return max(elapsed_s for elapsed_s, _ in found), sum(cpu_s for _, cpu_s in found)
 
 
-def _decode_timed(data: Data, spec: InputSpec, samples: Sequence[Mapping[str, bytes]], times: Any) -> None:
+def _decode_timed(
+    data: Data, spec: InputSpec, samples: Sequence[Mapping[str, bytes]], times: Any
+) -> None:
     began, began_cpu = time.perf_counter(), time.process_time()
     _decode_all(data, spec, samples)
     times.put((time.perf_counter() - began, time.process_time() - began_cpu))
@@ -194,7 +230,9 @@ def _decode_all(data: Data, spec: InputSpec, samples: Sequence[Mapping[str, byte
 class _Account(Dataset[torch.Tensor]):
     """Maps a step to the seconds of PARTS, float64; run it in a worker, whose batches lie in shared memory."""
 
-    def __init__(self, dataset: StepDataset, spec: InputSpec, names: Sequence[str], steps: int) -> None:
+    def __init__(
+        self, dataset: StepDataset, spec: InputSpec, names: Sequence[str], steps: int
+    ) -> None:
         self.dataset, self.spec, self.names, self.steps = dataset, spec, names, steps
 
     def __len__(self) -> int:
@@ -207,27 +245,45 @@ class _Account(Dataset[torch.Tensor]):
         times.append(time.perf_counter())
         samples = list(data.store.read_many(items, self.names))
         times.append(time.perf_counter())
-        _decode_all(data, self.spec, [sample for _, sample in samples if not isinstance(sample, str)])
+        _decode_all(
+            data, self.spec, [sample for _, sample in samples if not isinstance(sample, str)]
+        )
         times.append(time.perf_counter())
         batch = self.dataset[step]
         times.append(time.perf_counter())
         ForkingPickler.dumps(batch)
         times.append(time.perf_counter())
         _, read_s, decode_s, batch_s, transfer_s = np.diff(times).tolist()
-        return torch.tensor([read_s, decode_s, max(0.0, batch_s - read_s - decode_s), transfer_s], dtype=torch.float64)
+        return torch.tensor(
+            [read_s, decode_s, max(0.0, batch_s - read_s - decode_s), transfer_s],
+            dtype=torch.float64,
+        )
 
 
 def _result(url: str, figures: dict[str, Any]) -> Result:
     rows = [("workers", "videos/s", "MB/s", "bare decoding", "of it", "of its CPU")]
     for workers, found in figures["workers"].items():
-        speeds = (f"{found['videos_per_s']:,.0f}", f"{found['mb_per_s']:,.1f}", f"{found['limit_videos_per_s']:,.0f}")
+        speeds = (
+            f"{found['videos_per_s']:,.0f}",
+            f"{found['mb_per_s']:,.1f}",
+            f"{found['limit_videos_per_s']:,.0f}",
+        )
         rows.append((workers, *speeds, f"{found['of_limit']:.0%}", f"{found['cpu_of_limit']:.0%}"))
     total_s = sum(figures["step_seconds"].values())
-    parts = [(part, f"{1e3 * value:,.0f} ms", f"{value / total_s:.0%}") for part, value in figures["step_seconds"].items()]
+    parts = [
+        (part, f"{1e3 * value:,.0f} ms", f"{value / total_s:.0%}")
+        for part, value in figures["step_seconds"].items()
+    ]
     measured = (
         f"input path of {url}: {figures['frames']} x {figures['size']} x {figures['size']} of {figures['modality']}, "
         f"{figures['bytes_per_video'] / 1e3:,.1f} kB a video, {figures['videos_per_step']:,.0f} videos a step of "
         f"{figures['global_batch']} users; the same bytes read raw: {figures['raw_read_mb_per_s']:,.0f} MB/s"
     )
     device = device_name(torch.device("cpu"))
-    return Result("loader", measured, device, figures, [rows, [("a step in a worker", "time", "share"), *parts]])
+    return Result(
+        "loader",
+        measured,
+        device,
+        figures,
+        [rows, [("a step in a worker", "time", "share"), *parts]],
+    )

@@ -12,12 +12,12 @@ import torch
 from mlrec.config import DataConfig
 from mlrec.data.decode import Decoded
 from mlrec.data.format import CATALOGUE_SCHEMA, Catalogue, DatasetInfo, MediaInfo, SplitInfo
-from mlrec.data.items import ItemStore
+from mlrec.data.item_store import ItemStore
 from mlrec.data.plan import Plan
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import Data, StepDataset, open_data
 from mlrec.models.prefix import random_media
-from mlrec.schema import InputSpec, Modality
 
 DIFFERENT = 64
 """Media that differ; items share them in turn, for a catalogue's would not fit in memory."""
@@ -39,10 +39,16 @@ def data_of(config: DataConfig) -> Data:
 
 def _made_up(config: DataConfig) -> Data:
     rng, split = np.random.default_rng(0), SplitInfo()
-    lengths = split.min_interactions + rng.geometric(1 / (MEAN_LENGTH - split.min_interactions + 1), size=USERS) - 1
+    lengths = (
+        split.min_interactions
+        + rng.geometric(1 / (MEAN_LENGTH - split.min_interactions + 1), size=USERS)
+        - 1
+    )
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     weights = np.exp(POPULARITY_SCALE * rng.standard_normal(ITEMS))
-    items = (1 + rng.choice(ITEMS, size=int(offsets[-1]), p=weights / weights.sum())).astype(np.int32)
+    items = (1 + rng.choice(ITEMS, size=int(offsets[-1]), p=weights / weights.sum())).astype(
+        np.int32
+    )
     sequences = SequenceTable(items, offsets, np.arange(USERS), split)
     train = sequences.train(np.arange(USERS))
     popularity = np.bincount(train[train > 0], minlength=ITEMS + 1)[1:]
@@ -61,13 +67,17 @@ def _made_up(config: DataConfig) -> Data:
     counts = {"users": USERS, "items": ITEMS, "interactions": len(items)}
     info = DatasetInfo("made-up sequences", counts, MediaInfo("none"), split, files=())
     cache_dir = Path(config.cache_dir).expanduser()
-    return Data(config, "", info, catalogue, sequences, ItemStore("", info, catalogue, cache_dir, 0))
+    return Data(
+        config, "", info, catalogue, sequences, ItemStore("", info, catalogue, cache_dir, 0)
+    )
 
 
 class MediaPool:
     """Made-up media of any item, as the stream delivers them; of item 0, padding, zeros."""
 
-    def __init__(self, specs: Sequence[InputSpec], device: torch.device | str = "cpu", floats: bool = False) -> None:
+    def __init__(
+        self, specs: Sequence[InputSpec], device: torch.device | str = "cpu", floats: bool = False
+    ) -> None:
         """
         Args:
             floats: bytes as float32, as MicroLens' trainer has them.
@@ -77,19 +87,31 @@ class MediaPool:
             if spec.modality is not Modality.ID:
                 media = random_media(spec, DIFFERENT)
                 pool = torch.cat([torch.zeros_like(media[:1]), media])
-                self._pools[spec] = (pool.float() if floats and pool.dtype is torch.uint8 else pool).to(device)
+                self._pools[spec] = (
+                    pool.float() if floats and pool.dtype is torch.uint8 else pool
+                ).to(device)
         self._ids = tuple(spec for spec in specs if spec.modality is Modality.ID)
 
     def of(self, items_n: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
         """The media of the items, int64 [n]."""
         rows = torch.where(items_n > 0, 1 + items_n % DIFFERENT, 0)
-        return {spec: pool[rows] for spec, pool in self._pools.items()} | dict.fromkeys(self._ids, items_n)
+        return {spec: pool[rows] for spec, pool in self._pools.items()} | dict.fromkeys(
+            self._ids, items_n
+        )
 
 
 class MadeUpSteps(StepDataset):
     """The steps of a plan with made-up media in the place of stored ones."""
 
-    def __init__(self, data: Data, plan: Plan, rank: int, pool: MediaPool | None, local: bool, whole_catalogue: bool) -> None:
+    def __init__(
+        self,
+        data: Data,
+        plan: Plan,
+        rank: int,
+        pool: MediaPool | None,
+        local: bool,
+        whole_catalogue: bool,
+    ) -> None:
         """
         Args:
             pool: None to leave the media out.

@@ -19,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from mlrec.bench.made_up import MediaPool
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
-from mlrec.distributed import shares
+from mlrec.data.schema import Batch
 from mlrec.models.tower import ItemTower
-from mlrec.schema import Batch
+from mlrec.runtime.distributed import shares
 
 
 class RankPlan(Plan):
@@ -57,8 +57,12 @@ def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> 
     run = partial(checkpoint, encode, use_reentrant=False) if tower.recomputes else encode
     vectors_SD = torch.cat([run(part) for part in parts])
     size = len(batch.items_U)
-    rows_S = torch.where(slots_S >= 0, slots_S, size)  # padding adds up in a row of its own, which nothing reads
-    sums = vectors_SD.new_zeros(size + 1, vectors_SD.shape[1]).index_add(0, rows_S, vectors_SD)[:size]
+    rows_S = torch.where(
+        slots_S >= 0, slots_S, size
+    )  # padding adds up in a row of its own, which nothing reads
+    sums = vectors_SD.new_zeros(size + 1, vectors_SD.shape[1]).index_add(0, rows_S, vectors_SD)[
+        :size
+    ]
     occurs_U1 = torch.bincount(rows_S, minlength=size + 1)[:size, None]
     return sums / occurs_U1
 

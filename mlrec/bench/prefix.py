@@ -10,29 +10,38 @@ from typing import Any
 
 import torch
 
-from mlrec.arguments import whole_number
-from mlrec.arithmetic import FlopCounter
 from mlrec.bench.made_up import MadeUpSteps, MediaPool
 from mlrec.bench.measure import device_name
 from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.bench.step import Clock, Side
 from mlrec.config import Config
+from mlrec.config.arguments import whole_number
 from mlrec.data.plan import Plan
+from mlrec.data.schema import Batch
 from mlrec.data.stream import Data
-from mlrec.distributed import World
-from mlrec.engine import Engine, build_model, training_dtype
+from mlrec.models.building import build_model, training_dtype
 from mlrec.models.prefix_cache import PrefixCache
-from mlrec.schema import Batch
+from mlrec.runtime.distributed import World
+from mlrec.runtime.flops import FlopCounter
+from mlrec.train.engine import Engine
 
 HELP = "a training step from the second epoch on, when the frozen stages' activations are kept, beside one that runs them again"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
-    parser.add_argument("config", nargs="+", metavar="CONFIG", help="as for mlrec train, with item.tuning=top or half")
     parser.add_argument(
-        "--steps", type=whole_number(), default=3, help="pairs that are measured, after one to warm up (default: 3)"
+        "config",
+        nargs="+",
+        metavar="CONFIG",
+        help="as for mlrec train, with item.tuning=top or half",
+    )
+    parser.add_argument(
+        "--steps",
+        type=whole_number(),
+        default=3,
+        help="pairs that are measured, after one to warm up (default: 3)",
     )
 
 
@@ -51,16 +60,25 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
     Raises:
         ValueError: no frozen stage can be kept.
     """
-    plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, world.nodes))
+    plan = Plan(
+        data.sequences,
+        config.seed,
+        config.train.global_batch,
+        data.owners(config.train.global_batch, world.nodes),
+    )
     model = build_model(config, data, world.rank)
-    cache = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
+    cache = model.tower.keep_prefixes(
+        config.item.prefix_cache_bytes, training_dtype(config), world.device
+    )
     if cache is None:
         raise ValueError(
             f"no frozen stage of {', '.join(config.item.encoders)} is kept with item.tuning={config.item.tuning} and "
             f"item.prefix_cache_bytes={config.item.prefix_cache_bytes}; item.tuning=top keeps all stages but the last"
         )
     pool = MediaPool(model.tower.specs)
-    dataset = MadeUpSteps(data, plan, world.rank, pool, config.loss.negatives == "local", model.whole_catalogue)
+    dataset = MadeUpSteps(
+        data, plan, world.rank, pool, config.loss.negatives == "local", model.whole_catalogue
+    )
     items = plan.most_items(steps + 1, dataset.items_N)
     engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=items)
     clock, encode, flops = Clock(engine, world.device), model._encode, []
@@ -73,7 +91,10 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
         batch = dataset[step]
         # as in the first epoch, when nothing is kept yet
         clock.step(Side(), iter([replace(batch, kept_O=torch.zeros_like(batch.valid_O))]), encode)
-        for side, given, encoder in ((kept, _spared(batch, cache), encode), (all_stages, batch, encode_all)):
+        for side, given, encoder in (
+            (kept, _spared(batch, cache), encode),
+            (all_stages, batch, encode_all),
+        ):
             if step == 0:
                 with FlopCounter() as counter:
                     clock.step(Side(), iter([given]), encoder)
@@ -81,7 +102,9 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
                 continue
             clock.step(side, iter([given]), encoder)
             side.videos += len(given.valid_O)
-    found = {name: side.summed(world) for name, side in zip(("kept", "all_stages"), sides, strict=True)}
+    found = {
+        name: side.summed(world) for name, side in zip(("kept", "all_stages"), sides, strict=True)
+    }
     ratios = [b / a for a, b in zip(kept.step_s, all_stages.step_s, strict=True)]
     return found | {
         "global_batch": config.train.global_batch,
@@ -99,7 +122,10 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
 def _spared(batch: Batch, cache: PrefixCache) -> Batch:
     """The batch as the stream gives it from the second epoch on: without the media of the items whose prefixes are kept."""
     kept_O = cache.has(batch.items_O)
-    media = {spec: tensor[~kept_O] if spec in cache.kept.inputs else tensor for spec, tensor in batch.media.items()}
+    media = {
+        spec: tensor[~kept_O] if spec in cache.kept.inputs else tensor
+        for spec, tensor in batch.media.items()
+    }
     return replace(batch, media=media, kept_O=kept_O)
 
 
@@ -108,7 +134,12 @@ def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:
     rows = [("", *names.values())]
     rows.append(("seconds a step", *(f"{figures[name]['step_s']:.3f}" for name in names)))
     rows.append(("videos/s", *(f"{figures[name]['videos_per_s']:,.2f}" for name in names)))
-    rows.append(("GFLOP a step on a rank", *(f"{figures['flops_per_step'][name] / 1e9:,.1f}" for name in names)))
+    rows.append(
+        (
+            "GFLOP a step on a rank",
+            *(f"{figures['flops_per_step'][name] / 1e9:,.1f}" for name in names),
+        )
+    )
     facts = [
         ("", ""),
         ("times as fast, median of pairs", f"{figures['speedup']:.2f}"),
@@ -116,7 +147,13 @@ def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:
         ("kept of an item", f"{figures['item_bytes'] / 1e6:,.2f} MB"),
     ]
     if world.device.type == "cpu":
-        facts.insert(2, ("the same in seconds of CPU, free of other work on the cores", f"{figures['cpu_speedup']:.2f}"))
+        facts.insert(
+            2,
+            (
+                "the same in seconds of CPU, free of other work on the cores",
+                f"{figures['cpu_speedup']:.2f}",
+            ),
+        )
     measured = (
         f"training step: {', '.join(config.item.encoders)}, item.tuning={config.item.tuning}, {config.recommender.name}, global "
         f"batch {config.train.global_batch}, {config.train.precision}, media in memory"

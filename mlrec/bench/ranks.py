@@ -11,7 +11,7 @@ from mlrec.bench.made_up import data_of
 from mlrec.bench.result import Result
 from mlrec.config import Config
 from mlrec.data.stream import Data
-from mlrec.distributed import World, start_world, stop_world
+from mlrec.runtime.distributed import World, start_world, stop_world
 
 Figures = dict[str, Any]
 

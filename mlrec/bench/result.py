@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlrec.answers import print_json
-from mlrec.terminal import say
+from mlrec.runtime.json_output import print_json
+from mlrec.runtime.terminal import say
 
 Row = tuple[str, ...]
 
@@ -41,6 +41,11 @@ def aligned(table: Sequence[Row]) -> str:
     """A table as text: names to the left, figures to the right."""
     first, *others = (max(map(len, column)) for column in zip(*table, strict=True))
     return "\n".join(
-        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, others, strict=True))])
+        "  ".join(
+            [
+                name.ljust(first),
+                *(cell.rjust(width) for cell, width in zip(cells, others, strict=True)),
+            ]
+        )
         for name, *cells in table
     )

@@ -10,19 +10,19 @@ from pathlib import Path
 import torch
 
 from mlrec import config as configuration
-from mlrec.arguments import number, whole_number
-from mlrec.arithmetic import now
 from mlrec.bench import scale_figure
 from mlrec.bench.made_up import MediaPool
 from mlrec.bench.measure import device_name
 from mlrec.bench.result import Result, Row
 from mlrec.config import Config, DataConfig
+from mlrec.config.arguments import number, whole_number
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, open_data
-from mlrec.distributed import World, gather, start_world, stop_world
-from mlrec.engine import build_model
-from mlrec.progress import track
+from mlrec.models.building import build_model
+from mlrec.runtime.distributed import World, gather, start_world, stop_world
+from mlrec.runtime.flops import now
+from mlrec.runtime.progress import track
 
 HELP = "what a step costs each of 1 to 4,096 ranks on a data set: items, bytes, exchange, and the step time they predict"
 RANKS = tuple(4**power for power in range(7))
@@ -36,13 +36,28 @@ ROUNDS = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
     parser.add_argument("url", metavar="URL", help="of a packed data set")
-    parser.add_argument("config", nargs="*", metavar="CONFIG", help="files and key=value: the model whose rates are measured")
     parser.add_argument(
-        "--users-per-rank", type=whole_number(), default=512, help="of the batch that grows with the ranks (default: 512)"
+        "config",
+        nargs="*",
+        metavar="CONFIG",
+        help="files and key=value: the model whose rates are measured",
     )
-    parser.add_argument("--global-batch", type=whole_number(), default=8192, help="of the batch that does not (default: 8192)")
     parser.add_argument(
-        "--videos-per-s", type=number(), help="that a rank trains on (default: measured with CONFIG's item tower)"
+        "--users-per-rank",
+        type=whole_number(),
+        default=512,
+        help="of the batch that grows with the ranks (default: 512)",
+    )
+    parser.add_argument(
+        "--global-batch",
+        type=whole_number(),
+        default=8192,
+        help="of the batch that does not (default: 8192)",
+    )
+    parser.add_argument(
+        "--videos-per-s",
+        type=number(),
+        help="that a rank trains on (default: measured with CONFIG's item tower)",
     )
     parser.add_argument(
         "--gb-per-s",
@@ -89,7 +104,9 @@ def run(options: argparse.Namespace) -> Result | None:
     if options.out is not None and options.out.suffix != ".svg":
         raise ValueError(f"--out {options.out} must end in .svg")
     if options.videos_per_s is None and not options.config:
-        raise ValueError("give --videos-per-s, as mlrec bench step tells it, or a CONFIG whose item tower is to be measured")
+        raise ValueError(
+            "give --videos-per-s, as mlrec bench step tells it, or a CONFIG whose item tower is to be measured"
+        )
     config = configuration.load_arguments(options.config)
     data = open_data(DataConfig(url=options.url, cache_dir=config.data.cache_dir))
     world = start_world()
@@ -103,7 +120,9 @@ def run(options: argparse.Namespace) -> Result | None:
     width = config.recommender.width
     rates = (width, videos_per_s, gb_per_s)
     rows = {
-        "users_per_rank": scale(data, [(ranks, options.users_per_rank * ranks) for ranks in RANKS], *rates),
+        "users_per_rank": scale(
+            data, [(ranks, options.users_per_rank * ranks) for ranks in RANKS], *rates
+        ),
         "global_batch": scale(data, [(ranks, options.global_batch) for ranks in RANKS], *rates),
     }
     titles = {
@@ -112,22 +131,43 @@ def run(options: argparse.Namespace) -> Result | None:
     }
     if options.out is not None:
         scale_figure.write(options.out, rows, titles)
-    as_dicts = {kind: [asdict(row) | {"step_s": row.step_s} for row in found] for kind, found in rows.items()}
-    figures = {**batches, "width": width, "videos_per_s": videos_per_s, "gb_per_s": gb_per_s, "rows": as_dicts}
+    as_dicts = {
+        kind: [asdict(row) | {"step_s": row.step_s} for row in found]
+        for kind, found in rows.items()
+    }
+    figures = {
+        **batches,
+        "width": width,
+        "videos_per_s": videos_per_s,
+        "gb_per_s": gb_per_s,
+        "rows": as_dicts,
+    }
     measured = (
         f"plan of {options.url} on 1 to {RANKS[-1]:,} ranks; a rank trains on {videos_per_s:,.1f} videos/s and exchanges "
         f"{gb_per_s:,.2f} GB/s of vectors of width {width}"
     )
-    return Result("scale", measured, device, figures, [_table(titles[kind], found) for kind, found in rows.items()])
+    return Result(
+        "scale",
+        measured,
+        device,
+        figures,
+        [_table(titles[kind], found) for kind, found in rows.items()],
+    )
 
 
-def scale(data: Data, sizes: Sequence[tuple[int, int]], width: int, videos_per_s: float, gb_per_s: float) -> list[ScaleRow]:
+def scale(
+    data: Data, sizes: Sequence[tuple[int, int]], width: int, videos_per_s: float, gb_per_s: float
+) -> list[ScaleRow]:
     """The first step of each (ranks, users of the global batch), at most all users; left out where a rank would have none."""
-    stored_bytes = sum(shard.size for shard in data.info.shards("items")) / max(1, int(data.catalogue.ok_N1.sum()))
+    stored_bytes = sum(shard.size for shard in data.info.shards("items")) / max(
+        1, int(data.catalogue.ok_N1.sum())
+    )
     rows = []
     for ranks, users in track(sizes, "planning"):
         try:
-            plan = Plan(data.sequences, 0, min(users, data.sequences.num_users), Owners((ranks,))).step(0)
+            plan = Plan(
+                data.sequences, 0, min(users, data.sequences.num_users), Owners((ranks,))
+            ).step(0)
         except ValueError:  # fewer users than ranks
             continue
         most, distinct = max(plan.owned_W), len(plan.items_U)
@@ -152,7 +192,9 @@ def measure_videos_per_s(config: Config, data: Data, world: World) -> float:
     """Items per second that go through the item tower, forward and backward, on made-up media."""
     tower = build_model(config, data, world.rank).tower.to(world.device)
     count = 2 * tower.chunk
-    media = MediaPool(tower.specs, world.device).of(torch.arange(count, device=world.device) % tower.catalogue_size + 1)
+    media = MediaPool(tower.specs, world.device).of(
+        torch.arange(count, device=world.device) % tower.catalogue_size + 1
+    )
     keys = torch.arange(count)  # any: the time does not depend on what dropout draws
     times = []
     for _ in track(range(1 + ROUNDS), "measuring the item tower"):

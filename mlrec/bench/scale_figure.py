@@ -39,12 +39,20 @@ def write(out: Path, rows: Mapping[str, Sequence[Step]], labels: Mapping[str, st
         "videos that a rank encodes in a step": lambda row: row.items_per_rank[1],
         "users per second, predicted": lambda row: row.users / row.step_s,
     }
-    with matplotlib.rc_context({"svg.hashsalt": "scale", "svg.fonttype": "none"}):  # the same figures give the same bytes
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "scale", "svg.fonttype": "none"}
+    ):  # the same figures give the same bytes
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-        for axes, (title, value) in zip(figure.subplots(1, len(figures)), figures.items(), strict=True):
+        for axes, (title, value) in zip(
+            figure.subplots(1, len(figures)), figures.items(), strict=True
+        ):
             for color, (kind, found) in zip(COLORS, rows.items(), strict=True):
                 axes.plot(
-                    [row.ranks for row in found], [value(row) for row in found], color=color, marker="o", label=labels[kind]
+                    [row.ranks for row in found],
+                    [value(row) for row in found],
+                    color=color,
+                    marker="o",
+                    label=labels[kind],
                 )
             axes.set(title=title, xlabel="ranks", yscale="log")
             axes.set_xscale("log", base=4)

@@ -12,20 +12,21 @@ from typing import Any
 
 import torch
 
-from mlrec.arguments import whole_number
-from mlrec.arithmetic import FlopCounter, matrix_product_flops_per_s, now
 from mlrec.bench.made_up import MadeUpSteps, MediaPool
 from mlrec.bench.measure import device_name, peak, reset_peak
 from mlrec.bench.padded import RankPlan, encode_slots, slots_of
 from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.config import Config
+from mlrec.config.arguments import whole_number
 from mlrec.data.plan import Plan
+from mlrec.data.schema import Batch
 from mlrec.data.stream import Data, stream_steps
-from mlrec.distributed import World, max_over_ranks, sum_over_ranks
-from mlrec.engine import Engine, build_model, training_dtype
-from mlrec.progress import track
-from mlrec.schema import Batch
+from mlrec.models.building import build_model, training_dtype
+from mlrec.runtime.distributed import World, max_over_ranks, sum_over_ranks
+from mlrec.runtime.flops import FlopCounter, matrix_product_flops_per_s, now
+from mlrec.runtime.progress import track
+from mlrec.train.engine import Engine
 
 HELP = "users and videos per second of a training step on made-up media, memory, arithmetic, and where the time goes"
 PARTS = ("wait", "encode", "exchange", "recommend", "optimizer")
@@ -37,10 +38,19 @@ Encode = Callable[[Batch], torch.Tensor]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of the bench."""
-    parser.add_argument("config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value")
-    parser.add_argument("--steps", type=whole_number(), default=3, help="measured, after one to warm up (default: 3)")
     parser.add_argument(
-        "--baseline", choices=("padded",), help="beside each step, the same global batch with every padded slot encoded"
+        "config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value"
+    )
+    parser.add_argument(
+        "--steps",
+        type=whole_number(),
+        default=3,
+        help="measured, after one to warm up (default: 3)",
+    )
+    parser.add_argument(
+        "--baseline",
+        choices=("padded",),
+        help="beside each step, the same global batch with every padded slot encoded",
     )
 
 
@@ -62,9 +72,13 @@ class Side:
 
     def summed(self, world: World) -> dict[str, Any]:
         """The figures over all ranks, of which the slowest counts; collective."""
-        counts = torch.tensor([self.users, self.videos, self.slots], dtype=torch.float64, device=world.device)
+        counts = torch.tensor(
+            [self.users, self.videos, self.slots], dtype=torch.float64, device=world.device
+        )
         users, videos, slots = sum_over_ranks(counts).tolist()
-        slowest = torch.tensor([sum(self.step_s), *self.seconds.values()], dtype=torch.float64, device=world.device)
+        slowest = torch.tensor(
+            [sum(self.step_s), *self.seconds.values()], dtype=torch.float64, device=world.device
+        )
         total_s, *seconds = max_over_ranks(slowest).tolist()
         steps = len(self.step_s)
         return {
@@ -105,7 +119,9 @@ class Clock:
             self._lap("encode")
             return self._watched(own_OD, "exchange")
 
-        def timed_prepare(ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor) -> Any:
+        def timed_prepare(
+            ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor
+        ) -> Any:
             self._lap("exchange")
             return self._prepare(ids_U, self._watched(items_UD, "recommend"), valid_U)
 
@@ -125,7 +141,9 @@ class Clock:
 
     def _watched(self, vectors: torch.Tensor, part: str) -> torch.Tensor:
         """The vectors; when their gradient is there, what came before it was `part`'s backward."""
-        vectors = vectors.view_as(vectors)  # on one rank the exchange gives back what it got: two places to watch all the same
+        vectors = vectors.view_as(
+            vectors
+        )  # on one rank the exchange gives back what it got: two places to watch all the same
         if vectors.requires_grad:
             vectors.register_hook(lambda gradient: self._lap(part))  # type: ignore[no-untyped-call]
         return vectors
@@ -137,27 +155,60 @@ def run(options: argparse.Namespace) -> Result | None:
     Raises:
         ValueError: as in run_on_ranks.
     """
-    return run_on_ranks(options, partial(measure_step, steps=options.steps, padded=options.baseline is not None), _result)
+    return run_on_ranks(
+        options,
+        partial(measure_step, steps=options.steps, padded=options.baseline is not None),
+        _result,
+    )
 
 
-def measure_step(config: Config, data: Data, world: World, steps: int, padded: bool) -> dict[str, Any]:
+def measure_step(
+    config: Config, data: Data, world: World, steps: int, padded: bool
+) -> dict[str, Any]:
     """Figures of `steps` steps after one to warm up; with `padded`, of the baseline's same steps between them; collective.
 
     Raises:
         ValueError: the recommender takes the whole catalogue in each step, for which there is no padded form.
     """
-    plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, world.nodes))
+    plan = Plan(
+        data.sequences,
+        config.seed,
+        config.train.global_batch,
+        data.owners(config.train.global_batch, world.nodes),
+    )
     model = build_model(config, data, world.rank)
     if padded and model.whole_catalogue:
-        raise ValueError(f"--baseline padded: {config.recommender.name} with {config.loss.name} encodes the catalogue, no slots")
+        raise ValueError(
+            f"--baseline padded: {config.recommender.name} with {config.loss.name} encodes the catalogue, no slots"
+        )
     specs, width = model.tower.specs, data.info.split.keep_last - 2
-    dataset = MadeUpSteps(data, plan, world.rank, MediaPool(specs), config.loss.negatives == "local", model.whole_catalogue)
+    dataset = MadeUpSteps(
+        data,
+        plan,
+        world.rank,
+        MediaPool(specs),
+        config.loss.negatives == "local",
+        model.whole_catalogue,
+    )
     # padded, a rank encodes more: both steps hold their activations where the larger one can, or neither does
-    items = -(-config.train.global_batch // world.size) * width if padded else plan.most_items(steps + 1, dataset.items_N)
+    items = (
+        -(-config.train.global_batch // world.size) * width
+        if padded
+        else plan.most_items(steps + 1, dataset.items_N)
+    )
     engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=items)
-    stream = stream_steps(dataset, 0, steps + 1, config.data.num_workers, pin_memory=world.device.type == "cuda")
+    stream = stream_steps(
+        dataset, 0, steps + 1, config.data.num_workers, pin_memory=world.device.type == "cuda"
+    )
     clock, encode, ours, theirs = Clock(engine, world.device), model._encode, Side(), Side()
-    alone = MadeUpSteps(data, RankPlan(plan, config.train.global_batch, world.rank), 0, None, local=True, whole_catalogue=False)
+    alone = MadeUpSteps(
+        data,
+        RankPlan(plan, config.train.global_batch, world.rank),
+        0,
+        None,
+        local=True,
+        whole_catalogue=False,
+    )
     pool = MediaPool(specs, world.device, floats=True)
 
     with FlopCounter() as counter:
@@ -174,7 +225,9 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
         ours.videos += len(batch.valid_O)
         if padded:
             most = -(-len(users_G) // world.size) * width
-            batch = clock.step(theirs, iter([alone[step]]), partial(encode_slots, model.tower, pool, most))
+            batch = clock.step(
+                theirs, iter([alone[step]]), partial(encode_slots, model.tower, pool, most)
+            )
             theirs.videos += len(batch.users_B) * width
             losses.append((ours.loss, theirs.loss))
 
@@ -200,7 +253,12 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
     }
     if padded:
         ratios = [b / a for a, b in zip(ours.step_s, theirs.step_s, strict=True)]
-        figures |= {"padded": theirs.summed(world), "speedup": statistics.median(ratios), "speedups": ratios, "losses": losses}
+        figures |= {
+            "padded": theirs.summed(world),
+            "speedup": statistics.median(ratios),
+            "speedups": ratios,
+            "losses": losses,
+        }
         figures["cpu_speedup"] = sum(theirs.cpu_s) / sum(ours.cpu_s)
     return figures
 
@@ -222,16 +280,27 @@ def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:
     facts = [
         ("", ""),
         ("planning, while the device is at another step", f"{1e3 * figures['plan_s']:.1f} ms"),
-        ("activations of each chunk", "computed again backward" if figures["recomputes"] else "held for the backward"),
+        (
+            "activations of each chunk",
+            "computed again backward" if figures["recomputes"] else "held for the backward",
+        ),
         ("arithmetic of a step on a rank", f"{figures['flops_per_step'] / 1e9:,.1f} GFLOP"),
         ("peak of a matrix product", f"{figures['limit_flops_per_s'] / 1e9:,.1f} GFLOP/s"),
         ("share of the peak", f"{figures['of_limit']:.1%}"),
-        ("peak memory of a rank", f"{figures['peak_bytes'] / 1e6:,.0f} MB, {figures['step_bytes'] / 1e6:,.0f} MB in the step"),
+        (
+            "peak memory of a rank",
+            f"{figures['peak_bytes'] / 1e6:,.0f} MB, {figures['step_bytes'] / 1e6:,.0f} MB in the step",
+        ),
     ]
     if "speedup" in figures:
         facts.append(("times as fast as padded, median of pairs", f"{figures['speedup']:.2f}"))
         if world.device.type == "cpu":
-            facts.append(("the same in seconds of CPU, free of other work on the cores", f"{figures['cpu_speedup']:.2f}"))
+            facts.append(
+                (
+                    "the same in seconds of CPU, free of other work on the cores",
+                    f"{figures['cpu_speedup']:.2f}",
+                )
+            )
     measured = (
         f"training step: {', '.join(config.item.encoders)}, {config.recommender.name}, global batch {config.train.global_batch}, "
         f"{config.train.precision}, media in memory"

@@ -1,1 +1,18 @@
-"""The data side: format, sequences, plan, item store, decoding, stream."""
+"""Data: what is on storage, and the batches that ranks receive.
+
+format/           the data set's files
+features/         features computed before training
+media/            containers, frames, sound
+sequences.py, sequence_cache.py   users' histories, in memory shared by all processes of a node
+plan.py           which users are in which step, which items are encoded on which rank
+ownership.py      which rank owns an item
+item_store.py     read items from shards, local or remote
+cache.py          remote shards on the node's disk
+decode.py, decode_clock.py   items to tensors, with a time limit
+stream.py         steps for a rank, from loader processes
+catalogue_pass.py the whole catalogue, once, over all ranks
+cached_items.py   which items the loader skips because their activations are cached
+shared_buffers.py batches in shared memory
+schema.py         the types of a batch
+titles.py, pictures.py   titles; items as pictures for people
+"""

@@ -22,9 +22,9 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from mlrec import storage
+from mlrec.config.run_files import CHECKPOINTS, CONFIG_FILE, RECORD_FILE
 from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, FileInfo
-from mlrec.run_files import CHECKPOINTS, CONFIG_FILE, RECORD_FILE
-from mlrec.scrub import scrub
+from mlrec.runtime.redact import scrub
 
 LOCKED_WAIT_S = 0.2
 DOWNLOADS_PER_SHARD = 2
@@ -63,7 +63,9 @@ def checked_cache_dir(folder: Path, url: str) -> Path:
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+        return [
+            Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)
+        ]
     except OSError:  # it is not there yet
         return []
 
@@ -71,9 +73,13 @@ def _subfolders(folder: Path) -> list[Path]:
 def _owner(folder: Path) -> str:
     """Return what the folder is, in words, if that is a data set or a run; else ""."""
     with contextlib.suppress(OSError):
-        if (folder / DATASET_FILE).exists() and ((folder / CATALOGUE_FILE).exists() or (folder / FOLDER).exists()):
+        if (folder / DATASET_FILE).exists() and (
+            (folder / CATALOGUE_FILE).exists() or (folder / FOLDER).exists()
+        ):
             return "the data set"
-        if (folder / CONFIG_FILE).exists() and ((folder / RECORD_FILE).exists() or (folder / CHECKPOINTS).exists()):
+        if (folder / CONFIG_FILE).exists() and (
+            (folder / RECORD_FILE).exists() or (folder / CHECKPOINTS).exists()
+        ):
             return "the run"
     return ""
 
@@ -110,9 +116,13 @@ class ShardCache:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock("budget")) as lock:
                 os.utime(lock.lock_file)
-                self._opened_ns = os.stat(lock.lock_file).st_mtime_ns  # by the clock that stamps the shards
+                self._opened_ns = os.stat(
+                    lock.lock_file
+                ).st_mtime_ns  # by the clock that stamps the shards
         except OSError as error:
-            raise ValueError(f"data.cache_dir: {folder} cannot be written: {error}; choose another folder") from error
+            raise ValueError(
+                f"data.cache_dir: {folder} cannot be written: {error}; choose another folder"
+            ) from error
 
     def path(self, shard: FileInfo) -> Path | None:
         """Return the shard's file, or None while it is not there; a file that is not whole is removed."""
@@ -134,7 +144,9 @@ class ShardCache:
             return
         if self._filler is None or not self._filler.is_alive():  # a fork leaves the thread behind
             self._queue = SimpleQueue()
-            self._filler = threading.Thread(target=self._fill_all, args=[self._queue], daemon=True, name="shard-cache")
+            self._filler = threading.Thread(
+                target=self._fill_all, args=[self._queue], daemon=True, name="shard-cache"
+            )
             self._filler.start()
         self._asked.add(shard.path)
         self._queue.put(shard)
@@ -163,7 +175,9 @@ class ShardCache:
     def _final(self, shard: FileInfo) -> Path:
         # named by content: two data sets, or two versions of one, never mix
         if not SHA256.fullmatch(shard.sha256):
-            raise ValueError(f"{shard.path}: its sha256 {shard.sha256[:80]!r} is not 64 hexadecimal digits")
+            raise ValueError(
+                f"{shard.path}: its sha256 {shard.sha256[:80]!r} is not 64 hexadecimal digits"
+            )
         return self.folder / f"{shard.sha256}.tar"
 
     def _lock(self, name: str) -> str:
@@ -176,7 +190,9 @@ class ShardCache:
                 queue.put(shard)  # should the other process die, this one goes on
                 time.sleep(LOCKED_WAIT_S)
             else:
-                self._asked.discard(shard.path)  # another job may evict it: then it is asked for again
+                self._asked.discard(
+                    shard.path
+                )  # another job may evict it: then it is asked for again
 
     def _fill(self, shard: FileInfo) -> Outcome:
         """Downloads the shard, unless it is there or another process is at it."""
@@ -186,7 +202,9 @@ class ShardCache:
             return "absent"
         try:
             with FileLock(self._lock(shard.sha256), timeout=0):
-                return "there" if self.path(shard) is not None or self._download(shard) else "absent"
+                return (
+                    "there" if self.path(shard) is not None or self._download(shard) else "absent"
+                )
         except Timeout:
             return "elsewhere"
         except OSError as error:
@@ -210,7 +228,11 @@ class ShardCache:
             self._failures[shard.path] += 1
             if self._failures[shard.path] == DOWNLOADS_PER_SHARD:
                 self._refused.add(shard.path)
-                log.warning("%s cannot be had whole, so its items are read one by one: %s", shard.path, scrub(str(error)))
+                log.warning(
+                    "%s cannot be had whole, so its items are read one by one: %s",
+                    shard.path,
+                    scrub(str(error)),
+                )
             return False
         finally:
             partial.unlink(missing_ok=True)
@@ -219,13 +241,21 @@ class ShardCache:
     def _reserve(self, partial: Path, size: int) -> bool:
         """Makes room for `size` bytes and takes it by a sparse half file; False where the budget has none."""
         with FileLock(self._lock("budget")):
-            partial.unlink(missing_ok=True)  # of a killed process, like those that are swept; this one's lock is ours
+            partial.unlink(
+                missing_ok=True
+            )  # of a killed process, like those that are swept; this one's lock is ours
             self._sweep()
-            entries = [(status.st_mtime_ns, status.st_size, path) for path, status in self._own_files()]
+            entries = [
+                (status.st_mtime_ns, status.st_size, path) for path, status in self._own_files()
+            ]
             excess = sum(held for _, held, _ in entries) + size - self.budget_bytes
             # a time ahead of the clock was stamped before the clock was put back
             recent = range(self._opened_ns, time.time_ns() + CLOCK_SLACK_NS)
-            idle = [entry for entry in sorted(entries) if entry[0] not in recent and entry[2].suffix == ".tar"]
+            idle = [
+                entry
+                for entry in sorted(entries)
+                if entry[0] not in recent and entry[2].suffix == ".tar"
+            ]
             if excess > sum(held for _, held, _ in idle):
                 return False
             for _, held, path in idle:

@@ -16,16 +16,16 @@ import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mlrec import storage
+from mlrec.data.cached_items import decode_but_kept
 from mlrec.data.decode import check_inputs, item_bytes, members_of
 from mlrec.data.format import item_key
-from mlrec.data.items import OPTIONAL, Sample, stored
-from mlrec.data.kept import decode_but_kept
-from mlrec.data.memory import check_shared_memory
+from mlrec.data.item_store import OPTIONAL, Sample, stored
+from mlrec.data.schema import InputSpec
+from mlrec.data.shared_buffers import check_shared_memory
 from mlrec.data.stream import Data, WorkerDiedError, log_replacement, workers_output
-from mlrec.distributed import shares
-from mlrec.schema import InputSpec
-from mlrec.scrub import scrub
-from mlrec.urls import scheme_of
+from mlrec.runtime.distributed import shares
+from mlrec.runtime.redact import scrub
+from mlrec.runtime.urls import scheme_of
 
 PREFETCHED_CHUNKS = 2
 """Of each loader worker."""
@@ -53,7 +53,9 @@ class Chunk:
 
     def pin_memory(self) -> Chunk:
         """The same chunk with its media in page-locked memory; torch's DataLoader calls this."""
-        return replace(self, media={spec: tensor.pin_memory() for spec, tensor in self.media.items()})
+        return replace(
+            self, media={spec: tensor.pin_memory() for spec, tensor in self.media.items()}
+        )
 
 
 def ranked_items(data: Data) -> np.ndarray:
@@ -92,11 +94,18 @@ class CataloguePass(IterableDataset[Chunk]):
         starts = np.cumsum((0, *shares(len(self.items), self.num_chunks)))
         chunks = shares(self.num_chunks, count)
         first = sum(chunks[:index])
-        own = [number for number in range(first, first + chunks[index]) if number not in self.delivered]
-        places = np.concatenate([np.arange(0), *(np.arange(starts[number], starts[number + 1]) for number in own)])
+        own = [
+            number for number in range(first, first + chunks[index]) if number not in self.delivered
+        ]
+        places = np.concatenate(
+            [np.arange(0), *(np.arange(starts[number], starts[number + 1]) for number in own)]
+        )
         items, kept = self.items[places], self.kept_n[places]
         # two streams: the kept items' own is of what is still read of them, most often nothing
-        samples = self._samples(items[~kept], self.inputs), self._samples(items[kept], self.other_inputs)
+        samples = (
+            self._samples(items[~kept], self.inputs),
+            self._samples(items[kept], self.other_inputs),
+        )
         timed = self.data.clock.timed
         for number in own:
             kept_n = self.kept_n[starts[number] : starts[number + 1]]
@@ -104,7 +113,9 @@ class CataloguePass(IterableDataset[Chunk]):
                 timed(itertools.islice(samples[0], int((~kept_n).sum()))),
                 timed(itertools.islice(samples[1], int(kept_n.sum()))),
             )
-            decoded = decode_but_kept(some, kept_n, (self.inputs, self.other_inputs), self.data.info.media)
+            decoded = decode_but_kept(
+                some, kept_n, (self.inputs, self.other_inputs), self.data.info.media
+            )
             yield Chunk(
                 int(starts[number]),
                 *decoded,
@@ -131,7 +142,9 @@ class CataloguePass(IterableDataset[Chunk]):
                 sample = next((found for key, found in stream if key == item_key(item)), {})
                 crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
                 wanted = [name for name in in_shards if name in crcs or name not in OPTIONAL]
-                if all(name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in wanted):
+                if all(
+                    name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in wanted
+                ):
                     yield item, store.with_title(item, sample, names)
                 else:
                     yield item, store.try_read(item, names)
@@ -149,16 +162,22 @@ def pass_of_rank(
     """The rank's share of `ranked_items`, of which each rank takes owned_W; every rank has the same number of chunks."""
     start = sum(owned_W[:rank])
     items = ranked_items(data)[start : start + owned_W[rank]]
-    return CataloguePass(data, inputs, items, max(1, -(-max(owned_W) // chunk)), kept_inputs, kept_N1)
+    return CataloguePass(
+        data, inputs, items, max(1, -(-max(owned_W) // chunk)), kept_inputs, kept_N1
+    )
 
 
-def shared_bytes_of_chunks(inputs: Sequence[InputSpec], items: int, chunk: int, num_workers: int) -> int:
+def shared_bytes_of_chunks(
+    inputs: Sequence[InputSpec], items: int, chunk: int, num_workers: int
+) -> int:
     """Return the shared memory that the chunks of a rank's `items` take: those that are prefetched, and one in use."""
     in_flight = min(items, (num_workers * PREFETCHED_CHUNKS + 1) * chunk)
     return in_flight * item_bytes(inputs) if num_workers else 0
 
 
-def stream_catalogue(catalogue: CataloguePass, num_workers: int, pin_memory: bool) -> Iterator[Chunk]:
+def stream_catalogue(
+    catalogue: CataloguePass, num_workers: int, pin_memory: bool
+) -> Iterator[Chunk]:
     """Yield all chunks of the pass, in any order; a worker that dies is replaced.
 
     Raises:
@@ -166,11 +185,16 @@ def stream_catalogue(catalogue: CataloguePass, num_workers: int, pin_memory: boo
     """
     num_workers, deaths = min(num_workers, catalogue.num_chunks), 0
     largest = -(-len(catalogue.items) // catalogue.num_chunks)
-    check_shared_memory(shared_bytes_of_chunks(catalogue.inputs, len(catalogue.items), largest, num_workers), ranks=1)
+    check_shared_memory(
+        shared_bytes_of_chunks(catalogue.inputs, len(catalogue.items), largest, num_workers),
+        ranks=1,
+    )
     catalogue.delivered.clear()
     while True:
         try:
-            for chunk in workers_output(catalogue, None, num_workers, pin_memory, prefetch_factor=PREFETCHED_CHUNKS):
+            for chunk in workers_output(
+                catalogue, None, num_workers, pin_memory, prefetch_factor=PREFETCHED_CHUNKS
+            ):
                 catalogue.delivered.add(chunk.number)
                 deaths = 0
                 yield chunk
@@ -184,7 +208,13 @@ def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, sample) of a shard up to its end, or up to where it cannot be read further."""
     wds.gopen_schemes[scheme_of(url)] = _open
     # every rank and worker reads the shards of its own run of positions: nothing for webdataset to split
-    stream = wds.WebDataset([url], shardshuffle=False, nodesplitter=_all, workersplitter=_all, handler=wds.reraise_exception)
+    stream = wds.WebDataset(
+        [url],
+        shardshuffle=False,
+        nodesplitter=_all,
+        workersplitter=_all,
+        handler=wds.reraise_exception,
+    )
     try:
         for sample in stream:
             yield sample["__key__"].rsplit("/", 1)[-1], sample

@@ -11,13 +11,13 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from mlrec.data.audio import decode_audio
 from mlrec.data.format import MediaInfo
-from mlrec.data.frames import FRAME_POLICIES, decode_video
-from mlrec.data.items import Sample
-from mlrec.data.memory import BatchMemory
-from mlrec.schema import InputSpec, Modality
-from mlrec.titles import tokenize
+from mlrec.data.item_store import Sample
+from mlrec.data.media.audio import decode_audio
+from mlrec.data.media.frames import FRAME_POLICIES, decode_video
+from mlrec.data.schema import InputSpec, Modality
+from mlrec.data.shared_buffers import BatchMemory
+from mlrec.data.titles import tokenize
 
 JPEG_BYTES_PER_PIXEL, JPEG_SLACK_BYTES = 8, 1 << 20
 """A JPEG has at most so many bytes: the finest quality takes 3 bytes a pixel; the slack is for comments and profiles."""
@@ -42,7 +42,9 @@ class Decoder:
     dtype: torch.dtype
 
 
-def decode_jpeg(raw: bytes, stored: int, size: int | None = None, out: np.ndarray | None = None) -> np.ndarray:
+def decode_jpeg(
+    raw: bytes, stored: int, size: int | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """Return a JPEG of stored x stored pixels as uint8 [size, size, 3], scaled if it is stored at another size.
 
     Args:
@@ -56,7 +58,11 @@ def decode_jpeg(raw: bytes, stored: int, size: int | None = None, out: np.ndarra
     size = stored if size is None else size
     _check_jpeg(raw, stored)
     out = np.empty((size, size, 3), dtype=np.uint8) if out is None else out
-    settings = {"colorspace": "RGB", "fastdct": False, "fastupsample": False}  # pixels equal to PIL's
+    settings = {
+        "colorspace": "RGB",
+        "fastdct": False,
+        "fastupsample": False,
+    }  # pixels equal to PIL's
     if size == stored:
         simplejpeg.decode_jpeg(raw, buffer=out, **settings)
     else:
@@ -68,10 +74,14 @@ def decode_jpeg(raw: bytes, stored: int, size: int | None = None, out: np.ndarra
 def _check_jpeg(raw: bytes, stored: int) -> None:
     # a progressive JPEG takes time in proportion to its bytes times its pixels
     if len(raw) > (limit := JPEG_SLACK_BYTES + JPEG_BYTES_PER_PIXEL * stored**2):
-        raise ValueError(f"the image takes {len(raw):,} bytes, more than the {limit:,} that are decoded at this size")
+        raise ValueError(
+            f"the image takes {len(raw):,} bytes, more than the {limit:,} that are decoded at this size"
+        )
     height, width, *_ = simplejpeg.decode_jpeg_header(raw)
     if (height, width) != (stored, stored):
-        raise ValueError(f"the image is {width} x {height} pixels, the data set says {stored} x {stored}")
+        raise ValueError(
+            f"the image is {width} x {height} pixels, the data set says {stored} x {stored}"
+        )
 
 
 def decode_clip(raw: bytes, media: MediaInfo, frames: int, size: int) -> np.ndarray:
@@ -81,7 +91,9 @@ def decode_clip(raw: bytes, media: MediaInfo, frames: int, size: int) -> np.ndar
         ValueError: its frames are larger than the data set says, or it cannot be decoded.
     """
     choose = FRAME_POLICIES[media.policy]
-    return decode_video(raw, lambda length: choose(length, frames, media.interval), size, media.size)
+    return decode_video(
+        raw, lambda length: choose(length, frames, media.interval), size, media.size
+    )
 
 
 def resampled(available: int, frames: int) -> np.ndarray:
@@ -95,7 +107,9 @@ def _video_members(spec: InputSpec, media: MediaInfo) -> list[str]:
     return [f"{frame}.jpg" for frame in sorted(set(resampled(media.frames, spec.frames).tolist()))]
 
 
-def _decode_video(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
+def _decode_video(
+    members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
+) -> None:
     if media.kind == "clip":
         out[:] = decode_clip(members["mp4"], media, spec.frames, spec.size)
         return
@@ -107,22 +121,32 @@ def _decode_video(members: Mapping[str, bytes], spec: InputSpec, media: MediaInf
             decode_jpeg(members[f"{frame}.jpg"], media.size, spec.size, out[place])
 
 
-def _decode_cover(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
+def _decode_cover(
+    members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
+) -> None:
     if "cover.jpg" in members:
         decode_jpeg(members["cover.jpg"], media.size, spec.size, out)
     else:
         out[:] = 0
 
 
-def _decode_title(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
-    out[:] = tokenize(members["txt"].decode(errors="replace")[:MAX_TITLE_CHARACTERS], spec.length, spec.tokenizer)
+def _decode_title(
+    members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
+) -> None:
+    out[:] = tokenize(
+        members["txt"].decode(errors="replace")[:MAX_TITLE_CHARACTERS], spec.length, spec.tokenizer
+    )
 
 
-def _decode_audio(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
+def _decode_audio(
+    members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
+) -> None:
     out[:] = decode_audio(members["flac"], spec.length) if "flac" in members else 0
 
 
-def _decode_id(members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray) -> None:
+def _decode_id(
+    members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
+) -> None:
     out[...] = item
 
 
@@ -163,7 +187,9 @@ DECODERS: dict[Modality, Decoder] = {
 def item_bytes(inputs: Sequence[InputSpec]) -> int:
     """Return the size of one item's decoded media."""
     decoders = [(DECODERS[spec.modality], spec) for spec in dict.fromkeys(inputs)]
-    return sum(math.prod(decoder.shape(spec)) * decoder.dtype.itemsize for decoder, spec in decoders)
+    return sum(
+        math.prod(decoder.shape(spec)) * decoder.dtype.itemsize for decoder, spec in decoders
+    )
 
 
 def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> None:
@@ -173,8 +199,14 @@ def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> Non
     """
     for spec in inputs:
         if spec.modality not in DECODERS:
-            raise ValueError(f"the stream cannot read the modality {spec.modality.value!r}; it reads {', '.join(DECODERS)}")
-        held = {Modality.VIDEO: media.kind != "none", Modality.COVER: media.has_cover, Modality.AUDIO: media.has_audio}
+            raise ValueError(
+                f"the stream cannot read the modality {spec.modality.value!r}; it reads {', '.join(DECODERS)}"
+            )
+        held = {
+            Modality.VIDEO: media.kind != "none",
+            Modality.COVER: media.has_cover,
+            Modality.AUDIO: media.has_audio,
+        }
         if not held.get(spec.modality, True):
             raise ValueError(
                 f"{url} holds no {spec.modality.value} of its items, but an encoder reads it; "
@@ -204,7 +236,11 @@ def decode_items(
     for spec in inputs:
         decoder = DECODERS[spec.modality]
         shape = (count, *decoder.shape(spec))
-        tensors[spec] = torch.empty(shape, dtype=decoder.dtype) if memory is None else memory.tensor(spec, shape, decoder.dtype)
+        tensors[spec] = (
+            torch.empty(shape, dtype=decoder.dtype)
+            if memory is None
+            else memory.tensor(spec, shape, decoder.dtype)
+        )
     arrays = {spec: tensor.numpy() for spec, tensor in tensors.items()}
     valid = np.ones(count, dtype=bool)
     bad_items: dict[int, str] = {}

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mlrec.data.items import Sample
-from mlrec.time_limit import REASON, seconds_for, time_limit
+from mlrec.data.item_store import Sample
+from mlrec.runtime.time_limit import REASON, seconds_for, time_limit
 
 _OVERDUE = -1.0
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlrec.config import DataConfig
 from mlrec.data.format import Catalogue
-from mlrec.distributed import shares
+from mlrec.runtime.distributed import shares
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,19 @@ class Owners:
             end = ends[node] - limits[node]
         starts = [0, *ends[:-1]]
         return tuple(
-            owned for ranks, start, end in zip(self.nodes, starts, ends, strict=True) for owned in shares(end - start, ranks)
+            owned
+            for ranks, start, end in zip(self.nodes, starts, ends, strict=True)
+            for owned in shares(end - start, ranks)
         )
 
 
-def owners_of(config: DataConfig, catalogue: Catalogue, num_users: int, global_batch: int, nodes: tuple[int, ...]) -> Owners:
+def owners_of(
+    config: DataConfig,
+    catalogue: Catalogue,
+    num_users: int,
+    global_batch: int,
+    nodes: tuple[int, ...],
+) -> Owners:
     """The owners that data.ownership asks for.
 
     With `home` whole shards belong to a node, in runs of neighbouring shards of nearly equal load: the expected number of a
@@ -68,5 +76,7 @@ def owners_of(config: DataConfig, catalogue: Catalogue, num_users: int, global_b
     wanted = ends[-1] * np.cumsum(nodes)[:-1] / sum(nodes)
     cuts = [int(np.abs(ends - load).argmin()) for load in wanted]
     beyond = len(catalogue.shard_N1)
-    first_items = [int(items[first_item[cut]]) if first_item[cut] < len(items) else beyond for cut in cuts]
+    first_items = [
+        int(items[first_item[cut]]) if first_item[cut] < len(items) else beyond for cut in cuts
+    ]
     return Owners(nodes, tuple(first_items), config.balance_slack)

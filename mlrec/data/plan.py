@@ -9,7 +9,7 @@ import numpy as np
 
 from mlrec.data.ownership import Owners
 from mlrec.data.sequences import SequenceTable
-from mlrec.distributed import shares
+from mlrec.runtime.distributed import shares
 
 SAMPLED_STEPS = 16
 """Steps, spread over a run, whose items are counted."""
@@ -116,4 +116,6 @@ class Plan:
 
 def sampled_steps(total_steps: int) -> Iterator[int]:
     """Some steps, spread over a run."""
-    yield from np.unique(np.linspace(0, max(0, total_steps - 1), SAMPLED_STEPS, dtype=np.int64)).tolist()
+    yield from np.unique(
+        np.linspace(0, max(0, total_steps - 1), SAMPLED_STEPS, dtype=np.int64)
+    ).tolist()

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from mlrec.data.format import SEQUENCE_MEMBERS, Block
-from mlrec.typed_json import STRICT, parse_json
+from mlrec.storage.typed_json import STRICT, parse_json
 
 TABLE_FILE = "table.json"
 """Written last, so that a folder with it is complete."""
@@ -55,7 +55,9 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """
     raw = (folder / TABLE_FILE).read_bytes()
     table = parse_json(raw, _TableFile, str(folder / TABLE_FILE), "It is made again")
-    return {name: _mapped(folder / f"{name}.bin", name, file) for name, file in table.arrays().items()}
+    return {
+        name: _mapped(folder / f"{name}.bin", name, file) for name, file in table.arrays().items()
+    }
 
 
 def _mapped(path: Path, name: str, file: _ArrayFile) -> np.ndarray:

@@ -17,10 +17,17 @@ import pyarrow.compute as pc
 from filelock import FileLock
 
 from mlrec import storage
-from mlrec.data.format import DatasetInfo, FileInfo, SplitInfo, id_fault, raw_user_array, read_blocks
+from mlrec.data.format import (
+    DatasetInfo,
+    FileInfo,
+    SplitInfo,
+    id_fault,
+    raw_user_array,
+    read_blocks,
+)
+from mlrec.data.format.sequence_shards import check_items, check_runs
 from mlrec.data.sequence_cache import TableWriter, read_arrays
-from mlrec.data.sequence_shards import check_items, check_runs
-from mlrec.progress import megabytes, task
+from mlrec.runtime.progress import megabytes, task
 
 Split = Literal["validation", "test"]
 
@@ -116,7 +123,9 @@ class SequenceTable:
         return np.where(inside, self.items[np.where(inside, positions, 0)], 0).astype(np.int64)
 
 
-def open_sequences(url: str, info: DatasetInfo, ok_N1: np.ndarray, cache_dir: Path) -> SequenceTable:
+def open_sequences(
+    url: str, info: DatasetInfo, ok_N1: np.ndarray, cache_dir: Path
+) -> SequenceTable:
     """Return the sequence table of the data set at `url`; the first process of the node to ask makes it, the others wait.
 
     Args:
@@ -183,7 +192,9 @@ def _make_table(url: str, info: DatasetInfo, ok_N1: np.ndarray, folder: Path) ->
     shards = info.shards("sequences")
     with ExitStack() as stack:
         writer = TableWriter(partial, stack)
-        under_way = stack.enter_context(task("reading sequences", sum(shard.size for shard in shards), megabytes))
+        under_way = stack.enter_context(
+            task("reading sequences", sum(shard.size for shard in shards), megabytes)
+        )
         for shard in shards:
             _add_shard(url, shard, info.split, ok_N1, writer)
             under_way.advance(shard.size)
@@ -198,7 +209,9 @@ def _make_table(url: str, info: DatasetInfo, ok_N1: np.ndarray, folder: Path) ->
     return _table_of(read_arrays(folder), info, ok_N1)
 
 
-def _add_shard(url: str, shard: FileInfo, split: SplitInfo, ok_N1: np.ndarray, writer: TableWriter) -> None:
+def _add_shard(
+    url: str, shard: FileInfo, split: SplitInfo, ok_N1: np.ndarray, writer: TableWriter
+) -> None:
     """Append a shard's users to the table.
 
     Raises:
@@ -216,8 +229,12 @@ def _add_shard(url: str, shard: FileInfo, split: SplitInfo, ok_N1: np.ndarray, w
             fault = error
         while hashed.read(storage.READ_BYTES):
             pass
-    if hashed.digest.hexdigest() != shard.sha256:  # damaged on its way, or changed: the cause of any other fault
-        raise RuntimeError(f"{where} does not have the sha256 that dataset.json names; {CHECK_HINT}")
+    if (
+        hashed.digest.hexdigest() != shard.sha256
+    ):  # damaged on its way, or changed: the cause of any other fault
+        raise RuntimeError(
+            f"{where} does not have the sha256 that dataset.json names; {CHECK_HINT}"
+        )
     if fault is not None:
         raise ValueError(f"{where}: {fault}; {CHECK_HINT}") from fault
 

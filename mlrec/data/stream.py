@@ -18,20 +18,20 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mlrec.config import DataConfig
 from mlrec.data.cache import checked_cache_dir
+from mlrec.data.cached_items import KeptItems, decode_but_kept
 from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
 from mlrec.data.decode_clock import DecodeClock
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
-from mlrec.data.items import ItemStore, Sample
-from mlrec.data.kept import KeptItems, decode_but_kept
-from mlrec.data.memory import BatchMemory
+from mlrec.data.item_store import ItemStore, Sample
 from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
+from mlrec.data.schema import Batch, InputSpec, Kept
 from mlrec.data.sequences import SequenceTable, open_sequences
-from mlrec.distributed import pause_before_fork
-from mlrec.ending import end_with_parent
-from mlrec.schema import Batch, InputSpec, Kept
-from mlrec.terminal import say
-from mlrec.time_limit import allow_time_limit
+from mlrec.data.shared_buffers import BatchMemory
+from mlrec.runtime.distributed import pause_before_fork
+from mlrec.runtime.ending import end_with_parent
+from mlrec.runtime.terminal import say
+from mlrec.runtime.time_limit import allow_time_limit
 
 T = TypeVar("T")
 
@@ -71,7 +71,9 @@ def open_data(config: DataConfig) -> Data:
         ValueError: there is none at data.url, or not one that this version reads.
     """
     if not config.url:
-        raise ValueError("data.url is not set; give the URL of a packed data set, for example data.url=s3://bucket/microlens-50k")
+        raise ValueError(
+            "data.url is not set; give the URL of a packed data set, for example data.url=s3://bucket/microlens-50k"
+        )
     info = read_dataset_info(config.url)
     catalogue = read_catalogue(config.url, info)
     cache_dir = checked_cache_dir(Path(config.cache_dir), config.url)
@@ -103,7 +105,9 @@ class StepDataset(Dataset[Batch]):
         self.data, self.plan, self.rank = data, plan, rank
         self.inputs, self.local_negatives = tuple(dict.fromkeys(inputs)), local_negatives
         self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
-        self.kept = KeptItems(kept, plan, rank, first, data.catalogue.size, self.items_N) if kept else None
+        self.kept = (
+            KeptItems(kept, plan, rank, first, data.catalogue.size, self.items_N) if kept else None
+        )
         self._memory = BatchMemory()
         popularity = data.catalogue.popularity_N1
         with np.errstate(divide="ignore"):
@@ -143,7 +147,9 @@ class StepDataset(Dataset[Batch]):
         info = self.data.info.media
 
         def read(items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
-            return self.data.clock.timed(self.data.store.read_many(items.tolist(), members_of(inputs, info)))
+            return self.data.clock.timed(
+                self.data.store.read_many(items.tolist(), members_of(inputs, info))
+            )
 
         if self.kept is None or kept_n is None:
             memory = None if get_worker_info() is None else self._memory.next_batch()
@@ -166,7 +172,9 @@ def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
     return torch.from_numpy(np.bincount(slots[slots >= 0], minlength=len(plan.items_U)))
 
 
-def stream_steps(dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
+def stream_steps(
+    dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool
+) -> Iterator[Batch]:
     """Yield the batches of steps `first` ... `last` - 1, `num_workers` of them in flight; a worker that dies is replaced.
 
     Workers reuse the memory of a batch's media: its tensors are good until the batch after the next is asked for.
@@ -207,7 +215,9 @@ def workers_output(
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,
-        multiprocessing_context="fork" if num_workers else None,  # workers share the data set's arrays
+        multiprocessing_context="fork"
+        if num_workers
+        else None,  # workers share the data set's arrays
         prefetch_factor=prefetch_factor if num_workers else None,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
@@ -243,7 +253,9 @@ def log_replacement(clock: DecodeClock, place: str, deaths: int, error: WorkerDi
     if overdue:
         log.warning("%s: the decoding of items %s took too long; they are left out", place, overdue)
     elif deaths == WORKER_DEATHS:
-        raise RuntimeError(f"{place}: loader workers died {deaths} times in a row, last with: {error}") from error
+        raise RuntimeError(
+            f"{place}: loader workers died {deaths} times in a row, last with: {error}"
+        ) from error
     else:
         log.warning("a loader worker died %s and is replaced: %s", place, error)
 

@@ -1,1 +1,14 @@
-"""The model side: encoders, fusion, item tower, sequence models, recommender."""
+"""Models: encoders of items, the item tower, recommenders and losses.
+
+encoders/         encoders of videos, images, text, audio, ids and features
+recommenders/     sequence and graph models
+registry.py       the tables that a configuration names
+building.py       build the model of a run
+tower.py          the item tower: encode, fuse, project
+prefix.py, prefix_cache.py   frozen stages of encoders, and the cache of their activations
+recommender.py    one step: encode owned items, exchange, score, loss
+losses.py         training objectives
+fusion.py, batchnorm.py, dropout.py, counter_random.py   parts
+encoder_building.py, encoder_files.py, trial.py   build encoders, keep their files, try them on the meta device
+notices.py        what a user should know of a model before training
+"""

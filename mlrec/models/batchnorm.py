@@ -11,7 +11,7 @@ from torch import distributed, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mlrec.encoder_options import Tuning
+from mlrec.config.encoder_options import Tuning
 from mlrec.models.encoders.base import Encoder
 
 
@@ -23,7 +23,9 @@ class BatchNorm(_BatchNorm):
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        super().__init__(
+            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
         for name, value in (*norm.named_parameters(), *norm.named_buffers()):
             setattr(self, name, value)
         self.repeats = False
@@ -32,7 +34,9 @@ class BatchNorm(_BatchNorm):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         mean, variance = self.running_mean, self.running_var
         if mean is None or variance is None:
-            raise ValueError("a batch normalisation without running statistics cannot encode a catalogue: choose another encoder")
+            raise ValueError(
+                "a batch normalisation without running statistics cannot encode a catalogue: choose another encoder"
+            )
         weight = None if self.weight is None else self.weight.to(mean.dtype)
         bias = None if self.bias is None else self.bias.to(mean.dtype)
         if not self.training:
@@ -40,18 +44,28 @@ class BatchNorm(_BatchNorm):
         momentum = 0.0 if self.repeats else self.momentum or 0.1
         if not self.repeats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-            return functional.batch_norm(values, mean, variance, weight, bias, True, momentum, self.eps)
+        if not (
+            distributed.is_available()
+            and distributed.is_initialized()
+            and distributed.get_world_size() > 1
+        ):
+            return functional.batch_norm(
+                values, mean, variance, weight, bias, True, momentum, self.eps
+            )
         found_mean, found_variance, count = _moments(values)
         if not self.repeats:
             with torch.no_grad():
                 mean.lerp_(found_mean.to(mean.dtype), momentum)
-                variance.lerp_((found_variance * (count / (count - 1).clamp(min=1))).to(mean.dtype), momentum)
+                variance.lerp_(
+                    (found_variance * (count / (count - 1).clamp(min=1))).to(mean.dtype), momentum
+                )
         scale = (found_variance + self.eps).rsqrt()
         scale = scale if weight is None else scale * weight
         shift = -found_mean * scale if bias is None else bias - found_mean * scale
         shape = (1, -1, *(1,) * (values.ndim - 2))
-        normal: torch.Tensor = (values.float() * scale.view(shape) + shift.view(shape)).to(values.dtype)
+        normal: torch.Tensor = (values.float() * scale.view(shape) + shift.view(shape)).to(
+            values.dtype
+        )
         return normal
 
 

@@ -24,7 +24,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from mlrec.counter_random import mixed, random_keys
+from mlrec.models.counter_random import mixed, random_keys
 
 
 class RowKind(IntEnum):
@@ -69,7 +69,9 @@ class Dropout(nn.Module):
             RuntimeError: nobody said which rows they are.
         """
         if self.rows is None:
-            raise RuntimeError("a Dropout layer ran in training without row keys; call the model within drawing(...)")
+            raise RuntimeError(
+                "a Dropout layer ran in training without row keys; call the model within drawing(...)"
+            )
         return self.rows.keys
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:

@@ -11,16 +11,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mlrec.config import ItemConfig
-from mlrec.feature_files import ItemIds, vectors_of_items
+from mlrec.data.features.files import ItemIds, vectors_of_items
+from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
 from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, tune
 from mlrec.models.encoders.features import Vectors
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.trial import check_runs
-from mlrec.printable import brief
-from mlrec.schema import Modality
-from mlrec.tensor_files import save_tensors
+from mlrec.runtime.printable import brief
+from mlrec.storage.tensor_files import save_tensors
 
 WHITENING_FILE = "whitening.safetensors"
 
@@ -48,7 +48,11 @@ def context_of(
 
 def starts_random(row: EncoderRow, context: EncoderContext) -> bool:
     """Tell whether an encoder starts from random weights where others have pretrained ones."""
-    return row.modality is not Modality.ID and not context.restored and (context.scratch or not row.checkpoint)
+    return (
+        row.modality is not Modality.ID
+        and not context.restored
+        and (context.scratch or not row.checkpoint)
+    )
 
 
 def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) -> Encoder:
@@ -85,7 +89,9 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
     """
     name, head = context.name, encoder.head(context.width)
     if not row.whiten and row.features:
-        raise ValueError(f"item.options.{name}.features has no effect because whiten=0. Remove it or set whiten")
+        raise ValueError(
+            f"item.options.{name}.features has no effect because whiten=0. Remove it or set whiten"
+        )
     if not row.whiten:
         return head
     kept = context.files / WHITENING_FILE if context.files is not None else None
@@ -109,11 +115,19 @@ def _kept_whitening(path: Path, width: int, power: float) -> Whitening:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({brief(error)}). Copy the run's folder again") from error
+        raise ValueError(
+            f"{path} is damaged ({brief(error)}). Copy the run's folder again"
+        ) from error
     whitening = Whitening(np.eye(width, dtype=np.float32), power)
     for name, buffer in whitening.named_buffers():
-        if name not in tensors or tensors[name].shape != buffer.shape or not tensors[name].isfinite().all():
-            raise ValueError(f"{path} does not fit the model: its {name} is missing or damaged. Copy the run's folder again")
+        if (
+            name not in tensors
+            or tensors[name].shape != buffer.shape
+            or not tensors[name].isfinite().all()
+        ):
+            raise ValueError(
+                f"{path} does not fit the model: its {name} is missing or damaged. Copy the run's folder again"
+            )
         with torch.no_grad():
             buffer.copy_(tensors[name])
     return whitening

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlrec import storage
-from mlrec.run_files import ENCODERS
+from mlrec.config.run_files import ENCODERS
 
 if TYPE_CHECKING:
     from mlrec.models.tower import ItemTower

@@ -70,5 +70,10 @@ class FiLM(nn.Module):
         return fused
 
 
-FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {"sum": Sum, "concat": Concat, "gated": Gated, "film": FiLM}
+FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
+    "sum": Sum,
+    "concat": Concat,
+    "gated": Gated,
+    "film": FiLM,
+}
 """(number of vectors, D) to a module."""

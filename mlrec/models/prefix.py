@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from mlrec.schema import BYTE_TOKENS, InputSpec, Modality
+from mlrec.data.schema import BYTE_TOKENS, InputSpec, Modality
 
 TOLERANCE = 1e-4
 """Of what two ways to it give, as a share of the largest value: other numbers of items in a matrix product round differently."""
@@ -68,7 +68,11 @@ class Prefix:
         self.encoder = encoder
         self._parts = list(_frozen_parts(encoder))
         self._rereads = encoder.rereads and self._parts != [encoder]
-        self._trained = [m for m in encoder.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+        self._trained = [
+            m
+            for m in encoder.modules()
+            if any(p.requires_grad for p in m.parameters(recurse=False))
+        ]
         media = random_media(encoder.spec, count=2).to(next(encoder.parameters()).device)
         self.input_shape, self.input_dtype = tuple(media.shape[1:]), media.dtype
         # cuDNN would convolve in TF32, by other ways for another number of items
@@ -77,9 +81,14 @@ class Prefix:
             two = self._walk(media)
             set_training(True)
             one = self._walk(media[1:])
-            self._calls = [_call(module, of_two, of_one) for (module, of_two), (_, of_one) in zip(two, one, strict=True)]
+            self._calls = [
+                _call(module, of_two, of_one)
+                for (module, of_two), (_, of_one) in zip(two, one, strict=True)
+            ]
             places = [place for place, call in enumerate(self._calls) if call.per_item]
-            self.empty = not any(next(self._calls[place].module.parameters(), None) is not None for place in places)
+            self.empty = not any(
+                next(self._calls[place].module.parameters(), None) is not None for place in places
+            )
             """Whether the encoder begins with a trained stage."""
             if self.empty:
                 return
@@ -87,16 +96,24 @@ class Prefix:
             kept = _tensors(one[self._last][1])
             for found, expected in zip(kept, _tensors(two[self._last][1]), strict=True):
                 if not _near(found, expected[len(found) :]):
-                    raise ValueError("what they make of an item depends on chance or on the items beside it")
+                    raise ValueError(
+                        "what they make of an item depends on chance or on the items beside it"
+                    )
             set_training(False)
-            self.leaves: list[_Leaf] = [leaf for leaf in pytree.tree_leaves(self._calls[self._last].outputs) if _is_leaf(leaf)]
+            self.leaves: list[_Leaf] = [
+                leaf
+                for leaf in pytree.tree_leaves(self._calls[self._last].outputs)
+                if _is_leaf(leaf)
+            ]
             if self._rereads:
                 self.leaves.append(_Leaf(1, self.input_shape, self.input_dtype))
             expected = encoder(media[1:])
             try:
                 found = self.resume(self.run(media[1:]))
             except RuntimeError as error:
-                raise ValueError(f"the stages behind them do not run alone: {str(error).splitlines()[0]}") from error
+                raise ValueError(
+                    f"the stages behind them do not run alone: {str(error).splitlines()[0]}"
+                ) from error
             if not _near(found, expected):
                 raise ValueError("the stages behind them use more than the last one's output")
 
@@ -118,12 +135,16 @@ class Prefix:
         def replaced(forward: Callable[..., Any]) -> Callable[..., Any]:
             def answer(*inputs: Any, **options: Any) -> Any:
                 place, call = next(calls, (0, None))
-                if call is None or not call.per_item:  # behind the prefix, or the same for all items
+                if (
+                    call is None or not call.per_item
+                ):  # behind the prefix, or the same for all items
                     return forward(*inputs, **options)
                 given = iter(tensors)
                 return pytree.tree_map_only(
                     _Leaf,
-                    lambda leaf: next(given) if place == self._last else leaf.standing_in(count, tensors[0]),
+                    lambda leaf: (
+                        next(given) if place == self._last else leaf.standing_in(count, tensors[0])
+                    ),
                     call.outputs,
                 )
 
@@ -151,7 +172,9 @@ class Prefix:
 
         handles = [part.register_forward_hook(keep) for part in self._parts]
         # before DeepSpeed's own hooks, which would fetch the trained module's parameters
-        handles += [module.register_forward_pre_hook(stop, prepend=True) for module in self._trained]
+        handles += [
+            module.register_forward_pre_hook(stop, prepend=True) for module in self._trained
+        ]
         try:
             self.encoder(media)
         except _Reached:
@@ -169,11 +192,19 @@ def random_media(spec: InputSpec, count: int) -> torch.Tensor:
     def integers(low: int, high: int, *shape: int, dtype: torch.dtype) -> torch.Tensor:
         return torch.randint(low, high, (count, *shape), generator=generator, dtype=dtype)
 
-    if spec.modality is Modality.TITLE:  # each with one token less than the one before: a mask that counts
+    if (
+        spec.modality is Modality.TITLE
+    ):  # each with one token less than the one before: a mask that counts
         mask = (torch.arange(spec.length) < spec.length - 1 - torch.arange(count)[:, None]).long()
-        return torch.stack([integers(3, BYTE_TOKENS, spec.length, dtype=torch.int64) * mask, mask], dim=1)
+        return torch.stack(
+            [integers(3, BYTE_TOKENS, spec.length, dtype=torch.int64) * mask, mask], dim=1
+        )
     pixels = (spec.size, spec.size, 3)
-    shapes = {Modality.VIDEO: (spec.frames, *pixels), Modality.COVER: pixels, Modality.AUDIO: (spec.length,)}
+    shapes = {
+        Modality.VIDEO: (spec.frames, *pixels),
+        Modality.COVER: pixels,
+        Modality.AUDIO: (spec.length,),
+    }
     if spec.modality is Modality.AUDIO:
         return integers(-999, 999, *shapes[spec.modality], dtype=torch.int16)
     return integers(0, 256, *shapes[spec.modality], dtype=torch.uint8)
@@ -195,9 +226,14 @@ def _call(module: nn.Module, of_two: Any, of_one: Any) -> _Call:
         ValueError: it gave both.
     """
     tensors = list(zip(_tensors(of_two), _tensors(of_one), strict=True))
-    grows = [two.ndim > 0 and len(two) == 2 * len(one) and two.shape[1:] == one.shape[1:] for two, one in tensors]
+    grows = [
+        two.ndim > 0 and len(two) == 2 * len(one) and two.shape[1:] == one.shape[1:]
+        for two, one in tensors
+    ]
     if any(grows) and not all(grows):
-        raise ValueError(f"a {type(module).__name__} among them gives tensors of the items and others at once")
+        raise ValueError(
+            f"a {type(module).__name__} among them gives tensors of the items and others at once"
+        )
 
     def leaf_of(one: torch.Tensor) -> _Leaf:
         return _Leaf(len(one) if one.ndim else 0, tuple(one.shape[1:]), one.dtype)

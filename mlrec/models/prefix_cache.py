@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from mlrec.data.schema import InputSpec, Kept
 from mlrec.models.prefix import Prefix
-from mlrec.schema import InputSpec, Kept
 
 
 class PrefixCache:
@@ -37,10 +37,15 @@ class PrefixCache:
         """
         self.prefixes, self.catalogue_size = dict(prefixes), catalogue_size
         leaves = [leaf for prefix in prefixes.values() for leaf in prefix.leaves]
-        shapes = [((leaf.rows, *leaf.shape), dtype if leaf.dtype.is_floating_point else leaf.dtype) for leaf in leaves]
+        shapes = [
+            ((leaf.rows, *leaf.shape), dtype if leaf.dtype.is_floating_point else leaf.dtype)
+            for leaf in leaves
+        ]
         self.item_bytes = sum(math.prod(shape) * kind.itemsize for shape, kind in shapes)
         if budget_bytes < self.item_bytes:
-            raise ValueError(f"item.prefix_cache_bytes is {budget_bytes}, less than the {self.item_bytes} of one item")
+            raise ValueError(
+                f"item.prefix_cache_bytes is {budget_bytes}, less than the {self.item_bytes} of one item"
+            )
         self.kept = Kept(inputs, capacity=min(catalogue_size, budget_bytes // self.item_bytes))
         self.rows_N1 = torch.full((catalogue_size + 1,), -1)
         """int64: where an item's prefix is, -1 for nowhere."""
@@ -58,7 +63,11 @@ class PrefixCache:
 
     def add(self, items_n: torch.Tensor, media: Mapping[InputSpec, torch.Tensor]) -> None:
         """Runs the prefixes on the media of items that are not kept yet; without items only runs them, on whatever there is."""
-        kept = [tensor for prefix in self.prefixes.values() for tensor in prefix.run(media[prefix.encoder.spec])]
+        kept = [
+            tensor
+            for prefix in self.prefixes.values()
+            for tensor in prefix.run(media[prefix.encoder.spec])
+        ]
         rows = slice(self._count, self._count + len(items_n))
         for store, tensor in zip(self._stores, kept, strict=True):
             store[rows] = tensor[: len(items_n)].to(store)
@@ -68,7 +77,10 @@ class PrefixCache:
     def take(self, rows_n: torch.Tensor, device: torch.device) -> dict[int, list[torch.Tensor]]:
         """What is kept in the rows, by the encoder's place, as copies on `device`."""
         stores = iter(self._stores)
-        return {place: [rows_on(next(stores), rows_n, device) for _ in prefix.leaves] for place, prefix in self.prefixes.items()}
+        return {
+            place: [rows_on(next(stores), rows_n, device) for _ in prefix.leaves]
+            for place, prefix in self.prefixes.items()
+        }
 
     def room_in_words(self, ranks: int) -> str:
         """What the budget of all ranks holds, in words behind a comma."""

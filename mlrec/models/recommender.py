@@ -12,13 +12,19 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import Config
-from mlrec.distributed import exchange, gather, shares
-from mlrec.feature_files import ItemIds
+from mlrec.data.features.files import ItemIds
+from mlrec.data.schema import Batch, Modality, Scored
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
 from mlrec.models.encoder_files import NOTHING, Restored
-from mlrec.models.recommenders import UserModel, Vectors, build_user_model, check_recommender, readable_slots
+from mlrec.models.recommenders import (
+    UserModel,
+    Vectors,
+    build_user_model,
+    check_recommender,
+    readable_slots,
+)
 from mlrec.models.tower import ItemTower
-from mlrec.schema import Batch, Modality, Scored
+from mlrec.runtime.distributed import exchange, gather, shares
 
 SCORES = 1 << 22
 """Scores of a rank held at a time; with more of them the loss is computed in parts, whose scores are made again backward."""
@@ -56,8 +62,16 @@ class Recommender(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """This rank's loss, scaled so that its mean over the ranks is the mean over all targets of the global batch."""
         # what the host must know comes first: asked for behind the encoding, the device would be idle before loss and backward
-        valid_U = gather(self._valid(batch).to(batch.items_U.device, non_blocking=True).float(), batch.owned_W) > 0
-        users_P, places_P = torch.nonzero((batch.targets_BL >= 0) & valid_U[batch.targets_BL], as_tuple=True)
+        valid_U = (
+            gather(
+                self._valid(batch).to(batch.items_U.device, non_blocking=True).float(),
+                batch.owned_W,
+            )
+            > 0
+        )
+        users_P, places_P = torch.nonzero(
+            (batch.targets_BL >= 0) & valid_U[batch.targets_BL], as_tuple=True
+        )
         # a global batch whose items were all unreadable has no target: its loss is 0, not 0 / 0
         targets = (batch.targets_U * valid_U).sum().clamp(min=1)
         world = len(batch.owned_W)
@@ -78,7 +92,9 @@ class Recommender(nn.Module):
         positions = (users_P, states_BLD[users_P, places_P], target_P, key_P)
         for columns in zip(*(torch.split(column, sizes) for column in positions), strict=True):
             part = partial(self._loss, batch, valid_U, vectors.items_UX)
-            total = total + (checkpoint(part, *columns, use_reentrant=False) if parts > 1 else part(*columns))
+            total = total + (
+                checkpoint(part, *columns, use_reentrant=False) if parts > 1 else part(*columns)
+            )
         return total * (world / targets)
 
     def _loss(
@@ -94,7 +110,11 @@ class Recommender(nn.Module):
         """The sum of some positions' losses."""
 
         def scores(at_PK: torch.Tensor | None) -> torch.Tensor:
-            items = items_UX if at_PK is None else items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
+            items = (
+                items_UX
+                if at_PK is None
+                else items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
+            )
 
             def pair_keys() -> torch.Tensor:
                 keys_U = self._item_keys(batch)
@@ -134,10 +154,18 @@ class Recommender(nn.Module):
         if batch.kept_O is None:
             return self.tower.encode(batch.media, max(batch.owned_W), device, keys_O)
         return self.tower.encode_kept(
-            batch.items_O, batch.media, batch.valid_O, batch.kept_O, add=True, device=device, keys_O=keys_O
+            batch.items_O,
+            batch.media,
+            batch.valid_O,
+            batch.kept_O,
+            add=True,
+            device=device,
+            keys_O=keys_O,
         )
 
-    def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor) -> Vectors:
+    def prepare(
+        self, ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor
+    ) -> Vectors:
         """The recommender's vectors of the items; what the tower made of an unreadable one is left out."""
         return self.sequence_model.prepare(ids_U, items_UD.masked_fill(~valid_U[:, None], 0.0))
 
@@ -171,7 +199,9 @@ def build_recommender(
     check_recommender(config.recommender)
     tower = ItemTower(config.item, config.recommender.width, catalogue_size, restored, items)
     sequence_model = build_user_model(config.recommender, history_length)
-    recommender = Recommender(tower, sequence_model, loss, config.loss.temperature, rank, config.seed)
+    recommender = Recommender(
+        tower, sequence_model, loss, config.loss.temperature, rank, config.seed
+    )
     if not sequence_model.trained:
         tower.requires_grad_(False)
     if recommender.whole_catalogue:
@@ -181,7 +211,9 @@ def build_recommender(
 
 def _check_light(tower: ItemTower, config: Config) -> None:
     for name, encoder, spec in zip(config.item.encoders, tower.encoders, tower.specs, strict=True):
-        if spec.modality is not Modality.ID and any(parameter.requires_grad for parameter in encoder.parameters()):
+        if spec.modality is not Modality.ID and any(
+            parameter.requires_grad for parameter in encoder.parameters()
+        ):
             raise ValueError(
                 f"recommender.name={config.recommender.name} with loss.name={config.loss.name} needs the vectors of the whole "
                 f"catalogue in every step, and item.encoders trains {name}: encode ids or frozen features, or choose a sequence "

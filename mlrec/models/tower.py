@@ -12,17 +12,23 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import ItemConfig
-from mlrec.distributed import max_over_ranks, shares
-from mlrec.feature_files import ItemIds
+from mlrec.data.features.files import ItemIds
+from mlrec.data.schema import InputSpec, Modality, lookup
 from mlrec.models.batchnorm import repeated, still_parts
 from mlrec.models.dropout import RowDropout, drawing, dropouts_of
-from mlrec.models.encoder_building import build_encoder, build_head, context_of, save_whitening, starts_random
+from mlrec.models.encoder_building import (
+    build_encoder,
+    build_head,
+    context_of,
+    save_whitening,
+    starts_random,
+)
 from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.encoders import ENCODERS, Encoder
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.prefix import Prefix
 from mlrec.models.prefix_cache import PrefixCache, rows_on
-from mlrec.schema import InputSpec, Modality, lookup
+from mlrec.runtime.distributed import max_over_ranks, shares
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +55,17 @@ class ItemTower(nn.Module):
         super().__init__()
         if twice := [name for name in config.encoders if config.encoders.count(name) > 1]:
             raise ValueError(f"item.encoders has {twice[0]} twice; name every encoder once")
-        rows = [lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {})) for name in config.encoders]
+        rows = [
+            lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {}))
+            for name in config.encoders
+        ]
         contexts = [
             context_of(name, row, config, width, catalogue_size, restored, items)
             for name, row in zip(config.encoders, rows, strict=True)
         ]
-        encoders = [build_encoder(row, context, config) for row, context in zip(rows, contexts, strict=True)]
+        encoders = [
+            build_encoder(row, context, config) for row, context in zip(rows, contexts, strict=True)
+        ]
         self.encoders = nn.ModuleList(encoders)
         self.heads = nn.ModuleList(map(build_head, rows, contexts, encoders))
         for name, row, head in zip(config.encoders, rows, self.heads, strict=True):
@@ -63,7 +74,11 @@ class ItemTower(nn.Module):
                     f"item.options.{name}.projection is {row.projection!r}, and nothing is projected: {name} has the "
                     f"recommender's width by itself, {width}; leave it out, or give the encoder another width"
                 )
-        self.random_encoders = [context.name for row, context in zip(rows, contexts, strict=True) if starts_random(row, context)]
+        self.random_encoders = [
+            context.name
+            for row, context in zip(rows, contexts, strict=True)
+            if starts_random(row, context)
+        ]
         """Names of the encoders that start from random weights; tables of ids always do and are not among them."""
         self.fusion = lookup(FUSIONS, config.fusion, "fusion")(len(encoders), width)
         self.specs: tuple[InputSpec, ...] = tuple(encoder.spec for encoder in encoders)
@@ -83,7 +98,10 @@ class ItemTower(nn.Module):
     def knows_ids(self) -> bool:
         """Whether it knows items by the numbers of one packing, as a table of ids does."""
         encoders = zip(self.encoders, self.specs, strict=True)
-        return any(spec.modality is Modality.ID and not encoder.joins_by_raw_id for encoder, spec in encoders)
+        return any(
+            spec.modality is Modality.ID and not encoder.joins_by_raw_id
+            for encoder, spec in encoders
+        )
 
     @property
     def trained(self) -> bool:
@@ -104,7 +122,9 @@ class ItemTower(nn.Module):
             module.eval()
         return self
 
-    def keep_prefixes(self, budget_bytes: int, dtype: torch.dtype, device: torch.device) -> PrefixCache | None:
+    def keep_prefixes(
+        self, budget_bytes: int, dtype: torch.dtype, device: torch.device
+    ) -> PrefixCache | None:
         """Makes room for the frozen prefixes of items, if there are any and the budget holds one; before DeepSpeed has the model.
 
         Args:
@@ -113,14 +133,20 @@ class ItemTower(nn.Module):
         """
         prefixes: dict[int, Prefix] = {}
         training = self.training
-        for place, (name, encoder, spec) in enumerate(zip(self.names, self.encoders, self.specs, strict=True)):
+        for place, (name, encoder, spec) in enumerate(
+            zip(self.names, self.encoders, self.specs, strict=True)
+        ):
             frozen = not all(parameter.requires_grad for parameter in encoder.parameters())
             if budget_bytes <= 0 or spec.modality is Modality.ID or not frozen:
                 continue
             try:
                 prefix = Prefix(encoder.to(device), self.train)
             except ValueError as error:
-                log.warning("the frozen stages of %s run in each step, for what they give cannot be kept: %s", name, error)
+                log.warning(
+                    "the frozen stages of %s run in each step, for what they give cannot be kept: %s",
+                    name,
+                    error,
+                )
                 continue
             if not prefix.empty:
                 prefixes[place] = prefix
@@ -129,25 +155,33 @@ class ItemTower(nn.Module):
         others = {spec for place, spec in enumerate(self.specs) if place not in prefixes}
         try:
             if prefixes:
-                self.prefixes = PrefixCache(prefixes, frozenset(inputs - others), budget_bytes, dtype, self.catalogue_size)
+                self.prefixes = PrefixCache(
+                    prefixes, frozenset(inputs - others), budget_bytes, dtype, self.catalogue_size
+                )
         except ValueError as error:
             log.warning("no frozen prefix is kept: %s", error)
         return self.prefixes
 
     def forward(
-        self, media: Mapping[InputSpec, torch.Tensor], kept: Mapping[int, Sequence[torch.Tensor]] | None = None
+        self,
+        media: Mapping[InputSpec, torch.Tensor],
+        kept: Mapping[int, Sequence[torch.Tensor]] | None = None,
     ) -> torch.Tensor:
         """
         Args:
             kept: the items' prefixes by the encoder's place; `media` has then only what the encoders without one read.
         """
         vectors = []
-        for place, (encoder, head, spec) in enumerate(zip(self.encoders, self.heads, self.specs, strict=True)):
+        for place, (encoder, head, spec) in enumerate(
+            zip(self.encoders, self.heads, self.specs, strict=True)
+        ):
             if self.prefixes is not None and kept is not None and place in kept:
                 found = self.prefixes.prefixes[place].resume(kept[place])
             else:
                 found = encoder(media[spec])
-            weight = next(head.parameters(), found)  # a table of features stays in fp32 in a bf16 run
+            weight = next(
+                head.parameters(), found
+            )  # a table of features stays in fp32 in a bf16 run
             vectors.append(self.dropouts[place](head(found.to(weight.dtype))))
         fused: torch.Tensor = self.fusion(vectors)
         return fused
@@ -174,8 +208,15 @@ class ItemTower(nn.Module):
         """
         first = next(iter(media.values()))
         to = first.device if device is None else device
-        everything, most = torch.arange(len(first)), max(1, most, self.steady_items if self.training else 0)
-        return torch.cat(self._in_chunks(lambda part: self(_rows_of(media, part, to)), everything, most, to, keys_O))
+        everything, most = (
+            torch.arange(len(first)),
+            max(1, most, self.steady_items if self.training else 0),
+        )
+        return torch.cat(
+            self._in_chunks(
+                lambda part: self(_rows_of(media, part, to)), everything, most, to, keys_O
+            )
+        )
 
     def encode_kept(
         self,
@@ -209,7 +250,11 @@ class ItemTower(nn.Module):
 
         def resume(part: torch.Tensor) -> torch.Tensor:
             # an item that is not here has the first row's vector
-            rows = cache.rows_N1[items_O[part]].clamp(min=0) if len(part) else torch.zeros(1, dtype=torch.int64)
+            rows = (
+                cache.rows_N1[items_O[part]].clamp(min=0)
+                if len(part)
+                else torch.zeros(1, dtype=torch.int64)
+            )
             vectors: torch.Tensor = self(_rows_of(others, part, device), cache.take(rows, device))
             return vectors
 
@@ -220,20 +265,28 @@ class ItemTower(nn.Module):
         ready_O = kept_O | here_O
         ready_O[new] = True
         ready, rest = torch.nonzero(ready_O).flatten(), torch.nonzero(~ready_O).flatten()
-        most_new, most_ready, most_rest = max_over_ranks(torch.tensor([len(new), len(ready), len(rest)], device=device)).tolist()
-        order = torch.cat([ready, rest]).argsort().to(device)  # now: behind the chunks the host would wait for them
+        most_new, most_ready, most_rest = max_over_ranks(
+            torch.tensor([len(new), len(ready), len(rest)], device=device)
+        ).tolist()
+        order = (
+            torch.cat([ready, rest]).argsort().to(device)
+        )  # now: behind the chunks the host would wait for them
         for part in self._chunks(new, most_new):
             cache.add(items_O[part], media_of(part))
         all_kept = self.training and most_ready and not most_rest  # as from the second epoch on
         most_resumed = max(most_ready, self.steady_items) if all_kept else most_ready
         vectors = self._in_chunks(resume, ready, most_resumed, device, keys_O)
         most_rest = most_rest if most_ready else max(1, most_rest)
-        vectors += self._in_chunks(lambda part: self(media_of(part)), rest, most_rest, device, keys_O)
+        vectors += self._in_chunks(
+            lambda part: self(media_of(part)), rest, most_rest, device, keys_O
+        )
         return torch.cat(vectors)[order]
 
     def _chunks(self, places: torch.Tensor, most: int) -> Sequence[torch.Tensor]:
         """The places in as many parts, of nearly equal size, as the rank with `most` of them has; some may be empty."""
-        return torch.split(places, list(shares(len(places), -(-most // self.chunk)))) if most else ()
+        return (
+            torch.split(places, list(shares(len(places), -(-most // self.chunk)))) if most else ()
+        )
 
     def _in_chunks(
         self,
@@ -266,7 +319,11 @@ class ItemTower(nn.Module):
             # only a rank with fewer items than chunks has an empty one; it runs the encoder on one item and keeps nothing of it
             if self.recomputes and self.trained and torch.is_grad_enabled():
                 encoded = checkpoint(
-                    lambda part, here: encode_drawing(part), part, here, use_reentrant=False, context_fn=self._twice
+                    lambda part, here: encode_drawing(part),
+                    part,
+                    here,
+                    use_reentrant=False,
+                    context_fn=self._twice,
                 )
             else:
                 encoded = encode_drawing(part)
@@ -283,8 +340,15 @@ def _rows_of(
 ) -> dict[InputSpec, torch.Tensor]:
     """The media of the items at `places`, ascending, on the device; of one blank item where there are none."""
     if not len(places):
-        return {spec: tensor.new_zeros((1, *tensor.shape[1:]), device=device) for spec, tensor in media.items()}
+        return {
+            spec: tensor.new_zeros((1, *tensor.shape[1:]), device=device)
+            for spec, tensor in media.items()
+        }
     first, end = int(places[0]), int(places[-1]) + 1
-    if end - first == len(places):  # neighbours are a view: out of pinned memory they are copied while the host goes on
-        return {spec: tensor[first:end].to(device, non_blocking=True) for spec, tensor in media.items()}
+    if end - first == len(
+        places
+    ):  # neighbours are a view: out of pinned memory they are copied while the host goes on
+        return {
+            spec: tensor[first:end].to(device, non_blocking=True) for spec, tensor in media.items()
+        }
     return {spec: rows_on(tensor, places, device) for spec, tensor in media.items()}

@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import nn
 
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder
-from mlrec.printable import brief
-from mlrec.schema import InputSpec, Modality
+from mlrec.runtime.printable import brief
 
 _LIMIT_OF_META = "meta"
 """In torch's messages about what tensors without values cannot do: no fault of the encoder's input."""
@@ -32,7 +32,9 @@ def check_runs(encoder: Encoder, name: str) -> None:
         with torch.no_grad():
             vectors = double(_input(encoder.spec))
         if vectors.shape != (1, encoder.width):
-            raise ValueError(f"its vectors have the shape {list(vectors.shape[1:])}, not its width, {encoder.width}")
+            raise ValueError(
+                f"its vectors have the shape {list(vectors.shape[1:])}, not its width, {encoder.width}"
+            )
     except NotImplementedError:
         return  # an operation that torch has for real tensors only
     except (ValueError, RuntimeError) as error:

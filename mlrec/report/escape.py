@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import re
 
-from mlrec.printable import printable
-from mlrec.terminal import MAX_LINE_CHARACTERS, printable_lines
+from mlrec.runtime.printable import printable
+from mlrec.runtime.terminal import MAX_LINE_CHARACTERS, printable_lines
 
 _SPECIAL_IN_MARKDOWN = re.compile(r"[\\`*\[\]|]")
 _STARTS_A_BLOCK = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[#+\-=~:]))")
@@ -24,7 +24,9 @@ def lines_in_html(text: str) -> str:
 
 def in_markdown(text: object) -> str:
     """Return `text` for a heading or a table's cell in Markdown, on one line."""
-    return html.escape(_SPECIAL_IN_MARKDOWN.sub(r"\\\g<0>", printable(str(text), MAX_LINE_CHARACTERS)), quote=False)
+    return html.escape(
+        _SPECIAL_IN_MARKDOWN.sub(r"\\\g<0>", printable(str(text), MAX_LINE_CHARACTERS)), quote=False
+    )
 
 
 def paragraph(text: object) -> str:

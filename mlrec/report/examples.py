@@ -6,15 +6,15 @@ import functools
 from collections.abc import Callable, Sequence
 
 from mlrec import config as configuration
-from mlrec.progress import track
-from mlrec.recommended import Example, Recommended
+from mlrec.config.run_files import CONFIG_FILE
 from mlrec.report.escape import in_html
 from mlrec.report.page import picture, section, soft, strip
 from mlrec.report.runs import Run
 from mlrec.report.tables import splits
-from mlrec.run_files import CONFIG_FILE
-from mlrec.scrub import scrub
-from mlrec.terminal import say
+from mlrec.runs.recommendations import Example, Recommended
+from mlrec.runtime.progress import track
+from mlrec.runtime.redact import scrub
+from mlrec.runtime.terminal import say
 
 USERS_SHOWN = 6
 RUNS_SHOWN = 3
@@ -40,9 +40,18 @@ def examples_section(runs: Sequence[Run], heading: str) -> str:
         soft(problem) if problem else "",
     ]
     for shown in track(users, "drawing recommendations"):
-        rows = [(run, own, example) for run, own in found for example in own.examples if example.user == shown.user]
+        rows = [
+            (run, own, example)
+            for run, own in found
+            for example in own.examples
+            if example.user == shown.user
+        ]
         is_hit = any(_is_hit(example) for _, _, example in rows)
-        content += [f"<h3>User {in_html(shown.user)}</h3>", soft("watched"), _watched(shown, first, is_hit, draw)]
+        content += [
+            f"<h3>User {in_html(shown.user)}</h3>",
+            soft("watched"),
+            _watched(shown, first, is_hit, draw),
+        ]
         for run, own, example in rows:
             content += [_verdict(run, example), _row(example, own, draw)]
     return section(heading, "".join(content))
@@ -66,7 +75,11 @@ def _verdict(run: Run, example: Example) -> str:
 
 def _row(example: Example, recommended: Recommended, draw: Draw) -> str:
     return strip(
-        picture(draw(item), f"{place}. {recommended.titles.get(item, '')}", "hit" if item == example.target else "")
+        picture(
+            draw(item),
+            f"{place}. {recommended.titles.get(item, '')}",
+            "hit" if item == example.target else "",
+        )
         for place, item in enumerate(example.items, start=1)
     )
 
@@ -78,7 +91,7 @@ def _pictures(run: Run) -> tuple[Draw, str]:
         del item
 
     try:
-        from mlrec.pictures import open_pictures
+        from mlrec.data.pictures import open_pictures
 
         data = configuration.load_saved(run.path / CONFIG_FILE).data
         say(f"reading frames from {scrub(data.url)}", error=True, flush=True)
@@ -86,7 +99,10 @@ def _pictures(run: Run) -> tuple[Draw, str]:
     except (ValueError, OSError, RuntimeError) as error:
         return nothing, f"Titles only: the data set cannot be read from here ({scrub(str(error))})."
     if pictures.fingerprint != run.fingerprint:
-        return nothing, f"Titles only: {scrub(data.url)} now holds another data set than the one that {run.name} was trained on."
+        return (
+            nothing,
+            f"Titles only: {scrub(data.url)} now holds another data set than the one that {run.name} was trained on.",
+        )
     if not pictures.has_any:
         return nothing, "Titles only: the data set holds neither frames nor covers."
     return functools.cache(pictures.jpeg), ""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from mlrec.printable import printable
 from mlrec.report.paper import EncoderPoint
 from mlrec.report.published import TUNINGS
 from mlrec.report.runs import Run
 from mlrec.report.svg import GREY, PALETTE, SIZE_INCHES, draw_svg
 from mlrec.report.tables import popularity_groups
+from mlrec.runtime.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,8 +60,16 @@ def curves(runs: Sequence[Run], metric: str, label: str, markers: bool = False) 
 def bars(runs: Sequence[Run], metric: str, label: str) -> str:
     """A test metric of the best runs by popularity group of the target, cold items first; "" where none has results."""
     groups = popularity_groups(runs)
-    series = {run.name: [run.metric(metric, group) or 0.0 for group in groups] for run in best(runs) if run.results}
-    return _grouped(series, colors(runs), groups, label, "training interactions of the target") if groups else ""
+    series = {
+        run.name: [run.metric(metric, group) or 0.0 for group in groups]
+        for run in best(runs)
+        if run.results
+    }
+    return (
+        _grouped(series, colors(runs), groups, label, "training interactions of the target")
+        if groups
+        else ""
+    )
 
 
 def recommended_bars(runs: Sequence[Run], label: str) -> str:
@@ -79,13 +87,21 @@ def _shares(counts: Mapping[str, int]) -> list[float]:
     return [count / max(1, sum(counts.values())) for count in counts.values()]
 
 
-def _grouped(series: dict[str, list[float]], color_of: dict[str, str], groups: Sequence[str], label: str, axis: str) -> str:
+def _grouped(
+    series: dict[str, list[float]],
+    color_of: dict[str, str],
+    groups: Sequence[str],
+    label: str,
+    axis: str,
+) -> str:
     legend = {name: color_of.get(name, GREY) for name in series}
 
     def draw(axes: Axes) -> None:
         width = 0.8 / len(series)
         for position, (name, heights) in enumerate(series.items()):
-            at = [place + (position - (len(series) - 1) / 2) * width for place in range(len(groups))]
+            at = [
+                place + (position - (len(series) - 1) / 2) * width for place in range(len(groups))
+            ]
             axes.bar(at, heights, width * 0.92, color=legend[name])
         axes.set_xticks(range(len(groups)), list(map(printable, groups)))
         axes.set_xlabel(axis)
@@ -103,13 +119,25 @@ def encoders(points: Sequence[EncoderPoint], label: str) -> str:
     def draw(axes: Axes) -> None:
         for tuning, color in color_of.items():
             own = sorted(
-                (places.index((point.accuracy, point.name)), point.hit_rate) for point in points if point.tuning == tuning
+                (places.index((point.accuracy, point.name)), point.hit_rate)
+                for point in points
+                if point.tuning == tuning
             )
             axes.plot(
-                [x for x, _ in own], [y for _, y in own], color=color, marker="o", markersize=5, linewidth=1.0, linestyle="--"
+                [x for x, _ in own],
+                [y for _, y in own],
+                color=color,
+                marker="o",
+                markersize=5,
+                linewidth=1.0,
+                linestyle="--",
             )
-        names = [printable(f"{name}  {accuracy:.1f}") for accuracy, name in places]  # by distance many would stand on each other
-        axes.set_xticks(range(len(places)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=8.5)
+        names = [
+            printable(f"{name}  {accuracy:.1f}") for accuracy, name in places
+        ]  # by distance many would stand on each other
+        axes.set_xticks(
+            range(len(places)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=8.5
+        )
         axes.set_ylim(bottom=0)
 
     return draw_svg(draw, label, color_of, size_inches=(6.4, 4.0))
@@ -117,7 +145,11 @@ def encoders(points: Sequence[EncoderPoint], label: str) -> str:
 
 def waiting(runs: Sequence[Run], label: str) -> str:
     """Where the time of a step goes, for the best runs: waiting for data, or computing; "" where none logged it."""
-    found = {run.name: median(values) for run in best(runs) if (values := run.curve("speed/data_wait")[1])}
+    found = {
+        run.name: median(values)
+        for run in best(runs)
+        if (values := run.curve("speed/data_wait")[1])
+    }
     if not found:
         return ""
 

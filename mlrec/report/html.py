@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlrec.config.yaml_files import to_yaml
 from mlrec.report import figures
 from mlrec.report.escape import in_html, lines_in_html
 from mlrec.report.examples import examples_section
@@ -24,7 +25,6 @@ from mlrec.report.tables import (
     results_table,
     speed_table,
 )
-from mlrec.yaml_files import to_yaml
 
 MARKS = (f"<footer>{MADE_BY}",)
 """Every page has them, those of earlier versions too."""
@@ -40,8 +40,17 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     body += [f'<p class="lead">{in_html(text)}</p>' for text in map(headline, groups) if text]
     body.append(_missing(runs))
     if paper is not None:
-        body.append(section(paper.title, table(paper.table, colors) + "".join(f"<p>{in_html(note)}</p>" for note in paper.notes)))
-    body += [section(headed("Results", name), table(results_table(group), colors)) for group, name in named]
+        body.append(
+            section(
+                paper.title,
+                table(paper.table, colors)
+                + "".join(f"<p>{in_html(note)}</p>" for note in paper.notes),
+            )
+        )
+    body += [
+        section(headed("Results", name), table(results_table(group), colors))
+        for group, name in named
+    ]
     body.append(_curves(runs))
     for group, name in named:
         encoders = chart(figures.encoders(encoder_points(group), "HR@10"), wide=True)
@@ -67,7 +76,10 @@ def _missing(runs: Sequence[Run]) -> str:
     for run in runs:
         for text in run.missing:
             names.setdefault(text, []).append(run.name)
-    notes = [f'<p class="note">{in_html(listed(found))} {in_html(text)}.</p>' for text, found in names.items()]
+    notes = [
+        f'<p class="note">{in_html(listed(found))} {in_html(text)}.</p>'
+        for text, found in names.items()
+    ]
     return "".join(notes)
 
 
@@ -76,7 +88,9 @@ def _curves(runs: Sequence[Run]) -> str:
     return side_by_side(
         [
             figures.curves(runs, "train/loss", "Training loss"),
-            figures.curves(runs, f"validation/{metric}", f"Validation {metric.upper()}", markers=True),
+            figures.curves(
+                runs, f"validation/{metric}", f"Validation {metric.upper()}", markers=True
+            ),
         ]
     )
 
@@ -89,8 +103,16 @@ def _popularity(group: Sequence[Run], heading: str) -> str:
         figures.bars(group, "hr@10", "HR@10 by popularity of the target"),
         figures.recommended_bars(group, "Share of the recommendations"),
     ]
-    few = soft(f"The figures below show the best {figures.MOST - 1} of {len(group)} runs.") if len(group) > figures.MOST else ""
-    cold = soft("Cold items have no training interaction: ids cannot know them.") if "cold" in content.header else ""
+    few = (
+        soft(f"The figures below show the best {figures.MOST - 1} of {len(group)} runs.")
+        if len(group) > figures.MOST
+        else ""
+    )
+    cold = (
+        soft("Cold items have no training interaction: ids cannot know them.")
+        if "cold" in content.header
+        else ""
+    )
     return section(heading, f"{table(content, colors)}{cold}{few}") + side_by_side(drawn)
 
 
@@ -110,4 +132,6 @@ def _configurations(runs: Sequence[Run]) -> str:
     ]
     if len(found) <= NAMED:
         return "".join(f"<section>{details}</section>" for details in found)
-    return f"<section><details><summary>Configurations</summary>{''.join(found)}</details></section>"
+    return (
+        f"<section><details><summary>Configurations</summary>{''.join(found)}</details></section>"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mlrec.printable import printable
+from mlrec.config.yaml_files import to_yaml
 from mlrec.report.escape import code_block, in_markdown, paragraph
 from mlrec.report.paper import PaperTable
 from mlrec.report.runs import Run
@@ -20,7 +20,7 @@ from mlrec.report.tables import (
     results_table,
     speed_table,
 )
-from mlrec.yaml_files import to_yaml
+from mlrec.runtime.printable import printable
 
 NAMED = 4
 """Runs that a title names."""
@@ -39,21 +39,32 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     groups = groups_by_dataset(runs)
     for group, name in zip(groups, group_names(groups), strict=True):
         heading = f"## {in_markdown(headed('Results', name))}" if name else ""
-        parts += [part for part in (heading, paragraph(headline(group)), table(results_table(group))) if part]
+        parts += [
+            part
+            for part in (heading, paragraph(headline(group)), table(results_table(group)))
+            if part
+        ]
         if (by_group := popularity_table(group)).header:
-            parts += [f"## {in_markdown(headed('HR@10 by popularity of the target', name))}", table(by_group)]
+            parts += [
+                f"## {in_markdown(headed('HR@10 by popularity of the target', name))}",
+                table(by_group),
+            ]
     if (speed := speed_table(runs)).rows:
         parts += ["## Speed", table(speed)]
     if (differences := differences_table(runs)).rows and len(runs) > 1:
         parts += ["## What differs", table(differences)]
     parts += [_RUNS, table(facts_table(runs)), _CONFIGURATIONS]
-    parts += [f"### {in_markdown(run.name)}\n\n{code_block(to_yaml(run.config), 'yaml')}" for run in runs]
+    parts += [
+        f"### {in_markdown(run.name)}\n\n{code_block(to_yaml(run.config), 'yaml')}" for run in runs
+    ]
     return "\n\n".join(parts) + "\n"
 
 
 def paper_section(paper: PaperTable) -> str:
     """A table of the paper with our figures in it, and what belongs below."""
-    return "\n\n".join([f"## {in_markdown(paper.title)}", table(paper.table), *map(paragraph, paper.notes)])
+    return "\n\n".join(
+        [f"## {in_markdown(paper.title)}", table(paper.table), *map(paragraph, paper.notes)]
+    )
 
 
 def title(runs: Sequence[Run]) -> str:
@@ -84,6 +95,11 @@ def aligned(content: Table) -> str:
     lines = [tuple(map(printable, line)) for line in texts]
     first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
     return "\n".join(
-        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))])
+        "  ".join(
+            [
+                name.ljust(first),
+                *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)),
+            ]
+        )
         for name, *cells in lines
     )

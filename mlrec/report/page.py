@@ -142,9 +142,18 @@ def table(content: Table, colors: Mapping[str, str] | None = None) -> str:
     """A table that scrolls within its box; names in `colors` get a dot of their colour."""
     dots = {name: f'<i style="background:{color}"></i>' for name, color in (colors or {}).items()}
     cells = (content.corner, *content.header)
-    head = "".join(f"<th>{dots.get(cell, '')}{in_html(cell)}</th>" for cell in cells) if any(cells) else ""
-    body = "".join(_row(row, dots.get(row.name, "") if row.is_run else "", content.is_numeric) for row in content.rows)
-    kind = ("figures" if content.is_numeric else "facts") + (" tall" if len(content.rows) > MANY_ROWS else "")
+    head = (
+        "".join(f"<th>{dots.get(cell, '')}{in_html(cell)}</th>" for cell in cells)
+        if any(cells)
+        else ""
+    )
+    body = "".join(
+        _row(row, dots.get(row.name, "") if row.is_run else "", content.is_numeric)
+        for row in content.rows
+    )
+    kind = ("figures" if content.is_numeric else "facts") + (
+        " tall" if len(content.rows) > MANY_ROWS else ""
+    )
     return f'<div class="scroll {kind}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlrec.report.published import BASELINES, COUNTS, DATASET, METRICS, SOURCE, TUNINGS, VIDEO_ENCODERS, VideoEncoder
+from mlrec.report.published import (
+    BASELINES,
+    COUNTS,
+    DATASET,
+    METRICS,
+    SOURCE,
+    TUNINGS,
+    VIDEO_ENCODERS,
+    VideoEncoder,
+)
 from mlrec.report.runs import Run
 from mlrec.report.tables import NONE, Row, Table, listed, number
 
@@ -42,11 +51,17 @@ def baselines_table(runs: Sequence[Run]) -> PaperTable:
         first: list[Run | None] = [*on_paper] or [None]
         for run in [*first, *others]:
             papers = [None] * len(METRICS) if run in others else baseline.figures
-            figures = (_beside(paper, run, name) for name, paper in zip(METRICS, papers, strict=True))
+            figures = (
+                _beside(paper, run, name) for name, paper in zip(METRICS, papers, strict=True)
+            )
             last = (run.name, _dataset(run)) if run else (NONE, DATASET)
-            rows.append(Row(baseline.name, (baseline.kind, *figures, *last), is_run=run is not None))
+            rows.append(
+                Row(baseline.name, (baseline.kind, *figures, *last), is_run=run is not None)
+            )
     header = ("", *(f"{name.upper()}: paper / ours" for name in METRICS), "run", "data set")
-    return PaperTable("Beside the paper's table 2", Table("system", header, tuple(rows)), _notes(runs, placed))
+    return PaperTable(
+        "Beside the paper's table 2", Table("system", header, tuple(rows)), _notes(runs, placed)
+    )
 
 
 def encoders_table(runs: Sequence[Run]) -> PaperTable:
@@ -59,19 +74,29 @@ def encoders_table(runs: Sequence[Run]) -> PaperTable:
         for run in runs:
             place = (_dataset(run), _tuning(run, row.encoder))
             if _is_of_encoder(run, row):
-                lines.setdefault((place[0], seen[place]), {})[place[1]] = run  # of two runs in one place each has a line
+                lines.setdefault((place[0], seen[place]), {})[place[1]] = (
+                    run  # of two runs in one place each has a line
+                )
                 seen[place] += 1
                 placed.add(run.name)
         for (dataset, _), of_tuning in lines.items():
             cells = [f"{row.accuracy:.2f}"]
             for tuning, paper in zip(TUNINGS, row.figures, strict=True):
                 papers = paper if paper and dataset == DATASET else (None, None)
-                cells += [_beside(*given) for given in zip(papers, [of_tuning.get(tuning)] * 2, METRICS[:2], strict=True)]
+                cells += [
+                    _beside(*given)
+                    for given in zip(papers, [of_tuning.get(tuning)] * 2, METRICS[:2], strict=True)
+                ]
             rows.append(Row(row.name, (*cells, dataset), is_run=bool(of_tuning)))
-    columns = (f"{tuning} {name.upper()}: paper / ours" for tuning in TUNINGS for name in METRICS[:2])
+    columns = (
+        f"{tuning} {name.upper()}: paper / ours" for tuning in TUNINGS for name in METRICS[:2]
+    )
     notes = _notes(runs, placed)
     if missing := [row.name for row in VIDEO_ENCODERS if None in row.figures]:
-        notes = (*notes, f"Not filled in are the paper's HR@10 and NDCG@10 of {', '.join(missing)}.")
+        notes = (
+            *notes,
+            f"Not filled in are the paper's HR@10 and NDCG@10 of {', '.join(missing)}.",
+        )
     table = Table("video encoder", ("ACC@5", *columns, "data set"), tuple(rows))
     return PaperTable("Beside the paper's table of video encoders", table, notes)
 
@@ -94,16 +119,25 @@ def encoder_points(runs: Sequence[Run]) -> list[EncoderPoint]:
         EncoderPoint(row.name, row.accuracy, _tuning(run, row.encoder), hit_rate)
         for row in VIDEO_ENCODERS
         for run in runs
-        if _is_of_encoder(run, row) and _is_ranked(run) and (hit_rate := run.metric("hr@10")) is not None
+        if _is_of_encoder(run, row)
+        and _is_ranked(run)
+        and (hit_rate := run.metric("hr@10")) is not None
     ]
 
 
 def _is_of_encoder(run: Run, row: VideoEncoder) -> bool:
-    is_encoder = _encoders(run) == [row.encoder] and _is_papers(run, row.encoder) and _tuning(run, row.encoder) in TUNINGS
+    is_encoder = (
+        _encoders(run) == [row.encoder]
+        and _is_papers(run, row.encoder)
+        and _tuning(run, row.encoder) in TUNINGS
+    )
     return is_encoder and _option(run, "recommender", "name") == "sasrec"
 
 
-PAPER_TABLES: dict[str, Callable[[Sequence[Run]], PaperTable]] = {"baselines": baselines_table, "encoders": encoders_table}
+PAPER_TABLES: dict[str, Callable[[Sequence[Run]], PaperTable]] = {
+    "baselines": baselines_table,
+    "encoders": encoders_table,
+}
 
 
 def inputs_of(run: Run) -> frozenset[str]:
@@ -121,11 +155,17 @@ def _notes(runs: Sequence[Run], placed: set[str]) -> tuple[str, ...]:
     others = [run.name for run in runs if run.name in placed and _dataset(run) != DATASET]
     rowless = [run.name for run in runs if run.name not in placed]
     unranked = [run.name for run in runs if run.name in placed and not _is_ranked(run)]
-    notes = [f"Paper: {SOURCE}, {DATASET}, test split. Ours: test split, ± the standard error over the users."]
+    notes = [
+        f"Paper: {SOURCE}, {DATASET}, test split. Ours: test split, ± the standard error over the users."
+    ]
     if others:
-        notes.append(f"On another data set than {DATASET}, and so not to be compared with the paper's figures: {listed(others)}.")
+        notes.append(
+            f"On another data set than {DATASET}, and so not to be compared with the paper's figures: {listed(others)}."
+        )
     if unranked:
-        notes.append(f"Without results of the test split: {listed(unranked)}; mlrec evaluate RUN writes them.")
+        notes.append(
+            f"Without results of the test split: {listed(unranked)}; mlrec evaluate RUN writes them."
+        )
     if rowless:
         notes.append(f"In no row of this table: {listed(rowless)}.")
     return tuple(notes)

@@ -35,7 +35,9 @@ class Baseline:
         return f"microlens_100k_{self.name.lower().replace('+', '_')}"
 
 
-def _baseline(name: str, kind: str, recommender: str, inputs: tuple[Input, ...], *figures: float) -> Baseline:
+def _baseline(
+    name: str, kind: str, recommender: str, inputs: tuple[Input, ...], *figures: float
+) -> Baseline:
     hr_10, ndcg_10, hr_20, ndcg_20 = figures
     return Baseline(name, kind, recommender, frozenset(inputs), (hr_10, ndcg_10, hr_20, ndcg_20))
 
@@ -49,7 +51,9 @@ BASELINES = (
     _baseline("GRU4Rec", "IDRec (SR)", "gru4rec", ("id",), 0.0782, 0.0423, 0.1147, 0.0515),
     _baseline("SASRec", "IDRec (SR)", "sasrec", ("id",), 0.0909, 0.0517, 0.1278, 0.0610),
     _baseline("YouTube_ID", "VIDRec", "youtube_dnn", ("id",), 0.0461, 0.0229, 0.0747, 0.0301),
-    _baseline("YouTube_ID+V", "VIDRec", "youtube_dnn", ("id", "frozen"), 0.0392, 0.0188, 0.0648, 0.0252),
+    _baseline(
+        "YouTube_ID+V", "VIDRec", "youtube_dnn", ("id", "frozen"), 0.0392, 0.0188, 0.0648, 0.0252
+    ),
     _baseline("MMGCN_ID", "VIDRec", "mmgcn", ("id",), 0.0141, 0.0065, 0.0247, 0.0092),
     _baseline("MMGCN_ID+V", "VIDRec", "mmgcn", ("id", "frozen"), 0.0214, 0.0103, 0.0374, 0.0143),
     _baseline("GRCN_ID", "VIDRec", "grcn", ("id",), 0.0282, 0.0131, 0.0497, 0.0185),

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
-from mlrec.metrics import standard_error, user_metrics
-from mlrec.recommended import Recommended, read_recommended
-from mlrec.record import read_record
-from mlrec.results import Results, read_ranks, read_results
-from mlrec.run_files import CONFIG_FILE, RANKS_FILE, run_names
-from mlrec.scrub import scrub
-from mlrec.tracking import read_metrics
+from mlrec.config.run_files import CONFIG_FILE, RANKS_FILE, run_names
+from mlrec.evaluation.metrics import standard_error, user_metrics
+from mlrec.evaluation.results import Results, read_ranks, read_results
+from mlrec.runs.recommendations import Recommended, read_recommended
+from mlrec.runs.record import read_record
+from mlrec.runs.tracker import read_metrics
+from mlrec.runtime.redact import scrub
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Of the data set of its results, without results of the one it was trained on; "" if unknown."""
-        return str(self.results.get("fingerprint") or self.info.get("dataset", {}).get("fingerprint", ""))
+        return str(
+            self.results.get("fingerprint") or self.info.get("dataset", {}).get("fingerprint", "")
+        )
 
     def metric(self, name: str, group: str = "all") -> float | None:
         """A metric of the evaluated split for one popularity group."""
@@ -83,7 +85,10 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     for path in paths:
         distinct.setdefault(path.resolve(), path)
     given = list(distinct.values())
-    return [replace(read_run(path), name=name) for path, name in zip(given, run_names(given), strict=True)]
+    return [
+        replace(read_run(path), name=name)
+        for path, name in zip(given, run_names(given), strict=True)
+    ]
 
 
 def read_run(path: Path) -> Run:
@@ -93,7 +98,9 @@ def read_run(path: Path) -> Run:
         ValueError: the folder is no run, or one of its files is damaged.
     """
     if not (path / CONFIG_FILE).exists():
-        raise ValueError(f"{path} is not a run: it has no {CONFIG_FILE}; mlrec train writes one into the run's folder")
+        raise ValueError(
+            f"{path} is not a run: it has no {CONFIG_FILE}; mlrec train writes one into the run's folder"
+        )
     try:
         config = asdict(configuration.load_saved(path / CONFIG_FILE))
     except (ValueError, OSError) as error:
@@ -105,7 +112,9 @@ def read_run(path: Path) -> Run:
         "has no description of its machine and versions (run.json)": info,
         "has logged nothing yet (metrics.jsonl)": metrics,
         "has no results yet (results.json): mlrec evaluate writes them": results,
-        "was ranked on another data set (results.json) than it was trained on (run.json)": _is_ranked_on_its_own(info, found),
+        "was ranked on another data set (results.json) than it was trained on (run.json)": _is_ranked_on_its_own(
+            info, found
+        ),
     }
     return Run(
         path=path,

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlrec.printable import printable
 from mlrec.report.escape import in_html
+from mlrec.runtime.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,9 +68,16 @@ def draw_svg(
         draw(axes)
         axes.set_title(printable(label))
         sink = io.StringIO()
-        figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    keys = (f'<span><i style="background:{color}"></i>{in_html(name)}</span>' for name, color in (legend or {}).items())
-    return _themed(sink.getvalue(), label) + (f'<p class="legend">{"".join(keys)}</p>' if legend else "")
+        figure.savefig(
+            sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    keys = (
+        f'<span><i style="background:{color}"></i>{in_html(name)}</span>'
+        for name, color in (legend or {}).items()
+    )
+    return _themed(sink.getvalue(), label) + (
+        f'<p class="legend">{"".join(keys)}</p>' if legend else ""
+    )
 
 
 def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: str) -> str:
@@ -79,7 +86,12 @@ def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: st
     def draw(axes: Axes) -> None:
         bars = axes.bar(range(len(counts)), counts, 0.85, color=PALETTE[0])
         is_crowded = len(counts) > 7
-        axes.bar_label(bars, [f"{count:,}" if count else "" for count in counts], padding=1, fontsize=7 if is_crowded else 8.5)
+        axes.bar_label(
+            bars,
+            [f"{count:,}" if count else "" for count in counts],
+            padding=1,
+            fontsize=7 if is_crowded else 8.5,
+        )
         axes.set_xticks(range(len(counts)), labels, fontsize=7.5 if is_crowded else 10)
         axes.margins(y=0.12)
         axes.set_xlabel(axis)

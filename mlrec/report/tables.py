@@ -40,8 +40,12 @@ class Table:
     def transposed(self) -> Table:
         """Rows as columns."""
         columns = zip(*(row.cells for row in self.rows), strict=True)
-        rows = (Row(name, cells, is_run=True) for name, cells in zip(self.header, columns, strict=True))
-        return Table(self.corner, tuple(row.name for row in self.rows), tuple(rows), self.is_numeric)
+        rows = (
+            Row(name, cells, is_run=True) for name, cells in zip(self.header, columns, strict=True)
+        )
+        return Table(
+            self.corner, tuple(row.name for row in self.rows), tuple(rows), self.is_numeric
+        )
 
 
 def groups_by_dataset(runs: Sequence[Run]) -> list[list[Run]]:
@@ -65,8 +69,13 @@ def group_names(groups: Sequence[Sequence[Run]]) -> list[str]:
     prints: dict[str, set[str]] = {}
     for run in firsts:
         prints.setdefault(_dataset(run), set()).add(_fingerprint(run))
-    shown = [_dataset(run) + (f" {_fingerprint(run)[:12]}" if len(prints[_dataset(run)]) > 1 else "") for run in firsts]
-    return [f"{dataset}, {splits(group)} split" for dataset, group in zip(shown, groups, strict=True)]
+    shown = [
+        _dataset(run) + (f" {_fingerprint(run)[:12]}" if len(prints[_dataset(run)]) > 1 else "")
+        for run in firsts
+    ]
+    return [
+        f"{dataset}, {splits(group)} split" for dataset, group in zip(shown, groups, strict=True)
+    ]
 
 
 def headed(heading: str, group_name: str) -> str:
@@ -87,7 +96,10 @@ def results_table(runs: Sequence[Run]) -> Table:
 
     def cells(value: Callable[[str], float | None]) -> tuple[str, ...]:
         hit_rate = value("hr@10")
-        beside = (ratio(hit_rate, _baseline(runs, "popularity")), share(hit_rate, _baseline(runs, "oracle")))
+        beside = (
+            ratio(hit_rate, _baseline(runs, "popularity")),
+            share(hit_rate, _baseline(runs, "oracle")),
+        )
         first, *rest = (number(value(name)) for name in METRICS)
         return (first, *beside, *rest)
 
@@ -105,12 +117,20 @@ def popularity_table(runs: Sequence[Run], metric: str = "hr@10") -> Table:
     """One metric by popularity group of the target, cold items first."""
     groups = popularity_groups(runs)
     columns = [[run.metric(metric, group) for run in runs] for group in groups]
-    rows = [Row(run.name, tuple(number(column[i]) for column in columns), _best(columns, i)) for i, run in enumerate(runs)]
+    rows = [
+        Row(run.name, tuple(number(column[i]) for column in columns), _best(columns, i))
+        for i, run in enumerate(runs)
+    ]
     if (source := _with_baseline(runs, "popularity")) is not None:
         values = [source.baseline("popularity", metric, group) for group in groups]
         rows.append(Row("popularity", tuple(map(number, values)), is_run=False))
-    users = [next((n for run in runs if (n := run.metric("users", group)) is not None), None) for group in groups]
-    rows.append(Row("users", tuple(NONE if n is None else f"{n:,.0f}" for n in users), is_run=False))
+    users = [
+        next((n for run in runs if (n := run.metric("users", group)) is not None), None)
+        for group in groups
+    ]
+    rows.append(
+        Row("users", tuple(NONE if n is None else f"{n:,.0f}" for n in users), is_run=False)
+    )
     return Table("training interactions of the target", tuple(groups), tuple(rows))
 
 
@@ -118,7 +138,10 @@ def popularity_groups(runs: Sequence[Run]) -> list[str]:
     """The popularity groups that any of the runs has results for, from cold to popular."""
     found = {group for run in runs for group in run.results.get("metrics", {}) if group != "all"}
     return sorted(
-        found, key=lambda group: -1 if group == "cold" else int(group.lstrip(">").split("-")[0]) + group.startswith(">")
+        found,
+        key=lambda group: (
+            -1 if group == "cold" else int(group.lstrip(">").split("-")[0]) + group.startswith(">")
+        ),
     )
 
 
@@ -138,7 +161,10 @@ def speed_table(runs: Sequence[Run]) -> Table:
     for run in runs:
         curves = {name: run.curve(metric)[1] for name, (metric, _) in aggregates.items()}
         if curves["users/s"]:
-            cells = (form(curves[name]) if curves[name] else NONE for name, (_, form) in aggregates.items())
+            cells = (
+                form(curves[name]) if curves[name] else NONE
+                for name, (_, form) in aggregates.items()
+            )
             rows.append(Row(run.name, (*cells, duration(run.info.get("hours")))))
     return Table("medians over the logged steps", (*aggregates, "duration"), tuple(rows))
 
@@ -156,12 +182,17 @@ def facts_table(runs: Sequence[Run]) -> Table:
         "data set at": lambda run: run.info.get("dataset", {}).get("url"),
         "data set holds": lambda run: _counts(run.info.get("dataset", {}).get("counts", {})),
         "fingerprint": lambda run: _fingerprint(run)[:12],
-        "versions": lambda run: ", ".join(f"{name} {version}" for name, version in run.info.get("versions", {}).items()),
+        "versions": lambda run: ", ".join(
+            f"{name} {version}" for name, version in run.info.get("versions", {}).items()
+        ),
         "reported split": lambda run: run.results.get("split"),
         "reported step": lambda run: run.results.get("step"),
         "chosen by": lambda run: run.results.get("selected_by"),
     }
-    rows = (Row(name, tuple(str(fact(run) or NONE) for run in runs), is_run=False) for name, fact in facts.items())
+    rows = (
+        Row(name, tuple(str(fact(run) or NONE) for run in runs), is_run=False)
+        for name, fact in facts.items()
+    )
     return Table("", tuple(run.name for run in runs), tuple(rows), is_numeric=False)
 
 
@@ -169,7 +200,9 @@ def differences_table(runs: Sequence[Run]) -> Table:
     """The keys of the configuration in which the runs differ."""
     leaves = [dict(flat(run.config)) for run in runs]
     keys = dict.fromkeys(key for leaf in leaves for key in leaf)
-    values = {key: tuple(str(leaf.get(key, NONE)) for leaf in leaves) for key in keys if key != "name"}
+    values = {
+        key: tuple(str(leaf.get(key, NONE)) for leaf in leaves) for key in keys if key != "name"
+    }
     rows = (Row(key, cells, is_run=False) for key, cells in values.items() if len(set(cells)) > 1)
     return Table("key", tuple(run.name for run in runs), tuple(rows), is_numeric=False)
 
@@ -190,7 +223,10 @@ def headline(runs: Sequence[Run]) -> str:
 
 def splits(runs: Sequence[Run]) -> str:
     """The split that the runs' results are of."""
-    return " and ".join(sorted({str(run.results["split"]) for run in runs if "split" in run.results})) or "test"
+    return (
+        " and ".join(sorted({str(run.results["split"]) for run in runs if "split" in run.results}))
+        or "test"
+    )
 
 
 def number(value: float | None) -> str:
@@ -210,7 +246,11 @@ def share(value: float | None, base: float | None) -> str:
 
 def listed(names: Sequence[str], most: int = 6) -> str:
     """Names with commas between; of many the first."""
-    return ", ".join(names) if len(names) <= most else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    return (
+        ", ".join(names)
+        if len(names) <= most
+        else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    )
 
 
 def megabytes(size_bytes: float) -> str:
@@ -227,7 +267,11 @@ def duration(hours: float | None) -> str:
 
 def _parameters(parameters: dict[str, int]) -> str:
     total, trained = parameters.get("total"), parameters.get("trained")
-    return NONE if total is None or trained is None else f"{_short(total)}, {_short(trained)} of them trained"
+    return (
+        NONE
+        if total is None or trained is None
+        else f"{_short(total)}, {_short(trained)} of them trained"
+    )
 
 
 def _short(count: float) -> str:
@@ -239,7 +283,9 @@ def _short(count: float) -> str:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{counts[name]:,} {name}" for name in ("users", "items", "interactions") if name in counts)
+    return ", ".join(
+        f"{counts[name]:,} {name}" for name in ("users", "items", "interactions") if name in counts
+    )
 
 
 def _with_baseline(runs: Iterable[Run], name: str) -> Run | None:
@@ -254,4 +300,8 @@ def _baseline(runs: Sequence[Run], name: str, metric: str = "hr@10") -> float | 
 def _best(columns: Sequence[Sequence[float | None]], run: int) -> frozenset[int]:
     """The columns in which the run at index `run` is the best of two or more; nobody is best with nothing."""
     known = [[value for value in column if value is not None] for column in columns]
-    return frozenset(i for i, values in enumerate(known) if len(values) > 1 and columns[i][run] == max(values) > 0)
+    return frozenset(
+        i
+        for i, values in enumerate(known)
+        if len(values) > 1 and columns[i][run] == max(values) > 0
+    )

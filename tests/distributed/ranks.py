@@ -14,30 +14,47 @@ import numpy as np
 import torch
 import torch.multiprocessing as multiprocessing
 
-from mlrec import checkpoint
 from mlrec.config import load
 from mlrec.data.plan import Plan
+from mlrec.data.schema import Batch, Modality
 from mlrec.data.stream import StepDataset, open_data
-from mlrec.distributed import start_world, stop_world, sum_over_ranks
-from mlrec.schema import Batch, Modality
+from mlrec.runs import checkpoint
+from mlrec.runtime.distributed import start_world, stop_world, sum_over_ranks
 
 
-def run_ranks(function: Callable[..., Any], world_size: int, folder: Path, *arguments: Any) -> list[Any]:
+def run_ranks(
+    function: Callable[..., Any], world_size: int, folder: Path, *arguments: Any
+) -> list[Any]:
     """What `function(*arguments)` returns on every rank; results pass through files, so that an exit code is not needed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
     # Ranks are forked from a process that has imported everything: 3 CPU seconds less for each.
-    multiprocessing.set_forkserver_preload(["deepspeed", "mlrec.train"])
+    multiprocessing.set_forkserver_preload(["deepspeed", "mlrec.train.loop"])
     multiprocessing.start_processes(
-        _enter, (function, world_size, port, str(folder), arguments), nprocs=world_size, start_method="forkserver"
+        _enter,
+        (function, world_size, port, str(folder), arguments),
+        nprocs=world_size,
+        start_method="forkserver",
     )
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world_size)]
 
 
-def _enter(rank: int, function: Callable[..., Any], world_size: int, port: int, folder: str, arguments: tuple[Any, ...]) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size))
+def _enter(
+    rank: int,
+    function: Callable[..., Any],
+    world_size: int,
+    port: int,
+    folder: str,
+    arguments: tuple[Any, ...],
+) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world_size),
+        LOCAL_WORLD_SIZE=str(world_size),
+    )
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     Path(folder, f"rank{rank}.json").write_text(json.dumps(function(*arguments)))
@@ -58,24 +75,45 @@ def train_runs(
     """
     from deepspeed.utils import safe_get_full_grad
 
-    from mlrec.engine import Engine, build_model, training_dtype
+    from mlrec.models.building import build_model, training_dtype
+    from mlrec.train.engine import Engine
 
     world = start_world()
     results = {}
     for name, overrides in runs.items():
         config = load([], [*overrides, f"name={name}"])
         data = open_data(config.data)
-        plan = Plan(data.sequences, config.seed, config.train.global_batch, data.owners(config.train.global_batch, world.nodes))
+        plan = Plan(
+            data.sequences,
+            config.seed,
+            config.train.global_batch,
+            data.owners(config.train.global_batch, world.nodes),
+        )
         model = build_model(config, data, world.rank)
-        prefixes = model.tower.keep_prefixes(config.item.prefix_cache_bytes, training_dtype(config), world.device)
-        resumed = checkpoint.newest(Path(resume_from.replace("{name}", name))) if resume_from else None
-        engine = Engine(config, model, world, plan.steps_per_epoch, 12, resumed, plan.most_items(12))
+        prefixes = model.tower.keep_prefixes(
+            config.item.prefix_cache_bytes, training_dtype(config), world.device
+        )
+        resumed = (
+            checkpoint.newest(Path(resume_from.replace("{name}", name))) if resume_from else None
+        )
+        engine = Engine(
+            config, model, world, plan.steps_per_epoch, 12, resumed, plan.most_items(12)
+        )
         encoded: list[int] = []
-        model.tower.encoders[0].register_forward_hook(lambda module, inputs, output, seen=encoded: seen.append(len(output)))
+        model.tower.encoders[0].register_forward_hook(
+            lambda module, inputs, output, seen=encoded: seen.append(len(output))
+        )
         local_negatives = config.loss.negatives == "local"
         kept = prefixes.kept if prefixes else None
         dataset = StepDataset(
-            data, plan, world.rank, model.tower.specs, local_negatives, model.whole_catalogue, kept, first=first
+            data,
+            plan,
+            world.rank,
+            model.tower.specs,
+            local_negatives,
+            model.whole_catalogue,
+            kept,
+            first=first,
         )
         losses, counts, distinct, gradients = [], [], [], {}
         hits, bytes_read = [], []
@@ -96,9 +134,16 @@ def train_runs(
                     gradients[parameter_name] = gradient.flatten()[:64].tolist()
             engine.update()
             losses.append(float(sum_over_ranks(loss.detach().clone())) / world.size)
-        state = checkpoint.TrainingState(last, config.seed, data.info.fingerprint, config.train.global_batch)
+        state = checkpoint.TrainingState(
+            last, config.seed, data.info.fingerprint, config.train.global_batch
+        )
         engine.save(config.run_path, replace(state, metrics={}))
-        results[name] = {"losses": losses, "encoded": counts, "distinct": distinct, "gradients": gradients}
+        results[name] = {
+            "losses": losses,
+            "encoded": counts,
+            "distinct": distinct,
+            "gradients": gradients,
+        }
         results[name] |= {"hits": hits, "bytes_read": bytes_read}
     stop_world()
     return results
@@ -111,12 +156,14 @@ def put_noise(batch: Batch, rank: int) -> None:
     for spec, media in batch.media.items():
         if spec.modality is Modality.VIDEO:
             for row, item in enumerate(own):
-                media[row] = torch.from_numpy(np.random.default_rng(item).integers(0, 256, media[row].shape, dtype=np.uint8))
+                media[row] = torch.from_numpy(
+                    np.random.default_rng(item).integers(0, 256, media[row].shape, dtype=np.uint8)
+                )
 
 
 def exchange_gradients(seed: int) -> dict[str, list[Any]]:
     """The exchange of ragged shares: the vectors that this rank sees, and the gradient that comes back to its own."""
-    from mlrec.distributed import exchange
+    from mlrec.runtime.distributed import exchange
 
     world = start_world()
     owned = (3, 2, 0)[: world.size]

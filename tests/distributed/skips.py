@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
-from mlrec import checkpoint
 from mlrec.config import load
 from mlrec.data.plan import Plan
+from mlrec.data.schema import Batch
 from mlrec.data.stream import StepDataset, open_data
-from mlrec.distributed import start_world, stop_world, sum_over_ranks
-from mlrec.engine import Engine, build_model
-from mlrec.schema import Batch
+from mlrec.models.building import build_model
+from mlrec.runs import checkpoint
+from mlrec.runtime.distributed import start_world, stop_world, sum_over_ranks
+from mlrec.train.engine import Engine
 
 POISONED = {2: "gradient", 3: "loss", 5: "huge"}
 """Steps and what the last rank brings to each: a NaN gradient, an infinite loss, a gradient whose square overflows fp32."""
@@ -25,11 +26,16 @@ class Trainer:
         self.world = start_world()
         self.config = load([], overrides)
         self.data = open_data(self.config.data)
-        batch, owners = self.config.train.global_batch, self.data.owners(self.config.train.global_batch, self.world.nodes)
+        batch, owners = (
+            self.config.train.global_batch,
+            self.data.owners(self.config.train.global_batch, self.world.nodes),
+        )
         plan = Plan(self.data.sequences, self.config.seed, batch, owners)
         model = build_model(self.config, self.data, self.world.rank)
         self.engine = Engine(self.config, model, self.world, plan.steps_per_epoch, 12, resumed)
-        self.dataset = StepDataset(self.data, plan, self.world.rank, model.tower.specs, False, False)
+        self.dataset = StepDataset(
+            self.data, plan, self.world.rank, model.tower.specs, False, False
+        )
 
     def step(self, step: int) -> tuple[float, bool]:
         """One step; its loss over all ranks and whether it was skipped."""
@@ -56,7 +62,9 @@ class Trainer:
             self.engine.forward = forward  # type: ignore[method-assign]
 
     def save(self, step: int) -> Any:
-        state = checkpoint.TrainingState(step, self.config.seed, self.data.info.fingerprint, self.config.train.global_batch)
+        state = checkpoint.TrainingState(
+            step, self.config.seed, self.data.info.fingerprint, self.config.train.global_batch
+        )
         return self.engine.save(self.config.run_path, state)
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -80,20 +88,28 @@ def skip_steps(variants: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
         trainer = Trainer([*overrides, f"name={name}"])
         found: dict[str, Any] = {"losses": [], "skipped": [], "changed": []}
         for step in range(8):
-            before, counted = (trainer.tensors(), trainer.counters()) if step in POISONED else ({}, [])
+            before, counted = (
+                (trainer.tensors(), trainer.counters()) if step in POISONED else ({}, [])
+            )
             loss, skipped = trainer.step(step)
             found["losses"].append(loss)
             found["skipped"].append(skipped)
             if step in POISONED:
                 after = trainer.tensors()
-                found["changed"] += [key for key in before if not torch.equal(before[key], after[key])]
+                found["changed"] += [
+                    key for key in before if not torch.equal(before[key], after[key])
+                ]
                 found["changed"] += ["counters"] * (trainer.counters() != counted)
             if step == 3:
                 path = trainer.save(4)
         resumed = Trainer([*overrides, f"name={name}"], path)
         found["carried"] = [resumed.engine.skipped_steps, resumed.engine.consecutive_skips]
         found["resumed"] = [resumed.step(step)[0] for step in range(4, 8)]
-        found["counts"] = [resumed.engine.skipped_steps, resumed.engine.consecutive_skips, *set(resumed.counters())]
+        found["counts"] = [
+            resumed.engine.skipped_steps,
+            resumed.engine.consecutive_skips,
+            *set(resumed.counters()),
+        ]
         results[name] = found
     stop_world()
     return results

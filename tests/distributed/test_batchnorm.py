@@ -9,8 +9,8 @@ import torch
 from ranks import run_ranks
 from torch import nn
 
-from mlrec.distributed import start_world, stop_world
 from mlrec.models.batchnorm import BatchNorm
+from mlrec.runtime.distributed import start_world, stop_world
 
 SIZES = (5, 3)
 """Items of each rank."""
@@ -62,7 +62,9 @@ def test_the_statistics_are_those_of_all_ranks(tmp_path: Path) -> None:
     torch.testing.assert_close(joined("normal"), expected.detach(), **close)
     torch.testing.assert_close(joined("again"), expected.detach(), **close)
     torch.testing.assert_close(joined("gradient"), values.grad, **close)
-    torch.testing.assert_close(sum(torch.tensor(result["weight"]) for result in results), norm.weight.grad, **close)
+    torch.testing.assert_close(
+        sum(torch.tensor(result["weight"]) for result in results), norm.weight.grad, **close
+    )
     for result in results:
         torch.testing.assert_close(torch.tensor(result["mean"]), norm.running_mean, **close)
         torch.testing.assert_close(torch.tensor(result["variance"]), norm.running_var, **close)

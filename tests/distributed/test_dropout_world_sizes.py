@@ -7,7 +7,9 @@ from ranks import run_ranks, train_runs
 from tiny import SHIPPED_DROPOUT, VIDEO, tiny_overrides
 
 STEPS = 12
-TRANSFORMER = "{hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 32}"
+TRANSFORMER = (
+    "{hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 32}"
+)
 TOP_TUNED = [
     *SHIPPED_DROPOUT,
     "item.encoders=[video/videomae, id/embedding]",
@@ -25,7 +27,9 @@ RUNS = {
 }
 
 
-def test_losses_with_dropout_do_not_depend_on_the_number_of_ranks(dataset_dir: Path, tmp_path: Path) -> None:
+def test_losses_with_dropout_do_not_depend_on_the_number_of_ranks(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
     losses = {}
     for world_size in (1, 2, 4):
         folder = tmp_path / str(world_size)
@@ -35,4 +39,7 @@ def test_losses_with_dropout_do_not_depend_on_the_number_of_ranks(dataset_dir: P
     for name in RUNS:
         alone = losses[1][name]["losses"]
         for world_size in (2, 4):
-            assert losses[world_size][name]["losses"] == pytest.approx(alone, abs=1e-5), (name, world_size)
+            assert losses[world_size][name]["losses"] == pytest.approx(alone, abs=1e-5), (
+                name,
+                world_size,
+            )

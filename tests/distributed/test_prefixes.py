@@ -10,7 +10,9 @@ from tiny import SHIPPED_DROPOUT, tiny_overrides
 HALF, STEPS = 6, 9
 """Steps of two epochs, and of three."""
 TOLERANCE = 1e-5
-TRANSFORMER = "{hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 32}"
+TRANSFORMER = (
+    "{hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 32}"
+)
 FUSED = [
     "item.encoders=[video/videomae, text/bert_tiny, id/embedding]",
     f"item.options={{id/embedding: {{dropout: 0.3}}, "
@@ -34,7 +36,9 @@ VARIANTS = {
 
 def runs_of(dataset_dir: Path, folder: Path, changes: list[str] = []) -> dict[str, list[str]]:  # noqa: B006 - never changed
     overrides = [*tiny_overrides(dataset_dir, folder), "train.global_batch=40"]
-    return {name: overrides + SHIPPED_DROPOUT + variant + changes for name, variant in VARIANTS.items()}
+    return {
+        name: overrides + SHIPPED_DROPOUT + variant + changes for name, variant in VARIANTS.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,9 @@ def without(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.fixture(scope="module")
-def kept(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+def kept(
+    dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, Any]]]:
     """Two ranks that keep prefixes, stopped after two epochs."""
     folder = tmp_path_factory.mktemp("kept")
     return folder, run_ranks(train_runs, 2, folder, runs_of(dataset_dir, folder), 0, HALF)
@@ -63,7 +69,9 @@ def test_losses_and_gradients_are_the_same(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_what_is_kept_is_not_read(without: dict[str, Any], kept: tuple[Path, list[dict[str, Any]]], variant: str) -> None:
+def test_what_is_kept_is_not_read(
+    without: dict[str, Any], kept: tuple[Path, list[dict[str, Any]]], variant: str
+) -> None:
     def second_epoch(values: list[int]) -> int:
         return sum(values[HALF // 2 :])
 
@@ -80,11 +88,20 @@ def test_what_is_kept_is_not_read(without: dict[str, Any], kept: tuple[Path, lis
 
 
 def test_a_stopped_run_begins_to_keep_anew(
-    without: dict[str, Any], kept: tuple[Path, list[dict[str, Any]]], dataset_dir: Path, tmp_path: Path
+    without: dict[str, Any],
+    kept: tuple[Path, list[dict[str, Any]]],
+    dataset_dir: Path,
+    tmp_path: Path,
 ) -> None:
-    runs = {name: run for name, run in runs_of(dataset_dir, tmp_path).items() if name in ("half", "top_stage3", "small")}
+    runs = {
+        name: run
+        for name, run in runs_of(dataset_dir, tmp_path).items()
+        if name in ("half", "top_stage3", "small")
+    }
     results = run_ranks(train_runs, 1, tmp_path, runs, HALF, STEPS, f"{kept[0]}/{{name}}")[0]
     for variant in runs:
-        assert results[variant]["losses"] == pytest.approx(without[variant]["losses"][HALF:], abs=TOLERANCE), variant
+        assert results[variant]["losses"] == pytest.approx(
+            without[variant]["losses"][HALF:], abs=TOLERANCE
+        ), variant
         assert results[variant]["hits"][0] == 0
         assert sum(results[variant]["hits"]) > 0

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ranks import run_ranks
 
-from mlrec.distributed import start_world, stop_world
-from mlrec.models import saving
+from mlrec.runtime.distributed import start_world, stop_world
+from mlrec.train import activation_memory as saving
 
 
 def choose(room_bytes: list[float]) -> dict[str, Any]:
@@ -22,7 +22,16 @@ def choose(room_bytes: list[float]) -> dict[str, Any]:
     return asdict(found)
 
 
-@pytest.mark.parametrize(("room_bytes", "recomputes"), [([5000.0, 2000.0], False), ([5000.0, 950.0], True)])
-def test_all_ranks_do_what_the_one_with_least_memory_can(room_bytes: list[float], recomputes: bool, tmp_path: Path) -> None:
-    expected = {"recomputes": recomputes, "items": 100, "item_bytes": 10.0, "room_bytes": min(room_bytes)}
+@pytest.mark.parametrize(
+    ("room_bytes", "recomputes"), [([5000.0, 2000.0], False), ([5000.0, 950.0], True)]
+)
+def test_all_ranks_do_what_the_one_with_least_memory_can(
+    room_bytes: list[float], recomputes: bool, tmp_path: Path
+) -> None:
+    expected = {
+        "recomputes": recomputes,
+        "items": 100,
+        "item_bytes": 10.0,
+        "room_bytes": min(room_bytes),
+    }
     assert run_ranks(choose, 2, tmp_path, room_bytes) == [expected] * 2

@@ -20,26 +20,38 @@ VARIANTS = {
 }
 if shutil.which("g++") is not None:
     VARIANTS["offload3"] = ["zero.stage=3", "zero.offload_optimizer=true"]
-    VARIANTS["offload_bf16_2"] = ["zero.stage=2", "zero.offload_optimizer=true", "train.precision=bf16"]
+    VARIANTS["offload_bf16_2"] = [
+        "zero.stage=2",
+        "zero.offload_optimizer=true",
+        "train.precision=bf16",
+    ]
 
 
 @pytest.fixture(scope="module")
 def ranks(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("skips")
-    variants = {name: tiny_overrides(dataset_dir, folder) + changes for name, changes in VARIANTS.items()}
+    variants = {
+        name: tiny_overrides(dataset_dir, folder) + changes for name, changes in VARIANTS.items()
+    }
     return run_ranks(skip_steps, 2, folder, variants)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_update_with_non_finite_gradient_changes_nothing_on_any_rank(ranks: list[dict[str, Any]], variant: str) -> None:
+def test_update_with_non_finite_gradient_changes_nothing_on_any_rank(
+    ranks: list[dict[str, Any]], variant: str
+) -> None:
     for rank in ranks:
         found = rank[variant]
-        assert [step for step, skipped in enumerate(found["skipped"]) if skipped] == sorted(POISONED)
+        assert [step for step, skipped in enumerate(found["skipped"]) if skipped] == sorted(
+            POISONED
+        )
         assert found["changed"] == []
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_resume_after_skipped_steps_repeats_the_uninterrupted_losses(ranks: list[dict[str, Any]], variant: str) -> None:
+def test_resume_after_skipped_steps_repeats_the_uninterrupted_losses(
+    ranks: list[dict[str, Any]], variant: str
+) -> None:
     found = ranks[0][variant]
     tolerance = 4e-2 if "bf16" in variant else 1e-5
     assert found["resumed"] == pytest.approx(found["losses"][4:], abs=tolerance)
@@ -47,8 +59,14 @@ def test_resume_after_skipped_steps_repeats_the_uninterrupted_losses(ranks: list
     assert found["counts"] == [3, 0, 5.0], "Adam counted the steps that were taken"
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if "bf16" not in name and "unclipped" not in name])
-def test_losses_after_skipped_steps_do_not_depend_on_the_stage(ranks: list[dict[str, Any]], variant: str) -> None:
-    expected = [loss for step, loss in enumerate(ranks[0]["stage0"]["losses"]) if step not in POISONED]
+@pytest.mark.parametrize(
+    "variant", [name for name in VARIANTS if "bf16" not in name and "unclipped" not in name]
+)
+def test_losses_after_skipped_steps_do_not_depend_on_the_stage(
+    ranks: list[dict[str, Any]], variant: str
+) -> None:
+    expected = [
+        loss for step, loss in enumerate(ranks[0]["stage0"]["losses"]) if step not in POISONED
+    ]
     found = [loss for step, loss in enumerate(ranks[0][variant]["losses"]) if step not in POISONED]
     assert found == pytest.approx(expected, abs=1e-5)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from ranks import run_ranks
 
-from mlrec.distributed import World, start_world, stop_world
-from mlrec.stopping import StopRequest
+from mlrec.runtime.distributed import World, start_world, stop_world
+from mlrec.runtime.stop_request import StopRequest
 
 
 def steps_until_stop(told_rank: int, told_after: int) -> list[int]:
@@ -30,7 +30,9 @@ def steps_until_stop(told_rank: int, told_after: int) -> list[int]:
 
 
 @pytest.mark.parametrize("told_rank", [0, 1])
-def test_all_ranks_stop_one_step_after_the_one_that_was_told(told_rank: int, tmp_path: Path) -> None:
+def test_all_ranks_stop_one_step_after_the_one_that_was_told(
+    told_rank: int, tmp_path: Path
+) -> None:
     expected = [0, 0, 0, signal.SIGTERM, signal.SIGTERM, signal.SIGTERM]
     assert run_ranks(steps_until_stop, 2, tmp_path, told_rank, 2) == [expected, expected]
 

@@ -9,7 +9,7 @@ import torch
 from ranks import run_ranks, train_runs
 from tiny import SHIPPED_DROPOUT, VIDEO, tiny_overrides
 
-from mlrec.checkpoint import WEIGHT, newest, read_tensors
+from mlrec.runs.checkpoint import WEIGHT, newest, read_tensors
 
 STEPS, HALF = 12, 6
 TOLERANCE = 1e-5
@@ -31,7 +31,9 @@ MLP = ["item.options.video/tiny.projection=mlp"]
 SCHEDULE = ["optim.schedule=cosine", "optim.warmup=4 steps"]
 
 
-def runs_of(dataset_dir: Path, folder: Path, variants: dict[str, list[str]]) -> dict[str, list[str]]:
+def runs_of(
+    dataset_dir: Path, folder: Path, variants: dict[str, list[str]]
+) -> dict[str, list[str]]:
     overrides = tiny_overrides(dataset_dir, folder) + VIDEO + MLP + SHIPPED_DROPOUT + SCHEDULE
     return {name: overrides + changes for name, changes in variants.items()}
 
@@ -45,7 +47,9 @@ def alone(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 @pytest.fixture(scope="module")
-def halves(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+def halves(
+    dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, Any]]]:
     """Two ranks at every stage, stopped half way."""
     folder = tmp_path_factory.mktemp("halves")
     return folder, run_ranks(train_runs, 2, folder, runs_of(dataset_dir, folder, VARIANTS), 0, HALF)
@@ -69,7 +73,9 @@ def test_each_distinct_item_is_encoded_once_over_all_ranks(
     halves: tuple[Path, list[dict[str, Any]]], alone: dict[str, Any], variant: str
 ) -> None:
     first, second = (rank[variant] for rank in halves[1])
-    assert [one + other for one, other in zip(first["encoded"], second["encoded"], strict=True)] == first["distinct"]
+    assert [
+        one + other for one, other in zip(first["encoded"], second["encoded"], strict=True)
+    ] == first["distinct"]
     assert alone["encoded"] == alone["distinct"]
 
 
@@ -85,36 +91,52 @@ def test_a_stopped_run_goes_on_with_the_same_losses_on_another_number_of_ranks(
     runs = runs_of(dataset_dir, tmp_path, VARIANTS)
     results = run_ranks(train_runs, world_size, tmp_path, runs, HALF, STEPS, f"{stopped}/{{name}}")
     for variant in VARIANTS:
-        assert results[0][variant]["losses"] == pytest.approx(alone["losses"][HALF:], abs=TOLERANCE), variant
+        assert results[0][variant]["losses"] == pytest.approx(
+            alone["losses"][HALF:], abs=TOLERANCE
+        ), variant
 
 
 def test_a_stopped_run_goes_on_at_another_stage(
-    alone: dict[str, Any], halves: tuple[Path, list[dict[str, Any]]], dataset_dir: Path, tmp_path: Path
+    alone: dict[str, Any],
+    halves: tuple[Path, list[dict[str, Any]]],
+    dataset_dir: Path,
+    tmp_path: Path,
 ) -> None:
     stopped, _ = halves
     later = {"stage0": "stage3", "stage1": "stage2", "stage2": "stage1", "stage3": "stage0"}
     if HAS_COMPILER:
         later |= {"stage1": "offload", "offload": "stage2"}
-    runs = runs_of(dataset_dir, tmp_path, {before: VARIANTS[after] for before, after in later.items()})
+    runs = runs_of(
+        dataset_dir, tmp_path, {before: VARIANTS[after] for before, after in later.items()}
+    )
     results = run_ranks(train_runs, 1, tmp_path, runs, HALF, STEPS, f"{stopped}/{{name}}")[0]
     for before, after in later.items():
-        assert results[before]["losses"] == pytest.approx(alone["losses"][HALF:], abs=TOLERANCE), (before, after)
+        assert results[before]["losses"] == pytest.approx(alone["losses"][HALF:], abs=TOLERANCE), (
+            before,
+            after,
+        )
 
 
-def test_one_run_goes_over_two_one_four_and_two_ranks(alone: dict[str, Any], dataset_dir: Path, tmp_path: Path) -> None:
+def test_one_run_goes_over_two_one_four_and_two_ranks(
+    alone: dict[str, Any], dataset_dir: Path, tmp_path: Path
+) -> None:
     variants = {name: VARIANTS[name] for name in ("stage1", "stage2", "stage3")}
     runs = runs_of(dataset_dir, tmp_path, variants)
     losses: dict[str, list[float]] = {name: [] for name in variants}
     for first, world_size in zip(range(0, STEPS, 3), (2, 1, 4, 2), strict=True):
         resume_from = f"{tmp_path}/{{name}}" if first else ""
-        results = run_ranks(train_runs, world_size, tmp_path / f"from_{first}", runs, first, first + 3, resume_from)
+        results = run_ranks(
+            train_runs, world_size, tmp_path / f"from_{first}", runs, first, first + 3, resume_from
+        )
         for name in variants:
             losses[name] += results[0][name]["losses"]
     for name in variants:
         assert losses[name] == pytest.approx(alone["losses"], abs=TOLERANCE), name
 
 
-@pytest.mark.skipif(not HAS_COMPILER, reason="DeepSpeed compiles its CPU Adam with g++, which this machine has not")
+@pytest.mark.skipif(
+    not HAS_COMPILER, reason="DeepSpeed compiles its CPU Adam with g++, which this machine has not"
+)
 def test_offload_was_among_the_variants(halves: tuple[Path, list[dict[str, Any]]]) -> None:
     assert "offload" in halves[1][0]
 
@@ -130,15 +152,24 @@ def test_partly_frozen_encoders_train_and_save_alike(dataset_dir: Path, tmp_path
     tunings = {tuning: [f"item.tuning={tuning}"] for tuning in ("frozen", "top")}
     whole = {name: [*changes, "zero.stage=0"] for name, changes in tunings.items()}
     parted = {name: [*changes, "zero.stage=3"] for name, changes in tunings.items()}
-    one = run_ranks(train_runs, 1, tmp_path / "one", runs_of(dataset_dir, tmp_path / "one", whole), 0, HALF)[0]
-    two = run_ranks(train_runs, 2, tmp_path / "two", runs_of(dataset_dir, tmp_path / "two", parted), 0, HALF)[0]
+    one = run_ranks(
+        train_runs, 1, tmp_path / "one", runs_of(dataset_dir, tmp_path / "one", whole), 0, HALF
+    )[0]
+    two = run_ranks(
+        train_runs, 2, tmp_path / "two", runs_of(dataset_dir, tmp_path / "two", parted), 0, HALF
+    )[0]
     for name in tunings:
         assert two[name]["losses"] == pytest.approx(one[name]["losses"], abs=TOLERANCE), name
-        weights = [dict(read_tensors(newest(tmp_path / world / name), WEIGHT)) for world in ("one", "two")]
+        weights = [
+            dict(read_tensors(newest(tmp_path / world / name), WEIGHT)) for world in ("one", "two")
+        ]
         assert weights[0].keys() == weights[1].keys()
         for key, tensor in weights[0].items():
             torch.testing.assert_close(weights[1][key], tensor, atol=TOLERANCE, rtol=0)
     stem = {
-        name: dict(read_tensors(newest(tmp_path / "two" / name), WEIGHT))["tower.encoders.0.stem.0.0.weight"] for name in tunings
+        name: dict(read_tensors(newest(tmp_path / "two" / name), WEIGHT))[
+            "tower.encoders.0.stem.0.0.weight"
+        ]
+        for name in tunings
     }
     assert torch.equal(stem["frozen"], stem["top"]), "a frozen stage keeps its initial weights"

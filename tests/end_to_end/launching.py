@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlrec import cli
-from mlrec.distributed import stop_world
-from mlrec.process import run_main
+from mlrec.cli import main as cli
+from mlrec.runtime.distributed import stop_world
+from mlrec.runtime.entry_point import run_main
 from shards_tools import cli as shards_cli
 
 LAUNCHERS = {
-    "plain": [sys.executable, "-m", "mlrec.cli", "train"],
+    "plain": [sys.executable, "-m", "mlrec", "train"],
     "deepspeed": ["deepspeed", "--num_accelerators", "2", "--module", "mlrec.train"],
     "torchrun": ["torchrun", "--nproc_per_node", "2", "-m", "mlrec.train"],
 }
@@ -26,7 +26,13 @@ def start(command: list[str], **options: object) -> subprocess.Popen[str]:
         command = [command[0], "--master_port", str(free_port()), *command[1:]]
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        **options,
     )
 
 
@@ -34,7 +40,15 @@ def start_nodes(folder: Path, *arguments: list[str]) -> list[subprocess.Popen[st
     """A training run of one rank on each of several nodes that are all this machine, with the arguments of each node."""
     hosts = folder / "hostfile"
     hosts.write_text("".join(f"127.0.0.{node + 1} slots=1\n" for node in range(len(arguments))))
-    together = ["--hostfile", str(hosts), "--no_ssh", "--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    together = [
+        "--hostfile",
+        str(hosts),
+        "--no_ssh",
+        "--master_addr",
+        "127.0.0.1",
+        "--master_port",
+        str(free_port()),
+    ]
     return [
         start(["deepspeed", *together, "--node_rank", str(node), "--module", "mlrec.train", *own])
         for node, own in enumerate(arguments)

@@ -17,8 +17,8 @@ from tiny import NUM_USERS, VIDEO, tiny_overrides
 from mlrec.config import load, save
 from mlrec.data.format import item_shard
 from mlrec.data.stream import open_data
-from mlrec.engine import build_model
-from mlrec.evaluate import load_run
+from mlrec.models.building import build_model
+from mlrec.runs.run import load_run
 
 
 def losses_of(folder: Path) -> list[float]:
@@ -34,7 +34,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config_file(dataset_dir: Path, folder: Path) -> Path:
     """A video run of 12 steps, as a file."""
-    overrides = [*tiny_overrides(dataset_dir, folder), *VIDEO, "optim.warmup=4 steps", "train.save_every=3 steps"]
+    overrides = [
+        *tiny_overrides(dataset_dir, folder),
+        *VIDEO,
+        "optim.warmup=4 steps",
+        "train.save_every=3 steps",
+    ]
     save(load([], overrides), folder / "video.yaml")
     return folder / "video.yaml"
 
@@ -47,7 +52,9 @@ def finished(config_file: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("launcher", ["plain", "torchrun"])
-def test_every_launcher_gives_the_same_curve(launcher: str, finished: Path, config_file: Path, folder: Path) -> None:
+def test_every_launcher_gives_the_same_curve(
+    launcher: str, finished: Path, config_file: Path, folder: Path
+) -> None:
     run([*LAUNCHERS[launcher], str(config_file), f"name={launcher}"])
     assert len(losses_of(finished)) == 12
     assert losses_of(folder / launcher) == pytest.approx(losses_of(finished), abs=1e-5)
@@ -88,7 +95,9 @@ def test_the_report_shows_the_run(finished: Path, folder: Path) -> None:
     assert (folder / "report.md").exists()
 
 
-def test_the_run_recommends_what_was_not_watched(finished: Path, config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_recommends_what_was_not_watched(
+    finished: Path, config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = open_data(load([config_file]).data)
     raw_ids = ["", *data.catalogue.table["raw_id"].to_pylist()]
     watched = [raw_ids[item] for item in data.sequences.items_of(7)]
@@ -101,7 +110,9 @@ def test_the_run_recommends_what_was_not_watched(finished: Path, config_file: Pa
 
     found = json.loads(recommended("--user", str(data.sequences.users[7]), "-k", "5", "--json"))
     assert len(found) == 5
-    assert [entry["score"] for entry in found] == sorted((entry["score"] for entry in found), reverse=True)
+    assert [entry["score"] for entry in found] == sorted(
+        (entry["score"] for entry in found), reverse=True
+    )
     assert not {entry["raw_id"] for entry in found} & set(watched)
     assert all(entry["title"] == data.catalogue.title(entry["item"]) for entry in found)
     same = json.loads(recommended("--history", ",".join(watched), "-k", "5", "--json"))
@@ -115,16 +126,23 @@ def test_what_is_ranked_otherwise_is_not_the_runs_result(
 ) -> None:
     results = (finished / "results.json").read_bytes()
     assert call("mlrec", "evaluate", str(finished), "recommender.options.heads=1") == 2
-    assert "cannot override settings fixed at training time (recommender.options is" in capsys.readouterr().err
+    assert (
+        "cannot override settings fixed at training time (recommender.options is"
+        in capsys.readouterr().err
+    )
     assert (finished / "results.json").read_bytes() == results
 
 
-def test_a_run_does_not_differ_from_itself(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_does_not_differ_from_itself(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("mlrec", "compare", str(finished), str(finished)) == 0
     assert "+0.0000 ± 0.0000" in capsys.readouterr().out
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(finished: Path, config_file: Path, folder: Path) -> None:
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    finished: Path, config_file: Path, folder: Path
+) -> None:
     command = [*LAUNCHERS["deepspeed"], str(config_file), "name=killed"]
     process = start(command)
     deadline = time.monotonic() + 120
@@ -161,7 +179,10 @@ def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
         "train.evaluate_every=99 steps",
     ]
     run([*command, "name=damaged_run"])
-    ledger = [json.loads(line) for line in (folder / "damaged_run" / "failures.jsonl").read_text().splitlines()]
+    ledger = [
+        json.loads(line)
+        for line in (folder / "damaged_run" / "failures.jsonl").read_text().splitlines()
+    ]
     assert [(entry["item"], "crc32" in entry["reason"]) for entry in ledger] == [(item, True)]
     assert all(torch.isfinite(torch.tensor(losses_of(folder / "damaged_run"))))
     output = run([*command, "name=stopped_run", "data.max_bad_items=0"], expected=1)
@@ -177,7 +198,9 @@ def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
         (["data.url=/nowhere"], "/nowhere is not a data set"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(config_file: Path, arguments: list[str], words: str) -> None:
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    config_file: Path, arguments: list[str], words: str
+) -> None:
     output = run([*LAUNCHERS["plain"], str(config_file), "name=bad", *arguments], expected=2)
     assert words in output
     assert "Traceback" not in output
@@ -185,8 +208,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(config_file: Path, arguments:
 
 def test_a_finished_run_is_not_taken_for_another(finished: Path, config_file: Path) -> None:
     other = [*LAUNCHERS["plain"], str(config_file), "name=finished"]
-    assert "train.global_batch changed from 18 to 20" in run([*other, "train.global_batch=20"], expected=2)
-    assert "other settings (recommender.width is 32, was 16)" in run([*other, "recommender.width=32"], expected=2)
-    assert "a checkpoint of another model" in run([*other, "recommender.width=32", "resume.force=true"], expected=2)
+    assert "train.global_batch changed from 18 to 20" in run(
+        [*other, "train.global_batch=20"], expected=2
+    )
+    assert "other settings (recommender.width is 32, was 16)" in run(
+        [*other, "recommender.width=32"], expected=2
+    )
+    assert "a checkpoint of another model" in run(
+        [*other, "recommender.width=32", "resume.force=true"], expected=2
+    )
     assert yaml.safe_load((finished / "config.yaml").read_text())["name"] == "finished"
     assert load_run(finished).run_path == finished

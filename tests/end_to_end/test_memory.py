@@ -29,11 +29,17 @@ def growth(chunk: int, items: int) -> int:
     # at once, so that what is resident is what is held; a run does not, for that costs three fifths more CPU.
     given_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
     command = [sys.executable, "-c", PROGRAM, str(chunk), str(items)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=given_back)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=120, env=given_back
+    )
     return int(done.stdout)
 
 
 def test_memory_follows_the_chunk() -> None:
-    few, many, whole = growth(chunk=8, items=16), growth(chunk=8, items=64), growth(chunk=64, items=64)
+    few, many, whole = (
+        growth(chunk=8, items=16),
+        growth(chunk=8, items=64),
+        growth(chunk=64, items=64),
+    )
     assert many < 1.1 * few, "four times the items, the same chunk"
     assert whole > 4 * many, "the same items, eight times the chunk"

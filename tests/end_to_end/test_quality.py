@@ -10,14 +10,21 @@ from launching import LAUNCHERS, run
 from rich.console import Console
 
 from shards_tools.make import Settings, make
-from shards_tools.synthetic import make_synthetic
+from shards_tools.synthetic.make import make_synthetic
 
 
 @pytest.fixture(scope="module")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     make_synthetic(folder / "raw", 1500, 120, seed=1, workers=2)
-    make(folder / "raw", str(folder / "data"), Settings(size=32), 2, None, Console(file=io.StringIO()))
+    make(
+        folder / "raw",
+        str(folder / "data"),
+        Settings(size=32),
+        2,
+        None,
+        Console(file=io.StringIO()),
+    )
     return folder
 
 
@@ -38,7 +45,12 @@ def train(name: str, folder: Path) -> dict[str, Any]:
 def test_end_to_end_video_finds_what_popularity_and_ids_cannot(small_data: Path) -> None:
     video, ids = train("quickstart_video", small_data), train("quickstart_id", small_data)
     reached, popularity, oracle = (
-        results["all"]["hr@10"] for results in (video["metrics"], video["baselines"]["popularity"], video["baselines"]["oracle"])
+        results["all"]["hr@10"]
+        for results in (
+            video["metrics"],
+            video["baselines"]["popularity"],
+            video["baselines"]["oracle"],
+        )
     )
     assert reached > 2 * popularity
     assert reached > 0.5 * oracle

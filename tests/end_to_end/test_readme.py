@@ -16,13 +16,15 @@ from launching import BIN, call, finish, start
 from tiny import tiny_overrides
 
 from mlrec import config as configuration
-from mlrec import sweep
 from mlrec.config import Config
-from mlrec.progress import Task
+from mlrec.runtime.progress import Task
+from mlrec.train import sweep
 
 ROOT = Path(__file__).parents[2]
 
-COMMAND = re.compile(r"(mlrec|mlrec-shards|sbatch|kubectl|torchrun|deepspeed|pip install) |bash launch/")
+COMMAND = re.compile(
+    r"(mlrec|mlrec-shards|sbatch|kubectl|torchrun|deepspeed|pip install) |bash launch/"
+)
 """How a command begins."""
 
 RUN_ELSEWHERE = {
@@ -35,8 +37,8 @@ RUN_ELSEWHERE = {
     "mlrec-shards make RAW OUT --engine ray": "tests/integration/test_shards_ray.py",
     "mlrec-shards bench RAW --items": "mlrec-shards bench RAW",
     "mlrec extract configs/item/minilm_title.yaml": "mlrec extract CONFIG OUT",  # a checkpoint that no test downloads
-    "sbatch launch/slurm.sbatch": "tests/unit/test_launch.py",  # its form only: there is no SLURM here
-    "kubectl apply -f launch/kubernetes.yaml": "tests/unit/test_launch.py",  # its form only: there is no cluster here
+    "sbatch launch/slurm.sbatch": "tests/unit/runtime/test_launch_scripts.py",  # its form only: there is no SLURM here
+    "kubectl apply -f launch/kubernetes.yaml": "tests/unit/runtime/test_launch_scripts.py",  # its form only: there is no cluster here
 }
 """How a command begins that this file does not run: the file that does and names it, or the README's command of the same code."""
 
@@ -63,8 +65,16 @@ PLACEHOLDERS = {
 }
 """Words of the README that stand for something, and what they are here, in the folder of a command."""
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
-SMALL_VIDEO = "item.options=" + json.dumps({"video/videomae": {"checkpoint": "", "frames": 4, "size": 32, "config": SMALL}})
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "patch_size": 8,
+}
+SMALL_VIDEO = "item.options=" + json.dumps(
+    {"video/videomae": {"checkpoint": "", "frames": 4, "size": 32, "config": SMALL}}
+)
 TWO_STEPS = (
     "data.num_workers=0",
     "data.cache_dir=cache",
@@ -77,7 +87,12 @@ TWO_STEPS = (
 SHRUNK: dict[str, tuple[str, ...]] = {
     "mlrec train": TWO_STEPS,
     "mlrec train configs/experiment/quickstart_video.yaml": (*TWO_STEPS, "data.url=data"),
-    "bash launch/local.sh": (*TWO_STEPS, SMALL_VIDEO, "item.tuning=scratch", "recommender.width=16"),
+    "bash launch/local.sh": (
+        *TWO_STEPS,
+        SMALL_VIDEO,
+        "item.tuning=scratch",
+        "recommender.width=16",
+    ),
     "mlrec sweep": ("data.url=data",),
     "mlrec extract": (SMALL_VIDEO, "data.num_workers=0", "data.cache_dir=cache"),
     "mlrec extract CONFIG": ("data.num_workers=0",),
@@ -87,7 +102,7 @@ SHRUNK: dict[str, tuple[str, ...]] = {
     "mlrec bench step configs/": ("train.global_batch=18", SMALL_VIDEO),
     "mlrec bench prefix": ("item.tuning=top", "--steps", "1"),
     "mlrec bench prefix configs/": (SMALL_VIDEO, "--steps", "1"),
-    "torchrun -m mlrec.bench step": ("--steps", "1"),
+    "torchrun -m mlrec bench step": ("--steps", "1"),
     "mlrec bench eval": ("--steps", "1"),
     "mlrec bench loader": ("--steps", "1", "--workers", "1", "--global-batch", "18"),
     "mlrec bench scale": ("tiny.yaml",),
@@ -100,19 +115,35 @@ SHRUNK: dict[str, tuple[str, ...]] = {
 
 def commands_of(text: str) -> list[str]:
     """The commands in the code blocks and in the `code` of a text, each once."""
-    blocks = "".join(block for tag, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if not tag)
+    blocks = "".join(
+        block
+        for tag, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        if not tag
+    )
     lines = [re.sub(r"\s+#.*", "", line).strip() for line in blocks.splitlines()]
-    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    return [code for code in dict.fromkeys([*lines, *(" ".join(span.split()) for span in spans)]) if COMMAND.match(code)]
+    spans = re.findall(
+        r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    )
+    return [
+        code
+        for code in dict.fromkeys([*lines, *(" ".join(span.split()) for span in spans)])
+        if COMMAND.match(code)
+    ]
 
 
 README = commands_of((ROOT / "README.md").read_text())
-QUICKSTART = [line for line in (ROOT / "launch/quickstart.sh").read_text().splitlines() if line.startswith("mlrec")]
+QUICKSTART = [
+    line
+    for line in (ROOT / "launch/quickstart.sh").read_text().splitlines()
+    if line.startswith("mlrec")
+]
 
 
 def elsewhere(command: str) -> str | None:
     """Where a command is run, if not here."""
-    return next((place for beginning, place in RUN_ELSEWHERE.items() if command.startswith(beginning)), None)
+    return next(
+        (place for beginning, place in RUN_ELSEWHERE.items() if command.startswith(beginning)), None
+    )
 
 
 def words_of(command: str) -> list[str]:
@@ -121,8 +152,14 @@ def words_of(command: str) -> list[str]:
     text = re.sub(r" \[(RUN|CONFIG) \.\.\.\]| \.\.\.", "", text).replace("[", "").replace("]", "")
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(text)]
     words = [re.sub(r"(?<==)(URL|OUT)$", "data", word).replace("*", "tiny") for word in words]
-    unknown = [word for word in words if re.fullmatch(r"(.*=)?[A-Z][A-Z,]*", word) and word not in PLACEHOLDERS]
-    assert not unknown, f"README.md names `{command}`; say in PLACEHOLDERS what {', '.join(unknown)} is"
+    unknown = [
+        word
+        for word in words
+        if re.fullmatch(r"(.*=)?[A-Z][A-Z,]*", word) and word not in PLACEHOLDERS
+    ]
+    assert not unknown, (
+        f"README.md names `{command}`; say in PLACEHOLDERS what {', '.join(unknown)} is"
+    )
     if len(words) <= 2 and words[0] in ("mlrec", "mlrec-shards"):  # only named
         return [*words, "--help"]
     beginnings = [beginning for beginning in SHRUNK if command.startswith(beginning)]
@@ -135,11 +172,15 @@ def words_of(command: str) -> list[str]:
 
 def run(words: Sequence[str]) -> int:
     """The exit code of a command that is run in this process, or by the shell where it is a script."""
-    if words[:3] == ["torchrun", "-m", "mlrec.bench"]:  # what a launcher does in each of its processes
-        return call("mlrec", "bench", *words[3:])
+    if words[:3] == ["torchrun", "-m", "mlrec"]:  # what a launcher does in each of its processes
+        return call("mlrec", *words[3:])
     if words[0] != "bash":
         return call(*words)
-    settings = {"data.url": "data", "data.cache_dir": "cache", "run_dir": "runs/local"}  # the script goes to the repository
+    settings = {
+        "data.url": "data",
+        "data.cache_dir": "cache",
+        "run_dir": "runs/local",
+    }  # the script goes to the repository
     overrides = [f"{key}={Path(path).absolute()}" for key, path in settings.items()]
     print(finish(start([words[0], str(ROOT / words[1]), *words[2:], *overrides])))
     return 0
@@ -149,7 +190,12 @@ def run(words: Sequence[str]) -> int:
 def begun(raw_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the README's commands work on, made by commands of the README."""
     folder = tmp_path_factory.mktemp("readme")
-    for name, target in {"configs": ROOT / "configs", "launch": ROOT / "launch", "raw": raw_dir, "data": dataset_dir}.items():
+    for name, target in {
+        "configs": ROOT / "configs",
+        "launch": ROOT / "launch",
+        "raw": raw_dir,
+        "data": dataset_dir,
+    }.items():
         (folder / name).symlink_to(target)
     item = {"item.encoders": "[video/tiny]", "item.options": "{video/tiny: {size: 32, width: 16}}"}
     settings = [*(f"{key}={value}" for key, value in item.items()), *TWO_STEPS, "name=tiny"]
@@ -189,24 +235,35 @@ def pretend(command: Sequence[str], config: Config, under_way: Task) -> str:
     return ""
 
 
-@pytest.mark.parametrize("command", [code for code in [*README, *QUICKSTART] if elsewhere(code) is None])
+@pytest.mark.parametrize(
+    "command", [code for code in [*README, *QUICKSTART] if elsewhere(code) is None]
+)
 def test_a_command_does_what_it_says(
     command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if command.startswith("pip install"):  # what it names is there; launch/install.sh installs it
         extras, files = re.findall(r"mlrec\[(\w+)\]", command), re.findall(r"-c (\S+)", command)
         assert extras or files
-        assert {*extras} <= {*metadata("mlrec").get_all("Provides-Extra")}, f"README.md names `{command}`, setup.py no such extra"
+        assert {*extras} <= {*metadata("mlrec").get_all("Provides-Extra")}, (
+            f"README.md names `{command}`, setup.py no such extra"
+        )
         assert all((ROOT / file).exists() for file in files)
         return
     monkeypatch.setattr(sweep, "_start", pretend)
     words = words_of(command)
     if words[:2] == ["mlrec", "report"]:
-        for run_path in {word for word in words if word.startswith("runs/") and not word.endswith((".html", "/tiny"))}:
+        for run_path in {
+            word
+            for word in words
+            if word.startswith("runs/") and not word.endswith((".html", "/tiny"))
+        }:
             shutil.copytree("runs/tiny", run_path, ignore=shutil.ignore_patterns("checkpoints"))
     if command.startswith("mlrec recommend OUT"):
         (here / "out").symlink_to("exported")
-    elif "OUT" in command.split() and words[:2] in (["mlrec-shards", "check"], ["mlrec-shards", "show"]):
+    elif "OUT" in command.split() and words[:2] in (
+        ["mlrec-shards", "check"],
+        ["mlrec-shards", "show"],
+    ):
         (here / "out").symlink_to("data")
     elif words[:2] in (["mlrec-shards", "repair"], ["mlrec-shards", "push"]):
         shutil.copytree("data", "out")
@@ -224,13 +281,17 @@ def test_a_command_does_what_it_says(
 
 @pytest.mark.parametrize("beginning", RUN_ELSEWHERE)
 def test_what_is_run_elsewhere_is(beginning: str) -> None:
-    assert any(code.startswith(beginning) for code in README), f"README.md names no `{beginning}` any more: take it out of here"
+    assert any(code.startswith(beginning) for code in README), (
+        f"README.md names no `{beginning}` any more: take it out of here"
+    )
     place = RUN_ELSEWHERE[beginning]
     if place in README:
         assert elsewhere(place) is None, f"`{place}` itself is run elsewhere"
         return
     script = re.sub(r".*(launch/)", "", beginning.split(" CONFIG")[0])
-    assert IS_NAMED_AS.get(place, script) in (ROOT / place).read_text(), f"{place} does not name `{beginning}`"
+    assert IS_NAMED_AS.get(place, script) in (ROOT / place).read_text(), (
+        f"{place} does not name `{beginning}`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,7 +309,10 @@ def test_what_is_run_elsewhere_is(beginning: str) -> None:
         ("mlrec sweep study.yaml", 0),
         ("mlrec bench eval tiny.yaml --steps 1", "users_per_s"),
         ("mlrec-shards make raw out --dry-run", "bytes"),
-        ("mlrec-shards make raw data --size 32 --items-per-shard 16 --users-per-shard 50", "fingerprint"),
+        (
+            "mlrec-shards make raw data --size 32 --items-per-shard 16 --users-per-shard 50",
+            "fingerprint",
+        ),
         ("mlrec-shards check data", "faults"),
         ("mlrec-shards repair raw data", "repaired"),
         ("mlrec-shards push data out", "fingerprint"),
@@ -256,7 +320,11 @@ def test_what_is_run_elsewhere_is(beginning: str) -> None:
     ],
 )
 def test_json_is_one_document_and_all_of_standard_output(
-    command: str, key: str | int, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    key: str | int,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sweep, "_start", pretend)
     code = run([*command.split(), "--json"])
@@ -265,7 +333,10 @@ def test_json_is_one_document_and_all_of_standard_output(
     document = json.loads(said.out)
     assert document[key] is not None
     if command == "mlrec sweep study.yaml":
-        assert [(outcome["name"], outcome["error"]) for outcome in document] == [("study_1", ""), ("study_2", "")]
+        assert [(outcome["name"], outcome["error"]) for outcome in document] == [
+            ("study_1", ""),
+            ("study_2", ""),
+        ]
 
 
 def test_faults_are_in_the_document_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,6 +349,8 @@ def test_faults_are_in_the_document_too(here: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("command", ["mlrec list encoders", "mlrec-shards show data"])
 def test_the_installed_commands_are_these(command: str, here: Path) -> None:
     program, *words = command.split()
-    done = subprocess.run([BIN / program, *words, "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [BIN / program, *words, "--json"], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout)
     assert done.stderr == ""

@@ -12,21 +12,22 @@ import torch
 from launching import call
 from tiny import NUM_ITEMS, tiny_overrides
 
-from mlrec import recommend, storage
+from mlrec import storage
 from mlrec.config import Config, RecommenderConfig, load
+from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.catalogue_pass import ranked_items
+from mlrec.data.features.files import INFO_FILE, read_features
 from mlrec.data.format import DATASET_FILE
 from mlrec.data.stream import Data
-from mlrec.distributed import World
-from mlrec.evaluate import EncodedCatalogue, encode_catalogue
-from mlrec.export import export
-from mlrec.exported import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
-from mlrec.feature_files import INFO_FILE, read_features
+from mlrec.evaluation.evaluate import EncodedCatalogue, encode_catalogue
 from mlrec.models.recommender import Recommender
-from mlrec.recommend import Recommendation, recommend_from_index
-from mlrec.recommend import recommend as recommend_exactly
-from mlrec.run_files import CONFIG_FILE, WEIGHTS_FILE
-from mlrec.serving import ServedModel, check_index
+from mlrec.runtime.distributed import World
+from mlrec.serving import ServedModel, recommend
+from mlrec.serving.export import export
+from mlrec.serving.exported import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
+from mlrec.serving.index import check_index
+from mlrec.serving.recommend import Recommendation, recommend_from_index
+from mlrec.serving.recommend import recommend as recommend_exactly
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
@@ -34,7 +35,11 @@ ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 @pytest.fixture(scope="module")
 def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     cosine = ["recommender.cosine=true", "loss.temperature=0.07"]
-    settings = [*tiny_overrides(dataset_dir, tmp_path_factory.mktemp("trained")), *cosine, "train.duration=4 steps"]
+    settings = [
+        *tiny_overrides(dataset_dir, tmp_path_factory.mktemp("trained")),
+        *cosine,
+        "train.duration=4 steps",
+    ]
     assert call("mlrec", "train", *settings) == 0
     return load([], settings)
 
@@ -51,13 +56,19 @@ def copied(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "copied"))
 
 
-def test_the_index_finds_what_exact_search_finds(exported: Path, trained: Config, data: Data) -> None:
-    assert json.loads((exported / SERVING_FILE).read_text())["recall@10"] == 1.0, "a graph of so few items is exact"
+def test_the_index_finds_what_exact_search_finds(
+    exported: Path, trained: Config, data: Data
+) -> None:
+    assert json.loads((exported / SERVING_FILE).read_text())["recall@10"] == 1.0, (
+        "a graph of so few items is exact"
+    )
     for user in map(data.sequences.raw_user, range(3)):
         exact = recommend_exactly(trained.run_path, user, (), 5, ALONE)
         found = recommend_from_index(str(exported), user, (), 5)
         assert [entry.item for entry in found] == [entry.item for entry in exact]
-        assert [entry.score for entry in found] == pytest.approx([entry.score for entry in exact], abs=1e-5)
+        assert [entry.score for entry in found] == pytest.approx(
+            [entry.score for entry in exact], abs=1e-5
+        )
 
 
 def test_a_service_needs_no_data_set(exported: Path, trained: Config, data: Data) -> None:
@@ -72,7 +83,9 @@ def test_a_service_needs_no_data_set(exported: Path, trained: Config, data: Data
     assert len(served.recommend(history, count=10_000)[0]) == len(served.items_N) - len(history)
 
 
-def test_raw_ids_need_not_be_numbers_nor_in_the_order_of_the_items(copied: Path, trained: Config, data: Data) -> None:
+def test_raw_ids_need_not_be_numbers_nor_in_the_order_of_the_items(
+    copied: Path, trained: Config, data: Data
+) -> None:
     served = ServedModel(str(copied))
     names = [f"clip {len(served.raw_ids_N) - slot} ü" for slot in range(len(served.raw_ids_N))]
     (copied / RAW_IDS_FILE).write_text(json.dumps(names))
@@ -97,19 +110,28 @@ def test_a_history_needs_the_export_alone(
     assert [(entry.item, entry.raw_id, entry.score) for entry in found] == [
         (entry.item, entry.raw_id, entry.score) for entry in with_titles
     ]
-    assert all((entry.title, entry.popularity) == ("", None) for entry in found) and all(entry.title for entry in with_titles)
+    assert all((entry.title, entry.popularity) == ("", None) for entry in found) and all(
+        entry.title for entry in with_titles
+    )
     said = capsys.readouterr().err
     assert f"passed over, without a vector in {copied}: nothing\n" in said
     assert f"without titles: it cannot be read from {tmp_path}/gone" in said
     recommend.main([str(copied), "--history", ",".join(history), "-k", "2"])
     assert "–" in capsys.readouterr().out
     user = data.sequences.raw_user(0)
-    with pytest.raises(ValueError, match=rf"--user {user} is looked up in the data set, .*/gone .* append data\.url=URL"):
+    with pytest.raises(
+        ValueError,
+        match=rf"--user {user} is looked up in the data set, .*/gone .* append data\.url=URL",
+    ):
         recommend_from_index(str(copied), user, (), 4)
     capsys.readouterr()
-    recommend.main([str(copied), f"data.url={dataset_dir}", "--user", str(user), "-k", "4", "--json"])
+    recommend.main(
+        [str(copied), f"data.url={dataset_dir}", "--user", str(user), "-k", "4", "--json"]
+    )
     assert all(entry["title"] for entry in json.loads(capsys.readouterr().out))
-    with pytest.raises(ValueError, match=r"cannot override settings fixed at training time \(seed is 7, was 0\)"):
+    with pytest.raises(
+        ValueError, match=r"cannot override settings fixed at training time \(seed is 7, was 0\)"
+    ):
         recommend_from_index(str(copied), None, history, 4, ["seed=7"])
 
 
@@ -118,7 +140,9 @@ def test_exported_files_can_be_read_by_others(exported: Path) -> None:
         assert (exported / name).stat().st_mode & 0o777 == 0o644, name
 
 
-def test_the_command_takes_an_export(exported: Path, data: Data, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_takes_an_export(
+    exported: Path, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
     recommend.main([str(exported), "--user", str(data.sequences.users[0]), "-k", "2", "--json"])
     assert len(json.loads(capsys.readouterr().out)) == 2
 
@@ -136,10 +160,13 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def encode(model: Recommender, data: Data, config: Config, world: World) -> EncodedCatalogue:
         found = encode_catalogue(model, data, config, world)
-        return replace(found, readable_N=found.readable_N & torch.from_numpy(~np.isin(ranked_items(data), items)))
+        return replace(
+            found,
+            readable_N=found.readable_N & torch.from_numpy(~np.isin(ranked_items(data), items)),
+        )
 
     monkeypatch.setattr("mlrec.serving.encode_catalogue", encode)
-    monkeypatch.setattr("mlrec.recommend.encode_catalogue", encode)
+    monkeypatch.setattr("mlrec.serving.recommend.encode_catalogue", encode)
     return items
 
 
@@ -157,10 +184,17 @@ def test_unreadable_items_of_a_history_are_passed_over(
         ]
 
     readable = [7, NUM_ITEMS - 1, 2]
-    for found in (*both(unreadable[0], 7, unreadable[1], NUM_ITEMS - 1, 2, unreadable[2]), *both(*readable)):
-        assert sorted(entry.item for entry in found) == sorted({*range(1, NUM_ITEMS + 1)} - {*unreadable, *readable})
+    for found in (
+        *both(unreadable[0], 7, unreadable[1], NUM_ITEMS - 1, 2, unreadable[2]),
+        *both(*readable),
+    ):
+        assert sorted(entry.item for entry in found) == sorted(
+            {*range(1, NUM_ITEMS + 1)} - {*unreadable, *readable}
+        )
         expected = both(*readable)[0]
-        assert [entry.score for entry in found] == pytest.approx([entry.score for entry in expected], abs=1e-5)
+        assert [entry.score for entry in found] == pytest.approx(
+            [entry.score for entry in expected], abs=1e-5
+        )
 
 
 def test_a_history_without_a_known_item_is_said(
@@ -168,12 +202,15 @@ def test_a_history_without_a_known_item_is_said(
 ) -> None:
     raw_ids = data.catalogue.table["raw_id"].to_pylist()
     history = [raw_ids[item - 1] for item in unreadable]
-    with pytest.raises(ValueError, match=f"--history {','.join(history)}: no item of this history could be read"):
+    with pytest.raises(
+        ValueError, match=f"--history {','.join(history)}: no item of this history could be read"
+    ):
         recommend_exactly(trained.run_path, None, history, 3, ALONE)
     export(trained.run_path, str(tmp_path / "export"), ALONE)
     newest = re.escape(str(history))
     with pytest.raises(
-        ValueError, match=rf"none of the .* 3 items \(newest {newest}\) has a vector in .* the most popular items"
+        ValueError,
+        match=rf"none of the .* 3 items \(newest {newest}\) has a vector in .* the most popular items",
     ):
         recommend_from_index(str(tmp_path / "export"), None, history, 3)
     served = ServedModel(str(exported))
@@ -182,7 +219,9 @@ def test_a_history_without_a_known_item_is_said(
             served.recommend(unknown, 3)
 
 
-def test_an_export_without_an_index_takes_the_place_of_one_with(copied: Path, trained: Config) -> None:
+def test_an_export_without_an_index_takes_the_place_of_one_with(
+    copied: Path, trained: Config
+) -> None:
     export(trained.run_path, str(copied))
     with pytest.raises(ValueError, match=f"has no {SERVING_FILE}; mlrec export RUN OUT --index"):
         ServedModel(str(copied))
@@ -202,19 +241,30 @@ def test_an_export_that_was_interrupted_is_not_served(
     monkeypatch.setattr(storage, "publish", stop_after)
     with pytest.raises(KeyboardInterrupt):
         export(trained.run_path, str(copied), ALONE)
-    assert (copied / ITEMS_FILE).exists() == (written != INDEX_FILE), "old ids do not stand beside new vectors"
-    assert (copied / INFO_FILE).exists() == (written in (CONFIG_FILE, WEIGHTS_FILE)), "so they are no features"
+    assert (copied / ITEMS_FILE).exists() == (written != INDEX_FILE), (
+        "old ids do not stand beside new vectors"
+    )
+    assert (copied / INFO_FILE).exists() == (written in (CONFIG_FILE, WEIGHTS_FILE)), (
+        "so they are no features"
+    )
     with pytest.raises(ValueError, match=f"has no {SERVING_FILE}"):
         ServedModel(str(copied))
 
 
 def test_files_of_several_exports_are_not_served_together(copied: Path, trained: Config) -> None:
     facts = json.loads((copied / SERVING_FILE).read_text())
-    assert facts["sha256"].keys() == {path.name for path in copied.iterdir()} - {CONFIG_FILE, SERVING_FILE, INFO_FILE}
+    assert facts["sha256"].keys() == {path.name for path in copied.iterdir()} - {
+        CONFIG_FILE,
+        SERVING_FILE,
+        INFO_FILE,
+    }
     for name in facts["sha256"]:
         content = (copied / name).read_bytes()
         (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        with pytest.raises(ValueError, match=f"copied/{name} is damaged: it is not the file that {SERVING_FILE} beside"):
+        with pytest.raises(
+            ValueError,
+            match=f"copied/{name} is damaged: it is not the file that {SERVING_FILE} beside",
+        ):
             ServedModel(str(copied))
         (copied / name).unlink()
         with pytest.raises(ValueError, match=f"copied/{name} is missing"):
@@ -226,7 +276,9 @@ def test_files_of_several_exports_are_not_served_together(copied: Path, trained:
 def test_another_data_set_is_not_taken_for_the_exported_one(
     copied: Path, dataset_dir: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    moved, repacked = (Path(shutil.copytree(dataset_dir, tmp_path / name)) for name in ("moved", "repacked"))
+    moved, repacked = (
+        Path(shutil.copytree(dataset_dir, tmp_path / name)) for name in ("moved", "repacked")
+    )
     info = json.loads((repacked / DATASET_FILE).read_text())
     (repacked / DATASET_FILE).write_text(json.dumps(info | {"name": "repacked"}))
     config = (copied / CONFIG_FILE).read_text()
@@ -235,14 +287,24 @@ def test_another_data_set_is_not_taken_for_the_exported_one(
     (history, user) = ServedModel(str(copied)).raw_ids_N[:1], int(data.sequences.users[0])
     assert all(entry.title for entry in recommend_from_index(str(copied), None, history, 3))
     (copied / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(repacked)))
-    assert [entry.title for entry in recommend_from_index(str(copied), None, history, 3)] == ["", "", ""]
+    assert [entry.title for entry in recommend_from_index(str(copied), None, history, 3)] == [
+        "",
+        "",
+        "",
+    ]
     assert f"without titles: {repacked} holds" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=rf"--user {user} .* {repacked} holds .* append data\.url=URL"):
+    with pytest.raises(
+        ValueError, match=rf"--user {user} .* {repacked} holds .* append data\.url=URL"
+    ):
         recommend_from_index(str(copied), user, (), 3)
 
 
 def test_recommend_and_export_take_the_url_of_a_data_set_that_has_moved(
-    trained: Config, dataset_dir: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Config,
+    dataset_dir: Path,
+    data: Data,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Path(shutil.copytree(trained.run_path, tmp_path / "run"))
     config = (run / CONFIG_FILE).read_text()
@@ -256,11 +318,20 @@ def test_recommend_and_export_take_the_url_of_a_data_set_that_has_moved(
     assert load([tmp_path / "out" / CONFIG_FILE]).data.url == str(dataset_dir)
     capsys.readouterr()
     assert call("mlrec", "recommend", str(run), "--user", user, moved, "recommender.width=32") == 2
-    assert "cannot override settings fixed at training time (recommender.width is 32, was 16)" in capsys.readouterr().err
+    assert (
+        "cannot override settings fixed at training time (recommender.width is 32, was 16)"
+        in capsys.readouterr().err
+    )
 
 
-def test_a_refused_export_touches_nothing(copied: Path, trained: Config, dataset_dir: Path, tmp_path: Path) -> None:
-    settings = [setting for setting in tiny_overrides(dataset_dir, tmp_path) if not setting.startswith("recommender.options")]
+def test_a_refused_export_touches_nothing(
+    copied: Path, trained: Config, dataset_dir: Path, tmp_path: Path
+) -> None:
+    settings = [
+        setting
+        for setting in tiny_overrides(dataset_dir, tmp_path)
+        if not setting.startswith("recommender.options")
+    ]
     counted = [*settings, "name=counted", "recommender.name=popularity", "train.duration=0 steps"]
     assert call("mlrec", "train", *counted) == 0
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
@@ -269,7 +340,8 @@ def test_a_refused_export_touches_nothing(copied: Path, trained: Config, dataset
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
     config = (trained.run_path / CONFIG_FILE).read_bytes()
     with pytest.raises(
-        ValueError, match=rf"{trained.run_path} is a run's folder, whose {CONFIG_FILE} the export would overwrite"
+        ValueError,
+        match=rf"{trained.run_path} is a run's folder, whose {CONFIG_FILE} the export would overwrite",
     ):
         export(run, str(trained.run_path))
     assert (trained.run_path / CONFIG_FILE).read_bytes() == config

@@ -21,7 +21,7 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(dataset_dir: Path, tmp_path
     save(load([], [*tiny_overrides(dataset_dir, tmp_path), *settings]), tmp_path / "base.yaml")
     points = "{gru: {recommender.name: gru4rec}, youtube: {recommender.name: youtube_dnn, train.duration: 3 steps}}"
     (tmp_path / "study.yaml").write_text(f"base: [base.yaml]\ngrid: {{recommender: {points}}}\n")
-    command = [sys.executable, "-m", "mlrec.cli", "sweep", str(tmp_path / "study.yaml")]
+    command = [sys.executable, "-m", "mlrec", "sweep", str(tmp_path / "study.yaml")]
     process = start(command)
     checkpoints, deadline = tmp_path / "study_gru" / "checkpoints", time.monotonic() + 120
     while not (checkpoints / "step-000020").exists():
@@ -33,6 +33,10 @@ def test_a_stopped_sweep_goes_on_from_the_checkpoint(dataset_dir: Path, tmp_path
     assert "[1/2] study_gru  HR@10 0." in output
     assert "[2/2] study_youtube  HR@10 0." in output
     begun = (tmp_path / "study_gru" / "output.log").read_text().count("; steps ")
-    assert begun == 2 and "; steps 0 to 300" not in (tmp_path / "study_gru" / "output.log").read_text().split("$ ")[-1]
+    assert (
+        begun == 2
+        and "; steps 0 to 300"
+        not in (tmp_path / "study_gru" / "output.log").read_text().split("$ ")[-1]
+    )
     again = run(command)
     assert again.count("finished before") == 2

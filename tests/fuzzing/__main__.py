@@ -61,12 +61,18 @@ class Driver:
             own.mkdir()
             os.waitpid(cases.start(None, (name,), self.workspace, own), 0)
             if not (own / "outcome.json").exists():
-                raise RuntimeError(f"{name} fails on a healthy workspace: {(own / 'driver').read_text()}")
+                raise RuntimeError(
+                    f"{name} fails on a healthy workspace: {(own / 'driver').read_text()}"
+                )
             outcome = json.loads((own / "outcome.json").read_text())
             result = outcome["operations"][name]
             modules.update(outcome["modules"])
             faults = judging.faults(result)
-            if result["code"] != 0 or faults or any(key.startswith("quarantined") for key in result["facts"]):
+            if (
+                result["code"] != 0
+                or faults
+                or any(key.startswith("quarantined") for key in result["facts"])
+            ):
                 raise RuntimeError(f"{name} fails on a healthy workspace: {faults} {result}")
             found[name] = result["facts"]
         for module in sorted(modules - set(sys.modules)):  # imported once here, not by each case
@@ -92,7 +98,11 @@ class Driver:
                 pid = cases.start(case, case.kind.operations, self.workspace, folder)
                 running[os.pidfd_open(pid)] = Running(case, pid, folder, time.monotonic())
             ready, _, _ = select.select(list(running), [], [], 0.5)
-            hung = [handle for handle, entry in running.items() if time.monotonic() - entry.since > cases.LIMIT_S]
+            hung = [
+                handle
+                for handle, entry in running.items()
+                if time.monotonic() - entry.since > cases.LIMIT_S
+            ]
             for handle in {*ready, *hung}:
                 entry = running.pop(handle)
                 yield entry.case, self._end(entry, handle, handle not in ready)
@@ -110,7 +120,9 @@ class Driver:
         return verdict
 
 
-def _draw(seed: int, numbers: Iterator[int] | range, healthy: Path, kinds: list[Kind]) -> Iterator[Case]:
+def _draw(
+    seed: int, numbers: Iterator[int] | range, healthy: Path, kinds: list[Kind]
+) -> Iterator[Case]:
     for number in numbers:
         yield Case(seed, number).draw(healthy, kinds)
 
@@ -128,7 +140,8 @@ def _prepare() -> None:
     import shards_tools.repair
     import shards_tools.sheet
     import shards_tools.show  # noqa: F401
-    from mlrec import evaluate, export, extract, recommend
+    from mlrec.evaluation import evaluate, extract
+    from mlrec.serving import export, recommend
 
     workspace.pack_in_this_process()
     for module in (evaluate, export, extract, recommend):
@@ -171,11 +184,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--case", type=int, help="run this case alone and print all that it printed")
-    parser.add_argument("--kind", action="append", help="draw only files of this kind; numbers mean other cases then")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no case after this long")
+    parser.add_argument(
+        "--case", type=int, help="run this case alone and print all that it printed"
+    )
+    parser.add_argument(
+        "--kind",
+        action="append",
+        help="draw only files of this kind; numbers mean other cases then",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="start no case after this long"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="cases at a time")
-    parser.add_argument("--workspace", type=Path, help="keep the healthy workspace here for the next call")
+    parser.add_argument(
+        "--workspace", type=Path, help="keep the healthy workspace here for the next call"
+    )
     options = parser.parse_args()
     kinds = [kind for kind in KINDS if not options.kind or kind.name in options.kind]
     began = time.monotonic()
@@ -195,7 +218,10 @@ def main() -> int:
             if verdict.problems or options.case is not None:
                 kind = f" --kind {case.kind.name!r}" if options.kind else ""
                 print(
-                    f"--seed {case.seed} --case {case.number}{kind}: {verdict.what}", *verdict.problems, sep="\n    ", flush=True
+                    f"--seed {case.seed} --case {case.number}{kind}: {verdict.what}",
+                    *verdict.problems,
+                    sep="\n    ",
+                    flush=True,
                 )
             if options.case is not None:
                 print(json.dumps(verdict.operations, indent=1))

@@ -34,7 +34,20 @@ def mutate_npy(content: bytes, rng: Random) -> Mutation:
     except ValueError:
         return flip(content, rng)
     flat = array.reshape(-1)
-    change = rng.choice(["value", "value", "value", "all", "dtype", "longer", "shorter", "rank", "shuffled", "doubled"])
+    change = rng.choice(
+        [
+            "value",
+            "value",
+            "value",
+            "all",
+            "dtype",
+            "longer",
+            "shorter",
+            "rank",
+            "shuffled",
+            "doubled",
+        ]
+    )
     special = [float("nan"), float("inf"), 1e30, -1e-30] if array.dtype.kind == "f" else NUMBERS
     value = rng.choice(special)
     with np.errstate(all="ignore"):
@@ -63,8 +76,14 @@ def _npy_header(content: bytes, rng: Random) -> Mutation:
     if match is None:
         return flip(content, rng)
     pairs = [
-        (rb"'descr': '[^']*'", f"'descr': '{rng.choice(['<f8', '|O', '<i8', '>i4', '<U9', 'V9', '|b1', '<m8[s]', 'x'])}'"),
-        (rb"\((\d+, ?\d*,?)\)", f"({rng.choice(['10**12,', '999999999999,', '3, 3', '-1,', '0,', '2, 999999999', '1,' * 40])})"),
+        (
+            rb"'descr': '[^']*'",
+            f"'descr': '{rng.choice(['<f8', '|O', '<i8', '>i4', '<U9', 'V9', '|b1', '<m8[s]', 'x'])}'",
+        ),
+        (
+            rb"\((\d+, ?\d*,?)\)",
+            f"({rng.choice(['10**12,', '999999999999,', '3, 3', '-1,', '0,', '2, 999999999', '1,' * 40])})",
+        ),
         (rb"False", "True"),
     ]
     pattern, new = rng.choice(pairs)
@@ -82,21 +101,50 @@ def mutate_parquet(content: bytes, rng: Random) -> Mutation:
     name, column = table.schema.names[place], table.column(place)
     values = column.to_pylist()
     change = rng.choice(
-        ["value", "value", "value", "nulls", "same", "type", "renamed", "removed", "wide", "rows", "fewer", "order"]
+        [
+            "value",
+            "value",
+            "value",
+            "nulls",
+            "same",
+            "type",
+            "renamed",
+            "removed",
+            "wide",
+            "rows",
+            "fewer",
+            "order",
+        ]
     )
     try:
         if change == "value":
             values[rng.randrange(len(values))] = value = _like(values[0], rng)
-            change, table = f"value {str(value)[:30]!r}", table.set_column(place, name, pa.array(values, column.type))
+            change, table = (
+                f"value {str(value)[:30]!r}",
+                table.set_column(place, name, pa.array(values, column.type)),
+            )
         elif change in ("nulls", "same"):
             filled = [None if change == "nulls" else values[0]] * len(values)
             table = table.set_column(place, name, pa.array(filled, column.type))
         elif change == "type":
-            kind = rng.choice([pa.int8(), pa.float64(), pa.string(), pa.binary(), pa.list_(pa.int32()), pa.bool_()])
+            kind = rng.choice(
+                [
+                    pa.int8(),
+                    pa.float64(),
+                    pa.string(),
+                    pa.binary(),
+                    pa.list_(pa.int32()),
+                    pa.bool_(),
+                ]
+            )
             texts = [str(value) for value in values]
-            table = table.set_column(place, name, pa.array(texts) if kind == pa.string() else pa.nulls(len(values), kind))
+            table = table.set_column(
+                place, name, pa.array(texts) if kind == pa.string() else pa.nulls(len(values), kind)
+            )
         elif change == "renamed":
-            table = table.rename_columns([old if old != name else "x" for old in table.schema.names])
+            table = table.rename_columns(
+                [old if old != name else "x" for old in table.schema.names]
+            )
         elif change == "removed":
             table = table.drop_columns([name])
         elif change == "wide":
@@ -123,13 +171,21 @@ def _like(value: Any, rng: Random) -> Any:
         return {**value, key: _like(value[key], rng)}
     if isinstance(value, list) and value:
         place = rng.randrange(len(value))
-        return rng.choice([[], value * 2, [*value[:place], _like(value[place], rng), *value[place + 1 :]]])
-    return rng.choice([float("nan"), float("inf"), 1e30]) if isinstance(value, float) else rng.choice(NUMBERS)
+        return rng.choice(
+            [[], value * 2, [*value[:place], _like(value[place], rng), *value[place + 1 :]]]
+        )
+    return (
+        rng.choice([float("nan"), float("inf"), 1e30])
+        if isinstance(value, float)
+        else rng.choice(NUMBERS)
+    )
 
 
 def mutate_safetensors(content: bytes, rng: Random) -> Mutation:
     length = int.from_bytes(content[:8], "little")
-    change = rng.choice(["length", "header", "header", "header", "nan", "scaled", "renamed", "removed", "doubled"])
+    change = rng.choice(
+        ["length", "header", "header", "header", "nan", "scaled", "renamed", "removed", "doubled"]
+    )
     if change == "length" or length > len(content):
         size = rng.choice([0, 1, length - 1, length + 8, 10**8, 2**63, 2**64 - 1])
         return f"header length {size}", struct.pack("<Q", size) + content[8:]
@@ -147,11 +203,22 @@ def mutate_safetensors(content: bytes, rng: Random) -> Mutation:
         words, header[name] = mutate_tree(header[name], rng)
         words = f"{name}: {words}"
     else:
-        tensors = {key: (entry, body[slice(*entry["data_offsets"])]) for key, entry in header.items() if key != "__metadata__"}
+        tensors = {
+            key: (entry, body[slice(*entry["data_offsets"])])
+            for key, entry in header.items()
+            if key != "__metadata__"
+        }
         tensor = tensors.pop(name) if change != "doubled" else tensors[name]
         if change != "removed":
-            tensors[rng.choice(["module.", "net.backbone.", "x", "weight/", ""]) + name + "x" * (change == "doubled")] = tensor
-        header, body = {key: entry for key, entry in header.items() if key == "__metadata__"}, bytearray()
+            tensors[
+                rng.choice(["module.", "net.backbone.", "x", "weight/", ""])
+                + name
+                + "x" * (change == "doubled")
+            ] = tensor
+        header, body = (
+            {key: entry for key, entry in header.items() if key == "__metadata__"},
+            bytearray(),
+        )
         for key, (entry, data) in tensors.items():
             header[key] = {**entry, "data_offsets": [len(body), len(body) + len(data)]}
             body += data

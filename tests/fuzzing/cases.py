@@ -18,14 +18,24 @@ from typing import Any
 from fuzzing import mutations, operations, seals
 from fuzzing.documents import CANARY, VICTIM
 from fuzzing.kinds import Kind
-from mlrec.process import run_main
+from mlrec.runtime.entry_point import run_main
 
 LIMIT_S = 20.0
 ADDRESS_SPACE_BYTES = 3 << 30
 """On top of what the parent has: libraries reserve more than they use."""
 SEALED_SHARE = 0.5
 
-WRITTEN = {"cache", "pushed", "exported", "packed", "page.html", "report.html", "report.md", "saved.yaml", CANARY}
+WRITTEN = {
+    "cache",
+    "pushed",
+    "exported",
+    "packed",
+    "page.html",
+    "report.html",
+    "report.md",
+    "saved.yaml",
+    CANARY,
+}
 """What operations may add to the workspace."""
 CHANGING = {"repair", "make on", "extract"}
 """Operations that write into the folders that they read; the last of a kind's."""
@@ -53,7 +63,11 @@ class Case:
 
 def run_in_child(case: Case | None, names: tuple[str, ...], workspace: Path, folder: Path) -> None:
     """Make the case's folder, do the operations `names` and write outcome.json; without a case the workspace is healthy."""
-    needs = case.kind.needs if case else tuple(path.name for path in workspace.iterdir() if path.is_dir())
+    needs = (
+        case.kind.needs
+        if case
+        else tuple(path.name for path in workspace.iterdir() if path.is_dir())
+    )
     inside = folder / "ws"
     for need in needs:
         shutil.copytree(workspace / need, inside / need)
@@ -83,7 +97,9 @@ def run_in_child(case: Case | None, names: tuple[str, ...], workspace: Path, fol
             watched = {}
             untouched = _digests(folder, watched)
         outcome["operations"][name] = _operate(name, folder / "output")
-    outcome["touched"] = sorted(touched | set(untouched.items()) ^ set(_digests(folder, watched).items()))
+    outcome["touched"] = sorted(
+        touched | set(untouched.items()) ^ set(_digests(folder, watched).items())
+    )
     outcome["new"] = sorted({path.name for path in inside.iterdir()} - {*needs, *WRITTEN})
     outcome["modules"] = sorted(sys.modules)
     (folder / "outcome.json").write_text(json.dumps(outcome))
@@ -91,9 +107,19 @@ def run_in_child(case: Case | None, names: tuple[str, ...], workspace: Path, fol
 
 def _digests(folder: Path, watched: dict[str, bool]) -> dict[str, str]:
     """Digests of what no operation may change: canaries, what lies beside the workspace, and its watched folders."""
-    tops = [folder / CANARY, folder / "ws" / CANARY, *(folder / "ws" / name for name in watched if watched[name])]
-    beside = dict.fromkeys(set(os.listdir(folder)) - {"output", "what", "ws", CANARY}, "beside the workspace")
-    return beside | {f"{top}/{name}": found for top in tops for name, found in operations.digest_of_tree(top).items()}
+    tops = [
+        folder / CANARY,
+        folder / "ws" / CANARY,
+        *(folder / "ws" / name for name in watched if watched[name]),
+    ]
+    beside = dict.fromkeys(
+        set(os.listdir(folder)) - {"output", "what", "ws", CANARY}, "beside the workspace"
+    )
+    return beside | {
+        f"{top}/{name}": found
+        for top in tops
+        for name, found in operations.digest_of_tree(top).items()
+    }
 
 
 def _operate(name: str, output: Path) -> dict[str, Any]:
@@ -113,7 +139,12 @@ def _operate(name: str, output: Path) -> dict[str, Any]:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     printed = output.read_bytes()[before:].decode(errors="replace")
-    return {**found, "facts": facts, "printed": printed[-200_000:], "seconds": time.monotonic() - began}
+    return {
+        **found,
+        "facts": facts,
+        "printed": printed[-200_000:],
+        "seconds": time.monotonic() - began,
+    }
 
 
 def start(case: Case | None, names: tuple[str, ...], workspace: Path, folder: Path) -> int:

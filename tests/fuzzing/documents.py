@@ -14,7 +14,11 @@ from fuzzing.unstructured import Mutation, flip
 CANARY = "canary"
 """Folder beside and in the workspace that nothing may touch."""
 VICTIM = b"a file of the user's\n"
-ENTRY = {"path": f"../{CANARY}/victim", "size": len(VICTIM), "sha256": hashlib.sha256(VICTIM).hexdigest()}
+ENTRY = {
+    "path": f"../{CANARY}/victim",
+    "size": len(VICTIM),
+    "sha256": hashlib.sha256(VICTIM).hexdigest(),
+}
 """A file of a data set that lies outside it."""
 HOSTILE: list[Any] = [
     None, True, 0, -1, 1, 2**31, -(2**63), 2**63, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf"), -float("inf"),
@@ -27,7 +31,13 @@ HOSTILE: list[Any] = [
 
 def _nodes(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths of all values of a document."""
-    children = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    children = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
     return [path, *(node for key, child in children for node in _nodes(child, (*path, key)))]
 
 
@@ -44,13 +54,21 @@ def mutate_tree(tree: Any, rng: Random) -> tuple[str, Any]:
     if change == "removed":
         del parent[key]
     elif change == "added" and isinstance(parent, dict):
-        parent[rng.choice(["x", "", "__proto__", "a.b", "\x1b[31m", "x" * 5000])] = rng.choice(HOSTILE)
+        parent[rng.choice(["x", "", "__proto__", "a.b", "\x1b[31m", "x" * 5000])] = rng.choice(
+            HOSTILE
+        )
     elif change == "added" and isinstance(parent, list):
         parent.append(rng.choice([*HOSTILE, *[ENTRY] * 10]))
     elif change == "doubled" and isinstance(parent, list):
         parent.insert(key, parent[key])
-    elif change == "near" and isinstance(parent[key], int | float) and not isinstance(parent[key], bool):
-        parent[key] = rng.choice([parent[key] + 1, -parent[key], parent[key] * 10, float(parent[key]), str(parent[key])])
+    elif (
+        change == "near"
+        and isinstance(parent[key], int | float)
+        and not isinstance(parent[key], bool)
+    ):
+        parent[key] = rng.choice(
+            [parent[key] + 1, -parent[key], parent[key] * 10, float(parent[key]), str(parent[key])]
+        )
     elif change == "deep":
         parent[key] = "DEEP"
     else:
@@ -84,7 +102,11 @@ def mutate_yaml(content: bytes, rng: Random) -> Mutation:
     ]  # fmt: skip
     if rng.random() < 0.25:
         line = rng.choice(insertions)
-        return f"line {line[:40]!r} added", rng.choice([content + line.encode(), line.encode() + content])
+        return f"line {line[:40]!r} added", rng.choice(
+            [content + line.encode(), line.encode() + content]
+        )
     words, tree = mutate_tree(yaml.safe_load(content), rng)
     depth = rng.choice([200, 5000])
-    return words, yaml.safe_dump(tree).replace("DEEP", "[" * depth + "]" * depth).encode("utf-8", "surrogateescape")
+    return words, yaml.safe_dump(tree).replace("DEEP", "[" * depth + "]" * depth).encode(
+        "utf-8", "surrogateescape"
+    )

@@ -17,7 +17,9 @@ from mlrec.config import keys
 
 GROWTH_BYTES = 1 << 30
 SENTENCE_CHARACTERS = 2000
-OUT_OF_MEMORY = re.compile(r"bad_alloc|to allocate|MemoryError|memory is full|out of memory|malloc of", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile(
+    r"bad_alloc|to allocate|MemoryError|memory is full|out of memory|malloc of", re.IGNORECASE
+)
 
 
 @dataclass
@@ -31,7 +33,9 @@ class Verdict:
     operations: dict[str, Any]
 
 
-def judge(case: Case, folder: Path, status: int, growth: int, hung: bool, healthy: dict[str, Facts]) -> Verdict:
+def judge(
+    case: Case, folder: Path, status: int, growth: int, hung: bool, healthy: dict[str, Facts]
+) -> Verdict:
     """The verdict on a case whose process has ended."""
     problems = []
     if hung:
@@ -45,20 +49,32 @@ def judge(case: Case, folder: Path, status: int, growth: int, hung: bool, health
     done = folder / "outcome.json"
     path = done if done.exists() else folder / "what"
     if not path.exists():
-        return Verdict("failure", f"{case.file}: no mutation was made", problems or ["ended without an outcome"], {})
+        return Verdict(
+            "failure",
+            f"{case.file}: no mutation was made",
+            problems or ["ended without an outcome"],
+            {},
+        )
     outcome = json.loads(path.read_text())
     if not done.exists():
         return Verdict("failure", outcome["what"], problems or [f"ended with status {status}"], {})
-    problems += [f"touched {', '.join(name for name, _ in outcome['touched'])}"] * bool(outcome["touched"])
+    problems += [f"touched {', '.join(name for name, _ in outcome['touched'])}"] * bool(
+        outcome["touched"]
+    )
     if not case.file.endswith(".yaml"):  # a user's configuration says where things are written
         problems += [f"wrote {', '.join(outcome['new'])}"] * bool(outcome["new"])
     results: dict[str, dict[str, Any]] = outcome["operations"]
     classes = set()
     for name, found in results.items():
-        problems += [f"{name}: {problem}" for problem in faults(found) + vagueness(found, case.file)]
+        problems += [
+            f"{name}: {problem}" for problem in faults(found) + vagueness(found, case.file)
+        ]
         classes.add(_classify(found, healthy[name]))
         if found["code"] == 0 and case.kind.guarded and not outcome["sealed"]:
-            problems += [f"{name}: undetected change of {key}" for key in _changed(found["facts"], healthy[name])]
+            problems += [
+                f"{name}: undetected change of {key}"
+                for key in _changed(found["facts"], healthy[name])
+            ]
     problems += _contradictions(results)
     order = ("quarantined", "sentence", "valid change", "identical")
     best = next((kind for kind in order if kind in classes), "identical")
@@ -85,7 +101,9 @@ def faults(found: dict[str, Any]) -> list[str]:
     if OUT_OF_MEMORY.search(printed):
         faults.append(f"ran out of memory: {printed[-200:]!r}")
     if strange := {
-        character for character in printed if unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\n\r\t"
+        character
+        for character in printed
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\n\r\t"
     }:
         faults.append(f"prints {sorted(strange)!r}")
     return faults
@@ -99,7 +117,9 @@ def vagueness(found: dict[str, Any], file: str) -> list[str]:
     places = [part for part in Path(file).parts if len(part) > 3] or [file]
     if any(place in errors[0] for place in (*places, "item.options.")):
         return []
-    if file.endswith(".yaml") and any(re.search(rf"\b{key}\b", errors[0]) for path in keys() for key in path.split(".")):
+    if file.endswith(".yaml") and any(
+        re.search(rf"\b{key}\b", errors[0]) for path in keys() for key in path.split(".")
+    ):
         return []
     return [f"names no place: {errors[0][:300]}"]
 
@@ -128,7 +148,11 @@ def _contradictions(results: dict[str, dict[str, Any]]) -> list[str]:
     for check, load in (("check", "load"), ("check clips", "load clips")):
         if check in results and load in results and results[check]["facts"].get("check") == "0":
             facts = results[load]["facts"]
-            bad = next((f"{key}: {facts[key]}" for key in facts if key.startswith("quarantined")), "")
+            bad = next(
+                (f"{key}: {facts[key]}" for key in facts if key.startswith("quarantined")), ""
+            )
             if results[load]["code"] or bad:
-                found.append(f"check finds no fault, {load} ends with {bad or results[load]['printed'][-200:]!r}")
+                found.append(
+                    f"check finds no fault, {load} ends with {bad or results[load]['printed'][-200:]!r}"
+                )
     return found

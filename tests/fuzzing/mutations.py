@@ -38,16 +38,41 @@ def _tar(content: bytes, rng: Random) -> Mutation:
         place = rng.choice(images)
     entry, data = members[place]
     name = entry.name
-    change = rng.choice(["content", "content", "content", "content", "name", "removed", "doubled", "link", "size", "order"])
+    change = rng.choice(
+        [
+            "content",
+            "content",
+            "content",
+            "content",
+            "name",
+            "removed",
+            "doubled",
+            "link",
+            "size",
+            "order",
+        ]
+    )
     if change == "content":
         words, data = mutate(name, data, rng)
         if rng.random() < 0.5:  # in its place: all offsets stay
             data = data[: entry.size].ljust(entry.size, b"\x00")
             start = entry.offset_data
-            return f"{name}, in its place: {words}", content[:start] + data + content[start + entry.size :]
+            return f"{name}, in its place: {words}", content[:start] + data + content[
+                start + entry.size :
+            ]
         members[place], change = (entry, data), words
     elif change == "name":
-        entry.name = rng.choice([f"../{CANARY}/victim", "/x", "x", "x" * 300, "000000001.json", f"{name}.x", "a\x1b[31m.txt"])
+        entry.name = rng.choice(
+            [
+                f"../{CANARY}/victim",
+                "/x",
+                "x",
+                "x" * 300,
+                "000000001.json",
+                f"{name}.x",
+                "a\x1b[31m.txt",
+            ]
+        )
     elif change == "removed":
         del members[place]
     elif change == "doubled":
@@ -78,7 +103,9 @@ def _tar_size(content: bytes, entry: tarfile.TarInfo, rng: Random) -> Mutation:
     header[124:136] = f"{size:011o}\x00".encode()
     header[148:156] = b" " * 8
     header[148:156] = f"{sum(header):06o}\x00 ".encode()
-    return f"{entry.name}: size {size} in its header", content[:start] + bytes(header) + content[start + 512 :]
+    return f"{entry.name}: size {size} in its header", content[:start] + bytes(header) + content[
+        start + 512 :
+    ]
 
 
 def _jpeg(content: bytes, rng: Random) -> Mutation:

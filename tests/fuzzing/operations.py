@@ -14,15 +14,18 @@ import torch
 from safetensors.torch import load_file
 
 from fuzzing.workspace import PACKED, SIZE, VIDEO
-from mlrec import checkpoint, compare, config, evaluate, export, extract, recommend, report, train
+from mlrec import config, report
 from mlrec.config import DataConfig
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.plan import Plan
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data, StepDataset, open_data
-from mlrec.engine import build_model
+from mlrec.evaluation import compare, evaluate, extract
+from mlrec.models.building import build_model
 from mlrec.models.encoders import ENCODERS, EncoderContext
-from mlrec.schema import InputSpec, Modality
-from mlrec.serving import ServedModel
+from mlrec.runs import checkpoint
+from mlrec.serving import ServedModel, export, recommend
+from mlrec.train import loop as train
 from shards_tools import cli as shards
 
 Facts = dict[str, str]
@@ -71,9 +74,18 @@ def load(url: str) -> Facts:
 def _sequences(data: Data) -> Facts:
     table = data.sequences
     users_B = np.arange(table.num_users)
-    assert table.items.min() >= 1 and table.items.max() <= data.catalogue.size, "sequences name items beyond the catalogue"
-    views = [table.train(users_B), *(table.target(users_B, split) for split in ("validation", "test"))]
-    return {"sequences": digest(table.items, table.offsets, table.users, *views, table.seen(users_B, "test"))}
+    assert table.items.min() >= 1 and table.items.max() <= data.catalogue.size, (
+        "sequences name items beyond the catalogue"
+    )
+    views = [
+        table.train(users_B),
+        *(table.target(users_B, split) for split in ("validation", "test")),
+    ]
+    return {
+        "sequences": digest(
+            table.items, table.offsets, table.users, *views, table.seen(users_B, "test")
+        )
+    }
 
 
 def _catalogue(data: Data) -> Facts:
@@ -86,15 +98,23 @@ def _catalogue(data: Data) -> Facts:
 
 def _items(data: Data) -> Facts:
     media = data.info.media
-    held = {Modality.VIDEO: media.kind != "none", Modality.COVER: media.has_cover, Modality.AUDIO: media.has_audio}
+    held = {
+        Modality.VIDEO: media.kind != "none",
+        Modality.COVER: media.has_cover,
+        Modality.AUDIO: media.has_audio,
+    }
     inputs = [spec for spec in INPUTS if held.get(spec.modality, True)]
     plan = Plan(data.sequences, 0, 10, data.owners(10, (1,)))
     dataset = StepDataset(data, plan, 0, inputs, local_negatives=False)
     facts: Facts = {}
     for step in range(plan.steps_per_epoch):
         batch = dataset[step]
-        _add_items(facts, "step", batch.items_O.tolist(), batch.media, batch.valid_O, batch.bad_items)
-        facts[f"step {step}"] = digest(batch.users_B, batch.items_U, batch.log_p_U, batch.inputs_BL, batch.targets_BL)
+        _add_items(
+            facts, "step", batch.items_O.tolist(), batch.media, batch.valid_O, batch.bad_items
+        )
+        facts[f"step {step}"] = digest(
+            batch.users_B, batch.items_U, batch.log_p_U, batch.inputs_BL, batch.targets_BL
+        )
     share = pass_of_rank(data, inputs, 8, 0, (len(ranked_items(data)),))
     for chunk in stream_catalogue(share, 0, pin_memory=False):
         items = share.items[chunk.start : chunk.start + len(chunk.valid_n)].tolist()
@@ -103,7 +123,12 @@ def _items(data: Data) -> Facts:
 
 
 def _add_items(
-    facts: Facts, kind: str, items: list[int], media: Mapping[InputSpec, torch.Tensor], valid_n: torch.Tensor, bad: dict[int, str]
+    facts: Facts,
+    kind: str,
+    items: list[int],
+    media: Mapping[InputSpec, torch.Tensor],
+    valid_n: torch.Tensor,
+    bad: dict[int, str],
 ) -> None:
     for row, item in enumerate(items):
         if valid_n[row]:
@@ -134,8 +159,14 @@ def push(url: str) -> Facts:
     try:
         assert shards._dispatch(["push", url, "pushed/copy"]) == 0
     finally:
-        assert {path.name for path in Path("pushed").iterdir()} <= {"copy"}, "push writes beside its target"
-    return {"pushed": digest(digest_of_tree(Path("pushed/copy"), ("settings.json", "lock", "push.json")))}
+        assert {path.name for path in Path("pushed").iterdir()} <= {"copy"}, (
+            "push writes beside its target"
+        )
+    return {
+        "pushed": digest(
+            digest_of_tree(Path("pushed/copy"), ("settings.json", "lock", "push.json"))
+        )
+    }
 
 
 def show(url: str) -> Facts:
@@ -155,7 +186,10 @@ def rank(run: str) -> Facts:
     """mlrec evaluate."""
     evaluate.main([run, "--json"])
     results = json.loads(Path(run, "results.json").read_text())
-    return {"ranking": digest(results["metrics"], results["step"]), "ranks": digest(np.load(f"{run}/ranks.npy"))}
+    return {
+        "ranking": digest(results["metrics"], results["step"]),
+        "ranks": digest(np.load(f"{run}/ranks.npy")),
+    }
 
 
 def recommend_to(run: str, *whom: str) -> Facts:
@@ -178,7 +212,9 @@ def resume(run: str) -> Facts:
 def export_run(run: str) -> Facts:
     """mlrec export, which copies the weights."""
     export.main([run, "exported"])
-    weights = load_file("exported/model.safetensors")  # the order of its header changes from time to time
+    weights = load_file(
+        "exported/model.safetensors"
+    )  # the order of its header changes from time to time
     return {"exported": digest({name: digest(value) for name, value in weights.items()})}
 
 
@@ -193,17 +229,26 @@ def report_runs(*runs: str) -> Facts:
 def serve() -> Facts:
     """A service's answers, and mlrec recommend of an export."""
     served = ServedModel("export")
-    answers = [served.recommend([raw_id], 5) for raw_id in ("1", "7", "12") if raw_id in served.raw_ids_N]
+    answers = [
+        served.recommend([raw_id], 5) for raw_id in ("1", "7", "12") if raw_id in served.raw_ids_N
+    ]
     answers.append(served.recommend(served.raw_ids_N[:3], 4))
     for raw_ids, scores in answers:
-        assert np.isfinite(scores).all() and len(set(raw_ids)) == len(raw_ids), "scores are not finite, or items occur twice"
+        assert np.isfinite(scores).all() and len(set(raw_ids)) == len(raw_ids), (
+            "scores are not finite, or items occur twice"
+        )
     recommend.main(["export", "--history", served.raw_ids_N[0], "-k", "3"])
-    return {"answers": digest([raw_ids for raw_ids, _ in answers], *(scores for _, scores in answers))}
+    return {
+        "answers": digest([raw_ids for raw_ids, _ in answers], *(scores for _, scores in answers))
+    }
 
 
 def read_features(path: str) -> Facts:
     """The encoder of extracted features."""
-    settings = ["item.encoders=[features/vectors]", f"item.options={{features/vectors: {{checkpoint: {path}}}}}"]
+    settings = [
+        "item.encoders=[features/vectors]",
+        f"item.options={{features/vectors: {{checkpoint: {path}}}}}",
+    ]
     loaded = config.load(["config/base.yaml"], settings)
     model = build_model(loaded, open_data(loaded.data), 0)
     return {"features": digest(model.tower.encoders[0](torch.arange(13)))}
@@ -218,17 +263,24 @@ def extract_again() -> Facts:
 def encode(name: str, folder: str) -> Facts:
     """A pretrained encoder, built and run."""
     row = ENCODERS[name].changed(
-        name, {"checkpoint": folder, "length": 16} if name.startswith("text") else {"checkpoint": folder}
+        name,
+        {"checkpoint": folder, "length": 16} if name.startswith("text") else {"checkpoint": folder},
     )
     encoder = row.build(row, EncoderContext(8, 12, False, name)).eval()
     spec = encoder.spec
     generator = torch.Generator().manual_seed(0)
     if spec.modality is Modality.VIDEO:
-        media = torch.randint(256, (2, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8, generator=generator)
+        media = torch.randint(
+            256, (2, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8, generator=generator
+        )
     else:
-        from mlrec.titles import tokenize
+        from mlrec.data.titles import tokenize
 
-        media = torch.from_numpy(np.stack([tokenize(text, spec.length, spec.tokenizer) for text in ("a red ball", "clips")]))
+        media = torch.from_numpy(
+            np.stack(
+                [tokenize(text, spec.length, spec.tokenizer) for text in ("a red ball", "clips")]
+            )
+        )
     with torch.no_grad():
         vectors = encoder(media)
     # weights may be finite and overflow; who stores vectors refuses those
@@ -238,7 +290,9 @@ def encode(name: str, folder: str) -> Facts:
 def load_config() -> Facts:
     """A configuration with its base files, and a dry run."""
     loaded = config.load(["config/run.yaml"])
-    assert "${" not in str(asdict(loaded)) and str(Path.home()) not in str(asdict(loaded)), "an interpolation was resolved"
+    assert "${" not in str(asdict(loaded)) and str(Path.home()) not in str(asdict(loaded)), (
+        "an interpolation was resolved"
+    )
     config.save(loaded, Path("saved.yaml"))
     assert config.load(["saved.yaml"]) == loaded, "a saved configuration differs from its own"
     return {}
@@ -246,7 +300,7 @@ def load_config() -> Facts:
 
 def dry_run() -> Facts:
     """mlrec train --dry-run."""
-    from mlrec import dry_run
+    from mlrec.train import dry_run
 
     dry_run.main(["config/run.yaml", "--dry-run=2"])
     return {}

@@ -56,8 +56,14 @@ def _updated(content: bytes, old: bytes, new: bytes) -> bytes:
     if not _set_sizes(tree, digests[1], len(old), len(new)):
         return content
     indent = 1 if b"\n " in content else None
-    sort_keys = content.find(b'"counts"') < content.find(b'"files"') and b'"sha256"' in content and b'"media"' in content
-    return (json.dumps(tree, indent=indent, sort_keys=sort_keys) + "\n" * content.endswith(b"\n")).encode()
+    sort_keys = (
+        content.find(b'"counts"') < content.find(b'"files"')
+        and b'"sha256"' in content
+        and b'"media"' in content
+    )
+    return (
+        json.dumps(tree, indent=indent, sort_keys=sort_keys) + "\n" * content.endswith(b"\n")
+    ).encode()
 
 
 def _signed(content: bytes) -> bytes:
@@ -69,14 +75,21 @@ def _signed(content: bytes) -> bytes:
         unsigned = json.dumps({**tree, "sha256": ""}, sort_keys=True)
     except (ValueError, RecursionError):
         return content
-    return json.dumps({**tree, "sha256": hashlib.sha256(unsigned.encode()).hexdigest()}, indent=1).encode() + b"\n"
+    return (
+        json.dumps(
+            {**tree, "sha256": hashlib.sha256(unsigned.encode()).hexdigest()}, indent=1
+        ).encode()
+        + b"\n"
+    )
 
 
 def _set_sizes(tree: Any, digest: str, old: int, new: int) -> bool:
     """Set the sizes that stand beside the digest."""
     children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
     found = sum(_set_sizes(child, digest, old, new) for child in children) > 0  # all of them
-    if isinstance(tree, dict) and digest in [value for value in tree.values() if isinstance(value, str)]:
+    if isinstance(tree, dict) and digest in [
+        value for value in tree.values() if isinstance(value, str)
+    ]:
         for key, value in tree.items():
             if value == old and not isinstance(value, bool):
                 tree[key], found = new, True
@@ -92,21 +105,33 @@ def _seal_members(root: Path, shard: Path, folder: Path) -> None:
     try:
         with tarfile.open(shard) as tar:
             # reads by size, for a header may state terabytes
-            entries = [(entry.name, entry.offset_data, content[entry.offset_data :][: entry.size]) for entry in tar]
+            entries = [
+                (entry.name, entry.offset_data, content[entry.offset_data :][: entry.size])
+                for entry in tar
+            ]
     except (tarfile.TarError, OSError, ValueError):
         return
     found: dict[str, list[dict[str, Any]]] = {}
     for name, offset, data in entries:
         key, _, member = name.partition(".")
-        found.setdefault(key, []).append({"name": member, "offset": offset, "size": len(data), "crc32": zlib.crc32(data)})
+        found.setdefault(key, []).append(
+            {"name": member, "offset": offset, "size": len(data), "crc32": zlib.crc32(data)}
+        )
     table = pq.read_table(catalogue)
     number = int(shard.stem.rpartition("-")[2])
-    rows = zip(table["item"].to_pylist(), table["shard"].to_pylist(), table["members"].to_pylist(), strict=True)
+    rows = zip(
+        table["item"].to_pylist(),
+        table["shard"].to_pylist(),
+        table["members"].to_pylist(),
+        strict=True,
+    )
     members = [found.get(f"{item:09d}", []) if of == number else old for item, of, old in rows]
     before = catalogue.read_bytes()
     place = table.schema.get_field_index("members")
     field = table.schema.field(place)
     sink = io.BytesIO()
-    pq.write_table(table.set_column(place, field, pa.array(members, type=field.type)), sink, compression="zstd")
+    pq.write_table(
+        table.set_column(place, field, pa.array(members, type=field.type)), sink, compression="zstd"
+    )
     catalogue.write_bytes(sink.getvalue())
     seal(root, str(catalogue.relative_to(root)), before)

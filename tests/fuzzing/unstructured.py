@@ -22,7 +22,9 @@ def flip(content: bytes, rng: Random) -> Mutation:
 
 
 def _truncate(content: bytes, rng: Random) -> Mutation:
-    length = rng.choice([0, 1, len(content) // 2, max(0, len(content) - 1), rng.randrange(len(content) + 1)])
+    length = rng.choice(
+        [0, 1, len(content) // 2, max(0, len(content) - 1), rng.randrange(len(content) + 1)]
+    )
     return f"cut to {length} of {len(content)} bytes", content[:length]
 
 
@@ -35,7 +37,9 @@ def _overwrite(content: bytes, rng: Random) -> Mutation:
     start, end = _span(content, rng)
     fill = rng.choice([b"\x00", b"\xff", None])
     middle = rng.randbytes(end - start) if fill is None else fill * (end - start)
-    return f"bytes {start} to {end} overwritten with {fill or 'noise'!r}", content[:start] + middle + content[end:]
+    return f"bytes {start} to {end} overwritten with {fill or 'noise'!r}", content[
+        :start
+    ] + middle + content[end:]
 
 
 def _swap_halves(content: bytes, rng: Random) -> Mutation:
@@ -58,7 +62,18 @@ def lines(content: bytes, rng: Random) -> Mutation:
 
 
 def _replaced(content: bytes, rng: Random) -> Mutation:
-    other = rng.choice([b"", b"not a file\n", b"\x00" * 4096, b"{}", b"[]", b"null", b"[" * 100_000, rng.randbytes(2000)])
+    other = rng.choice(
+        [
+            b"",
+            b"not a file\n",
+            b"\x00" * 4096,
+            b"{}",
+            b"[]",
+            b"null",
+            b"[" * 100_000,
+            rng.randbytes(2000),
+        ]
+    )
     return f"replaced by {other[:12]!r} ({len(other)} bytes)", other
 
 

@@ -16,9 +16,27 @@ import numpy as np
 NUM_USERS, NUM_ITEMS = 20, 12
 SIZE = 32
 
-TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+TRANSFORMER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 VIDEOMAE = {**TRANSFORMER, "image_size": SIZE, "patch_size": 16, "num_frames": 2, "tubelet_size": 2}
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "clip", "red", "blue", "ball", "a", "b", "##s"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "clip",
+    "red",
+    "blue",
+    "ball",
+    "a",
+    "b",
+    "##s",
+]
 
 RUN = """\
 base: [base.yaml]
@@ -32,7 +50,11 @@ data: {url: data, cache_dir: cache, num_workers: 0}
 item: {chunk: 8}
 seed: 3
 """
-VIDEO = ["name=video", "item.encoders=[video/tiny]", f"item.options={{video/tiny: {{size: {SIZE}, width: 16}}}}"]
+VIDEO = [
+    "name=video",
+    "item.encoders=[video/tiny]",
+    f"item.options={{video/tiny: {{size: {SIZE}, width: 16}}}}",
+]
 
 
 def build(root: Path) -> None:
@@ -48,7 +70,8 @@ def build(root: Path) -> None:
 
 def pack_in_this_process() -> None:
     """Have the packer work without worker processes: starting them takes longer than packing a dozen items."""
-    from shards_tools import engines, repair
+    from shards_tools import repair
+    from shards_tools.pack import engines
 
     def map_here(
         function: Callable[[Any], Any], jobs: Iterable[Any], *rest: object, **more: object
@@ -66,7 +89,7 @@ def _call(main: Callable[[Any], Any], *words: str) -> None:
 
 
 def _write_raw(raw: Path) -> None:
-    from shards_tools.synthetic_media import Look, cover_bytes, video_bytes
+    from shards_tools.synthetic.media import Look, cover_bytes, video_bytes
 
     rng = np.random.default_rng(0)
     for folder in ("videos", "covers", "audios"):
@@ -77,9 +100,16 @@ def _write_raw(raw: Path) -> None:
         (raw / "tiny_covers" / f"{item}.jpg").write_bytes(cover_bytes(look, rng))
         (raw / "tiny_audios" / f"{item}.wav").write_bytes(_wav(rng) if item > 1 else b"no sound")
     runs = [rng.permutation(NUM_ITEMS)[: 6 + user % 4] + 1 for user in range(NUM_USERS)]
-    pairs = [f"{user},{item},{time}\n" for user, run in enumerate(runs, start=1) for time, item in enumerate(run)]
+    pairs = [
+        f"{user},{item},{time}\n"
+        for user, run in enumerate(runs, start=1)
+        for time, item in enumerate(run)
+    ]
     (raw / "tiny_pairs.csv").write_text("".join(["user,item,timestamp\n", *pairs]))
-    rows = [f"{item},a {'red' if item % 2 else 'blue'} ball {item}\n" for item in range(1, NUM_ITEMS + 1)]
+    rows = [
+        f"{item},a {'red' if item % 2 else 'blue'} ball {item}\n"
+        for item in range(1, NUM_ITEMS + 1)
+    ]
     (raw / "tiny_titles.csv").write_text("".join(["item,title\n", *rows]))
     likes = [f"{item}\t{item * 10}\t{item * 100}\n" for item in range(1, NUM_ITEMS + 1)]
     (raw / "tiny_likes_and_views.txt").write_text("".join(likes))
@@ -97,7 +127,18 @@ def _wav(rng: np.random.Generator) -> bytes:
     return sink.getvalue()
 
 
-PACKED = ["--size", str(SIZE), "--frames", "2", "--items-per-shard", "8", "--users-per-shard", "12", "--workers", "1"]
+PACKED = [
+    "--size",
+    str(SIZE),
+    "--frames",
+    "2",
+    "--items-per-shard",
+    "8",
+    "--users-per-shard",
+    "12",
+    "--workers",
+    "1",
+]
 
 
 def _pack() -> None:
@@ -107,7 +148,11 @@ def _pack() -> None:
     _call(cli.main, "make", "raw", "clips", "--media", "clip", *PACKED)
     # raw/ without media packs in milliseconds: for mutations of the tables
     shutil.copytree(
-        "raw", "tables", ignore=lambda folder, names: [name for name in names if name.endswith("s") and "tiny_" in name]
+        "raw",
+        "tables",
+        ignore=lambda folder, names: [
+            name for name in names if name.endswith("s") and "tiny_" in name
+        ],
     )
     finish = make._finish
     try:  # stopped when all shards are packed
@@ -125,31 +170,49 @@ def _write_configs(folder: Path) -> None:
 
 def _write_pretrained(folder: Path) -> None:
     import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast, VideoMAEConfig, VideoMAEImageProcessor, VideoMAEModel
+    from transformers import (
+        BertConfig,
+        BertModel,
+        BertTokenizerFast,
+        VideoMAEConfig,
+        VideoMAEImageProcessor,
+        VideoMAEModel,
+    )
 
     torch.manual_seed(0)
     VideoMAEModel(VideoMAEConfig(**VIDEOMAE)).save_pretrained(folder / "videomae")
-    VideoMAEImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}).save_pretrained(
-        folder / "videomae"
-    )
+    VideoMAEImageProcessor(
+        size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}
+    ).save_pretrained(folder / "videomae")
     (folder / "bert").mkdir()
     (folder / "bert" / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    BertModel(BertConfig(**TRANSFORMER, vocab_size=len(WORDS), max_position_embeddings=16)).save_pretrained(folder / "bert")
+    BertModel(
+        BertConfig(**TRANSFORMER, vocab_size=len(WORDS), max_position_embeddings=16)
+    ).save_pretrained(folder / "bert")
     BertTokenizerFast.from_pretrained(folder / "bert").save_pretrained(folder / "bert")
 
 
 def _train() -> None:
-    from mlrec import export, extract, storage, train
+    from mlrec import storage
     from mlrec.data.format import read_dataset_info
+    from mlrec.evaluation import extract
+    from mlrec.serving import export
+    from mlrec.train import loop as train
 
     _call(train.main, "config/run.yaml")
     _call(train.main, "config/run.yaml", *VIDEO)
-    Path("runs/id/failures.jsonl").write_text('{"item": 3, "reason": "the file is cut short", "step": 2}\n')
+    Path("runs/id/failures.jsonl").write_text(
+        '{"item": 3, "reason": "the file is cut short", "step": 2}\n'
+    )
     _call(export.main, "runs/id", "export", "--index")
     _call(extract.main, "config/base.yaml", "features", *VIDEO)
     Path("cache/items").mkdir(exist_ok=True)
     for shard in read_dataset_info("data").shards("items"):
-        storage.download(f"data/{shard.path}", Path(f"cache/items/{shard.sha256}.tar"), shard.sha256)
+        storage.download(
+            f"data/{shard.path}", Path(f"cache/items/{shard.sha256}.tar"), shard.sha256
+        )
     record = Path("runs/id/run.json")
-    text = re.sub(r'"started": "[^"]*"', '"started": "2026-01-01T00:00:00+00:00"', record.read_text())
+    text = re.sub(
+        r'"started": "[^"]*"', '"started": "2026-01-01T00:00:00+00:00"', record.read_text()
+    )
     record.write_text(re.sub(r'"hours": [^,]*', '"hours": 0.0', text))

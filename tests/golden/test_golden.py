@@ -11,7 +11,9 @@ from ranks import run_ranks, train_runs
 from tiny import VIDEO, tiny_overrides
 
 GOLDEN = Path(__file__).parent
-TOLERANCE = 1e-4  # processors and their libraries round differently, and Adam's first steps make much of it
+TOLERANCE = (
+    1e-4  # processors and their libraries round differently, and Adam's first steps make much of it
+)
 RUNS = {
     "id": ["recommender.options={dropout: 0.1}"],
     "video": VIDEO,
@@ -20,7 +22,11 @@ RUNS = {
 
 
 def test_loss_curves(dataset_dir: Path, tmp_path: Path) -> None:
-    common = [*tiny_overrides(dataset_dir, tmp_path), "optim.schedule=cosine", "optim.warmup=4 steps"]
+    common = [
+        *tiny_overrides(dataset_dir, tmp_path),
+        "optim.schedule=cosine",
+        "optim.warmup=4 steps",
+    ]
     runs = {name: common + changes for name, changes in RUNS.items()}
     found = run_ranks(train_runs, 1, tmp_path, runs, 0, 8, "", True)[0]
     for name in RUNS:

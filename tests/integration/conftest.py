@@ -52,7 +52,9 @@ def create_bucket(endpoint: str) -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=BUCKET, ACL="public-read")
+            boto3.client("s3", endpoint_url=endpoint).create_bucket(
+                Bucket=BUCKET, ACL="public-read"
+            )
             return
         except BotoCoreError:
             if time.monotonic() > deadline:
@@ -88,7 +90,9 @@ def upload(s3: str) -> Callable[[Path, str], str]:
     def copy(folder: Path, name: str) -> str:
         client = boto3.client("s3")
         for file in filter(Path.is_file, folder.rglob("*")):
-            client.put_object(Bucket=BUCKET, Key=f"{name}/{file.relative_to(folder)}", Body=file.read_bytes())
+            client.put_object(
+                Bucket=BUCKET, Key=f"{name}/{file.relative_to(folder)}", Body=file.read_bytes()
+            )
         return f"{s3}/{name}"
 
     return copy
@@ -102,7 +106,9 @@ def trainer(s3_proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def undisturbed(trainer: Trainer, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(
+    trainer: Trainer, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of a run of three epochs over the videos on disk."""
     folder = tmp_path_factory.mktemp("undisturbed")
     outcome = trainer.train(*settings(dataset_dir, folder), "train.duration=3 epochs")

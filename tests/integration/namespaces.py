@@ -12,7 +12,12 @@ from pathlib import Path
 
 import psutil
 
-PROGRAMS = {"ip": "iproute2", "sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client"}
+PROGRAMS = {
+    "ip": "iproute2",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+}
 """What is needed, and Debian's packages of it."""
 SERVE = "mount -t tmpfs tmpfs /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f {folder}/sshd_config"
 """sshd asks for a folder that its service makes when a real machine starts; this mount is of the namespace alone."""
@@ -37,13 +42,17 @@ LogLevel ERROR
 def why_not() -> str:
     """What this machine lacks; nothing where it has all."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    missing = {package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None}
+    missing = {
+        package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None
+    }
     if missing:
         return f"it needs apt-get install {' '.join(sorted(missing))}"
     if os.geteuid() != 0:
         return f"it makes network namespaces, which {getpass.getuser()} may not: run it as root"
     probe = f"mlrec-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        ["ip", "netns", "add", probe], capture_output=True, text=True, check=False
+    )
     if made.returncode:
         return f"this machine allows no network namespaces: {made.stderr.strip()}"
     subprocess.run(["ip", "netns", "delete", probe], check=True)
@@ -73,12 +82,25 @@ class Machines:
     @property
     def environment(self) -> dict[str, str]:
         """For commands on them: the `ssh` that they find has the machines' key."""
-        return {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "GLOO_SOCKET_IFNAME": "cable"}
+        return {
+            **os.environ,
+            "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+            "GLOO_SOCKET_IFNAME": "cable",
+        }
 
     def on(self, place: int, *command: str) -> list[str]:
         """A command, as it is started on a machine; it has that one's core."""
         core = sorted(os.sched_getaffinity(0))[place % len(os.sched_getaffinity(0))]
-        return ["ip", "netns", "exec", self._names[place], "taskset", "--cpu-list", str(core), *command]
+        return [
+            "ip",
+            "netns",
+            "exec",
+            self._names[place],
+            "taskset",
+            "--cpu-list",
+            str(core),
+            *command,
+        ]
 
     def processes(self, place: int) -> dict[psutil.Process, list[str]]:
         """All processes of a machine, and their command lines."""
@@ -105,12 +127,18 @@ class Machines:
         """Starts a machine's sshd."""
         with open(self.folder / "sshd.log", "ab") as log:
             daemon = self.on(place, "sh", "-c", SERVE.format(folder=self.folder))
-            subprocess.Popen(daemon, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            subprocess.Popen(
+                daemon, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         deadline = time.monotonic() + 20
         ask = [f"{self.folder}/bin/ssh", "-o", "ConnectTimeout=2", self.addresses[place], "true"]
-        while subprocess.run(self.on(place, *ask), stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode:
+        while subprocess.run(
+            self.on(place, *ask), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        ).returncode:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"sshd of machine {place} does not answer: {(self.folder / 'sshd.log').read_text()}")
+                raise RuntimeError(
+                    f"sshd of machine {place} does not answer: {(self.folder / 'sshd.log').read_text()}"
+                )
             time.sleep(0.1)
 
     def _start(self) -> None:
@@ -119,12 +147,28 @@ class Machines:
         (self.folder / "ssh_config").write_text(SSH.format(folder=self.folder))
         wrapper = self.folder / "bin" / "ssh"
         wrapper.parent.mkdir()
-        wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {self.folder}/ssh_config "$@"\n')
+        wrapper.write_text(
+            f'#!/bin/sh\nexec {shutil.which("ssh")} -F {self.folder}/ssh_config "$@"\n'
+        )
         wrapper.chmod(0o755)
         for name in self._names:
             _run("ip", "netns", "add", name)
         one, other = self._names
-        _run("ip", "link", "add", "cable", "netns", one, "type", "veth", "peer", "name", "cable", "netns", other)
+        _run(
+            "ip",
+            "link",
+            "add",
+            "cable",
+            "netns",
+            one,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "cable",
+            "netns",
+            other,
+        )
         for place, (name, address) in enumerate(zip(self._names, self.addresses, strict=True)):
             _run("ip", "-n", name, "address", "add", f"{address}/24", "dev", "cable")
             for device in ("lo", "cable"):
@@ -136,7 +180,9 @@ class Machines:
         for place, name in enumerate(self._names):
             if name in known:
                 self.kill(place)
-                _run("ip", "netns", "delete", name)  # its end of the cable, and so the cable, goes with it
+                _run(
+                    "ip", "netns", "delete", name
+                )  # its end of the cable, and so the cable, goes with it
 
 
 def rank_of(processes: dict[psutil.Process, list[str]]) -> psutil.Process:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from mlrec import storage
-from mlrec.train import main
+from mlrec.train.loop import main
 
 step, marker, *arguments = sys.argv[1:]
 flush = storage.flush

@@ -66,7 +66,9 @@ class Fault:
     def fits(self, request: Request) -> bool:
         """Whether a request falls under the rule."""
         same_method = self.method == request.method
-        return same_method and bool(re.search(self.match, request.path) and re.search(self.range, request.range))
+        return same_method and bool(
+            re.search(self.match, request.path) and re.search(self.range, request.range)
+        )
 
 
 class Proxy:
@@ -80,7 +82,9 @@ class Proxy:
         self._cleared = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.proxy = self
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         self._thread.start()
 
     @property
@@ -103,7 +107,11 @@ class Proxy:
 
     def requests(self, match: str, method: str = "GET") -> list[Request]:
         """The requests so far of this method whose path matches."""
-        return [request for request in list(self.log) if request.method == method and re.search(match, request.path)]
+        return [
+            request
+            for request in list(self.log)
+            if request.method == method and re.search(match, request.path)
+        ]
 
     def sent(self, match: str) -> int:
         """Bytes of bodies sent so far for paths that match."""
@@ -152,7 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         proxy = self.server.proxy
-        request = Request(self.command, unquote(self.path.partition("?")[0]), self.headers.get("Range", ""))
+        request = Request(
+            self.command, unquote(self.path.partition("?")[0]), self.headers.get("Range", "")
+        )
         proxy.log.append(request)
         body = b"".join(self._body())
         fault = proxy.fault_of(request)
@@ -161,7 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif isinstance(fault.kind, int):
             code = ERRORS[fault.kind]
             text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
-            self._answer(request, fault.kind, [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))], text)
+            self._answer(
+                request,
+                fault.kind,
+                [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))],
+                text,
+            )
         elif fault.kind == "hang":
             proxy.wait(None)
             self.close_connection = True
@@ -204,7 +219,12 @@ class _Handler(BaseHTTPRequestHandler):
         return upstream.getresponse()
 
     def _answer(
-        self, request: Request, status: int, headers: list[tuple[str, str]], body: bytes, fault: Fault | None = None
+        self,
+        request: Request,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        fault: Fault | None = None,
     ) -> None:
         kind = fault.kind if fault else None
         half = len(body) // 2
@@ -212,7 +232,10 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :]
         if kind == "truncate":
             body = body[:half]
-            headers = [(name, str(half) if name.lower() == "content-length" else value) for name, value in headers]
+            headers = [
+                (name, str(half) if name.lower() == "content-length" else value)
+                for name, value in headers
+            ]
         request.status = status
         self.send_response_only(status)
         for name, value in headers:

@@ -14,7 +14,15 @@ from pathlib import Path
 
 from launching import free_port
 
-PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph-authtool", "monmaptool")
+PROGRAMS = (
+    "ceph",
+    "ceph-mon",
+    "ceph-osd",
+    "radosgw",
+    "radosgw-admin",
+    "ceph-authtool",
+    "monmaptool",
+)
 KEY = "testing"
 DISK_BYTES = 2 << 30
 
@@ -84,11 +92,32 @@ class ObjectStore:
     def _start(self) -> None:
         for name in ("mon", "osd", "rgw"):
             (self.folder / name).mkdir()
-        fsid, monitor, keyring = str(uuid.uuid4()), f"[v2:127.0.0.1:{free_port()},v1:127.0.0.1:{free_port()}]", "keyring"
-        settings = {"fsid": fsid, "monitor": monitor, "port": self.url.rpartition(":")[2], "disk_bytes": DISK_BYTES}
+        fsid, monitor, keyring = (
+            str(uuid.uuid4()),
+            f"[v2:127.0.0.1:{free_port()},v1:127.0.0.1:{free_port()}]",
+            "keyring",
+        )
+        settings = {
+            "fsid": fsid,
+            "monitor": monitor,
+            "port": self.url.rpartition(":")[2],
+            "disk_bytes": DISK_BYTES,
+        }
         (self.folder / "ceph.conf").write_text(SETTINGS.format(folder=self.folder, **settings))
-        self._run("ceph-authtool", "--create-keyring", keyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
-        rights = [word for part in ("mon", "osd", "mgr", "mds") for word in ("--cap", part, "allow *")]
+        self._run(
+            "ceph-authtool",
+            "--create-keyring",
+            keyring,
+            "--gen-key",
+            "-n",
+            "mon.",
+            "--cap",
+            "mon",
+            "allow *",
+        )
+        rights = [
+            word for part in ("mon", "osd", "mgr", "mds") for word in ("--cap", part, "allow *")
+        ]
         self._run("ceph-authtool", keyring, "--gen-key", "-n", "client.admin", *rights)
         self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", monitor, "monmap")
         self._run("ceph-mon", "-i", "a", "--mkfs", "--monmap", "monmap", "--keyring", keyring)
@@ -102,7 +131,9 @@ class ObjectStore:
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk, "--keyring", "osd/keyring")
         self._serve("ceph-osd", "-i", "0", "--keyring", "osd/keyring")
         self._until("the storage daemon", lambda: "1 up" in self._run("ceph", "osd", "stat"))
-        self._run("ceph", "osd", "crush", "add", "0", "1.0", "host=localhost", "root=default", check=False)
+        self._run(
+            "ceph", "osd", "crush", "add", "0", "1.0", "host=localhost", "root=default", check=False
+        )
         self._serve("radosgw", "-n", "client.admin")
         self._until("the gateway", self._answers)
         user = ["--uid=tests", "--display-name=tests", f"--access-key={KEY}", f"--secret-key={KEY}"]
@@ -110,7 +141,13 @@ class ObjectStore:
 
     def _run(self, *command: str, check: bool = True) -> str:
         done = subprocess.run(
-            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
@@ -118,13 +155,17 @@ class ObjectStore:
 
     def _serve(self, *command: str) -> None:
         with open(self.folder / f"{command[0]}.out", "wb") as log:
-            daemon = subprocess.Popen([*command, "-f"], cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+            daemon = subprocess.Popen(
+                [*command, "-f"], cwd=self.folder, env=self._environment, stdout=log, stderr=log
+            )
         self._daemons.append(daemon)
 
     def _until(self, what: str, ready: Callable[[], bool], timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
         while not ready():
-            if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in self._daemons):
+            if time.monotonic() > deadline or any(
+                daemon.poll() is not None for daemon in self._daemons
+            ):
                 logs = "\n".join(path.read_text()[-2000:] for path in self.folder.glob("*.out"))
                 raise RuntimeError(f"{what} did not start: {logs}")
             time.sleep(0.2)

@@ -14,12 +14,22 @@ TOLERANCE = 1e-5
 
 def settings(url: str | Path, folder: Path, *more: str) -> list[str]:
     """Settings of an epoch over the videos of a tiny data set; the run's folder is `folder`/run, its cache `folder`/cache."""
-    return [*tiny_overrides(Path("unused"), folder), *VIDEO, f"data.url={url}", "train.duration=1 epoch", *more]
+    return [
+        *tiny_overrides(Path("unused"), folder),
+        *VIDEO,
+        f"data.url={url}",
+        "train.duration=1 epoch",
+        *more,
+    ]
 
 
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
     """The lines of one of a run's files; none where it is not there."""
-    return [json.loads(line) for line in (run / name).read_text().splitlines()] if (run / name).exists() else []
+    return (
+        [json.loads(line) for line in (run / name).read_text().splitlines()]
+        if (run / name).exists()
+        else []
+    )
 
 
 def metric(run: Path, name: str) -> list[float]:

@@ -49,18 +49,31 @@ class Ranks:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["deepspeed", "mlrec.train", "terminating"])
+        self._context.set_forkserver_preload(["deepspeed", "mlrec.train.loop", "terminating"])
 
-    def run(self, ranks: int, folder: Path, fault: Fault, program: str, *arguments: str, faulty: int = 0) -> End:
+    def run(
+        self, ranks: int, folder: Path, fault: Fault, program: str, *arguments: str, faulty: int = 0
+    ) -> End:
         """Run a command (as `mlrec.train`) on so many ranks until all have ended, with a fault on one of them (-1: all)."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        place = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if ranks > 1 else {}
+        place = (
+            {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            if ranks > 1
+            else {}
+        )
         processes = []
         for rank in range(ranks):
             own = {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
-            job = (folder, rank, own, fault if faulty in (rank, -1) else nothing, program, arguments)
+            job = (
+                folder,
+                rank,
+                own,
+                fault if faulty in (rank, -1) else nothing,
+                program,
+                arguments,
+            )
             processes.append(self._context.Process(target=_rank, args=job))
             processes[-1].start()
         try:
@@ -82,9 +95,18 @@ class Ranks:
         ended = time.time()
         codes = [process.exitcode for process in processes]
         time.sleep(0.3)  # for the kernel to end the workers
-        left = [" ".join(psutil.Process(pid).cmdline()[-3:]) for process in processes for pid in _session(process.pid)]
+        left = [
+            " ".join(psutil.Process(pid).cmdline()[-3:])
+            for process in processes
+            for pid in _session(process.pid)
+        ]
         output = "".join((folder / f"rank{rank}.log").read_text() for rank in range(len(processes)))
-        return End(codes, ended - float(struck.read_text()) if struck.exists() else float("nan"), output, left)
+        return End(
+            codes,
+            ended - float(struck.read_text()) if struck.exists() else float("nan"),
+            output,
+            left,
+        )
 
 
 def _session(session: int | None) -> list[int]:
@@ -96,17 +118,26 @@ def _session(session: int | None) -> list[int]:
     return found
 
 
-def _rank(folder: Path, rank: int, place: dict[str, str], fault: Fault, program: str, arguments: Sequence[str]) -> None:
+def _rank(
+    folder: Path,
+    rank: int,
+    place: dict[str, str],
+    fault: Fault,
+    program: str,
+    arguments: Sequence[str],
+) -> None:
     import importlib
 
-    from mlrec.process import exit_with, run_main
+    from mlrec.runtime.entry_point import exit_with, run_main
 
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     log = os.open(folder / f"rank{rank}.log", os.O_WRONLY | os.O_CREAT)
     for stream in (1, 2):
         os.dup2(log, stream)
-    multiprocessing.set_start_method("fork", force=True)  # as in a process that was started by a command
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # as in a process that was started by a command
     os.environ.update(place)
     fault(lambda: _strike(folder))
     exit_with(run_main(importlib.import_module(program).main, arguments))
@@ -138,7 +169,11 @@ class Raises(NamedTuple):
     def __call__(self, strike: Callable[[], None]) -> None:
         import importlib
 
-        owner = getattr(importlib.import_module(self.module), self.owner) if self.owner else importlib.import_module(self.module)
+        owner = (
+            getattr(importlib.import_module(self.module), self.owner)
+            if self.owner
+            else importlib.import_module(self.module)
+        )
         original, calls = getattr(owner, self.method), 0
 
         def broken(*arguments: Any, **options: Any) -> Any:
@@ -200,7 +235,7 @@ class TakenPort(NamedTuple):
     port: int
 
     def __call__(self, strike: Callable[[], None]) -> None:
-        from mlrec import rendezvous
+        from mlrec.runtime import rendezvous
 
         rendezvous.ANSWER_S, rendezvous.PROBE_S = 2.0, 0.5
         os.environ["MASTER_PORT"] = str(self.port)

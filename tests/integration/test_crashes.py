@@ -19,7 +19,9 @@ from runs import STEPS_PER_EPOCH, TOLERANCE, lines, losses, settings
 THREE_EPOCHS = 3 * STEPS_PER_EPOCH
 
 
-def wait_until(happened: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 90) -> None:
+def wait_until(
+    happened: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 90
+) -> None:
     """Waits for something that a running command does."""
     deadline = time.monotonic() + timeout_s
     while not happened():
@@ -40,7 +42,9 @@ def kill(process: subprocess.Popen[str]) -> None:
 def wait_for_nobody(process: subprocess.Popen[str]) -> None:
     """Waits until no process that a command started is left."""
     deadline = time.monotonic() + 30
-    while left := [found.cmdline() for found in psutil.process_iter() if session_of(found.pid) == process.pid]:
+    while left := [
+        found.cmdline() for found in psutil.process_iter() if session_of(found.pid) == process.pid
+    ]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 
@@ -53,8 +57,15 @@ def session_of(pid: int) -> int | None:
         return None
 
 
-def test_a_killed_loader_worker_is_replaced(s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path) -> None:
-    job = start([*LAUNCHERS["plain"], *settings(s3_data, tmp_path, "train.duration=60 steps", "data.num_workers=2")])
+def test_a_killed_loader_worker_is_replaced(
+    s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
+) -> None:
+    job = start(
+        [
+            *LAUNCHERS["plain"],
+            *settings(s3_data, tmp_path, "train.duration=60 steps", "data.num_workers=2"),
+        ]
+    )
     wait_until(lambda: len(losses(tmp_path / "run")) >= 3, job)
     main = psutil.Process(job.pid)
     workers = [child for child in main.children() if child.cmdline() == main.cmdline()]
@@ -74,7 +85,11 @@ def test_a_killed_rank_ends_the_launcher_and_the_command_goes_on(
     command = [*LAUNCHERS["deepspeed"], *settings(s3_data, tmp_path, *more)]
     job = start(command)
     wait_until((tmp_path / "run" / "checkpoints" / "step-000004").exists, job)
-    found = [child for child in psutil.Process(job.pid).children(recursive=True) if "--local_rank=1" in child.cmdline()]
+    found = [
+        child
+        for child in psutil.Process(job.pid).children(recursive=True)
+        if "--local_rank=1" in child.cmdline()
+    ]
     rank = next(child for child in found if not any(parent in found for parent in child.parents()))
     rank.kill()
     output, _ = job.communicate(timeout=60)
@@ -90,7 +105,9 @@ def test_a_job_killed_while_it_saves_goes_on_from_the_checkpoint_before(
 ) -> None:
     arguments = settings(s3_data, tmp_path, "train.save_every=3 steps")
     marker = tmp_path / "saving"
-    job = start([sys.executable, str(Path(__file__).with_name("pausing.py")), "6", str(marker), *arguments])
+    job = start(
+        [sys.executable, str(Path(__file__).with_name("pausing.py")), "6", str(marker), *arguments]
+    )
     wait_until(marker.exists, job)
     kill(job)
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -106,7 +123,10 @@ def test_a_job_killed_while_it_downloads_leaves_nothing_in_the_way(
     proxy.rules.append(Fault("slow", "/items/", seconds=30, range="bytes=0-"))
     cache = tmp_path / "cache" / "items"
     # a budget of one shard: the half file must not count against it
-    command = [*LAUNCHERS["plain"], *settings(s3_data, tmp_path, "data.num_workers=1", "data.cache_bytes=216000")]
+    command = [
+        *LAUNCHERS["plain"],
+        *settings(s3_data, tmp_path, "data.num_workers=1", "data.cache_bytes=216000"),
+    ]
     job = start(command)
     wait_until(lambda: list(cache.glob("*.partial")), job)
     kill(job)
@@ -116,4 +136,6 @@ def test_a_job_killed_while_it_downloads_leaves_nothing_in_the_way(
     run(command)
     assert losses(tmp_path / "run") == pytest.approx(curve[:STEPS_PER_EPOCH], abs=TOLERANCE)
     assert not list(cache.glob("*.partial"))
-    assert [path.stem for path in cache.glob("*.tar")] == [path.stem for path in half], "the lock was free and the room was there"
+    assert [path.stem for path in cache.glob("*.tar")] == [path.stem for path in half], (
+        "the lock was free and the room was there"
+    )

@@ -37,9 +37,18 @@ OVER_HTTP = ("503", "hang", "reset", "truncate", "dataset-503")
 """Those that are tried over plain http as well."""
 
 
-@pytest.mark.parametrize(("scheme", "name"), [*(("s3", name) for name in PASSING), *(("http", name) for name in OVER_HTTP)])
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [*(("s3", name) for name in PASSING), *(("http", name) for name in OVER_HTTP)],
+)
 def test_a_fault_that_passes_leaves_no_trace(
-    scheme: str, name: str, trainer: Trainer, s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
+    scheme: str,
+    name: str,
+    trainer: Trainer,
+    s3_data: str,
+    proxy: Proxy,
+    curve: list[float],
+    tmp_path: Path,
 ) -> None:
     fault = replace(PASSING[name])
     url = s3_data if scheme == "s3" else s3_data.replace("s3:/", proxy.url)
@@ -53,10 +62,16 @@ def test_a_fault_that_passes_leaves_no_trace(
 
 
 def test_a_server_that_stays_broken_stops_the_run_and_no_secret_gets_out(
-    trainer: Trainer, upload: Callable[[Path, str], str], dataset_dir: Path, proxy: Proxy, tmp_path: Path
+    trainer: Trainer,
+    upload: Callable[[Path, str], str],
+    dataset_dir: Path,
+    proxy: Proxy,
+    tmp_path: Path,
 ) -> None:
     proxy.rules.append(Fault(500, "broken/items/"))
-    outcome = trainer.train(*settings(upload(dataset_dir, "broken"), tmp_path, "data.max_bad_items=10"))
+    outcome = trainer.train(
+        *settings(upload(dataset_dir, "broken"), tmp_path, "data.max_bad_items=10")
+    )
     assert outcome.code == 1, outcome.output
     assert "items could not be read, data.max_bad_items is 10" in outcome.output
     assert "Traceback" not in outcome.output

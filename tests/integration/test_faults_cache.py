@@ -49,7 +49,9 @@ def test_a_damaged_shard_is_fetched_again(
     check_undisturbed(tmp_path / "run", curve)
     assert proxy.requests("items/")
     for path in shards_in(tmp_path / "cache"):
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem, "what lies there is whole again"
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem, (
+            "what lies there is whole again"
+        )
 
 
 @pytest.fixture
@@ -58,7 +60,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=360k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=360k", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
@@ -67,7 +72,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_costs_speed_and_one_warning(
-    trainer: Trainer, s3_data: str, proxy: Proxy, curve: list[float], small_disk: Path, tmp_path: Path
+    trainer: Trainer,
+    s3_data: str,
+    proxy: Proxy,
+    curve: list[float],
+    small_disk: Path,
+    tmp_path: Path,
 ) -> None:
     outcome = trainer.train(*settings(s3_data, tmp_path, f"data.cache_dir={small_disk}"))
     assert outcome.code == 0, outcome.output
@@ -77,10 +87,14 @@ def test_a_full_disk_costs_speed_and_one_warning(
     assert not list((small_disk / "items").glob("*.partial"))
 
 
-def test_clocks_that_jump_lose_nothing(trainer: Trainer, s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path) -> None:
+def test_clocks_that_jump_lose_nothing(
+    trainer: Trainer, s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
+) -> None:
     patches = {**QUICK, "time.time": jumping}
     room = "data.cache_bytes=450000"  # two shards of four
-    assert trainer.train(*settings(s3_data, tmp_path, room, "name=first"), patches=patches).code == 0
+    assert (
+        trainer.train(*settings(s3_data, tmp_path, room, "name=first"), patches=patches).code == 0
+    )
     for path, hours in zip(shards_in(tmp_path / "cache"), (-24, 24), strict=True):
         os.utime(path, (now() + hours * 3600,) * 2)
     outcome = trainer.train(*settings(s3_data, tmp_path, room), patches=patches)

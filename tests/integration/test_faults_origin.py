@@ -22,7 +22,7 @@ from mlrec.data.format import (
     read_dataset_info,
     sequence_shard,
 )
-from mlrec.printable import counted
+from mlrec.runtime.printable import counted
 
 SHARD, ITEM = 1, 25
 """The damage is in this shard, at this item of it."""
@@ -62,8 +62,15 @@ def lost_frames(folder: Path, catalogue: Catalogue) -> set[int]:
     for item in range(1, catalogue.size + 1):
         path = folder / item_shard(int(catalogue.shard_N1[item]))
         shard = path.read_bytes() if path.exists() else b""
-        frames = [member for member in catalogue.members(item) if member.name.endswith(".jpg") and "cover" not in member.name]
-        if any(zlib.crc32(shard[frame.offset : frame.offset + frame.size]) != frame.crc32 for frame in frames):
+        frames = [
+            member
+            for member in catalogue.members(item)
+            if member.name.endswith(".jpg") and "cover" not in member.name
+        ]
+        if any(
+            zlib.crc32(shard[frame.offset : frame.offset + frame.size]) != frame.crc32
+            for frame in frames
+        ):
             lost.add(item)
     return lost
 
@@ -95,11 +102,15 @@ def test_lost_items_are_left_out_and_named(
         assert lost_items(run) == lost, f"{place}: evaluation's lost items are in the ledger"
         assert metric(run, "data/bad_items")[-1] == len(lost)
         assert all(item_shard(SHARD) in entry["reason"] for entry in lines(run, "failures.jsonl"))
-    assert losses(tmp_path / "s3" / "run") == pytest.approx(losses(tmp_path / "disk" / "run"), abs=TOLERANCE)
+    assert losses(tmp_path / "s3" / "run") == pytest.approx(
+        losses(tmp_path / "disk" / "run"), abs=TOLERANCE
+    )
     assert len(losses(tmp_path / "s3" / "run")) == STEPS_PER_EPOCH
     ranked = [results(tmp_path / place / "run")["metrics"]["all"] for place in runs]
     assert ranked[0] == pytest.approx(ranked[1])
-    stopped = trainer.train(*settings(runs["s3"], tmp_path / "stopped", f"data.max_bad_items={len(lost) - 1}"))
+    stopped = trainer.train(
+        *settings(runs["s3"], tmp_path / "stopped", f"data.max_bad_items={len(lost) - 1}")
+    )
     assert stopped.code == 1, stopped.output
     assert f"{counted(len(lost), 'item')} could not be read" in stopped.output or len(lost) > 1
     assert f"data.max_bad_items is {len(lost) - 1}" in stopped.output
@@ -107,13 +118,22 @@ def test_lost_items_are_left_out_and_named(
 
 @pytest.mark.parametrize("file", [CATALOGUE_FILE, DATASET_FILE, sequence_shard(1)])
 def test_a_damaged_index_is_one_sentence(
-    file: str, trainer: Trainer, dataset_dir: Path, upload: Callable[[Path, str], str], proxy: Proxy, tmp_path: Path
+    file: str,
+    trainer: Trainer,
+    dataset_dir: Path,
+    upload: Callable[[Path, str], str],
+    proxy: Proxy,
+    tmp_path: Path,
 ) -> None:
     copy = tmp_path / "data"
     shutil.copytree(dataset_dir, copy)
     content = (copy / file).read_bytes()
     # in dataset.json, which nothing else vouches for, a digit of a checksum
-    at = content.index(json.loads(content)["files"][0]["sha256"].encode()) if file == DATASET_FILE else len(content) // 2
+    at = (
+        content.index(json.loads(content)["files"][0]["sha256"].encode())
+        if file == DATASET_FILE
+        else len(content) // 2
+    )
     flip(copy / file, at)
     outcome = trainer.train(*settings(upload(copy, f"index-{file.replace('/', '-')}"), tmp_path))
     assert outcome.code in (1, 2), outcome.output

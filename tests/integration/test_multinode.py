@@ -16,8 +16,8 @@ import pytest
 from namespaces import Machines, rank_of, why_not
 from runs import STEPS_PER_EPOCH, TOLERANCE, losses, settings
 
-from mlrec import checkpoint
-from mlrec.ending import STOP_S
+from mlrec.runs import checkpoint
+from mlrec.runtime.ending import STOP_S
 
 ROOT = Path(__file__).parents[2]
 THREE_EPOCHS = 3 * STEPS_PER_EPOCH
@@ -31,7 +31,9 @@ def machines() -> Iterator[Machines]:
     """Two machines."""
     if reason := why_not():
         pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="mlrec-", dir="/tmp"))  # sshd's and ssh's own users must reach it
+    folder = Path(
+        tempfile.mkdtemp(prefix="mlrec-", dir="/tmp")
+    )  # sshd's and ssh's own users must reach it
     try:
         with Machines(folder) as made:
             yield made
@@ -40,17 +42,31 @@ def machines() -> Iterator[Machines]:
 
 
 @pytest.fixture
-def start(machines: Machines, dataset_dir: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(
+    machines: Machines, dataset_dir: Path, tmp_path: Path
+) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts the run `tmp_path`/run on both machines from the first one; whatever happens, it has ended afterwards."""
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("".join(f"{address} slots=1\n" for address in machines.addresses))
     started: list[subprocess.Popen[str]] = []
 
     def begin(*options: str) -> subprocess.Popen[str]:
-        run = settings(dataset_dir, tmp_path, "train.duration=3 epochs", "train.save_every=2 steps", "data.num_workers=1")
-        command = machines.on(0, "bash", str(ROOT / "launch" / "multinode.sh"), str(hostfile), *options, *run)
+        run = settings(
+            dataset_dir,
+            tmp_path,
+            "train.duration=3 epochs",
+            "train.save_every=2 steps",
+            "data.num_workers=1",
+        )
+        command = machines.on(
+            0, "bash", str(ROOT / "launch" / "multinode.sh"), str(hostfile), *options, *run
+        )
         with open(tmp_path / "output", "ab") as output:
-            started.append(subprocess.Popen(command, env=machines.environment, stdout=output, stderr=output, text=True))
+            started.append(
+                subprocess.Popen(
+                    command, env=machines.environment, stdout=output, stderr=output, text=True
+                )
+            )
         return started[-1]
 
     yield begin
@@ -63,15 +79,24 @@ def start(machines: Machines, dataset_dir: Path, tmp_path: Path) -> Iterator[Cal
         machines.serve(place)
 
 
-def wait_until(happened: Callable[[], object], process: subprocess.Popen[str], tmp_path: Path, timeout_s: float = 120) -> None:
+def wait_until(
+    happened: Callable[[], object],
+    process: subprocess.Popen[str],
+    tmp_path: Path,
+    timeout_s: float = 120,
+) -> None:
     """Waits for something that a run does."""
     deadline = time.monotonic() + timeout_s
     while not happened():
-        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "output").read_text()
+        assert process.poll() is None and time.monotonic() < deadline, (
+            tmp_path / "output"
+        ).read_text()
         time.sleep(0.02)
 
 
-def end_of(process: subprocess.Popen[str], tmp_path: Path, timeout_s: float = 120) -> tuple[int, str]:
+def end_of(
+    process: subprocess.Popen[str], tmp_path: Path, timeout_s: float = 120
+) -> tuple[int, str]:
     """The exit code of a run, and all that was said so far."""
     try:
         code = process.wait(timeout_s)
@@ -83,11 +108,18 @@ def end_of(process: subprocess.Popen[str], tmp_path: Path, timeout_s: float = 12
 def trainers(machines: Machines) -> list[list[str]]:
     """Command lines of what is left of runs on the machines."""
     commands = [command for place in range(2) for command in machines.processes(place).values()]
-    return [command for command in commands if "mlrec.train" in command or "mlrec.node" in command]
+    return [
+        command
+        for command in commands
+        if "mlrec.train" in command or "mlrec.runtime.node" in command
+    ]
 
 
 def test_a_killed_rank_ends_both_machines_and_the_command_goes_on(
-    machines: Machines, start: Callable[..., subprocess.Popen[str]], curve: list[float], tmp_path: Path
+    machines: Machines,
+    start: Callable[..., subprocess.Popen[str]],
+    curve: list[float],
+    tmp_path: Path,
 ) -> None:
     run, job = tmp_path / "run", start()
     wait_until((run / SAVED).exists, job, tmp_path)
@@ -106,7 +138,10 @@ def test_a_killed_rank_ends_both_machines_and_the_command_goes_on(
 
 
 def test_a_killed_machine_ends_the_other_and_an_elastic_start_goes_on_without_it(
-    machines: Machines, start: Callable[..., subprocess.Popen[str]], curve: list[float], tmp_path: Path
+    machines: Machines,
+    start: Callable[..., subprocess.Popen[str]],
+    curve: list[float],
+    tmp_path: Path,
 ) -> None:
     run, job = tmp_path / "run", start()
     wait_until((run / SAVED).exists, job, tmp_path)
@@ -120,13 +155,18 @@ def test_a_killed_machine_ends_the_other_and_an_elastic_start_goes_on_without_it
     assert f"error: {machines.addresses[1]} of the hostfile cannot be reached by ssh" in output
     code, output = end_of(start("--elastic"), tmp_path)
     assert code == 0, output
-    assert f"{machines.addresses[1]} cannot be reached: starting on {machines.addresses[0]}" in output
+    assert (
+        f"{machines.addresses[1]} cannot be reached: starting on {machines.addresses[0]}" in output
+    )
     assert "1 ranks" in output
     assert losses(run) == pytest.approx(curve, abs=TOLERANCE)
 
 
 def test_an_elastic_run_goes_on_without_a_machine_whose_cable_is_pulled(
-    machines: Machines, start: Callable[..., subprocess.Popen[str]], curve: list[float], tmp_path: Path
+    machines: Machines,
+    start: Callable[..., subprocess.Popen[str]],
+    curve: list[float],
+    tmp_path: Path,
 ) -> None:
     run, job = tmp_path / "run", start("--elastic")
     wait_until((run / SAVED).exists, job, tmp_path)
@@ -139,7 +179,10 @@ def test_an_elastic_run_goes_on_without_a_machine_whose_cable_is_pulled(
 
 
 def test_a_stop_ends_both_machines_after_the_same_step_and_the_command_goes_on(
-    machines: Machines, start: Callable[..., subprocess.Popen[str]], curve: list[float], tmp_path: Path
+    machines: Machines,
+    start: Callable[..., subprocess.Popen[str]],
+    curve: list[float],
+    tmp_path: Path,
 ) -> None:
     run, job = tmp_path / "run", start()
     wait_until(lambda: len(losses(run)) >= 3, job, tmp_path)
@@ -148,7 +191,10 @@ def test_a_stop_ends_both_machines_after_the_same_step_and_the_command_goes_on(
     assert code == 128 + signal.SIGTERM, output
     done = len(losses(run))
     assert 3 <= done < THREE_EPOCHS
-    assert f"stopped after step {done} of {THREE_EPOCHS}, which is saved: the same command goes on from there" in output
+    assert (
+        f"stopped after step {done} of {THREE_EPOCHS}, which is saved: the same command goes on from there"
+        in output
+    )
     assert checkpoint.newest(run) == run / "checkpoints" / f"step-{done:06d}"
     assert not trainers(machines)
     code, output = end_of(start(), tmp_path)

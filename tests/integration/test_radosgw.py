@@ -14,8 +14,9 @@ from launching import result_of, run
 from radosgw import KEY, ObjectStore, missing_programs
 from runs import TOLERANCE, losses, metric, results, settings
 
-from mlrec import storage, transfer
+from mlrec import storage
 from mlrec.data.format import read_dataset_info
+from mlrec.storage import transfer
 
 pytestmark = pytest.mark.radosgw
 BUCKET = "real"
@@ -26,7 +27,9 @@ SHARDS = [sys.executable, "-m", "shards_tools.cli"]
 def bucket() -> Iterator[str]:
     """The URL of an empty bucket; the environment leads S3 clients there."""
     if missing := missing_programs():
-        pytest.fail(f"Ceph is not installed ({', '.join(missing)}); bash launch/test.sh installs it")
+        pytest.fail(
+            f"Ceph is not installed ({', '.join(missing)}); bash launch/test.sh installs it"
+        )
     folder = Path(tempfile.mkdtemp(prefix="mlrec-", dir="/tmp"))
     try:
         with ObjectStore(folder) as store, pytest.MonkeyPatch.context() as patch:
@@ -55,19 +58,41 @@ def test_a_push_is_complete_and_can_be_repeated(pushed: str, dataset_dir: Path) 
     run([*SHARDS, "push", str(dataset_dir), pushed])
     assert "no fault" in result_of([*SHARDS, "check", pushed])
     files = read_dataset_info(str(dataset_dir)).files
-    assert all(storage.read_bytes(storage.join(pushed, file.path)) == (dataset_dir / file.path).read_bytes() for file in files)
+    assert all(
+        storage.read_bytes(storage.join(pushed, file.path))
+        == (dataset_dir / file.path).read_bytes()
+        for file in files
+    )
 
 
-def test_packing_to_it_gives_the_bytes_of_packing_to_disk(bucket: str, raw_dir: Path, dataset_dir: Path) -> None:
-    options = ["--size", "32", "--items-per-shard", "16", "--users-per-shard", "50", "--workers", "2"]
+def test_packing_to_it_gives_the_bytes_of_packing_to_disk(
+    bucket: str, raw_dir: Path, dataset_dir: Path
+) -> None:
+    options = [
+        "--size",
+        "32",
+        "--items-per-shard",
+        "16",
+        "--users-per-shard",
+        "50",
+        "--workers",
+        "2",
+    ]
     run([*SHARDS, "make", str(raw_dir), f"{bucket}/made", *options])
     assert contents(f"{bucket}/made") == contents(str(dataset_dir))
 
 
-def test_a_run_from_it_has_the_losses_and_the_ranking_of_one_from_disk(pushed: str, dataset_dir: Path, tmp_path: Path) -> None:
+def test_a_run_from_it_has_the_losses_and_the_ranking_of_one_from_disk(
+    pushed: str, dataset_dir: Path, tmp_path: Path
+) -> None:
     for name, url in (("disk", str(dataset_dir)), ("store", pushed)):
-        train = [sys.executable, "-m", "mlrec.cli", "train"]
-        run([*train, *settings(url, tmp_path / name, "train.duration=2 epochs", "data.num_workers=1")])
+        train = [sys.executable, "-m", "mlrec", "train"]
+        run(
+            [
+                *train,
+                *settings(url, tmp_path / name, "train.duration=2 epochs", "data.num_workers=1"),
+            ]
+        )
     disk, store = (tmp_path / name / "run" for name in ("disk", "store"))
     assert losses(store) == pytest.approx(losses(disk), abs=TOLERANCE)
     assert results(store)["metrics"]["all"] == pytest.approx(results(disk)["metrics"]["all"])

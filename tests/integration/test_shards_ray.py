@@ -33,12 +33,31 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[dict[str, str]]:
     """Addresses, from within and from without, of a cluster of two CPUs; all of its processes and files go."""
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # names of its sockets may have 107 characters
+    folder = tempfile.mkdtemp(
+        prefix="ray-", dir="/tmp"
+    )  # names of its sockets may have 107 characters
     port, client = free_ports(2)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
-    places = [f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=2",
+    ]
+    places = [
+        f"--port={port}",
+        f"--ray-client-server-port={client}",
+        f"--temp-dir={folder}",
+        "--node-ip-address=127.0.0.1",
+    ]
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"USAGE_STATS_ENABLED": "0", "AUTH_MODE": "token", "AUTH_TOKEN": secrets.token_hex(32)}.items():
+        for name, value in {
+            "USAGE_STATS_ENABLED": "0",
+            "AUTH_MODE": "token",
+            "AUTH_TOKEN": secrets.token_hex(32),
+        }.items():
             patch.setenv(f"RAY_{name}", value)
         head = subprocess.Popen(
             [*command, *places, "--include-dashboard=false"],
@@ -86,10 +105,18 @@ def test_ray_of_this_machine_from_far_to_far(
     assert packer.returncode == 0, log
     wait_for(lambda: is_gone(packer.pid))
     left = {path for place in places for path in place.iterdir()} - before
-    assert not [path for path in left if path.parent == tmp_path or "ray" in path.name or "plasma" in path.name]
+    assert not [
+        path
+        for path in left
+        if path.parent == tmp_path or "ray" in path.name or "plasma" in path.name
+    ]
     found = {path: storage.read_bytes(storage.join(url, path)) for path in storage.list_files(url)}
-    assert {path: content for path, content in found.items() if not path.startswith("_work/")} == data_set(dataset_dir)
-    packer = start_packer(f"{s3}/ray/raw", url, "--items-per-shard", "16")  # the other engine finds it done
+    assert {
+        path: content for path, content in found.items() if not path.startswith("_work/")
+    } == data_set(dataset_dir)
+    packer = start_packer(
+        f"{s3}/ray/raw", url, "--items-per-shard", "16"
+    )  # the other engine finds it done
     assert b"complete already" in packer.communicate()[1]
 
 
@@ -106,7 +133,9 @@ def test_a_killed_ray_worker_costs_its_shard_only(
     assert [path.name for path in (tmp_path / "out" / "_work").iterdir()] == ["settings.json"]
 
 
-def test_a_video_that_kills_its_process_twice_fails_alone(cluster: dict[str, str], raw_copy: Path, tmp_path: Path) -> None:
+def test_a_video_that_kills_its_process_twice_fails_alone(
+    cluster: dict[str, str], raw_copy: Path, tmp_path: Path
+) -> None:
     pipe = Pipe(raw_copy / "videos" / "30.mp4")
     packer = start_packer(raw_copy, tmp_path / "out", *on(cluster["outside"]))
     pipe.kill()
@@ -120,7 +149,12 @@ def test_a_video_that_kills_its_process_twice_fails_alone(cluster: dict[str, str
 
 @pytest.mark.parametrize(("first", "then"), [("local", "ray"), ("ray", "local")])
 def test_one_engine_goes_on_where_the_other_was_killed(
-    cluster: dict[str, str], raw_copy: Path, dataset_dir: Path, tmp_path: Path, first: str, then: str
+    cluster: dict[str, str],
+    raw_copy: Path,
+    dataset_dir: Path,
+    tmp_path: Path,
+    first: str,
+    then: str,
 ) -> None:
     options = {"local": ["--items-per-shard", "16"], "ray": on(cluster["inside"])}
     out = tmp_path / "out"
@@ -139,11 +173,15 @@ def test_one_engine_goes_on_where_the_other_was_killed(
     assert packer.returncode == 0, log
     assert data_set(out) == data_set(dataset_dir)
     assert b"packing items: 60 of 60" not in log  # not from the start
-    recorded = {name: at for name, at in done.items() if (out / "items" / name).stat().st_mtime_ns == at}
+    recorded = {
+        name: at for name, at in done.items() if (out / "items" / name).stat().st_mtime_ns == at
+    }
     assert recorded, "no shard was taken over"
 
 
-def test_an_error_in_a_task_reads_as_that_of_the_local_engine(cluster: dict[str, str], raw_dir: Path, tmp_path: Path) -> None:
+def test_an_error_in_a_task_reads_as_that_of_the_local_engine(
+    cluster: dict[str, str], raw_dir: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     errors = []
     for engine in (["--items-per-shard", "16"], on(cluster["inside"])):
@@ -158,18 +196,25 @@ def test_an_error_in_a_task_reads_as_that_of_the_local_engine(cluster: dict[str,
 
 def test_an_address_where_no_cluster_can_be(raw_dir: Path, tmp_path: Path) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", *on("nonsense"))
-    assert b"error: --address nonsense: no ray cluster can be joined there: Invalid address" in packer.communicate()[1]
+    assert (
+        b"error: --address nonsense: no ray cluster can be joined there: Invalid address"
+        in packer.communicate()[1]
+    )
     assert packer.returncode == 2
 
 
-def test_ray_of_this_machine_listens_on_the_loopback_interface_alone(raw_dir: Path, tmp_path: Path) -> None:
+def test_ray_of_this_machine_listens_on_the_loopback_interface_alone(
+    raw_dir: Path, tmp_path: Path
+) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", "--engine", "ray")
     addresses: set[str] = set()
     while packer.poll() is None:
         for process in psutil.Process(packer.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 sockets = process.net_connections("tcp")
-                addresses |= {found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN}
+                addresses |= {
+                    found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN
+                }
         time.sleep(0.1)
     _, log = packer.communicate()
     assert packer.returncode == 0, log

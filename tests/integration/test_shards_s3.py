@@ -6,25 +6,39 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mlrec import progress, storage
+from mlrec import storage
 from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, item_shard
+from mlrec.runtime import progress
 from shards_tools.check import check
 from shards_tools.cli import main
 from shards_tools.make import make
+from shards_tools.pack.settings import Settings
 from shards_tools.push import push
 from shards_tools.repair import repair
-from shards_tools.settings import Settings
 
-SETTINGS = Settings(size=32, items_per_shard=16, users_per_shard=50)  # those of the fixture dataset_dir
+SETTINGS = Settings(
+    size=32, items_per_shard=16, users_per_shard=50
+)  # those of the fixture dataset_dir
 
 
 def contents(url: str) -> dict[str, bytes]:
     return {path: storage.read_bytes(storage.join(url, path)) for path in storage.list_files(url)}
 
 
-def test_make_and_check_as_commands(s3: str, raw_dir: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_make_and_check_as_commands(
+    s3: str, raw_dir: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     url = f"{s3}/nested/whole"
-    options = ["--size", "32", "--items-per-shard", "16", "--users-per-shard", "50", "--workers", "2"]
+    options = [
+        "--size",
+        "32",
+        "--items-per-shard",
+        "16",
+        "--users-per-shard",
+        "50",
+        "--workers",
+        "2",
+    ]
     assert main(["make", str(raw_dir), url, *options]) == 0
     assert contents(url) == contents(str(dataset_dir))
     assert main(["make", str(raw_dir), url, *options]) == 0
@@ -47,7 +61,9 @@ def s3_raw(s3: str, raw_dir: Path) -> str:
 
 
 def data_set(url: str) -> dict[str, bytes]:
-    return {path: content for path, content in contents(url).items() if not path.startswith("_work/")}
+    return {
+        path: content for path, content in contents(url).items() if not path.startswith("_work/")
+    }
 
 
 def test_raw_files_and_data_set_may_both_be_far(
@@ -61,10 +77,27 @@ def test_raw_files_and_data_set_may_both_be_far(
     assert "complete already" in log.getvalue()
     storage.write_bytes(f"{s3_raw}/videos/1.mp4", b"another")
     try:
-        assert main(["make", s3_raw, url, "--size", "32", "--items-per-shard", "16", "--users-per-shard", "50"]) == 2
+        assert (
+            main(
+                [
+                    "make",
+                    s3_raw,
+                    url,
+                    "--size",
+                    "32",
+                    "--items-per-shard",
+                    "16",
+                    "--users-per-shard",
+                    "50",
+                ]
+            )
+            == 2
+        )
         assert "the raw folder has changed since " in capsys.readouterr().err
     finally:
-        storage.write_bytes(f"{s3_raw}/videos/1.mp4", (dataset_dir.parent / "raw" / "videos" / "1.mp4").read_bytes())
+        storage.write_bytes(
+            f"{s3_raw}/videos/1.mp4", (dataset_dir.parent / "raw" / "videos" / "1.mp4").read_bytes()
+        )
     assert main(["make", f"{s3}/no-such-folder", url]) == 2
     assert "no-such-folder is not a folder" in capsys.readouterr().err
 
@@ -75,7 +108,11 @@ def test_repair_from_far_raw_files(s3: str, s3_raw: str, dataset_dir: Path) -> N
     for path, content in {item_shard(1): b"", CATALOGUE_FILE: b"x"}.items():
         storage.write_bytes(storage.join(url, path), content)
     storage.remove(storage.join(url, item_shard(2)))
-    assert list(repair(s3_raw, url, 2, Console(file=io.StringIO()))) == [CATALOGUE_FILE, item_shard(1), item_shard(2)]
+    assert list(repair(s3_raw, url, 2, Console(file=io.StringIO()))) == [
+        CATALOGUE_FILE,
+        item_shard(1),
+        item_shard(2),
+    ]
     assert contents(url) == contents(str(dataset_dir))
 
 
@@ -86,7 +123,9 @@ def test_push_from_url_to_url_goes_on_and_mends(s3: str, dataset_dir: Path) -> N
     first = next(stopped)
     stopped.close()
     assert not storage.exists(storage.join(target, DATASET_FILE))
-    marked = b"#" + storage.read_bytes(storage.join(target, first.path))[1:]  # of the right size: it is not copied again
+    marked = (
+        b"#" + storage.read_bytes(storage.join(target, first.path))[1:]
+    )  # of the right size: it is not copied again
     storage.write_bytes(storage.join(target, first.path), marked)
     assert list(push(source, target))
     assert contents(target) == contents(source) | {first.path: marked}
@@ -94,7 +133,9 @@ def test_push_from_url_to_url_goes_on_and_mends(s3: str, dataset_dir: Path) -> N
     assert contents(target) == contents(source)
 
 
-def test_a_run_goes_on_where_one_stopped(s3: str, raw_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_goes_on_where_one_stopped(
+    s3: str, raw_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = f"{s3}/stopped"
     publish = storage.publish
 
@@ -127,8 +168,12 @@ def test_faults_are_found(s3: str, dataset_dir: Path) -> None:
     assert faults[1] == f"{item_shard(2)}: missing"
 
 
-def test_a_bucket_that_is_not_there_is_bad_input(s3: str, raw_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bucket_that_is_not_there_is_bad_input(
+    s3: str, raw_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["check", "s3://no-such-bucket/data"]) == 2
     assert "is not a data set" in capsys.readouterr().err
     assert main(["make", str(raw_dir), "s3://no-such-bucket/data"]) == 2
-    assert "s3://no-such-bucket/data/_work/settings.json cannot be written" in capsys.readouterr().err
+    assert (
+        "s3://no-such-bucket/data/_work/settings.json cannot be written" in capsys.readouterr().err
+    )

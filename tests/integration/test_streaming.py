@@ -22,19 +22,33 @@ def shards(dataset_dir: Path) -> list[FileInfo]:
 
 def downloads(requests: list[Request], shards: list[FileInfo]) -> dict[str, int]:
     """How often each whole shard was sent."""
-    found = Counter(request.path.split("/", 3)[3] for request in requests if request.sent in {shard.size for shard in shards})
+    found = Counter(
+        request.path.split("/", 3)[3]
+        for request in requests
+        if request.sent in {shard.size for shard in shards}
+    )
     return dict(found)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "http"])
 def test_the_losses_and_the_ranking_are_those_of_a_run_from_disk(
-    scheme: str, trainer: Trainer, s3_data: str, proxy: Proxy, curve: list[float], undisturbed: Path, tmp_path: Path
+    scheme: str,
+    trainer: Trainer,
+    s3_data: str,
+    proxy: Proxy,
+    curve: list[float],
+    undisturbed: Path,
+    tmp_path: Path,
 ) -> None:
     url = s3_data if scheme == "s3" else f"{proxy.url}/{s3_data.removeprefix('s3://')}"
-    outcome = trainer.train(*settings(url, tmp_path, "train.duration=3 epochs", "data.num_workers=1"))
+    outcome = trainer.train(
+        *settings(url, tmp_path, "train.duration=3 epochs", "data.num_workers=1")
+    )
     assert outcome.code == 0, outcome.output
     assert losses(tmp_path / "run") == pytest.approx(curve, abs=TOLERANCE)
-    assert results(tmp_path / "run")["metrics"]["all"] == pytest.approx(results(undisturbed)["metrics"]["all"])
+    assert results(tmp_path / "run")["metrics"]["all"] == pytest.approx(
+        results(undisturbed)["metrics"]["all"]
+    )
     assert proxy.requests(r"items/"), "it was read through the proxy"
 
 
@@ -47,16 +61,25 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def three_epochs(s3_data: str, s3_proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+def three_epochs(
+    s3_data: str, s3_proxy: Proxy, tmp_path_factory: pytest.TempPathFactory
+) -> Watched:
     """Three epochs on two ranks of two workers each."""
     folder = tmp_path_factory.mktemp("three_epochs")
     s3_proxy.clear()
-    more = ["train.duration=3 epochs", "data.num_workers=2", f"train.save_every={STEPS_PER_EPOCH} steps", "train.keep_last=9"]
+    more = [
+        "train.duration=3 epochs",
+        "data.num_workers=2",
+        f"train.save_every={STEPS_PER_EPOCH} steps",
+        "train.keep_last=9",
+    ]
     assert "Traceback" not in run([*LAUNCHERS["deepspeed"], *settings(s3_data, folder, *more)])
     return Watched([folder / "run"], s3_proxy.requests("items/"))
 
 
-def test_ranks_and_workers_share_what_they_download(three_epochs: Watched, shards: list[FileInfo], curve: list[float]) -> None:
+def test_ranks_and_workers_share_what_they_download(
+    three_epochs: Watched, shards: list[FileInfo], curve: list[float]
+) -> None:
     assert losses(three_epochs.runs[0]) == pytest.approx(curve, abs=TOLERANCE)
     assert downloads(three_epochs.requests, shards) == {shard.path: 1 for shard in shards}
 
@@ -79,7 +102,15 @@ def test_two_jobs_of_a_node_share_what_they_download(
     s3_data: str, proxy: Proxy, shards: list[FileInfo], curve: list[float], tmp_path: Path
 ) -> None:
     names = ["one", "two"]
-    jobs = [start([*LAUNCHERS["plain"], *settings(s3_data, tmp_path, "data.num_workers=1", f"name={name}")]) for name in names]
+    jobs = [
+        start(
+            [
+                *LAUNCHERS["plain"],
+                *settings(s3_data, tmp_path, "data.num_workers=1", f"name={name}"),
+            ]
+        )
+        for name in names
+    ]
     for job in jobs:
         assert "Traceback" not in finish(job)
     for name in names:
@@ -91,7 +122,9 @@ def test_two_nodes_hold_half_of_the_data_each(
     s3_data: str, proxy: Proxy, shards: list[FileInfo], curve: list[float], tmp_path: Path
 ) -> None:
     caches = [tmp_path / f"node{node}" for node in range(2)]
-    common = settings(s3_data, tmp_path, "data.ownership=home", "train.duration=3 epochs", "data.num_workers=1")
+    common = settings(
+        s3_data, tmp_path, "data.ownership=home", "train.duration=3 epochs", "data.num_workers=1"
+    )
     for node in start_nodes(tmp_path, *([*common, f"data.cache_dir={cache}"] for cache in caches)):
         finish(node)
     assert losses(tmp_path / "run") == pytest.approx(curve, abs=TOLERANCE)
@@ -104,13 +137,22 @@ def test_two_nodes_hold_half_of_the_data_each(
 
 
 def test_a_cache_of_a_quarter_of_the_data(
-    trainer: Trainer, s3_data: str, proxy: Proxy, shards: list[FileInfo], curve: list[float], tmp_path: Path
+    trainer: Trainer,
+    s3_data: str,
+    proxy: Proxy,
+    shards: list[FileInfo],
+    curve: list[float],
+    tmp_path: Path,
 ) -> None:
     budget = max(shard.size for shard in shards)
     assert budget < 0.3 * sum(shard.size for shard in shards)
-    outcome = trainer.train(*settings(s3_data, tmp_path, f"data.cache_bytes={budget}", "train.duration=3 epochs"))
+    outcome = trainer.train(
+        *settings(s3_data, tmp_path, f"data.cache_bytes={budget}", "train.duration=3 epochs")
+    )
     assert outcome.code == 0, outcome.output
     assert losses(tmp_path / "run") == pytest.approx(curve, abs=TOLERANCE)
     held = [path.stat().st_size for path in (tmp_path / "cache" / "items").glob("*.tar")]
     assert 0 < sum(held) <= budget
-    assert metric(tmp_path / "run", "data/remote_bytes")[-1] > 0, "what has no room is read by ranges"
+    assert metric(tmp_path / "run", "data/remote_bytes")[-1] > 0, (
+        "what has no room is read by ranges"
+    )

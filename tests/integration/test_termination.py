@@ -49,28 +49,61 @@ class Row(NamedTuple):
 
 
 WORKER = ("data.num_workers=1",)
-LARGE = ("item.encoders=[video/tiny]", "item.options={video/tiny: {size: 224, width: 16}}", "data.num_workers=2")
+LARGE = (
+    "item.encoders=[video/tiny]",
+    "item.options={video/tiny: {size: 224, width: 16}}",
+    "data.num_workers=2",
+)
 TRAINING = {
-    "an exception in forward": Row(Raises("mlrec.engine", "Engine", "forward", BOOM, 2), BUG, 1, is_bug=True),
+    "an exception in forward": Row(
+        Raises("mlrec.train.engine", "Engine", "forward", BOOM, 2), BUG, 1, is_bug=True
+    ),
     "an exception in backward": Row(
-        Raises("deepspeed.runtime.engine", "DeepSpeedEngine", "backward", ZeroDivisionError("boom"), 2), BUG, 1, is_bug=True
+        Raises(
+            "deepspeed.runtime.engine", "DeepSpeedEngine", "backward", ZeroDivisionError("boom"), 2
+        ),
+        BUG,
+        1,
+        is_bug=True,
     ),
-    "an exception in save": Row(Raises("mlrec.engine", "Engine", "save", BOOM), BUG, is_bug=True),
-    "an exception in evaluate": Row(Raises("mlrec.evaluate", "", "encode_catalogue", BOOM), BUG, 1, is_bug=True),
+    "an exception in save": Row(
+        Raises("mlrec.train.engine", "Engine", "save", BOOM), BUG, is_bug=True
+    ),
+    "an exception in evaluate": Row(
+        Raises("mlrec.evaluation.evaluate", "", "encode_catalogue", BOOM), BUG, 1, is_bug=True
+    ),
     "an exception in a loader worker": Row(
-        Raises("mlrec.data.stream", "StepDataset", "__getitem__", TypeError("boom"), 2), BUG, 1, WORKER, is_bug=True
+        Raises("mlrec.data.stream", "StepDataset", "__getitem__", TypeError("boom"), 2),
+        BUG,
+        1,
+        WORKER,
+        is_bug=True,
     ),
-    "an exception in the tracker": Row(Raises("mlrec.tracking", "Tracker", "log", BOOM, 2), BUG, is_bug=True),
+    "an exception in the tracker": Row(
+        Raises("mlrec.runs.tracker", "Tracker", "log", BOOM, 2), BUG, is_bug=True
+    ),
     "an exception, and a loader worker that is stuck": Row(
-        Sleeps("mlrec.data.stream", "StepDataset", "_decode", Raises("mlrec.tracking", "Tracker", "message", BOOM)),
+        Sleeps(
+            "mlrec.data.stream",
+            "StepDataset",
+            "_decode",
+            Raises("mlrec.runs.tracker", "Tracker", "message", BOOM),
+        ),
         BUG,
         0,
         WORKER,
         is_bug=True,
     ),
-    "memory runs out": Row(Raises("mlrec.engine", "Engine", "forward", MemoryError(), 2), "this machine's memory is full"),
-    "a full disk while caching": Row(at_once, "No space left on device", disk=("data.cache_dir", 4)),
-    "a full disk while checkpointing": Row(at_once, "No space left on device", disk=("run_dir", 24)),
+    "memory runs out": Row(
+        Raises("mlrec.train.engine", "Engine", "forward", MemoryError(), 2),
+        "this machine's memory is full",
+    ),
+    "a full disk while caching": Row(
+        at_once, "No space left on device", disk=("data.cache_dir", 4)
+    ),
+    "a full disk while checkpointing": Row(
+        at_once, "No space left on device", disk=("run_dir", 24)
+    ),
     "64 file descriptors": Row(few_files, "a process may open 64 files here", -1),
     "64 MB of /dev/shm": Row(small_shared_memory, "MB in /dev/shm", -1, LARGE),
     "RANK without LOCAL_RANK": Row(no_local_rank, "the environment has RANK=", -1),
@@ -85,14 +118,21 @@ def ranks() -> Ranks:
 @pytest.fixture(scope="module")
 def table() -> Iterator[list[str]]:
     """Lines of the table of outcomes."""
-    lines = ["| fault | ranks | outcome | seconds to exit | exit codes | processes left |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| fault | ranks | outcome | seconds to exit | exit codes | processes left |",
+        "|---|---|---|---|---|---|",
+    ]
     yield lines
     print("\n" + "\n".join(lines))
 
 
 def note(table: list[str], fault: str, count: int, end: End) -> None:
-    sentence = (end.sentences or [end.output.strip().splitlines()[-1] if end.output.strip() else ""])[0]
-    table.append(f"| {fault} | {count} | {sentence[:110]} | {end.seconds:.1f} | {end.codes} | {len(end.left)} |")
+    sentence = (
+        end.sentences or [end.output.strip().splitlines()[-1] if end.output.strip() else ""]
+    )[0]
+    table.append(
+        f"| {fault} | {count} | {sentence[:110]} | {end.seconds:.1f} | {end.codes} | {len(end.left)} |"
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -108,9 +148,22 @@ def test_training_fault_ends_every_rank_in_time(
         if row.fault is small_shared_memory and disk is None:
             pytest.skip("mounting a small /dev/shm is not possible here")
         place = [f"{key}={disk}/run"] if key else []
-        settings = [*tiny_overrides(dataset_dir, tmp_path), "tracking.wandb=disabled", "name=run", *row.options, *place]
+        settings = [
+            *tiny_overrides(dataset_dir, tmp_path),
+            "tracking.wandb=disabled",
+            "name=run",
+            *row.options,
+            *place,
+        ]
         settings += ["train.evaluate_every=4 steps"]
-        end = ranks.run(count, tmp_path, row.fault, "mlrec.train", *settings, faulty=min(row.faulty, count - 1))
+        end = ranks.run(
+            count,
+            tmp_path,
+            row.fault,
+            "mlrec.train.loop",
+            *settings,
+            faulty=min(row.faulty, count - 1),
+        )
     note(table, fault, count, end)
     assert not end.left
     assert end.seconds < LIMIT_S
@@ -119,15 +172,26 @@ def test_training_fault_ends_every_rank_in_time(
     assert ("Traceback" in end.output) == row.is_bug, end.output
 
 
-def test_training_port_in_use_is_named_on_both_ranks(ranks: Ranks, table: list[str], dataset_dir: Path, tmp_path: Path) -> None:
+def test_training_port_in_use_is_named_on_both_ranks(
+    ranks: Ranks, table: list[str], dataset_dir: Path, tmp_path: Path
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        end = ranks.run(2, tmp_path, TakenPort(port), "mlrec.train", *tiny_overrides(dataset_dir, tmp_path), faulty=-1)
+        end = ranks.run(
+            2,
+            tmp_path,
+            TakenPort(port),
+            "mlrec.train.loop",
+            *tiny_overrides(dataset_dir, tmp_path),
+            faulty=-1,
+        )
     note(table, "a port in use", 2, end)
     assert end.codes == [1, 1] and not end.left and end.seconds < LIMIT_S
-    assert len(end.sentences) == 2 and all(f"port {port}" in sentence for sentence in end.sentences), end.output
+    assert len(end.sentences) == 2 and all(
+        f"port {port}" in sentence for sentence in end.sentences
+    ), end.output
 
 
 @pytest.mark.parametrize("command", ["packing", "reporting"])
@@ -138,9 +202,15 @@ def test_command_full_disk_is_one_sentence(
         if disk is None:
             pytest.skip("mounting a small disk is not possible here")
         if command == "packing":
-            program, arguments = "terminating", ("make", str(raw_dir), str(disk / "out"), "--size", "64", "--workers", "2")
+            program, arguments = (
+                "terminating",
+                ("make", str(raw_dir), str(disk / "out"), "--size", "64", "--workers", "2"),
+            )
         else:
-            program, arguments = "mlrec.report", (str(run_dir), "--out", str(disk / "page.html"))
+            program, arguments = (
+                "mlrec.report.report",
+                (str(run_dir), "--out", str(disk / "page.html")),
+            )
         end = ranks.run(1, tmp_path, at_once, program, *arguments)
     note(table, f"a full disk while {command}", 1, end)
     assert end.codes == [1] and not end.left and end.seconds < LIMIT_S, end.output
@@ -153,15 +223,28 @@ def run_dir(ranks: Ranks, dataset_dir: Path, tmp_path_factory: pytest.TempPathFa
     """A finished run."""
     folder = tmp_path_factory.mktemp("finished")
     end = ranks.run(
-        1, folder, nothing, "mlrec.train", *tiny_overrides(dataset_dir, folder), "name=run", "tracking.wandb=disabled"
+        1,
+        folder,
+        nothing,
+        "mlrec.train.loop",
+        *tiny_overrides(dataset_dir, folder),
+        "name=run",
+        "tracking.wandb=disabled",
     )
     assert end.codes == [0], end.output
     return folder / "run"
 
 
-def test_training_killed_parent_takes_its_workers_along(ranks: Ranks, dataset_dir: Path, tmp_path: Path) -> None:
-    settings = [*tiny_overrides(dataset_dir, tmp_path), "tracking.wandb=disabled", "name=run", "data.num_workers=2"]
+def test_training_killed_parent_takes_its_workers_along(
+    ranks: Ranks, dataset_dir: Path, tmp_path: Path
+) -> None:
+    settings = [
+        *tiny_overrides(dataset_dir, tmp_path),
+        "tracking.wandb=disabled",
+        "name=run",
+        "data.num_workers=2",
+    ]
     stuck = Sleeps("mlrec.data.stream", "StepDataset", "_decode", killed_after_a_second)
-    end = ranks.run(1, tmp_path, stuck, "mlrec.train", *settings)
+    end = ranks.run(1, tmp_path, stuck, "mlrec.train.loop", *settings)
     assert end.codes == [-signal.SIGKILL]
     assert not end.left

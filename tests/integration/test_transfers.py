@@ -9,7 +9,8 @@ import pytest
 from conftest import BUCKET
 from proxy import Fault, Proxy
 
-from mlrec import storage, transfer
+from mlrec import storage
+from mlrec.storage import transfer
 
 CONTENT = bytes(range(256)) * 400
 
@@ -41,14 +42,20 @@ def test_a_missing_object_is_asked_for_once(s3: str, proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("kind", [500, 503, "reset"])
 @pytest.mark.parametrize("scheme", ["s3", "http"])
-def test_a_fault_that_stays_costs_one_request_a_try(scheme: str, kind: int, file: str, proxy: Proxy) -> None:
+def test_a_fault_that_stays_costs_one_request_a_try(
+    scheme: str, kind: int, file: str, proxy: Proxy
+) -> None:
     proxy.rules.append(Fault(kind, "transfers"))
     with pytest.raises(RuntimeError, match=f"transfers/file: failed {transfer.RETRIES} times"):
         read(file if scheme == "s3" else file.replace("s3:/", proxy.url))
-    assert len(proxy.requests("transfers")) == transfer.RETRIES, "client libraries do not retry on their own below that"
+    assert len(proxy.requests("transfers")) == transfer.RETRIES, (
+        "client libraries do not retry on their own below that"
+    )
 
 
-def test_a_request_without_an_answer_is_given_up(file: str, proxy: Proxy, quick: pytest.MonkeyPatch) -> None:
+def test_a_request_without_an_answer_is_given_up(
+    file: str, proxy: Proxy, quick: pytest.MonkeyPatch
+) -> None:
     quick.setattr(transfer, "TIMEOUT_S", 0.3)
     proxy.rules.append(Fault("hang", "transfers", times=2))
     assert read(file)
@@ -58,7 +65,9 @@ def test_a_request_without_an_answer_is_given_up(file: str, proxy: Proxy, quick:
         read(file)
 
 
-def test_a_straggler_is_overtaken_by_a_second_request(file: str, proxy: Proxy, quick: pytest.MonkeyPatch) -> None:
+def test_a_straggler_is_overtaken_by_a_second_request(
+    file: str, proxy: Proxy, quick: pytest.MonkeyPatch
+) -> None:
     quick.setattr(transfer, "FIRST_HEDGE_S", 0.2)
     proxy.rules.append(Fault("hang", "transfers", times=1))
     began = time.monotonic()

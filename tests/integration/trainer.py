@@ -11,7 +11,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-QUICK = {"mlrec.transfer.FIRST_DELAY_S": 0.01, "mlrec.transfer.MAX_DELAY_S": 0.1, "mlrec.transfer.TIMEOUT_S": 2.0}
+QUICK = {
+    "mlrec.storage.transfer.FIRST_DELAY_S": 0.01,
+    "mlrec.storage.transfer.MAX_DELAY_S": 0.1,
+    "mlrec.storage.transfer.TIMEOUT_S": 2.0,
+}
 """Waits of transfers that suit a server of this machine."""
 
 
@@ -36,7 +40,9 @@ class Trainer:
     def __exit__(self, *reason: object) -> None:
         self._stop()
 
-    def train(self, *arguments: str, patches: dict[str, Any] = QUICK, timeout_s: float = 100.0) -> Outcome:
+    def train(
+        self, *arguments: str, patches: dict[str, Any] = QUICK, timeout_s: float = 100.0
+    ) -> Outcome:
         """The outcome of `mlrec train` with these arguments, while the named module attributes have other values.
 
         Raises:
@@ -67,11 +73,13 @@ class Trainer:
 
 
 def _serve(pipe: Connection, folder: Path) -> None:
-    from mlrec import train
-    from mlrec.process import run_main
+    from mlrec.runtime.entry_point import run_main
+    from mlrec.train import loop as train
 
     train.stop_world = lambda: None  # DeepSpeed keeps the first process group for good
-    multiprocessing.set_start_method("fork", force=True)  # as in a process that was started by a command
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # as in a process that was started by a command
     while True:
         try:
             arguments, patches = pipe.recv()

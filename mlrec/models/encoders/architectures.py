@@ -14,8 +14,14 @@ import torch
 from torch import nn
 
 from mlrec.models.encoders.base import EncoderContext, EncoderRow, kept_file
-from mlrec.models.encoders.pretrained import MisfitError, explained, load_model, local_folder, reason_of
-from mlrec.printable import printable
+from mlrec.models.encoders.pretrained import (
+    MisfitError,
+    explained,
+    load_model,
+    local_folder,
+    reason_of,
+)
+from mlrec.runtime.printable import printable
 
 CONFIG_FILE = "config.json"
 MAX_LAYERS, MAX_SIZE = 1000, 1 << 24
@@ -55,7 +61,9 @@ class Architecture:
             value = getattr(self.image, key, None)
             numbers = {value} if isinstance(value, int) else set(value or ())
             if len(numbers) > 1:
-                raise ValueError(f"{self.context.name}: {key} of the model is {value}; mlrec's images are squares")
+                raise ValueError(
+                    f"{self.context.name}: {key} of the model is {value}; mlrec's images are squares"
+                )
             if numbers:
                 return int(numbers.pop())
         return 0
@@ -72,7 +80,9 @@ def has_own_files(row: EncoderRow, context: EncoderContext) -> bool:
     """Tell whether configuration and tokenizer come from a checkpoint: a folder serves random weights too."""
     if context.files is not None:
         return True
-    return bool(row.checkpoint) and (not context.scratch or "://" in row.checkpoint or Path(row.checkpoint).is_dir())
+    return bool(row.checkpoint) and (
+        not context.scratch or "://" in row.checkpoint or Path(row.checkpoint).is_dir()
+    )
 
 
 def source_of(row: EncoderRow, context: EncoderContext) -> str:
@@ -80,7 +90,9 @@ def source_of(row: EncoderRow, context: EncoderContext) -> str:
     return row.checkpoint if context.files is None else str(context.files)
 
 
-def read_architecture(row: EncoderRow, context: EncoderContext, defaults: Mapping[str, Any] | None = None) -> Architecture:
+def read_architecture(
+    row: EncoderRow, context: EncoderContext, defaults: Mapping[str, Any] | None = None
+) -> Architecture:
     """Return the checkpoint's architecture, or that of the row's model type, with the row's changes.
 
     Args:
@@ -105,7 +117,9 @@ def read_architecture(row: EncoderRow, context: EncoderContext, defaults: Mappin
         _check_known(model_type, CONFIG_MAPPING, "model_type", options)
         _check_keys(settings, AutoConfig.for_model(model_type), context.name)
         with _describes_a_model(row, context):
-            return Architecture(AutoConfig.for_model(model_type, **{**(defaults or {}), **settings}), row, context)
+            return Architecture(
+                AutoConfig.for_model(model_type, **{**(defaults or {}), **settings}), row, context
+            )
     if context.files is not None:
         kept_file(context.files, CONFIG_FILE)
     source = source_of(row, context)
@@ -132,7 +146,9 @@ def _check_type(config: Any, model_type: str, source: str, encoder: str) -> None
             f"{model_type!r}; name the encoder of that type, or one for any type such as {encoder.split('/')[0]}/huggingface"
         )
     if getattr(config, "quantization_config", None):
-        raise ValueError(f"the checkpoint {source!r} of {encoder} is quantised; use one in float32, float16 or bfloat16")
+        raise ValueError(
+            f"the checkpoint {source!r} of {encoder} is quantised; use one in float32, float16 or bfloat16"
+        )
 
 
 def _check_values(values: Mapping[Any, Any], place: str) -> None:
@@ -150,9 +166,15 @@ def _check_values(values: Mapping[Any, Any], place: str) -> None:
         if isinstance(value, Mapping):  # the halves of a pair such as CLIP
             _check_values(value, place)
         elif key in _AT_LEAST_1 and not _counts(value):
-            raise ValueError(f"{place} has {key} {_quoted(value)}; it must be a whole number of 1 or more, or a list of them")
-        elif _largest(value) > (most := MAX_LAYERS if "layers" in str(key) or "depth" in str(key) else MAX_SIZE):
-            raise ValueError(f"{place} has {printable(str(key), 60)} {_quoted(value)}; at most {most:,}")
+            raise ValueError(
+                f"{place} has {key} {_quoted(value)}; it must be a whole number of 1 or more, or a list of them"
+            )
+        elif _largest(value) > (
+            most := MAX_LAYERS if "layers" in str(key) or "depth" in str(key) else MAX_SIZE
+        ):
+            raise ValueError(
+                f"{place} has {printable(str(key), 60)} {_quoted(value)}; at most {most:,}"
+            )
         elif key in _ACTIVATION_KEYS and isinstance(value, str):
             _check_known(value, ACT2FN, key, place)
 
@@ -172,8 +194,14 @@ def _check_known(name: Any, known: Iterable[str], key: str, place: str) -> None:
     names = list(known)
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "name one that transformers has"
-        raise ValueError(f"{place} has {key} {_quoted(name)}, which transformers does not know; {hint}")
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else "name one that transformers has"
+        )
+        raise ValueError(
+            f"{place} has {key} {_quoted(name)}, which transformers does not know; {hint}"
+        )
 
 
 def _quoted(value: Any) -> str:
@@ -184,7 +212,9 @@ def _check_keys(settings: Mapping[str, Any], config: Any, encoder: str) -> None:
     inner = getattr(config, "vision_config", config)
     for name in settings:
         if not hasattr(config, name) and not hasattr(inner, name):
-            raise ValueError(f"item.options.{encoder}.config.{name}: a {config.model_type} has no such key")
+            raise ValueError(
+                f"item.options.{encoder}.config.{name}: a {config.model_type} has no such key"
+            )
 
 
 def build_backbone(architecture: Architecture, shape: Mapping[str, Any]) -> tuple[Any, Any, str]:
@@ -215,7 +245,11 @@ def build_backbone(architecture: Architecture, shape: Mapping[str, Any]) -> tupl
             model = None
         if model is None:
             raise
-    return model, architecture.config, "its positions are those of another size, which the model interpolates"
+    return (
+        model,
+        architecture.config,
+        "its positions are those of another size, which the model interpolates",
+    )
 
 
 def _from_config(config: Any, row: EncoderRow, context: EncoderContext, **options: Any) -> Any:
@@ -237,14 +271,20 @@ def _describes_a_model(row: EncoderRow, context: EncoderContext) -> Iterator[Non
         yield
     except Exception as error:
         options = f"item.options.{context.name}.config"
-        place = f"{CONFIG_FILE} of {source_of(row, context)!r}, with {options}," if has_own_files(row, context) else options
+        place = (
+            f"{CONFIG_FILE} of {source_of(row, context)!r}, with {options},"
+            if has_own_files(row, context)
+            else options
+        )
         raise ValueError(
             f"{place} describes no model that {context.name} could build ({reason_of(error)}); correct the value"
         ) from error
 
 
 def _shaped(architecture: Architecture, shape: Mapping[str, Any]) -> Any:
-    changed = Architecture(copy.deepcopy(architecture.config), architecture.row, architecture.context)
+    changed = Architecture(
+        copy.deepcopy(architecture.config), architecture.row, architecture.context
+    )
     for name, value in shape.items():
         if name not in architecture.row.config and hasattr(changed.image, name):
             setattr(changed.image, name, value)

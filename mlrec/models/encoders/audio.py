@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
+from mlrec.data.schema import AUDIO_RATE, InputSpec, Modality
 from mlrec.models.encoders.architectures import Architecture, has_own_files, read_architecture
 from mlrec.models.encoders.base import EncoderContext, EncoderRow, kept_file
 from mlrec.models.encoders.huggingface import HuggingFace, pooled
 from mlrec.models.encoders.preprocessors import Loudness, find_loudness
-from mlrec.schema import AUDIO_RATE, InputSpec, Modality
-from mlrec.typed_json import parse_json
+from mlrec.storage.typed_json import parse_json
 
 WINDOW, HOP, FFT = 400, 160, 512
 """Samples of a frame of 25 ms, of the 10 ms from one frame to the next, and of its Fourier transform."""
@@ -48,7 +48,10 @@ class SpectrogramTransformer(HuggingFace):
     def spectrogram(self, samples: torch.Tensor) -> torch.Tensor:
         """Kaldi's log-mel values, 0 past the end, standardised: int16 [n, length] to float32 [n, frames, mels]."""
         if self.window.device != samples.device:
-            self.window, self.filters = self.window.to(samples.device), self.filters.to(samples.device)
+            self.window, self.filters = (
+                self.window.to(samples.device),
+                self.filters.to(samples.device),
+            )
         frames = (samples.float() / 2**15).unfold(1, WINDOW, HOP)
         frames = frames - frames.mean(dim=2, keepdim=True)
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
@@ -59,7 +62,9 @@ class SpectrogramTransformer(HuggingFace):
         ends = (samples != 0).flip(1).to(torch.int8).argmax(dim=1)
         last = (samples.shape[1] - ends - WINDOW).div(HOP, rounding_mode="floor")
         past = torch.arange(mels.shape[1], device=mels.device) > last[:, None]
-        standard: torch.Tensor = (mels.masked_fill(past[..., None], 0.0) - self.loudness.mean) / self.loudness.scale
+        standard: torch.Tensor = (
+            mels.masked_fill(past[..., None], 0.0) - self.loudness.mean
+        ) / self.loudness.scale
         return standard
 
     def save_files(self, folder: Path) -> None:
@@ -77,11 +82,16 @@ def loudness_of(architecture: Architecture) -> Loudness:
     if context.files is not None:
         where = kept_file(context.files, LOUDNESS_FILE)
         return parse_json(where.read_bytes(), Loudness, str(where), "Copy the run's folder again")
-    earlier = context.restored  # runs of earlier versions were trained with AudioSet's, whatever their checkpoint says
+    earlier = (
+        context.restored
+    )  # runs of earlier versions were trained with AudioSet's, whatever their checkpoint says
     if earlier or not has_own_files(row, context):
         return Loudness()
     config = architecture.config
-    return find_loudness(row.checkpoint, context.name, num_frames(row.length), config.num_mel_bins) or Loudness()
+    return (
+        find_loudness(row.checkpoint, context.name, num_frames(row.length), config.num_mel_bins)
+        or Loudness()
+    )
 
 
 def _mel_filters(mels: int) -> torch.Tensor:

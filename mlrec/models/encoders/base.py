@@ -11,11 +11,11 @@ from typing import Any, Literal, get_type_hints
 import torch
 from torch import nn
 
-from mlrec.encoder_options import EncoderOptions, Projection, Tuning
-from mlrec.feature_files import ItemIds
+from mlrec.config.encoder_options import EncoderOptions, Projection, Tuning
+from mlrec.config.values import check_typed
+from mlrec.data.features.files import ItemIds
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.heads import projection_head
-from mlrec.schema import InputSpec, Modality
-from mlrec.values import check_typed
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -114,11 +114,17 @@ class EncoderRow:
         for key, value in options.items():
             where = f"item.options.{name}.{key}"
             if key not in _OPTION_KINDS:
-                raise ValueError(f"{where}: unknown option; an encoder has {', '.join(sorted(_OPTION_KINDS))}")
+                raise ValueError(
+                    f"{where}: unknown option; an encoder has {', '.join(sorted(_OPTION_KINDS))}"
+                )
             check_typed(value, _OPTION_KINDS[key], where)
         if options.get("output", "pooled") == "scores" and not self.scores:
-            raise ValueError(f"item.options.{name}.output is 'scores'; this encoder has pooled features only")
-        changes: dict[str, Any] = {key: tuple(value) for key, value in options.items() if key in ("mean", "std") and value}
+            raise ValueError(
+                f"item.options.{name}.output is 'scores'; this encoder has pooled features only"
+            )
+        changes: dict[str, Any] = {
+            key: tuple(value) for key, value in options.items() if key in ("mean", "std") and value
+        }
         changes["config"] = {**self.config, **options.get("config", {})}
         given = frozenset(key for key, value in options.items() if value is not None)
         row = dataclasses.replace(self, **{**options, **changes}, given=given)
@@ -136,7 +142,9 @@ class EncoderRow:
                 "an item; lower frames or size"
             )
         if self.modality is Modality.TITLE and self.length > MAX_TOKENS:
-            raise ValueError(f"item.options.{name}.length is {self.length}; a title has at most {MAX_TOKENS:,} tokens")
+            raise ValueError(
+                f"item.options.{name}.length is {self.length}; a title has at most {MAX_TOKENS:,} tokens"
+            )
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,9 @@ class EncoderContext:
             ValueError: the encoder is built without a data set.
         """
         if self.items is None:
-            raise ValueError(f"{self.name} looks items up by their raw ids, and there is no data set that has them")
+            raise ValueError(
+                f"{self.name} looks items up by their raw ids, and there is no data set that has them"
+            )
         return self.items
 
 
@@ -176,18 +186,25 @@ def kept_file(folder: Path, name: str) -> Path:
         ValueError: it is missing.
     """
     if not (folder / name).is_file():
-        raise ValueError(f"{folder} has no {name}, so its run is incomplete. Copy the run's folder again")
+        raise ValueError(
+            f"{folder} has no {name}, so its run is incomplete. Copy the run's folder again"
+        )
     return folder / name
 
 
 class Normalize(nn.Module):
     """uint8 pixels [..., H, W, C] to standardised values [..., C, H, W] of the wanted dtype, on the device."""
 
-    def __init__(self, mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None) -> None:
+    def __init__(
+        self, mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None
+    ) -> None:
         super().__init__()
         mean, std = mean or IMAGENET_MEAN, std or IMAGENET_STD
         # no buffers: with the model in bf16 they would be rounded to 8 bits, a mean of 123.7 to 123.5
-        self.mean, self.scale = torch.tensor(mean).mul(255.0), torch.tensor(std).mul(255.0).reciprocal()
+        self.mean, self.scale = (
+            torch.tensor(mean).mul(255.0),
+            torch.tensor(std).mul(255.0).reciprocal(),
+        )
 
     def forward(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         if self.mean.device != pixels.device:

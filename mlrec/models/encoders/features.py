@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from mlrec import storage
-from mlrec.feature_files import REMEDY, TABLE_FILE, read_features
-from mlrec.feature_tables import table_bytes
+from mlrec.data.features.files import REMEDY, TABLE_FILE, read_features
+from mlrec.data.features.tables import table_bytes
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, kept_file
-from mlrec.schema import InputSpec, Modality
 
 
 class Vectors(Encoder):
@@ -26,7 +26,9 @@ class Vectors(Encoder):
         super().__init__()
         if not row.checkpoint:
             raise ValueError(f"item.options.{context.name}.checkpoint is not set. {REMEDY}.")
-        self._source = row.checkpoint if context.files is None else str(kept_file(context.files, TABLE_FILE))
+        self._source = (
+            row.checkpoint if context.files is None else str(kept_file(context.files, TABLE_FILE))
+        )
         features = read_features(self._source)
         items = context.known_items()
         rows_N = features.rows_of(items)
@@ -35,13 +37,19 @@ class Vectors(Encoder):
         self.width = features.width
         table_N1 = torch.zeros(len(rows_N) + 1, self.width)
         has_vector_N = rows_N >= 0
-        table_N1[1:][torch.from_numpy(has_vector_N)] = torch.from_numpy(features.vectors_nX[rows_N[has_vector_N]])
+        table_N1[1:][torch.from_numpy(has_vector_N)] = torch.from_numpy(
+            features.vectors_nX[rows_N[has_vector_N]]
+        )
         self.table: torch.Tensor
-        self.register_buffer("table", table_N1, persistent=False)  # a copy in each checkpoint would be of no use
+        self.register_buffer(
+            "table", table_N1, persistent=False
+        )  # a copy in each checkpoint would be of no use
 
     def save_files(self, folder: Path) -> None:
         features = read_features(self._source)
-        storage.write_bytes(str(folder / TABLE_FILE), table_bytes(features.raw_ids_n, features.vectors_nX))
+        storage.write_bytes(
+            str(folder / TABLE_FILE), table_bytes(features.raw_ids_n, features.vectors_nX)
+        )
 
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         return self.table[items]

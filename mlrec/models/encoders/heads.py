@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from mlrec.encoder_options import Projection
+from mlrec.config.encoder_options import Projection
 from mlrec.models.dropout import Dropout
 
 DROPOUT = 0.4
@@ -44,7 +44,9 @@ class _Residual(nn.Module):
         # whatever their length, the vectors come at the scale that a hidden layer's first weights are made for
         norm = nn.LayerNorm(width_in, elementwise_affine=False)
         self.linear = linear
-        self.network = nn.Sequential(norm, nn.Linear(width_in, 2 * width), nn.GELU(), Dropout(DROPOUT), last)
+        self.network = nn.Sequential(
+            norm, nn.Linear(width_in, 2 * width), nn.GELU(), Dropout(DROPOUT), last
+        )
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.linear(vectors) + self.network(vectors)
@@ -76,7 +78,9 @@ class Whitening(nn.Module):
         self.mean: torch.Tensor
         self.matrix: torch.Tensor
         self.register_buffer("mean", torch.from_numpy(mean).float())
-        self.register_buffer("matrix", torch.from_numpy(matrix / length if length > 0 else matrix).float())
+        self.register_buffer(
+            "matrix", torch.from_numpy(matrix / length if length > 0 else matrix).float()
+        )
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         whitened = (vectors.float() - self.mean) @ self.matrix  # of length 1 in the mean

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.architectures import (
     CONFIG_FILE,
     FRAME_KEYS,
@@ -20,11 +21,17 @@ from mlrec.models.encoders.architectures import (
     has_own_files,
     read_architecture,
 )
-from mlrec.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderContext, EncoderRow, kept_file
+from mlrec.models.encoders.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Encoder,
+    EncoderContext,
+    EncoderRow,
+    kept_file,
+)
 from mlrec.models.encoders.pixels import Pixels, PixelValues
 from mlrec.models.encoders.preprocessors import find_pixels
-from mlrec.schema import InputSpec, Modality
-from mlrec.typed_json import parse_json
+from mlrec.storage.typed_json import parse_json
 
 PIXELS_FILE = "pixels.json"
 """In a run's folder: what happens to the pixels before the model."""
@@ -55,7 +62,9 @@ class HuggingFace(Encoder):
         self.remarks = (f"{name}: {remark}",) if remark else ()
         self.backbone = _with_movable_tables(backbone)
         self.width = _width_of(self.backbone.config, name)
-        self._blocks = _path_of_blocks(self.backbone)  # now: under ZeRO-3 parameters would have no size later
+        self._blocks = _path_of_blocks(
+            self.backbone
+        )  # now: under ZeRO-3 parameters would have no size later
 
     def save_files(self, folder: Path) -> None:
         # all keys: a later version of transformers may have other defaults
@@ -67,7 +76,9 @@ class HuggingFace(Encoder):
         back: list[nn.Module] = []
         module = self.backbone
         for step in self._blocks:
-            direct = [parameter for parameter in module._parameters.values() if parameter is not None]
+            direct = [
+                parameter for parameter in module._parameters.values() if parameter is not None
+            ]
             if direct:
                 front.append(nn.ParameterList(direct))
             behind: list[nn.Module] = []
@@ -125,11 +136,23 @@ class HuggingFaceVideo(HuggingFace):
         pixels = pixels_of(architecture, video=True)
         frames = _frames_of(architecture)
         size = pixels.size
-        super().__init__(architecture, {"num_frames": frames, "frames_per_clip": frames, "image_size": size, "crop_size": size})
+        super().__init__(
+            architecture,
+            {
+                "num_frames": frames,
+                "frames_per_clip": frames,
+                "image_size": size,
+                "crop_size": size,
+            },
+        )
         self.spec = InputSpec(Modality.VIDEO, frames=frames, size=pixels.resized)
         self.normalize = PixelValues(pixels)
         # V-JEPA 2 would run the predictor of its training as well
-        self.options = {"skip_predictor": True} if "skip_predictor" in inspect.signature(self.backbone.forward).parameters else {}
+        self.options = (
+            {"skip_predictor": True}
+            if "skip_predictor" in inspect.signature(self.backbone.forward).parameters
+            else {}
+        )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         values = self.normalize(frames, self.backbone.dtype)
@@ -156,10 +179,15 @@ def _width_of(config: Any, encoder: str) -> int:
     Raises:
         ValueError: the configuration does not state it.
     """
-    widths = [getattr(config, "hidden_size", None), *(getattr(config, "hidden_sizes", None) or [])[-1:]]
+    widths = [
+        getattr(config, "hidden_size", None),
+        *(getattr(config, "hidden_sizes", None) or [])[-1:],
+    ]
     stated = [width for width in widths if isinstance(width, int)]
     if not stated:
-        raise ValueError(f"{encoder} cannot use a {config.model_type}: its config.json does not state the width of its vectors")
+        raise ValueError(
+            f"{encoder} cannot use a {config.model_type}: its config.json does not state the width of its vectors"
+        )
     return stated[0]
 
 
@@ -174,7 +202,9 @@ def _frames_of(architecture: Architecture) -> int:
     _check_same("frames", stated, architecture)
     frames = row.frames or stated or 16
     tubelet = getattr(architecture.image, "tubelet_size", None) or 1
-    tubelet = tubelet if isinstance(tubelet, int) else int(tubelet[0])  # ViViT: frames, height, width
+    tubelet = (
+        tubelet if isinstance(tubelet, int) else int(tubelet[0])
+    )  # ViViT: frames, height, width
     if frames % tubelet:
         raise ValueError(
             f"item.options.{context.name}.frames is {frames}; the model joins {tubelet} frames into a token: "
@@ -183,7 +213,9 @@ def _frames_of(architecture: Architecture) -> int:
     return frames
 
 
-def _check_same(option: str, stated: int, architecture: Architecture, where: str = CONFIG_FILE) -> None:
+def _check_same(
+    option: str, stated: int, architecture: Architecture, where: str = CONFIG_FILE
+) -> None:
     """Check that a number of the row, which nobody has set, is the checkpoint's."""
     row, context = architecture.row, architecture.context
     number = getattr(row, option)
@@ -263,7 +295,9 @@ def _path_of_blocks(model: nn.Module) -> list[str]:
     """Where the model's list of blocks is: of the lists that lie in no other list, the one with most parameters."""
     lists: dict[str, int] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
+        if isinstance(module, nn.ModuleList) and not any(
+            name.startswith(f"{outer}.") for outer in lists
+        ):
             lists[name] = sum(parameter.numel() for parameter in module.parameters())
     if not lists:
         raise ValueError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow
-from mlrec.schema import InputSpec, Modality
 
 
 class IdEmbedding(Encoder):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mlrec.data.schema import Modality
 from mlrec.models.encoders.base import EncoderRow
 from mlrec.models.encoders.huggingface import HuggingFaceImage
-from mlrec.schema import Modality
 
 IMAGE_ENCODERS = {
     "image/huggingface": EncoderRow(

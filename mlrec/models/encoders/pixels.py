@@ -11,8 +11,8 @@ import torch
 from pydantic import ConfigDict, Field
 
 from mlrec.models.encoders.base import Normalize
-from mlrec.printable import printable
-from mlrec.typed_json import STRICT, parse_json
+from mlrec.runtime.printable import printable
+from mlrec.storage.typed_json import STRICT, parse_json
 
 Finite = Annotated[float, Field(ge=-1e6, le=1e6)]
 Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -112,10 +112,16 @@ def read_pixels(content: Mapping[str, Any], where: str, encoder: str) -> Pixels:
     kind = str(content.get("image_processor_type") or content.get("feature_extractor_type") or "")
 
     def refuse(key: str, why: str) -> ValueError:
-        return ValueError(f"{where}: {key} is {printable(repr(content.get(key)), 60)}, {why}. {remedy}.")
+        return ValueError(
+            f"{where}: {key} is {printable(repr(content.get(key)), 60)}, {why}. {remedy}."
+        )
 
     for key, value in content.items():
-        if key not in _KNOWN and not key.startswith("_") and value not in (None, False, 0, "", [], {}):
+        if (
+            key not in _KNOWN
+            and not key.startswith("_")
+            and value not in (None, False, 0, "", [], {})
+        ):
             raise refuse(printable(key, 60), "a step that mlrec does not know")
     if kind.startswith(_OTHER_STEPS):
         raise refuse("image_processor_type", "whose steps mlrec does not know")
@@ -124,7 +130,9 @@ def read_pixels(content: Mapping[str, Any], where: str, encoder: str) -> Pixels:
         content["do_normalize"] = False
     stated = parse_json(json.dumps(content).encode(), _Statement, where, remedy)
     if stated.do_flip_channel_order and (stated.do_normalize or not kind.startswith("MobileViT")):
-        raise refuse("do_flip_channel_order", "which of transformers' processors only MobileViT's obeys")
+        raise refuse(
+            "do_flip_channel_order", "which of transformers' processors only MobileViT's obeys"
+        )
     if stated.offset and not stated.do_rescale:
         raise refuse("offset", "and do_rescale is false, which transformers rejects too")
     mean, std = _statistics(stated, refuse)
@@ -153,7 +161,9 @@ def _three(value: Any) -> Triple:
 def _geometry(stated: _Statement, refuse: Refuse) -> tuple[int, int]:
     """Height and width that the model reads, and those before the crop; 0 for both if the file does not state them."""
     size = _square(stated.size, "size", refuse) if stated.do_resize else 0
-    crop = _square(stated.crop_size, "crop_size", refuse) if stated.do_center_crop is not False else 0
+    crop = (
+        _square(stated.crop_size, "crop_size", refuse) if stated.do_center_crop is not False else 0
+    )
     if stated.crop_pct is not None:  # ConvNext's processor
         if stated.do_center_crop:
             raise refuse("crop_pct", "and do_center_crop is true: mlrec knows only one of them")

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ConfigDict
 
+from mlrec.data.schema import AUDIO_RATE
 from mlrec.models.encoders.pixels import Finite, Pixels, Positive, read_pixels
 from mlrec.models.encoders.pretrained import explained, find_file
-from mlrec.printable import printable
-from mlrec.schema import AUDIO_RATE
-from mlrec.typed_json import STRICT, parse_json
+from mlrec.runtime.printable import printable
+from mlrec.storage.typed_json import STRICT, parse_json
 
 NESTED_FILE = "processor_config.json"
 """Holds several preprocessors, by kind."""
@@ -30,12 +30,17 @@ def find_pixels(checkpoint: str, encoder: str, video: bool) -> tuple[Pixels, str
     Raises:
         ValueError: the file is invalid or states a step that mlrec does not know.
     """
-    image, clip = ("preprocessor_config.json", "image_processor"), ("video_preprocessor_config.json", "video_processor")
+    image, clip = (
+        ("preprocessor_config.json", "image_processor"),
+        ("video_preprocessor_config.json", "video_processor"),
+    )
     order = (clip, image) if video else (image, clip)
     nested = read_document(checkpoint, NESTED_FILE, encoder) or {}
     for file, kind in order:
         if isinstance(nested.get(kind), Mapping):
-            return read_pixels(nested[kind], f"{checkpoint}/{NESTED_FILE} ({kind})", encoder), NESTED_FILE
+            return read_pixels(
+                nested[kind], f"{checkpoint}/{NESTED_FILE} ({kind})", encoder
+            ), NESTED_FILE
         if content := read_document(checkpoint, file, encoder):
             return read_pixels(content, f"{checkpoint}/{file}", encoder), file
     return None
@@ -79,7 +84,12 @@ def find_loudness(checkpoint: str, encoder: str, frames: int, mels: int) -> Loud
     if content is None:
         return None
     where = f"{checkpoint}/{NESTED_FILE if nested else 'preprocessor_config.json'}"
-    stated = parse_json(json.dumps(content).encode(), _Sound, where, f"Set item.options.{encoder}.checkpoint to another")
+    stated = parse_json(
+        json.dumps(content).encode(),
+        _Sound,
+        where,
+        f"Set item.options.{encoder}.checkpoint to another",
+    )
     needed = {"sampling_rate": AUDIO_RATE, "max_length": frames, "num_mel_bins": mels}
     for key, value in needed.items():
         if key in content and getattr(stated, key) != value:
@@ -108,7 +118,9 @@ def _parse(path: Path, where: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not JSON ({printable(str(error), 100)}). {remedy}.") from error
+        raise ValueError(
+            f"{where} is not JSON ({printable(str(error), 100)}). {remedy}."
+        ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{where} holds a {type(content).__name__}, not an object. {remedy}.")
     return content

@@ -17,7 +17,7 @@ from mlrec import storage
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
 from mlrec.models.encoders.weight_files import check_values, read_file, read_folder
 from mlrec.models.encoders.weight_names import Misfit, backbone_of, is_head
-from mlrec.printable import brief
+from mlrec.runtime.printable import brief
 
 WEIGHTS = (".safetensors", ".pyth", ".pth", ".pt", ".bin")
 """Endings of files that hold weights."""
@@ -87,14 +87,19 @@ def explained(checkpoint: str, encoder: str) -> Iterator[None]:
         yield
     except MisfitError:
         raise
-    except Exception as error:  # of a damaged file, transformers and tokenizers raise errors of any type
+    except (
+        Exception
+    ) as error:  # of a damaged file, transformers and tokenizers raise errors of any type
         raise ValueError(
             f"the checkpoint {checkpoint!r} of {encoder} cannot be loaded ({reason_of(error)}); {_remedy(checkpoint, encoder)}"
         ) from error
 
 
 def _remedy(checkpoint: str, encoder: str) -> str:
-    option, scratch = f"item.options.{encoder}.checkpoint", "start from random weights with item.tuning=scratch"
+    option, scratch = (
+        f"item.options.{encoder}.checkpoint",
+        "start from random weights with item.tuning=scratch",
+    )
     if "://" in checkpoint or checkpoint.endswith(WEIGHTS):
         return f"download it on a machine with network and set {option}=FILE, or {scratch}"
     if checkpoint.startswith(_PATHS) or storage.local_path(checkpoint).exists():
@@ -108,7 +113,9 @@ def reason_of(error: BaseException) -> str:
     return brief(error, MAX_REASON_CHARACTERS)
 
 
-def load_model(skeleton: Any, config: Any, checkpoint: str, encoder: str, needed: Collection[str]) -> Any:
+def load_model(
+    skeleton: Any, config: Any, checkpoint: str, encoder: str, needed: Collection[str]
+) -> Any:
     """Return a model of Hugging Face with the weights of a checkpoint, in fp32.
 
     Args:
@@ -126,7 +133,9 @@ def load_model(skeleton: Any, config: Any, checkpoint: str, encoder: str, needed
     _refuse_other_sizes(expected, tensors, needed, checkpoint, encoder)
     with explained(checkpoint, encoder):
         model, info = _from_tensors(type(skeleton), config, tensors)
-    mismatched = {name: (tuple(there), tuple(here)) for name, there, here in info["mismatched_keys"]}
+    mismatched = {
+        name: (tuple(there), tuple(here)) for name, there, here in info["mismatched_keys"]
+    }
     parts = {name.partition(".")[0] for name in expected}
     misfit = Misfit(
         missing=set(needed) & set(info["missing_keys"]),
@@ -151,13 +160,19 @@ def _refuse_other_sizes(
         MisfitError: it is.
     """
     missing = {name for name in needed if name not in tensors}
-    pairs = {name: (tuple(tensors[name].shape), tuple(expected[name].shape)) for name in needed if name in tensors}
+    pairs = {
+        name: (tuple(tensors[name].shape), tuple(expected[name].shape))
+        for name in needed
+        if name in tensors
+    }
     shapes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if 4 * sum(expected[name].numel() for name in (*missing, *shapes)) > MAX_MISSING_BYTES:
         _check_fit(Misfit(missing, (), shapes, len(needed)), checkpoint, encoder)
 
 
-def _from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
+def _from_tensors(
+    kind: Any, config: Any, tensors: dict[str, torch.Tensor]
+) -> tuple[Any, dict[str, Any]]:
     """The model and how the tensors' names fit, after transformers has renamed those of older versions."""
     from transformers.utils import logging
 
@@ -166,7 +181,9 @@ def _from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> t
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options = {"config": config, "state_dict": tensors, "dtype": torch.float32}
     try:
-        model, info = kind.from_pretrained(None, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+        model, info = kind.from_pretrained(
+            None, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
     finally:
         logging.set_verbosity(verbosity)
         if bar:
@@ -175,7 +192,10 @@ def _from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> t
 
 
 def load_row_weights(
-    model: nn.Module, row: EncoderRow, context: EncoderContext, architecture: Mapping[str, torch.Tensor]
+    model: nn.Module,
+    row: EncoderRow,
+    context: EncoderContext,
+    architecture: Mapping[str, torch.Tensor],
 ) -> None:
     """Load the weights that an encoder's row names, if it starts from any; every name and shape must fit.
 
@@ -192,9 +212,16 @@ def load_row_weights(
     own = model.state_dict()
     with explained(row.checkpoint, context.name):
         tensors = backbone_of(_read_weights(row.checkpoint), architecture)
-        tensors = {name: tensor for name, tensor in tensors.items() if name in own or name not in architecture}
+        tensors = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name in own or name not in architecture
+        }
         check_values(tensors, own)
-    shapes = {name: (tuple(tensors[name].shape), tuple(own[name].shape)) for name in own.keys() & tensors.keys()}
+    shapes = {
+        name: (tuple(tensors[name].shape), tuple(own[name].shape))
+        for name in own.keys() & tensors.keys()
+    }
     misfit = Misfit(
         missing={name for name in own.keys() - tensors.keys() if not name.endswith(UPDATE_COUNTER)},
         unexpected=tensors.keys() - own.keys(),
@@ -216,10 +243,14 @@ def _check_fit(misfit: Misfit, checkpoint: str, encoder: str) -> None:
 def _read_weights(checkpoint: str) -> dict[str, torch.Tensor]:
     url = checkpoint
     if not url.endswith(WEIGHTS):
-        files = [name for name in storage.list_files(url) if "/" not in name and name.endswith(WEIGHTS)]
+        files = [
+            name for name in storage.list_files(url) if "/" not in name and name.endswith(WEIGHTS)
+        ]
         if len(files) != 1:
             raise ValueError(
                 f"a file ending in {', '.join(WEIGHTS)} is wanted there, or one in a folder; found {files or 'none'}"
             )
         url = storage.join(url, files[0])
-    return read_file(storage.local_path(url) if storage.is_local(url) else storage.read_bytes(url), url)
+    return read_file(
+        storage.local_path(url) if storage.is_local(url) else storage.read_bytes(url), url
+    )

@@ -15,9 +15,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from mlrec.models.encoders.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderContext, EncoderRow, Normalize
+from mlrec.data.schema import InputSpec, Modality
+from mlrec.models.encoders.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Encoder,
+    EncoderContext,
+    EncoderRow,
+    Normalize,
+)
 from mlrec.models.encoders.pretrained import load_row_weights
-from mlrec.schema import InputSpec, Modality
 
 ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
 SLOWFAST_ALPHA = 4
@@ -50,7 +57,9 @@ class ZooEncoder(Encoder):
     def __init__(self, architecture: str, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__()
         self.backbone = getattr(load_hub(), architecture)(**self.settings(row))
-        _replace(self.backbone, "Swish", nn.SiLU)  # the same function; the package's own uses what torch is about to drop
+        _replace(
+            self.backbone, "Swish", nn.SiLU
+        )  # the same function; the package's own uses what torch is about to drop
         published = self.backbone.state_dict()
         self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
         self.normalize = Normalize(row.mean, row.std)
@@ -84,7 +93,9 @@ class ZooEncoder(Encoder):
     def stages(self) -> list[nn.Module]:
         """The stem, the residual stages, and with the last one the head."""
         *trunk, head = self.backbone.blocks
-        return _stages([block for block in trunk if next(block.parameters(), None) is not None], [head])
+        return _stages(
+            [block for block in trunk if next(block.parameters(), None) is not None], [head]
+        )
 
 
 class SlowFastEncoder(ZooEncoder):
@@ -121,7 +132,11 @@ class MViTEncoder(ZooEncoder):
 
     def stages(self) -> list[nn.Module]:
         model = self.backbone
-        front = [part for part in (model.patch_embed, model.cls_positional_encoding, model.norm_patch_embed) if part is not None]
+        front = [
+            part
+            for part in (model.patch_embed, model.cls_positional_encoding, model.norm_patch_embed)
+            if part is not None
+        ]
         return _stages([nn.ModuleList(front), *model.blocks], [model.norm_embed, model.head])
 
 
@@ -142,7 +157,9 @@ class EfficientX3DEncoder(ZooEncoder):
 
     def open_head(self, scores: bool) -> int:
         model = self.backbone
-        width: int = model.projection.model.out_features if scores else model.projection.model.in_features
+        width: int = (
+            model.projection.model.out_features if scores else model.projection.model.in_features
+        )
         model.dropout, model.act = nn.Identity(), nn.Identity()
         if not scores:
             model.projection = nn.Identity()
@@ -150,7 +167,9 @@ class EfficientX3DEncoder(ZooEncoder):
 
     def stages(self) -> list[nn.Module]:
         model = self.backbone
-        return _stages([model.s1, model.s2, model.s3, model.s4, model.s5], [model.head, model.projection])
+        return _stages(
+            [model.s1, model.s2, model.s3, model.s4, model.s5], [model.head, model.projection]
+        )
 
 
 def _stages(trunk: list[nn.Module], behind: list[nn.Module]) -> list[nn.Module]:
@@ -168,10 +187,21 @@ def _replace(module: nn.Module, kind: str, replacement: Callable[[], nn.Module])
 
 
 def _row(
-    encoder: type[ZooEncoder], architecture: str, weights: str, paper: str, frames: int, size: int, width: int, **changes: Any
+    encoder: type[ZooEncoder],
+    architecture: str,
+    weights: str,
+    paper: str,
+    frames: int,
+    size: int,
+    width: int,
+    **changes: Any,
 ) -> EncoderRow:
     """A row of the zoo; `changes` are fields in which it differs from the others."""
-    usual: dict[str, Any] = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225), "scores": 400}
+    usual: dict[str, Any] = {
+        "mean": (0.45, 0.45, 0.45),
+        "std": (0.225, 0.225, 0.225),
+        "scores": 400,
+    }
     return EncoderRow(
         build=partial(encoder, architecture),
         modality=Modality.VIDEO,
@@ -192,31 +222,73 @@ R2PLUS1D = "Tran et al., A Closer Look at Spatiotemporal Convolutions for Action
 CSN = "Tran et al., Video Classification with Channel-Separated Convolutional Networks, 2019"
 X3D = "Feichtenhofer, X3D: Expanding Architectures for Efficient Video Recognition, 2020"
 MVIT = "Fan et al., Multiscale Vision Transformers, 2021"
-IMAGENET: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "scores": 1000, "config": {"head_num_classes": 1000}}
+IMAGENET: dict[str, Any] = {
+    "mean": IMAGENET_MEAN,
+    "std": IMAGENET_STD,
+    "scores": 1000,
+    "config": {"head_num_classes": 1000},
+}
 
 PYTORCHVIDEO_ENCODERS = {
     "video/c2d_r50": _row(ZooEncoder, "c2d_r50", "kinetics/C2D_8x8_R50.pyth", C2D, 8, 224, 2048),
     "video/i3d_r50": _row(ZooEncoder, "i3d_r50", "kinetics/I3D_8x8_R50.pyth", I3D, 8, 224, 2048),
-    "video/slow_r50": _row(ZooEncoder, "slow_r50", "kinetics/SLOW_8x8_R50.pyth", SLOWFAST, 8, 224, 2048),
-    "video/r3d_r50": _row(ZooEncoder, "r2plus1d_r50", "kinetics/R2PLUS1D_16x4_R50.pyth", R2PLUS1D, 16, 224, 2048),
-    "video/csn_r101": _row(ZooEncoder, "csn_r101", "kinetics/CSN_32x2_R101.pyth", CSN, 32, 224, 2048),
-    "video/slowfast_r50": _row(SlowFastEncoder, "slowfast_r50", "kinetics/SLOWFAST_8x8_R50.pyth", SLOWFAST, 32, 224, 2304),
+    "video/slow_r50": _row(
+        ZooEncoder, "slow_r50", "kinetics/SLOW_8x8_R50.pyth", SLOWFAST, 8, 224, 2048
+    ),
+    "video/r3d_r50": _row(
+        ZooEncoder, "r2plus1d_r50", "kinetics/R2PLUS1D_16x4_R50.pyth", R2PLUS1D, 16, 224, 2048
+    ),
+    "video/csn_r101": _row(
+        ZooEncoder, "csn_r101", "kinetics/CSN_32x2_R101.pyth", CSN, 32, 224, 2048
+    ),
+    "video/slowfast_r50": _row(
+        SlowFastEncoder, "slowfast_r50", "kinetics/SLOWFAST_8x8_R50.pyth", SLOWFAST, 32, 224, 2304
+    ),
     "video/slowfast_r101": _row(
-        SlowFastEncoder, "slowfast_16x8_r101_50_50", "kinetics/SLOWFAST_16x8_R101_50_50.pyth", SLOWFAST, 64, 224, 2304
+        SlowFastEncoder,
+        "slowfast_16x8_r101_50_50",
+        "kinetics/SLOWFAST_16x8_R101_50_50.pyth",
+        SLOWFAST,
+        64,
+        224,
+        2304,
     ),
     "video/x3d_xs": _row(ZooEncoder, "x3d_xs", "kinetics/X3D_XS.pyth", X3D, 4, 160, 2048),
     "video/x3d_s": _row(ZooEncoder, "x3d_s", "kinetics/X3D_S.pyth", X3D, 13, 160, 2048),
     "video/x3d_m": _row(ZooEncoder, "x3d_m", "kinetics/X3D_M.pyth", X3D, 16, 224, 2048),
     "video/x3d_l": _row(ZooEncoder, "x3d_l", "kinetics/X3D_L.pyth", X3D, 16, 312, 2048),
     "video/efficient_x3d_xs": _row(
-        EfficientX3DEncoder, "efficient_x3d_xs", "kinetics/efficient_x3d_xs_original_form.pyth", X3D, 4, 160, 2048
+        EfficientX3DEncoder,
+        "efficient_x3d_xs",
+        "kinetics/efficient_x3d_xs_original_form.pyth",
+        X3D,
+        4,
+        160,
+        2048,
     ),
     "video/efficient_x3d_s": _row(
-        EfficientX3DEncoder, "efficient_x3d_s", "kinetics/efficient_x3d_s_original_form.pyth", X3D, 13, 160, 2048
+        EfficientX3DEncoder,
+        "efficient_x3d_s",
+        "kinetics/efficient_x3d_s_original_form.pyth",
+        X3D,
+        13,
+        160,
+        2048,
     ),
-    "video/mvit_b_16x4": _row(MViTEncoder, "mvit_base_16x4", "kinetics/MVIT_B_16x4.pyth", MVIT, 16, 224, 768),
-    "video/mvit_b_32x3": _row(MViTEncoder, "mvit_base_32x3", "kinetics/MVIT_B_32x3_f294077834.pyth", MVIT, 32, 224, 768),
+    "video/mvit_b_16x4": _row(
+        MViTEncoder, "mvit_base_16x4", "kinetics/MVIT_B_16x4.pyth", MVIT, 16, 224, 768
+    ),
+    "video/mvit_b_32x3": _row(
+        MViTEncoder, "mvit_base_32x3", "kinetics/MVIT_B_32x3_f294077834.pyth", MVIT, 32, 224, 768
+    ),
     "video/mvit_b_16": _row(
-        ImageMViTEncoder, "mvit_base_16", "imagenet/MVIT_B_16_f292487636.pyth", MVIT, 5, 224, 768, **IMAGENET
+        ImageMViTEncoder,
+        "mvit_base_16",
+        "imagenet/MVIT_B_16_f292487636.pyth",
+        MVIT,
+        5,
+        224,
+        768,
+        **IMAGENET,
     ),
 }

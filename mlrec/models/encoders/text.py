@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
+from mlrec.data.schema import BYTE_TOKENS, InputSpec, Modality
+from mlrec.data.titles import load_tokenizer, tokenize
 from mlrec.models.encoders.architectures import has_own_files, read_architecture
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
 from mlrec.models.encoders.huggingface import HuggingFace
 from mlrec.models.encoders.pretrained import local_folder
-from mlrec.schema import BYTE_TOKENS, InputSpec, Modality
-from mlrec.titles import load_tokenizer, tokenize
 
 TOKENIZER_FOLDER = "tokenizer"
 """In a run's folder, if titles are not read as bytes."""
@@ -31,7 +31,12 @@ class HuggingFaceText(HuggingFace):
     inputs = ("input_ids",)
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
-        bytewise: dict[str, Any] = {"vocab_size": BYTE_TOKENS, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+        bytewise: dict[str, Any] = {
+            "vocab_size": BYTE_TOKENS,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        }
         architecture = read_architecture(row, context, bytewise)
         if getattr(architecture.config, "is_encoder_decoder", False):
             raise ValueError(
@@ -93,9 +98,13 @@ def check_titles(model: Any, length: int, tokenizer: str, encoder: str) -> None:
 def _positions(model: Any) -> int:
     """The longest text that the model has positions for."""
     longest: int = getattr(model.config, "max_position_embeddings", 0) or MAX_TITLE_TOKENS
-    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    tables = (
+        module for name, module in model.named_modules() if name.endswith("position_embeddings")
+    )
     # RoBERTa numbers tokens from behind the number of its padding
-    offsets = [table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None]
+    offsets = [
+        table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None
+    ]
     return min(longest - max(offsets, default=0), MAX_TITLE_TOKENS)
 
 
@@ -124,7 +133,10 @@ def _bert(layers: int, width: int, paper: str = BERT) -> EncoderRow:
 
 TEXT_ENCODERS = {
     "text/huggingface": EncoderRow(
-        build=HuggingFaceText, modality=Modality.TITLE, paper="of the checkpoint, any encoder for text", length=32
+        build=HuggingFaceText,
+        modality=Modality.TITLE,
+        paper="of the checkpoint, any encoder for text",
+        length=32,
     ),
     "text/bert_tiny": _bert(2, 128),
     "text/bert_mini": _bert(4, 256),
@@ -132,7 +144,9 @@ TEXT_ENCODERS = {
     "text/bert_medium": _bert(8, 512),
     "text/bert_base": _bert(12, 768),
     "text/bert_large": replace(
-        _bert(24, 1024, "Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, 2019"),
+        _bert(
+            24, 1024, "Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, 2019"
+        ),
         checkpoint="google-bert/bert-large-uncased",
     ),
     "text/roberta": EncoderRow(

@@ -7,9 +7,9 @@ import importlib
 import torch
 from torch import nn
 
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Normalize
 from mlrec.models.encoders.pretrained import load_row_weights
-from mlrec.schema import InputSpec, Modality
 
 
 class R3D18(Encoder):
@@ -23,14 +23,22 @@ class R3D18(Encoder):
         super().__init__()
         try:
             r3d_18 = importlib.import_module("torchvision.models.video").r3d_18
-        except (ImportError, RuntimeError, OSError) as error:  # beside another build of torch it raises RuntimeError
+        except (
+            ImportError,
+            RuntimeError,
+            OSError,
+        ) as error:  # beside another build of torch it raises RuntimeError
             raise ValueError(
                 f"{context.name} needs torchvision, which cannot be imported here ({error}); install the build that belongs to "
                 f"torch {torch.__version__} from the index that torch came from, or take video/r3d_r50"
             ) from error
         self.backbone = r3d_18(weights=None, **row.config)
         published = self.backbone.state_dict()
-        self.width = self.backbone.fc.out_features if row.output == "scores" else self.backbone.fc.in_features
+        self.width = (
+            self.backbone.fc.out_features
+            if row.output == "scores"
+            else self.backbone.fc.in_features
+        )
         if row.output == "pooled":
             self.backbone.fc = nn.Identity()
         load_row_weights(self.backbone, row, context, published)
@@ -44,7 +52,13 @@ class R3D18(Encoder):
 
     def stages(self) -> list[nn.Module]:
         model = self.backbone
-        return [model.stem, model.layer1, model.layer2, model.layer3, nn.ModuleList([model.layer4, model.fc])]
+        return [
+            model.stem,
+            model.layer1,
+            model.layer2,
+            model.layer3,
+            nn.ModuleList([model.layer4, model.fc]),
+        ]
 
 
 TORCHVISION_ENCODERS = {

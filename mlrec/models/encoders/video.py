@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Normalize
 from mlrec.models.encoders.huggingface import HuggingFaceFrames, HuggingFaceVideo
 from mlrec.models.encoders.pytorchvideo import PYTORCHVIDEO_ENCODERS
 from mlrec.models.encoders.torchvision import TORCHVISION_ENCODERS
-from mlrec.schema import InputSpec, Modality
 
 
 class TinyVideo(Encoder):
@@ -23,7 +23,8 @@ class TinyVideo(Encoder):
         widths = [row.width // 4, row.width // 2, row.width]
         self.stem = nn.Sequential(_conv(3, widths[0], spatial_stride=2), nn.ReLU())
         self.blocks = nn.ModuleList(
-            TinyBlock(before, after, spatial_stride=2) for before, after in zip([widths[0], *widths[:-1]], widths, strict=True)
+            TinyBlock(before, after, spatial_stride=2)
+            for before, after in zip([widths[0], *widths[:-1]], widths, strict=True)
         )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -43,15 +44,26 @@ class TinyBlock(nn.Module):
 
     def __init__(self, before: int, after: int, spatial_stride: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(before, after, spatial_stride), nn.ReLU(), _conv(after, after, 1))
-        self.shortcut = nn.Conv3d(before, after, kernel_size=1, stride=(1, spatial_stride, spatial_stride))
+        self.body = nn.Sequential(
+            _conv(before, after, spatial_stride), nn.ReLU(), _conv(after, after, 1)
+        )
+        self.shortcut = nn.Conv3d(
+            before, after, kernel_size=1, stride=(1, spatial_stride, spatial_stride)
+        )
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(values) + self.shortcut(values))
 
 
 def _conv(before: int, after: int, spatial_stride: int) -> nn.Sequential:
-    conv = nn.Conv3d(before, after, kernel_size=3, stride=(1, spatial_stride, spatial_stride), padding=1, bias=False)
+    conv = nn.Conv3d(
+        before,
+        after,
+        kernel_size=3,
+        stride=(1, spatial_stride, spatial_stride),
+        padding=1,
+        bias=False,
+    )
     return nn.Sequential(conv, nn.GroupNorm(4, after))
 
 

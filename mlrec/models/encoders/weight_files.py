@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from pydantic import ConfigDict
 
-from mlrec.typed_json import parse_json
+from mlrec.storage.typed_json import parse_json
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 """What Hugging Face calls the weights in a folder, in the order of preference; sharded, the names end in .index.json."""
@@ -53,15 +53,21 @@ def read_folder(find: Callable[[str], Path | None]) -> dict[str, torch.Tensor]:
 
 
 def _read_shards(index: Path, find: Callable[[str], Path | None]) -> dict[str, torch.Tensor]:
-    shard_of = parse_json(index.read_bytes(), _Index, str(index), "Download the checkpoint again").weight_map
+    shard_of = parse_json(
+        index.read_bytes(), _Index, str(index), "Download the checkpoint again"
+    ).weight_map
     tensors: dict[str, torch.Tensor] = {}
     shards = sorted(set(shard_of.values()))
     if missing := [shard for shard in shards if find(shard) is None]:
-        raise ValueError(f"{len(missing)} of its {len(shards)} shards are missing: {', '.join(missing[:5])}")
+        raise ValueError(
+            f"{len(missing)} of its {len(shards)} shards are missing: {', '.join(missing[:5])}"
+        )
     for path in filter(None, map(find, shards)):
         tensors |= read_file(path, str(path))
     if lacking := sorted(set(shard_of) - set(tensors)):
-        raise ValueError(f"its shards lack {len(lacking)} tensors of {index.name}: {', '.join(lacking[:5])}")
+        raise ValueError(
+            f"its shards lack {len(lacking)} tensors of {index.name}: {', '.join(lacking[:5])}"
+        )
     return tensors
 
 
@@ -75,14 +81,20 @@ def read_file(source: bytes | Path, name: str) -> dict[str, torch.Tensor]:
         ValueError: an entry is not a tensor; the readers of damaged files raise other errors as well.
     """
     if name.endswith(".safetensors"):
-        return safetensors.torch.load_file(source) if isinstance(source, Path) else safetensors.torch.load(source)
+        return (
+            safetensors.torch.load_file(source)
+            if isinstance(source, Path)
+            else safetensors.torch.load(source)
+        )
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     content: Any = torch.load(file, map_location="cpu", weights_only=True)
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping):
-        raise ValueError(f"{name} holds a {type(content).__name__} where tensors by name are expected")
+        raise ValueError(
+            f"{name} holds a {type(content).__name__} where tensors by name are expected"
+        )
     if strange := [key for key, value in content.items() if not isinstance(value, torch.Tensor)]:
         raise ValueError(f"{name}: the entry {str(strange[0])!r} is not a tensor")
     return {str(key): value for key, value in content.items()}
@@ -102,7 +114,11 @@ def check_values(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tor
         if counts and tensor.dtype in (torch.int64, torch.int32, torch.bool):
             continue
         if tensor.dtype not in _WEIGHT_DTYPES:
-            raise ValueError(f"its tensor {name} is {tensor.dtype}; mlrec reads float32, float16, bfloat16 and float64")
+            raise ValueError(
+                f"its tensor {name} is {tensor.dtype}; mlrec reads float32, float16, bfloat16 and float64"
+            )
         finite = tensor.to(torch.float32).isfinite()
         if not finite.all():
-            raise ValueError(f"its tensor {name} has {int((~finite).sum()):,} values that are NaN or infinite")
+            raise ValueError(
+                f"its tensor {name} has {int((~finite).sum()):,} values that are NaN or infinite"
+            )

@@ -10,7 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_INNER_WRAPPER = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+_INNER_WRAPPER = re.compile(
+    r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
 """torch.compile, FSDP, activation checkpointing and Lightning Fabric put these between the parts of a name."""
 _TRAINED, _MOMENTUM = "encoder_q.", "encoder_k."
 """MoCo's trained encoder, and the moving average of it that training needs alone."""
@@ -43,10 +45,13 @@ class Misfit:
             f"of the model's {self.total} tensors are missing": self.missing,
             "are not the model's": self.unexpected,
             "have another shape": [
-                f"{name} is {list(there)} instead of {list(here)}" for name, (there, here) in self.shapes.items()
+                f"{name} is {list(there)} instead of {list(here)}"
+                for name, (there, here) in self.shapes.items()
             ],
         }
-        return "; ".join(f"{len(names)} {words}: {_listed(names)}" for words, names in kinds.items() if names)
+        return "; ".join(
+            f"{len(names)} {words}: {_listed(names)}" for words, names in kinds.items() if names
+        )
 
 
 def _listed(names: Collection[str]) -> str:
@@ -90,7 +95,9 @@ def find_prefix(names: Iterable[str], expected: Collection[str]) -> str:
     most = max(counts.values())
     best = sorted(prefix for prefix, count in counts.items() if count == most)
     if len(best) > 1:
-        raise ValueError(f"it holds several sets of weights, under {' and '.join(map(repr, best))}; keep one of them")
+        raise ValueError(
+            f"it holds several sets of weights, under {' and '.join(map(repr, best))}; keep one of them"
+        )
     return best[0]
 
 
@@ -108,9 +115,15 @@ def backbone_of(tensors: Mapping[str, T], expected: Collection[str]) -> dict[str
     """
     plain = plain_names(tensors)
     prefix = find_prefix(plain, expected)
-    own = {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
+    own = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in plain.items()
+        if name.startswith(prefix)
+    }
     parts = {name.partition(".")[0] for name in expected}
-    return {name: tensor for name, tensor in own.items() if name in expected or not is_head(name, parts)}
+    return {
+        name: tensor for name, tensor in own.items() if name in expected or not is_head(name, parts)
+    }
 
 
 def is_head(name: str, parts: Collection[str]) -> bool:

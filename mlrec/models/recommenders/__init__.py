@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from mlrec.config import RecommenderConfig
-from mlrec.models.recommenders.base import SequenceModel, UserModel, Vectors, readable_slots, select_history
+from mlrec.data.schema import lookup
+from mlrec.models.recommenders.base import (
+    SequenceModel,
+    UserModel,
+    Vectors,
+    readable_slots,
+    select_history,
+)
 from mlrec.models.recommenders.counting import ItemKNN, Popularity
 from mlrec.models.recommenders.factorization import NFM, DeepFM
 from mlrec.models.recommenders.graph import GRCN, MMGCN, LightGCN
@@ -15,7 +22,6 @@ from mlrec.models.recommenders.nextitnet import NextItNet
 from mlrec.models.recommenders.options import check_options
 from mlrec.models.recommenders.sasrec import SASRec
 from mlrec.models.recommenders.two_towers import DSSM, DecayedMean, YoutubeDNN
-from mlrec.schema import lookup
 
 RECOMMENDERS: dict[str, Any] = {
     "sasrec": SASRec,
@@ -57,7 +63,9 @@ def build_user_model(config: RecommenderConfig, length: int) -> UserModel:
         ValueError: the row does not take the options, or is of a foreign class.
     """
     try:
-        model = lookup(RECOMMENDERS, config.name, "recommender")(config.width, length, **config.options)
+        model = lookup(RECOMMENDERS, config.name, "recommender")(
+            config.width, length, **config.options
+        )
     except TypeError as error:
         raise ValueError(f"recommender.options of {config.name}: {error}") from error
     if not isinstance(model, UserModel):

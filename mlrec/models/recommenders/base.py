@@ -50,7 +50,9 @@ class UserModel(nn.Module):
         """What depends on the items alone, once per step or evaluation: the vectors as they are, unless a model changes them."""
         return Vectors(ids_U, items_UD, items_UD)
 
-    def states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
+    def states(
+        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
+    ) -> torch.Tensor:
         """States [B, L, X] after each position.
 
         Args:
@@ -59,7 +61,9 @@ class UserModel(nn.Module):
         """
         raise NotImplementedError
 
-    def last_states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
+    def last_states(
+        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
+    ) -> torch.Tensor:
         """The state [B, X] after the newest item."""
         return self.states(vectors, users_B, slots_BL)[:, -1]
 
@@ -88,17 +92,23 @@ class SequenceModel(UserModel):
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, self.compared(items_UD))
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
         """States [B, L, X] after each wanted position; positions are right-aligned, mask is True on real items.
 
         A model leaves the work on the others out where it can: full ranking wants the last one only.
         """
         raise NotImplementedError
 
-    def states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
+    def states(
+        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
+    ) -> torch.Tensor:
         return self.compared(self(*select_history(vectors.inputs_UD, slots_BL)))
 
-    def last_states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
+    def last_states(
+        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
+    ) -> torch.Tensor:
         return self.compared(self(*select_history(vectors.inputs_UD, slots_BL), LAST)[:, 0])
 
     def compared(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -115,7 +125,9 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
     return torch.where(length > SHORT, normalize(vectors, dim=-1, eps=SHORT), 0.0)
 
 
-def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def select_history(
+    items_UD: torch.Tensor, slots_BL: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Vectors of the histories [B, L, D], zeros where the slot is -1, and the mask [B, L] of the others."""
     mask_BL = slots_BL >= 0
     # its backward adds up an item's gradients over all its occurrences; on a CPU in a fixed order

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from mlrec.arithmetic import AT_ONCE
 from mlrec.models.dropout import Dropout, drawing, dropouts_of
 from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far
+from mlrec.runtime.flops import AT_ONCE
 
 
 class NFM(SequenceModel):
@@ -31,8 +31,12 @@ class NFM(SequenceModel):
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, torch.cat([items_UD, self.first_order(items_UD)], dim=1))
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
-        sum_BLD, pairs_BLD = (values_BLD[:, wanted] for values_BLD in _history_features(history_BLD, mask_BL))
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
+        sum_BLD, pairs_BLD = (
+            values_BLD[:, wanted] for values_BLD in _history_features(history_BLD, mask_BL)
+        )
         return torch.cat([sum_BLD, pairs_BLD, self.first_order(sum_BLD)], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -60,17 +64,27 @@ class DeepFM(SequenceModel):
         self.network = PairNetwork(width, layers - 1, dropout)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
-        return Vectors(ids_U, items_UD, torch.cat([items_UD, self.of_item(items_UD), self.first_order(items_UD)], dim=1))
+        return Vectors(
+            ids_U,
+            items_UD,
+            torch.cat([items_UD, self.of_item(items_UD), self.first_order(items_UD)], dim=1),
+        )
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
-        sum_BLD, pairs_BLD = (values_BLD[:, wanted] for values_BLD in _history_features(history_BLD, mask_BL))
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
+        sum_BLD, pairs_BLD = (
+            values_BLD[:, wanted] for values_BLD in _history_features(history_BLD, mask_BL)
+        )
         of_user_BL1 = pairs_BLD.sum(dim=-1, keepdim=True) + self.first_order(sum_BLD)
         return torch.cat([sum_BLD, self.of_user(sum_BLD), of_user_BL1], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         sum_PD, hidden_PD, of_user_P1 = torch.split(states_PX, [self.width, self.width, 1], dim=1)
         vectors, hidden, first = torch.split(items, [self.width, self.width, 1], dim=-1)
-        scores: torch.Tensor = super().score(sum_PD, vectors) + self.network(hidden_PD, None, hidden)
+        scores: torch.Tensor = super().score(sum_PD, vectors) + self.network(
+            hidden_PD, None, hidden
+        )
         return scores + of_user_P1 + first[..., 0]
 
 
@@ -86,11 +100,15 @@ class PairNetwork(nn.Module):
         self.dropouts = nn.ModuleList(Dropout(dropout) for _ in range(layers + 1))
         self._drawing = dropouts_of(self)
         for layer in range(layers):
-            self.register_parameter(f"weight_{layer}", nn.Parameter(nn.init.xavier_normal_(torch.empty(width, width))))
+            self.register_parameter(
+                f"weight_{layer}", nn.Parameter(nn.init.xavier_normal_(torch.empty(width, width)))
+            )
             self.register_parameter(f"bias_{layer}", nn.Parameter(torch.zeros(width)))
         self.out = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, width)))
 
-    def forward(self, shift_PH: torch.Tensor, scale_PH: torch.Tensor | None, items: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, shift_PH: torch.Tensor, scale_PH: torch.Tensor | None, items: torch.Tensor
+    ) -> torch.Tensor:
         """Numbers of the network over shift + scale * item; without a scale, over relu(shift + item).
 
         Args:
@@ -109,7 +127,11 @@ class PairNetwork(nn.Module):
                 None if keys is None else keys[part],
             )
             saving = torch.is_grad_enabled()
-            parts.append(checkpoint(self._score, *arguments, use_reentrant=False) if saving else self._score(*arguments))
+            parts.append(
+                checkpoint(self._score, *arguments, use_reentrant=False)
+                if saving
+                else self._score(*arguments)
+            )
         return torch.cat(parts)
 
     def _score(
@@ -124,11 +146,19 @@ class PairNetwork(nn.Module):
         with drawing(self._drawing, lambda: keys):
             return self._network(shift, scale, items)
 
-    def _network(self, shift: torch.Tensor, scale: torch.Tensor | None, items: torch.Tensor) -> torch.Tensor:
-        pairs = torch.relu(shift[:, None] + items) if scale is None else shift[:, None] + scale[:, None] * items
+    def _network(
+        self, shift: torch.Tensor, scale: torch.Tensor | None, items: torch.Tensor
+    ) -> torch.Tensor:
+        pairs = (
+            torch.relu(shift[:, None] + items)
+            if scale is None
+            else shift[:, None] + scale[:, None] * items
+        )
         values = self.dropouts[0](pairs)
         for layer in range(self.layers):
-            weight, bias = (getattr(self, f"{name}_{layer}").to(values.dtype) for name in ("weight", "bias"))
+            weight, bias = (
+                getattr(self, f"{name}_{layer}").to(values.dtype) for name in ("weight", "bias")
+            )
             values = self.dropouts[layer + 1](torch.relu(linear(values, weight, bias)))
         return linear(values, self.out.to(values.dtype))[..., 0]
 
@@ -140,7 +170,9 @@ def _first_order(width: int) -> nn.Linear:
     return layer
 
 
-def _history_features(history_BLD: torch.Tensor, mask_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _history_features(
+    history_BLD: torch.Tensor, mask_BL: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The sum of the weighted history vectors up to each position and of their pairwise products, both [B, L, D]."""
     sum_BLD = mean_so_far(history_BLD, mask_BL)
     count_BL1 = mask_BL.cumsum(dim=1).clamp(min=1)[..., None]

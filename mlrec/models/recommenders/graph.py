@@ -45,14 +45,20 @@ class GraphModel(UserModel):
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         items_ND = items_UD.new_zeros(self.num_items + 1, self.width).index_copy(0, ids_U, items_UD)
-        users_MX, items_NX = self.travel(self.users(torch.arange(self.num_users, device=ids_U.device)), items_ND)
+        users_MX, items_NX = self.travel(
+            self.users(torch.arange(self.num_users, device=ids_U.device)), items_ND
+        )
         return Vectors(ids_U, items_UD, items_NX[ids_U], users_MX)
 
-    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def travel(
+        self, users_MD: torch.Tensor, items_ND: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Vectors of users [M, X] and items [N + 1, X] after the layers; row 0 of the items is padding."""
         raise NotImplementedError
 
-    def states(self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor) -> torch.Tensor:
+    def states(
+        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
+    ) -> torch.Tensor:
         assert vectors.users_MX is not None
         return vectors.users_MX.index_select(0, users_B)[:, None].expand(-1, slots_BL.shape[1], -1)
 
@@ -66,13 +72,21 @@ class FixedGraph(GraphModel):
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
         super().fit(sequences, num_items)
-        users_M, items_N = (torch.bincount(ends_E).float() for ends_E in (self.users_E, self.items_E))
+        users_M, items_N = (
+            torch.bincount(ends_E).float() for ends_E in (self.users_E, self.items_E)
+        )
         in_user_E, in_item_E = self.weights(users_M[self.users_E], items_N[self.items_E])
         M, N = self.num_users, self.num_items + 1
-        self.register_buffer("items_MN", _sparse(self.users_E, self.items_E, in_user_E, (M, N)), persistent=False)
-        self.register_buffer("users_NM", _sparse(self.items_E, self.users_E, in_item_E, (N, M)), persistent=False)
+        self.register_buffer(
+            "items_MN", _sparse(self.users_E, self.items_E, in_user_E, (M, N)), persistent=False
+        )
+        self.register_buffer(
+            "users_NM", _sparse(self.items_E, self.users_E, in_item_E, (N, M)), persistent=False
+        )
 
-    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def weights(
+        self, of_user_E: torch.Tensor, of_item_E: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What an edge weighs in its user's sum and in its item's, of the degrees of the two."""
         raise NotImplementedError
 
@@ -95,11 +109,15 @@ class LightGCN(FixedGraph):
     def __init__(self, width: int, length: int, layers: int = 3) -> None:
         super().__init__(width, length, layers)
 
-    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def weights(
+        self, of_user_E: torch.Tensor, of_item_E: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         weight_E = (of_user_E * of_item_E).rsqrt()
         return weight_E, weight_E
 
-    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def travel(
+        self, users_MD: torch.Tensor, items_ND: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         users, items = [users_MD], [items_ND]
         for _ in range(self.layers):
             # both sides from the layer before
@@ -125,13 +143,19 @@ class MMGCN(FixedGraph):
         self.of_itself = nn.ModuleList(_linear(self.width) for _ in range(self.layers))
         self.combine = nn.ModuleList(_linear(self.width) for _ in range(self.layers))
 
-    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def weights(
+        self, of_user_E: torch.Tensor, of_item_E: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return of_user_E.reciprocal(), of_item_E.reciprocal()
 
-    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def travel(
+        self, users_MD: torch.Tensor, items_ND: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         ids = self.ids(torch.arange(self.ids.num_embeddings, device=users_MD.device))
         nodes = unit(torch.cat([users_MD, items_ND]))
-        for of_neighbours, of_itself, combine in zip(self.of_neighbours, self.of_itself, self.combine, strict=True):
+        for of_neighbours, of_itself, combine in zip(
+            self.of_neighbours, self.of_itself, self.combine, strict=True
+        ):
             users, items = nodes[: self.num_users], nodes[self.num_users :]
             means = torch.cat([self.to_users(items), self.to_items(users)])
             itself = leaky_relu(of_itself(nodes)) + ids
@@ -158,11 +182,15 @@ class GRCN(GraphModel):
         nn.init.xavier_normal_(self.ids.weight)
         self.content = _linear(self.width)
 
-    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def travel(
+        self, users_MD: torch.Tensor, items_ND: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         preference_MD = unit(users_MD)
         content_ND = unit(leaky_relu(self.content(items_ND)))
         for _ in range(self.routing):
-            weight_E = _softmax(self._agreement(preference_MD, content_ND), self.users_E, self.num_users)
+            weight_E = _softmax(
+                self._agreement(preference_MD, content_ND), self.users_E, self.num_users
+            )
             preference_MD = unit(preference_MD + self._to_users(weight_E, content_ND))
         agreement_E = self._agreement(preference_MD, content_ND)
         of_user_E = _softmax(agreement_E, self.users_E, self.num_users)
@@ -183,11 +211,17 @@ class GRCN(GraphModel):
         return _sums(self.items_E, self.users_E, weight_E, users_MD, self.num_items + 1)
 
     def _agreement(self, preference_MD: torch.Tensor, content_ND: torch.Tensor) -> torch.Tensor:
-        return (preference_MD.index_select(0, self.users_E) * content_ND.index_select(0, self.items_E)).sum(dim=1)
+        return (
+            preference_MD.index_select(0, self.users_E) * content_ND.index_select(0, self.items_E)
+        ).sum(dim=1)
 
 
-def _sparse(to_E: torch.Tensor, from_E: torch.Tensor, weight_E: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    return torch.sparse_coo_tensor(torch.stack([to_E, from_E]), weight_E, shape, check_invariants=True).coalesce()
+def _sparse(
+    to_E: torch.Tensor, from_E: torch.Tensor, weight_E: torch.Tensor, shape: tuple[int, int]
+) -> torch.Tensor:
+    return torch.sparse_coo_tensor(
+        torch.stack([to_E, from_E]), weight_E, shape, check_invariants=True
+    ).coalesce()
 
 
 def _product(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -196,7 +230,13 @@ def _product(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return product.to(values.dtype)
 
 
-def _sums(to_E: torch.Tensor, from_E: torch.Tensor, weight_E: torch.Tensor, values: torch.Tensor, count: int) -> torch.Tensor:
+def _sums(
+    to_E: torch.Tensor,
+    from_E: torch.Tensor,
+    weight_E: torch.Tensor,
+    values: torch.Tensor,
+    count: int,
+) -> torch.Tensor:
     """Sums over edges whose weights have gradients, for which a sparse product takes 35 times as long."""
     weighted = values.index_select(0, from_E) * weight_E.to(values.dtype)[:, None]
     return values.new_zeros(count, values.shape[1]).index_add(0, to_E, weighted)

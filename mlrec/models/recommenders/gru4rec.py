@@ -23,8 +23,14 @@ class GRU4Rec(SequenceModel):
         for name, weight in self.gru.named_parameters():
             # drawn gate by gate: the three stand in one matrix
             for gate in weight.detach().chunk(3):
-                nn.init.orthogonal_(gate) if name.startswith("weight_hh") else nn.init.xavier_normal_(gate)
+                nn.init.orthogonal_(gate) if name.startswith(
+                    "weight_hh"
+                ) else nn.init.xavier_normal_(gate)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
-        states_BLD: torch.Tensor = self.gru(self.dropout(history_BLD * mask_BL[..., None]))[0][:, wanted]
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
+        states_BLD: torch.Tensor = self.gru(self.dropout(history_BLD * mask_BL[..., None]))[0][
+            :, wanted
+        ]
         return states_BLD

@@ -18,17 +18,23 @@ class HSTU(SequenceModel):
     bias knows positions only.
     """
 
-    def __init__(self, width: int, length: int, layers: int = 2, heads: int = 2, dropout: float = 0.1) -> None:
+    def __init__(
+        self, width: int, length: int, layers: int = 2, heads: int = 2, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"recommender.width is {width}, which {heads} heads do not divide; change one of them")
+            raise ValueError(
+                f"recommender.width is {width}, which {heads} heads do not divide; change one of them"
+            )
         self.positions = nn.Embedding(length, width)
         nn.init.xavier_normal_(self.positions.weight)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(_Layer(width, length, heads, dropout) for _ in range(layers))
         self.last_norm = nn.LayerNorm(width)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
         length, longest = history_BLD.shape[1], self.positions.num_embeddings
         places = torch.arange(longest - length, longest, device=mask_BL.device)
         states_BLD = self.dropout(history_BLD + self.positions(places))
@@ -36,7 +42,12 @@ class HSTU(SequenceModel):
         allowed = (places[:, None] >= places) & mask_BL[:, None, :]
         for height, layer in enumerate(self.layers, start=1):
             # nothing reads the top layer's other positions
-            states_BLD = layer(states_BLD, distances, allowed[:, None], wanted if height == len(self.layers) else ALL)
+            states_BLD = layer(
+                states_BLD,
+                distances,
+                allowed[:, None],
+                wanted if height == len(self.layers) else ALL,
+            )
         states: torch.Tensor = self.last_norm(states_BLD)
         return states
 
@@ -55,11 +66,21 @@ class _Layer(nn.Module):
             nn.init.xavier_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, values: torch.Tensor, distances: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
+    def forward(
+        self, values: torch.Tensor, distances: torch.Tensor, allowed: torch.Tensor, wanted: slice
+    ) -> torch.Tensor:
         """The wanted positions' values after the layer; all positions are attended to."""
         gate, *parts = silu(self.project(self.norm(values))).chunk(4, dim=-1)
-        value, query, key = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in parts)
-        weights = silu(query[:, :, wanted] @ key.transpose(-1, -2) + self.bias(distances[wanted]).permute(2, 0, 1)) / self.length
+        value, query, key = (
+            part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in parts
+        )
+        weights = (
+            silu(
+                query[:, :, wanted] @ key.transpose(-1, -2)
+                + self.bias(distances[wanted]).permute(2, 0, 1)
+            )
+            / self.length
+        )
         mixed = ((weights * allowed[:, :, wanted]) @ value).transpose(1, 2).flatten(-2)
         normed = layer_norm(mixed, mixed.shape[-1:])
         updated: torch.Tensor = values[:, wanted] + self.out(self.dropout(normed * gate[:, wanted]))

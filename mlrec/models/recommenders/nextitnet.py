@@ -17,11 +17,17 @@ class NextItNet(SequenceModel):
     Residual blocks of two causal convolutions of kernel 3 with the dilations d and 2 d, d = 1, 4, the whole repeated.
     """
 
-    def __init__(self, width: int, length: int, repeats: int = 2, dilations: tuple[int, ...] = (1, 4)) -> None:
+    def __init__(
+        self, width: int, length: int, repeats: int = 2, dilations: tuple[int, ...] = (1, 4)
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_Block(width, dilation) for _ in range(repeats) for dilation in dilations)
+        self.blocks = nn.ModuleList(
+            _Block(width, dilation) for _ in range(repeats) for dilation in dilations
+        )
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
         states_BLD = history_BLD
         for block in self.blocks:
             states_BLD = block(states_BLD, mask_BL[..., None])

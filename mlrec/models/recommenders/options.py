@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlrec.bounds import Between
+from mlrec.config.bounds import Between
 
 MAX_LIST = 64
 """Entries of an option that is a list."""
@@ -14,7 +14,10 @@ MAX_LIST = 64
 
 def options_of(row: Callable[..., Any]) -> dict[str, Any]:
     """The row's options with their defaults; None for one that has no default."""
-    return {parameter.name: _default(parameter) for parameter in list(inspect.signature(row).parameters.values())[2:]}
+    return {
+        parameter.name: _default(parameter)
+        for parameter in list(inspect.signature(row).parameters.values())[2:]
+    }
 
 
 def in_words(options: Mapping[str, Any]) -> str:
@@ -42,7 +45,9 @@ def check_options(name: str, row: Callable[..., Any], options: Mapping[str, Any]
         default = takes[key]
         if default is not None and not _fits(value, default):
             kind = type(default).__name__.replace("tuple", "list")
-            raise ValueError(f"{where} is {value!r}; {name} takes a value of type {kind}, such as {default!r}")
+            raise ValueError(
+                f"{where} is {value!r}; {name} takes a value of type {kind}, such as {default!r}"
+            )
         numbers = value if isinstance(value, list | tuple) else [value]
         bounds = _BOUNDS.get(key, _REAL if isinstance(default, float) else _WHOLE)
         if any(not bounds.holds(number) for number in numbers if _is_number(number)):

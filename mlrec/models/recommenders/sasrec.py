@@ -18,11 +18,19 @@ class SASRec(SequenceModel):
     """
 
     def __init__(
-        self, width: int, length: int, layers: int = 2, heads: int = 2, dropout: float = 0.1, pre_norm: bool = False
+        self,
+        width: int,
+        length: int,
+        layers: int = 2,
+        heads: int = 2,
+        dropout: float = 0.1,
+        pre_norm: bool = False,
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"recommender.width is {width}, which {heads} heads do not divide; change one of them")
+            raise ValueError(
+                f"recommender.width is {width}, which {heads} heads do not divide; change one of them"
+            )
         self.positions = nn.Embedding(length, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
@@ -34,9 +42,15 @@ class SASRec(SequenceModel):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
         length = history_BLD.shape[1]
-        places = torch.arange(self.positions.num_embeddings - length, self.positions.num_embeddings, device=mask_BL.device)
+        places = torch.arange(
+            self.positions.num_embeddings - length,
+            self.positions.num_embeddings,
+            device=mask_BL.device,
+        )
         states_BLD = self.dropout(self.norm(history_BLD + self.positions(places)))
         causal = torch.ones(length, length, dtype=torch.bool, device=mask_BL.device).tril()
         # a padding slot attends to itself alone, so that no row of the softmax is empty; no real position sees it
@@ -54,9 +68,13 @@ class _Block(nn.Module):
         super().__init__()
         self.heads, self.pre_norm = heads, pre_norm
         self.attention_dropout = Dropout(dropout)
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.query, self.key, self.value, self.out = (
+            nn.Linear(width, width, bias=False) for _ in range(4)
+        )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), Dropout(dropout), nn.Linear(4 * width, width))
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.ReLU(), Dropout(dropout), nn.Linear(4 * width, width)
+        )
         self.dropout = Dropout(dropout)
 
     def forward(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
@@ -75,7 +93,8 @@ class _Block(nn.Module):
             return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
         query, key, value = (
-            split(projected) for projected in (self.query(values[:, wanted]), self.key(values), self.value(values))
+            split(projected)
+            for projected in (self.query(values[:, wanted]), self.key(values), self.value(values))
         )
         if self.attention_dropout.drops:
             mixed = self._attention_with_dropout(query, key, value, allowed[:, :, wanted])

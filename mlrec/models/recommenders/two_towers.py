@@ -28,7 +28,9 @@ class DSSM(SequenceModel):
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, self.compared(self.item(items_UD)))
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
         states_BLD: torch.Tensor = self.user(mean_so_far(history_BLD, mask_BL)[:, wanted])
         return states_BLD
 
@@ -44,7 +46,9 @@ class YoutubeDNN(SequenceModel):
         super().__init__()
         self.user = _network(width, layers, nn.ReLU, dropout)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
         states_BLD: torch.Tensor = self.user(mean_so_far(history_BLD, mask_BL)[:, wanted])
         return states_BLD
 
@@ -63,7 +67,9 @@ class DecayedMean(SequenceModel):
     def __init__(self, width: int, length: int, decay: float = 0.7) -> None:
         super().__init__()
         if not 0 < decay <= 1:
-            raise ValueError(f"recommender.options.decay is {decay}; the weight of one step back is above 0 and at most 1")
+            raise ValueError(
+                f"recommender.options.decay is {decay}; the weight of one step back is above 0 and at most 1"
+            )
         self.log_weights = nn.Parameter(math.log(decay) * torch.arange(length))
         self.map = nn.Linear(width, width, bias=False)
         nn.init.eye_(self.map.weight)
@@ -72,7 +78,9 @@ class DecayedMean(SequenceModel):
         unit_UD = self.compared(items_UD)
         return Vectors(ids_U, unit_UD, unit_UD)
 
-    def forward(self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL) -> torch.Tensor:
+    def forward(
+        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
+    ) -> torch.Tensor:
         place_L = torch.arange(history_BLD.shape[1], device=mask_BL.device)
         steps_LL = place_L[wanted, None] - place_L
         weight_LL = self.log_weights.exp()[steps_LL.clamp(min=0)] * (steps_LL >= 0)

@@ -1,0 +1,4 @@
+"""The command `mlrec`.
+
+main.py           the table of commands
+"""

@@ -1,0 +1,88 @@
+"""The data set on storage, written and read through this package front alone.
+
+<url>/dataset.json                      DatasetInfo (dataset_info.py)
+<url>/catalogue.parquet                 Catalogue: one row per item, in the order of the ids 1 ... N (catalogue.py)
+<url>/failures.jsonl                    one line per raw file that could not be packed
+<url>/items/items-00000.tar             one WebDataset sample per item: JPEG frames or a clip, cover, title, audio, json
+<url>/sequences/sequences-00000.tar     one WebDataset sample per block of users, of npy members (sequence_shards.py)
+
+Whoever published a data set may be wrong or hostile. Each file is therefore parsed once, here, into typed and bounded values,
+before anything acts on it; a fault is a ValueError of one sentence. mlrec-shards check runs the same checks.
+"""
+
+from __future__ import annotations
+
+from mlrec.data.format.catalogue import (
+    CATALOGUE_SCHEMA,
+    Catalogue,
+    Member,
+    catalogue_bytes,
+    parse_catalogue,
+    read_catalogue,
+)
+from mlrec.data.format.catalogue_checks import MAX_MEMBER_BYTES
+from mlrec.data.format.dataset_info import (
+    CATALOGUE_FILE,
+    DATASET_FILE,
+    FAILURES_FILE,
+    FORMAT,
+    ORACLE_FILE,
+    VERSION,
+    DatasetInfo,
+    FileInfo,
+    MediaInfo,
+    NoDatasetError,
+    SplitInfo,
+    item_shard,
+    parse_dataset_info,
+    read_dataset_info,
+    sequence_shard,
+)
+from mlrec.data.format.oracle import read_oracle
+from mlrec.data.format.sequence_shards import (
+    SEQUENCE_MEMBERS,
+    Block,
+    id_fault,
+    raw_user_array,
+    read_blocks,
+)
+from mlrec.storage.npy import npy_bytes, read_npy
+
+__all__ = [
+    "CATALOGUE_FILE",
+    "CATALOGUE_SCHEMA",
+    "DATASET_FILE",
+    "FAILURES_FILE",
+    "FORMAT",
+    "MAX_MEMBER_BYTES",
+    "ORACLE_FILE",
+    "SEQUENCE_MEMBERS",
+    "VERSION",
+    "Block",
+    "Catalogue",
+    "DatasetInfo",
+    "FileInfo",
+    "MediaInfo",
+    "Member",
+    "NoDatasetError",
+    "SplitInfo",
+    "catalogue_bytes",
+    "id_fault",
+    "item_key",
+    "item_shard",
+    "npy_bytes",
+    "parse_catalogue",
+    "parse_dataset_info",
+    "raw_user_array",
+    "read_blocks",
+    "read_catalogue",
+    "read_dataset_info",
+    "read_npy",
+    "read_oracle",
+    "sequence_shard",
+]
+
+
+def item_key(item: int) -> str:
+    """Return the WebDataset key of an item's sample."""
+    return f"{item:09d}"

@@ -1,0 +1,232 @@
+"""catalogue.parquet: one row per item, in the order of the ids 1 ... N, with the place of each member of its sample."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from mlrec import storage
+from mlrec.data.format.catalogue_checks import catalogue_faults
+from mlrec.data.format.dataset_info import CATALOGUE_FILE, DATASET_FILE, REMEDY, DatasetInfo
+from mlrec.runtime.printable import brief
+from mlrec.storage.parquet_text import text_bytes
+from mlrec.storage.typed_json import STRICT
+
+CATALOGUE_SCHEMA = pa.schema(
+    [
+        ("item", pa.int32()),
+        ("raw_id", pa.string()),
+        ("title", pa.string()),
+        ("popularity", pa.int32()),
+        ("likes", pa.int64()),
+        ("views", pa.int64()),
+        ("status", pa.string()),
+        ("shard", pa.int32()),
+        (
+            "members",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("name", pa.string()),
+                        ("offset", pa.int64()),
+                        ("size", pa.int64()),
+                        ("crc32", pa.uint32()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""popularity counts training interactions; status is ok or failed; without a sample shard is -1 and members is empty."""
+
+MEMBERS_BESIDE_FRAMES = 8
+"""More than an item has beside its frames: a clip, a cover, a title, sound."""
+_TEXTS = ("raw_id", "title", "status")
+"""Columns that are read as dictionaries: a long text that occurs in every row takes the file next to nothing. It costs 0.7 CPU
+seconds for a million items."""
+FREE_TABLE_BYTES = 256 << 20
+BYTES_PER_ITEM = 2048
+"""A table that unpacks to more than FREE_TABLE_BYTES and this much for each item is refused; real ones take some 250 an item."""
+MAX_COLUMNS = 64
+"""Leaf columns of the table; there are 12."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where one member of an item's sample lies in its shard."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    """The field of the sample: "0.jpg", "mp4", "cover.jpg", "txt", "flac", "json"."""
+    offset: Annotated[int, Field(ge=0, lt=1 << 62)]
+    size: Annotated[int, Field(ge=0, lt=1 << 62)]
+    crc32: Annotated[int, Field(ge=0, lt=1 << 32)]
+
+
+class Catalogue:
+    """The items of a data set; arrays are indexed by item id, row 0 is padding."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """
+        Args:
+            table: of CATALOGUE_SCHEMA, without faults.
+        """
+        self.table = table.drop_columns("members")
+        """Without the members, which stand in arrays of numbers: for a million items objects of their own would be a gigabyte."""
+        self.size = table.num_rows
+        """N: the number of items."""
+        self.popularity_N1 = self._column("popularity", np.int64)
+        self.shard_N1 = self._column("shard", np.int32, padding=-1)
+        self.ok_N1 = np.concatenate(
+            [[False], np.asarray(table["status"].to_numpy(zero_copy_only=False) == "ok")]
+        )
+        """bool: items that training and ranking use."""
+        members = table["members"].combine_chunks()
+        self._starts = members.offsets.to_numpy()
+        names, *numbers = members.values.flatten()
+        encoded = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+        self._names = encoded.dictionary.to_pylist()
+        self._name_codes = encoded.indices.to_numpy().astype(np.uint16)
+        self._offsets, self._sizes, self._crcs = (part.to_numpy() for part in numbers)
+
+    def _column(self, name: str, dtype: type, padding: int = 0) -> np.ndarray:
+        return np.concatenate([[padding], self.table[name].to_numpy()]).astype(dtype)
+
+    def members(self, item: int) -> list[Member]:
+        """Return the members of the item's sample, in the order of the shard."""
+        run = slice(self._starts[item - 1], self._starts[item])
+        names = map(self._names.__getitem__, self._name_codes[run].tolist())
+        return list(
+            map(
+                Member,
+                names,
+                *(numbers[run].tolist() for numbers in (self._offsets, self._sizes, self._crcs)),
+            )
+        )
+
+    def title(self, item: int) -> str:
+        """Return the item's title, "" where it has none."""
+        return str(self.table["title"][item - 1].as_py() or "")
+
+
+def read_catalogue(url: str, info: DatasetInfo) -> Catalogue:
+    """Return the catalogue of the data set at `url`, checked against dataset.json.
+
+    Raises:
+        ValueError: its bytes are not those that dataset.json names, or it is inconsistent.
+    """
+    where = storage.join(url, CATALOGUE_FILE)
+    file = info.file(CATALOGUE_FILE)
+    raw = storage.read_bytes(where, file.size)
+    if hashlib.sha256(raw).hexdigest() != file.sha256:
+        raise ValueError(
+            f"{where} does not have the sha256 that {DATASET_FILE} names; mlrec-shards check {url} lists the faults"
+        )
+    return parse_catalogue(raw, info, where)
+
+
+def parse_catalogue(raw: bytes, info: DatasetInfo, where: str) -> Catalogue:
+    """Return the catalogue whose file is `raw`.
+
+    Raises:
+        ValueError: it is not a table of CATALOGUE_SCHEMA, or its rows contradict each other or dataset.json.
+    """
+    table = _read_table(raw, info, where)
+    if fault := next(catalogue_faults(table, info), None):
+        raise ValueError(f"{where}: {fault}. {REMEDY}.")
+    catalogue = Catalogue(table)
+    pa.default_memory_pool().release_unused()  # with a million items arrow would keep twice of what stays in use
+    return catalogue
+
+
+def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
+    """Read a table of CATALOGUE_SCHEMA; what its footer announces is compared with dataset.json before a column is unpacked.
+
+    Raises:
+        ValueError: it is not one, or announces more than the data set's items can take.
+    """
+    try:
+        if fault := _footer_fault(pq.ParquetFile(io.BytesIO(raw)), info):
+            raise ValueError(fault)
+        table = pq.ParquetFile(
+            io.BytesIO(raw), read_dictionary=[*_TEXTS, "members.list.element.name"]
+        ).read()
+        limit = _most_bytes(info.counts["items"])
+        for name in _TEXTS:
+            if (size := text_bytes(table[name])) > limit:
+                raise ValueError(
+                    f"column {name} unpacks to {size:,} bytes, at most {limit:,} are read"
+                )
+            table = table.set_column(
+                table.schema.get_field_index(name), name, table[name].cast(pa.string())
+            )
+        table.validate(full=True)
+        return table
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError) as error:
+        raise ValueError(f"{where} is not a catalogue: {brief(error)}. {REMEDY}.") from error
+
+
+def _footer_fault(file: pq.ParquetFile, info: DatasetInfo) -> str:
+    """Return what is wrong with the number of rows, the columns and the size that a Parquet file announces, "" if nothing."""
+    footer, items = file.metadata, info.counts["items"]
+    if footer.num_rows != items:
+        return f"it has {footer.num_rows} rows, {DATASET_FILE} says {items} items"
+    if footer.num_columns > MAX_COLUMNS:
+        return f"it has {footer.num_columns} columns"
+    types = {field.name: field.type for field in file.schema_arrow}
+    for field in CATALOGUE_SCHEMA:
+        if field.name not in types:
+            return f"it has no column {field.name}"
+        if _plain(types.pop(field.name)) != field.type:
+            return f"column {field.name} is {file.schema_arrow.field(field.name).type}, expected {field.type}"
+    if types:
+        return f"it has an unknown column {min(types)!r}"
+    if file.schema_arrow.names != CATALOGUE_SCHEMA.names:
+        return f"its columns are {file.schema_arrow.names}, expected {CATALOGUE_SCHEMA.names}"
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    chunks = [group.column(column) for group in groups for column in range(footer.num_columns)]
+    unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+    if unpacked > (limit := _most_bytes(items)):
+        return f"it unpacks to {unpacked:,} bytes, at most {limit:,} are read for {items} items"
+    most = items * (info.media.frames + MEMBERS_BESIDE_FRAMES)
+    for place in range(footer.num_columns):
+        values = sum(group.column(place).num_values for group in groups)
+        if values > most:  # repeated values take next to no bytes in the file
+            name = groups[0].column(place).path_in_schema
+            return (
+                f"it has {values:,} values of {name}, at most {most:,} are read for {items} items"
+            )
+    return ""
+
+
+def _most_bytes(items: int) -> int:
+    """Return how many bytes a catalogue of so many items may take in memory."""
+    return FREE_TABLE_BYTES + BYTES_PER_ITEM * items
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type with the dictionaries of texts, which is how they are read, undone."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
+        return kind
+    fields = [
+        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
+        for f in kind.value_type
+    ]
+    return pa.list_(pa.struct(fields))
+
+
+def catalogue_bytes(columns: dict[str, Any]) -> bytes:
+    """Return catalogue.parquet of the given columns (those of CATALOGUE_SCHEMA), as lists or arrow's arrays."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=CATALOGUE_SCHEMA), sink, compression="zstd")
+    return sink.getvalue()

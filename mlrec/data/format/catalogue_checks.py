@@ -1,0 +1,155 @@
+"""What must hold of the rows of a catalogue: the one list of checks for training, serving and mlrec-shards check."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlrec.data.format.dataset_info import DatasetInfo
+
+TAR_BLOCK_BYTES = 512
+MAX_MEMBER_BYTES = 256 << 20
+"""The largest member of a sample: clips of minutes and hours of FLAC stay far below."""
+MAX_RAW_ID_BYTES = 1024
+MAX_TITLE_BYTES = 1 << 20
+
+_MEMBER_NAME = re.compile(r"(0|[1-9]\d{0,4})\.jpg|cover\.jpg|mp4|txt|flac|json", re.ASCII)
+
+
+def catalogue_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
+    """Yield one sentence per fault of a table that has the catalogue's columns and types.
+
+    A fault that would make later checks meaningless ends the list.
+    """
+    for name in table.schema.names:
+        if table[name].null_count:
+            yield f"{table[name].null_count} rows have no {name}"
+            return
+    yield from _id_faults(table)
+    yield from _number_faults(table, info)
+    yield from _sample_faults(table, info)
+
+
+def _id_faults(table: pa.Table) -> Iterator[str]:
+    """Yield faults of item numbers, raw ids and titles."""
+    size = table.num_rows
+    if wrong := _rows(table["item"].to_numpy() != np.arange(1, size + 1)):
+        yield f"row {wrong[0]} has item number {table['item'][wrong[0]]}, expected {wrong[0] + 1}"
+    raw_id_bytes = pc.binary_length(table["raw_id"]).to_numpy()
+    if wrong := _rows((raw_id_bytes < 1) | (raw_id_bytes > MAX_RAW_ID_BYTES)):
+        yield f"item {wrong[0] + 1} has a raw id of {raw_id_bytes[wrong[0]]} bytes, expected 1 to {MAX_RAW_ID_BYTES}"
+    distinct = pc.count_distinct(table["raw_id"]).as_py()
+    if distinct != size:
+        repeated = pc.value_counts(table["raw_id"].combine_chunks())
+        first = repeated.filter(pc.greater(repeated.field("counts"), 1))[0]["values"].as_py()
+        yield f"{size} items have {distinct} different raw ids; {first[:40]!r} occurs more than once"
+    title_bytes = pc.binary_length(table["title"]).to_numpy()
+    if wrong := _rows(title_bytes > MAX_TITLE_BYTES):
+        yield f"item {wrong[0] + 1} has a title of {title_bytes[wrong[0]]:,} bytes, at most {MAX_TITLE_BYTES:,} are read"
+
+
+def _number_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
+    """Yield faults of the counts that belong to items."""
+    for name in ("popularity", "likes", "views"):
+        if wrong := _rows(table[name].to_numpy() < 0):
+            yield f"item {wrong[0] + 1} has {table[name][wrong[0]]} {name}"
+    trained = int(table["popularity"].to_numpy().astype(np.int64).sum())
+    if trained != info.counts["train"]:
+        yield f"the popularities add up to {trained}, dataset.json says {info.counts['train']} training interactions"
+
+
+def _sample_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
+    """Yield faults of status, shard and members."""
+    status = table["status"].combine_chunks()
+    if unknown := set(pc.unique(status).to_pylist()) - {"ok", "failed"}:
+        yield f"an item has the status {min(unknown)[:40]!r}, expected ok or failed"
+        return
+    ok_N = pc.equal(status, "ok").to_numpy(zero_copy_only=False)
+    failed = int((~ok_N).sum())
+    if failed != info.counts["failed_items"]:
+        yield f"{failed} items have the status failed, dataset.json says {info.counts['failed_items']}"
+    shard_N = table["shard"].to_numpy()
+    shards = info.shards("items")
+    if wrong := _rows(np.where(ok_N, (shard_N < 0) | (shard_N >= len(shards)), shard_N != -1)):
+        yield (
+            f"{len(wrong)} items, the first {wrong[0] + 1}, are in item shard {shard_N[wrong[0]]}, "
+            f"dataset.json has {len(shards)} item shards"
+        )
+        return
+    if np.any(np.diff(shard_N[ok_N]) < 0):
+        yield "the items of the shards are not in ascending order"
+    members = table["members"].combine_chunks()
+    counts_N = np.diff(members.offsets.to_numpy())
+    if wrong := _rows((counts_N > 0) != ok_N):
+        yield f"item {wrong[0] + 1} has {counts_N[wrong[0]]} members and the status {status[int(wrong[0])]}"
+        return
+    yield from _member_faults(
+        members, shard_N, np.array([shard.size for shard in shards], dtype=np.int64)
+    )
+
+
+def _member_faults(
+    members: pa.ListArray, shard_N: np.ndarray, shard_bytes: np.ndarray
+) -> Iterator[str]:
+    """Yield faults of the members' names and places.
+
+    The members of one sample stand side by side in its shard, so that one read covers them.
+    """
+    fields = members.flatten()
+    item_M = np.repeat(np.arange(len(members)), np.diff(members.offsets.to_numpy()))
+    if (
+        any(fields.field(name).null_count for name in ("name", "offset", "size", "crc32"))
+        or fields.null_count
+    ):
+        yield "a member lacks its name, offset, size or crc32"
+        return
+    names = fields.field("name")
+    if not pa.types.is_dictionary(names.type):
+        names = names.dictionary_encode()
+    codes_M = names.indices.to_numpy().astype(np.int64)
+    known = names.dictionary.to_pylist()
+    for code in np.unique(codes_M).tolist():  # a dictionary may hold more names than occur
+        if known[code] is None or not _MEMBER_NAME.fullmatch(known[code]):
+            yield f"a member is called {str(known[code])[:40]!r}, which no sample holds"
+            return
+    first_of = {name: code for code, name in reversed(list(enumerate(known)))}
+    name_M = np.array([first_of[name] for name in known])[codes_M]
+    keys_M = item_M * len(known) + name_M
+    if len(np.unique(keys_M)) != len(keys_M):
+        yield "an item has two members of one name"
+    offset_M, size_M = fields.field("offset").to_numpy(), fields.field("size").to_numpy()
+    if wrong := _rows((size_M < 0) | (size_M > MAX_MEMBER_BYTES)):
+        yield f"item {item_M[wrong[0]] + 1} has a member of {size_M[wrong[0]]:,} bytes, at most {MAX_MEMBER_BYTES:,} are read"
+        return
+    limit_M = shard_bytes[shard_N[item_M]]
+    if wrong := _rows(
+        (offset_M < TAR_BLOCK_BYTES)
+        | (offset_M % TAR_BLOCK_BYTES != 0)
+        | (offset_M > limit_M - size_M)
+    ):
+        at = wrong[0]
+        yield (
+            f"item {item_M[at] + 1} has a member at bytes {offset_M[at]} to {int(offset_M[at]) + int(size_M[at])} "
+            f"of a shard of {limit_M[at]} bytes"
+        )
+        return
+    padded_M = -(-size_M // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES
+    follows_M = offset_M[1:] == offset_M[:-1] + padded_M[:-1] + TAR_BLOCK_BYTES
+    if wrong := _rows(~follows_M & (item_M[1:] == item_M[:-1])):
+        yield f"the members of item {item_M[wrong[0]] + 1} do not stand side by side in its shard"
+        return
+    shard_M = shard_N[item_M]
+    if wrong := _rows(
+        (offset_M[1:] < offset_M[:-1] + padded_M[:-1]) & (shard_M[1:] == shard_M[:-1])
+    ):
+        yield f"the members of items {item_M[wrong[0]] + 1} and {item_M[wrong[0] + 1] + 1} overlap in their shard"
+
+
+def _rows(where: np.ndarray) -> list[int]:
+    """Return the indices at which a bool array holds, in order."""
+    rows: list[int] = np.flatnonzero(where).tolist()
+    return rows

@@ -1,0 +1,274 @@
+"""dataset.json: what a data set holds, and every other file of it with size and sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from mlrec import storage
+from mlrec.data.media.frames import FRAME_POLICIES
+from mlrec.runtime.printable import printable
+from mlrec.storage.typed_json import MAX_JSON_BYTES, STRICT, parse_json
+
+FORMAT = "mlrec"
+VERSION = 1
+DATASET_FILE = "dataset.json"
+CATALOGUE_FILE = "catalogue.parquet"
+FAILURES_FILE = "failures.jsonl"
+"""One line per raw file that could not be packed: item, raw_id, kind (video, cover, audio), reason."""
+ORACLE_FILE = "oracle.json"
+"""Reference results that a synthetic data set brings along."""
+
+SINGLE_FILES = (CATALOGUE_FILE, FAILURES_FILE, ORACLE_FILE)
+_SHARD_PATH = re.compile(r"(items|sequences)/\1-(\d{5,9})\.tar", re.ASCII)
+
+MAX_FILE_BYTES = 1 << 50
+MAX_ITEMS = (1 << 31) - 2
+"""Items are numbered in int32."""
+MAX_KEEP_LAST = 1000
+"""A block of 65,536 users takes 0.5 GB at this length."""
+MAX_NAME_CHARACTERS = 500
+MAX_FRAMES, MAX_INTERVAL, MAX_SIZE = 10_000, 1_000_000, 8192
+"""Of MediaInfo; the packer refuses larger settings."""
+
+REMEDY = "Pack the data set again with mlrec-shards make, or fetch an intact copy"
+
+Count = Annotated[int, Field(ge=0, lt=1 << 48)]
+
+
+def item_shard(shard: int) -> str:
+    """Return the path of an item shard within the data set."""
+    return f"items/items-{shard:05d}.tar"
+
+
+def sequence_shard(shard: int) -> str:
+    """Return the path of a sequence shard within the data set."""
+    return f"sequences/sequences-{shard:05d}.tar"
+
+
+class NoDatasetError(ValueError):
+    """There is no data set at a URL."""
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What the item samples hold of a video."""
+
+    __pydantic_config__ = STRICT
+
+    kind: Literal["frames", "clip", "none"]
+    """JPEG frames, the video itself, or nothing."""
+    policy: str = "middle"
+    """Row of FRAME_POLICIES that chose the frames."""
+    frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] = 5
+    interval: Annotated[int, Field(ge=1, le=MAX_INTERVAL)] = 1
+    """Distance of neighbouring frames, in frames of the video (policy middle)."""
+    size: Annotated[int, Field(ge=16, le=MAX_SIZE)] = 224
+    """Height and width in pixels."""
+    has_cover: bool = False
+    has_audio: bool = False
+
+    def __post_init__(self) -> None:
+        if self.policy not in FRAME_POLICIES:
+            known = ", ".join(FRAME_POLICIES)
+            raise ValueError(f"unknown frame policy {self.policy!r}; this mlrec knows {known}")
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """Leave-one-out: of each user's last `keep_last` items the last is test, the one before validation, the rest training.
+
+    MicroLens' protocol: users with 5 or more interactions, the last 13 kept.
+    """
+
+    __pydantic_config__ = STRICT
+
+    keep_last: int = 13
+    min_interactions: int = 5
+
+    def __post_init__(self) -> None:
+        if self.min_interactions < 4 or self.keep_last < self.min_interactions:
+            raise ValueError(
+                f"the split keeps the last {self.keep_last} of at least {self.min_interactions} interactions; leave-one-out "
+                "needs min_interactions of 4 or more (two to train on, two held out) and keep_last not below it"
+            )
+        if self.keep_last > MAX_KEEP_LAST:
+            raise ValueError(
+                f"the split keeps the last {self.keep_last} interactions; at most {MAX_KEEP_LAST} are supported"
+            )
+
+    @property
+    def history_length(self) -> int:
+        """L: the longest history that predicts a training target."""
+        return self.keep_last - 3
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One file of the data set."""
+
+    __pydantic_config__ = STRICT
+
+    path: str
+    """catalogue.parquet, failures.jsonl, oracle.json, items/items-00000.tar or sequences/sequences-00000.tar."""
+    size: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
+    """Bytes."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    def __post_init__(self) -> None:
+        if self.path not in SINGLE_FILES and not _SHARD_PATH.fullmatch(self.path):
+            raise ValueError(f"{self.path!r} is not the path of a file that a data set has")
+
+
+_REQUIRED_COUNTS = ("users", "items", "interactions", "train", "validation", "test", "failed_items")
+_OTHER_COUNTS = ("failed_covers", "failed_audio", "lost_interactions", "lost_users")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The content of dataset.json."""
+
+    __pydantic_config__ = STRICT
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]
+    counts: dict[str, Count]
+    """users, items, interactions (all that were packed), train / validation / test interactions, failed_items, ..."""
+    media: MediaInfo
+    split: SplitInfo
+    files: tuple[FileInfo, ...]
+    """Every other file, sorted by path."""
+    format: Literal["mlrec"] = "mlrec"
+    version: Annotated[int, Field(ge=1)] = VERSION
+    fingerprint: Annotated[str, Field(max_length=0)] = field(default="", compare=False)
+    """SHA-256 of dataset.json, and so of every byte of the data set; added on reading, never stored in the file."""
+
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: counts, split and files contradict each other.
+        """
+        self._check_counts()
+        self._check_files()
+
+    def _check_counts(self) -> None:
+        counts = self.counts
+        if absent := [name for name in _REQUIRED_COUNTS if name not in counts]:
+            raise ValueError(f"counts has no {absent[0]}")
+        if unknown := set(counts) - {*_REQUIRED_COUNTS, *_OTHER_COUNTS}:
+            raise ValueError(f"counts has an unknown entry {min(unknown)!r}")
+        users, items, interactions = counts["users"], counts["items"], counts["interactions"]
+        if not 1 <= items <= MAX_ITEMS or counts["failed_items"] > items:
+            raise ValueError(f"counts.items is {items} with {counts['failed_items']} failed ones")
+        if users < 1 or interactions < users * self.split.min_interactions:
+            raise ValueError(
+                f"{users} users with {interactions} interactions; each has {self.split.min_interactions} or more"
+            )
+        if (counts["validation"], counts["test"]) != (users, users) or counts[
+            "train"
+        ] > interactions - 2 * users:
+            raise ValueError(
+                "the counts of train, validation and test do not fit those of users and interactions"
+            )
+
+    def _check_files(self) -> None:
+        repeats = Counter(file.path for file in self.files).most_common(1)
+        if repeats and repeats[0][1] > 1:
+            raise ValueError(f"files names {repeats[0][0]} {repeats[0][1]} times")
+        if not self.has(CATALOGUE_FILE):
+            raise ValueError(f"files does not name {CATALOGUE_FILE}")
+        if not self.shards("sequences"):
+            raise ValueError("files names no sequence shard")
+        for folder, path_of in (("sequences", sequence_shard), ("items", item_shard)):
+            for shard, file in enumerate(self.shards(folder)):  # type: ignore[arg-type]
+                if file.path != path_of(shard):
+                    raise ValueError(f"files names {file.path} and not {path_of(shard)}")
+        if self.counts["items"] > self.file(CATALOGUE_FILE).size:
+            raise ValueError(
+                f"{self.counts['items']} items in {self.file(CATALOGUE_FILE).size} bytes of {CATALOGUE_FILE}"
+            )
+        # two int64 of each user and an int32 of each interaction, uncompressed
+        needed = 16 * self.counts["users"] + 4 * self.counts["interactions"]
+        if needed > (stored := sum(shard.size for shard in self.shards("sequences"))):
+            raise ValueError(
+                f"{self.counts['users']} users and {self.counts['interactions']} interactions do not fit "
+                f"{stored} bytes of sequence shards"
+            )
+
+    def to_bytes(self) -> bytes:
+        """Return dataset.json as bytes; the same content gives the same bytes."""
+        content = {key: value for key, value in asdict(self).items() if key != "fingerprint"}
+        return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+    def shards(self, folder: Literal["items", "sequences"]) -> list[FileInfo]:
+        """Return the files below `folder` in the order of their numbers."""
+        shards = [file for file in self.files if file.path.startswith(folder + "/")]
+        return sorted(shards, key=lambda file: (len(file.path), file.path))
+
+    def has(self, path: str) -> bool:
+        """Return whether `path` is one of the data set's files."""
+        return any(file.path == path for file in self.files)
+
+    def file(self, path: str) -> FileInfo:
+        """Return the file `path`, which the data set has."""
+        return next(file for file in self.files if file.path == path)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What says whether this mlrec can read the rest."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    format: str
+    version: int
+
+
+def parse_dataset_info(raw: bytes, where: str) -> DatasetInfo:
+    """Return the content of a dataset.json.
+
+    Raises:
+        ValueError: it is damaged, inconsistent, not mlrec's, or of a newer version.
+    """
+    header = parse_json(raw, _Header, where, REMEDY)
+    if header.format != FORMAT:
+        raise ValueError(
+            f"{where}: its format is {header.format[:40]!r}, not {FORMAT!r}. {REMEDY}."
+        )
+    if header.version > VERSION:
+        raise ValueError(
+            f"{where}: its format version is {header.version}, this mlrec reads up to {VERSION}. Update mlrec."
+        )
+    stored = parse_json(raw, DatasetInfo, where, REMEDY)
+    try:
+        stored.check()
+    except ValueError as error:
+        raise ValueError(f"{where} is invalid: {printable(str(error))}. {REMEDY}.") from error
+    return replace(stored, fingerprint=hashlib.sha256(raw).hexdigest())
+
+
+def read_dataset_info(url: str) -> DatasetInfo:
+    """Return the dataset.json of the data set at `url`.
+
+    Raises:
+        NoDatasetError: there is no data set.
+        ValueError: it is not one that this version reads.
+    """
+    where = storage.join(url, DATASET_FILE)
+    try:
+        size = storage.size_of(where)
+        if size > MAX_JSON_BYTES:
+            raise ValueError(
+                f"{where} is {size:,} bytes long, at most {MAX_JSON_BYTES:,} are read. {REMEDY}."
+            )
+        raw = storage.read_bytes(where, size)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoDatasetError(
+            f"{url} is not a data set: it has no {DATASET_FILE}; mlrec-shards make RAW {url} packs one"
+        ) from error
+    return parse_dataset_info(raw, where)

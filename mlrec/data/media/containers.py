@@ -1,0 +1,127 @@
+"""Video and audio files of strangers, opened with bounds, and with reasons that depend on their bytes alone.
+
+FFmpeg would read playlists that name other files and URLs, allocate whatever a header asks for, and word its errors with
+memory addresses. Here it only reads the container formats listed below, checks sizes before it decodes, decodes on one
+thread, and every failure has one of a few fixed reasons.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+
+MAX_FRAME_PIXELS = 10_000_000
+"""Larger video frames are refused: 4K has 8.8 million pixels, and a decoder may hold 16 frames of 6 bytes a pixel."""
+MAX_AUDIO_S = 3600
+"""Longer audio is refused: an hour at 16 kHz takes 115 MB."""
+AUDIO_RATES_HZ = range(4_000, 768_001)
+MAX_CHANNELS = 64
+
+CLIP_FORMATS = "mov"
+VIDEO_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,m4v,h264,hevc,av1,obu,ivf,nut,mxf,dv,rm"
+)  # fmt: skip
+AUDIO_FORMATS = (
+    "wav,flac,mp3,aac,ogg,mov,matroska,avi,mpegts,mpeg,flv,asf,aiff,caf,au,amr,ac3,eac3,w64,wv,ape,tta,rm"
+)  # fmt: skip
+"""Demuxers of FFmpeg by name: those of self-contained files. None reads a second file, as playlists (hls, dash, concat) do."""
+
+
+class UnreadableError(ValueError):
+    """A media file that cannot be read; the message is the reason, the same on every run and machine."""
+
+
+@contextmanager
+def open_media(
+    source: str | bytes, kind: str, formats: str, max_pixels: int = MAX_FRAME_PIXELS
+) -> Iterator[InputContainer]:
+    """Open a media file; whatever goes wrong while it is open is one of the fixed reasons.
+
+    Args:
+        source: path, or the file's bytes.
+        kind: "video" or "audio", for the reasons.
+        formats: demuxers that may read it, as in VIDEO_FORMATS.
+        max_pixels: frames with more are not decoded.
+
+    Raises:
+        UnreadableError: the file is of another format, or it is damaged.
+    """
+    import av
+
+    # max_pixels holds for every decoder, the ones that FFmpeg tries while it opens the file included
+    options = {"format_whitelist": formats, "max_pixels": str(max_pixels), "threads": "1"}
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        container = av.open(opened, "r", options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError, IndexError, OverflowError) as error:
+        raise UnreadableError(
+            f"the file is damaged, or of a format that is not read as {kind}"
+        ) from error
+    try:
+        yield container
+    except UnreadableError:
+        raise
+    except (av.error.FFmpegError, ValueError, IndexError, OverflowError) as error:
+        raise UnreadableError(f"the {kind} stream is damaged") from error
+    finally:
+        container.close()
+
+
+def video_stream(container: InputContainer, max_pixels: int = MAX_FRAME_PIXELS) -> av.VideoStream:
+    """Return the first video stream, to be decoded on one thread.
+
+    Raises:
+        UnreadableError: there is none, or its frames are too large.
+    """
+    if not container.streams.video:
+        raise UnreadableError("the file has no video stream")
+    stream = container.streams.video[0]
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > max_pixels:
+        raise UnreadableError(
+            f"the video is {width} x {height} pixels, more than the {max_pixels:,} that are decoded"
+        )
+    stream.codec_context.options = {
+        "max_pixels": str(max_pixels)
+    }  # a stream may say one size and hold another
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def audio_frames(container: InputContainer, rate: int) -> Iterator[av.AudioFrame]:
+    """Yield the first audio stream as frames of int16 mono samples at `rate` Hz.
+
+    Raises:
+        UnreadableError: there is no audio stream, its rate or channels are out of bounds, or it lasts more than MAX_AUDIO_S.
+    """
+    import av
+
+    if not container.streams.audio:
+        raise UnreadableError("the file has no audio stream")
+    stream = container.streams.audio[0]
+    context = stream.codec_context
+    _check_audio(context)
+    context.thread_count = 1
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
+    samples = 0
+    for decoded in chain(container.decode(stream), [None]):  # None: what the resampler still holds
+        _check_audio(context if decoded is None else decoded)
+        for frame in resampler.resample(decoded):
+            samples += frame.samples
+            if samples > MAX_AUDIO_S * rate:
+                raise UnreadableError(f"the audio lasts more than {MAX_AUDIO_S:,} s")
+            yield frame
+
+
+def _check_audio(audio: av.AudioFrame | av.AudioCodecContext) -> None:
+    # a second of 1 Hz would become 16,000 samples for each of its own
+    channels = audio.layout.nb_channels
+    if audio.sample_rate not in AUDIO_RATES_HZ or not 1 <= channels <= MAX_CHANNELS:
+        raise UnreadableError(f"the audio has {channels} channels at {audio.sample_rate} Hz")

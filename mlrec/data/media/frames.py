@@ -1,0 +1,226 @@
+"""Which frames stand for a video, and how they are taken out of it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mlrec.data.media.containers import (
+    CLIP_FORMATS,
+    MAX_FRAME_PIXELS,
+    VIDEO_FORMATS,
+    UnreadableError,
+    open_media,
+    video_stream,
+)
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+
+MAX_FRAMES = 1_000_000
+"""Longer videos are refused: nine hours at 30 frames a second."""
+CODEC_PADDING = 64
+"""Pixels by which a codec rounds the sides of a frame up."""
+
+FramePolicy = Callable[[int, int, int], np.ndarray]
+"""(frames of the video, T, interval) to int64 positions [T]."""
+
+
+def middle(length: int, frames: int, interval: int) -> np.ndarray:
+    """T frames around the middle, `interval` apart; a short video repeats its ends (the paper's, with T = 5 and interval 1)."""
+    first = length // 2 - (frames // 2) * interval
+    return np.clip(first + interval * np.arange(frames), 0, length - 1)
+
+
+def uniform(length: int, frames: int, interval: int) -> np.ndarray:
+    """T frames spread over the whole video: the middles of T equal parts; `interval` has no meaning here."""
+    del interval
+    return ((np.arange(frames) + 0.5) * length / frames).astype(np.int64)
+
+
+FRAME_POLICIES: dict[str, FramePolicy] = {"middle": middle, "uniform": uniform}
+
+
+def decode_video(
+    source: str | bytes,
+    positions_of: Callable[[int], np.ndarray],
+    size: int,
+    stored: int | None = None,
+) -> np.ndarray:
+    """Return frames of a video as uint8 [T, size, size, 3], scaled without keeping the aspect ratio, as MicroLens does.
+
+    Frames are counted in the order in which a player shows them.
+
+    Args:
+        source: path, or the file's bytes.
+        positions_of: the wanted positions, given the number of frames.
+        stored: height and width that the data set declares, for a clip of one; they are compared before anything is decoded.
+
+    Raises:
+        UnreadableError: the video cannot be decoded; the reason is the same on every run.
+    """
+    with _open_video(source, stored) as (container, stream):
+        index = _index(container, stream)
+        if index is not None:
+            positions = _positions(len(index), positions_of)
+            found = _seek_frames(container, stream, index, set(positions), _Scaler(size))
+            if len(found) == len(set(positions)):
+                return np.stack([found[position] for position in positions])
+    # there are frames without times, or packets that are no whole frames: count what is decoded, then decode once more
+    with _open_video(source, stored) as (container, stream):
+        length = _count(container.decode(stream))
+    positions = _positions(length, positions_of)
+    with _open_video(source, stored) as (container, stream):
+        counted = _counted_frames(container.decode(stream), set(positions), _Scaler(size))
+    return np.stack([counted[position] for position in positions])
+
+
+@contextmanager
+def _open_video(
+    source: str | bytes, stored: int | None
+) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    max_pixels = MAX_FRAME_PIXELS if stored is None else (stored + CODEC_PADDING) ** 2
+    with open_media(
+        source, "video", VIDEO_FORMATS if stored is None else CLIP_FORMATS, max_pixels
+    ) as container:
+        stream = video_stream(container, max_pixels)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if stored is not None and (width, height) != (stored, stored):
+            raise UnreadableError(
+                f"the clip is {width} x {height} pixels, the data set says {stored} x {stored}"
+            )
+        yield container, stream
+
+
+def _count(frames: Iterable[av.VideoFrame]) -> int:
+    count = 0
+    for count, _ in enumerate(frames, start=1):
+        if count > MAX_FRAMES:
+            raise UnreadableError(f"the video has more than {MAX_FRAMES:,} frames")
+    return count
+
+
+class _Frame(NamedTuple):
+    """One frame of the video as the container tells it."""
+
+    time: int
+    """When it is shown, in units of the stream's time base."""
+    is_keyframe: bool
+
+
+def _index(container: InputContainer, stream: av.VideoStream) -> list[_Frame] | None:
+    """Return all frames that are shown, sorted by time; None where some have no time or two have the same."""
+    frames = []
+    for packet in container.demux(stream):
+        if (
+            packet.size == 0 or packet.is_discard
+        ):  # the end of the stream; a frame that an edit list cuts off
+            continue
+        if packet.pts is None:
+            return None
+        frames.append(_Frame(packet.pts, packet.is_keyframe))
+        if len(frames) > MAX_FRAMES:
+            raise UnreadableError(f"the video has more than {MAX_FRAMES:,} frames")
+    frames.sort()
+    return frames if len({frame.time for frame in frames}) == len(frames) else None
+
+
+def _positions(length: int, positions_of: Callable[[int], np.ndarray]) -> list[int]:
+    if length == 0:
+        raise UnreadableError("the video has no frames")
+    return [int(position) for position in positions_of(length)]
+
+
+def _seek_frames(
+    container: InputContainer,
+    stream: av.VideoStream,
+    index: list[_Frame],
+    positions: set[int],
+    scaler: _Scaler,
+) -> dict[int, np.ndarray]:
+    """Return the frames at the positions, scaled; not all of them where the decoder's frames are others than the index's."""
+    found: dict[int, np.ndarray] = {}
+    position_of = {frame.time: position for position, frame in enumerate(index)}
+    keyframes = [position for position, frame in enumerate(index) if frame.is_keyframe]
+    remaining = deque(sorted(positions))
+    while remaining:
+        start = _last_at_or_before(keyframes, remaining[0])
+        container.seek(index[start].time, stream=stream)
+        before = len(found)
+        for frame in container.decode(stream):
+            position = -1 if frame.pts is None else position_of.get(frame.pts, -1)
+            if position == remaining[0]:
+                found[remaining.popleft()] = scaler(frame)
+            # seek where that skips frames; decoding on reaches a keyframe that comes next just as soon
+            if (
+                not remaining
+                or position > remaining[0]
+                or _last_at_or_before(keyframes, remaining[0]) > max(start, position + 1)
+            ):
+                break
+        if len(found) == before:
+            break
+    return found
+
+
+def _last_at_or_before(keyframes: list[int], position: int) -> int:
+    place = bisect_right(keyframes, position)
+    return keyframes[place - 1] if place else 0
+
+
+def _counted_frames(
+    frames: Iterable[av.VideoFrame], positions: set[int], scaler: _Scaler
+) -> dict[int, np.ndarray]:
+    last = max(positions)
+    found: dict[int, np.ndarray] = {}
+    for position, frame in enumerate(frames):
+        if position in positions:
+            found[position] = scaler(frame)
+        if position == last:
+            break
+    return found
+
+
+_TURNS = {0: (), 90: ("2",), 180: ("1", "1"), 270: ("1",)}
+"""Arguments of FFmpeg's transpose that turn a frame upright, by its rotation counterclockwise in degrees."""
+
+
+class _Scaler:
+    """Turns frames upright and scales them to a square, with one filter graph while their form stays the same."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._form: tuple[int, int, str, int] | None = None
+        self._graph: av.filter.Graph | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """Return the frame as uint8 [size, size, 3]."""
+        form = (frame.width, frame.height, frame.format.name, round(frame.rotation / 90) * 90 % 360)
+        if self._graph is None or form != self._form:
+            self._form, self._graph = form, self._build(frame, _TURNS[form[3]])
+        self._graph.push(frame)
+        return np.asarray(self._graph.pull().to_ndarray())
+
+    def _build(self, frame: av.VideoFrame, turns: Iterable[str]) -> av.filter.Graph:
+        import av
+
+        graph = av.filter.Graph()
+        nodes = [
+            graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=frame.time_base,
+            )
+        ]
+        nodes += [graph.add("transpose", turn) for turn in turns]
+        nodes.append(graph.add("scale", f"{self._size}:{self._size}:flags=bilinear"))
+        nodes += [graph.add("format", "rgb24"), graph.add("buffersink")]
+        graph.link_nodes(*nodes).configure()
+        return graph

@@ -1,0 +1,174 @@
+"""The words that every module shares: modalities, what an encoder asks of the stream, and a step's batch.
+
+Shape letters, used at every module border:
+    B users of this rank    L positions    U distinct items of the global batch    O items owned by this rank
+    N catalogue             D width        T frames    C H W image                 W ranks    K cut-off
+    P positions with a target, of this rank            M users of the data set     E training interactions
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+import torch
+
+Row = TypeVar("Row")
+
+AUDIO_RATE = 16_000
+"""Samples per second of the audio that encoders read."""
+BYTE_TOKENS = 259
+"""Number of token ids of a title without a tokenizer."""
+
+
+class Modality(StrEnum):
+    """What of an item an encoder reads."""
+
+    ID = "id"
+    TITLE = "title"
+    COVER = "cover"
+    VIDEO = "video"
+    AUDIO = "audio"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What an encoder asks of the stream; the stream delivers exactly this.
+
+    A video arrives as uint8 [n, T, H, W, C], a cover as uint8 [n, H, W, C], an id as int64 [n], a title as int64
+    [n, 2, length]: token ids and the mask of real ones, audio as int16 [n, length]: mono at AUDIO_RATE.
+    """
+
+    modality: Modality
+    frames: int = 1
+    """T of a video."""
+    size: int = 0
+    """H and W in pixels."""
+    length: int = 0
+    """Tokens of a title, samples of audio."""
+    tokenizer: str = ""
+    """Folder or name at the Hugging Face hub of a title's tokenizer; empty for its bytes: 0 padding, 1 start, 2 end, 3 + byte."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the stream need not deliver again, as the item tower keeps the frozen prefixes made of it."""
+
+    inputs: frozenset[InputSpec]
+    capacity: int
+    """Items that are kept: the first distinct ones that a rank encodes."""
+
+
+@dataclass
+class Batch:
+    """This rank's part of one step.
+
+    The U items stand in owner order: rank r owns one contiguous run of them.
+    """
+
+    step: int
+    users_B: torch.Tensor
+    """int64: numbers of this rank's users, from 0."""
+    items_U: torch.Tensor
+    """int64: ids of the distinct items of the global batch, or of the whole catalogue where the model needs it, from 1."""
+    count_U: torch.Tensor
+    """int64: how often each item occurs in the training sequences of the candidates' users (0: no candidate)."""
+    targets_U: torch.Tensor
+    """int64: how often each item is a target in the global batch; its sum is the loss's denominator."""
+    log_p_U: torch.Tensor
+    """float32: logarithm of each item's share of the training interactions."""
+    owned_W: tuple[int, ...]
+    """Number of items that each rank owns; their sum is U."""
+    items_O: torch.Tensor
+    """int64: ids of the owned items."""
+    media: dict[InputSpec, torch.Tensor]
+    """Per input of the item tower, the owned items' media [O, ...], in host memory; an item that could not be read is zeros."""
+    valid_O: torch.Tensor
+    """bool: the owned items that could be read."""
+    inputs_BL: torch.Tensor
+    """int64: positions in items_U of each user's history, right-aligned, -1 for padding."""
+    targets_BL: torch.Tensor
+    """int64: positions in items_U of the item that follows each history item, -1 for padding."""
+    bad_items: dict[int, str] = field(default_factory=dict)
+    """Owned items that could not be read, with the reason."""
+    bytes_read: int = 0
+    """Of members that were delivered for this batch."""
+    local_bytes: int = 0
+    """Of these, what was on this node already: in a local data set, or in the cache."""
+    remote_bytes: int = 0
+    """That the loader's process asked of the network since its last batch."""
+    kept_O: torch.Tensor | None = None
+    """bool: the owned items whose frozen prefixes are kept; an input that is Kept has no rows of them in `media`. None where no
+    prefix is kept."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`, but for what is said of the owned items [O]: the host looks at it to encode them.
+
+        The item tower takes their media there a chunk at a time. Copies do not block where the source is pinned.
+        """
+        tensors = {
+            name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in tensors.items()
+            if not name.endswith("_O")
+        }
+        return Batch(**{**vars(self), **moved})
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; torch's DataLoader calls this."""
+        media = {spec: tensor.pin_memory() for spec, tensor in self.media.items()}
+        tensors = {
+            name: value.pin_memory()
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return Batch(**{**vars(self), **tensors, "media": media})
+
+
+class Step(NamedTuple):
+    """What one training step did."""
+
+    loss: torch.Tensor
+    """This rank's share of the loss; its mean over the ranks is the loss."""
+    norm: torch.Tensor | float
+    """L2 norm of the global gradient before clipping; infinite when the step was skipped."""
+    skipped: bool
+    """Whether the gradient or the loss was not finite on some rank, so that nothing was updated."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a loss is a function of: the P positions of this rank that have a target, and the scores of items for each."""
+
+    scores: Callable[[torch.Tensor | None], torch.Tensor]
+    """float32: of all items, [P, U], for None; of the items at int64 [P, K], [P, K]. What no loss asks for is not computed."""
+    target_P: torch.Tensor
+    """int64: positions in U."""
+    own_PU: torch.Tensor
+    """bool: the items of the position's user."""
+    key_P: torch.Tensor
+    """int64: numbers of the positions; no two of a step have the same, and they do not depend on the number of ranks."""
+    batch: Batch
+    valid_U: torch.Tensor
+    """bool: items that could be read."""
+
+
+def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:
+    """The row of `table` under exactly `name`.
+
+    Raises:
+        ValueError: there is no such row; the message lists the near names.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=3, cutoff=0.5) or sorted(table)
+    meant, table_name = (
+        " or ".join(map(repr, near)),
+        f"{kind}es" if kind.endswith("s") else f"{kind}s",
+    )
+    raise ValueError(f"unknown {kind} {name!r}; did you mean {meant}? see: mlrec list {table_name}")

@@ -1,0 +1,60 @@
+"""Titles to token ids."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from mlrec.runtime.printable import brief
+
+PADDING, START, END, FIRST_BYTE = 0, 1, 2, 3
+"""Token ids of a title without a tokenizer."""
+
+
+def tokenize(title: str, length: int, tokenizer: str) -> np.ndarray:
+    """Token ids and the mask of real ones, int64 [2, length]; a longer title is cut.
+
+    Args:
+        tokenizer: as in InputSpec.
+
+    Raises:
+        RuntimeError: there is no such tokenizer, or it fails.
+    """
+    if tokenizer:
+        loaded = load_tokenizer(tokenizer)
+        try:
+            found = loaded(title, padding="max_length", truncation=True, max_length=length)
+            return np.asarray([found["input_ids"], found["attention_mask"]], dtype=np.int64)
+        except Exception as error:  # plain Exceptions of the tokenizers package, such as of a token that its vocabulary lacks
+            raise _fault(tokenizer, "cannot read a title", error) from error
+    ids = [START, *(FIRST_BYTE + byte for byte in title.encode()[: length - 2]), END]
+    tokens = np.full((2, length), PADDING, dtype=np.int64)
+    tokens[0, : len(ids)], tokens[1, : len(ids)] = ids, 1
+    return tokens
+
+
+@functools.cache
+def load_tokenizer(tokenizer: str) -> Any:
+    """Load a tokenizer of Hugging Face, without running code that it brings along.
+
+    Args:
+        tokenizer: as in InputSpec, not empty.
+
+    Raises:
+        RuntimeError: there is no such tokenizer, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+    except Exception as error:  # the tokenizers package raises plain Exceptions
+        raise _fault(tokenizer, "cannot be loaded", error) from error
+
+
+def _fault(tokenizer: str, what: str, error: Exception) -> RuntimeError:
+    """No ValueError: that would make one bad item after the other of all."""
+    return RuntimeError(
+        f"the tokenizer {tokenizer!r} {what} ({brief(error)}); the folder of a text encoder's checkpoint holds it too"
+    )

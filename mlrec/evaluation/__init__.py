@@ -1,0 +1,12 @@
+"""Passes over the full catalogue with a model: rank it, compare runs, extract features.
+
+evaluate.py       rank every user's held-out item against the whole catalogue
+ranking.py        scores, and the rank of a target among them
+metrics.py        HR, NDCG and MRR, with ties by expectation
+results.py        what a ranking leaves in the run's folder
+examples.py       recommendations to some users, for people to look at
+compare.py        test the difference of two runs
+trained_model.py  load the model of a checkpoint
+history_length.py check a model against the histories of a data set
+extract.py, extraction.py   frozen features of all items, restartable
+"""

@@ -1,0 +1,338 @@
+"""Frozen features of the whole catalogue, by one encoder, for `features/vectors`. Alone or under a launcher."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mlrec import config as configuration
+from mlrec import storage
+from mlrec.config import Config
+from mlrec.config.merging import is_setting
+from mlrec.config.run_files import FAILURES_FILE
+from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
+from mlrec.data.features.blocks import Block, block_path, read_block, write_block
+from mlrec.data.features.files import (
+    INFO_FILE,
+    FeaturesInfo,
+    Maker,
+    are_equal,
+    verify_features,
+    write_features,
+)
+from mlrec.data.schema import Modality, lookup
+from mlrec.data.stream import Data, open_data
+from mlrec.evaluation.extraction import (
+    ExtractionSettings,
+    check_is_place,
+    check_same_settings,
+    claim,
+    settings_of,
+)
+from mlrec.models.building import as_trained, item_ids
+from mlrec.models.encoders import ENCODERS, Encoder
+from mlrec.models.notices import notices
+from mlrec.models.tower import ItemTower
+from mlrec.runtime.distributed import World, barrier, from_main, start_world, stop_world
+from mlrec.runtime.entry_point import asks_for_help
+from mlrec.runtime.json_output import FLAG, HELP, print_json
+from mlrec.runtime.progress import Task, task
+from mlrec.runtime.terminal import say
+
+BLOCK_ITEMS = 1024
+"""A run that is stopped loses the blocks that it is at, one per rank."""
+
+log = logging.getLogger(__name__)
+
+USAGE = f"""usage: mlrec extract [CONFIG ...] OUT [key=value ...] [{FLAG}]
+
+Writes the features of the whole catalogue by one encoder; a stopped extraction goes on with the same command.
+
+  CONFIG      YAML files as of mlrec train, such as configs/item/videomae.yaml; they or key=value set data.url and item.encoders
+  OUT         folder or URL (s3://, gs://, az://) for the features, the last argument that is not key=value; a run reads them with
+              item.encoders=[features/vectors] item.options.features/vectors.checkpoint=OUT
+  key=value   settings, after the files'; mlrec list keys explains them
+  {FLAG}      {HELP}"""
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """What every step of an extraction needs."""
+
+    config: Config
+    out: str
+    world: World
+    data: Data
+    encoder: Encoder
+    checkpoint: str | None
+    """What the encoder's weights were read from; None where they are random."""
+    settings: ExtractionSettings
+
+    @property
+    def items(self) -> np.ndarray:
+        """int64: numbers of the items that get vectors, ascending."""
+        return ranked_items(self.data)
+
+    @property
+    def starts(self) -> range:
+        """Places in `items` at which blocks begin."""
+        return range(0, len(self.items), BLOCK_ITEMS)
+
+    def raw_ids(self, start: int) -> pa.Array:
+        """Return the raw ids of a block's items."""
+        items = self.items[start : start + BLOCK_ITEMS]
+        return self.data.catalogue.table["raw_id"].take(pa.array(items - 1)).combine_chunks()
+
+    def read_block(self, start: int) -> Block:
+        """Return a block that was written.
+
+        Raises:
+            ValueError: it is missing, damaged, or not of this extraction.
+        """
+        return read_block(
+            self.out, start, self.raw_ids(start), self.encoder.width, self.settings.digest
+        )
+
+
+def extract(config: Config, out: str, world: World) -> FeaturesInfo:
+    """Encode the catalogue with the one encoder of `config` and write its vectors to `out`, any URL; collective.
+
+    They are what the encoder gives before any projection, computed in train.precision. Items that cannot be read, or whose
+    vector is not finite, are left out and listed in failures.jsonl. A run that was stopped goes on, on any number of ranks.
+
+    Raises:
+        ValueError: several encoders are configured, or one that encodes no content; or `out` holds features of something else,
+            or files of others.
+        RuntimeError: more items than data.max_bad_items failed; no features are written.
+    """
+    if len(config.item.encoders) != 1:
+        raise ValueError(
+            f"item.encoders is {list(config.item.encoders)}; features are extracted with one encoder at a time"
+        )
+    from_main(lambda: check_is_place(out))
+    data = open_data(config.data)
+    torch.manual_seed(config.seed)
+    tower = ItemTower(
+        config.item, config.recommender.width, data.catalogue.size, items=item_ids(data)
+    )
+    _check_encodes_content(tower)
+    encoder: Any = tower.encoders[0]
+    settings = settings_of(config, data, encoder)
+    extraction = _Extraction(
+        config, out, world, data, encoder, _checkpoint_of(config, tower), settings
+    )
+    from_main(lambda: check_same_settings(out, settings))
+    if world.is_main:
+        for notice in notices(tower, data):
+            say(notice, error=True, flush=True)
+    info = from_main(lambda: _complete_features(out))
+    if info is None:
+        as_trained(encoder.eval(), config, world.device)
+        _claim(
+            extraction
+        )  # not before: an encoder that cannot be built must not keep the place from the next one
+        _encode_missing_blocks(extraction)
+        info = from_main(lambda: _merge(extraction))
+    return info
+
+
+def _check_encodes_content(tower: ItemTower) -> None:
+    """
+    Raises:
+        ValueError: the encoder looks up ids.
+    """
+    if tower.specs[0].modality is Modality.ID:
+        raise ValueError(
+            f"item.encoders is [{tower.names[0]}], which looks vectors up by an item's id and encodes no content, so there "
+            "are no features to extract. Name an encoder of videos, images, titles or audio; see: mlrec list encoders"
+        )
+
+
+def _checkpoint_of(config: Config, tower: ItemTower) -> str | None:
+    name = tower.names[0]
+    row = lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
+    return None if tower.random_encoders else row.checkpoint
+
+
+def _complete_features(out: str) -> FeaturesInfo | None:
+    """Return what is known of features that are there and whole; damaged ones lose their features.json.
+
+    Raises:
+        OSError: storage cannot tell.
+    """
+    if not storage.exists(storage.join(out, INFO_FILE)):
+        return None
+    try:
+        return verify_features(out)
+    except ValueError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(
+            error.__cause__, FileNotFoundError
+        ):
+            raise error.__cause__ from error
+        log.warning("%s The items are encoded again", error)
+        storage.remove(storage.join(out, INFO_FILE))
+        return None
+
+
+def _claim(extraction: _Extraction) -> None:
+    barrier()  # every rank has its encoder
+    # before the first block of any rank
+    from_main(lambda: claim(extraction.out, extraction.settings))
+
+
+def _encode_missing_blocks(extraction: _Extraction) -> None:
+    """Encode this rank's share of the blocks that are not there yet, or have items that failed; collective."""
+    world = extraction.world
+    missing = from_main(
+        lambda: [start for start in extraction.starts if not _is_complete(extraction, start)]
+    )
+    todo = {
+        start: extraction.items[start : start + BLOCK_ITEMS]
+        for start in missing[world.rank :: world.size]
+    }
+    with task("encoding items", sum(map(len, todo.values()))) as under_way:
+        for start, items in todo.items():
+            write_block(
+                extraction.out,
+                start,
+                _encode(extraction, start, items, under_way),
+                extraction.settings.digest,
+            )
+    barrier()
+
+
+def _is_complete(extraction: _Extraction, start: int) -> bool:
+    """Return whether a block is there and whole; failed items are tried again, as storage may have been at fault."""
+    if not storage.exists(block_path(extraction.out, start)):
+        return False
+    try:
+        return not extraction.read_block(start).has_failures
+    except ValueError as error:
+        log.warning("%s; its items are encoded again", error)
+        return False
+
+
+@torch.no_grad()
+def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: Task) -> Block:
+    encoder, config, world = extraction.encoder, extraction.config, extraction.world
+    share = CataloguePass(
+        extraction.data, [encoder.spec], items, num_chunks=-(-len(items) // config.item.chunk)
+    )
+    vectors = torch.zeros(len(items), encoder.width, device=world.device)
+    is_read = np.zeros(len(items), dtype=bool)
+    reasons: dict[int, str] = {}
+    for chunk in stream_catalogue(
+        share, config.data.num_workers, pin_memory=world.device.type == "cuda"
+    ):
+        run = slice(chunk.start, chunk.start + len(chunk.valid_n))
+        vectors[run] = encoder(
+            chunk.media[encoder.spec].to(world.device, non_blocking=True)
+        ).float()
+        is_read[run] = chunk.valid_n.numpy()
+        reasons.update(chunk.bad_items)
+        under_way.advance(len(chunk.valid_n))
+    vectors_nX = vectors.cpu().numpy()
+    for item in items[~is_read].tolist():
+        reasons.setdefault(item, "it was not delivered")
+    for item in items[~np.isfinite(vectors_nX).all(axis=1)].tolist():
+        reasons.setdefault(
+            item, f"its vector is not finite (train.precision={config.train.precision})"
+        )
+    vectors_nX[np.isin(items, list(reasons))] = 0
+    return Block(
+        extraction.raw_ids(start), vectors_nX, [reasons.get(item) for item in items.tolist()]
+    )
+
+
+def _merge(extraction: _Extraction) -> FeaturesInfo:
+    """Join the blocks into features, and remove them.
+
+    Raises:
+        RuntimeError: too many items failed, or a block was lost since it was written.
+    """
+    out = extraction.out
+    try:
+        blocks = [extraction.read_block(start) for start in extraction.starts]
+    except ValueError as error:
+        raise RuntimeError(f"{error}. Run the same command again") from error
+    reasons = [reason for block in blocks for reason in block.reasons_n]
+    failures = [
+        json.dumps({"item": int(item), "reason": reason}) + "\n"
+        for item, reason in zip(extraction.items, reasons, strict=True)
+        if reason is not None
+    ]
+    storage.write_bytes(storage.join(out, FAILURES_FILE), "".join(failures).encode())
+    _check_failures(extraction, len(failures))
+    has_vector = np.array([reason is None for reason in reasons])
+    vectors_nX = np.concatenate([block.vectors_nX for block in blocks])[has_vector]
+    raw_ids = pa.concat_arrays([block.raw_ids_n for block in blocks]).filter(pa.array(has_vector))
+    encoder = extraction.config.item.encoders[0]
+    if are_equal(vectors_nX):
+        log.warning(
+            "all %d vectors are equal, so %s tells no item from another; check its inputs and weights",
+            len(raw_ids),
+            encoder,
+        )
+    info = write_features(
+        out, raw_ids, vectors_nX, item_ids(extraction.data), Maker(encoder, extraction.checkpoint)
+    )
+    for start in extraction.starts:
+        storage.remove(block_path(out, start))
+    return info
+
+
+def _check_failures(extraction: _Extraction, count: int) -> None:
+    most, total = extraction.config.data.max_bad_items, len(extraction.items)
+    if count > most or count == total:
+        raise RuntimeError(
+            f"no features are written: {count:,} of {total:,} items failed, data.max_bad_items is {most}. "
+            f"{storage.join(extraction.out, FAILURES_FILE)} has the reasons; the same command tries these items again"
+        )
+    if count:
+        log.warning(
+            "%d of %d items have no features; %s has the reasons. A run on these features needs all items: "
+            "repair the data set and extract again",
+            count,
+            total,
+            storage.join(extraction.out, FAILURES_FILE),
+        )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Extracts: [CONFIG ...] OUT [key=value ...] [--json].
+
+    Raises:
+        ValueError: OUT is missing.
+    """
+    if asks_for_help(arguments, USAGE):
+        return
+    given = [
+        argument
+        for argument in arguments
+        if not argument.startswith("--local_rank") and argument != FLAG
+    ]
+    places = [
+        argument for argument in given if not is_setting(argument) and not argument.startswith("-")
+    ]
+    if not places or places[-1].endswith((".yaml", ".yml")):
+        after = f" after {places[-1]}" if places else ""
+        raise ValueError(
+            f"OUT is missing{after}: name the folder or URL that the features go to; see: mlrec extract --help"
+        )
+    out = places[-1]
+    place = len(given) - 1 - given[::-1].index(out)
+    config = configuration.load_arguments(given[:place] + given[place + 1 :])
+    world = start_world()
+    info = extract(config, out, world)
+    if world.is_main and FLAG in arguments:
+        print_json({"out": out, "items": info.count, "width": info.width})
+    elif world.is_main:
+        say(f"{out}: features of {info.count:,} items, {info.width} wide")
+    stop_world()

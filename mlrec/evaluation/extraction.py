@@ -1,0 +1,116 @@
+"""What an extraction of features is of, and the place that it claims with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from mlrec import storage
+from mlrec.config import Config
+from mlrec.config.run_files import FAILURES_FILE
+from mlrec.data.features.blocks import BLOCK_FILES, WORK_FOLDER
+from mlrec.data.features.files import INFO_FILE, RAW_IDS_FILE, TABLE_FILE, VECTORS_FILE
+from mlrec.data.stream import Data
+from mlrec.models.encoders import Encoder
+from mlrec.storage.own_files import check_own_folder
+from mlrec.storage.typed_json import STRICT, parse_json
+
+SETTINGS_FILE = "settings.json"
+_COMMAND = "mlrec extract"
+_FILES = (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE, INFO_FILE, FAILURES_FILE, WORK_FOLDER)
+_REMEDY = "Choose another place, or remove it first"
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """What decides the vectors; a stopped extraction only goes on with the same."""
+
+    __pydantic_config__ = STRICT
+
+    dataset: _Sha256
+    """Fingerprint of the data set."""
+    item: dict[str, Any]
+    """The item section of the configuration."""
+    seed: int
+    precision: str
+    weights: _Sha256
+    """SHA-256 of the encoder's weights."""
+
+    def to_bytes(self) -> bytes:
+        """Return settings.json."""
+        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of them."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+def settings_of(config: Config, data: Data, encoder: Encoder) -> ExtractionSettings:
+    """Return the settings of an extraction by this encoder."""
+    item = {
+        key: value for key, value in asdict(config.item).items() if key != "checkpoint"
+    }  # of training only
+    return ExtractionSettings(
+        dataset=data.info.fingerprint,
+        item=json.loads(json.dumps(item)),
+        seed=config.seed,
+        precision=config.train.precision,
+        weights=_weights_sha256(encoder),
+    )
+
+
+def _weights_sha256(module: nn.Module) -> str:
+    """Return the SHA-256 of names, types, shapes and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _settings_path(out: str) -> str:
+    return storage.join(out, WORK_FOLDER, SETTINGS_FILE)
+
+
+def claim(out: str, settings: ExtractionSettings) -> None:
+    """Write what the features in `out` are going to be of."""
+    storage.write_bytes(_settings_path(out), settings.to_bytes())
+
+
+def check_is_place(out: str) -> None:
+    """Refuse a place for features that holds anything but what an extraction wrote.
+
+    Raises:
+        ValueError: it does.
+    """
+    is_claimed = storage.exists(_settings_path(out))
+    check_own_folder(out, _COMMAND, _FILES, lambda: is_claimed)
+    check_own_folder(
+        storage.join(out, WORK_FOLDER), _COMMAND, (SETTINGS_FILE, BLOCK_FILES), lambda: is_claimed
+    )
+
+
+def check_same_settings(out: str, settings: ExtractionSettings) -> None:
+    """Refuse a place that was claimed by another extraction.
+
+    Raises:
+        ValueError: its settings are others, or damaged.
+    """
+    where = _settings_path(out)
+    if not storage.exists(where):
+        return
+    recorded = parse_json(storage.read_bytes(where), ExtractionSettings, where, _REMEDY)
+    changed = [key for key, value in asdict(settings).items() if getattr(recorded, key) != value]
+    if changed:
+        raise ValueError(
+            f"{out} holds features that were made otherwise ({', '.join(changed)} changed). {_REMEDY}"
+        )

@@ -1,0 +1,37 @@
+"""The tables whose rows a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlrec.config import Config
+from mlrec.config.zero_options import check_zero_options
+from mlrec.data.schema import lookup
+from mlrec.models.encoders import ENCODERS
+from mlrec.models.fusion import FUSIONS
+from mlrec.models.losses import LOSSES
+from mlrec.models.recommenders import RECOMMENDERS, check_recommender
+
+TABLES: Mapping[str, Mapping[str, Any]] = {
+    "encoders": ENCODERS,
+    "recommenders": RECOMMENDERS,
+    "losses": LOSSES,
+    "fusions": FUSIONS,
+}
+"""As `mlrec list` names them."""
+
+
+def check_rows(config: Config) -> None:
+    """Looks up what a configuration names, and builds no model.
+
+    Raises:
+        ValueError: there is no such encoder, fusion, recommender, loss or metric, an option of an encoder, of the
+            recommender or of ZeRO does not fit, or the loss does not take its settings.
+    """
+    for name in config.item.encoders:
+        lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
+    lookup(FUSIONS, config.item.fusion, "fusion")
+    check_recommender(config.recommender)
+    lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)
+    check_zero_options(config.zero)

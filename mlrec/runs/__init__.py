@@ -1,0 +1,13 @@
+"""A run's folder: what is written into it, and what a later command reads.
+
+run.py            open a run: configuration, best checkpoint, state to resume from
+checkpoint.py     write, list and load checkpoints
+checkpoint_state.py   what a checkpoint knows beside weights
+compatibility.py  which settings may differ between a checkpoint and a command
+record.py         hardware, commit, versions and hours
+tracker.py        metrics: console, metrics.jsonl and W&B
+wandb_run.py      the run in W&B
+recommendations.py   recommended.json
+failures.py       items that could not be read
+lock.py           one process writes a run at a time
+"""

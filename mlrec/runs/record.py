@@ -1,0 +1,136 @@
+"""run.json: what a run ran on, so that its figures can be repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import ConfigDict, Field
+
+from mlrec import __version__, storage
+from mlrec.config.run_files import RECORD_FILE
+from mlrec.storage.typed_json import parse_json, read_bounded
+
+MAX_RECORD_BYTES = 1 << 20
+MAX_HOURS = 1e6
+KNOWN_KEYS = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+_PACKAGES = ("torch", "deepspeed", "transformers", "webdataset", "numpy")
+
+
+def hardware() -> str:
+    """The accelerators or the processor of this machine, in words."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{os.cpu_count()} cores, {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
+
+
+def commit() -> str:
+    """The commit of the checkout that this code runs from, "" outside one; "+" marks uncommitted changes."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def new_record(
+    name: str, world_size: int, dataset: dict[str, Any], parameters: dict[str, int]
+) -> dict[str, Any]:
+    """The record of a run that begins now; `hours` grows with every call of `write_record`."""
+    return {
+        "name": name,
+        "commit": commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hours": 0.0,
+        "world": world_size,
+        "hardware": hardware(),
+        "versions": {"mlrec": __version__, **{package: version(package) for package in _PACKAGES}},
+        "dataset": dataset,
+        "parameters": parameters,
+    }
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The data set that a run was trained on."""
+
+    __pydantic_config__ = KNOWN_KEYS
+
+    name: str = ""
+    url: str = ""
+    fingerprint: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The keys of run.json that commands read, with their types; it may have others, of later versions."""
+
+    __pydantic_config__ = KNOWN_KEYS
+
+    name: str = ""
+    commit: str = ""
+    started: str = ""
+    hours: Annotated[float, Field(ge=0, le=MAX_HOURS)] = 0.0
+    world: Annotated[int, Field(ge=0)] = 0
+    hardware: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    dataset: Dataset = field(default_factory=Dataset)
+    parameters: dict[str, int] = field(default_factory=dict)
+    random_weights: list[str] = field(default_factory=list)
+    """Encoders that started from random weights where others have pretrained ones."""
+
+
+def read_record(run_path: Path) -> dict[str, Any] | None:
+    """Return the run's run.json, or None if it has none yet; the keys of `Record` that it has are of their types.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = run_path / RECORD_FILE
+    if not path.exists():
+        return None
+    remedy = f"Remove {path}: the next command that trains this run writes it again"
+    raw = read_bounded(path, MAX_RECORD_BYTES, remedy)
+    parse_json(raw, Record, str(path), remedy)
+    return parse_json(raw, dict[str, Any], str(path), remedy)
+
+
+def trained_on(run_path: Path) -> str:
+    """Return the fingerprint of the data set that the run was last trained on, "" if unknown."""
+    record = read_record(run_path) or {}
+    return str(record.get("dataset", {}).get("fingerprint", ""))
+
+
+def write_record(run_path: Path, record: dict[str, Any]) -> None:
+    """Writes the run's record, complete or not at all."""
+    storage.write_bytes(str(run_path / RECORD_FILE), (json.dumps(record, indent=1) + "\n").encode())

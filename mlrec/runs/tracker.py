@@ -1,0 +1,220 @@
+"""Where a run's figures go: the console, metrics.jsonl and Weights & Biases, behind one Tracker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Protocol
+
+from pydantic import AllowInfNan, Strict
+from rich.console import Console
+
+from mlrec import storage
+from mlrec.config import Config
+from mlrec.config.run_files import METRICS_FILE
+from mlrec.runs.wandb_run import WandbRun, wandb_mode
+from mlrec.runtime.progress import Bar, Remaining, is_terminal, number
+from mlrec.runtime.terminal import console, say
+from mlrec.storage.typed_json import parse_json_lines, read_bounded
+
+_Line: Any = dict[
+    str, Annotated[int, Strict()] | Annotated[float, Strict(), AllowInfNan(False)] | None
+]
+
+SHOWN = {
+    "train/loss": "loss {:.4f}",
+    "train/lr": "lr {:.1e}",
+    "train/grad_norm": "gradient {:.2f}",
+    "speed/users_per_s": "{:.0f} users/s",
+    "speed/videos_per_s": "{:.0f} videos/s",
+    "speed/dedup": "{:.1f} slots/video",
+    "speed/data_wait": "data wait {:.0%}",
+    "validation/hr@10": "validation hr@10 {:.4f}",
+    "validation/ndcg@10": "ndcg@10 {:.4f}",
+    "validation/cold/hr@10": "cold hr@10 {:.4f}",
+}
+"""What the console shows of a step, in this order; the rest is in metrics.jsonl."""
+
+
+MAX_METRICS_BYTES = 1 << 30
+
+
+def read_metrics(run_path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl, oldest first; none without the file.
+
+    Each has step, time (seconds since 1970) and metrics, which are numbers or None for one that is not finite. A last line that a
+    crash cut off is left out.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
+    path = run_path / METRICS_FILE
+    if not path.exists():
+        return []
+    remedy = f"Remove this line from {path}, or the file to continue without the figures so far"
+    lines = parse_json_lines(
+        read_bounded(path, MAX_METRICS_BYTES, remedy), _Line, str(path), remedy
+    )
+    for place, line in enumerate(lines, start=1):
+        step = line.get("step")
+        if not isinstance(step, int) or step < 0:
+            raise ValueError(
+                f"{path}, line {place}: step is {step!r}, not a whole number of 0 or more. {remedy}."
+            )
+    return lines
+
+
+class Sink(Protocol):
+    """One place that figures go to."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+    def close(self, exit_code: int) -> None: ...
+
+
+class Tracker:
+    """Hands a run's figures to the console, metrics.jsonl and W&B; one that is not enabled has no sinks and does nothing."""
+
+    def __init__(
+        self,
+        run_path: Path,
+        config: Config,
+        total_steps: int,
+        resolved: Mapping[str, Any],
+        enabled: bool,
+        resumed_step: int = 0,
+    ) -> None:
+        """Opens the sinks.
+
+        Args:
+            run_path: the run's folder, which exists.
+            resolved: what W&B shows as the run's configuration; credentials are taken out.
+            enabled: whether this rank tracks; rank 0 alone does.
+            resumed_step: figures of later steps, left by a run that was stopped, are dropped.
+
+        Raises:
+            ValueError: WANDB_MODE is none of W&B's modes.
+        """
+        self._sinks: list[Sink] = []
+        if enabled:
+            self._sinks = [
+                _MetricsFile(run_path, resumed_step),
+                _console_sink(total_steps, resumed_step),
+            ]
+        mode, contradiction = wandb_mode(config.tracking)
+        if enabled and contradiction:
+            self.message(contradiction)
+        if enabled and mode != "disabled":
+            self._sinks.append(WandbRun(run_path, config, resolved))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records the metrics of a step."""
+        for sink in self._sinks:
+            sink.log(step, metrics)
+
+    def message(self, text: str) -> None:
+        """Shows a line on the console."""
+        for sink in self._sinks:
+            sink.message(text)
+
+    def close(self, exit_code: int = 0) -> None:
+        """Ends tracking; an exit code other than 0 marks the run as failed."""
+        while self._sinks:
+            self._sinks.pop().close(exit_code)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(0 if kind is None else 1)
+
+
+class _MetricsFile:
+    """Appends one JSON line per call, so that a killed run keeps what it logged."""
+
+    def __init__(self, run_path: Path, resumed_step: int) -> None:
+        path = run_path / METRICS_FILE
+        kept = [line for line in read_metrics(run_path) if line["step"] <= resumed_step]
+        storage.write_bytes(str(path), "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = path.open("a")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        # JSON has no NaN: what is not a number is null
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._file.flush()
+
+    def message(self, text: str) -> None:
+        del text
+
+    def close(self, exit_code: int) -> None:
+        del exit_code
+        self._file.close()
+
+
+def summary(metrics: Mapping[str, float]) -> str:
+    """What the console shows of a step's metrics; "" where that is nothing."""
+    return "  ".join(form.format(metrics[name]) for name, form in SHOWN.items() if name in metrics)
+
+
+def _console_sink(total_steps: int, resumed_step: int) -> Sink:
+    out = console()
+    return (
+        _ProgressLine(total_steps, resumed_step, out)
+        if is_terminal(out)
+        else _PlainLines(total_steps, resumed_step)
+    )
+
+
+class _PlainLines:
+    """One line per call, for log files and pipes."""
+
+    def __init__(self, total_steps: int, resumed_step: int) -> None:
+        self._total = total_steps
+        self._remaining = Remaining(total_steps, resumed_step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if shown := summary(metrics):
+            self.message(f"step {step}/{self._total}  {shown}  {self._remaining(step)}".rstrip())
+
+    def message(self, text: str) -> None:
+        with contextlib.suppress(
+            OSError
+        ):  # a terminal or pipe that is gone ends no run: metrics.jsonl has the figures
+            say(text, flush=True)
+
+    def close(self, exit_code: int) -> None:
+        del exit_code
+
+
+class _ProgressLine:
+    """A progress bar with the newest training metrics; evaluations stay above it."""
+
+    def __init__(self, total_steps: int, resumed_step: int, console: Console) -> None:
+        self._bar = Bar("training", total_steps, number, console, done=resumed_step, stays=True)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        shown = summary(metrics)
+        if "train/loss" in metrics:
+            self._bar.reach(step, shown)
+        elif shown:
+            self.message(f"step {step}  {shown}")
+
+    def message(self, text: str) -> None:
+        self._bar.message(text)
+
+    def close(self, exit_code: int) -> None:
+        del exit_code
+        self._bar.close()

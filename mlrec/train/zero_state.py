@@ -1,0 +1,145 @@
+"""A parameter's full fp32 weight and Adam state at any ZeRO stage, so that a checkpoint knows neither stages nor ranks.
+
+Written against DeepSpeed 0.19: its public `safe_get_*` and `safe_set_*` calls, and, where those begin too late (before the first
+step there is no state to set), the partitions they stand on. All calls are collective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
+from torch import nn
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def skip_non_finite(zero_optimizer: Any) -> None:
+    """Let stages 1 to 3 skip a step by the norm of its gradient alone, which they read in any case.
+
+    DeepSpeed clips by this norm, and skips where it is not finite. Two differences between stages are removed. In bf16, stages
+    1 and 2 read the device once more before, to search each gradient for overflow, which the norm shows too. Stage 3 adds up
+    squares in fp64, the others in fp32: there, too, a square sum that does not fit in fp32 counts as not finite.
+    """
+    if hasattr(zero_optimizer, "check_grad_overflow"):  # stages 1 and 2
+        zero_optimizer.check_overflow = _search_nothing
+    if hasattr(zero_optimizer, "_get_norm_groups"):  # stage 3
+        find_norms = zero_optimizer._get_norm_groups
+        zero_optimizer._get_norm_groups = lambda: [_as_in_fp32(norm) for norm in find_norms()]
+
+
+def _search_nothing(partition_gradients: bool = True) -> None:
+    del partition_gradients
+
+
+def _as_in_fp32(norm: torch.Tensor) -> torch.Tensor:
+    return torch.where(norm.double().square() > torch.finfo(torch.float32).max, torch.inf, norm)
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+    """Return the L2 norm of all gradients together, fp32 and infinite above the same bound as at stages 1 to 3."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch.stack(
+        [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
+    )
+    return norms.square().sum().float().sqrt()
+
+
+def get_weight(parameter: nn.Parameter) -> torch.Tensor:
+    """The parameter's fp32 weight; of a frozen one, the weight that the model computes with."""
+    if parameter.requires_grad and (master := safe_get_full_fp32_param(parameter)) is not None:
+        weight: torch.Tensor = master.detach()
+        return weight
+    with GatheredParameters([parameter], enabled=_is_partitioned(parameter)):
+        return parameter.detach().clone()
+
+
+def get_moment(
+    optimizer: torch.optim.Optimizer, parameter: nn.Parameter, moment: str
+) -> torch.Tensor:
+    """One of the parameter's Adam moments, fp32; `link_state` was called before."""
+    full = safe_get_full_optimizer_state(parameter, moment)
+    state: torch.Tensor = optimizer.state[parameter][moment] if full is None else full
+    return state.detach()
+
+
+def set_weight(parameter: nn.Parameter, weight: torch.Tensor) -> None:
+    """Sets the fp32 weight that the optimizer updates; the model's own copy was loaded before the engine was built."""
+    if _is_partitioned(parameter):
+        safe_set_local_fp32_param(parameter, _own_part(parameter, weight))
+    else:
+        safe_set_full_fp32_param(parameter, weight)
+
+
+def set_moment(
+    optimizer: torch.optim.Optimizer, parameter: nn.Parameter, moment: str, value: torch.Tensor
+) -> None:
+    """Sets one of the parameter's Adam moments; `create_state` was called before."""
+    if _is_partitioned(parameter):
+        safe_set_local_optimizer_state(parameter, _own_part(parameter, value), moment)
+    elif hasattr(parameter, "_hp_mapping"):
+        safe_set_full_optimizer_state(parameter, value, moment)
+    else:
+        optimizer.state[parameter][moment].copy_(value)
+
+
+def create_state(zero_optimizer: Any, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    """Gives every tensor that the optimizer updates zero moments and the number of `steps` it has done."""
+    for tensor in _updated_tensors(zero_optimizer, optimizer):
+        # torch's AdamW counts in a tensor, DeepSpeed's CPU Adam in an int
+        count: Any = (
+            torch.tensor(float(steps)) if isinstance(optimizer, torch.optim.AdamW) else steps
+        )
+        if isinstance(count, torch.Tensor) and optimizer.defaults.get("fused"):
+            count = count.to(tensor.device)
+        optimizer.state[tensor] = {
+            "step": count,
+            **{moment: torch.zeros_like(tensor) for moment in MOMENTS},
+        }
+    link_state(zero_optimizer)
+
+
+def link_state(zero_optimizer: Any) -> None:
+    """Lets the parameters of stages 1 and 2 find their moments; call it when there are any, before they are read or set."""
+    if hasattr(zero_optimizer, "_lazy_init_hp_params_optimizer_state"):
+        # DeepSpeed links once, after the first group's first step, when the other groups have no moments yet
+        zero_optimizer._hp_optimizer_states_linked = False
+        zero_optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def _updated_tensors(
+    zero_optimizer: Any, optimizer: torch.optim.Optimizer
+) -> Iterator[torch.Tensor]:
+    for partitions in (
+        "fp32_partitioned_groups_flat",
+        "single_partition_of_fp32_groups",
+    ):  # stage 3; stages 1 and 2
+        if hasattr(zero_optimizer, partitions):
+            yield from getattr(zero_optimizer, partitions)
+            return
+    for group in optimizer.param_groups:
+        yield from group["params"]
+
+
+def _is_partitioned(parameter: nn.Parameter) -> bool:
+    return hasattr(parameter, "ds_id")
+
+
+def _own_part(parameter: Any, full: torch.Tensor) -> torch.Tensor:
+    """This rank's part of a stage-3 parameter; parts have equal size, the last is filled up with zeros."""
+    size = parameter.ds_tensor.numel()
+    start = size * torch.distributed.get_rank()
+    part = full.new_zeros(size)
+    real = full.flatten()[start : start + size]
+    part[: len(real)] = real
+    return part

@@ -1,0 +1,143 @@
+"""mlrec bench loader and scale, mlrec-shards bench: keys and arithmetic of what they print, not timings."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec import bench
+from mlrec.bench.loader import PARTS, WARM_UP, measure_loader
+from mlrec.bench.result import aligned
+from mlrec.bench.scale import RANKS, scale
+from mlrec.config import DataConfig
+from mlrec.data.ownership import Owners
+from mlrec.data.plan import Plan
+from mlrec.data.stream import Data, open_data
+from shards_tools import cli
+
+
+def test_loader_measures_every_number_of_workers(data: Data) -> None:
+    found = measure_loader(data, global_batch=40, most_workers=3, steps_per_worker=1)
+    assert list(found["workers"]) == ["0", "1", "2", "3"]
+    assert set(found["step_seconds"]) == set(PARTS)
+    assert (found["modality"], found["frames"], found["size"]) == ("video", 5, 32)
+    plan = Plan(data.sequences, 0, 40, Owners((1,)))
+    assert found["videos_per_step"] == np.mean(
+        [len(plan.step(step).items_U) for step in range(3 * (WARM_UP + 1))]
+    )
+    for speeds in found["workers"].values():
+        assert speeds["mb_per_s"] == pytest.approx(
+            speeds["videos_per_s"] * found["bytes_per_video"] / 1e6, rel=0.2
+        )
+        assert speeds["of_limit"] == pytest.approx(
+            speeds["videos_per_s"] / speeds["limit_videos_per_s"]
+        )
+
+
+def test_scale_items_per_rank_sum_to_distinct_items(data: Data) -> None:
+    rows = scale(data, [(ranks, 40) for ranks in RANKS], width=8, videos_per_s=10.0, gb_per_s=1.0)
+    assert [row.ranks for row in rows] == [1, 4, 16], "40 users are fewer than 64 ranks"
+    items = Plan(data.sequences, 0, 40, Owners((1,))).step(0)
+    stored = sum(file.size for file in data.info.shards("items")) / data.catalogue.size
+    for row in rows:
+        fewest, most = row.items_per_rank
+        assert row.distinct_items == len(items.items_U) and row.slots == (items.slots_GT >= 0).sum()
+        remainder = row.distinct_items - row.ranks * fewest
+        assert most - fewest == (remainder > 0) and remainder < row.ranks
+        assert row.read_bytes_per_rank == pytest.approx(most * stored)
+        assert row.exchange_bytes_per_rank == 2 * (row.distinct_items - most) * 8 * 4
+        assert row.step_s == pytest.approx(most / 10 + row.exchange_bytes_per_rank / 1e9)
+
+
+def test_scale_prints_and_draws(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "scale.svg"
+    given = [
+        str(dataset_dir),
+        f"data.cache_dir={tmp_path}/cache",
+        "--users-per-rank",
+        "10",
+        "--global-batch",
+        "60",
+        "--gb-per-s",
+        "1",
+    ]
+    bench.main(["scale", *given, "--videos-per-s", "100", "--out", str(picture), "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["bench"] == "scale" and printed["device"].endswith("1 rank")
+    assert [row["users"] for row in printed["rows"]["users_per_rank"]] == [10, 40, 120, 120]
+    assert {row["users"] for row in printed["rows"]["global_batch"]} == {60}
+    assert "users per second" in picture.read_text()
+
+    bench.main(["scale", *given, "--videos-per-s", "100"])
+    assert "10 users a rank: ranks" in capsys.readouterr().out
+
+
+def test_scale_measures_the_tower(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tower = [
+        "item.encoders=[video/tiny]",
+        "item.options={video/tiny: {size: 32, width: 16}}",
+        "item.chunk=4",
+    ]
+    bench.main(["scale", str(dataset_dir), *tower, f"data.cache_dir={tmp_path}/cache", "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["videos_per_s"] > 0 and printed["gb_per_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["scale", "nowhere"], "give --videos-per-s"),
+        (["scale", "nowhere", "--videos-per-s", "0"], "--videos-per-s is 0"),
+        (["scale", "nowhere", "--videos-per-s", "1", "--out", "x.png"], "must end in .svg"),
+        (["loader", "nowhere", "--steps", "0"], "--steps is 0"),
+    ],
+)
+def test_bad_input_is_named(arguments: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        bench.main(arguments)
+
+
+def test_loader_needs_something_to_decode(raw_dir: Path, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from shards_tools.make import Settings, make
+
+    bare = tmp_path / "raw"
+    bare.mkdir()
+    for table in raw_dir.glob("*.tsv"):
+        (bare / table.name).write_bytes(table.read_bytes())
+    make(bare, str(tmp_path / "data"), Settings(), 1, None, Console(file=io.StringIO()))
+    titles_only = open_data(
+        DataConfig(url=str(tmp_path / "data"), cache_dir=str(tmp_path / "cache"))
+    )
+    with pytest.raises(ValueError, match="neither videos nor covers"):
+        measure_loader(titles_only, global_batch=40, most_workers=1, steps_per_worker=1)
+
+
+def test_packing_counts_videos_and_bytes(raw_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", str(raw_dir), "--items", "4", "--workers", "1", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["bench"], printed["videos"], printed["failed"], printed["workers"]) == (
+        "pack",
+        4,
+        0,
+        1,
+    )
+    assert printed["float32_bytes_per_item"] == 5 * 224 * 224 * 3 * 4
+    assert printed["times_smaller"] == pytest.approx(
+        printed["float32_bytes_per_item"] / printed["bytes_per_item"]
+    )
+    assert printed["of_limit"] == pytest.approx(
+        printed["videos_per_s"] / printed["limit_videos_per_s"]
+    )
+    assert cli.main(["bench", str(raw_dir), "--items", "0"]) == 2
+
+
+def test_table_is_aligned() -> None:
+    assert aligned([("", "a"), ("name", "12")]) == "       a\nname  12"

@@ -1,0 +1,120 @@
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec.config import DataConfig
+from mlrec.data.format import Member, item_key, item_shard
+from mlrec.data.item_store import BadItemError
+from mlrec.data.stream import Data, open_data
+
+
+def test_members_are_those_of_the_shard(data: Data, dataset_dir: Path) -> None:
+    with tarfile.open(dataset_dir / item_shard(1)) as tar:
+        expected = tar.extractfile(f"{item_key(20)}.3.jpg").read()
+    assert data.store.read(20, ["3.jpg", "txt"])["3.jpg"] == expected
+    assert data.store.read(20, ["txt"])["txt"].decode() == data.catalogue.title(20)
+
+
+def test_a_member_that_is_not_there_is_named(data: Data) -> None:
+    with pytest.raises(BadItemError, match=r"has no mp4; it holds 0\.jpg"):
+        data.store.read(20, ["mp4"])
+    assert set(data.store.read(20, ["txt", "flac"])) == {"txt"}, "an item may be silent"
+
+
+def test_titles_come_from_the_catalogue_and_are_not_read(data: Data) -> None:
+    before = data.store.bytes_read
+    assert dict(data.store.read_many([3, 20], ["txt"])) == {
+        i: {"txt": data.catalogue.title(i).encode()} for i in (3, 20)
+    }
+    (_, members), *_ = data.store.read_many([20], ["0.jpg", "txt"])
+    assert not isinstance(members, str)
+    assert members["txt"].decode() == data.catalogue.title(
+        20
+    ) and data.store.bytes_read - before == len(members["0.jpg"])
+
+
+def test_a_flipped_byte_makes_a_bad_item_and_spares_the_others(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(dataset_dir, copy)
+    opened = open_data(DataConfig(url=str(copy), cache_dir=str(tmp_path / "cache")))
+    member = opened.catalogue.members(3)[0]
+    with open(copy / item_shard(0), "r+b") as shard:
+        shard.seek(member.offset + 5)
+        byte = shard.read(1)
+        shard.seek(member.offset + 5)
+        shard.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(
+        BadItemError, match=r"0\.jpg in items/items-00000\.tar does not have its crc32"
+    ):
+        opened.store.read(3, ["0.jpg"])
+    assert opened.store.read(4, ["0.jpg"])
+
+
+def test_many_items_come_in_order_with_what_is_wrong_among_them(data: Data) -> None:
+    items = [3, 4, 5, 20, 21, 59]
+    samples = list(data.store.read_many(items, ["0.jpg", "4.jpg"]))
+    assert [item for item, _ in samples] == items
+    assert all(members == data.store.read(item, ["0.jpg", "4.jpg"]) for item, members in samples)
+    assert list(data.store.read_many(items, [])) == [(item, {}) for item in items]
+    wrong = list(data.store.read_many([3, 4], ["0.jpg", "mp4"]))
+    assert all("has no mp4" in reason for _, reason in wrong)
+
+
+def test_neighbours_are_read_at_once_and_little_in_vain(data: Data) -> None:
+    frames = [f"{frame}.jpg" for frame in range(5)]
+
+    def ranges(items: list[int], names: list[str]) -> list[tuple[int, list[int]]]:
+        reads = data.store._plan(items, names)
+        assert sum(read.end - read.start for read in reads) <= 1.05 * sum(
+            read.wanted for read in reads
+        )
+        return [(int(read.shard.path[-9:-4]), list(read.items)) for read in reads]
+
+    every = [member.name for member in data.catalogue.members(1)]
+    far = ranges([1, 9, 20], frames)
+    assert far == [(0, [1]), (0, [9]), (1, [20])]
+    near = ranges([1, 2, 3, 16, 17], every)
+    assert near[-2:] == [(0, [16]), (1, [17])], "a read stays within its shard"
+    assert near[0] == (0, [1, 2]), "the headers between two items are little beside their frames"
+    assert [item for _, items in near for item in items] == [1, 2, 3, 16, 17]
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "words"),
+    [
+        (-512, 10, "is said to lie at bytes -512"),
+        (10**9, 10, "is said to lie at bytes 1,000,000,000"),
+        (512, 10**9, "is said to lie at bytes 512 to 1,000,000,512"),
+        (512, -10, "is said to lie"),
+    ],
+)
+def test_items_a_member_outside_its_shard_is_a_bad_item(
+    data: Data, monkeypatch: pytest.MonkeyPatch, offset: int, size: int, words: str
+) -> None:
+    monkeypatch.setattr(data.catalogue, "members", lambda item: [Member("0.jpg", offset, size, 0)])
+    assert words in data.store.try_read(3, ["0.jpg"])
+    ((_, reason),) = data.store.read_many([3], ["0.jpg"])
+    assert words in reason
+
+
+def test_items_a_sample_of_too_many_bytes_is_a_bad_item(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlrec.data.item_store.MAX_SAMPLE_BYTES", 100)
+    ((_, reason),) = data.store.read_many([3], ["0.jpg"])
+    assert "bytes, more than the 100 that are read" in reason
+
+
+def test_items_a_shard_that_is_not_there_makes_a_bad_item(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data.catalogue, "shard_N1", np.full_like(data.catalogue.shard_N1, 99))
+    assert dict(data.store.read_many([3, 4], ["0.jpg"])) == dict.fromkeys(
+        (3, 4), "the data set has no item shard 99"
+    )
+    assert dict(data.store.read_many([3], [])) == {3: {}}

@@ -1,0 +1,56 @@
+"""Users keep the ids of the raw data, whatever these look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from packed import SETTINGS, pack, samples
+
+from mlrec.config import DataConfig
+from mlrec.data.stream import open_data
+
+
+def write_pairs(folder: Path, users: list[str]) -> None:
+    folder.mkdir()
+    lines = [
+        f"{user}\t{' '.join(str(place + step) for step in range(6))}\n"
+        for place, user in enumerate(users)
+    ]
+    (folder / "x_pairs.tsv").write_text("".join(lines), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "users", [["alice", "bob smith", "Ünal 🎬"], ["007", "8", "10"], ["5.0", "6.0"], ["1", "01"]]
+)
+def test_raw_user_ids_that_are_no_numbers_are_stored_and_found(
+    users: list[str], tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "raw", users)
+    pack(tmp_path / "raw", tmp_path / "out", SETTINGS)
+    table = open_data(
+        DataConfig(url=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    ).sequences
+    assert [table.raw_user(number) for number in range(len(users))] == users
+    for given in ("{}", " {} "):
+        assert [table.number_of(given.format(user)) for user in users] == list(range(len(users)))
+    with pytest.raises(ValueError, match=r"has no user 'nobody'; its first ones are"):
+        table.number_of("nobody")
+
+
+def test_raw_user_ids_that_are_numbers_need_no_members_of_their_own(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "raw", ["30", "4"])
+    pack(tmp_path / "raw", tmp_path / "out", SETTINGS)
+    (sample,) = samples(tmp_path / "out", "sequences")
+    assert {name for name in sample if not name.startswith("__")} == {
+        "users.npy",
+        "offsets.npy",
+        "items.npy",
+    }
+    table = open_data(
+        DataConfig(url=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    ).sequences
+    assert (table.number_of("4"), table.raw_user(0)) == (1, "30")
+    for unknown in ("04", "4.0", "٤", "-4", "1" * 40):
+        with pytest.raises(ValueError, match="has no user"):
+            table.number_of(unknown)

@@ -1,0 +1,171 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlrec.config.run_files import run_names
+from mlrec.data.sequences import Split
+from mlrec.evaluation.compare import compare, main
+from mlrec.evaluation.results import Results, read_ranks, read_results, write_results
+from mlrec.storage.npy import npy_bytes
+
+GENERATOR = np.random.default_rng(0)
+
+
+def write_run(
+    folder: Path,
+    better: np.ndarray,
+    split: Split = "test",
+    fingerprint: str = "abc",
+    trained_on: str = "abc",
+) -> Path:
+    folder.mkdir()
+    results = Results(
+        split, 1, "validation hr@10", {"all": {"users": len(better)}}, {}, {}, 100, fingerprint
+    )
+    write_results(folder, results, np.stack([better, np.zeros_like(better)], axis=1))
+    (folder / "run.json").write_text(
+        json.dumps({"dataset": {"fingerprint": trained_on, "name": "small", "url": "s3://data"}})
+    )
+    return folder
+
+
+def test_means_errors_and_the_paired_test(tmp_path: Path) -> None:
+    first = GENERATOR.integers(0, 90, 400)
+    second = np.maximum(0, first - GENERATOR.integers(0, 8, 400))
+    rows = compare(write_run(tmp_path / "one", first), write_run(tmp_path / "two", second))
+    (row,) = (row for row in rows if row.metric == "hr@10")
+    hits = (first < 10).astype(float), (second < 10).astype(float)
+    assert (row.first, row.second) == pytest.approx((hits[0].mean(), hits[1].mean()))
+    assert row.first_error == pytest.approx(np.sqrt(row.first * (1 - row.first) / 399))
+    paired = hits[1] - hits[0]
+    assert row.difference == pytest.approx(paired.mean())
+    assert row.difference_error == pytest.approx(paired.std(ddof=1) / 20)
+    assert row.difference_error < row.first_error, "pairing takes out what the users have in common"
+    assert 0 < row.p < 0.01
+
+
+def test_equal_runs_do_not_differ(tmp_path: Path) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    rows = compare(write_run(tmp_path / "one", ranks), write_run(tmp_path / "two", ranks))
+    assert all((row.difference, row.p) == (0.0, 1.0) for row in rows)
+
+
+def test_chance_is_seldom_called_a_difference(tmp_path: Path) -> None:
+    found = []
+    for trial in range(60):
+        runs = (
+            write_run(tmp_path / f"{trial}-{name}", GENERATOR.integers(0, 90, 300))
+            for name in ("one", "two")
+        )
+        found.append(next(row.p for row in compare(*runs) if row.metric == "ndcg@10"))
+    assert 0.0 < np.mean(np.array(found) < 0.1) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"split": "validation"},
+            r"one ranked the test split, .* Rank one of them again: mlrec evaluate \S+two --split test$",
+        ),
+        (
+            {"fingerprint": "xyz" * 9},
+            r"one ranked the data set abc \(small at s3://data\), \S+two ranked the data set xyzxyzxyzxyz\. Runs",
+        ),
+        (
+            {"fingerprint": "", "trained_on": "xyz"},
+            r"the data set abc \(small .* the data set xyz \(small at s3://data\)\. Runs",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    tmp_path: Path, changes: dict[str, str], words: str
+) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    with pytest.raises(ValueError, match=words):
+        compare(write_run(tmp_path / "one", ranks), write_run(tmp_path / "two", ranks, **changes))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"mlrec evaluate .* writes it"):
+        compare(tmp_path / "one", tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", ["ranks.npy", "results.json"])
+def test_a_ranking_without_all_of_its_files_is_said(name: str, tmp_path: Path) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    one, two = (write_run(tmp_path / folder, ranks) for folder in ("one", "two"))
+    content = (two / name).read_bytes()
+    for damaged in (b"", content[: len(content) // 2]):
+        (two / name).write_bytes(damaged)
+        words = rf"^{two}/{name} is (damaged|invalid): .*\. mlrec evaluate {two} writes results.json and ranks.npy again\.$"
+        with pytest.raises(ValueError, match=words):
+            compare(one, two)
+    (two / name).unlink()
+    with pytest.raises(ValueError, match=f"^{two} has no {name}; mlrec evaluate {two} writes it$"):
+        compare(one, two)
+
+
+@pytest.mark.parametrize(
+    ("ranks_B2", "words"),
+    [
+        (np.zeros((49, 2), dtype=np.int64), r"has shape \[49, 2\], but results.json has 50 users"),
+        (np.zeros((50, 3), dtype=np.int64), r"has shape \[50, 3\]"),
+        (np.zeros((50, 2), dtype=np.int32), "an .npy file of int32"),
+        (np.zeros(100, dtype=np.int64), "expected 2 dimension"),
+        (np.full((50, 2), 60), "has more better and tied items than the catalogue's 100"),
+        (np.full((50, 2), 100), "has ranks outside the catalogue of 100 items"),
+        (np.full((50, 2), -1), "has ranks outside the catalogue"),
+        (np.zeros((5000, 2), dtype=np.int64), "is 80,128 bytes long, at most"),
+    ],
+)
+def test_ranks_that_do_not_belong_to_the_results_are_refused(
+    tmp_path: Path, ranks_B2: np.ndarray, words: str
+) -> None:
+    one = write_run(tmp_path / "one", GENERATOR.integers(0, 90, 50))
+    (one / "ranks.npy").write_bytes(npy_bytes(ranks_B2))
+    with pytest.raises(ValueError, match=rf"ranks.npy .*{words}.* mlrec evaluate {one} writes"):
+        compare(one, one)
+
+
+def test_ranks_of_other_metrics_are_refused(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", np.arange(50))
+    results = read_results(one)
+    assert results is not None
+    write_results(
+        one,
+        replace(results, metrics={"all": {"users": 50, "hr@10": 0.25}}),
+        read_ranks(one, results),
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"ranks.npy gives hr@10 0.200000, but results.json has 0.250000. mlrec evaluate",
+    ):
+        compare(one, one)
+
+
+def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    main([str(write_run(tmp_path / "one", ranks)), str(write_run(tmp_path / "two", ranks))])
+    printed = capsys.readouterr().out
+    assert "hr@10" in printed
+    assert "+0.0000 ± 0.0000" in printed
+
+
+def test_runs_of_one_name_have_headings_that_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    main(
+        [str(write_run(tmp_path / "a" / "v1", ranks)), str(write_run(tmp_path / "b" / "v1", ranks))]
+    )
+    printed = capsys.readouterr().out
+    assert "a/v1" in printed and "b/v1" in printed
+
+
+def test_runs_are_called_by_what_tells_them_apart() -> None:
+    paths = [Path(path) for path in ("/v1", "/x/v1", "/x/y/v1", "/z/y/v1", "/z/w", "/z/w")]
+    assert run_names(paths) == ["/v1", "x/v1", "x/y/v1", "z/y/v1", "w", "w"]

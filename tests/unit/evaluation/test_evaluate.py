@@ -1,0 +1,294 @@
+"""Full ranking against a plain implementation: one user at a time, a sort of the catalogue."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mlrec.config import Config, DataConfig, ResumeConfig
+from mlrec.config.run_files import RESULTS_FILE
+from mlrec.data import stream as step_stream
+from mlrec.data.catalogue_pass import (
+    CataloguePass,
+    Chunk,
+    pass_of_rank,
+    ranked_items,
+    stream_catalogue,
+)
+from mlrec.data.decode import decode_items, members_of
+from mlrec.data.format import item_shard
+from mlrec.data.schema import InputSpec
+from mlrec.data.stream import Data, open_data
+from mlrec.evaluation import evaluate as evaluation
+from mlrec.evaluation import extract as extraction
+from mlrec.evaluation.evaluate import encode_catalogue, evaluate, evaluate_run
+from mlrec.evaluation.extraction import settings_of
+from mlrec.evaluation.results import read_ranks, read_results, write_results
+from mlrec.evaluation.trained_model import load_model
+from mlrec.models.building import build_model
+from mlrec.runs import checkpoint
+from mlrec.runs.checkpoint import TrainingState
+from mlrec.runs.record import write_record
+from mlrec.runtime.distributed import World, shares
+from mlrec.runtime.progress import task
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
+
+
+def read(
+    data: Data, items: np.ndarray, inputs: Sequence[InputSpec]
+) -> dict[InputSpec, torch.Tensor]:
+    """Media of `items` by random access."""
+    names = members_of(inputs, data.info.media)
+    samples = ((item, data.store.read(item, names)) for item in items.tolist())
+    return decode_items(samples, len(items), inputs, data.info.media)[0]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_ranking_equals_a_sort_per_user(video_config: Config, data: Data, split: str) -> None:
+    model = build_model(video_config, data, 0).eval()
+    ranked = evaluate(model, data, video_config, ALONE, split)
+    found, baselines = ranked.metrics, ranked.baselines
+
+    items = ranked_items(data)
+    with torch.no_grad():
+        vectors = model.tower(read(data, items, model.tower.specs))
+        row_of = {item: row for row, item in enumerate(items.tolist())}
+        hits, gains = [], []
+        for user in range(data.sequences.num_users):
+            sequence = data.sequences.items[
+                data.sequences.offsets[user] : data.sequences.offsets[user + 1]
+            ][-13:].tolist()
+            *history, target = sequence[: len(sequence) - (split == "validation")]
+            rows = torch.tensor([row_of[item] for item in history[-10:]])
+            state = model.sequence_model(
+                vectors[rows][None], torch.ones(1, len(rows), dtype=torch.bool)
+            )[0, -1]
+            scores = vectors @ state
+            scores[[row_of[item] for item in history]] = float("-inf")
+            rank = scores.argsort(descending=True).tolist().index(row_of[target]) + 1
+            hits.append(rank <= 10)
+            gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)
+    assert found["all"]["hr@10"] == pytest.approx(np.mean(hits), abs=1e-6)
+    assert found["all"]["ndcg@10"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert (
+        sum(group["users"] for name, group in found.items() if name != "all")
+        == data.sequences.num_users
+    )
+    assert baselines["chance"]["all"]["hr@10"] == pytest.approx(10 / (len(items) - 5), rel=0.1)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_the_catalogue_pass_delivers_every_item_once(
+    video_config: Config, data: Data, num_workers: int, world_size: int
+) -> None:
+    model = build_model(video_config, data, 0)
+    items = ranked_items(data)
+    expected = read(data, items, model.tower.specs)[model.tower.specs[0]]
+    found, lengths = [], set()
+    for rank in range(world_size):
+        chunks = pass_of_rank(data, model.tower.specs, 7, rank, shares(len(items), world_size))
+        pieces = sorted(
+            stream_catalogue(chunks, num_workers, pin_memory=False), key=lambda chunk: chunk.start
+        )
+        lengths.add(len(pieces))
+        found += [chunk.media[model.tower.specs[0]] for chunk in pieces]
+    assert torch.equal(torch.cat(found), expected)
+    assert len(lengths) == 1, "every rank has the same number of chunks"
+
+
+def test_a_chunk_is_pinned_by_the_loader(
+    video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def loader(share: CataloguePass, **options: Any) -> CataloguePass:
+        made.append(options)
+        return share
+
+    monkeypatch.setattr(step_stream, "DataLoader", loader)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    model = build_model(video_config, data, 0)
+    share = pass_of_rank(data, model.tower.specs, 7, 0, (20,))
+    chunk = next(stream_catalogue(share, 0, pin_memory=True))
+    assert [options["pin_memory"] for options in made] == [True]
+    pinned = chunk.pin_memory()
+    assert pinned.media.keys() == chunk.media.keys()
+    assert all(torch.equal(pinned.media[spec], tensor + 1) for spec, tensor in chunk.media.items())
+    assert replace(pinned, media=chunk.media) == chunk
+
+
+def test_media_are_pinned_for_a_gpu_alone(
+    video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def stream(share: CataloguePass, num_workers: int, pin_memory: bool) -> Iterator[Chunk]:
+        asked.append(pin_memory)
+        return iter(())
+
+    zeros = torch.zeros
+    monkeypatch.setattr(
+        torch, "zeros", lambda *size, device=None, **options: zeros(*size, **options)
+    )
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: tensor)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor)
+    model = build_model(video_config, data, 0)
+    for module in (evaluation, extraction):
+        monkeypatch.setattr(module, "stream_catalogue", stream)
+    for kind in ("cuda", "cpu"):
+        world = replace(ALONE, device=torch.device(kind))
+        encode_catalogue(model, data, video_config, world)
+        encoder = model.tower.encoders[0]
+        settings = settings_of(video_config, data, encoder)
+        with task("nothing", 0) as under_way:
+            begun = extraction._Extraction(video_config, "", world, data, encoder, None, settings)
+            block = extraction._encode(begun, 0, ranked_items(data), under_way)
+        assert set(block.reasons_n) == {"it was not delivered"}
+    assert asked == [True, True, False, False]
+
+
+@pytest.mark.parametrize("cut", ["between two samples", "inside a member"])
+def test_what_a_cut_shard_lost_is_told_item_by_item(
+    dataset_dir: Path, tmp_path: Path, video_config: Config, cut: str
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(dataset_dir, copy)
+    opened = open_data(DataConfig(url=str(copy), cache_dir=str(tmp_path / "cache"), num_workers=0))
+    start_of_item_10 = opened.catalogue.members(10)[0].offset
+    with open(copy / item_shard(0), "r+b") as shard:
+        shard.truncate(start_of_item_10 + (5 if cut == "inside a member" else -512))
+    model = build_model(video_config, opened, 0)
+    catalogue = encode_catalogue(model, opened, video_config, ALONE)
+    assert sorted(catalogue.bad_items) == list(range(10, 17)), "items 10 to 16 stood behind the cut"
+    assert all("the file is cut short" in reason for reason in catalogue.bad_items.values())
+    assert len(catalogue.items_ND) == len(ranked_items(opened))
+
+
+def test_an_item_that_cannot_be_read_is_never_recommended(
+    dataset_dir: Path, tmp_path: Path, video_config: Config
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(dataset_dir, copy)
+    opened = open_data(DataConfig(url=str(copy), cache_dir=str(tmp_path / "cache"), num_workers=0))
+    members = opened.catalogue.members(5)
+    with open(copy / item_shard(0), "r+b") as shard:
+        shard.seek(members[1].offset)
+        shard.write(b"no jpeg at all")
+    model = build_model(video_config, opened, 0)
+    catalogue = encode_catalogue(model, opened, video_config, ALONE)
+    assert list(catalogue.bad_items) == [5]
+    assert catalogue.readable_N.tolist() == (ranked_items(opened) != 5).tolist()
+    found = evaluate(model, opened, video_config, ALONE, "test")
+    assert found.bad_items.keys() == {5}
+    assert found.metrics["all"]["users"] == opened.sequences.num_users
+
+
+def test_scores_that_are_no_numbers_earn_chance(tiny_config: Config, data: Data) -> None:
+    model = build_model(tiny_config, data, 0)
+    torch.nn.init.constant_(model.tower.encoders[0].embedding.weight, float("nan"))
+    found = evaluate(model, data, tiny_config, ALONE, "test")
+    assert found.metrics["all"]["hr@10"] == pytest.approx(found.baselines["chance"]["all"]["hr@10"])
+
+
+def test_a_model_that_knows_ids_is_not_ranked_on_another_data_set(
+    tiny_config: Config, video_config: Config, data: Data, tmp_path: Path
+) -> None:
+    for config, knows_ids in (
+        (replace(tiny_config, name="ids"), True),
+        (replace(video_config, name="video"), False),
+    ):
+        weights = build_model(config, data, 0).state_dict()
+        tensors = (
+            (index, f"{checkpoint.WEIGHT}{name}", tensor)
+            for index, (name, tensor) in enumerate(weights.items())
+        )
+        path = checkpoint.save(
+            tmp_path / config.name, ALONE, TrainingState(1, 0, "of another data set", 18), tensors
+        )
+        if knows_ids:
+            with pytest.raises(ValueError, match="was trained on another data set"):
+                load_model(config, data, ALONE, path)
+            config = replace(config, resume=ResumeConfig(force=True))
+        assert load_model(config, data, ALONE, path).state_dict().keys() == weights.keys()
+
+
+def test_a_model_for_histories_of_another_length_is_refused(
+    video_config: Config, data: Data, tmp_path: Path
+) -> None:
+    weights = build_model(video_config, data, 0).state_dict()
+    tensors = (
+        (index, f"{checkpoint.WEIGHT}{name}", tensor)
+        for index, (name, tensor) in enumerate(weights.items())
+    )
+    path = checkpoint.save(tmp_path, ALONE, TrainingState(1, 0, data.info.fingerprint, 18), tensors)
+    keep_last = data.info.split.keep_last
+    shorter = replace(
+        data, info=replace(data.info, split=replace(data.info.split, keep_last=keep_last - 3))
+    )
+    words = rf"trained on histories of {keep_last - 3} items \(keep_last={keep_last}\), .* --keep-last {keep_last}, or train a new"
+    with pytest.raises(ValueError, match=words):
+        load_model(video_config, shorter, ALONE, path)
+
+
+def trained_elsewhere(config: Config, data: Data) -> None:
+    weights = build_model(config, data, 0).state_dict()
+    tensors = (
+        (index, f"{checkpoint.WEIGHT}{name}", tensor)
+        for index, (name, tensor) in enumerate(weights.items())
+    )
+    checkpoint.save(config.run_path, ALONE, TrainingState(1, 0, "of another data set", 18), tensors)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_ranking_of_another_data_set_is_not_kept(
+    video_config: Config, data: Data, capsys: pytest.CaptureFixture[str], force: bool
+) -> None:
+    trained_elsewhere(video_config, data)
+    found = evaluate_run(
+        replace(video_config, resume=ResumeConfig(force=force)), data, ALONE, "test"
+    )
+    assert found.metrics["all"]["users"] == data.sequences.num_users
+    assert (
+        f"stays as it is: {video_config.data.url} is not the data set of the training"
+        in capsys.readouterr().err
+    )
+    assert not (video_config.run_path / RESULTS_FILE).exists()
+
+
+def test_results_name_their_data_set_and_do_not_displace_those_of_another(
+    video_config: Config, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_elsewhere(video_config, data)
+    # resumed with resume.force on this data set, which run.json names then
+    write_record(video_config.run_path, {"dataset": {"fingerprint": data.info.fingerprint}})
+    evaluate_run(video_config, data, ALONE, "validation")
+    results = read_results(video_config.run_path)
+    assert results is not None and results.fingerprint == data.info.fingerprint
+    assert read_ranks(video_config.run_path, results).shape == (data.sequences.num_users, 2)
+    write_results(
+        video_config.run_path,
+        replace(results, fingerprint="e" * 64),
+        np.zeros((data.sequences.num_users, 2), int),
+    )
+    before = (video_config.run_path / RESULTS_FILE).read_bytes()
+    evaluate_run(video_config, data, ALONE, "test")
+    assert (
+        "it was ranked on another data set (eeeeeeeeeeee); remove it to keep the next ranking"
+        in capsys.readouterr().err
+    )
+    assert (video_config.run_path / RESULTS_FILE).read_bytes() == before
+
+
+def test_damaged_results_are_written_again(video_config: Config, data: Data) -> None:
+    trained_elsewhere(video_config, data)
+    write_record(video_config.run_path, {"dataset": {"fingerprint": data.info.fingerprint}})
+    (video_config.run_path / RESULTS_FILE).write_bytes(b"{")
+    evaluate_run(video_config, data, ALONE, "test")
+    assert read_results(video_config.run_path) is not None

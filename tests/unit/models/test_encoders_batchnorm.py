@@ -1,0 +1,83 @@
+"""Batch normalisation and dropout in a tower that is trained in chunks."""
+
+from typing import Any
+
+import pytest
+import torch
+from small_encoders import SMALL, media_of
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mlrec.config import ItemConfig
+from mlrec.models.batchnorm import BatchNorm, repeated
+from mlrec.models.tower import ItemTower
+
+
+def tower_of(name: str, **changes: Any) -> ItemTower:
+    torch.manual_seed(0)
+    tower = ItemTower(
+        ItemConfig(encoders=(name,), options={name: SMALL[name]}, **changes), 16, catalogue_size=50
+    )
+    return tower.train()
+
+
+def statistics(tower: ItemTower) -> dict[str, torch.Tensor]:
+    return {
+        name: value.clone()
+        for name, value in tower.state_dict().items()
+        if "running" in name or "tracked" in name
+    }
+
+
+@pytest.mark.parametrize("name", ["image/resnet50", "video/x3d_xs"])
+def test_checkpointing_counts_a_chunk_once_in_the_running_statistics(name: str) -> None:
+    saving, plain = (
+        tower_of(name, batchnorm="sync", chunk=2),
+        tower_of(name, batchnorm="sync", chunk=2),
+    )
+    media = media_of(saving.specs[0], 4)
+    vectors = saving.encode(media, most=4)
+    vectors.square().sum().backward()
+    (spec,) = media
+    for start in (0, 2):
+        expected = plain({spec: media[spec][start : start + 2]})
+        expected.square().sum().backward()
+        torch.testing.assert_close(vectors[start : start + 2], expected)
+    found, once = statistics(saving), statistics(plain)
+    assert found
+    for key, value in once.items():
+        torch.testing.assert_close(found[key], value, msg=key)
+    for one, other in zip(saving.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_frozen_batch_norms_keep_the_statistics_of_the_checkpoint() -> None:
+    tower = tower_of("image/resnet50")
+    before = statistics(tower)
+    tower.encode(media_of(tower.specs[0], 4), most=4).square().sum().backward()
+    assert all(torch.equal(value, before[key]) for key, value in statistics(tower).items())
+    norms = [module for module in tower.modules() if isinstance(module, _BatchNorm)]
+    assert not any(norm.training for norm in norms)
+    assert not any(p.requires_grad for norm in norms for p in norm.parameters())
+
+
+def test_batch_norms_of_frozen_stages_keep_theirs_too() -> None:
+    tower = tower_of("image/resnet50", batchnorm="sync", tuning="top")
+    *frozen, top = tower.encoders[0].stages()
+    assert not any(
+        m.training for stage in frozen for m in stage.modules() if isinstance(m, _BatchNorm)
+    )
+    assert all(m.training for m in top.modules() if isinstance(m, _BatchNorm))
+
+
+def test_an_error_in_the_repetition_leaves_the_statistics_on() -> None:
+    tower = tower_of("image/resnet50", batchnorm="sync")
+    with pytest.raises(RuntimeError, match="stop"), repeated(tower):
+        raise RuntimeError("stop")
+    assert not any(m.repeats for m in tower.modules() if isinstance(m, BatchNorm))
+
+
+def test_a_frozen_encoder_has_no_dropout() -> None:
+    for tuning, same in (("frozen", True), ("full", False)):
+        tower = tower_of("text/bert_tiny", tuning=tuning)
+        media = media_of(tower.specs[0], 3)
+        assert torch.equal(tower(media), tower(media)) is same

@@ -1,0 +1,201 @@
+"""Parity with MicroLens' loss, which is written here once more, the padded way."""
+
+import pytest
+import torch
+
+from mlrec.config import LossConfig
+from mlrec.data.schema import Batch, Scored
+from mlrec.models.losses import LOSSES, InBatchSoftmax
+from mlrec.models.recommender import Recommender
+from mlrec.models.recommenders import readable_slots, select_history
+from mlrec.models.recommenders.sasrec import SASRec
+
+WIDTH, LENGTH, CATALOGUE = 8, 6, 40
+
+
+def padded_loss(
+    model: SASRec,
+    table_ND: torch.Tensor,
+    sequences_BT: torch.Tensor,
+    log_p_N: torch.Tensor,
+    rows: list[int],
+) -> torch.Tensor:
+    """Mean over valid positions of the cross-entropy against every slot of the padded batch, as MicroLens' trainer has it.
+
+    Each of the B x T slots is a candidate with the score <state, item> - log p; padding slots and the user's own items are out,
+    save the slot of the target itself.
+    """
+    slots = sequences_BT.flatten()
+    vectors_BTD = table_ND[sequences_BT] * (sequences_BT > 0)[..., None]
+    inputs = sequences_BT[:, :-1]
+    states_BLD = model(vectors_BTD[:, :-1], inputs > 0)
+    losses = []
+    for user in rows:
+        own = set(sequences_BT[user].tolist())
+        for place in range(inputs.shape[1]):
+            if inputs[user, place] == 0:
+                continue
+            target_slot = user * sequences_BT.shape[1] + place + 1
+            scores = vectors_BTD.flatten(0, 1) @ states_BLD[user, place] - log_p_N[slots]
+            out = torch.tensor([int(item) in own or int(item) == 0 for item in slots])
+            out[target_slot] = False
+            losses.append(
+                -torch.log_softmax(scores.masked_fill(out, float("-inf")), dim=0)[target_slot]
+            )
+    return torch.stack(losses).mean()
+
+
+def random_sequences(generator: torch.Generator, users: int) -> torch.Tensor:
+    """Right-aligned sequences without repeats; a small catalogue, so that users share items."""
+    rows = []
+    for _ in range(users):
+        length = int(torch.randint(2, LENGTH + 2, (1,), generator=generator))
+        items = torch.randperm(CATALOGUE, generator=generator)[:length] + 1
+        rows.append(torch.cat([torch.zeros(LENGTH + 1 - length, dtype=torch.int64), items]))
+    return torch.stack(rows)
+
+
+def distinct_batch(sequences_BT: torch.Tensor, log_p_N: torch.Tensor) -> Batch:
+    items_U, positions = torch.unique(sequences_BT, return_inverse=True)
+    slots = positions - 1 if items_U[0] == 0 else positions
+    items_U = items_U[items_U > 0]
+    inputs, targets = slots[:, :-1].clone(), slots[:, 1:].clone()
+    targets[inputs < 0] = -1
+    return Batch(
+        step=0,
+        users_B=torch.arange(len(sequences_BT)),
+        items_U=items_U,
+        count_U=torch.bincount(slots[slots >= 0], minlength=len(items_U)),
+        targets_U=torch.bincount(targets[targets >= 0], minlength=len(items_U)),
+        log_p_U=log_p_N[items_U],
+        owned_W=(len(items_U),),
+        items_O=items_U,
+        media={},
+        valid_O=torch.ones(len(items_U), dtype=torch.bool),
+        inputs_BL=inputs,
+        targets_BL=targets,
+    )
+
+
+class _Table(torch.nn.Module):
+    """An item tower that looks its vectors up, so that gradients of both ways meet in one table."""
+
+    def __init__(self, table_ND: torch.Tensor, items_U: torch.Tensor) -> None:
+        super().__init__()
+        self.table_ND, self.items_U = table_ND, items_U
+
+    def encode(
+        self, media: object, most: int, device: object, keys_O: torch.Tensor
+    ) -> torch.Tensor:
+        return self.table_ND[self.items_U]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_distinct_items_with_multiplicity_equal_the_padded_way(seed: int, pre_norm: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    sequences_BT = random_sequences(generator, users=9)
+    log_p_N = torch.rand(CATALOGUE + 1, generator=generator).log()
+    table = (0.5 * torch.randn(CATALOGUE + 1, WIDTH, generator=generator)).requires_grad_()
+    model = SASRec(WIDTH, LENGTH, dropout=0.0, pre_norm=pre_norm)
+
+    expected = padded_loss(model, table, sequences_BT, log_p_N, rows=list(range(9)))
+    expected_gradients = torch.autograd.grad(
+        expected, [table, *model.parameters()], allow_unused=True
+    )
+    batch = distinct_batch(sequences_BT, log_p_N)
+    loss = InBatchSoftmax(LossConfig(multiplicity=True), seed=0)
+    recommender = Recommender(_Table(table, batch.items_U), model, loss, temperature=1.0, rank=0)
+    found = recommender(batch)
+    found_gradients = torch.autograd.grad(found, [table, *model.parameters()], allow_unused=True)
+
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+    for expected_gradient, gradient in zip(expected_gradients, found_gradients, strict=True):
+        assert (expected_gradient is None) == (gradient is None)
+        if gradient is not None:
+            torch.testing.assert_close(gradient, expected_gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_multiplicity_matters_where_users_share_items() -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch = distinct_batch(random_sequences(generator, 9), torch.zeros(CATALOGUE + 1))
+    assert batch.count_U.max() > 1
+    users, places = torch.nonzero(batch.targets_BL >= 0, as_tuple=True)
+    target_P = batch.targets_BL[users, places]
+    scores_PU = torch.randn(len(users), len(batch.items_U), generator=generator)
+    scored = Scored(
+        scores=lambda at: scores_PU,
+        target_P=target_P,
+        own_PU=torch.zeros(len(users), len(batch.items_U), dtype=torch.bool),
+        key_P=torch.arange(len(users)),
+        batch=batch,
+        valid_U=torch.ones(len(batch.items_U), dtype=torch.bool),
+    )
+    with_counts, without = (
+        InBatchSoftmax(LossConfig(multiplicity=flag), seed=0)(scored) for flag in (True, False)
+    )
+    assert (with_counts > without + 1e-3).all(), "more negatives make a larger loss"
+
+
+def test_an_unreadable_item_leaves_the_loss() -> None:
+    generator = torch.Generator().manual_seed(1)
+    torch.manual_seed(1)
+    batch = distinct_batch(random_sequences(generator, 9), torch.zeros(CATALOGUE + 1))
+    bad = int(batch.targets_U.argmax())
+    batch.valid_O[bad] = False
+    table = torch.randn(CATALOGUE + 1, WIDTH, generator=generator).requires_grad_()
+
+    class Counted(InBatchSoftmax):
+        def __call__(self, scored: Scored) -> torch.Tensor:
+            losses_P = super().__call__(scored)
+            assert len(losses_P) == (batch.targets_U * batch.valid_O).sum()
+            return losses_P
+
+    counted = Counted(LossConfig(), seed=0)
+    loss = Recommender(
+        _Table(table, batch.items_U), SASRec(WIDTH, LENGTH, dropout=0.0), counted, 1.0, 0
+    )(batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert table.grad[batch.items_U[bad]].abs().sum() == 0
+
+
+def test_histories_hold_zeros_where_there_is_no_item() -> None:
+    items_UD = torch.arange(1.0, 7.0).view(3, 2)
+    slots = readable_slots(torch.tensor([[-1, 2, 0]]), torch.tensor([True, True, False]))
+    picked, mask = select_history(items_UD, slots)
+    assert picked.tolist() == [[[0, 0], [0, 0], [1, 2]]]
+    assert mask.tolist() == [[False, False, True]]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_computed_in_parts_is_the_same(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(2)
+    torch.manual_seed(2)
+    batch = distinct_batch(
+        random_sequences(generator, 9), torch.rand(CATALOGUE + 1, generator=generator).log()
+    )
+    table = torch.randn(CATALOGUE + 1, WIDTH, generator=generator).requires_grad_()
+    objective = LOSSES[loss](LossConfig(name=loss, sampled=4), seed=3)
+    model = Recommender(
+        _Table(table, batch.items_U), SASRec(WIDTH, LENGTH, dropout=0.0), objective, 1.0, 0
+    )
+
+    def run() -> list[torch.Tensor]:
+        value = model(batch)
+        return [value, *torch.autograd.grad(value, [table, *model.sequence_model.parameters()])]
+
+    whole, calls = run(), 0
+    monkeypatch.setattr("mlrec.models.recommender.SCORES", 100)
+    score = model.sequence_model.score
+
+    def counted(*arguments: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return score(*arguments)
+
+    monkeypatch.setattr(model.sequence_model, "score", counted)
+    for one, other in zip(run(), whole, strict=True):
+        torch.testing.assert_close(one, other)
+    assert calls > 10

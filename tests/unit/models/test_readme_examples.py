@@ -1,0 +1,45 @@
+"""The README's encoder and recommender of one's own train as they stand there."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlrec.config import Config, ItemConfig, RecommenderConfig
+from mlrec.data.ownership import Owners
+from mlrec.data.plan import Plan
+from mlrec.data.stream import Data, StepDataset
+from mlrec.models.building import build_model
+from mlrec.models.encoders import ENCODERS
+from mlrec.models.recommenders import RECOMMENDERS
+
+README = Path(__file__).parents[3] / "README.md"
+
+
+def test_rows_of_ones_own_train(
+    video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, recommender = re.findall(
+        r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL
+    )
+    found: dict[str, Any] = {}
+    exec(encoder, found)
+    exec(recommender, found)
+    for table, rows in ((ENCODERS, found["ROWS"]), (RECOMMENDERS, found["RECOMMENDER_ROWS"])):
+        for name, row in rows.items():
+            monkeypatch.setitem(table, name, row)
+    config = replace(
+        video_config,
+        item=ItemConfig(tuple(found["ROWS"])),
+        recommender=RecommenderConfig(*found["RECOMMENDER_ROWS"]),
+    )
+    model = build_model(config, data, 0)
+    batch = StepDataset(
+        data, Plan(data.sequences, 0, 18, Owners((1,))), 0, model.tower.specs, False
+    )[0]
+    model(batch).backward()
+    assert all(
+        parameter.grad is not None and parameter.grad.any() for parameter in model.parameters()
+    )

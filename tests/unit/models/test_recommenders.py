@@ -1,0 +1,337 @@
+"""Every row of RECOMMENDERS: trained, ranked, causal, and blind to what is held out."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_overrides
+from torch.nn.functional import cosine_similarity
+
+from mlrec.config import Config, LossConfig, RecommenderConfig, load
+from mlrec.data.catalogue_pass import ranked_items
+from mlrec.data.ownership import Owners
+from mlrec.data.plan import Plan
+from mlrec.data.schema import Batch
+from mlrec.data.sequences import SequenceTable
+from mlrec.data.stream import Data, StepDataset
+from mlrec.evaluation.evaluate import encode_catalogue, evaluate
+from mlrec.models.building import build_model
+from mlrec.models.recommender import Recommender
+from mlrec.models.recommenders import (
+    RECOMMENDERS,
+    SequenceModel,
+    Vectors,
+    build_user_model,
+    select_history,
+)
+from mlrec.models.recommenders.base import unit
+from mlrec.models.registry import check_rows
+from mlrec.runtime.distributed import World
+from mlrec.runtime.flops import AT_ONCE
+from mlrec.train.loop import train
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
+WITH_DROPOUT = {"sasrec", "gru4rec", "hstu", "dssm", "youtube_dnn", "nfm", "deepfm"}
+TRAINED = [name for name, row in RECOMMENDERS.items() if row.trained]
+SEQUENCES = [name for name, row in RECOMMENDERS.items() if issubclass(row, SequenceModel)]
+SLOTS = torch.tensor([[-1, -1, -1, 5, 0, 7]])
+"""A user's history, as rows of the items."""
+COUNTED = [name for name in RECOMMENDERS if name not in TRAINED]
+
+
+def options(name: str) -> dict[str, float]:
+    return {"dropout": 0.0} if name in WITH_DROPOUT else {}
+
+
+def with_row(config: Config, name: str, loss: str = "in_batch_softmax") -> Config:
+    return replace(
+        config, recommender=RecommenderConfig(name, 16, options(name)), loss=LossConfig(loss)
+    )
+
+
+def batches(model: Recommender, data: Data, steps: int) -> list[Batch]:
+    plan = Plan(data.sequences, 0, 30, Owners((1,)))
+    dataset = StepDataset(data, plan, 0, model.tower.specs, False, model.whole_catalogue)
+    return [dataset[step] for step in range(steps)]
+
+
+@pytest.mark.parametrize("loss", ["in_batch_softmax", "bpr"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_recommender_learns_and_ranks(
+    name: str, loss: str, tiny_config: Config, data: Data
+) -> None:
+    config = with_row(tiny_config, name, loss)
+    model = build_model(config, data, 0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    (first,) = batches(model, data, 1)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        value = model(first)
+        value.backward()
+        losses.append(value.item())
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        # the negative and the positive share what a score says of the user alone: nothing of it is left in a comparison
+        if not parameter_name.endswith("first_order.bias"):
+            assert parameter.grad.abs().sum() > 0, parameter_name
+    found = evaluate(model, data, config, ALONE, "test").metrics["all"]
+    assert found["users"] == data.sequences.num_users
+    assert 0 < found["hr@10"] <= 1
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_sequence_model_is_causal_and_blind_to_padding(name: str) -> None:
+    torch.manual_seed(0)
+    model = RECOMMENDERS[name](8, 6, **options(name)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    history, mask = torch.randn(1, 6, 8), torch.tensor([[False, False, True, True, True, True]])
+    states = model(history, mask)
+    later, padded = history.clone(), history.clone()
+    later[0, 5] = torch.randn(8)
+    padded[0, :2] = torch.randn(2, 8)
+    torch.testing.assert_close(model(later, mask)[0, 2:5], states[0, 2:5])
+    assert not torch.allclose(model(later, mask)[0, 5], states[0, 5])
+    torch.testing.assert_close(model(padded, mask)[0, 2:], states[0, 2:])
+    torch.testing.assert_close(model(history[:, 2:], mask[:, 2:])[0], states[0, 2:])
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [*((name, {}) for name in SEQUENCES), ("sasrec", {"pre_norm": True})]
+)
+def test_the_last_state_alone_is_the_last_of_all(name: str, more: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    model = RECOMMENDERS[name](8, 6, **options(name), **more).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    vectors = model.prepare(torch.arange(1, 10), torch.randn(9, 8))
+    slots = torch.tensor(
+        [[0, 4, 2, 8, 1, 3], [-1, -1, -1, 5, 0, 7], [-1, 6, -1, 2, 2, -1], [-1, -1, -1, -1, -1, -1]]
+    )
+    for columns in (slice(0, 6), slice(2, 6), slice(5, 6)):
+        given = vectors, torch.arange(4), slots[:, columns]
+        torch.testing.assert_close(
+            model.last_states(*given), model.states(*given)[:, -1], rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "nextitnet", "hstu", "youtube_dnn"])
+def test_a_cosine_is_blind_to_lengths(name: str) -> None:
+    """Items three times as long score the same, which they do not by a dot product."""
+    for cosine in (False, True):
+        torch.manual_seed(0)
+        model = build_user_model(RecommenderConfig(name, 8, options(name), cosine), 6).eval()
+        vectors = model.prepare(torch.arange(1, 10), torch.randn(9, 8))
+        states = model.last_states(vectors, torch.arange(1), SLOTS)
+        scores = model.score(states, vectors.items_UX)
+        longer = model.score(states, model.prepare(vectors.ids_U, 3 * vectors.inputs_UD).items_UX)
+        torch.testing.assert_close(longer, scores if cosine else 3 * scores)
+        if cosine:
+            history = select_history(vectors.inputs_UD, SLOTS)
+            torch.testing.assert_close(
+                scores[0], cosine_similarity(model(*history)[:, -1], vectors.inputs_UD)
+            )
+
+
+def test_zeros_stay_zeros_and_have_no_gradient() -> None:
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-7, 0.0]], requires_grad=True)
+    found = unit(vectors)
+    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 0.0]]))
+    (found * torch.arange(6.0).view(3, 2)).sum().backward()
+    assert vectors.grad is not None
+    assert vectors.grad[0].abs().sum() > 0 and vectors.grad[1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", ["dssm", "decayed_mean", "grcn", "mmgcn"])
+def test_an_item_without_content_does_not_drown_the_others(
+    name: str, tiny_config: Config, data: Data
+) -> None:
+    config = with_row(tiny_config, name)
+    norms = []
+    for lost in (0, 5):
+        torch.manual_seed(0)
+        model = build_model(config, data, 0)
+        with torch.no_grad():
+            model.tower.encoders[0].embedding.weight[: lost + 1] = 0.0
+        model(batches(model, data, 1)[0]).backward()
+        norms.append(
+            torch.nn.utils.get_total_norm(
+                [p.grad for p in model.parameters() if p.grad is not None]
+            ).item()
+        )
+    assert norms[1] < 3 * norms[0]
+
+
+@pytest.mark.parametrize("name", ["nfm", "deepfm", "lightgcn", "popularity"])
+def test_a_cosine_of_what_is_no_product_is_refused(name: str, tiny_config: Config) -> None:
+    wrong = replace(tiny_config, recommender=RecommenderConfig(name, 8, cosine=True))
+    with pytest.raises(
+        ValueError, match=f"recommender.cosine is true, and {name} does not score by the product"
+    ):
+        check_rows(wrong)
+
+
+def scores(model: Recommender, config: Config, data: Data, split: str) -> torch.Tensor:
+    """Of the whole catalogue for every user, from the history before the held-out item."""
+    catalogue = encode_catalogue(model, data, config, ALONE)
+    ids = ranked_items(data)
+    vectors = model.prepare(torch.from_numpy(ids), catalogue.items_ND, catalogue.readable_N)
+    users = np.arange(data.sequences.num_users)
+    history = data.sequences.history(users, split)
+    slots = np.where(history > 0, np.searchsorted(ids, history), -1)
+    states = model.sequence_model.last_states(
+        vectors, torch.from_numpy(users), torch.from_numpy(slots)
+    )
+    return model.sequence_model.score(states, vectors.items_UX)
+
+
+def with_other_items(data: Data, from_end: int) -> Data:
+    """The data set with another item in each of the last `from_end` places of every user."""
+    table = data.sequences
+    items = np.array(table.items)
+    for place in range(1, from_end + 1):
+        ends = table.offsets[1:] - place
+        items[ends] = items[ends] % data.catalogue.size + 1
+    changed = copy.copy(data)
+    changed.sequences = SequenceTable(items, table.offsets, table.users, table.split)
+    return changed
+
+
+@pytest.mark.parametrize(("split", "from_end"), [("validation", 2), ("test", 1)])
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_no_score_depends_on_what_is_held_out(
+    name: str, split: str, from_end: int, tiny_config: Config, data: Data
+) -> None:
+    config, found = with_row(tiny_config, name), []
+    for opened in (data, with_other_items(data, from_end)):
+        model = build_model(config, opened, 0)
+        if name in TRAINED:
+            optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+            for batch in batches(model, opened, 2):
+                model(batch).backward()
+                optimizer.step()
+        with torch.no_grad():
+            found.append(scores(model.eval(), config, opened, split))
+    assert torch.equal(*found)
+    assert found[0].std() > 0
+
+
+@pytest.mark.parametrize("name", ["nfm", "deepfm"])
+def test_pairs_scored_in_parts_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = RECOMMENDERS[name](8, 6, dropout=0.0)
+    items = torch.randn(5, 8, requires_grad=True)
+    users, slots = torch.arange(4), torch.randint(5, (4, 6))
+
+    def run() -> list[torch.Tensor]:
+        vectors = model.prepare(torch.arange(1, 6), items)
+        found = model.score(model.states(vectors, users, slots).flatten(0, 1), vectors.items_UX)
+        return [found, *torch.autograd.grad(found.square().sum(), [items, *model.parameters()])]
+
+    whole = run()
+    monkeypatch.setitem(AT_ONCE, "cpu", 100)
+    for one, other in zip(run(), whole, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_pair_has_the_score_that_it_has_among_all(
+    name: str, tiny_config: Config, data: Data
+) -> None:
+    config = with_row(tiny_config, name)
+    model = build_model(config, data, 0).eval()
+    ids = torch.from_numpy(ranked_items(data))
+    model_of_users = model.sequence_model
+    vectors = model.prepare(ids, torch.randn(len(ids), 16), torch.ones(len(ids), dtype=torch.bool))
+    slots = torch.randint(len(ids), (5, 6))
+    states = model_of_users.last_states(vectors, torch.arange(5), slots)
+    at = torch.randint(len(ids), (5, 3))
+    expected = model_of_users.score(states, vectors.items_UX).gather(1, at)
+    torch.testing.assert_close(model_of_users.score(states, vectors.items_UX[at]), expected)
+
+
+def test_factorisation_counts_every_pair_of_features_once() -> None:
+    torch.manual_seed(0)
+    model = RECOMMENDERS["deepfm"](8, 3, dropout=0.0)
+    torch.nn.init.zeros_(model.network.out)
+    items = torch.randn(4, 8)
+    vectors = model.prepare(torch.arange(1, 5), items)
+    found = model.score(
+        model.states(vectors, torch.tensor([0]), torch.tensor([[0, 1, 2]]))[0, -1:],
+        vectors.items_UX,
+    )[0, 3]
+    features = [items[0] / 3, items[1] / 3, items[2] / 3, items[3]]
+    pairs = sum(features[i] @ features[j] for i in range(4) for j in range(i))
+    linear = model.first_order(items[3]) + model.first_order(items[:3].mean(dim=0))
+    torch.testing.assert_close(found, (pairs + linear)[0])
+
+
+def toy() -> Iterator[torch.Tensor]:
+    """Three users, in two chunks; item 4 was watched by nobody."""
+    yield torch.tensor([[0, 1, 2], [1, 2, 3]])
+    yield torch.tensor([[0, 0, 3]])
+
+
+def test_lightgcn_equals_products_with_the_whole_matrix() -> None:
+    torch.manual_seed(0)
+    model = RECOMMENDERS["lightgcn"](5, 6, layers=3)
+    model.fit(toy(), 4)
+    adjacency = torch.zeros(3 + 5, 3 + 5)
+    for user, watched in enumerate([[1, 2], [1, 2, 3], [3]]):
+        for item in watched:
+            adjacency[user, 3 + item] = adjacency[3 + item, user] = 1.0
+    scale = adjacency.sum(dim=1).clamp(min=1).rsqrt()
+    normed = scale[:, None] * adjacency * scale
+    nodes = torch.randn(8, 5)
+    expected = sum(torch.linalg.matrix_power(normed, layer) @ nodes for layer in range(4)) / 4
+    users, items = model.travel(nodes[:3], nodes[3:])
+    torch.testing.assert_close(torch.cat([users, items]), expected)
+
+
+def test_item_knn_equals_products_of_the_weighted_matrix() -> None:
+    model = RECOMMENDERS["item_knn"](1, 3, k1=1.2, b=0.75, decay=0.5)
+    model.fit(toy(), 4)
+    watched = torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 0]])
+    idf = torch.log(4 / (1 + torch.tensor([2.0, 3.0, 1.0])))
+    weighted = (
+        watched * idf[:, None] * 2.2 / (1.2 * (0.25 + 0.75 * torch.tensor([2.0, 2, 2, 0]) / 2) + 1)
+    )
+    similar = (weighted.T @ weighted).fill_diagonal_(0)
+    vectors = Vectors(torch.arange(1, 5), torch.zeros(4, 1), torch.zeros(4, 1))
+    slots = torch.tensor([[-1, 0, 2], [-1, -1, 3]])
+    found = model.score(model.last_states(vectors, torch.arange(2), slots), vectors.items_UX)
+    torch.testing.assert_close(found[0], 0.5 * similar[0] + similar[2])
+    assert found[1].tolist() == [0, 0, 0, 0], "nobody watched item 4"
+    torch.testing.assert_close(model.states(vectors, torch.arange(2), slots)[:, -1], found)
+
+
+def test_popularity_is_the_baseline(tiny_config: Config, data: Data) -> None:
+    config = with_row(tiny_config, "popularity")
+    found = evaluate(build_model(config, data, 0), data, config, ALONE, "test")
+    assert found.metrics == found.baselines["popularity"]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_counted_recommender_has_a_run_without_steps(
+    name: str, dataset_dir: Path, tmp_path: Path
+) -> None:
+    common = [
+        key
+        for key in tiny_overrides(dataset_dir, tmp_path)
+        if not key.startswith("recommender.options")
+    ]
+    config = load([], [*common, f"recommender.name={name}", f"name={name}"])
+    with pytest.raises(
+        ValueError, match=r"counted from the training interactions.*train\.duration='0 steps'"
+    ):
+        train(config)
+    train(replace(config, train=replace(config.train, duration="0 steps")))
+    assert (tmp_path / name / "results.json").exists()
+    assert (tmp_path / name / "checkpoints" / "step-000000" / "state.json").exists()

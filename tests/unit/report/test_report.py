@@ -1,0 +1,295 @@
+"""mlrec report: numbers, missing parts, and a page that needs no network."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlrec import config as configuration
+from mlrec.report.report import main, short_table, write_report
+from mlrec.runs.recommendations import Example, Recommended, write_recommended
+
+POPULARITY = {
+    "users": 1000,
+    "hr@10": 0.1,
+    "hr@20": 0.15,
+    "ndcg@10": 0.05,
+    "ndcg@20": 0.06,
+    "mrr": 0.04,
+}
+GROUPS = ("all", "cold", "1-5", "6-20", "21-100", ">100")
+
+
+def scaled(factor: float) -> dict[str, Any]:
+    return {
+        name: value if name == "users" else value * factor for name, value in POPULARITY.items()
+    }
+
+
+def make_run(
+    path: Path,
+    factor: float = 3.0,
+    encoder: str = "video/tiny",
+    fingerprint: str = "f" * 64,
+    split: str = "test",
+) -> Path:
+    """A finished run whose metrics are `factor` times those of popularity; on validation all are half as high."""
+    scale = 0.5 if split == "validation" else 1.0
+    path.mkdir(parents=True)
+    item = configuration.ItemConfig(encoders=(encoder,))
+    data = configuration.DataConfig(url="s3://bucket/microlens")
+    configuration.save(
+        configuration.Config(name=path.name, item=item, data=data), path / "config.yaml"
+    )
+    lines: list[dict[str, Any]] = [
+        {"step": step, "time": 1.0 * step, "train/loss": 5.0 - factor * step / 100}
+        for step in range(10, 101, 10)
+    ]
+    lines += [
+        {"step": step, "time": 1.0 * step, "validation/hr@10": factor * step / 1000}
+        for step in (50, 100)
+    ]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    info = {
+        "name": path.name,
+        "commit": "0123abc",
+        "started": "2026-01-02T03:04:05",
+        "hours": 0.125,
+        "world": 2,
+        "hardware": "2 CPU cores",
+        "versions": {"mlrec": "0.1.0", "torch": "2.13.0"},
+        "dataset": {
+            "name": "synthetic",
+            "url": "s3://user:hunter2@bucket/microlens",
+            "fingerprint": fingerprint,
+            "counts": {"users": 1000, "items": 300, "interactions": 7200},
+        },
+        "parameters": {"trained": 123456, "total": 1234567},
+    }
+    (path / "run.json").write_text(json.dumps(info))
+    results = {
+        "split": split,
+        "step": 100,
+        "selected_by": "validation hr@10",
+        "metrics": {group: scaled(scale * factor) for group in GROUPS},
+        "baselines": {
+            "popularity": {group: scaled(scale) for group in GROUPS},
+            "chance": {"all": scaled(0.2)},
+            "oracle": {"all": {"hr@10": 0.4, "ndcg@10": 0.2}},
+        },
+    }
+    (path / "results.json").write_text(json.dumps(results))
+    return path
+
+
+def make_recommending(path: Path, items_of: dict[int, tuple[int, ...]]) -> Path:
+    """A run that recommends the given items to each user; every user watched 1 and 2, and next 3."""
+    make_run(path)
+    data = configuration.DataConfig(url=str(path.parent / "gone"))
+    configuration.save(configuration.Config(name=path.name, data=data), path / "config.yaml")
+    examples = tuple(
+        Example(user, (1, 2), 3, 1 if 3 in items else 99, items) for user, items in items_of.items()
+    )
+    counts = {name: {"cold": 1} for name in ("recommended", "targets", "catalogue")}
+    write_recommended(
+        path,
+        Recommended(
+            "test", len(items_of), counts, examples, {item: f"title {item}" for item in range(9)}
+        ),
+    )
+    return path
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to and whether its tags are balanced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")
+        ]
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_numbers_against_baselines(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "video", 3.0), make_run(tmp_path / "id", 2.0, "id/embedding")]
+    out = write_report(runs, tmp_path / "out" / "report.html")
+    text = out.with_suffix(".md").read_text()
+    assert (
+        "video reaches HR@10 0.3000 on the test split: 3.00 × popularity and 75 % of the oracle"
+        in text
+    )
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert "| video | **0.3000** | 3.00 × | 75 % |" in text
+    assert "| id | 0.2000 | 2.00 × | 50 % |" in text
+    assert "| chance | 0.0200 | 0.20 × | 5 % |" in text
+    assert "| training interactions of the target | cold | 1-5 | 6-20 | 21-100 | &gt;100 |" in text
+    assert r"| item.encoders | \['video/tiny'\] | \['id/embedding'\] |" in text
+    assert "7.5 min" in rows["duration"]
+    assert "1.235 M, 123.5 k of them trained" in rows["parameters"]
+
+
+def test_page_is_self_contained_and_holds_no_credentials(tmp_path: Path) -> None:
+    out = write_report(
+        [make_run(tmp_path / "video"), make_run(tmp_path / "id", 2.0)], tmp_path / "report.html"
+    )
+    text = out.read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert all(reference.startswith("#") for reference in page.references)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert text.count("<svg") == 3  # loss, validation, popularity groups
+    assert "hunter2" not in text + out.with_suffix(".md").read_text()
+
+
+def test_the_next_item_is_green_only_where_a_run_recommends_it(tmp_path: Path) -> None:
+    first = make_recommending(tmp_path / "first", {7: (4, 3), 8: (4, 5), 9: (4, 5)})
+    second = make_recommending(tmp_path / "second", {7: (5, 6), 8: (5, 3), 9: (5, 6)})
+    for runs, kinds in (
+        ([first], ["next hit", "next", "next"]),
+        ([first, second], ["next hit", "next hit", "next"]),
+    ):
+        text = write_report(runs, tmp_path / "report.html").read_text()
+        assert re.findall(r'<figure class="(next[^"]*)">', text) == kinds
+        assert text.count('<figure class="hit">') == kinds.count("next hit")
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "video")
+    first = write_report([run], tmp_path / "report.html").read_bytes()
+    assert write_report([run], tmp_path / "report.html").read_bytes() == first
+
+
+def test_unfinished_run_is_reported_with_what_is_missing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "video")
+    for name in ("results.json", "run.json", "metrics.jsonl"):
+        (run / name).unlink()
+    out = write_report([run], tmp_path / "report.html")
+    for text in (out.read_text(), out.with_suffix(".md").read_text()):
+        assert "no results yet" in text
+        assert "logged nothing yet" in text
+    assert "video" in short_table([run])
+
+
+def test_runs_of_two_data_sets_get_a_table_each(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", fingerprint="e" * 64)]
+    assert short_table(runs).count("popularity\n") + short_table(runs).count("\npopularity ") == 2
+    for name in ("synthetic ffffffffffff, test split", "synthetic eeeeeeeeeeee, test split"):
+        assert f"{name}\n" in short_table(runs), (
+            "data sets of one name are told apart by their fingerprint"
+        )
+
+
+def test_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", 3.0),
+        make_run(tmp_path / "b", 2.0),
+        make_run(tmp_path / "c", 4.0, split="validation"),
+    ]
+    runs.append(make_run(tmp_path / "d", 1.0, split="validation"))
+    out = write_report(runs, tmp_path / "report.html")
+    text = out.with_suffix(".md").read_text()
+    test, validation = text.split("## Results: synthetic, validation split")
+    assert (
+        "## Results: synthetic, test split" in test
+        and "## HR@10 by popularity of the target: synthetic, test split" in test
+    )
+    assert (
+        "| a | **0.3000** | 3.00 × |" in test and "| b | 0.2000 |" in test and "| c |" not in test
+    )
+    assert (
+        "| c | **0.2000** | 4.00 × |" in validation
+        and "| popularity | 0.0500 | 1.00 × |" in validation
+    )
+    assert "c reaches HR@10 0.2000 on the validation split: 4.00 × popularity" in validation
+    for split in ("test", "validation"):
+        assert f"<h2>Results: synthetic, {split} split</h2>" in out.read_text()
+        assert f"<h2>Cold and popular items: synthetic, {split} split</h2>" in out.read_text()
+    assert "<h2>Results</h2>" in write_report(runs[:2], tmp_path / "report.html").read_text(), (
+        "one group needs no name"
+    )
+
+
+def test_runs_of_one_name_are_told_apart_and_a_run_given_twice_is_one(tmp_path: Path) -> None:
+    first, second, third = (
+        make_run(tmp_path / folder, factor)
+        for folder, factor in (("a/v1", 3.0), ("b/v1", 2.0), ("c", 1.0))
+    )
+    out = write_report(
+        [first, second, third, tmp_path / "b" / ".." / "a" / "v1"], tmp_path / "report.html"
+    )
+    rows = [
+        line.split("|")[1].strip()
+        for line in out.with_suffix(".md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    assert rows[2:5] == ["a/v1", "b/v1", "c"]
+    legends = re.findall(r'<p class="legend">.*?</p>', out.read_text())
+    assert [legend.count("<i ") for legend in legends] == [
+        3,
+        3,
+        3,
+    ]  # loss, validation, popularity groups
+    main([str(first), str(tmp_path / "b" / ".." / "a" / "v1")])
+    assert "# v1\n" in (first / "report.md").read_text(), (
+        "one run, and so in its own folder and under its own name"
+    )
+
+
+def test_a_run_without_results_stands_with_the_others_of_its_data_set(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", split="validation"),
+        make_run(tmp_path / "b"),
+        make_run(tmp_path / "c", fingerprint="e" * 64),
+    ]
+    for run in (runs[1], runs[2]):
+        (run / "results.json").unlink()
+    assert short_table(runs[:2]).count("HR@10") == 1 and short_table(runs).count("HR@10") == 2
+
+
+def test_short_table_is_aligned(tmp_path: Path) -> None:
+    lines = short_table(
+        [make_run(tmp_path / "video"), make_run(tmp_path / "a_long_name")]
+    ).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert [line.split()[0] for line in lines[1:]] == [
+        "video",
+        "a_long_name",
+        "popularity",
+        "chance",
+        "oracle",
+    ]
+
+
+def test_bad_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is not a run: it has no config\.yaml"):
+        write_report([tmp_path], tmp_path / "report.html")
+    with pytest.raises(ValueError, match=r"must end in \.html"):
+        write_report([make_run(tmp_path / "video")], tmp_path / "report.pdf")
+    (tmp_path / "video" / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"results\.json is invalid"):
+        write_report([tmp_path / "video"], tmp_path / "report.html")
+
+
+def test_command_writes_beside_the_runs_and_prints_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [make_run(tmp_path / name) for name in ("video", "id")]
+    main([str(path) for path in runs])
+    main([str(runs[0])])
+    assert (tmp_path / "report.html").exists() and (runs[0] / "report.md").exists()
+    assert f"report: {tmp_path}/report.html and report.md" in capsys.readouterr().out

@@ -1,0 +1,141 @@
+"""The report's page in a real browser: on a desk and on a phone, with two runs and with many."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from browser import CHROMIUM, DESKTOP, PHONE, look_at
+from PIL import Image
+from test_report import make_run
+
+from mlrec import config as configuration
+from mlrec.config import Config
+from mlrec.config.run_files import METRICS_FILE
+from mlrec.data.stream import Data
+from mlrec.evaluation.evaluate import evaluate
+from mlrec.evaluation.examples import COUNT, SHOWN_HISTORY
+from mlrec.models.building import build_model
+from mlrec.report.examples import RUNS_SHOWN, USERS_SHOWN
+from mlrec.report.published import TUNINGS, VIDEO_ENCODERS
+from mlrec.report.report import write_report
+from mlrec.runs.recommendations import read_recommended, write_recommended
+from mlrec.runtime.distributed import World
+
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
+)
+
+
+@pytest.fixture
+def run(video_config: Config, data: Data, tmp_path: Path) -> Path:
+    """A run on the tiny data set whose recommendations are an untrained model's."""
+    path = make_run(tmp_path / "runs" / "video_run", fingerprint=data.info.fingerprint)
+    configuration.save(video_config, path / "config.yaml")
+    with (path / METRICS_FILE).open("a") as file:
+        speed = {
+            "speed/users_per_s": 100.0,
+            "speed/data_wait": 0.25,
+            "data/remote_bytes": 5e6,
+            "memory/peak_bytes": 2e9,
+        }
+        file.write(json.dumps({"step": 110, "time": 110.0, **speed}) + "\n")
+    world = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
+    found = evaluate(
+        build_model(video_config, data, 0), data, video_config, world, "test", recommend=True
+    )
+    assert found.recommended is not None
+    write_recommended(path, found.recommended)
+    return path
+
+
+def test_recommendations_are_counted_kept_and_read_again(run: Path, data: Data) -> None:
+    found = read_recommended(run)
+    assert found is not None
+    assert sum(found.popularity["recommended"].values()) == found.users * COUNT
+    assert sum(found.popularity["catalogue"].values()) == data.catalogue.ok_N1.sum()
+    for entry in found.examples:
+        assert (entry.rank <= COUNT) == (entry.target in entry.items)
+        assert len(set(entry.items)) == COUNT and not set(entry.items) & (
+            set(entry.history) - {entry.target}
+        )
+        assert len(entry.history) <= SHOWN_HISTORY and {entry.target, *entry.items} <= set(
+            found.titles
+        )
+    (run / "recommended.json").write_text('{"split": "test"}')
+    with pytest.raises(
+        ValueError,
+        match=r"recommended\.json is invalid: .*mlrec evaluate .*video_run writes it again",
+    ):
+        read_recommended(run)
+
+
+@needs_chromium
+def test_a_page_with_frames(run: Path, tmp_path: Path) -> None:
+    out = write_report([run], tmp_path / "report.html")
+    for width in (DESKTOP, PHONE):
+        seen = look_at(out, width, tmp_path / "shot.png")
+        assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
+        assert seen["images"] >= USERS_SHOWN * (COUNT + 2) and seen["broken_images"] == 0
+        assert len(seen["figures"]) == 5  # loss, validation, two by popularity, waiting
+        assert all(200 < figure < width for figure in seen["figures"])
+        for words in (
+            "recommends; what the user watched next has rank",
+            "Cold items",
+            "users/s",
+            "25%",
+            "5 MB",
+        ):
+            assert words in seen["text"]
+        with Image.open(tmp_path / "shot.png") as image:
+            assert (
+                image.width == width
+                and len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+            )
+
+
+@needs_chromium
+def test_a_page_of_45_runs_stays_readable(run: Path, tmp_path: Path) -> None:
+    paths = []
+    for number, (row, tuning) in enumerate(
+        (row, tuning) for row in VIDEO_ENCODERS for tuning in TUNINGS
+    ):
+        path = make_run(
+            tmp_path / f"video_encoders_{row.encoder.split('/')[1]}_{tuning}",
+            1 + number / 45,
+            row.encoder,
+        )
+        item = configuration.ItemConfig(encoders=(row.encoder,), tuning=tuning)  # type: ignore[arg-type]
+        data = configuration.DataConfig(url=str(tmp_path / "gone"))
+        configuration.save(Config(name=path.name, item=item, data=data), path / "config.yaml")
+        shutil.copy(run / "recommended.json", path)
+        paths.append(path)
+    (paths[0] / "results.json").unlink()
+    out = write_report(paths, tmp_path / "report.html")
+    for width in (DESKTOP, PHONE):
+        seen = look_at(out, width, tmp_path / "shot.png")
+        assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
+        assert seen["title"] == "45 runs" and seen["height"] < 15_000
+        assert "38 others" in seen["text"] and "best 7 of 45 runs" in seen["text"]
+        assert "Video encoders, by their ACC@5" in seen["text"]
+        assert (
+            f"Titles only: the data set cannot be read from here ({tmp_path}/gone is not a data set"
+            in seen["text"]
+        )
+        assert seen["images"] == 0
+        assert seen["text"].count("recommends; what the user") == USERS_SHOWN * RUNS_SHOWN
+
+
+def test_another_data_set_at_the_runs_url_is_not_shown(run: Path, tmp_path: Path) -> None:
+    info = json.loads((run / "run.json").read_text())
+    info["dataset"]["fingerprint"] = "0" * 64
+    (run / "run.json").write_text(json.dumps(info))
+    text = write_report([run], tmp_path / "report.html").read_text()
+    assert (
+        "now holds another data set than the one that video_run was trained on" in text
+        and "<img" not in text
+    )

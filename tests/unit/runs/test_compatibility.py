@@ -1,0 +1,68 @@
+"""A run's folder goes on with the settings that it was begun with."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from tiny import tiny_overrides
+
+from mlrec import config as configuration
+from mlrec.config import Config, load
+from mlrec.config.run_files import CONFIG_FILE
+from mlrec.data.stream import Data
+from mlrec.runs.checkpoint import TrainingState, folder_of
+from mlrec.runs.compatibility import check_model_settings
+from mlrec.runs.run import find_state
+
+
+def begun(data: Data, dataset_dir: Path, folder: Path) -> Config:
+    """The configuration of a run that has a checkpoint."""
+    config = load([], tiny_overrides(dataset_dir, folder))
+    state = TrainingState(6, config.seed, data.info.fingerprint, config.train.global_batch)
+    written = folder_of(config.run_path) / "step-000006" / "state.json"
+    written.parent.mkdir(parents=True)
+    written.write_text(json.dumps(asdict(state)))
+    configuration.save(config, config.run_path / CONFIG_FILE)
+    return config
+
+
+def test_other_losses_are_another_run(data: Data, dataset_dir: Path, tmp_path: Path) -> None:
+    begun(data, dataset_dir, tmp_path)
+
+    def go_on(*changes: str) -> int:
+        return find_state(load([], [*tiny_overrides(dataset_dir, tmp_path), *changes]), data)[
+            1
+        ].step
+
+    assert go_on() == 6
+    assert (
+        go_on(
+            "train.duration=9 epochs",
+            "zero.stage=3",
+            "item.chunk=3",
+            "data.num_workers=1",
+            "train.log_every=7 steps",
+        )
+        == 6
+    )
+    for change, words in {
+        "optim.encoder_lr=0.25": r"optim\.encoder_lr is 0\.25, was",
+        "loss.name=bpr": r"loss\.name is 'bpr', was 'in_batch_softmax'",
+        "item.tuning=frozen": r"item\.tuning is 'frozen', was",
+        "recommender.width=32": r"recommender\.width is 32, was 16",
+    }.items():
+        with pytest.raises(
+            ValueError, match=f"holds a run with other settings .*{words}.* another name or run_dir"
+        ):
+            go_on(change)
+        assert go_on(change, "resume.force=true") == 6
+
+
+def test_check_model_settings_long_values_are_cut(tiny_config: Config) -> None:
+    trained_with = {"item.encoders": ["id/embedding"] * 2000}
+    with pytest.raises(
+        ValueError, match=r"config\.yaml does not describe the model of weights: item\.encoders is "
+    ) as error:
+        check_model_settings(tiny_config, trained_with, "config.yaml", "weights")
+    assert len(str(error.value)) < 800

@@ -1,0 +1,181 @@
+"""Signals take effect whatever a process is doing, and no child outlives its parent."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+DEAF = """
+import hashlib, sys, time
+from mlrec import ending
+from mlrec.runtime.entry_point import exit_with, run_main
+def in_c_code(arguments):
+    print("begun", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+def swallow(arguments):
+    print("begun", flush=True)
+    while True:
+        try:
+            time.sleep(100)
+        except BaseException:
+            pass
+def wait(arguments):
+    print("begun", flush=True)
+    time.sleep(100)
+exit_with(run_main(globals()[sys.argv[1]], [], grace_s=float(sys.argv[2])))
+"""
+
+
+def begin(script: str, *arguments: str) -> subprocess.Popen[str]:
+    """A process that has printed its first line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    time.sleep(0.2)
+    return process
+
+
+@pytest.mark.parametrize("main", ["in_c_code", "swallow"])
+def test_process_that_hears_no_signal_ends_after_its_grace(main: str) -> None:
+    process = begin(DEAF, main, "1")
+    began = time.monotonic()
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert 1 <= time.monotonic() - began < 5
+    assert (
+        said
+        == "error: the command did not end by itself after SIGTERM and is killed with its processes\n"
+    )
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_process_ends_within_two_seconds_of_a_second_signal(second: int) -> None:
+    process = begin(DEAF, "in_c_code", "60")
+    process.terminate()
+    process.terminate()  # a repeat is the same request
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.5)
+    began = time.monotonic()
+    process.send_signal(second)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_process_that_waits_ends_at_once(number: int, code: int) -> None:
+    process = begin(DEAF, "wait", "60")
+    process.send_signal(number)
+    assert process.communicate(timeout=5) == ("", "")
+    assert process.returncode == code
+
+
+EXIT = """
+import atexit, multiprocessing, signal, sys, time
+from mlrec import ending
+from mlrec.runtime.entry_point import exit_with, run_main
+ending.EXIT_S = 1.0
+def deaf():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(100)
+def main(arguments):
+    multiprocessing.get_context("fork").Process(target=deaf, daemon=True).start()
+    atexit.register(time.sleep, 100)
+    print("begun", flush=True)
+    time.sleep(1)
+    raise RuntimeError("it failed")
+exit_with(run_main(main, []))
+"""
+
+
+def test_exit_waits_neither_for_a_deaf_worker_nor_for_exit_handlers() -> None:
+    process = begin(EXIT)
+    (worker,) = psutil.Process(process.pid).children()
+    _, said = process.communicate(timeout=6)
+    assert process.returncode == 1
+    assert said.splitlines()[0] == "error: it failed"
+    assert not psutil.wait_procs([worker], timeout=2)[1]
+
+
+ORPHAN = """
+import multiprocessing, os, signal, sys, time
+from mlrec.data.stream import start_worker
+from shards_tools.pool import map_ordered
+def worker():
+    start_worker(0)
+    time.sleep(100)
+if __name__ == "__main__":
+    multiprocessing.get_context("fork").Process(target=worker, daemon=True).start()
+    jobs = map_ordered(time.sleep, [0, 100], 1)
+    next(jobs)
+    print("begun", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "orphan.py").write_text(ORPHAN)
+    process = begin(
+        "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')",
+        str(tmp_path / "orphan.py"),
+    )
+    children = psutil.Process(process.pid).children()
+    assert len(children) >= 2
+    process.kill()
+    process.communicate(timeout=5)
+    assert not psutil.wait_procs(children, timeout=5)[1]
+
+
+RANK = "import time; from mlrec import ending; ending.stop_with_launcher(); print('begun', flush=True); time.sleep(100)"
+LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+LATE_RANK = """
+import time
+from mlrec import ending
+print('begun', flush=True)
+time.sleep(1)
+ending.stop_with_launcher()
+time.sleep(100)
+"""
+STARTER = (
+    f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LAUNCHER!r}, sys.argv[1]])"
+)
+
+
+@pytest.mark.parametrize("script", [RANK, LATE_RANK], ids=["watching", "importing"])
+@pytest.mark.parametrize(
+    ("variable", "launcher"),
+    [("TORCHELASTIC_RUN_ID", LAUNCHER), ("CROSS_SIZE", LAUNCHER), ("CROSS_SIZE", STARTER)],
+)
+def test_rank_stops_when_its_launcher_is_killed(
+    variable: str, launcher: str, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    started = begin(launcher, script)
+    rank = psutil.Process(started.pid).children(recursive=True)[-1]
+    started.kill()
+    assert not psutil.wait_procs([rank], timeout=5)[1]
+    started.communicate()
+
+
+def test_rank_of_a_living_launcher_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSS_SIZE", "1")
+    started = begin(STARTER, RANK)
+    *_, rank = psutil.Process(started.pid).children(recursive=True)
+    assert psutil.wait_procs([rank], timeout=1.5)[1] == [rank]
+    started.kill()
+    started.communicate()

@@ -1,0 +1,66 @@
+"""The launch scripts parse, and name only files and modules that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / "launch/slurm.sbatch", ROOT / ".ci/run"])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_script_parses(script: Path) -> None:
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "script", [*SCRIPTS, ROOT / "launch/kubernetes.yaml"], ids=lambda path: path.name
+)
+def test_script_names_what_exists(script: Path) -> None:
+    text = script.read_text()
+    for name in re.findall(r"\b(?:configs|launch)/[\w/.]+\w", text):
+        assert (ROOT / name).exists(), f"{script.name} names {name}"
+    for module in re.findall(r"(?:-m|--module|- )\s*(mlrec\.\w+)\b", text):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), (
+            f"{script.name} starts {module}"
+        )
+
+
+def kubernetes(kind: str) -> dict[str, Any]:
+    documents = list(yaml.safe_load_all((ROOT / "launch/kubernetes.yaml").read_text()))
+    return next(document for document in documents if document["kind"] == kind)
+
+
+def test_kubernetes_pods_find_each_other() -> None:
+    service, job = kubernetes("Service"), kubernetes("Job")
+    pod = job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    name = job["metadata"]["name"]
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": name}
+    assert service["metadata"]["name"] == pod["subdomain"]
+    assert f"--master-addr={name}-0.{pod['subdomain']}" in container["command"]
+    assert f"--nnodes={job['spec']['completions']}" in container["command"]
+    assert (
+        f"--nproc-per-node={container['resources']['limits']['nvidia.com/gpu']}"
+        in container["command"]
+    )
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
+
+
+def test_every_pin_is_exact() -> None:
+    pins = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    assert [pin for pin in pins if pin.startswith("torch==")] == ["torch==2.13.0"]

@@ -1,0 +1,117 @@
+"""Progress: a bar on a terminal, lines in a log, one voice of many ranks, and nothing on standard output."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from mlrec.runtime import progress
+from mlrec.runtime.progress import Bar, Remaining, megabytes, number, task, track
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error is a terminal of 80 columns."""
+    for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(progress, "REFRESH_S", 0.0)
+
+
+def shown(text: str) -> list[str]:
+    """The lines that a terminal was sent, without its codes."""
+    return [
+        line.rstrip()
+        for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").split("\n")
+        if line.strip()
+    ]
+
+
+def test_what_is_done_soon_says_nothing_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(track([1, 2, 3], "packing items")) == [1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_has_lines_with_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    with task("checking", 3e9, megabytes) as under_way:
+        under_way.advance(1e9, "items-00000.tar")
+        under_way.advance(2e9)
+    printed = capsys.readouterr()
+    first, last = printed.err.splitlines()
+    assert re.fullmatch(
+        r"checking  1,000\.0 MB/3,000\.0 MB  \d:\d\d:\d\d left  items-00000\.tar", first
+    )
+    assert re.fullmatch(r"checking  3,000\.0 MB/3,000\.0 MB  took \d:\d\d:\d\d", last)
+    assert printed.out == ""
+
+
+def test_lines_are_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    assert len(list(track(range(1000), "ranking users"))) == 1000
+    assert len(capsys.readouterr().err.splitlines()) == 2, "the first one, and the last"
+
+
+def test_an_interrupted_task_does_not_claim_to_be_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
+    with pytest.raises(RuntimeError), task("packing items", 3) as under_way:
+        under_way.advance()
+        raise RuntimeError
+    assert "took" not in capsys.readouterr().err
+
+
+def test_one_rank_speaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: None
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert list(track([1, 2], "encoding items")) == [1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_chunks_count_what_is_in_them(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in track([[1, 2], [3]], "encoding items", 3, amount=len):
+        pass
+    printed = capsys.readouterr()
+    assert list(dict.fromkeys(re.findall(r"\d+/3", printed.err))) == ["0/3", "2/3", "3/3"]
+    assert "left" in printed.err and printed.out == ""
+
+
+def test_a_task_within_another_stands_below_it(
+    terminal: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = Bar("training", 200, number, Console(), stays=True)
+    note = "loss 1.0 " * 20
+    bar.reach(50, note)
+    assert list(track([1, 2], "ranking users")) == [1, 2]
+    bar.message("step 50  validation hr@10 0.1")
+    bar.close()
+    printed = capsys.readouterr()
+    lines = shown(printed.out)
+    assert printed.err == "", "there is one display"
+    assert any(line.startswith("ranking users") and "1/2" in line for line in lines)
+    assert all(
+        "50/200" in line and len(line) <= 80
+        for line in lines
+        if line.startswith("training") and "loss" in line
+    )
+    assert "step 50  validation hr@10 0.1" in lines
+    assert lines[-1].startswith("training") and Bar._open is None
+
+
+def test_the_time_left_counts_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    remaining = Remaining(total=100, first=40)
+    now += 30
+    assert remaining(40) == ""
+    assert remaining(50) == "0:02:30 left", "ten in 30 s, and 50 to go"
+    assert remaining(100) == "0:00:00 left"

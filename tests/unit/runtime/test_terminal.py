@@ -1,0 +1,154 @@
+"""Text of strangers on terminals, in logs and in JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+
+from mlrec.runtime import terminal
+from mlrec.runtime.entry_point import run_main
+from mlrec.runtime.json_output import print_json
+from mlrec.runtime.printable import MAX_CHARACTERS, brief
+from mlrec.runtime.progress import Bar, number, task, track
+from mlrec.runtime.terminal import console, say
+
+HOSTILE = {
+    "title": "\x1b]0;owned\x07",
+    "colour": "\x1b[31mred",
+    "c1": "\x9b31mred",
+    "bidi": "a\u202eb",
+    "return": "harmless\rerror: none",
+    "markup": "x[/]y",
+    "link": "[link=https://evil]x[/link]",
+    "emoji": ":warning:",
+    "surrogate": "x\ud800y",
+}
+ACTED_ON = frozenset("\x1b\x07\x9b\u202e\r\ud800")
+"""Characters that no terminal may be sent."""
+
+
+@pytest.fixture(params=HOSTILE.values(), ids=HOSTILE.keys())
+def hostile(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def assert_harmless(printed: str, text: str) -> None:
+    assert not ACTED_ON & set(printed)
+    assert terminal.printable_lines(text) in printed
+
+
+@pytest.mark.parametrize("error", [False, True])
+def test_say_hostile_text_is_harmless(
+    hostile: str, error: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(f"one\n{hostile}", error=error)
+    printed = capsys.readouterr()
+    assert_harmless(printed.err if error else printed.out, hostile)
+    assert len((printed.err if error else printed.out).splitlines()) == 2
+
+
+def test_console_hostile_text_in_every_place_of_a_table_is_plain(
+    hostile: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table(hostile, title=hostile, caption=hostile)
+    table.add_row(hostile)
+    shown = console()
+    shown.print(table)
+    shown.print(hostile)
+    printed = capsys.readouterr().out
+    assert_harmless(printed, hostile)
+    assert printed.count(terminal.printable_lines(hostile)) == 5
+
+
+def test_errors_hostile_text_stays_on_one_line(
+    hostile: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: object) -> int:
+        raise ValueError(f"{hostile}\nsecond line")
+
+    assert run_main(fail, []) == 2
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert not ACTED_ON & set(printed)
+
+
+def test_progress_hostile_text_is_harmless(
+    hostile: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlrec.runtime.progress.FIRST_LINE_S", 0.0)
+    with task(hostile, 3) as under_way:
+        under_way.advance(note=hostile)
+    list(track([1, 2], hostile))
+    assert_harmless(capsys.readouterr().err, hostile)
+
+
+def test_bar_hostile_text_is_harmless(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm", "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
+    bar = Bar("\x1b]0;owned\x07", 3, number, console(error=True))
+    bar.reach(1, "\x1b]0;note\x07")
+    bar.message("\x1b]0;message\x07[/]")
+    bar.close()
+    printed = capsys.readouterr().err
+    assert "\x1b]" not in printed and "\x07" not in printed
+    assert r"\x1b]0;message\x07[/]" in printed
+
+
+def test_logs_hostile_text_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", sink)
+    terminal.prepare_output()
+    assert logging.lastResort is not None
+    logging.lastResort.handle(
+        logging.makeLogRecord({"msg": "%s", "args": ("\x1b[31m",), "levelno": logging.WARNING})
+    )
+    assert sink.getvalue() == "\\x1b[31m\n"
+
+
+def test_json_keeps_the_text_and_is_harmless(
+    hostile: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_json({"title": hostile, "fine": "Füße 影 👩‍👧"})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"title": hostile, "fine": "Füße 影 👩‍👧"}
+    assert not ACTED_ON & set(printed)
+    assert "Füße 影 👩‍👧" in printed
+
+
+def test_output_a_terminal_without_unicode_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    terminal.prepare_output()
+    say("Füße")
+    assert raw.getvalue() == b"F\\xfc\\xdfe\n"
+
+
+def test_source_every_console_is_a_safe_one() -> None:
+    root = Path(terminal.__file__).parents[2]
+    sources = [
+        path for folder in ("mlrec", "shards_tools") for path in (root / folder).rglob("*.py")
+    ]
+    assert [path.name for path in sources if " Console(" in path.read_text()] == [], (
+        "use mlrec.runtime.terminal.console"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("two\n  lines."), "two lines"),
+        (KeyError(), "KeyError"),
+        (OSError("x" * 20_000), "x" * (MAX_CHARACTERS - 1) + "…"),
+        (ValueError("\x1b[31mred"), r"\x1b[31mred"),
+    ],
+)
+def test_brief_library_error_is_one_short_line(error: Exception, shown: str) -> None:
+    assert brief(error) == shown

@@ -1,0 +1,99 @@
+"""Items that a decoder hangs on: the process ends, the item fails, and all others are delivered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlrec.data import decode
+from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
+from mlrec.data.ownership import Owners
+from mlrec.data.plan import Plan
+from mlrec.data.schema import InputSpec, Modality
+from mlrec.data.stream import Data, StepDataset, stream_steps
+from mlrec.runtime import time_limit
+from shards_tools.pack.items import crashed_item
+from shards_tools.pack.pool import map_ordered
+
+VIDEO = InputSpec(Modality.VIDEO, frames=5, size=32)
+STUCK = 7
+
+
+def hang_at_three(number: int) -> int:
+    time_limit.LIMIT_S = 0.5
+    with time_limit.time_limit(0):
+        if number == 3:
+            time.sleep(100)
+    return number
+
+
+def test_map_ordered_job_over_its_time_limit_has_the_callers_result() -> None:
+    began = time.monotonic()
+    results = list(
+        map_ordered(
+            hang_at_three, range(8), 2, crashed=lambda number, is_timeout: -10 * is_timeout - number
+        )
+    )
+    assert results == [-13 if number == 3 else number for number in range(8)]
+    assert time.monotonic() - began < 15
+
+
+def test_map_ordered_closed_early_does_not_wait_for_its_jobs() -> None:
+    with closing(map_ordered(time.sleep, [0, 100, 100], 2)) as results:
+        next(results)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+
+
+def test_crashed_item_over_its_time_limit_has_a_reason_without_times() -> None:
+    class Job:
+        item, raw_id = 3, "x"
+
+    _, (failure,) = crashed_item(Job(), is_timeout=True)  # type: ignore[arg-type]
+    assert failure.reason == "was not decoded within 40 s and 1 s per MB"
+
+
+@pytest.fixture
+def stuck_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding item STUCK takes without end in the loader workers that are started from now on."""
+    original = decode.DECODERS[Modality.VIDEO]
+
+    def hang(
+        members: Mapping[str, bytes], spec: InputSpec, media: Any, item: int, out: np.ndarray
+    ) -> None:
+        if item == STUCK:
+            time.sleep(100)
+        original.decode(members, spec, media, item, out)
+
+    monkeypatch.setitem(decode.DECODERS, Modality.VIDEO, replace(original, decode=hang))
+    monkeypatch.setattr(time_limit, "LIMIT_S", 0.5)
+
+
+@pytest.mark.usefixtures("stuck_decoder")
+def test_stream_steps_leaves_out_an_item_that_exceeds_its_time_limit(data: Data) -> None:
+    dataset = StepDataset(
+        data, Plan(data.sequences, 0, 18, Owners((1,))), 0, [VIDEO], local_negatives=False
+    )
+    batches = list(stream_steps(dataset, 0, 6, 2, pin_memory=False))
+    assert [batch.step for batch in batches] == list(range(6))
+    with_item = [batch for batch in batches if STUCK in batch.items_O.tolist()]
+    assert with_item and all(batch.bad_items == {STUCK: time_limit.REASON} for batch in with_item)
+    assert not any(batch.bad_items for batch in batches if batch not in with_item)
+
+
+@pytest.mark.usefixtures("stuck_decoder")
+def test_stream_catalogue_leaves_out_an_item_that_exceeds_its_time_limit(data: Data) -> None:
+    items = ranked_items(data)
+    share = pass_of_rank(data, [VIDEO], 7, 0, (len(items),))
+    chunks = sorted(stream_catalogue(share, 2, pin_memory=False), key=lambda chunk: chunk.start)
+    assert [chunk.number for chunk in chunks] == list(range(share.num_chunks))
+    assert sum(len(chunk.valid_n) for chunk in chunks) == len(items)
+    assert {item: reason for chunk in chunks for item, reason in chunk.bad_items.items()} == {
+        STUCK: time_limit.REASON
+    }

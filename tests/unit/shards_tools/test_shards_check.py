@@ -1,0 +1,169 @@
+"""check and show."""
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlrec.data.format import (
+    CATALOGUE_FILE,
+    DATASET_FILE,
+    FAILURES_FILE,
+    item_shard,
+    read_catalogue,
+    read_dataset_info,
+    sequence_shard,
+)
+from shards_tools.check import check
+from shards_tools.cli import main
+
+
+@pytest.fixture
+def copy(dataset_dir: Path, tmp_path: Path) -> Path:
+    """A data set to damage."""
+    return Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+
+
+def flip(path: Path, offset: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_a_whole_data_set_has_no_fault(
+    dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(dataset_dir)]) == 0
+    assert "no fault" in capsys.readouterr().out
+
+
+def test_a_flipped_byte_of_a_member_is_named(copy: Path) -> None:
+    catalogue = read_catalogue(str(copy), read_dataset_info(str(copy)))
+    member = catalogue.members(20)[2]
+    flip(copy / item_shard(1), member.offset + member.size // 2)
+    assert list(check(str(copy))) == [
+        "items/items-00001.tar: 000000020.2.jpg does not have the crc32 that the catalogue names"
+    ]
+
+
+def test_a_flipped_byte_of_a_header_is_found(copy: Path) -> None:
+    member = read_catalogue(str(copy), read_dataset_info(str(copy))).members(20)[2]
+    flip(copy / item_shard(1), member.offset - 512)
+    assert list(check(str(copy))) == [
+        "items/items-00001.tar: 000000020.2.jpg is not at the offset that the catalogue names"
+    ]
+
+
+def test_every_item_that_cannot_be_decoded_is_named(copy: Path) -> None:
+    content = json.loads((copy / DATASET_FILE).read_text())
+    catalogue = read_catalogue(str(copy), read_dataset_info(str(copy)))
+    stored = pq.read_table(copy / CATALOGUE_FILE)
+    table = stored.to_pydict()
+    shard = bytearray((copy / item_shard(1)).read_bytes())
+    for item in (18, 19, 31):
+        member = catalogue.members(item)[2]
+        shard[member.offset : member.offset + member.size] = bytes(member.size)
+        table["members"][item - 1][2]["crc32"] = zlib.crc32(bytes(member.size))
+    (copy / item_shard(1)).write_bytes(shard)
+    pq.write_table(pa.table(table, schema=stored.schema), copy / CATALOGUE_FILE)
+    for file in content["files"]:
+        raw = (copy / file["path"]).read_bytes()
+        file |= {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    faults = list(check(str(copy)))
+    assert [fault.split(" cannot be decoded")[0] for fault in faults] == [
+        f"items/items-00001.tar: the video of item {item}" for item in (18, 19, 31)
+    ]
+
+
+def truncate(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("path", "damage", "words"),
+    [
+        (item_shard(2), truncate, "members are lost"),
+        (item_shard(2), Path.unlink, "missing"),
+        (item_shard(2), lambda path: path.write_bytes(path.read_bytes() + b"x"), "bytes long"),
+        (
+            item_shard(2),
+            lambda path: flip(path, path.stat().st_size - 1),
+            "does not have the sha256",
+        ),
+        (sequence_shard(1), truncate, "bytes long"),
+        (sequence_shard(1), Path.unlink, "missing"),
+        (sequence_shard(1), lambda path: flip(path, 2000), "does not have the sha256"),
+        (CATALOGUE_FILE, lambda path: flip(path, 100), "does not have the sha256"),
+        (CATALOGUE_FILE, Path.unlink, "missing"),
+        ("failures.jsonl", Path.unlink, "missing"),
+    ],
+)
+def test_each_fault_is_one_line_that_names_the_file(
+    copy: Path,
+    path: str,
+    damage: Callable[[Path], object],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damage(copy / path)
+    assert main(["check", str(copy)]) == 1
+    printed = capsys.readouterr()
+    assert f"1 fault. mlrec-shards repair RAW {copy} packs files again" in printed.err
+    (line,) = printed.out.splitlines()
+    assert line.startswith(f"{path}: ")
+    assert words in line
+
+
+def test_counts_that_do_not_add_up_are_named(copy: Path) -> None:
+    content = json.loads((copy / DATASET_FILE).read_text())
+    content["counts"] |= {"interactions": content["counts"]["interactions"] + 1, "lost_users": 8}
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    faults = list(check(str(copy)))
+    wrong = content["counts"]["interactions"]
+    assert faults == [f"dataset.json: says {wrong} interactions, the files hold {wrong - 1}"]
+
+
+def test_a_shard_that_only_the_catalogue_knows_is_named(copy: Path) -> None:
+    content = json.loads((copy / DATASET_FILE).read_text())
+    content["files"] = [file for file in content["files"] if file["path"] != item_shard(3)]
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    (fault,) = check(str(copy))
+    assert "12 items, the first 49, are in item shard 3, dataset.json has 3 item shards" in fault
+
+
+def test_no_data_set_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path)]) == 2
+    assert main(["show", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("is not a data set") == 2
+
+
+def test_show_as_table_and_as_json(dataset_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(dataset_dir)]) == 0
+    assert "5 JPEG frames of 32 x 32" in capsys.readouterr().out
+    assert main(["show", str(dataset_dir), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    info = read_dataset_info(str(dataset_dir))
+    assert (shown["name"], shown["counts"]) == (info.name, info.counts)
+    assert shown["files"]["items"]["shards"] == len(info.shards("items"))
+    assert shown["popularity"]["cold_items"] > 0
+
+
+def test_failures_that_are_no_json_are_named(copy: Path) -> None:
+    content = json.loads((copy / DATASET_FILE).read_text())
+    (copy / FAILURES_FILE).write_bytes(b"not json\n")
+    for file in content["files"]:
+        if file["path"] == FAILURES_FILE:
+            file |= {"size": 9, "sha256": hashlib.sha256(b"not json\n").hexdigest()}
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    (fault,) = check(str(copy))
+    assert "failures.jsonl, line 1, is invalid" in fault

@@ -1,0 +1,74 @@
+"""Engines: what a dying process costs on one machine, and what the engine ray asks for."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from packing import Pipe, data_set, start_packer
+
+from shards_tools.cli import main
+from shards_tools.make import FAILURES_FILE
+
+needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+
+
+@pytest.fixture
+def raw_copy(raw_dir: Path, tmp_path: Path) -> Path:
+    """A raw folder to damage."""
+    return Path(shutil.copytree(raw_dir, tmp_path / "raw"))
+
+
+@needs_proc
+def test_a_worker_that_is_killed_changes_nothing(
+    raw_copy: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    pipe = Pipe(raw_copy / "videos" / "30.mp4")
+    packer = start_packer(raw_copy, tmp_path / "out", "--items-per-shard", "16")
+    pipe.kill()
+    pipe.give()
+    _, log = packer.communicate()
+    assert packer.returncode == 0, log
+    assert data_set(tmp_path / "out") == data_set(dataset_dir)
+
+
+@needs_proc
+def test_a_video_that_kills_its_worker_twice_fails_alone(
+    raw_copy: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    pipe = Pipe(raw_copy / "videos" / "30.mp4")
+    packer = start_packer(raw_copy, tmp_path / "out", "--items-per-shard", "16")
+    pipe.kill()
+    pipe.kill()
+    _, log = packer.communicate()
+    assert packer.returncode == 0, log
+    (failure,) = map(json.loads, (tmp_path / "out" / FAILURES_FILE).read_text().splitlines())
+    assert (failure["raw_id"], failure["kind"], failure["reason"]) == (
+        "30",
+        "video",
+        "crashed the decoder",
+    )
+    assert main(["check", str(tmp_path / "out")]) == 0
+
+
+def test_an_address_needs_the_engine_ray(
+    raw_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["make", str(raw_dir), str(tmp_path / "out"), "--address", "auto"]) == 2
+    assert (
+        "--address auto is that of a ray cluster; it goes with --engine ray"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_ray_its_engine_says_how_to_install_it(
+    raw_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["make", str(raw_dir), str(tmp_path / "out"), "--engine", "ray"]) == 2
+    assert "pip install 'mlrec[ray]'" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""What failures cost: an item each, and no more than was allowed."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packed import SETTINGS, open_packed, pack, runs
+from rich.console import Console
+
+from mlrec.data.format import read_dataset_info
+from shards_tools.cli import main
+from shards_tools.make import FAILURES_FILE, make
+from shards_tools.pack.settings import Settings
+
+
+def test_failed_items_stay_in_the_catalogue_and_leave_the_sequences(
+    raw_copy: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    raw_ids = open_packed(dataset_dir)[1].table["raw_id"].to_pylist()
+    missing, empty, cut, cover = raw_ids[0], raw_ids[17], raw_ids[18], raw_ids[19]
+    (raw_copy / "videos" / f"{missing}.mp4").unlink()
+    (raw_copy / "videos" / f"{empty}.mp4").write_bytes(b"")
+    whole = (raw_copy / "videos" / f"{cut}.mp4").read_bytes()
+    (raw_copy / "videos" / f"{cut}.mp4").write_bytes(whole[: len(whole) // 2])
+    (raw_copy / "covers" / f"{cover}.jpg").write_bytes(b"no image")
+    info = pack(raw_copy, tmp_path / "out")
+    _, catalogue = open_packed(tmp_path / "out")
+
+    failures = [
+        json.loads(line) for line in (tmp_path / "out" / FAILURES_FILE).read_text().splitlines()
+    ]
+    assert [(f["item"], f["raw_id"], f["kind"]) for f in failures] == [
+        (1, missing, "video"),
+        (18, empty, "video"),
+        (19, cut, "video"),
+        (20, cover, "cover"),
+    ]
+    assert (failures[0]["reason"], failures[1]["reason"]) == (
+        "the file is missing",
+        "the file is empty",
+    )
+    assert np.flatnonzero(~catalogue.ok_N1[1:]).tolist() == [0, 17, 18]
+    assert all(
+        not catalogue.members(item) and catalogue.popularity_N1[item] == 0 for item in (1, 18, 19)
+    )
+    assert "cover.jpg" not in {member.name for member in catalogue.members(20)}
+
+    before = runs(dataset_dir)
+    expected = {
+        user: [item for item in run if item not in (1, 18, 19)] for user, run in before.items()
+    }
+    expected = {user: run for user, run in expected.items() if len(run) >= 5}
+    assert runs(tmp_path / "out") == expected
+    assert (info.counts["failed_items"], info.counts["failed_covers"]) == (3, 1)
+    assert info.counts["lost_users"] == len(before) - len(expected) > 0
+    assert info.counts["lost_interactions"] == sum(map(len, before.values())) - sum(
+        map(len, expected.values())
+    )
+    assert main(["check", str(tmp_path / "out")]) == 0
+
+
+def test_files_that_cannot_be_read_fail_alone(raw_copy: Path, tmp_path: Path) -> None:
+    unreadable = {"7": raw_copy / "videos" / "7.mp4", "9": raw_copy / "covers" / "9.jpg"}
+    for path in unreadable.values():
+        path.unlink()
+        path.symlink_to("/proc/self/mem")  # reading it is an error of the system
+    info = pack(raw_copy, tmp_path / "out")
+    failures = [
+        json.loads(line) for line in (tmp_path / "out" / FAILURES_FILE).read_text().splitlines()
+    ]
+    found = [(failure["raw_id"], failure["kind"], failure["reason"]) for failure in failures]
+    assert found == [("7", "video", "Input/output error"), ("9", "cover", "Input/output error")]
+    assert (info.counts["failed_items"], info.counts["failed_covers"]) == (1, 1)
+
+
+def test_it_says_how_many_items_have_no_title(raw_copy: Path, tmp_path: Path) -> None:
+    titles = raw_copy / "synthetic_titles.csv"
+    lines = titles.read_text().splitlines(keepends=True)
+    titles.write_text("".join([*lines[:-2], lines[-1].split(",")[0] + ",\n"]))
+    shutil.rmtree(raw_copy / "videos")
+    shutil.rmtree(raw_copy / "covers")
+    log = io.StringIO()
+    make(raw_copy, str(tmp_path / "out"), SETTINGS, 1, None, Console(file=log))
+    assert f"2 of 60 items have no title in {titles}" in log.getvalue()
+
+
+def test_too_many_failures_stop_the_run_and_more_allowed_go_on(
+    raw_copy: Path, tmp_path: Path
+) -> None:
+    for path in sorted((raw_copy / "videos").iterdir())[:4]:
+        path.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"3 items failed, more than --max-failures 2; .*the file is empty"
+    ):
+        pack(raw_copy, tmp_path / "out", max_failures=2)
+    with pytest.raises(ValueError, match="is not a data set"):
+        read_dataset_info(str(tmp_path / "out"))
+    assert pack(raw_copy, tmp_path / "out", max_failures=4).counts["failed_items"] == 4
+
+
+def test_no_user_left_is_an_error(raw_copy: Path, tmp_path: Path) -> None:
+    for path in (raw_copy / "videos").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match="60 of 60 items failed, and no user has 5 interactions left"
+    ):
+        pack(raw_copy, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"no user has 99 interactions; lower --min-interactions"):
+        pack(raw_copy, tmp_path / "other", Settings(min_interactions=99, keep_last=99))

@@ -1,0 +1,215 @@
+import errno
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlrec import storage
+from mlrec.data.decode import decode_jpeg
+from mlrec.data.format import MediaInfo
+from mlrec.data.media.frames import decode_video, middle
+from shards_tools.pack.media import (
+    AUDIO_RATE,
+    CLIP_GOP,
+    MediaError,
+    RawFile,
+    audio_flac,
+    cover_jpeg,
+    encode_h264,
+    read_file,
+    video_members,
+)
+
+FRAMES = MediaInfo(kind="frames", size=64)
+CLIP = MediaInfo(kind="clip", size=64)
+
+
+@pytest.fixture(scope="module")
+def video() -> bytes:
+    """40 frames of 64 x 96 that grow lighter by 4 a frame."""
+    return encode_h264(
+        (np.full((64, 96, 3), 20 + 4 * index, dtype=np.uint8) for index in range(40)),
+        24,
+        gop=24,
+        crf=10,
+    )
+
+
+def wav(rate: int, seconds: float) -> bytes:
+    import wave
+
+    sink = io.BytesIO()
+    with wave.open(sink, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        tone = (8000 * np.sin(np.arange(int(rate * seconds)) * 2 * np.pi * 440 / rate)).astype(
+            "<i2"
+        )
+        file.writeframes(np.repeat(tone, 2).tobytes())
+    return sink.getvalue()
+
+
+def test_frames_are_those_of_the_policy(video: bytes) -> None:
+    members = video_members(video, FRAMES, quality=95)
+    assert list(members) == [f"{frame}.jpg" for frame in range(5)]
+    levels = [decode_jpeg(data, 64).mean() for data in members.values()]
+    assert levels == pytest.approx([20 + 4 * index for index in middle(40, 5, 1)], abs=3)
+
+
+def test_a_clip_has_all_frames_and_short_gops(video: bytes) -> None:
+    import av
+
+    clip = video_members(video, CLIP, quality=90)["mp4"]
+    assert decode_video(clip, np.arange, 64).mean(axis=(1, 2, 3)) == pytest.approx(
+        20 + 4 * np.arange(40), abs=4
+    )
+    with av.open(io.BytesIO(clip), "r") as container:
+        keys = [index for index, frame in enumerate(container.decode(video=0)) if frame.key_frame]
+    assert max(np.diff(keys)) <= CLIP_GOP
+
+
+@pytest.mark.parametrize(
+    ("degrees", "red"),
+    [(0, np.s_[:, :32]), (90, np.s_[:32]), (180, np.s_[:, 32:]), (270, np.s_[32:])],
+)
+def test_a_video_that_is_shown_turned_is_stored_turned(
+    degrees: int, red: tuple[slice, ...]
+) -> None:
+    image = np.full((64, 96, 3), 240, dtype=np.uint8)
+    image[:, :48] = (220, 30, 30)
+    video = encode_h264([image] * 10, 24, gop=24, crf=10)
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    at = video.index(b"tkhd") + 44  # where the track's header has its display matrix
+    turned = video[:at] + matrix + video[at + len(matrix) :]
+    clip = decode_video(video_members(turned, CLIP, 90)["mp4"], np.arange, 64)
+    frames = [decode_jpeg(data, 64) for data in video_members(turned, FRAMES, 95).values()]
+    assert np.abs(clip[3].astype(int) - frames[0]).mean() < 6
+    is_red = clip[3, :, :, 2] < 120
+    assert is_red[red].mean() > 0.95 and is_red.mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("media", [FRAMES, CLIP], ids=["frames", "clip"])
+def test_same_video_same_bytes(video: bytes, media: MediaInfo) -> None:
+    assert video_members(video, media, 90) == video_members(video, media, 90)
+
+
+@pytest.mark.parametrize("media", [FRAMES, CLIP], ids=["frames", "clip"])
+@pytest.mark.parametrize("damage", ["text", "cut", "audio"])
+def test_a_broken_video_has_a_reason_that_stays_the_same(
+    video: bytes, media: MediaInfo, damage: str
+) -> None:
+    content = {
+        "text": b"this is no video",
+        "cut": video[: len(video) // 2],
+        "audio": wav(8000, 0.2),
+    }[damage]
+    reasons = set()
+    for _ in range(2):
+        with pytest.raises(MediaError) as caught:
+            video_members(content, media, 90)
+        reasons.add(str(caught.value))
+    assert len(reasons) == 1
+    assert reasons.pop()
+
+
+def test_files_that_cannot_be_read_have_a_reason_without_paths(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for url, reason in {
+        str(tmp_path / "empty"): "the file is empty",
+        str(tmp_path / "deleted"): "the file is missing",
+        str(tmp_path): "Is a directory",
+        "/proc/self/mem": "Input/output error",
+    }.items():
+        with pytest.raises(MediaError) as caught:
+            read_file(RawFile(url, 7))
+        assert str(caught.value) == reason
+    with pytest.raises(MediaError, match="the file is missing"):
+        read_file(None)
+
+
+def test_a_remote_file_is_read_by_the_size_of_its_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlrec.storage.READ_BYTES", 8)
+    storage.write_bytes("memory://raw/1.mp4", bytes(range(20)))
+    assert read_file(RawFile("memory://raw/1.mp4", 20)) == bytes(range(20))
+    with pytest.raises(MediaError, match="the file is shorter than the listing of its folder says"):
+        read_file(RawFile("memory://raw/1.mp4", 21))
+    with pytest.raises(MediaError, match="the file is missing"):
+        read_file(RawFile("memory://raw/2.mp4", 20))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("1.mp4: failed 12 times"), PermissionError("1.mp4: the token has expired")],
+)
+def test_a_storage_that_gives_up_or_refuses_is_no_fault_of_the_file(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(url: str, size: int) -> bytes:
+        raise error
+
+    monkeypatch.setattr("mlrec.storage.read_bytes", read)
+    with pytest.raises(type(error), match=str(error)):
+        read_file(RawFile("s3://raw/1.mp4", 20))
+
+
+def test_a_local_file_that_is_not_ours_to_read_has_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(path: Path, mode: str) -> None:
+        raise PermissionError(
+            errno.EACCES, "Permission denied", path
+        )  # root, who runs tests in containers, is never denied
+
+    (tmp_path / "1.mp4").write_bytes(bytes(20))
+    monkeypatch.setattr("pathlib.Path.open", deny)
+    with pytest.raises(MediaError, match=r"^Permission denied$"):
+        read_file(RawFile(str(tmp_path / "1.mp4"), 20))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "JPEG"), ("RGBA", "PNG"), ("P", "GIF"), ("L", "JPEG")]
+)
+def test_covers_of_any_kind_become_square_jpegs(mode: str, kind: str) -> None:
+    sink = io.BytesIO()
+    Image.new(mode, (80, 40), color=100 if mode in "PL" else None).save(sink, kind)
+    with Image.open(io.BytesIO(cover_jpeg(sink.getvalue(), 32, 90))) as image:
+        assert (image.format, image.size, image.mode) == ("JPEG", (32, 32), "RGB")
+
+
+def test_a_broken_cover_has_a_reason() -> None:
+    with pytest.raises(MediaError, match="of a format that is not read as an image"):
+        cover_jpeg(b"no image", 32, 90)
+
+
+def test_a_damaged_avif_cover_has_a_reason() -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (64, 64), color=(90, 120, 150)).save(sink, "AVIF")
+    content = sink.getvalue()
+    at = content.index(b"av01")  # of the item that holds the picture
+    with pytest.raises(MediaError, match="of a format that is not read as an image"):
+        cover_jpeg(content[:at] + b"xxxx" + content[at + 4 :], 32, 90)
+
+
+def test_audio_becomes_mono_flac() -> None:
+    import av
+
+    flac = audio_flac(wav(44100, 0.5))
+    assert flac == audio_flac(wav(44100, 0.5))
+    with av.open(io.BytesIO(flac), "r") as container:
+        assert container.streams.audio[0].codec_context.name == "flac"
+        samples = np.concatenate(
+            [frame.to_ndarray().ravel() for frame in container.decode(audio=0)]
+        )
+    assert len(samples) == pytest.approx(AUDIO_RATE / 2, abs=200)
+
+
+def test_broken_audio_has_a_reason(video: bytes) -> None:
+    with pytest.raises(MediaError, match="no audio stream"):
+        audio_flac(video)
+    with pytest.raises(MediaError):
+        audio_flac(b"no sound")

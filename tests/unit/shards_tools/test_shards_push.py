@@ -1,0 +1,128 @@
+"""Copies of a data set: whole, verified, and taken up where they were stopped."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from packing import tree
+from rich.console import Console
+
+from mlrec.data.format import DATASET_FILE, item_shard, read_dataset_info
+from shards_tools.check import check
+from shards_tools.cli import main
+from shards_tools.make import make
+from shards_tools.pack.output import WORK_FOLDER
+from shards_tools.pack.settings import Settings
+from shards_tools.push import PUSH_FILE, push
+
+
+def test_a_copy_is_the_same_data_set(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["push", str(dataset_dir), str(tmp_path / "copy")]) == 0
+    info = read_dataset_info(str(dataset_dir))
+    assert read_dataset_info(str(tmp_path / "copy")).fingerprint == info.fingerprint
+    assert list(check(str(tmp_path / "copy"))) == []
+    assert f"{len(info.files) + 1} files" in capsys.readouterr().out
+
+
+def test_a_stopped_push_is_no_data_set_and_goes_on(dataset_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    stopped = push(str(dataset_dir), str(copy))
+    done = next(stopped)
+    stopped.close()
+    assert not (copy / DATASET_FILE).exists()
+    before = (copy / done.path).stat().st_mtime_ns
+    assert len(list(push(str(dataset_dir), str(copy)))) == len(
+        read_dataset_info(str(dataset_dir)).files
+    )
+    assert (copy / done.path).stat().st_mtime_ns == before, "what was there was not copied again"
+    assert list(check(str(copy))) == []
+
+
+def test_a_damaged_source_stops_the_push_before_its_file(dataset_dir: Path, tmp_path: Path) -> None:
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    shutil.copytree(dataset_dir, source)
+    with open(source / item_shard(1), "r+b") as shard:
+        shard.seek(2000)
+        shard.write(b"x")
+    with pytest.raises(RuntimeError, match=r"items-00001\.tar does not have the sha256"):
+        list(push(str(source), str(copy)))
+    assert not (copy / item_shard(1)).exists()
+    assert not (copy / DATASET_FILE).exists()
+
+
+def test_another_data_set_is_not_overwritten(dataset_dir: Path, tmp_path: Path) -> None:
+    other = json.loads((dataset_dir / DATASET_FILE).read_text()) | {"name": "other"}
+    (tmp_path / DATASET_FILE).write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="holds another data set"):
+        list(push(str(dataset_dir), str(tmp_path)))
+
+
+def test_what_another_program_left_is_compared_byte_by_byte(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    for shard in (0, 1):
+        (copy / item_shard(shard)).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(dataset_dir / item_shard(shard), copy / item_shard(shard))
+    (copy / item_shard(1)).write_bytes(
+        bytes((copy / item_shard(1)).stat().st_size)
+    )  # as a copy that was stopped may leave it
+    before = (copy / item_shard(0)).stat().st_mtime_ns
+    assert list(push(str(dataset_dir), str(copy)))
+    assert (copy / item_shard(0)).stat().st_mtime_ns == before
+    assert tree(copy) == tree(dataset_dir)
+
+
+def test_a_push_that_is_repeated_mends_the_copy(dataset_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    assert list(push(str(dataset_dir), str(copy)))
+    (copy / item_shard(2)).write_bytes(bytes((copy / item_shard(2)).stat().st_size))
+    assert list(push(str(dataset_dir), str(copy)))
+    assert tree(copy) == tree(dataset_dir)
+
+
+def test_the_place_of_a_push_that_was_stopped_is_not_taken_by_another(
+    dataset_dir: Path, raw_dir: Path, tmp_path: Path
+) -> None:
+    other, copy = str(tmp_path / "other"), tmp_path / "copy"
+    make(raw_dir, other, Settings(size=34), 2, None, Console(file=io.StringIO()))
+    stopped = push(str(dataset_dir), str(copy))
+    next(stopped)
+    stopped.close()
+    before = tree(copy)
+    with pytest.raises(ValueError, match="holds another data set that was begun"):
+        list(push(other, str(copy)))
+    (copy / WORK_FOLDER / PUSH_FILE).unlink()
+    with pytest.raises(ValueError, match="holds another data set that was begun"):
+        list(push(other, str(copy)))
+    assert before.items() >= tree(copy).items()
+
+
+def test_a_copy_knows_how_it_was_made(dataset_dir: Path, raw_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    assert list(push(str(dataset_dir), str(copy)))
+    make(
+        raw_dir,
+        str(copy),
+        Settings(size=32, items_per_shard=16, users_per_shard=50),
+        2,
+        None,
+        Console(file=io.StringIO()),
+    )
+    assert tree(copy) == tree(dataset_dir)
+
+
+def test_push_into_a_folder_with_others_files_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / item_shard(0)
+    theirs.parent.mkdir()
+    theirs.write_text("precious")
+    with pytest.raises(
+        ValueError,
+        match=r"holds 1 file that the copy would replace, such as items/items-00000\.tar",
+    ):
+        list(push(str(dataset_dir), str(tmp_path)))
+    assert theirs.read_text() == "precious"

@@ -1,0 +1,122 @@
+"""What the packer keeps in its work folder and beside the data set, when it comes back damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlrec.data.format import FileInfo, Member
+from shards_tools.pack.items import Failure, ShardRecord, _checked, read_failures
+from shards_tools.pack.media import MediaError
+from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, open_output
+from shards_tools.repair import _settings
+
+WHERE = f"out/{WORK_FOLDER}/items-00000.json"
+RECORD = ShardRecord(
+    FileInfo("items/items-00000.tar", 4096, "0" * 64),
+    {1: [Member("txt", 512, 3, 7)]},
+    [Failure(2, "b", "video", "no frames")],
+)
+DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a member beyond its shard": (
+        lambda record: record["members"]["1"][0].update(offset=4095),
+        "lies outside the 4096 bytes",
+    ),
+    "a crc32 of 33 bits": (
+        lambda record: record["members"]["1"][0].update(crc32=1 << 32),
+        "crc32 is 4294967296",
+    ),
+    "a member without size": (lambda record: record["members"]["1"][0].pop("size"), "size: "),
+    "members in a list": (lambda record: record.update(members=[]), r"members is \[\]"),
+    "an unknown kind of failure": (
+        lambda record: record["failures"][0].update(kind="smell"),
+        "kind is 'smell'",
+    ),
+    "another shard's": (
+        lambda record: record["file"].update(path="items/items-00001.tar"),
+        "record of another shard",
+    ),
+    "a path outside": (lambda record: record["file"].update(path="../victim"), "items-00000.json"),
+}
+
+
+def test_shard_record_written_is_read_back() -> None:
+    assert ShardRecord.parse(RECORD.to_bytes(), WHERE) == RECORD
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGED.values(), ids=list(DAMAGED))
+def test_shard_record_damaged_says_where_and_what_to_remove(
+    damage: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    content = json.loads(RECORD.to_bytes())
+    damage(content)
+    with pytest.raises(ValueError, match=words) as error:
+        ShardRecord.parse(json.dumps(content).encode(), WHERE)
+    assert (
+        WHERE in str(error.value)
+        and "Remove this file" in str(error.value)
+        and "\n" not in str(error.value)
+    )
+
+
+@pytest.mark.parametrize("raw", [b"", b"null", b"[" * 100_000, b"\xff"])
+def test_shard_record_no_document_is_a_sentence(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"items-00000\.json is invalid"):
+        ShardRecord.parse(raw, WHERE)
+
+
+def test_read_failures_damaged_line_is_named() -> None:
+    line = json.dumps(asdict(RECORD.failures[0])).encode()
+    assert list(read_failures(line + b"\n" + line, "out/failures.jsonl")) == RECORD.failures * 2
+    with pytest.raises(ValueError, match=r"failures\.jsonl, line 2, is invalid"):
+        list(read_failures(line + b'\n{"item": 1}', "out/failures.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "content", ["null", "[]", '{"size": "32"}', '{"flavour": 1}', '{"policy": "none"}']
+)
+def test_settings_damaged_repair_names_the_file(content: str, tmp_path: Path) -> None:
+    (tmp_path / WORK_FOLDER).mkdir()
+    (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text(content)
+    with (
+        open_output(str(tmp_path)) as output,
+        pytest.raises(ValueError, match=f"{SETTINGS_FILE} is invalid"),
+    ):
+        _settings(output)
+
+
+def test_settings_damaged_packing_goes_on_nowhere(tmp_path: Path) -> None:
+    (tmp_path / WORK_FOLDER).mkdir()
+    (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text('{"size": [32]}')
+    with (
+        open_output(str(tmp_path)) as output,
+        pytest.raises(ValueError, match=f"{SETTINGS_FILE} is invalid.* to pack it again"),
+    ):
+        output.claim({"size": 32})
+
+
+def test_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> None:
+    (tmp_path / WORK_FOLDER).mkdir()
+    (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text(
+        json.dumps({"x" * 5000: "y" * 5000, "size": 64})
+    )
+    with (
+        open_output(str(tmp_path)) as output,
+        pytest.raises(ValueError, match=r"size 64 \(now 32\), xxx") as error,
+    ):
+        output.claim({"size": 32})
+    assert len(str(error.value)) < 600
+
+
+def test_member_larger_than_what_is_read_of_a_data_set_is_not_packed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shards_tools.pack.items.MAX_MEMBER_BYTES", 4)
+    assert _checked({"mp4": bytes(4)}) == {"mp4": bytes(4)}
+    with pytest.raises(MediaError, match="mp4 would have 5 bytes, at most 4 are packed"):
+        _checked({"mp4": bytes(5)})

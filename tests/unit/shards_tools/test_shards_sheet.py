@@ -1,0 +1,73 @@
+"""The page of a data set: what it holds, items with frames, distributions, failures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import CHROMIUM, DESKTOP, PHONE, look_at
+
+from shards_tools.cli import main
+from shards_tools.make import FAILURES_FILE
+from shards_tools.show_html import FAILURES_SHOWN, ITEMS_SHOWN, binned
+
+
+@pytest.fixture
+def failing_dir(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny data set, with a longer list of failures than a page shows."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # the sequence table goes to the node's cache folder
+    folder = tmp_path / "data"
+    shutil.copytree(dataset_dir, folder)
+    failures = (
+        {"item": n, "raw_id": f"raw<{n}>", "kind": "video", "reason": "no frames: " + "x" * 90}
+        for n in range(1, 301)
+    )
+    (folder / FAILURES_FILE).write_text("".join(json.dumps(failure) + "\n" for failure in failures))
+    return folder
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+def test_the_page_in_a_browser(failing_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.html"
+    assert main(["show", str(failing_dir), "--html", str(out)]) == 0
+    for width in (DESKTOP, PHONE):
+        seen = look_at(out, width, tmp_path / f"{width}.png")
+        assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
+        assert (seen["images"], seen["broken_images"]) == (ITEMS_SHOWN, 0)
+        assert len(seen["figures"]) == 4 and all(200 < figure < width for figure in seen["figures"])
+        assert "5 JPEG frames of 32 x 32" in seen["text"] and "raw<1>" in seen["text"]
+        assert (
+            f"300 raw files could not be packed. These are the first {FAILURES_SHOWN}"
+            in seen["text"]
+        )
+
+
+def test_a_page_ends_in_html(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(dataset_dir), "--html", str(tmp_path / "sheet.pdf")]) == 2
+    assert "sheet.pdf must end in .html" in capsys.readouterr().err
+
+
+def test_bins_cover_every_value_once() -> None:
+    assert binned(np.array([], dtype=int)) == ([], [])
+    assert binned(np.array([5, 5, 7])) == (["5", "6", "7"], [2, 0, 1])
+    labels, counts = binned(np.array([0, 1, 3, 9, 1000, 2500]))
+    assert labels == [
+        "0",
+        "1",
+        "2-4",
+        "5-9",
+        "10-19",
+        "20-49",
+        "50-99",
+        "100-199",
+        "200-499",
+        "500-999",
+        "1k-2k",
+        "2k-5k",
+    ]
+    assert counts == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]

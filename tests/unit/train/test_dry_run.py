@@ -1,0 +1,255 @@
+"""--dry-run of mlrec train and of mlrec-shards make: what they say is what the real command does, and nothing is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from packing import Pipe, start_packer
+from small_encoders import SMALL
+from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
+
+from mlrec.cli.main import COMMANDS
+from mlrec.config import Config, ItemConfig, TrackingConfig, ZeroConfig, load
+from mlrec.data.format import DATASET_FILE, ORACLE_FILE
+from mlrec.data.stream import Data, open_data
+from mlrec.train import dry_run
+from mlrec.train.dry_run import StateBytes
+from mlrec.train.engine import BUCKET, deepspeed_config
+from mlrec.train.loop import train
+from shards_tools import cli as shards
+
+
+def described(config: Config, ranks: int) -> list[str]:
+    return dry_run.describe(dry_run.figures(config, ranks))
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision", "expected"),
+    [
+        (0, "fp32", (400, 160, 0, 320)),
+        (1, "fp32", (400, 160, 160, 120)),
+        (1, "bf16", (200, 80, 80, 120)),
+        (2, "bf16", (200, 20, 80, 120)),
+        (3, "bf16", (50, 20, 80, 120)),
+    ],
+)
+def test_memory_of_each_zero_stage(stage: int, precision: str, expected: tuple[int, ...]) -> None:
+    config = load([], [f"zero.stage={stage}", f"train.precision={precision}"])
+    state = StateBytes.of(40, 100, config, ranks=4)
+    assert (state.parameters, state.gradients, state.bucket, state.optimizer) == expected
+    assert state.on_device(offload_optimizer=True) == sum(expected[:3])
+
+
+def test_the_bucket_of_gradients_is_no_larger_than_they_are() -> None:
+    def bucket(*options: str) -> int:
+        return StateBytes.of(40, 100, load([], ["zero.stage=1", *options]), ranks=4).bucket
+
+    assert bucket() == 4 * 40 and bucket("zero.options={reduce_bucket_size: 7}") == 4 * 7
+    many = deepspeed_config(load([], []), world_size=4, trained=1 << 40)
+    assert many["zero_optimization"]["reduce_bucket_size"] == BUCKET
+
+
+def test_what_a_run_will_do(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    COMMANDS["train"]([*tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2"])
+    said = capsys.readouterr().out
+    assert f"synthetic: {NUM_USERS} users, {NUM_ITEMS} items" in said
+    assert "steps    0 to 12, 1.7 epochs of 7; a step has up to 18 users" in said
+    assert re.search(
+        r"a step   \d+ distinct items, at most (\d+); at most \d+ of a rank, of 2; in chunks of 8",
+        said,
+    )
+    assert re.search(
+        r"reads    0\.\d MB a step, \d+\.\d MB an epoch, of 0\.8 MB of item shards", said
+    )
+    assert "fits this machine's memory, shared by 2 ranks" in said or torch.cuda.is_available()
+    activations = re.search(
+        r"item tower (\d\.\d) MB an item: (\d+\.\d) MB where those of all are held, (\d+\.\d) MB of a chunk",
+        said,
+    )
+    assert activations is not None, said
+    item, _, chunk = map(float, activations.groups())
+    assert (
+        chunk == pytest.approx(8 * item, rel=0.5)
+        and "item.checkpoint=auto: held if half of the memory" in said
+    )
+    assert not (tmp_path / "run").exists()
+    COMMANDS["train"]([*tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["users"], found["last_step"], found["ranks"], found["memory"]["fits"]) == (
+        NUM_USERS,
+        12,
+        2,
+        True,
+    )
+
+
+def test_a_run_that_does_not_fit_is_told_what_would_help(
+    video_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 64)
+    lines = described(replace(video_config, zero=ZeroConfig(stage=0)), 2)
+    assert (
+        "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: raise zero.stage"
+        in lines[-1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "choice", "words"),
+    [
+        (3.5, "auto", "does not fit .*: set item.chunk=3 or lower$"),
+        (3.5, "never", "does not fit .*: set item.checkpoint=auto and item.chunk=3 or lower$"),
+        (8.5, "never", "does not fit .*: set item.checkpoint=auto$"),
+        (0.5, "always", "does not fit .*: those of one item do not fit; choose a smaller encoder"),
+        (8.5, "auto", "fits .* are left for activations$"),
+        (1e6, "never", "fits .* are left for activations$"),
+    ],
+)
+def test_activations_that_do_not_fit_are_told_with_the_chunk_that_would(
+    left: float, choice: str, words: str, video_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = replace(video_config, item=replace(video_config.item, checkpoint=choice))
+    found = dry_run.figures(config, 1)
+    room = int(found["memory"]["needed_bytes"] + left * found["activations"]["item_bytes"])
+    monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else room)
+    found = dry_run.figures(config, 1)
+    assert re.match(words, dry_run.describe(found)[-1].strip())
+    assert found["memory"]["fits"] == words.startswith("fits")
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"), [("always", "computed again chunk by chunk"), ("never", "held")]
+)
+def test_what_activations_take_says_which_way_is_assumed(
+    choice: str, words: str, video_config: Config
+) -> None:
+    lines = described(replace(video_config, item=replace(video_config.item, checkpoint=choice)), 2)
+    assert sum(line.endswith(f"item.checkpoint={choice}: {words}") for line in lines) == 1
+    frozen = described(replace(video_config, item=replace(video_config.item, tuning="frozen")), 2)
+    assert not any("item.checkpoint" in line for line in frozen)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("evaluate.select_by=hr@5", "evaluate.select_by is 'hr@5'"),
+        ("recommender.options={heads: 0}", "recommender.options.heads is 0"),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused(
+    setting: str, words: str, dataset_dir: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        described(load([], [*tiny_overrides(dataset_dir, tmp_path), setting]), 1)
+
+
+def test_a_modality_that_is_not_there_is_refused(tiny_config: Config) -> None:
+    item = ItemConfig(encoders=("audio/ast",), options={"audio/ast": SMALL["audio/ast"]})
+    with pytest.raises(ValueError, match="holds no audio of its items, but an encoder reads it"):
+        described(replace(tiny_config, item=item), 1)
+
+
+def test_a_run_has_a_folder_of_its_own(dataset_dir: Path, tmp_path: Path) -> None:
+    for place, words in (
+        (dataset_dir, "is a data set"),
+        (dataset_dir / "dataset.json", "is a file"),
+    ):
+        with pytest.raises(ValueError, match=f"{place} {words}; give a folder for the run alone"):
+            described(load([], [*tiny_overrides(dataset_dir, tmp_path), f"run_dir={place}"]), 1)
+
+
+def test_ids_read_nothing(tiny_config: Config) -> None:
+    assert any(line.startswith("reads    0.0 MB a step") for line in described(tiny_config, 1))
+
+
+@pytest.mark.parametrize("flag", ["--dry-run=0", "--dry-run=two", "--dry-runs"])
+def test_ranks_must_be_a_number(flag: str) -> None:
+    with pytest.raises(ValueError, match=r"is not --dry-run=RANKS"):
+        COMMANDS["train"](["configs/experiment/quickstart_id.yaml", flag])
+
+
+def test_what_packing_will_give(
+    raw_dir: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(raw_dir, raw)
+    videos = sorted(
+        next(path for path in raw.iterdir() if path.is_dir() and "video" in path.name).iterdir()
+    )
+    videos[0].unlink()
+    command = [
+        "make",
+        str(raw),
+        str(tmp_path / "out"),
+        "--size",
+        "32",
+        "--items-per-shard",
+        str(NUM_ITEMS - 1),
+        "--dry-run",
+    ]
+    assert shards.main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{NUM_USERS} users with 5 or more interactions" in said
+    assert f"videos: {NUM_ITEMS - 1} found, 1 missing (raw ids {videos[0].stem})" in said
+    assert f"audio: no such folder\ntitles: {NUM_ITEMS} found, 0 missing\n" in said
+    found = re.search(
+        r"packed: about (\d+\.\d) MB, by 8 items packed in memory, in 2 item shards", said
+    )
+    assert found is not None, said
+    data: Data = open_data(load([], [f"data.url={dataset_dir}"]).data)
+    assert float(found[1]) == pytest.approx(
+        sum(file.size for file in data.info.files) / 1e6, rel=0.25
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_a_video_that_crashes_its_decoder_does_not_end_it(raw_dir: Path, tmp_path: Path) -> None:
+    raw = Path(shutil.copytree(raw_dir, tmp_path / "raw"))
+    pipe = Pipe(raw / "videos" / "1.mp4")
+    packer = start_packer(raw, tmp_path / "out", "--dry-run", "--json", output=subprocess.PIPE)
+    pipe.kill()
+    pipe.kill()
+    said, log = packer.communicate()
+    assert packer.returncode == 0, log
+    found = json.loads(said)
+    assert (found["sampled_items"], found["sampled_items_failed"]) == (8, 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_names_a_wandb_mode_that_is_none(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "junk")
+    config = replace(tiny_config, tracking=TrackingConfig(wandb="auto"))
+    with pytest.raises(ValueError, match="WANDB_MODE is 'junk'"):
+        dry_run.figures(config, 1)
+    with pytest.raises(ValueError, match="WANDB_MODE is 'junk'"):
+        train(config)
+    assert not config.run_path.exists()
+
+
+def test_dry_run_names_a_damaged_oracle(
+    dataset_dir: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+    content = json.loads((copy / DATASET_FILE).read_text())
+    (copy / ORACLE_FILE).write_bytes(b"[]")
+    for file in content["files"]:
+        if file["path"] == ORACLE_FILE:
+            file |= {"size": 2, "sha256": hashlib.sha256(b"[]").hexdigest()}
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"oracle\.json is invalid"):
+        dry_run.figures(replace(tiny_config, data=replace(tiny_config.data, url=str(copy))), 1)

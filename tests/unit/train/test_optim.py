@@ -1,0 +1,62 @@
+import pytest
+from torch import nn
+
+from mlrec.config import OptimConfig
+from mlrec.train.optim import parameter_groups, schedule
+
+
+def test_four_groups_with_their_rates_and_decay() -> None:
+    model = nn.ModuleDict(
+        {"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 3), "positions": nn.Embedding(4, 3)}
+    )
+    groups = parameter_groups(
+        model, [model["encoder"]], OptimConfig(lr=2.0, encoder_lr=1.0, weight_decay=0.3)
+    )
+    found = {
+        group["name"]: (len(group["params"]), group["lr"], group["weight_decay"])
+        for group in groups
+    }
+    assert found == {
+        "recommender/decay": (1, 2.0, 0.3),
+        "recommender/no_decay": (2, 2.0, 0.0),
+        "encoder/decay": (1, 1.0, 0.0),
+        "encoder/no_decay": (1, 1.0, 0.0),
+    }
+
+
+def test_an_encoder_has_rates_of_its_own() -> None:
+    model = nn.ModuleDict(
+        {"ids": nn.Linear(3, 3), "text": nn.Linear(3, 3), "head": nn.Linear(3, 3)}
+    )
+    model["text"].lr = 0.1
+    encoders = [model["ids"], model["text"]]
+    groups = parameter_groups(
+        model, encoders, OptimConfig(lr=2.0, encoder_lr=1.0, encoder_weight_decay=1.5)
+    )
+    found = {
+        group["name"]: (group["lr"], group["weight_decay"])
+        for group in groups
+        if group["name"].endswith("/decay")
+    }
+    assert found == {
+        "recommender/decay": (2.0, 0.1),
+        "encoder/decay": (1.0, 1.5),
+        "encoder_1/decay": (0.1, 1.5),
+    }
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 3)})
+    model["encoder"].requires_grad_(False)
+    names = [group["name"] for group in parameter_groups(model, [model["encoder"]], OptimConfig())]
+    assert names == ["recommender/no_decay", "recommender/decay"]
+
+
+def test_schedules() -> None:
+    def factors(name: str) -> list[float]:
+        config = OptimConfig(schedule=name, warmup="10 steps")
+        return [schedule(config, step, 100, 110) for step in (0, 4, 9, 10, 60, 109)]
+
+    assert factors("constant") == pytest.approx([0.1, 0.5, 1, 1, 1, 1])
+    assert factors("cosine") == pytest.approx([0.1, 0.5, 1, 1, 0.5, 0.0], abs=1e-3)
+    assert factors("step") == pytest.approx([0.1, 0.5, 1, 1, 0.1, 0.01])

@@ -1,0 +1,143 @@
+"""What a training run does when it diverges, and how it goes on from there."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_overrides
+
+from mlrec.config import Config, load
+from mlrec.config.run_files import CONFIG_FILE, METRICS_FILE
+from mlrec.runs import checkpoint
+from mlrec.runs.run import best_checkpoint, load_run
+from mlrec.runtime.distributed import stop_world
+from mlrec.train.loop import train
+
+DIVERGING = ["optim.lr=1e30", "optim.encoder_lr=1e30"]
+
+
+def run(config: Config) -> None:
+    try:
+        train(config)
+    finally:
+        stop_world()
+
+
+def losses(path: Path) -> list[float | None]:
+    lines = map(json.loads, (path / METRICS_FILE).read_text().splitlines())
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+def names(path: Path) -> list[str]:
+    return sorted(entry.name for entry in checkpoint.folder_of(path).iterdir())
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_diverged_run_starts_again_with_a_lower_learning_rate(
+    dataset_dir: Path, tmp_path: Path, stage: int
+) -> None:
+    usual = [
+        *tiny_overrides(dataset_dir, tmp_path),
+        f"zero.stage={stage}",
+        "train.max_skipped_steps=3",
+        "train.save_every=1 steps",
+    ]
+    with pytest.raises(
+        RuntimeError,
+        match=r"3 steps in a row, up to step 4, .* lower optim.lr .*: it starts from the first step",
+    ):
+        run(load([], [*usual, *DIVERGING]))
+    path = tmp_path / "run"
+    assert names(path) == ["step-000001.diverged"]
+    logged = [json.loads(line) for line in (path / METRICS_FILE).read_text().splitlines()]
+    assert [line["train/skipped_steps"] for line in logged if "train/skipped_steps" in line] == [
+        0,
+        1,
+        1,
+        1,
+    ]
+    assert losses(path)[1:] == [None, None, None]
+    run(load([], usual))
+    assert names(path) == ["step-000001.diverged", "step-000011", "step-000012"]
+    assert all(loss is not None for loss in losses(path))
+
+
+def test_diverged_run_continues_from_the_checkpoint_before(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
+    usual = [
+        *tiny_overrides(dataset_dir, tmp_path),
+        "train.max_skipped_steps=3",
+        "train.evaluate_every=12 steps",
+    ]
+    run(load([], [*usual, "name=whole"]))
+    run(load([], [*usual, "train.duration=6 steps"]))
+    path = tmp_path / "run"
+    with pytest.raises(
+        RuntimeError,
+        match=rf"and resume.force=true: it continues from {path}/checkpoints/step-000006\.",
+    ):
+        run(load([], [*usual, *DIVERGING, "resume.force=true", "train.save_every=1 steps"]))
+    assert names(path) == ["step-000006", "step-000007.diverged"]
+    with pytest.raises(ValueError, match=r"other settings \(optim.lr is 0.001, was 1e\+30"):
+        run(load([], usual))
+    run(load([], [*usual, "resume.force=true"]))
+    assert losses(path) == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
+    weights = dict(checkpoint.read_tensors(checkpoint.newest(path), checkpoint.WEIGHT))
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlrec.train.engine import Engine
+
+    take = Engine.train_step
+
+    def overflow(engine: Engine, batch: object) -> object:
+        step = take(engine, batch)  # type: ignore[arg-type]
+        with torch.no_grad():
+            engine.optimizer.single_partition_of_fp32_groups[0].fill_(torch.inf)
+        return step
+
+    monkeypatch.setattr(Engine, "train_step", overflow)
+    with pytest.raises(
+        RuntimeError, match=r"is not finite at step 1, so that .* it starts from the first step"
+    ):
+        run(load([], [*tiny_overrides(dataset_dir, tmp_path), "train.save_every=1 steps"]))
+    assert names(tmp_path / "run") == []
+
+
+def test_resume_without_the_saved_configuration_is_refused(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
+    usual = [*tiny_overrides(dataset_dir, tmp_path), "train.duration=2 steps"]
+    run(load([], usual))
+    (tmp_path / "run" / CONFIG_FILE).unlink()
+    with pytest.raises(
+        ValueError, match=r"has checkpoints but no config.yaml, .* set resume.force=true"
+    ):
+        run(load([], [*usual, "train.duration=4 steps"]))
+    run(load([], [*usual, "train.duration=4 steps", "resume.force=true"]))
+    assert (tmp_path / "run" / CONFIG_FILE).exists()
+
+
+def test_edited_configuration_of_another_model_is_refused(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
+    run(load([], [*tiny_overrides(dataset_dir, tmp_path), "train.duration=2 steps"]))
+    path = tmp_path / "run" / CONFIG_FILE
+    saved = path.read_text()
+    for before, after, words in (
+        ("cosine: false", "cosine: true", "recommender.cosine is True, was False"),
+        ("width: 16", "width: 8192", "recommender.width is 8192, was 16"),  # shall not be built
+        ("fusion: sum", "fusion: concat", "item.fusion is 'concat', was 'sum'"),
+    ):
+        assert before in saved
+        path.write_text(saved.replace(before, after))
+        with pytest.raises(
+            ValueError,
+            match=rf"{path} does not describe the model of .*step-000002: {words}\. Restore",
+        ):
+            best_checkpoint(load_run(tmp_path / "run"))
