@@ -138,7 +138,7 @@ def _prepare() -> None:
     import shards_tools.dry_run
     import shards_tools.push
     import shards_tools.repair
-    import shards_tools.sheet
+    import shards_tools.show_html
     import shards_tools.show  # noqa: F401
     from mlrec.evaluation import evaluate, extract
     from mlrec.serving import export, recommend

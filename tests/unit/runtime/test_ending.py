@@ -13,7 +13,7 @@ import pytest
 
 DEAF = """
 import hashlib, sys, time
-from mlrec import ending
+from mlrec.runtime import ending
 from mlrec.runtime.entry_point import exit_with, run_main
 def in_c_code(arguments):
     print("begun", flush=True)
@@ -85,7 +85,7 @@ def test_process_that_waits_ends_at_once(number: int, code: int) -> None:
 
 EXIT = """
 import atexit, multiprocessing, signal, sys, time
-from mlrec import ending
+from mlrec.runtime import ending
 from mlrec.runtime.entry_point import exit_with, run_main
 ending.EXIT_S = 1.0
 def deaf():
@@ -113,7 +113,7 @@ def test_exit_waits_neither_for_a_deaf_worker_nor_for_exit_handlers() -> None:
 ORPHAN = """
 import multiprocessing, os, signal, sys, time
 from mlrec.data.stream import start_worker
-from shards_tools.pool import map_ordered
+from shards_tools.pack.pool import map_ordered
 def worker():
     start_worker(0)
     time.sleep(100)
@@ -139,13 +139,13 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     assert not psutil.wait_procs(children, timeout=5)[1]
 
 
-RANK = "import time; from mlrec import ending; ending.stop_with_launcher(); print('begun', flush=True); time.sleep(100)"
+RANK = "import time; from mlrec.runtime import ending; ending.stop_with_launcher(); print('begun', flush=True); time.sleep(100)"
 LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
 
 
 LATE_RANK = """
 import time
-from mlrec import ending
+from mlrec.runtime import ending
 print('begun', flush=True)
 time.sleep(1)
 ending.stop_with_launcher()

@@ -27,10 +27,10 @@ def test_script_names_what_exists(script: Path) -> None:
     text = script.read_text()
     for name in re.findall(r"\b(?:configs|launch)/[\w/.]+\w", text):
         assert (ROOT / name).exists(), f"{script.name} names {name}"
-    for module in re.findall(r"(?:-m|--module|- )\s*(mlrec\.\w+)\b", text):
-        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), (
-            f"{script.name} starts {module}"
-        )
+    for module in re.findall(r"(?:-m|--module|- )\s*(mlrec(?:\.\w+)+)\b", text):
+        path = ROOT / module.replace(".", "/")
+        is_program = path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+        assert is_program, f"{script.name} starts {module}"
 
 
 def kubernetes(kind: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mlrec.runtime.distributed import _nodes, start_world
 from mlrec.runtime.node import Part
 
 GRACE_S, STOP_S = 2.0, 4.5
-SERVE = f"import sys; from mlrec import node; node.GRACE_S, node.STOP_S = {GRACE_S}, {STOP_S}; sys.exit(node.serve(sys.stdin))"
+SERVE = f"import sys; from mlrec.runtime import node; node.GRACE_S, node.STOP_S = {GRACE_S}, {STOP_S}; sys.exit(node.serve(sys.stdin))"
 START_S = 20
 SLACK_S = 4
 """For processes to end on a busy machine; a wait of each rank after the other takes longer."""

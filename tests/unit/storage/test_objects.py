@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlrec import storage
+from mlrec.storage import objects
 from mlrec.config import load
 
 
@@ -30,7 +31,7 @@ def test_writes_are_complete_or_absent(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(source: Path, target: str) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(storage, "publish", fail)
+    monkeypatch.setattr("mlrec.storage.objects.publish", fail)
     with pytest.raises(OSError, match="disk full"):
         storage.write_bytes(url, b"second")
     assert storage.read_bytes(url) == b"first"
@@ -129,7 +130,7 @@ def test_local_path_with_colons_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_http_url_of_an_ipv6_address_keeps_its_host() -> None:
-    assert storage._filesystem("http://[::1]:80/set")[1] == "http://[::1]:80/set"
+    assert objects._filesystem("http://[::1]:80/set")[1] == "http://[::1]:80/set"
 
 
 def test_train_start_from_at_a_url_is_refused() -> None:
