@@ -134,12 +134,6 @@ def _prepare() -> None:
     import transformers.models.bert.tokenization_bert
     import transformers.models.videomae.modeling_videomae  # noqa: F401
 
-    import shards_tools.check
-    import shards_tools.dry_run
-    import shards_tools.push
-    import shards_tools.repair
-    import shards_tools.show_html
-    import shards_tools.show  # noqa: F401
     from mlrec.evaluation import evaluate, extract
     from mlrec.serving import export, recommend
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlrec import storage
-from mlrec.storage import objects
 from mlrec.config import load
+from mlrec.storage import objects
 
 
 def test_a_missing_file_is_not_tried_again(tmp_path: Path) -> None:
