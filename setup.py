@@ -30,6 +30,7 @@ setup(
     author="The mlrec authors",
     python_requires=">=3.11",
     packages=find_packages(include=["mlrec", "mlrec.*", "shards_tools", "shards_tools.*"]),
+    package_data={"mlrec.report": ["templates/*"], "shards_tools": ["templates/*"]},
     entry_points={
         "console_scripts": ["mlrec = mlrec.cli.main:main", "mlrec-shards = shards_tools.cli:main"]
     },
@@ -38,6 +39,8 @@ setup(
         "deepspeed>=0.19",
         "filelock",
         "fsspec",
+        "jinja2",
+        "markupsafe",
         "matplotlib",
         "numpy>=2",
         "pillow",

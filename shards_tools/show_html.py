@@ -1,10 +1,10 @@
-"""A data set as one page to look at: items with their frames, how lengths and popularity are spread, what failed."""
+"""A data set as one page: items with their frames, distributions, and failures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ from mlrec.data.format import (
 from mlrec.data.item_store import ItemStore
 from mlrec.data.pictures import Pictures
 from mlrec.data.sequences import open_sequences
-from mlrec.report.escape import in_html
-from mlrec.report.page import page, picture, section, side_by_side, soft, table
+from mlrec.report.page import Drawing, Picture, picture, render
 from mlrec.report.svg import histogram
 from mlrec.report.tables import Row, Table
 from mlrec.runtime.progress import track
@@ -37,10 +36,10 @@ MOST_UNIT_BINS = 24
 
 
 def write_sheet(url: str, out: str) -> None:
-    """Writes the page of the data set at `url` to `out`, any URL.
+    """Write the page of the data set at `url` to `out`, any URL that ends in .html.
 
     Raises:
-        ValueError: there is no data set, or `out` does not end in .html.
+        ValueError: there is no data set, or `out` has another ending.
     """
     if not out.endswith(".html"):
         raise ValueError(f"--html {out} must end in .html")
@@ -49,41 +48,54 @@ def write_sheet(url: str, out: str) -> None:
     cache_dir = Path(DataConfig.cache_dir)
     pictures = Pictures(ItemStore(url, info, catalogue, cache_dir, DataConfig.cache_bytes), info)
     lengths = np.diff(open_sequences(url, info, catalogue.ok_N1, cache_dir).offsets)
-    body = [
-        f"<h1>{in_html(info.name)}</h1>",
-        f'<p class="lead">{in_html(scrub(url))}</p>',
-        _facts(url),
-        _items(catalogue, pictures),
-        side_by_side(_distributions(catalogue, lengths)),
-        _failures(url, info),
-    ]
-    storage.write_bytes(out, page(info.name, body).encode())
-
-
-def _facts(url: str) -> str:
-    rows = (
-        Row(name, (value,), is_run=False)
-        for group in facts(describe(url))
-        for name, value in group.items()
-    )
-    return section("What it holds", table(Table("", ("",), tuple(rows), is_numeric=False)))
-
-
-def _distributions(catalogue: Catalogue, lengths: np.ndarray) -> Iterator[str]:
     readable = np.flatnonzero(catalogue.ok_N1)
-    titles = np.asarray([len(catalogue.title(item)) for item in readable.tolist()])
-    kilobytes = np.asarray(
-        [
-            sum(member.size for member in catalogue.members(item)) // 1000
-            for item in readable.tolist()
-        ]
-    )
-    yield histogram(*binned(lengths), "Users by the length of their history", "interactions")
-    yield histogram(
-        *binned(catalogue.popularity_N1[readable]), "Items by popularity", "training interactions"
-    )
-    yield histogram(*binned(titles), "Items by the length of their title", "characters")
-    yield histogram(*binned(kilobytes), "Items by size", "kB of frames, cover, title and audio")
+    failures = _failures(url, info)
+    values = {
+        "title": info.name,
+        "url": scrub(url),
+        "facts": _facts(url),
+        "items": _items(catalogue, readable, pictures),
+        "num_items": f"{len(readable):,}",
+        "distributions": _distributions(catalogue, readable, lengths),
+        "failures": failures.table,
+        "num_failures": f"{failures.total:,}",
+        "failures_are_cut": failures.total > len(failures.table.rows),
+        "failures_file": FAILURES_FILE,
+    }
+    storage.write_bytes(out, render("dataset.html", values, package="shards_tools").encode())
+
+
+def _facts(url: str) -> Table:
+    rows = []
+    for group in facts(describe(url)):
+        rows += [Row(name, (value,), is_run=False) for name, value in group.items()]
+    return Table("", ("",), tuple(rows), is_numeric=False)
+
+
+def _distributions(
+    catalogue: Catalogue, readable: np.ndarray, lengths: np.ndarray
+) -> list[Drawing]:
+    """Draw how lengths and popularity are spread.
+
+    Args:
+        readable: int64, ids of the items that were packed.
+        lengths: int64 [users], interactions of each user.
+    """
+    title_lengths = []
+    kilobytes = []
+    for item in readable.tolist():
+        title_lengths.append(len(catalogue.title(item)))
+        kilobytes.append(sum(member.size for member in catalogue.members(item)) // 1000)
+    titles_n = np.asarray(title_lengths)
+    kilobytes_n = np.asarray(kilobytes)
+    popularity_n = catalogue.popularity_N1[readable]
+    contents = "kB of frames, cover, title and audio"
+    return [
+        histogram(*binned(lengths), "Users by the length of their history", "interactions"),
+        histogram(*binned(popularity_n), "Items by popularity", "training interactions"),
+        histogram(*binned(titles_n), "Items by the length of their title", "characters"),
+        histogram(*binned(kilobytes_n), "Items by size", contents),
+    ]
 
 
 def binned(values: np.ndarray) -> tuple[list[str], list[int]]:
@@ -112,37 +124,36 @@ def _short(number: int) -> str:
     return f"{number / 1000:.0f}k" if number >= 1000 else str(number)
 
 
-def _items(catalogue: Catalogue, pictures: Pictures) -> str:
-    readable = np.flatnonzero(catalogue.ok_N1)
+def _items(catalogue: Catalogue, readable: np.ndarray, pictures: Pictures) -> list[Picture]:
+    """Draw items, evenly spaced from the most to the least popular."""
     by_popularity = readable[np.argsort(-catalogue.popularity_N1[readable], kind="stable")]
-    shown = by_popularity[
-        np.linspace(0, len(by_popularity) - 1, min(ITEMS_SHOWN, len(by_popularity))).astype(int)
-    ].tolist()
+    num_shown = min(ITEMS_SHOWN, len(by_popularity))
+    places = np.linspace(0, len(by_popularity) - 1, num_shown).astype(int)
     frames = FRAMES_SHOWN if pictures.media.kind != "none" else 1
     if pictures.media.kind == "frames":
         frames = min(frames, pictures.media.frames)
-    figures = [
-        picture(
-            pictures.jpeg(item, frames, SIDE_PX) if pictures.has_any else None,
-            f"{catalogue.table['raw_id'][item - 1].as_py()}: {catalogue.title(item)} ({catalogue.popularity_N1[item]:,})",
-        )
-        for item in track(shown, "drawing items")
-    ]
-    order = f"{len(shown)} of {len(readable):,} items, evenly from the most to the least popular"
-    said = soft(f"{order}; in brackets their training interactions.")
-    return section("Items", f'{said}<div class="sheet">{"".join(figures)}</div>')
+    shown = []
+    for item in track(by_popularity[places].tolist(), "drawing items"):
+        jpeg = pictures.jpeg(item, frames, SIDE_PX) if pictures.has_any else None
+        raw_id = catalogue.table["raw_id"][item - 1].as_py()
+        popularity = catalogue.popularity_N1[item]
+        shown.append(picture(jpeg, f"{raw_id}: {catalogue.title(item)} ({popularity:,})"))
+    return shown
 
 
-def _failures(url: str, info: DatasetInfo) -> str:
-    where = storage.join(url, FAILURES_FILE)
-    raw = storage.read_bytes(where) if info.has(FAILURES_FILE) else b""
-    lines = raw.splitlines()
-    if not lines:
-        return section("Failures", soft("None: every raw file was packed."))
-    entries = list(islice(read_failures(raw, where), FAILURES_SHOWN))
-    rows = (Row(entry.raw_id, (entry.kind, entry.reason), is_run=False) for entry in entries)
-    said = f"{len(lines):,} raw files could not be packed."
-    if len(lines) > len(entries):
-        said = f"{said} These are the first {len(entries)}; {FAILURES_FILE} has all."
-    content = table(Table("raw id", ("file", "reason"), tuple(rows), is_numeric=False))
-    return section("Failures", soft(said) + content)
+class Failures(NamedTuple):
+    """Raw files that could not be packed."""
+
+    table: Table
+    """The first FAILURES_SHOWN of them."""
+    total: int
+
+
+def _failures(url: str, info: DatasetInfo) -> Failures:
+    file = storage.join(url, FAILURES_FILE)
+    raw = storage.read_bytes(file) if info.has(FAILURES_FILE) else b""
+    rows = []
+    for failure in islice(read_failures(raw, file), FAILURES_SHOWN):
+        rows.append(Row(failure.raw_id, (failure.kind, failure.reason), is_run=False))
+    table = Table("raw id", ("file", "reason"), tuple(rows), is_numeric=False)
+    return Failures(table, len(raw.splitlines()))

@@ -1,16 +1,15 @@
-"""Recommendations as rows of pictures: what some users watched, and what the runs recommend to them."""
+"""Recommendations as rows of pictures: what users watched, and what runs recommend to them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mlrec import config as configuration
 from mlrec.config.run_files import CONFIG_FILE
-from mlrec.report.escape import in_html
-from mlrec.report.page import picture, section, soft, strip
+from mlrec.report.page import Picture, picture
 from mlrec.report.runs import Run
-from mlrec.report.tables import splits
 from mlrec.runs.recommendations import Example, Recommended
 from mlrec.runtime.progress import track
 from mlrec.runtime.redact import scrub
@@ -20,89 +19,113 @@ USERS_SHOWN = 6
 RUNS_SHOWN = 3
 
 Draw = Callable[[int], bytes | None]
-"""A JPEG file of an item, None where there is none."""
+"""Returns a JPEG file of an item, or None if it has no picture."""
 
 
-def examples_section(runs: Sequence[Run], heading: str) -> str:
-    """Rows of the best runs of one data set and split for the same few users; "" where none has been evaluated."""
-    found = [(run, run.recommended) for run in runs if run.recommended is not None]
-    found = sorted(found, key=lambda pair: -(pair[0].metric("hr@10") or 0.0))[:RUNS_SHOWN]
-    if not found:
-        return ""
-    draw, problem = _pictures(found[0][0])
-    first = found[0][1]
-    users = first.examples[:: max(1, len(first.examples) // USERS_SHOWN)][:USERS_SHOWN]
-    content = [
-        soft(
-            f"Users of the {splits(runs)} split, taken evenly and not by result. Green: what the user watched next is among the "
-            "recommended items. Rows scroll sideways."
-        ),
-        soft(problem) if problem else "",
-    ]
-    for shown in track(users, "drawing recommendations"):
-        rows = [
-            (run, own, example)
-            for run, own in found
-            for example in own.examples
-            if example.user == shown.user
-        ]
-        is_hit = any(_is_hit(example) for _, _, example in rows)
-        content += [
-            f"<h3>User {in_html(shown.user)}</h3>",
-            soft("watched"),
-            _watched(shown, first, is_hit, draw),
-        ]
-        for run, own, example in rows:
-            content += [_verdict(run, example), _row(example, own, draw)]
-    return section(heading, "".join(content))
+@dataclass(frozen=True)
+class Row:
+    """What one run recommends to a user."""
+
+    run: str
+    rank: str
+    """Rank of the item that the user watched next."""
+    is_hit: bool
+    """Whether that item is among the recommended ones."""
+    pictures: list[Picture]
 
 
-def _is_hit(example: Example) -> bool:
-    return example.target in example.items
+@dataclass(frozen=True)
+class User:
+    """One user of the examples."""
+
+    id: int | str
+    watched: list[Picture]
+    """The newest items of the history, then the item that was watched next."""
+    rows: list[Row]
 
 
-def _watched(shown: Example, recommended: Recommended, is_hit: bool, draw: Draw) -> str:
-    history = [picture(draw(item), recommended.titles.get(item, "")) for item in shown.history]
-    kind = "next hit" if is_hit else "next"
-    target = picture(draw(shown.target), f"next: {recommended.titles.get(shown.target, '')}", kind)
-    return strip([*history, target])
+@dataclass(frozen=True)
+class Examples:
+    """Recommendations of the best runs to the same few users."""
+
+    problem: str
+    """Why there are titles only; empty if items have pictures."""
+    users: list[User]
 
 
-def _verdict(run: Run, example: Example) -> str:
-    text = soft(f"{run.name} recommends; what the user watched next has rank {example.rank:,}")
-    return text.replace('class="soft"', 'class="soft hit-text"') if _is_hit(example) else text
+def examples_of(runs: Sequence[Run]) -> Examples | None:
+    """Return examples of the best runs of one data set and split, or None if none was evaluated."""
+    evaluated: list[tuple[Run, Recommended]] = []
+    for run in runs:
+        if run.recommended is not None:
+            evaluated.append((run, run.recommended))
+    evaluated.sort(key=lambda pair: -(pair[0].metric("hr@10") or 0.0))
+    evaluated = evaluated[:RUNS_SHOWN]
+    if not evaluated:
+        return None
+    best_run, best_recommended = evaluated[0]
+    draw, problem = _open_pictures(best_run)
+    examples = best_recommended.examples
+    every = max(1, len(examples) // USERS_SHOWN)
+    users = []
+    for example in track(examples[::every][:USERS_SHOWN], "drawing recommendations"):
+        rows = _rows_of_user(example.user, evaluated, draw)
+        is_hit = any(row.is_hit for row in rows)
+        users.append(User(example.user, _watched(example, best_recommended, is_hit, draw), rows))
+    return Examples(problem, users)
 
 
-def _row(example: Example, recommended: Recommended, draw: Draw) -> str:
-    return strip(
-        picture(
-            draw(item),
-            f"{place}. {recommended.titles.get(item, '')}",
-            "hit" if item == example.target else "",
-        )
-        for place, item in enumerate(example.items, start=1)
-    )
+def _rows_of_user(
+    user: int | str, evaluated: Sequence[tuple[Run, Recommended]], draw: Draw
+) -> list[Row]:
+    rows = []
+    for run, recommended in evaluated:
+        for example in recommended.examples:
+            if example.user == user:
+                pictures = _recommended(example, recommended, draw)
+                is_hit = example.target in example.items
+                rows.append(Row(run.name, f"{example.rank:,}", is_hit, pictures))
+    return rows
 
 
-def _pictures(run: Run) -> tuple[Draw, str]:
-    """How to draw an item of the run's data set, and why that cannot be done, if so."""
+def _watched(example: Example, recommended: Recommended, is_hit: bool, draw: Draw) -> list[Picture]:
+    titles = recommended.titles
+    pictures = [picture(draw(item), titles.get(item, "")) for item in example.history]
+    caption = f"next: {titles.get(example.target, '')}"
+    pictures.append(picture(draw(example.target), caption, "next hit" if is_hit else "next"))
+    return pictures
 
-    def nothing(item: int) -> None:
+
+def _recommended(example: Example, recommended: Recommended, draw: Draw) -> list[Picture]:
+    pictures = []
+    for place, item in enumerate(example.items, start=1):
+        caption = f"{place}. {recommended.titles.get(item, '')}"
+        kind = "hit" if item == example.target else ""
+        pictures.append(picture(draw(item), caption, kind))
+    return pictures
+
+
+def _open_pictures(run: Run) -> tuple[Draw, str]:
+    """Return how to draw an item of the run's data set, and why that is impossible, if it is."""
+
+    def draw_nothing(item: int) -> None:
         del item
 
     try:
+        # a report without pictures needs neither torch nor a decoder
         from mlrec.data.pictures import open_pictures
 
         data = configuration.load_saved(run.path / CONFIG_FILE).data
         say(f"reading frames from {scrub(data.url)}", error=True, flush=True)
         pictures = open_pictures(data)
     except (ValueError, OSError, RuntimeError) as error:
-        return nothing, f"Titles only: the data set cannot be read from here ({scrub(str(error))})."
+        reason = f"cannot read the data set from here ({scrub(str(error))})"
+        return draw_nothing, f"Titles only: {reason}."
     if pictures.fingerprint != run.fingerprint:
-        return (
-            nothing,
-            f"Titles only: {scrub(data.url)} now holds another data set than the one that {run.name} was trained on.",
+        return draw_nothing, (
+            f"Titles only: {scrub(data.url)} now holds another data set than the one that "
+            f"{run.name} was trained on."
         )
     if not pictures.has_any:
-        return nothing, "Titles only: the data set holds neither frames nor covers."
+        return draw_nothing, "Titles only: the data set holds neither frames nor covers."
     return functools.cache(pictures.jpeg), ""

@@ -1,11 +1,12 @@
-"""The report's pictures of runs."""
+"""The figures of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from mlrec.report.page import Drawing
 from mlrec.report.paper import EncoderPoint
 from mlrec.report.published import TUNINGS
 from mlrec.report.runs import Run
@@ -16,75 +17,104 @@ from mlrec.runtime.printable import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST = len(PALETTE)
-"""Runs that a figure tells apart; of more, the best have a colour and the others are grey."""
+MAX_COLORED_RUNS = len(PALETTE)
+"""Runs that a figure can tell apart. With more, the best runs have a color; the others are grey."""
+MAX_MARKED_POINTS = 50
+"""A curve with more points has no markers."""
+WIDE_INCHES = (6.4, 4.0)
+
+
+class Curve(NamedTuple):
+    """A logged metric of one run."""
+
+    run: str
+    steps: list[int]
+    values: list[float]
 
 
 def colors(runs: Sequence[Run]) -> dict[str, str]:
-    """The colour of each run that has one, by its name."""
+    """Return the color of each run that has one, by name."""
     return {run.name: color for run, color in zip(best(runs), PALETTE, strict=False)}
 
 
 def best(runs: Sequence[Run]) -> list[Run]:
-    """All runs, or of many the best by HR@10, in the order given."""
-    if len(runs) <= MOST:
+    """Return the runs with a color, in their order: all, or the best by HR@10."""
+    if len(runs) <= MAX_COLORED_RUNS:
         return list(runs)
-    ranked = sorted(range(len(runs)), key=lambda i: -(runs[i].metric("hr@10") or 0.0))
-    return [runs[i] for i in sorted(ranked[: MOST - 1])]
+    by_hit_rate = sorted(range(len(runs)), key=lambda i: -(runs[i].metric("hr@10") or 0.0))
+    return [runs[i] for i in sorted(by_hit_rate[: MAX_COLORED_RUNS - 1])]
 
 
-def curves(runs: Sequence[Run], metric: str, label: str, markers: bool = False) -> str:
-    """A logged metric of all runs over the steps; "" where none logged it."""
+def curves(runs: Sequence[Run], metric: str, label: str, markers: bool = False) -> Drawing | None:
+    """Draw a logged metric of all runs over the steps; None if no run logged it."""
     color_of = colors(runs)
-    drawn = [(run.name, *run.curve(metric)) for run in runs]
-    drawn = [entry for entry in drawn if entry[1]]
-    if not drawn:
-        return ""
-    others = [entry for entry in drawn if entry[0] not in color_of]
-    legend = {name: color_of[name] for name, _, _ in drawn if name in color_of}
-    legend |= {f"{len(others)} others": GREY} if others else {}
+    colored: list[Curve] = []
+    others: list[Curve] = []
+    for run in runs:
+        steps, values = run.curve(metric)
+        if steps:
+            target = colored if run.name in color_of else others
+            target.append(Curve(run.name, steps, values))
+    if not colored and not others:
+        return None
+    legend = {curve.run: color_of[curve.run] for curve in colored}
+    if others:
+        legend[f"{len(others)} others"] = GREY
 
     def draw(axes: Axes) -> None:
-        for _, steps, values in others:
-            axes.plot(steps, values, color=GREY, linewidth=0.8, alpha=0.5)
-        for name, steps, values in drawn:
-            if name in color_of:
-                marker = "o" if markers and len(steps) < 50 else None
-                axes.plot(steps, values, color=color_of[name], marker=marker, markersize=3.5)
+        for curve in others:
+            axes.plot(curve.steps, curve.values, color=GREY, linewidth=0.8, alpha=0.5)
+        for curve in colored:
+            marker = "o" if markers and len(curve.steps) < MAX_MARKED_POINTS else None
+            color = color_of[curve.run]
+            axes.plot(curve.steps, curve.values, color=color, marker=marker, markersize=3.5)
         axes.set_xlabel("step")
         axes.margins(x=0.02)
 
     return draw_svg(draw, label, legend if len(legend) > 1 else None)
 
 
-def bars(runs: Sequence[Run], metric: str, label: str) -> str:
-    """A test metric of the best runs by popularity group of the target, cold items first; "" where none has results."""
+def bars(runs: Sequence[Run], metric: str, label: str) -> Drawing | None:
+    """Draw a metric of the best runs by popularity group of the target, cold items first.
+
+    Returns:
+        None if no run has results.
+    """
     groups = popularity_groups(runs)
-    series = {
-        run.name: [run.metric(metric, group) or 0.0 for group in groups]
-        for run in best(runs)
-        if run.results
-    }
-    return (
-        _grouped(series, colors(runs), groups, label, "training interactions of the target")
-        if groups
-        else ""
-    )
+    if not groups:
+        return None
+    series = {}
+    for run in best(runs):
+        if run.results:
+            series[run.name] = [run.metric(metric, group) or 0.0 for group in groups]
+    return _grouped(series, colors(runs), groups, label, "training interactions of the target")
 
 
-def recommended_bars(runs: Sequence[Run], label: str) -> str:
-    """What share of the recommendations of the best runs is in each popularity group, beside the targets' shares; "" for none."""
-    found = [(run.name, run.recommended) for run in best(runs) if run.recommended is not None]
-    if not found:
-        return ""
-    series = {name: _shares(recommended.popularity["recommended"]) for name, recommended in found}
-    series["what the users watched"] = _shares(found[0][1].popularity["targets"])
-    groups = list(found[0][1].popularity["targets"])
-    return _grouped(series, colors(runs), groups, label, "training interactions of the item")
+def recommended_bars(runs: Sequence[Run], label: str) -> Drawing | None:
+    """Draw how the best runs' recommendations are spread over popularity groups.
+
+    The targets' shares are drawn for comparison.
+
+    Returns:
+        None if no run was evaluated.
+    """
+    series: dict[str, list[float]] = {}
+    targets: Mapping[str, int] = {}
+    for run in best(runs):
+        if run.recommended is not None:
+            popularity = run.recommended.popularity
+            series[run.name] = _shares(popularity["recommended"])
+            targets = targets or popularity["targets"]
+    if not series:
+        return None
+    series["what the users watched"] = _shares(targets)
+    axis = "training interactions of the item"
+    return _grouped(series, colors(runs), list(targets), label, axis)
 
 
 def _shares(counts: Mapping[str, int]) -> list[float]:
-    return [count / max(1, sum(counts.values())) for count in counts.values()]
+    total = max(1, sum(counts.values()))
+    return [count / total for count in counts.values()]
 
 
 def _grouped(
@@ -93,68 +123,73 @@ def _grouped(
     groups: Sequence[str],
     label: str,
     axis: str,
-) -> str:
+) -> Drawing:
+    """Draw one bar per series in each group."""
     legend = {name: color_of.get(name, GREY) for name in series}
 
     def draw(axes: Axes) -> None:
         width = 0.8 / len(series)
+        middle = (len(series) - 1) / 2
         for position, (name, heights) in enumerate(series.items()):
-            at = [
-                place + (position - (len(series) - 1) / 2) * width for place in range(len(groups))
-            ]
-            axes.bar(at, heights, width * 0.92, color=legend[name])
+            offset = (position - middle) * width
+            places = [group + offset for group in range(len(groups))]
+            axes.bar(places, heights, width * 0.92, color=legend[name])
         axes.set_xticks(range(len(groups)), list(map(printable, groups)))
         axes.set_xlabel(axis)
 
     return draw_svg(draw, label, legend if len(legend) > 1 else None)
 
 
-def encoders(points: Sequence[EncoderPoint], label: str) -> str:
-    """HR@10 of the paper's video encoders in the order of their accuracy, for each tuning; "" for less than two."""
+def encoders(points: Sequence[EncoderPoint], label: str) -> Drawing | None:
+    """Draw HR@10 of the paper's video encoders, ordered by accuracy, one line per tuning.
+
+    Returns:
+        None for fewer than two points.
+    """
     if len(points) < 2:
-        return ""
+        return None
     color_of = dict(zip(TUNINGS, PALETTE, strict=False))
     places = sorted({(point.accuracy, point.name) for point in points})
 
     def draw(axes: Axes) -> None:
         for tuning, color in color_of.items():
-            own = sorted(
-                (places.index((point.accuracy, point.name)), point.hit_rate)
-                for point in points
-                if point.tuning == tuning
-            )
+            line = []
+            for point in points:
+                if point.tuning == tuning:
+                    line.append((places.index((point.accuracy, point.name)), point.hit_rate))
+            line.sort()
             axes.plot(
-                [x for x, _ in own],
-                [y for _, y in own],
+                [place for place, _ in line],
+                [hit_rate for _, hit_rate in line],
                 color=color,
                 marker="o",
                 markersize=5,
                 linewidth=1.0,
                 linestyle="--",
             )
-        names = [
-            printable(f"{name}  {accuracy:.1f}") for accuracy, name in places
-        ]  # by distance many would stand on each other
+        # evenly spaced: placed by accuracy, many names would overlap
+        names = [printable(f"{name}  {accuracy:.1f}") for accuracy, name in places]
         axes.set_xticks(
             range(len(places)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=8.5
         )
         axes.set_ylim(bottom=0)
 
-    return draw_svg(draw, label, color_of, size_inches=(6.4, 4.0))
+    return draw_svg(draw, label, color_of, WIDE_INCHES)
 
 
-def waiting(runs: Sequence[Run], label: str) -> str:
-    """Where the time of a step goes, for the best runs: waiting for data, or computing; "" where none logged it."""
-    found = {
-        run.name: median(values)
-        for run in best(runs)
-        if (values := run.curve("speed/data_wait")[1])
-    }
-    if not found:
-        return ""
+def waiting(runs: Sequence[Run], label: str) -> Drawing | None:
+    """Draw how the best runs spend a step: waiting for data, or computing; None if not logged."""
+    wait_of: dict[str, float] = {}
+    for run in best(runs):
+        _, waits = run.curve("speed/data_wait")
+        if waits:
+            wait_of[run.name] = median(waits)
+    if not wait_of:
+        return None
 
     def draw(axes: Axes) -> None:
-        names, waits = list(map(printable, found)), list(found.values())
+        names = list(map(printable, wait_of))
+        waits = list(wait_of.values())
         axes.barh(names, [1 - wait for wait in waits], 0.6, left=waits, color=PALETTE[0])
         axes.barh(names, waits, 0.6, color=PALETTE[1])
         axes.set_xlim(0, 1)
@@ -164,4 +199,5 @@ def waiting(runs: Sequence[Run], label: str) -> str:
 
     width, height = SIZE_INCHES
     legend = {"wait for data": PALETTE[1], "encode, recommend, update": PALETTE[0]}
-    return draw_svg(draw, label, legend, (width, max(0.4 * height, 0.7 + 0.28 * len(found))))
+    height_of_bars = 0.7 + 0.28 * len(wait_of)
+    return draw_svg(draw, label, legend, (width, max(0.4 * height, height_of_bars)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mlrec.config.yaml_files import to_yaml
 from mlrec.report import figures
-from mlrec.report.escape import in_html, lines_in_html
-from mlrec.report.examples import examples_section
-from mlrec.report.markdown import NAMED, title
-from mlrec.report.page import MADE_BY, chart, page, section, side_by_side, soft, table
+from mlrec.report.examples import Examples, examples_of
+from mlrec.report.markdown import MAX_NAMED_RUNS, title
+from mlrec.report.page import MADE_BY, Drawing, render
 from mlrec.report.paper import PaperTable, encoder_points
 from mlrec.report.runs import Run
 from mlrec.report.tables import (
@@ -24,114 +24,110 @@ from mlrec.report.tables import (
     popularity_table,
     results_table,
     speed_table,
+    splits,
 )
 
 MARKS = (f"<footer>{MADE_BY}",)
-"""Every page has them, those of earlier versions too."""
+"""Text of every page, also of earlier versions."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The parts of a page about runs with the same data set and split."""
+
+    name: str
+    """Data set and split; empty if there is only one group."""
+    split: str
+    num_runs: int
+    colors: dict[str, str]
+    results: Table
+    popularity: Table
+    """Without columns if no run has results."""
+    bars: list[Drawing]
+    encoders: Drawing | None
+    examples: Examples | None
+
+    def heading(self, text: str) -> str:
+        """Return the heading of one of the group's sections."""
+        return headed(text, self.name)
 
 
 def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
-    """The whole page."""
-    if len(runs) > figures.MOST:
+    """Return the whole page.
+
+    Args:
+        paper: a table of the paper that includes the runs; shown first.
+    """
+    if len(runs) > figures.MAX_COLORED_RUNS:
         runs = sorted(runs, key=lambda run: -(run.metric("hr@10") or 0.0))
-    groups, colors = groups_by_dataset(runs), figures.colors(runs)
-    named = list(zip(groups, group_names(groups), strict=True))
-    body = [f"<h1>{in_html(title(runs))}</h1>"]
-    body += [f'<p class="lead">{in_html(text)}</p>' for text in map(headline, groups) if text]
-    body.append(_missing(runs))
-    if paper is not None:
-        body.append(
-            section(
-                paper.title,
-                table(paper.table, colors)
-                + "".join(f"<p>{in_html(note)}</p>" for note in paper.notes),
-            )
-        )
-    body += [
-        section(headed("Results", name), table(results_table(group), colors))
-        for group, name in named
+    grouped = groups_by_dataset(runs)
+    groups = [
+        _group(group, name) for group, name in zip(grouped, group_names(grouped), strict=True)
     ]
-    body.append(_curves(runs))
-    for group, name in named:
-        encoders = chart(figures.encoders(encoder_points(group), "HR@10"), wide=True)
-        heading = headed("Video encoders, by their ACC@5 on Kinetics-400", name)
-        body.append(section(heading, encoders) if encoders else "")
-        body += [_popularity(group, headed("Cold and popular items", name))]
-        body += [examples_section(group, headed("What is recommended", name))]
-    body.append(_speed(runs))
-    if (differences := differences_table(runs)).rows and len(runs) > 1:
-        body.append(section("What differs", table(_readable(differences), colors)))
-    body.append(section("Runs", table(_readable(facts_table(runs)), colors)))
-    body.append(_configurations(runs))
-    return page(title(runs), body)
+    values = {
+        "title": title(runs),
+        "headlines": [text for text in map(headline, grouped) if text],
+        "missing": _missing(runs),
+        "colors": figures.colors(runs),
+        "paper": paper,
+        "groups": groups,
+        "curves": _curves(runs),
+        "speed": speed_table(runs),
+        "waiting": figures.waiting(runs, "Where the time of a step goes"),
+        "differences": _differences(runs),
+        "facts": _readable(facts_table(runs)),
+        "configurations": {run.name: to_yaml(run.config).split("\n") for run in runs},
+        "max_colored_runs": figures.MAX_COLORED_RUNS,
+        "max_named_runs": MAX_NAMED_RUNS,
+    }
+    return render("report.html", values)
+
+
+def _group(runs: Sequence[Run], name: str) -> Group:
+    bars = [
+        figures.bars(runs, "hr@10", "HR@10 by popularity of the target"),
+        figures.recommended_bars(runs, "Share of the recommendations"),
+    ]
+    return Group(
+        name=name,
+        split=splits(runs),
+        num_runs=len(runs),
+        colors=figures.colors(runs),
+        results=results_table(runs),
+        popularity=popularity_table(runs),
+        bars=[drawing for drawing in bars if drawing is not None],
+        encoders=figures.encoders(encoder_points(runs), "HR@10"),
+        examples=examples_of(runs),
+    )
+
+
+def _curves(runs: Sequence[Run]) -> list[Drawing]:
+    metric = str(runs[0].config.get("evaluate", {}).get("select_by", "hr@10"))
+    label = f"Validation {metric.upper()}"
+    curves = [
+        figures.curves(runs, "train/loss", "Training loss"),
+        figures.curves(runs, f"validation/{metric}", label, markers=True),
+    ]
+    return [drawing for drawing in curves if drawing is not None]
+
+
+def _differences(runs: Sequence[Run]) -> Table | None:
+    """Return the settings that differ, or None if there is nothing to compare."""
+    differences = differences_table(runs)
+    if len(runs) < 2 or not differences.rows:
+        return None
+    return _readable(differences)
 
 
 def _readable(content: Table) -> Table:
-    """A table of words with a column per run, or with a line where there are many."""
-    return content.transposed() if len(content.header) > NAMED else content
+    """Return a table of words with one column per run, or one line per run if there are many."""
+    return content.transposed() if len(content.header) > MAX_NAMED_RUNS else content
 
 
-def _missing(runs: Sequence[Run]) -> str:
-    names: dict[str, list[str]] = {}
+def _missing(runs: Sequence[Run]) -> list[str]:
+    """Return one sentence for each part that runs lack."""
+    names_by_text: dict[str, list[str]] = {}
     for run in runs:
         for text in run.missing:
-            names.setdefault(text, []).append(run.name)
-    notes = [
-        f'<p class="note">{in_html(listed(found))} {in_html(text)}.</p>'
-        for text, found in names.items()
-    ]
-    return "".join(notes)
-
-
-def _curves(runs: Sequence[Run]) -> str:
-    metric = str(runs[0].config.get("evaluate", {}).get("select_by", "hr@10"))
-    return side_by_side(
-        [
-            figures.curves(runs, "train/loss", "Training loss"),
-            figures.curves(
-                runs, f"validation/{metric}", f"Validation {metric.upper()}", markers=True
-            ),
-        ]
-    )
-
-
-def _popularity(group: Sequence[Run], heading: str) -> str:
-    content, colors = popularity_table(group), figures.colors(group)
-    if not content.header:
-        return ""
-    drawn = [
-        figures.bars(group, "hr@10", "HR@10 by popularity of the target"),
-        figures.recommended_bars(group, "Share of the recommendations"),
-    ]
-    few = (
-        soft(f"The figures below show the best {figures.MOST - 1} of {len(group)} runs.")
-        if len(group) > figures.MOST
-        else ""
-    )
-    cold = (
-        soft("Cold items have no training interaction: ids cannot know them.")
-        if "cold" in content.header
-        else ""
-    )
-    return section(heading, f"{table(content, colors)}{cold}{few}") + side_by_side(drawn)
-
-
-def _speed(runs: Sequence[Run]) -> str:
-    content = speed_table(runs)
-    if not content.rows:
-        return ""
-    bars = chart(figures.waiting(runs, "Where the time of a step goes"))
-    return section("Speed", table(content, figures.colors(runs)) + bars)
-
-
-def _configurations(runs: Sequence[Run]) -> str:
-    found = [
-        f"<details><summary>Configuration of {in_html(run.name)}</summary>"
-        f"<pre>{lines_in_html(to_yaml(run.config))}</pre></details>"
-        for run in runs
-    ]
-    if len(found) <= NAMED:
-        return "".join(f"<section>{details}</section>" for details in found)
-    return (
-        f"<section><details><summary>Configurations</summary>{''.join(found)}</details></section>"
-    )
+            names_by_text.setdefault(text, []).append(run.name)
+    return [f"{listed(names)} {text}." for text, names in names_by_text.items()]

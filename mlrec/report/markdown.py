@@ -1,4 +1,4 @@
-"""The report as Markdown, and tables as aligned text for the console."""
+"""The report as Markdown, and tables as aligned text for the terminal."""
 
 from __future__ import annotations
 
@@ -22,66 +22,79 @@ from mlrec.report.tables import (
 )
 from mlrec.runtime.printable import printable
 
-NAMED = 4
-"""Runs that a title names."""
+MAX_NAMED_RUNS = 4
+"""Runs whose names a title lists."""
 
-_RUNS, _CONFIGURATIONS = "## Runs", "## Configurations"
+_RUNS = "## Runs"
+_CONFIGURATIONS = "## Configurations"
 MARKS = (f"\n\n{_RUNS}\n\n", f"\n\n{_CONFIGURATIONS}\n\n")
-"""Every report has them, those of earlier versions too."""
+"""Texts of every report, also of earlier versions."""
 
 
 def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
-    """The whole report; its curves and pictures are in the HTML page beside it."""
+    """Return the whole report; curves and pictures are only in the HTML page."""
     parts = [f"# {in_markdown(title(runs))}"]
     if paper is not None:
         parts.append(paper_section(paper))
-    parts += [paragraph(f"{run.name} {text}.") for run in runs for text in run.missing]
+    for run in runs:
+        parts += [paragraph(f"{run.name} {text}.") for text in run.missing]
     groups = groups_by_dataset(runs)
     for group, name in zip(groups, group_names(groups), strict=True):
-        heading = f"## {in_markdown(headed('Results', name))}" if name else ""
-        parts += [
-            part
-            for part in (heading, paragraph(headline(group)), table(results_table(group)))
-            if part
-        ]
-        if (by_group := popularity_table(group)).header:
-            parts += [
-                f"## {in_markdown(headed('HR@10 by popularity of the target', name))}",
-                table(by_group),
-            ]
-    if (speed := speed_table(runs)).rows:
+        parts += _group(group, name)
+    speed = speed_table(runs)
+    if speed.rows:
         parts += ["## Speed", table(speed)]
-    if (differences := differences_table(runs)).rows and len(runs) > 1:
+    differences = differences_table(runs)
+    if differences.rows and len(runs) > 1:
         parts += ["## What differs", table(differences)]
     parts += [_RUNS, table(facts_table(runs)), _CONFIGURATIONS]
-    parts += [
-        f"### {in_markdown(run.name)}\n\n{code_block(to_yaml(run.config), 'yaml')}" for run in runs
-    ]
+    for run in runs:
+        parts.append(f"### {in_markdown(run.name)}\n\n{code_block(to_yaml(run.config), 'yaml')}")
     return "\n\n".join(parts) + "\n"
 
 
+def _group(runs: Sequence[Run], name: str) -> list[str]:
+    """Return the parts about runs with the same data set and split."""
+    parts = []
+    if name:
+        parts.append(f"## {in_markdown(headed('Results', name))}")
+    sentence = paragraph(headline(runs))
+    if sentence:
+        parts.append(sentence)
+    parts.append(table(results_table(runs)))
+    by_group = popularity_table(runs)
+    if by_group.header:
+        heading = headed("HR@10 by popularity of the target", name)
+        parts += [f"## {in_markdown(heading)}", table(by_group)]
+    return parts
+
+
 def paper_section(paper: PaperTable) -> str:
-    """A table of the paper with our figures in it, and what belongs below."""
-    return "\n\n".join(
-        [f"## {in_markdown(paper.title)}", table(paper.table), *map(paragraph, paper.notes)]
-    )
+    """Return a table of the paper that includes the runs, with its notes below."""
+    notes = map(paragraph, paper.notes)
+    return "\n\n".join([f"## {in_markdown(paper.title)}", table(paper.table), *notes])
 
 
 def title(runs: Sequence[Run]) -> str:
-    """The report's title: the runs' names, or how many there are."""
-    return ", ".join(run.name for run in runs) if len(runs) <= NAMED else f"{len(runs)} runs"
+    """Return the report's title: the names of the runs, or their number."""
+    if len(runs) > MAX_NAMED_RUNS:
+        return f"{len(runs)} runs"
+    return ", ".join(run.name for run in runs)
 
 
 def table(content: Table) -> str:
-    """A table in Markdown, the best values bold."""
+    """Return a table in Markdown, with the best values in bold."""
+    alignment = "---:" if content.is_numeric else "---"
     lines = [
         _line(map(in_markdown, (content.corner, *content.header))),
-        _line(["---", *("---:" if content.is_numeric else "---" for _ in content.header)]),
+        _line(["---", *[alignment] * len(content.header)]),
     ]
     for row in content.rows:
-        cells = [in_markdown(cell) for cell in row.cells]
-        marked = [f"**{cell}**" if place in row.best else cell for place, cell in enumerate(cells)]
-        lines.append(_line([in_markdown(row.name), *marked]))
+        cells = []
+        for column, cell in enumerate(row.cells):
+            text = in_markdown(cell)
+            cells.append(f"**{text}**" if column in row.best else text)
+        lines.append(_line([in_markdown(row.name), *cells]))
     return "\n".join(lines)
 
 
@@ -90,16 +103,13 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def aligned(content: Table) -> str:
-    """A table as text in columns."""
-    texts = [(content.corner, *content.header), *((row.name, *row.cells) for row in content.rows)]
-    lines = [tuple(map(printable, line)) for line in texts]
-    first, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
-    return "\n".join(
-        "  ".join(
-            [
-                name.ljust(first),
-                *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)),
-            ]
-        )
-        for name, *cells in lines
-    )
+    """Return a table as text in columns: names to the left, cells to the right."""
+    rows = [(content.corner, *content.header)]
+    rows += [(row.name, *row.cells) for row in content.rows]
+    lines = [tuple(map(printable, row)) for row in rows]
+    name_width, *cell_widths = (max(map(len, column)) for column in zip(*lines, strict=True))
+    texts = []
+    for name, *cells in lines:
+        padded = [cell.rjust(width) for cell, width in zip(cells, cell_widths, strict=True)]
+        texts.append("  ".join([name.ljust(name_width), *padded]))
+    return "\n".join(texts)

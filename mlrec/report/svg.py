@@ -1,4 +1,4 @@
-"""Drawings as SVG that takes its colours from the page."""
+"""Drawings as SVG in the colors of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlrec.report.escape import in_html
+from markupsafe import Markup
+
+from mlrec.report.escape import harmless
+from mlrec.report.page import Drawing
 from mlrec.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -16,10 +19,12 @@ if TYPE_CHECKING:
 GREY = "#8b8f98"
 PALETTE = ("#4c8df6", "#ef8a3c", "#2fb380", "#b06be8", "#e5577b", "#b9a22c", "#2fb0c7", "#a9744f")
 """Legible on white and on black."""
-TEXT, GRID = "#010101", "#020202"
-"""Stand-ins that become the page's own colours."""
+TEXT_PLACEHOLDER = "#010101"
+GRID_PLACEHOLDER = "#020202"
+"""Colors that are replaced by those of the page."""
 SIZE_INCHES = (4.5, 3.0)
-"""On a phone one figure fills the width with its letters at the text's size."""
+"""On a phone such a figure fills the width, with letters as large as the text's."""
+MAX_UNCROWDED_BARS = 7
 
 
 def draw_svg(
@@ -27,24 +32,24 @@ def draw_svg(
     label: str,
     legend: Mapping[str, str] | None = None,
     size_inches: tuple[float, float] = SIZE_INCHES,
-) -> str:
-    """What `draw` draws on axes with the title `label`; the same drawing gives the same bytes.
+) -> Drawing:
+    """Return what `draw` draws on axes with the title `label`; equal drawings have equal bytes.
 
     Args:
-        legend: name to colour; it stands below, as text of the page, which wraps.
+        legend: color of each name. It is shown below the figure, as text that wraps.
     """
     import matplotlib
     from matplotlib.figure import Figure  # without pyplot: no backend, no global state
 
     style: dict[Any, Any] = {
-        "text.parse_math": False,  # a dollar sign in a name is one
+        "text.parse_math": False,  # a dollar sign in a name starts no formula
         "svg.fonttype": "none",
-        "svg.hashsalt": label,  # ids that differ within a page
+        "svg.hashsalt": label,  # ids must differ within a page
         "font.family": "sans-serif",
         "font.size": 10.0,
-        "text.color": TEXT,
-        "axes.labelcolor": TEXT,
-        "axes.edgecolor": GRID,
+        "text.color": TEXT_PLACEHOLDER,
+        "axes.labelcolor": TEXT_PLACEHOLDER,
+        "axes.edgecolor": GRID_PLACEHOLDER,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.spines.left": False,
@@ -53,13 +58,13 @@ def draw_svg(
         "axes.axisbelow": True,
         "axes.titlelocation": "left",
         "axes.titlesize": 11.0,
-        "grid.color": GRID,
+        "grid.color": GRID_PLACEHOLDER,
         "grid.linewidth": 0.7,
         "lines.linewidth": 1.8,
-        "xtick.color": GRID,
-        "ytick.color": GRID,
-        "xtick.labelcolor": TEXT,
-        "ytick.labelcolor": TEXT,
+        "xtick.color": GRID_PLACEHOLDER,
+        "ytick.color": GRID_PLACEHOLDER,
+        "xtick.labelcolor": TEXT_PLACEHOLDER,
+        "ytick.labelcolor": TEXT_PLACEHOLDER,
         "ytick.left": False,
     }
     with matplotlib.rc_context(style):
@@ -71,21 +76,15 @@ def draw_svg(
         figure.savefig(
             sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
-    keys = (
-        f'<span><i style="background:{color}"></i>{in_html(name)}</span>'
-        for name, color in (legend or {}).items()
-    )
-    return _themed(sink.getvalue(), label) + (
-        f'<p class="legend">{"".join(keys)}</p>' if legend else ""
-    )
+    return Drawing(_themed(sink.getvalue(), label), legend or {})
 
 
-def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: str) -> str:
-    """Bars of counts, each count above its bar."""
+def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: str) -> Drawing:
+    """Return bars of counts, with each count above its bar."""
 
     def draw(axes: Axes) -> None:
         bars = axes.bar(range(len(counts)), counts, 0.85, color=PALETTE[0])
-        is_crowded = len(counts) > 7
+        is_crowded = len(counts) > MAX_UNCROWDED_BARS
         axes.bar_label(
             bars,
             [f"{count:,}" if count else "" for count in counts],
@@ -99,10 +98,14 @@ def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: st
     return draw_svg(draw, label)
 
 
-def _themed(svg: str, label: str) -> str:
-    svg = svg[svg.index("<svg") :].replace(TEXT, "currentColor").replace(GRID, "var(--line)")
+def _themed(svg: str, label: str) -> Markup:
+    """Return matplotlib's SVG with the page's colors and fonts, scaled to the page's width."""
+    svg = svg[svg.index("<svg") :]
+    svg = svg.replace(TEXT_PLACEHOLDER, "currentColor").replace(GRID_PLACEHOLDER, "var(--line)")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1; font-family: inherit", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{in_html(label)}"', 1)
+    accessible = f'<svg role="img" aria-label="{harmless(label)}"'
+    # matplotlib escapes the texts that it draws
+    return Markup(svg.replace("<svg", accessible, 1))

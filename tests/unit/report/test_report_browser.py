@@ -84,7 +84,7 @@ def test_a_page_with_frames(run: Path, tmp_path: Path) -> None:
         assert len(seen["figures"]) == 5  # loss, validation, two by popularity, waiting
         assert all(200 < figure < width for figure in seen["figures"])
         for words in (
-            "recommends; what the user watched next has rank",
+            "recommends; the item watched next has rank",
             "Cold items",
             "users/s",
             "25%",
@@ -123,11 +123,11 @@ def test_a_page_of_45_runs_stays_readable(run: Path, tmp_path: Path) -> None:
         assert "38 others" in seen["text"] and "best 7 of 45 runs" in seen["text"]
         assert "Video encoders, by their ACC@5" in seen["text"]
         assert (
-            f"Titles only: the data set cannot be read from here ({tmp_path}/gone is not a data set"
+            f"Titles only: cannot read the data set from here ({tmp_path}/gone is not a data set"
             in seen["text"]
         )
         assert seen["images"] == 0
-        assert seen["text"].count("recommends; what the user") == USERS_SHOWN * RUNS_SHOWN
+        assert seen["text"].count("recommends; the item watched") == USERS_SHOWN * RUNS_SHOWN
 
 
 def test_another_data_set_at_the_runs_url_is_not_shown(run: Path, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_the_command_prints_and_writes_the_table(
     )
     for name in ("report.md", "report.html"):
         text = (tmp_path / "run" / name).read_text()
-        assert "Beside the paper&#x27;s table 2" in text or "## Beside the paper's table 2" in text
+        assert "Beside the paper&#39;s table 2" in text or "## Beside the paper's table 2" in text
         assert "arXiv:2309.15379" in text
     with pytest.raises(ValueError, match="there is no RUN to report"):
         main([])
