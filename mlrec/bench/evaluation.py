@@ -14,7 +14,6 @@ from mlrec.bench.measure import device_name
 from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.config import Config
-from mlrec.config.arguments import whole_number
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.stream import Data
 from mlrec.evaluation.ranking import Ranking
@@ -23,22 +22,8 @@ from mlrec.runtime.distributed import World, max_over_ranks, sum_over_ranks
 from mlrec.runtime.flops import now
 from mlrec.runtime.progress import track
 
-HELP = "users per second of full ranking on random weights, beside a bare matrix product with top-k of the same size"
 TOP = 20
 """K of the bare top-k: the paper's largest cut-off."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of the bench."""
-    parser.add_argument(
-        "config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value"
-    )
-    parser.add_argument(
-        "--steps",
-        type=whole_number(),
-        default=20,
-        help="chunks of evaluate.user_chunk users to rank (default: 20)",
-    )
 
 
 def run(options: argparse.Namespace) -> Result | None:

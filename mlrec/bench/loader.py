@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,6 @@ from mlrec import storage
 from mlrec.bench.measure import cpu_seconds, device_name
 from mlrec.bench.result import Result
 from mlrec.config import DataConfig
-from mlrec.config.arguments import whole_number
 from mlrec.data.decode import DECODERS, members_of
 from mlrec.data.item_store import READS_IN_FLIGHT
 from mlrec.data.ownership import Owners
@@ -28,30 +26,12 @@ from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.runtime.progress import track
 
-HELP = "videos and MB per second of the input path by loader processes, beside its limits, and where the time goes"
 PARTS = ("read", "decode", "collate", "transfer")
 """Of a step in a worker: members with their checksums; media of their bytes; the plan, and all into one batch; to where the
 training process finds it."""
 
 WARM_UP = 2
 """Batches of a worker before the clock starts: the first ones fill memory that the later ones use again."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of the bench."""
-    cores = os.cpu_count() or 1
-    parser.add_argument("url", metavar="URL", help="of a packed data set with videos or covers")
-    parser.add_argument(
-        "--workers",
-        type=whole_number(),
-        default=cores,
-        metavar="N",
-        help=f"most loader processes (default: {cores})",
-    )
-    parser.add_argument(
-        "--global-batch", type=whole_number(), default=128, help="users a step (default: 128)"
-    )
-    parser.add_argument("--steps", type=whole_number(), default=12, help="per worker (default: 12)")
 
 
 def run(options: argparse.Namespace) -> Result:

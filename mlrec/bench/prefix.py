@@ -16,7 +16,6 @@ from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.bench.step import Clock, Side
 from mlrec.config import Config
-from mlrec.config.arguments import whole_number
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
 from mlrec.data.stream import Data
@@ -25,24 +24,6 @@ from mlrec.models.prefix_cache import PrefixCache
 from mlrec.runtime.distributed import World
 from mlrec.runtime.flops import FlopCounter
 from mlrec.train.engine import Engine
-
-HELP = "a training step from the second epoch on, when the frozen stages' activations are kept, beside one that runs them again"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of the bench."""
-    parser.add_argument(
-        "config",
-        nargs="+",
-        metavar="CONFIG",
-        help="as for mlrec train, with item.tuning=top or half",
-    )
-    parser.add_argument(
-        "--steps",
-        type=whole_number(),
-        default=3,
-        help="pairs that are measured, after one to warm up (default: 3)",
-    )
 
 
 def run(options: argparse.Namespace) -> Result | None:

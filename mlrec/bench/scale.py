@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
@@ -15,7 +14,6 @@ from mlrec.bench.made_up import MediaPool
 from mlrec.bench.measure import device_name
 from mlrec.bench.result import Result, Row
 from mlrec.config import Config, DataConfig
-from mlrec.config.arguments import number, whole_number
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, open_data
@@ -24,47 +22,12 @@ from mlrec.runtime.distributed import World, gather, start_world, stop_world
 from mlrec.runtime.flops import now
 from mlrec.runtime.progress import track
 
-HELP = "what a step costs each of 1 to 4,096 ranks on a data set: items, bytes, exchange, and the step time they predict"
 RANKS = tuple(4**power for power in range(7))
 VECTOR_BYTES = 4
 """Of an element of an item vector in the exchange, fp32."""
 EXCHANGED = 1 << 26
 """Bytes of the exchange that is measured."""
 ROUNDS = 3
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of the bench."""
-    parser.add_argument("url", metavar="URL", help="of a packed data set")
-    parser.add_argument(
-        "config",
-        nargs="*",
-        metavar="CONFIG",
-        help="files and key=value: the model whose rates are measured",
-    )
-    parser.add_argument(
-        "--users-per-rank",
-        type=whole_number(),
-        default=512,
-        help="of the batch that grows with the ranks (default: 512)",
-    )
-    parser.add_argument(
-        "--global-batch",
-        type=whole_number(),
-        default=8192,
-        help="of the batch that does not (default: 8192)",
-    )
-    parser.add_argument(
-        "--videos-per-s",
-        type=number(),
-        help="that a rank trains on (default: measured with CONFIG's item tower)",
-    )
-    parser.add_argument(
-        "--gb-per-s",
-        type=number(),
-        help="that a rank exchanges (default: measured over the launcher's ranks, or in this one's memory, a bound)",
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE.svg", help="draw the table as well")
 
 
 @dataclass(frozen=True)

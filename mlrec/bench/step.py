@@ -18,7 +18,6 @@ from mlrec.bench.padded import RankPlan, encode_slots, slots_of
 from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result
 from mlrec.config import Config
-from mlrec.config.arguments import whole_number
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
 from mlrec.data.stream import Data, stream_steps
@@ -28,30 +27,11 @@ from mlrec.runtime.flops import FlopCounter, matrix_product_flops_per_s, now
 from mlrec.runtime.progress import track
 from mlrec.train.engine import Engine
 
-HELP = "users and videos per second of a training step on made-up media, memory, arithmetic, and where the time goes"
 PARTS = ("wait", "encode", "exchange", "recommend", "optimizer")
 """Of a step, in order: for the batch; forward and backward of the item tower, media's way to the device with it, of the exchange,
 of recommender and loss; the update, with what DeepSpeed does beside it. Planning happens while the device is at another step."""
 
 Encode = Callable[[Batch], torch.Tensor]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of the bench."""
-    parser.add_argument(
-        "config", nargs="+", metavar="CONFIG", help="as for mlrec train: files and key=value"
-    )
-    parser.add_argument(
-        "--steps",
-        type=whole_number(),
-        default=3,
-        help="measured, after one to warm up (default: 3)",
-    )
-    parser.add_argument(
-        "--baseline",
-        choices=("padded",),
-        help="beside each step, the same global batch with every padded slot encoded",
-    )
 
 
 @dataclass

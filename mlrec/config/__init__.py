@@ -33,7 +33,9 @@ from mlrec.config.loading import (
     load_arguments,
     load_saved,
     save,
+    section_docs,
 )
+from mlrec.config.merging import is_setting
 
 __all__ = [
     "Config",
@@ -49,9 +51,11 @@ __all__ = [
     "ZeroConfig",
     "as_value",
     "check_is_place",
+    "is_setting",
     "keys",
     "load",
     "load_arguments",
     "load_saved",
     "save",
+    "section_docs",
 ]

@@ -1,4 +1,4 @@
-"""Command lines: one sentence for what does not fit, and numbers read as strictly as in configurations."""
+"""The command-line parser that all commands share, and the types of numbers on command lines."""
 
 from __future__ import annotations
 
@@ -15,34 +15,53 @@ from mlrec.runtime.printable import printable
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises ValueError, with one sentence and without the usage, which may take a page."""
+    """An argument parser that raises ValueError with one sentence, instead of printing a page of usage."""
 
     _words: Sequence[str] = ()
-    """Those of the command line, for messages."""
+    """Words of the command line, for messages."""
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Return the arguments, whose options may stand before, between and after the others.
+
+        Raises:
+            ValueError: the command line does not fit.
+        """
+        if self._subparsers is None:
+            return self.parse_intermixed_args(words)
+        # argparse cannot intermix where a subcommand has a parser of its own
+        return self.parse_args(words)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the words of a command line, none of which may hold credentials."""
-        for word in args or ():
+        words = list(args or ())
+        for word in words:
             check_no_credentials(word)
-        self._words = args or ()
-        return super().parse_known_args(args, namespace)
+        self._words = words
+        # "--option WORD" would otherwise take a positional argument for the option's value
+        words = [f"{word}=" if self._has_optional_value(word) else word for word in words]
+        return super().parse_known_args(words, namespace)
+
+    def _has_optional_value(self, option: str) -> bool:
+        """Return whether a value of `option` is optional. Such a value is written `--option=VALUE`."""
+        action = self._option_string_actions.get(option)
+        return action is not None and action.nargs == "?"
 
     def error(self, message: str) -> NoReturn:
-        """
+        """Raise the message as a ValueError with a remedy.
+
         Raises:
             ValueError: always.
         """
         raise ValueError(f"{message}{self._remedy(message)}; see: {self.prog} --help")
 
     def _remedy(self, message: str) -> str:
-        """Return how a value that begins with a dash is given, if the message is about one."""
+        """Return how to write a value that begins with a dash, if the message is about one."""
         lacking = re.fullmatch(r"argument (\S+): expected one argument", message)
         options = lacking[1].split("/") if lacking else []
         for option, value in pairwise(self._words):
             if option in options and option.startswith("--") and value.startswith("-"):
-                return (
-                    f"; for a value that begins with a dash write {option}={printable(value, 60)}"
-                )
+                shown_value = printable(value, 60)
+                return f"; for a value that begins with a dash write {option}={shown_value}"
         return ""
 
 

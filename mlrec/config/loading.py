@@ -143,3 +143,12 @@ def _without_tuples(value: Any) -> Any:
 def keys() -> dict[str, Key]:
     """Return every key of a configuration, but for what options hold, with type, default and meaning."""
     return described(Config)
+
+
+def section_docs() -> dict[str, str]:
+    """Return the first line of each section's docstring."""
+    docs = {}
+    for name, kind in get_type_hints(Config).items():
+        if is_dataclass(kind):
+            docs[name] = (kind.__doc__ or "").strip().splitlines()[0]
+    return docs

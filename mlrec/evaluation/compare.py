@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
-from mlrec.config.arguments import Parser
-from mlrec.config.run_files import RANKS_FILE, RESULTS_FILE, run_names
+from mlrec.config.run_files import RANKS_FILE, RESULTS_FILE
 from mlrec.evaluation.metrics import METRICS, standard_error, user_metrics
 from mlrec.evaluation.results import read_ranks, read_results
 from mlrec.runs.record import read_record, trained_on
-from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.printable import printable
 from mlrec.runtime.redact import scrub
-from mlrec.runtime.terminal import console
 
 
 @dataclass(frozen=True)
@@ -108,34 +103,3 @@ def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparis
     errors = (standard_error(values) for values in (first_B, second_B))
     (first, second), (first_error, second_error) = means, errors
     return Comparison(metric, first, first_error, second, second_error, difference, error, p)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Compares: RUN RUN [--json]."""
-    parser = Parser(
-        prog="mlrec compare", description="Is the difference of two runs more than chance?"
-    )
-    for place in ("first", "second"):
-        parser.add_argument(place, type=Path, metavar="RUN")
-    add_json(parser)
-    parsed = parser.parse_args(arguments)
-    rows = compare(parsed.first, parsed.second)
-    if parsed.json:
-        print_json(
-            {
-                "first": str(parsed.first),
-                "second": str(parsed.second),
-                "metrics": [asdict(row) for row in rows],
-            }
-        )
-        return
-    table = Table("metric", *run_names([parsed.first, parsed.second]), "difference", "p")
-    for row in rows:
-        table.add_row(
-            row.metric,
-            f"{row.first:.4f} ± {row.first_error:.4f}",
-            f"{row.second:.4f} ± {row.second_error:.4f}",
-            f"{row.difference:+.4f} ± {row.difference_error:.4f}",
-            f"{row.p:.2g}",
-        )
-    console().print(table)

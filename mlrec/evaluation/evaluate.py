@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from mlrec.config import Config
-from mlrec.config.arguments import Parser
 from mlrec.config.run_files import RESULTS_FILE
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.format import ORACLE_FILE, read_oracle
 from mlrec.data.sequences import Split
-from mlrec.data.stream import Data, open_data
+from mlrec.data.stream import Data
 from mlrec.evaluation.examples import recommend_some
 from mlrec.evaluation.metrics import METRICS, summarize, user_metrics
 from mlrec.evaluation.ranking import Ranking
@@ -28,21 +24,16 @@ from mlrec.models.recommender import Recommender
 from mlrec.runs import checkpoint, failures
 from mlrec.runs.recommendations import Recommended, write_recommended
 from mlrec.runs.record import trained_on
-from mlrec.runs.run import best_checkpoint, load_trained
+from mlrec.runs.run import best_checkpoint
 from mlrec.runtime.distributed import (
     World,
     from_main,
     gather,
     gather_objects,
     shares,
-    start_world,
-    stop_world,
 )
-from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.progress import track
-from mlrec.runtime.terminal import console, say
-
-OVERRIDES_HELP = "override settings of the run, such as data.url=URL if the data set has moved"
+from mlrec.runtime.terminal import say
 
 
 @dataclass(frozen=True)
@@ -250,36 +241,3 @@ def _fingerprint_of_results(run: Path) -> str:
     except ValueError:
         return ""  # damaged: written again, as its reader's message says
     return results.fingerprint if results else ""
-
-
-def _table(results: Results) -> Table:
-    """The results for people: the groups of users by popularity of their target, and what all users' baselines reach."""
-    rows = results.metrics | {name: summary["all"] for name, summary in results.baselines.items()}
-    names = [name for name in rows["all"] if name != "users"]
-    table = Table(f"{results.split} split", "users", *names)
-    for group, found in rows.items():
-        table.add_row(group, f"{found['users']:,.0f}", *(f"{found[name]:.4f}" for name in names))
-    return table
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Evaluates a run: RUN [key=value ...] [--split test|validation] [--json]; alone or under a launcher."""
-    parser = Parser(
-        prog="mlrec evaluate", description="Full ranking with the best checkpoint of a run."
-    )
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
-    parser.add_argument("--split", choices=("test", "validation"), default="test")
-    add_json(parser)
-    parser.add_argument(
-        "--local_rank", help=argparse.SUPPRESS
-    )  # the deepspeed launcher adds it; the environment says the same
-    parsed = parser.parse_intermixed_args(arguments)
-    config = load_trained(parsed.run, parsed.overrides)
-    world = start_world()
-    results = evaluate_run(config, open_data(config.data), world, parsed.split)
-    if world.is_main and parsed.json:
-        print_json(asdict(results))
-    elif world.is_main:
-        console().print(_table(results))
-    stop_world()

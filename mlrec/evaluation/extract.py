@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mlrec import config as configuration
 from mlrec import storage
 from mlrec.config import Config
-from mlrec.config.merging import is_setting
 from mlrec.config.run_files import FAILURES_FILE
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
 from mlrec.data.features.blocks import Block, block_path, read_block, write_block
@@ -40,9 +37,7 @@ from mlrec.models.building import as_trained, item_ids
 from mlrec.models.encoders import ENCODERS, Encoder
 from mlrec.models.notices import notices
 from mlrec.models.tower import ItemTower
-from mlrec.runtime.distributed import World, barrier, from_main, start_world, stop_world
-from mlrec.runtime.entry_point import asks_for_help
-from mlrec.runtime.json_output import FLAG, HELP, print_json
+from mlrec.runtime.distributed import World, barrier, from_main
 from mlrec.runtime.progress import Task, task
 from mlrec.runtime.terminal import say
 
@@ -50,16 +45,6 @@ BLOCK_ITEMS = 1024
 """A run that is stopped loses the blocks that it is at, one per rank."""
 
 log = logging.getLogger(__name__)
-
-USAGE = f"""usage: mlrec extract [CONFIG ...] OUT [key=value ...] [{FLAG}]
-
-Writes the features of the whole catalogue by one encoder; a stopped extraction goes on with the same command.
-
-  CONFIG      YAML files as of mlrec train, such as configs/item/videomae.yaml; they or key=value set data.url and item.encoders
-  OUT         folder or URL (s3://, gs://, az://) for the features, the last argument that is not key=value; a run reads them with
-              item.encoders=[features/vectors] item.options.features/vectors.checkpoint=OUT
-  key=value   settings, after the files'; mlrec list keys explains them
-  {FLAG}      {HELP}"""
 
 
 @dataclass(frozen=True)
@@ -303,36 +288,3 @@ def _check_failures(extraction: _Extraction, count: int) -> None:
             total,
             storage.join(extraction.out, FAILURES_FILE),
         )
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Extracts: [CONFIG ...] OUT [key=value ...] [--json].
-
-    Raises:
-        ValueError: OUT is missing.
-    """
-    if asks_for_help(arguments, USAGE):
-        return
-    given = [
-        argument
-        for argument in arguments
-        if not argument.startswith("--local_rank") and argument != FLAG
-    ]
-    places = [
-        argument for argument in given if not is_setting(argument) and not argument.startswith("-")
-    ]
-    if not places or places[-1].endswith((".yaml", ".yml")):
-        after = f" after {places[-1]}" if places else ""
-        raise ValueError(
-            f"OUT is missing{after}: name the folder or URL that the features go to; see: mlrec extract --help"
-        )
-    out = places[-1]
-    place = len(given) - 1 - given[::-1].index(out)
-    config = configuration.load_arguments(given[:place] + given[place + 1 :])
-    world = start_world()
-    info = extract(config, out, world)
-    if world.is_main and FLAG in arguments:
-        print_json({"out": out, "items": info.count, "width": info.width})
-    elif world.is_main:
-        say(f"{out}: features of {info.count:,} items, {info.width} wide")
-    stop_world()

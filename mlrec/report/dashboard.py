@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlrec import storage
-from mlrec.config import TrackingConfig
-from mlrec.config.arguments import Parser
 from mlrec.evaluation.metrics import GROUPS
-from mlrec.runs.wandb_run import EXAMPLES, FAILURES, HISTOGRAM, PARTS, SHARE, wandb_mode
-from mlrec.runtime.terminal import say
+from mlrec.runs.wandb_run import EXAMPLES, FAILURES, HISTOGRAM, PARTS, SHARE
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
 NAME = "mlrec"
-DASHBOARD_FILE = "mlrec-dashboard.json"
 
 LINES: dict[str, dict[str, tuple[str, ...]]] = {
     "Quality": {
@@ -88,47 +83,18 @@ def workspace(entity: str, project: str) -> Workspace:
     return ws.Workspace(entity=entity, project=project, name=NAME, sections=sections)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Makes the dashboard: [--project P] [--entity E] [--out FILE]."""
-    parser = Parser(
-        prog="mlrec dashboard",
-        description="The team's dashboard: made in the W&B project with a key, written to a file without.",
+def write_dashboard(entity: str, project: str, out: str) -> None:
+    """Write the dashboard to a JSON file or URL."""
+    view = (
+        workspace(entity, project)
+        ._to_model()
+        .model_dump(mode="json", by_alias=True, exclude_none=True)
     )
-    parser.add_argument(
-        "--project",
-        default=TrackingConfig.project,
-        help="tracking.project of the runs (default: %(default)s)",
-    )
-    parser.add_argument("--entity", default="", help="W&B team (default: your own)")
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        help=f"write it to this JSON file (default: {DASHBOARD_FILE}, without a key)",
-    )
-    parsed = parser.parse_args(arguments)
-    try:
-        import wandb_workspaces  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"mlrec dashboard needs wandb-workspaces ({error}); pip install 'mlrec[dashboard]'"
-        ) from error
-    if parsed.out or wandb_mode(TrackingConfig(wandb="auto"))[0] != "online":
-        out = parsed.out or DASHBOARD_FILE
-        view = (
-            workspace(parsed.entity, parsed.project)
-            ._to_model()
-            .model_dump(mode="json", by_alias=True, exclude_none=True)
-        )
-        storage.write_bytes(out, (json.dumps(view, indent=1) + "\n").encode())
-        say(
-            f"{out}: with a key of W&B (wandb login) and no --out the dashboard is made in project {parsed.project!r}"
-        )
-        return
-    say(_create(parsed.entity, parsed.project))
+    storage.write_bytes(out, (json.dumps(view, indent=1) + "\n").encode())
 
 
-def _create(entity: str, project: str) -> str:
-    """Makes the dashboard in the project; its address.
+def create_dashboard(entity: str, project: str) -> str:
+    """Make the dashboard in the W&B project, and return its address.
 
     Raises:
         RuntimeError: W&B refuses, or cannot be reached.

@@ -8,16 +8,12 @@ from pathlib import Path
 
 from mlrec import config as configuration
 from mlrec import storage
-from mlrec.config.arguments import Parser
 from mlrec.config.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
 from mlrec.config.yaml_files import parse_yaml
 from mlrec.data.features.files import INFO_FILE
-from mlrec.evaluation.evaluate import OVERRIDES_HELP
 from mlrec.runs import checkpoint, wandb_run
 from mlrec.runs.run import best_checkpoint, load_trained
-from mlrec.runtime.distributed import World, start_world, stop_world
-from mlrec.runtime.json_output import add_json, print_json
-from mlrec.runtime.terminal import say
+from mlrec.runtime.distributed import World
 from mlrec.serving.exported import FEATURES_FILE, INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
 from mlrec.serving.index import check_index, export_index
 from mlrec.storage.own_files import check_own_folder
@@ -100,33 +96,3 @@ def _is_export(out: str) -> bool:
     except ValueError:
         return False
     return isinstance(tree, dict) and tree.keys() >= {"data", "item", "recommender", "train"}
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Exports: RUN OUT [key=value ...] [--index] [--json]."""
-    parser = Parser(
-        prog="mlrec export", description="A run's best weights as plain safetensors, at any URL."
-    )
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("out", metavar="OUT", help="a folder or any URL")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
-    parser.add_argument(
-        "--index",
-        action="store_true",
-        help="also the items' vectors, raw ids and index, for mlrec recommend OUT",
-    )
-    add_json(parser)
-    parsed = parser.parse_intermixed_args(arguments)
-    configuration.check_is_place(parsed.out, "OUT")
-    world = start_world() if parsed.index else None
-    weights, recall = export(parsed.run, parsed.out, world, parsed.overrides)
-    if world is not None:
-        stop_world()
-    if parsed.json:
-        print_json({"weights": weights, "recall@10": recall})
-        return
-    say(weights)
-    if recall is not None:
-        say(
-            f"{parsed.out}: item vectors and their index, recall@10 {recall:.4f} against exact search"
-        )

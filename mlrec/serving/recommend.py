@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
-from rich.table import Table
 
-from mlrec import storage
-from mlrec.config.arguments import Parser, whole_number
 from mlrec.data.format import Catalogue
 from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import Data, open_data
-from mlrec.evaluation.evaluate import OVERRIDES_HELP, encode_catalogue
+from mlrec.evaluation.evaluate import encode_catalogue
 from mlrec.evaluation.ranking import Ranking
 from mlrec.evaluation.trained_model import load_model
 from mlrec.runs.run import best_checkpoint, load_trained
-from mlrec.runtime.distributed import World, start_world, stop_world
-from mlrec.runtime.json_output import add_json, print_json
-from mlrec.runtime.printable import printable
+from mlrec.runtime.distributed import World
 from mlrec.runtime.redact import scrub
-from mlrec.runtime.terminal import console, say
+from mlrec.runtime.terminal import say
 from mlrec.serving import ServedModel
-from mlrec.serving.exported import SERVING_FILE
-
-MAX_COUNT = 1_000_000
-"""Items recommended at once."""
 
 
 @dataclass(frozen=True)
@@ -179,57 +169,3 @@ def _items_of(history: Sequence[str], catalogue: Catalogue) -> np.ndarray:
             )
         items.append(int(found[0]) + 1)
     return np.asarray(items, dtype=np.int64)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Recommends: RUN|EXPORT [key=value ...] --user ID | --history ID,ID,... [-k N] [--json]."""
-    parser = Parser(prog="mlrec recommend", description="What a trained model recommends.")
-    parser.add_argument(
-        "run",
-        metavar="RUN",
-        help="a run, whose catalogue is encoded, or what mlrec export --index wrote",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES_HELP)
-    whom = parser.add_mutually_exclusive_group(required=True)
-    whom.add_argument("--user", metavar="ID", help="a user by the id in the raw data")
-    whom.add_argument(
-        "--history",
-        metavar="ID,ID,...",
-        help="raw ids of items, oldest first; an id with a comma in it in double quotes",
-    )
-    parser.add_argument(
-        "-k",
-        type=whole_number(1, MAX_COUNT),
-        default=10,
-        metavar="N",
-        help="how many (default: 10)",
-    )
-    add_json(parser)
-    parsed = parser.parse_intermixed_args(arguments)
-    history = [
-        raw_id.strip()
-        for raw_id in next(csv.reader([parsed.history or ""], skipinitialspace=True), [])
-        if raw_id.strip()
-    ]
-    if parsed.user is None and not history:
-        raise ValueError("--history is empty; give one raw item id or more, with commas between")
-    if storage.exists(storage.join(parsed.run, SERVING_FILE)):
-        found = recommend_from_index(parsed.run, parsed.user, history, parsed.k, parsed.overrides)
-    else:
-        world = start_world()
-        found = recommend(Path(parsed.run), parsed.user, history, parsed.k, world, parsed.overrides)
-        stop_world()
-    if parsed.json:
-        print_json([asdict(entry) for entry in found])
-        return
-    table = Table("", "item", "title", "score", "training interactions")
-    for place, entry in enumerate(found, start=1):
-        popularity = "–" if entry.popularity is None else f"{entry.popularity:,}"
-        table.add_row(
-            str(place),
-            printable(entry.raw_id),
-            printable(entry.title),
-            f"{entry.score:.3f}",
-            popularity,
-        )
-    console().print(table)

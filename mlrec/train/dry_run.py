@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from mlrec import config as configuration
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.data.decode import check_inputs, members_of
@@ -26,9 +23,7 @@ from mlrec.models.registry import check_rows
 from mlrec.models.tower import ItemTower
 from mlrec.runs.run import check_place, find_state
 from mlrec.runs.wandb_run import wandb_mode
-from mlrec.runtime import json_output as answers
 from mlrec.runtime.progress import track
-from mlrec.runtime.terminal import say
 from mlrec.train.activation_memory import saved_bytes
 from mlrec.train.engine import deepspeed_config
 from mlrec.train.warm_start import encoders_to_restore, start_from
@@ -271,23 +266,3 @@ def _activations_in_words(found: dict[str, Any]) -> str:
 
 def _in_words(size: float) -> str:
     return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Describes a run: CONFIG [CONFIG ...] [key=value ...] --dry-run[=RANKS] [--json]."""
-    flags = [argument for argument in arguments if argument.startswith(FLAG)]
-    number = flags[-1].removeprefix(FLAG).removeprefix("=") or str(
-        max(1, torch.cuda.device_count())
-    )
-    if not re.fullmatch("[1-9][0-9]{0,5}", number):
-        raise ValueError(f"{flags[-1]} is not {FLAG}=RANKS, with a number from 1 to 999999")
-    given = [argument for argument in arguments if argument not in (*flags, answers.FLAG)]
-    if not given:
-        raise ValueError(
-            f"usage: mlrec train CONFIG [CONFIG ...] [key=value ...] {FLAG}[=RANKS] [{answers.FLAG}]"
-        )
-    found = figures(configuration.load_arguments(given), int(number))
-    if answers.FLAG in arguments:
-        answers.print_json(found)
-    else:
-        say("\n".join(describe(found)))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 
-from mlrec import config as configuration
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.config.run_files import RESULTS_FILE
@@ -27,7 +26,6 @@ from mlrec.runs.wandb_run import wandb_mode
 from mlrec.runtime.distributed import World, from_main, start_world, stop_world
 from mlrec.runtime.ending import Stopped
 from mlrec.runtime.stop_request import StopRequest
-from mlrec.runtime.terminal import say
 from mlrec.train.engine import Engine
 from mlrec.train.training_run import TrainingRun
 from mlrec.train.warm_start import encoders_to_restore, keep_encoder_files, start_from
@@ -172,16 +170,3 @@ def check_room_of_loader(
 
 def _words(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "users")
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Trains: CONFIG ... key=value ..."""
-    # the deepspeed launcher adds --local_rank; the environment says the same
-    given = [argument for argument in arguments if not argument.startswith("--local_rank")]
-    if not given or given[0] in ("-h", "--help"):
-        say("usage: mlrec train CONFIG [CONFIG ...] [key=value ...] [--dry-run[=RANKS]]")
-        say(
-            "\nmlrec list keys explains every key; mlrec list encoders, recommenders, losses and fusions name rows."
-        )
-        return
-    train(configuration.load_arguments(given))

@@ -10,17 +10,15 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
 from mlrec.config import Config, as_value
-from mlrec.config.arguments import Parser
 from mlrec.config.durations import steps_of
 from mlrec.config.run_files import CONFIG_FILE, OUTPUT_FILE
 from mlrec.config.values import Node, Scalar, shown, typed
@@ -29,13 +27,10 @@ from mlrec.models.registry import check_rows
 from mlrec.runs import checkpoint
 from mlrec.runs import compatibility as settings
 from mlrec.runs.tracker import read_metrics, summary
-from mlrec.runtime.ending import END_S, end_with_parent, grace
-from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.ending import end_with_parent
 from mlrec.runtime.progress import Task, task
 from mlrec.runtime.redact import scrub
-from mlrec.runtime.terminal import say
 
-LAUNCHER = (sys.executable, "-m", "mlrec.train")
 MAX_RUNS = 10_000
 """Of a grid; more are a slip of the pen."""
 POLL_S = 1.0
@@ -235,7 +230,7 @@ def _runs(amount: float) -> str:
     return f"{amount:.2f}".rstrip("0").rstrip(".")
 
 
-def _in_words(outcome: Outcome) -> str:
+def in_words(outcome: Outcome) -> str:
     found = outcome.test or {}
     said = (
         f"failed: {outcome.error}"
@@ -302,38 +297,3 @@ def _share_done(config: Config) -> tuple[float, str]:
     step, epoch = lines[-1]["step"], lines[-1]["train/epoch"]
     total_steps = steps_of(config.train.duration, max(1, round(step / epoch)), 0)
     return min(1.0, step / max(1, total_steps)), f"step {step}/{total_steps}  {summary(lines[-1])}"
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Sweeps: FILE [key=value ...] [--launcher COMMAND] [--json].
-
-    Raises:
-        RuntimeError: runs failed; the others are done.
-    """
-    parser = Parser(
-        prog="mlrec sweep",
-        description="Trains the runs of a file one after the other; the same command goes on after a stop.",
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="one of configs/sweep")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of all runs")
-    parser.add_argument(
-        "--launcher",
-        default=shlex.join(LAUNCHER),
-        metavar="COMMAND",
-        help='starts a run: takes its CONFIG and key=value (default: one process; "bash launch/local.sh" for all GPUs)',
-    )
-    add_json(parser)
-    parsed = parser.parse_intermixed_args(arguments)
-    runs = read_sweep(parsed.file, parsed.overrides)
-    outcomes = []
-    with grace(END_S):  # a run that is stopped saves a checkpoint
-        for place, outcome in enumerate(sweep(runs, shlex.split(parsed.launcher)), start=1):
-            outcomes.append(outcome)
-            if not parsed.json:
-                say(f"[{place}/{len(runs)}] {_in_words(outcome)}", flush=True)
-    if parsed.json:
-        print_json([asdict(outcome) for outcome in outcomes])
-    if failed := [outcome.name for outcome in outcomes if outcome.error]:
-        raise RuntimeError(
-            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}; the same command tries them again"
-        )

@@ -13,6 +13,7 @@ from launching import call
 from tiny import NUM_ITEMS, tiny_overrides
 
 from mlrec import storage
+from mlrec.cli.main import run
 from mlrec.config import Config, RecommenderConfig, load
 from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.catalogue_pass import ranked_items
@@ -22,7 +23,7 @@ from mlrec.data.stream import Data
 from mlrec.evaluation.evaluate import EncodedCatalogue, encode_catalogue
 from mlrec.models.recommender import Recommender
 from mlrec.runtime.distributed import World
-from mlrec.serving import ServedModel, recommend
+from mlrec.serving import ServedModel
 from mlrec.serving.export import export
 from mlrec.serving.exported import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
 from mlrec.serving.index import check_index
@@ -116,7 +117,7 @@ def test_a_history_needs_the_export_alone(
     said = capsys.readouterr().err
     assert f"passed over, without a vector in {copied}: nothing\n" in said
     assert f"without titles: it cannot be read from {tmp_path}/gone" in said
-    recommend.main([str(copied), "--history", ",".join(history), "-k", "2"])
+    run(["recommend", str(copied), "--history", ",".join(history), "-k", "2"])
     assert "–" in capsys.readouterr().out
     user = data.sequences.raw_user(0)
     with pytest.raises(
@@ -125,8 +126,17 @@ def test_a_history_needs_the_export_alone(
     ):
         recommend_from_index(str(copied), user, (), 4)
     capsys.readouterr()
-    recommend.main(
-        [str(copied), f"data.url={dataset_dir}", "--user", str(user), "-k", "4", "--json"]
+    run(
+        [
+            "recommend",
+            str(copied),
+            f"data.url={dataset_dir}",
+            "--user",
+            str(user),
+            "-k",
+            "4",
+            "--json",
+        ]
     )
     assert all(entry["title"] for entry in json.loads(capsys.readouterr().out))
     with pytest.raises(
@@ -143,7 +153,7 @@ def test_exported_files_can_be_read_by_others(exported: Path) -> None:
 def test_the_command_takes_an_export(
     exported: Path, data: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recommend.main([str(exported), "--user", str(data.sequences.users[0]), "-k", "2", "--json"])
+    run(["recommend", str(exported), "--user", str(data.sequences.users[0]), "-k", "2", "--json"])
     assert len(json.loads(capsys.readouterr().out)) == 2
 
 

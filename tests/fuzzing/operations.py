@@ -14,18 +14,18 @@ import torch
 from safetensors.torch import load_file
 
 from fuzzing.workspace import PACKED, SIZE, VIDEO
-from mlrec import config, report
+from mlrec import config
+from mlrec.cli import main as cli
 from mlrec.config import DataConfig
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data, StepDataset, open_data
-from mlrec.evaluation import compare, evaluate, extract
 from mlrec.models.building import build_model
 from mlrec.models.encoders import ENCODERS, EncoderContext
 from mlrec.runs import checkpoint
-from mlrec.serving import ServedModel, export, recommend
-from mlrec.train import loop as train
+from mlrec.runtime.distributed import World
+from mlrec.serving import ServedModel
 from shards_tools import cli as shards
 
 Facts = dict[str, str]
@@ -37,7 +37,7 @@ INPUTS = [
     InputSpec(Modality.AUDIO, length=400),
     InputSpec(Modality.TITLE, length=24),
 ]
-ALONE = evaluate.World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
+ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
 
 def digest(*values: Any) -> str:
@@ -184,7 +184,7 @@ def _page(path: str) -> str:
 
 def rank(run: str) -> Facts:
     """mlrec evaluate."""
-    evaluate.main([run, "--json"])
+    cli.run(["evaluate", run, "--json"])
     results = json.loads(Path(run, "results.json").read_text())
     return {
         "ranking": digest(results["metrics"], results["step"]),
@@ -194,13 +194,13 @@ def rank(run: str) -> Facts:
 
 def recommend_to(run: str, *whom: str) -> Facts:
     """mlrec recommend."""
-    recommend.main([run, *whom, "-k", "4"])
+    cli.run(["recommend", run, *whom, "-k", "4"])
     return {}
 
 
 def resume(run: str) -> Facts:
     """Train on from the newest checkpoint: losses and weights must be what they would have been."""
-    train.main([f"{run}/config.yaml", "train.duration=6 steps"])
+    cli.run(["train", f"{run}/config.yaml", "train.duration=6 steps"])
     lines = [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if line["step"] > 4 and "train/loss" in line]
     path = checkpoint.newest(Path(run))
@@ -211,7 +211,7 @@ def resume(run: str) -> Facts:
 
 def export_run(run: str) -> Facts:
     """mlrec export, which copies the weights."""
-    export.main([run, "exported"])
+    cli.run(["export", run, "exported"])
     weights = load_file(
         "exported/model.safetensors"
     )  # the order of its header changes from time to time
@@ -220,9 +220,9 @@ def export_run(run: str) -> Facts:
 
 def report_runs(*runs: str) -> Facts:
     """mlrec report and mlrec compare: what they print need not be the same, but is harmless."""
-    report.main([*runs, "--out", "report.html"])
+    cli.run(["report", *runs, "--out", "report.html"])
     _page("report.html")
-    compare.main([runs[0], runs[-1]])
+    cli.run(["compare", runs[0], runs[-1]])
     return {}
 
 
@@ -237,7 +237,7 @@ def serve() -> Facts:
         assert np.isfinite(scores).all() and len(set(raw_ids)) == len(raw_ids), (
             "scores are not finite, or items occur twice"
         )
-    recommend.main(["export", "--history", served.raw_ids_N[0], "-k", "3"])
+    cli.run(["recommend", "export", "--history", served.raw_ids_N[0], "-k", "3"])
     return {
         "answers": digest([raw_ids for raw_ids, _ in answers], *(scores for _, scores in answers))
     }
@@ -256,7 +256,7 @@ def read_features(path: str) -> Facts:
 
 def extract_again() -> Facts:
     """mlrec extract on a folder of features that is complete, or else is encoded again."""
-    extract.main(["config/base.yaml", "features", *VIDEO])
+    cli.run(["extract", "config/base.yaml", "features", *VIDEO])
     return {"extracted": digest(digest_of_tree(Path("features"), ("settings.json",)))}
 
 
@@ -300,9 +300,7 @@ def load_config() -> Facts:
 
 def dry_run() -> Facts:
     """mlrec train --dry-run."""
-    from mlrec.train import dry_run
-
-    dry_run.main(["config/run.yaml", "--dry-run=2"])
+    cli.run(["train", "config/run.yaml", "--dry-run=2"])
     return {}
 
 

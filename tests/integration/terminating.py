@@ -49,12 +49,14 @@ class Ranks:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["deepspeed", "mlrec.train.loop", "terminating"])
+        self._context.set_forkserver_preload(
+            ["deepspeed", "mlrec.cli.main", "mlrec.train.loop", "terminating"]
+        )
 
     def run(
         self, ranks: int, folder: Path, fault: Fault, program: str, *arguments: str, faulty: int = 0
     ) -> End:
-        """Run a command (as `mlrec.train`) on so many ranks until all have ended, with a fault on one of them (-1: all)."""
+        """Run a command of `mlrec` or `mlrec-shards` on so many ranks until all have ended, with a fault on one of them (-1: all)."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -126,8 +128,6 @@ def _rank(
     program: str,
     arguments: Sequence[str],
 ) -> None:
-    import importlib
-
     from mlrec.runtime.entry_point import exit_with, run_main
 
     os.setsid()
@@ -140,7 +140,18 @@ def _rank(
     )  # as in a process that was started by a command
     os.environ.update(place)
     fault(lambda: _strike(folder))
-    exit_with(run_main(importlib.import_module(program).main, arguments))
+    exit_with(run_main(_program(program), arguments))
+
+
+def _program(name: str) -> Callable[[Sequence[str]], int | None]:
+    """Return the function that runs a program's command line."""
+    if name == "mlrec":
+        from mlrec.cli import main
+
+        return main.run
+    from shards_tools import cli
+
+    return cli._dispatch
 
 
 def _strike(folder: Path) -> None:
@@ -268,10 +279,3 @@ def killed_after_a_second(strike: Callable[[], None]) -> None:
         os.kill(session, signal.SIGKILL)
 
     threading.Thread(target=kill, daemon=True).start()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run mlrec-shards, as `main` of the other programs does."""
-    from shards_tools import cli
-
-    return cli._dispatch(arguments)

@@ -160,7 +160,8 @@ def test_training_fault_ends_every_rank_in_time(
             count,
             tmp_path,
             row.fault,
-            "mlrec.train.loop",
+            "mlrec",
+            "train",
             *settings,
             faulty=min(row.faulty, count - 1),
         )
@@ -183,7 +184,8 @@ def test_training_port_in_use_is_named_on_both_ranks(
             2,
             tmp_path,
             TakenPort(port),
-            "mlrec.train.loop",
+            "mlrec",
+            "train",
             *tiny_overrides(dataset_dir, tmp_path),
             faulty=-1,
         )
@@ -203,13 +205,13 @@ def test_command_full_disk_is_one_sentence(
             pytest.skip("mounting a small disk is not possible here")
         if command == "packing":
             program, arguments = (
-                "terminating",
+                "mlrec-shards",
                 ("make", str(raw_dir), str(disk / "out"), "--size", "64", "--workers", "2"),
             )
         else:
             program, arguments = (
-                "mlrec.report.report",
-                (str(run_dir), "--out", str(disk / "page.html")),
+                "mlrec",
+                ("report", str(run_dir), "--out", str(disk / "page.html")),
             )
         end = ranks.run(1, tmp_path, at_once, program, *arguments)
     note(table, f"a full disk while {command}", 1, end)
@@ -226,7 +228,8 @@ def run_dir(ranks: Ranks, dataset_dir: Path, tmp_path_factory: pytest.TempPathFa
         1,
         folder,
         nothing,
-        "mlrec.train.loop",
+        "mlrec",
+        "train",
         *tiny_overrides(dataset_dir, folder),
         "name=run",
         "tracking.wandb=disabled",
@@ -245,6 +248,6 @@ def test_training_killed_parent_takes_its_workers_along(
         "data.num_workers=2",
     ]
     stuck = Sleeps("mlrec.data.stream", "StepDataset", "_decode", killed_after_a_second)
-    end = ranks.run(1, tmp_path, stuck, "mlrec.train.loop", *settings)
+    end = ranks.run(1, tmp_path, stuck, "mlrec", "train", *settings)
     assert end.codes == [-signal.SIGKILL]
     assert not end.left

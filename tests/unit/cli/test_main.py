@@ -5,13 +5,42 @@ import sys
 
 import pytest
 
-from mlrec.cli import main as cli
+from mlrec.cli import bench, commands, main, recommend, report
+from mlrec.cli import list as listing
+from mlrec.config.arguments import Parser
 from mlrec.data.schema import lookup
 from mlrec.models.registry import TABLES
+from mlrec.report.paper import PAPER_TABLES
 from mlrec.runtime.entry_point import run_main
 
+HEAVY_LIBRARIES = (
+    "torch",
+    "transformers",
+    "deepspeed",
+    "torchvision",
+    "pandas",
+    "pyarrow",
+    "wandb",
+)
+PRINT_HEAVY_IMPORTS = """
+import contextlib, sys
+from mlrec.cli import main
+with contextlib.suppress(SystemExit):
+    main.run(sys.argv[2:])
+print([name for name in sys.argv[1].split(",") if name in sys.modules], file=sys.stderr)
+"""
 
-def test_lookup_lists_near_names() -> None:
+
+def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a command line with --help prints."""
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main.run([*words, "--help"])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out
+
+
+def test_lookup_unknown_name_lists_near_names() -> None:
     with pytest.raises(
         ValueError,
         match=r"unknown encoder 'video/x3d-s'; did you mean 'video/x3d_s'.*mlrec list encoders",
@@ -20,23 +49,23 @@ def test_lookup_lists_near_names() -> None:
 
 
 @pytest.mark.parametrize(("kind", "table"), [("loss", "losses"), ("fusion", "fusions")])
-def test_lookup_names_the_table_as_the_command_does(kind: str, table: str) -> None:
+def test_lookup_unknown_name_names_the_table_as_the_command_does(kind: str, table: str) -> None:
     assert table in TABLES
     with pytest.raises(ValueError, match=rf"see: mlrec list {table}$"):
         lookup({"bpr": 1}, "softmax", kind)
 
 
-def test_recommenders_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.COMMANDS["list"](["recommenders"])
+def test_list_recommenders_prints_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    main.run(["list", "recommenders"])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["sasrec"].endswith("  layers=2, heads=2, dropout=0.1, pre_norm=False")
     assert lines["nextitnet"].endswith("  repeats=2, dilations=(1, 4)")
-    cli.COMMANDS["list"](["recommenders", "--json"])
+    main.run(["list", "recommenders", "--json"])
     assert json.loads(capsys.readouterr().out)["popularity"]["options"] == {}
 
 
-def test_keys_are_listed_with_type_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.COMMANDS["list"](["keys"])
+def test_list_keys_prints_type_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    main.run(["list", "keys"])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert re.search(
         r'  str = "20 epochs"  Length of the run: "20 epochs" or "1000 steps"\.$',
@@ -47,7 +76,7 @@ def test_keys_are_listed_with_type_default_and_meaning(capsys: pytest.CaptureFix
         '  tuple[str, ...] = ["id/embedding"]  Rows of mlrec list encoders'
         in lines["item.encoders"]
     )
-    cli.COMMANDS["list"](["keys", "--json"])
+    main.run(["list", "keys", "--json"])
     listed = json.loads(capsys.readouterr().out)
     assert listed["optim.lr"] == {
         "type": "float",
@@ -57,40 +86,104 @@ def test_keys_are_listed_with_type_default_and_meaning(capsys: pytest.CaptureFix
     assert listed.keys() == lines.keys()
 
 
-def test_the_command_that_trains_says_where_keys_are_explained(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    cli.COMMANDS["train"](["--help"])
-    assert "mlrec list keys" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("table", ["keys", "encoders", "recommenders", "losses", "fusions"])
-def test_tables_are_listed(table: str, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.COMMANDS["list"]([table])
+@pytest.mark.parametrize("table", ["keys", *TABLES])
+def test_list_table_prints_rows(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main.run(["list", table])
     assert len(capsys.readouterr().out.splitlines()) >= 1
 
 
-@pytest.mark.parametrize("asked", ["-h", "--help"])
-@pytest.mark.parametrize("command", cli.COMMANDS)
-def test_a_command_says_how_it_is_used(
-    command: str, asked: str, capsys: pytest.CaptureFixture[str]
+def test_choices_equal_the_tables_of_the_modules_that_are_not_imported() -> None:
+    assert set(listing.TABLE_NAMES) == set(TABLES)
+    assert set(report.PAPER_TABLE_NAMES) == set(PAPER_TABLES)
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"], ["--local_rank=1", "--help"]])
+def test_program_help_lists_every_command(
+    words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        assert run_main(cli.COMMANDS[command], [asked]) == 0
-    except SystemExit as ended:  # argparse
-        assert ended.code == 0
-    printed = capsys.readouterr()
-    assert printed.out.startswith(f"usage: mlrec {command} ")
-    assert printed.err == ""
+    assert main.run(words) == 0
+    printed = capsys.readouterr().out
+    for name, command in main.COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.HELP)}$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_command_help_describes_every_argument(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = help_of([name], capsys)
+    assert printed.startswith(f"usage: mlrec {name} ")
+    parser = Parser(prog=name)
+    main.COMMANDS[name].add_arguments(parser)
+    flags = [flag for flag in parser._option_string_actions if flag.startswith("-")]
+    assert all(flag in printed for flag in flags)
+
+
+@pytest.mark.parametrize("name", bench.BENCHES)
+def test_bench_help_has_defaults(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = " ".join(help_of(["bench", name], capsys).split())
+    assert printed.startswith(f"usage: mlrec bench {name} ")
+    for option in re.findall(r"\[(--(?!json)\S+) ", printed):
+        assert re.search(rf" {option} [^-]\S* [^)]*\(default: ", printed), option
+
+
+def test_train_help_describes_every_form_and_section(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = help_of(["train"], capsys)
+    for word in ("CONFIG", "key=value", "--dry-run[=RANKS]", "--json", "mlrec list keys"):
+        assert word in printed
+    for section in ("data", "item", "recommender", "loss", "optim", "zero", "train", "evaluate"):
+        assert re.search(rf"^  {section} +\w", printed, re.MULTILINE), section
+
+
+def test_train_without_words_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not main.run(["train"])
+    assert capsys.readouterr().out.startswith("usage: mlrec train CONFIG")
+
+
+@pytest.mark.parametrize("words", [[], ["train", "--help"], ["bench", "step", "--help"]])
+def test_help_imports_no_heavy_library(words: list[str]) -> None:
+    command = [sys.executable, "-c", PRINT_HEAVY_IMPORTS, ",".join(HEAVY_LIBRARIES), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: mlrec ")
+    assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--local_rank=1", "list", "losses"],
+        ["list", "--local_rank=1", "losses"],
+        ["list", "losses", "--local_rank", "1"],
+    ],
+)
+def test_local_rank_of_the_deepspeed_launcher_is_ignored(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main.run(words)
+    assert "bpr" in capsys.readouterr().out
+
+
+def test_raw_ids_of_history_keeps_quoted_commas() -> None:
+    assert recommend.raw_ids_of('1, "a,b" ,,2') == ["1", "a,b", "2"]
+    assert recommend.raw_ids_of(" , ") == []
+
+
+def test_program_near_command_is_suggested() -> None:
+    program = commands.Program("mlrec", "", main.COMMANDS)
+    with pytest.raises(ValueError, match=r"^unknown command 'evalute'\. Did you mean 'evaluate'\?"):
+        program.run(["evalute"])
 
 
 def test_bad_input_is_one_line_and_exit_code_2() -> None:
     done = subprocess.run([sys.executable, "-m", "mlrec", "trian"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"error: unknown command 'trian'; mlrec knows {', '.join(cli.COMMANDS)}\n"
+    assert done.stderr == (
+        "error: unknown command 'trian'. Did you mean 'train'? "
+        f"mlrec has {', '.join(main.COMMANDS)}; see: mlrec --help\n"
+    )
 
 
-def test_a_failure_on_the_way_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failure_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     def fail(arguments: object) -> None:
         raise RuntimeError("the disk is full")
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from tiny import NUM_ITEMS
 
 from mlrec import storage
+from mlrec.cli.main import run
 from mlrec.config import Config, DataConfig
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.features.blocks import Block, block_path, write_block
@@ -398,11 +399,12 @@ def test_extract_over_damaged_features_encodes_them_again(
 )
 def test_a_missing_place_is_named(arguments: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=f"^{words}"):
-        extraction.main(arguments)
+        run(["extract", *arguments])
 
 
 def test_the_help_explains_what_is_given(capsys: pytest.CaptureFixture[str]) -> None:
-    extraction.main(["--help"])
+    with pytest.raises(SystemExit, match="0"):
+        run(["extract", "--help"])
     said = capsys.readouterr().out
     for given in ("CONFIG", "OUT", "key=value", "--json"):
         assert f"\n  {given} " in said, given

@@ -1,0 +1,57 @@
+"""mlrec dashboard."""
+
+from __future__ import annotations
+
+import argparse
+
+from mlrec.config import TrackingConfig
+from mlrec.config.arguments import Parser
+from mlrec.runtime.terminal import say
+
+HELP = "Make the team's W&B dashboard: in the project, or as a file if there is no W&B key."
+
+DASHBOARD_FILE = "mlrec-dashboard.json"
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the project, the team, and the file."""
+    parser.add_argument(
+        "--project",
+        default=TrackingConfig.project,
+        help="W&B project, which is tracking.project of the runs (default: %(default)s)",
+    )
+    parser.add_argument("--entity", default="", help="W&B team (default: your own)")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help=f"write the dashboard to this JSON file (default: {DASHBOARD_FILE}, without a key)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the dashboard, and print where it is.
+
+    Raises:
+        ValueError: wandb-workspaces is not installed.
+        RuntimeError: W&B refuses, or cannot be reached.
+    """
+    try:
+        import wandb_workspaces  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"mlrec dashboard needs wandb-workspaces ({error}); pip install 'mlrec[dashboard]'"
+        ) from error
+    from mlrec.report.dashboard import create_dashboard, write_dashboard
+    from mlrec.runs.wandb_run import wandb_mode
+
+    entity, project = options.entity, options.project
+    is_online = wandb_mode(TrackingConfig(wandb="auto"))[0] == "online"
+    if is_online and not options.out:
+        say(create_dashboard(entity, project))
+        return
+    out = options.out or DASHBOARD_FILE
+    write_dashboard(entity, project, out)
+    say(
+        f"{out}: log in to W&B (wandb login) and leave --out away to make the dashboard "
+        f"in project {project!r}"
+    )

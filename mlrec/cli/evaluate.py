@@ -1,0 +1,64 @@
+"""mlrec evaluate."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlrec.cli.commands import add_run
+from mlrec.config.arguments import Parser
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.terminal import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mlrec.evaluation.results import Results
+
+HELP = "Rank the full catalogue for every user with a run's best checkpoint."
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the run and the split."""
+    add_run(parser)
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation"),
+        default="test",
+        help="split whose held-out items are ranked (default: %(default)s)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate on all ranks; rank 0 prints the metrics."""
+    from mlrec.data.stream import open_data
+    from mlrec.evaluation.evaluate import evaluate_run
+    from mlrec.runs.run import load_trained
+    from mlrec.runtime.distributed import start_world, stop_world
+
+    config = load_trained(Path(options.run), options.overrides)
+    world = start_world()
+    results = evaluate_run(config, open_data(config.data), world, options.split)
+    if world.is_main and options.json:
+        print_json(asdict(results))
+    elif world.is_main:
+        console().print(_table(results))
+    stop_world()
+
+
+def _table(results: Results) -> Table:
+    """Return the metrics of the groups of users, and of all users' baselines."""
+    from rich.table import Table
+
+    rows = dict(results.metrics)
+    for name, summary in results.baselines.items():
+        rows[name] = summary["all"]
+    metrics = [name for name in rows["all"] if name != "users"]
+    table = Table(f"{results.split} split", "users", *metrics)
+    for group, values in rows.items():
+        cells = [f"{values[name]:.4f}" for name in metrics]
+        table.add_row(group, f"{values['users']:,.0f}", *cells)
+    return table

@@ -1,0 +1,72 @@
+"""mlrec extract."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+from mlrec.config import is_setting, load_arguments
+from mlrec.config.arguments import Parser
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.terminal import say
+
+HELP = "Extract frozen features of the whole catalogue with one encoder; the same command resumes."
+
+
+class Job(NamedTuple):
+    """What the words of the command line ask for."""
+
+    out: str
+    """Folder or URL of the features."""
+    settings: list[str]
+    """Configuration files and key=value."""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the files, the place of the features, and the settings."""
+    parser.usage = "mlrec extract [CONFIG ...] OUT [key=value ...] [--json]"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    # which words are CONFIG, OUT and key=value depends on the words: `job_of` tells
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    add_json(parser)
+    parser.epilog = """arguments:
+  CONFIG      YAML files as of mlrec train, such as configs/item/videomae.yaml;
+              they or key=value set data.url and item.encoders
+  OUT         folder or URL (s3://, gs://, az://) for the features: the last word
+              that is not key=value. A run reads the features with
+              item.encoders=[features/vectors]
+              item.options.features/vectors.checkpoint=OUT
+  key=value   settings, which override those of the files; see mlrec list keys"""
+
+
+def job_of(words: list[str]) -> Job:
+    """Split the words into OUT and the settings.
+
+    Raises:
+        ValueError: OUT is missing.
+    """
+    places = [place for place, word in enumerate(words) if not is_setting(word)]
+    last = places[-1] if places else None
+    if last is None or words[last].endswith((".yaml", ".yml")):
+        after = "" if last is None else f" after {words[last]}"
+        raise ValueError(
+            f"OUT is missing{after}: name the folder or URL that the features go to; "
+            "see: mlrec extract --help"
+        )
+    return Job(words[last], words[:last] + words[last + 1 :])
+
+
+def run(options: argparse.Namespace) -> None:
+    """Extract on all ranks; rank 0 prints what is written."""
+    from mlrec.evaluation.extract import extract
+    from mlrec.runtime.distributed import start_world, stop_world
+
+    job = job_of(options.words)
+    config = load_arguments(job.settings)
+    world = start_world()
+    info = extract(config, job.out, world)
+    if world.is_main and options.json:
+        print_json({"out": job.out, "items": info.count, "width": info.width})
+    elif world.is_main:
+        say(f"{job.out}: features of {info.count:,} items, {info.width} wide")
+    stop_world()

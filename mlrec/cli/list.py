@@ -1,0 +1,77 @@
+"""mlrec list."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from mlrec.config.arguments import Parser
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.terminal import say
+
+HELP = "List the keys of a configuration, or the rows of a table, with their meaning."
+
+TABLE_NAMES = ("encoders", "recommenders", "losses", "fusions")
+MIN_NAME_COLUMNS = 24
+
+Rows = dict[str, dict[str, Any]]
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the table."""
+    parser.add_argument(
+        "table", choices=("keys", *TABLE_NAMES), help="keys of a configuration, or rows of a table"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print one line per row."""
+    rows = rows_of(options.table)
+    if options.json:
+        print_json(rows)
+        return
+    width = max(MIN_NAME_COLUMNS, *map(len, rows))
+    for name, row in rows.items():
+        say("  ".join([f"{name:{width}}", *_cells(row)]))
+
+
+def rows_of(table: str) -> Rows:
+    """Return the keys of a configuration, or the rows of a table, by name."""
+    if table == "keys":
+        from mlrec.config import keys
+
+        return {key: asdict(row) for key, row in keys().items()}
+
+    from mlrec.models.recommenders.options import options_of
+    from mlrec.models.registry import TABLES
+
+    rows: Rows = {}
+    for name, row in TABLES[table].items():
+        if table == "encoders":
+            columns = ("modality", "frames", "size", "width", "checkpoint", "licence", "paper")
+            rows[name] = {column: getattr(row, column) for column in columns}
+            continue
+        rows[name] = {"description": (row.__doc__ or "-").strip().splitlines()[0]}
+        if table == "recommenders":
+            rows[name]["options"] = options_of(row)
+    return rows
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """Return what is known of a row, in the order of the columns."""
+    cells = []
+    if "type" in row:
+        cells.append(f"{row['type']} = {json.dumps(row['default'])}")
+    if row.get("size"):
+        cells.append(f"{row['frames']} frames of {row['size']} x {row['size']}")
+    for column in ("checkpoint", "licence", "paper", "description"):
+        if row.get(column):
+            cells.append(str(row[column]))
+    if row.get("options"):
+        from mlrec.models.recommenders.options import in_words
+
+        cells.append(in_words(row["options"]))
+    return cells

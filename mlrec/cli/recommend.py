@@ -1,0 +1,103 @@
+"""mlrec recommend."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlrec.cli.commands import add_overrides
+from mlrec.config.arguments import Parser, whole_number
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.printable import printable
+from mlrec.runtime.terminal import console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from mlrec.serving.recommend import Recommendation
+
+HELP = "Recommend items to a user or after a history, with titles, by a run or an export."
+
+MAX_COUNT = 1_000_000
+"""Items recommended at once."""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the run or export, the user or history, and the number of items."""
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run, whose catalogue is encoded, or what mlrec export --index wrote",
+    )
+    add_overrides(parser)
+    whom = parser.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--user", metavar="ID", help="a user, by the id in the raw data")
+    whom.add_argument(
+        "--history",
+        metavar="ID,ID,...",
+        help="raw ids of items, oldest first; put an id with a comma in double quotes",
+    )
+    parser.add_argument(
+        "-k",
+        type=whole_number(1, MAX_COUNT),
+        default=10,
+        metavar="N",
+        help="number of items to recommend (default: %(default)s)",
+    )
+    add_json(parser)
+
+
+def raw_ids_of(history: str) -> list[str]:
+    """Return the raw ids of `--history`, in which an id with a comma is quoted."""
+    cells = next(csv.reader([history], skipinitialspace=True), [])
+    return [cell.strip() for cell in cells if cell.strip()]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Recommend, and print the items with the best first.
+
+    Raises:
+        ValueError: the history is empty.
+    """
+    history = raw_ids_of(options.history or "")
+    if options.user is None and not history:
+        raise ValueError("--history is empty; give one raw item id or more, with commas between")
+    recommended = _recommend(options, history)
+    if options.json:
+        print_json([asdict(entry) for entry in recommended])
+    else:
+        console().print(_table(recommended))
+
+
+def _recommend(options: argparse.Namespace, history: list[str]) -> Sequence[Recommendation]:
+    from mlrec import storage
+    from mlrec.runtime.distributed import start_world, stop_world
+    from mlrec.serving.exported import SERVING_FILE
+    from mlrec.serving.recommend import recommend, recommend_from_index
+
+    user = options.user
+    count = options.k
+    overrides = options.overrides
+    if storage.exists(storage.join(options.run, SERVING_FILE)):
+        return recommend_from_index(options.run, user, history, count, overrides)
+    world = start_world()
+    recommended = recommend(Path(options.run), user, history, count, world, overrides)
+    stop_world()
+    return recommended
+
+
+def _table(recommended: Sequence[Recommendation]) -> Table:
+    from rich.table import Table
+
+    table = Table("", "item", "title", "score", "training interactions")
+    for place, entry in enumerate(recommended, start=1):
+        popularity = "–" if entry.popularity is None else f"{entry.popularity:,}"
+        raw_id = printable(entry.raw_id)
+        title = printable(entry.title)
+        table.add_row(str(place), raw_id, title, f"{entry.score:.3f}", popularity)
+    return table

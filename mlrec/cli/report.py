@@ -1,0 +1,87 @@
+"""mlrec report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlrec.config.arguments import Parser
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.terminal import say
+
+if TYPE_CHECKING:
+    from mlrec.report.paper import PaperTable
+    from mlrec.report.runs import Run
+
+HELP = "Compare runs on a web page and in Markdown, with each other or with the paper's tables."
+
+PAPER_TABLE_NAMES = ("baselines", "encoders")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the runs, the paper's table, and the page."""
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs")
+    parser.add_argument(
+        "--table",
+        choices=PAPER_TABLE_NAMES,
+        help="table of the paper to show the runs in; alone it shows the paper's figures",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="page to write, with Markdown next to it "
+        "(default: report.html in the folder of a single run, or next to several)",
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a short table, and write the page of the runs.
+
+    Raises:
+        ValueError: there is nothing to report.
+    """
+    from mlrec.report import markdown
+    from mlrec.report.paper import PAPER_TABLES
+    from mlrec.report.report import REPORT_FILE, short_table, write_report
+    from mlrec.report.runs import read_runs
+
+    paths: list[Path] = options.runs
+    if not paths and (options.out or not options.table):
+        raise ValueError(
+            "there is no RUN to report; give one or more, or --table alone for the paper's figures"
+        )
+    runs = read_runs(paths)
+    paper = PAPER_TABLES[options.table](runs) if options.table else None
+    if not options.json:
+        say(markdown.paper_section(paper) if paper else short_table(paths))
+    out = None
+    if paths:
+        folder = paths[0] if len(runs) == 1 else paths[0].parent
+        out = write_report(paths, options.out or folder / REPORT_FILE, paper)
+    if options.json:
+        print_json(_document(out, runs, paper))
+    elif out is not None:
+        say(f"\nreport: {out} and {out.with_suffix('.md').name}")
+
+
+def _document(out: Path | None, runs: list[Run], paper: PaperTable | None) -> dict[str, Any]:
+    return {
+        "report": out and str(out),
+        "runs": [_for_programs(run) for run in runs],
+        "paper": paper and _cells(paper),
+    }
+
+
+def _for_programs(run: Run) -> dict[str, Any]:
+    """Return a run's results with standard errors over the users; without results its folder."""
+    return {"run": str(run.path), **run.results, "standard_errors": run.errors}
+
+
+def _cells(paper: PaperTable) -> dict[str, Any]:
+    """Return a table of the paper, as it is shown."""
+    header = (paper.table.corner, *paper.table.header)
+    rows = [dict(zip(header, (row.name, *row.cells), strict=True)) for row in paper.table.rows]
+    return {"title": paper.title, "rows": rows, "notes": list(paper.notes)}
