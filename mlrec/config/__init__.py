@@ -35,7 +35,7 @@ from mlrec.config.loading import (
     save,
     section_docs,
 )
-from mlrec.config.merging import is_setting
+from mlrec.config.sources import is_setting
 
 __all__ = [
     "Config",

@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Annotated, Any, NoReturn
 
 from mlrec.config.bounds import Between
-from mlrec.config.values import Scalar, typed
+from mlrec.config.scalars import Scalar
+from mlrec.config.values import typed
 from mlrec.runtime.credentials import check_no_credentials
 from mlrec.runtime.printable import printable
 

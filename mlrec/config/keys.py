@@ -1,103 +1,123 @@
-"""The keys of a configuration: what each means, and the one that a misspelt key meant."""
+"""The keys of a configuration with their types, and the key that a misspelt one stands for."""
 
 from __future__ import annotations
 
-import ast
 import difflib
-import inspect
-import textwrap
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from itertools import pairwise
-from typing import Any, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any, get_type_hints, is_typeddict
 
-from mlrec.config.values import name_of
+from mlrec.config.kinds import inner_kind
 
+Path = Sequence[str]
+"""A key by its parts. A part within options may hold dots and slashes."""
 
-def near_key(key: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown key: the keys with the same last part, else the nearest, else those of its section.
-
-    Args:
-        known: all keys with their sections ("optim", "optim.lr").
-    """
-    if near := near_keys(key, known):
-        return f"; did you mean {' or '.join(map(repr, near))}?"
-    section = key.rpartition(".")[0] if _beside(key, known) else ""
-    return f"; {section or 'a configuration'} has {', '.join(_beside(key, known) or _beside('', known))}"
-
-
-def near_keys(key: str, known: Sequence[str]) -> list[str]:
-    """The keys that one may have meant: those with the same last part, else the nearest of the section, else of all."""
-    section, _, last = key.rpartition(".")
-    if near := [other for other in known if _last(other) == last]:
-        return near
-    if close := difflib.get_close_matches(last, _beside(key, known), n=1):
-        return [f"{section}.{close[0]}".lstrip(".")]
-    meant = difflib.get_close_matches(last, map(_last, known), n=1, cutoff=0.75)
-    return [other for other in known if _last(other) in meant]
-
-
-def _beside(key: str, known: Sequence[str]) -> list[str]:
-    """The last parts of the keys of the same section."""
-    section = key.rpartition(".")[0]
-    return [_last(other) for other in known if other.rpartition(".")[0] == section]
-
-
-def _last(key: str) -> str:
-    return key.rpartition(".")[2]
-
-
-@dataclass(frozen=True)
-class Key:
-    """What is to know of a key."""
-
-    type: str
-    default: Any
-    description: str
+MIN_SIMILARITY_ANYWHERE = 0.75
+"""Similarity of a misspelt name and that of a key in another section (difflib's ratio)."""
 
 
 def kinds_of(section: type[Any], prefix: str = "") -> dict[str, Any]:
-    """All keys of a section, a dataclass, and the sections within it, each before its keys, with their types."""
-    found: dict[str, Any] = {}
+    """Return the types of all keys and sections within a dataclass, each section before its keys."""
+    kinds: dict[str, Any] = {}
     for name, kind in get_type_hints(section, include_extras=True).items():
-        found[prefix + name] = kind
+        kinds[prefix + name] = kind
         if is_dataclass(kind):
-            found |= kinds_of(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
-    return found
+            kinds |= kinds_of(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+    return kinds
 
 
-def described(section: type[Any], prefix: str = "") -> dict[str, Key]:
-    """All keys of a section, a dataclass whose fields have docstrings, and of the sections within it.
+@dataclass(frozen=True)
+class Keys:
+    """All keys below a section, which may be that of a whole configuration."""
 
-    Raises:
-        ValueError: a field has no docstring.
-    """
-    found: dict[str, Key] = {}
-    docs, types = _docstrings(section), get_type_hints(section, include_extras=True)
-    for field in fields(section):
-        key, kind = prefix + field.name, types[field.name]
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if is_dataclass(default):
-            found |= described(type(default), f"{key}.")
-        elif field.name not in docs:
-            raise ValueError(
-                f"{key} has no docstring; write one under it in class {section.__name__}"
+    root: type[Any]
+    kinds: Mapping[str, Any]
+    """Type of every key and section, by its name with dots ("optim.lr", "optim")."""
+
+    @classmethod
+    def of(cls, root: type[Any]) -> Keys:
+        """Return the keys of a dataclass."""
+        return cls(root, kinds_of(root))
+
+    def kind_at(self, path: Path) -> Any:
+        """Return the type of a key, which options may hold; None if there is no such key."""
+        kind: Any = self.root
+        for name in path:
+            kind = inner_kind(kind, name) if name else None
+            if kind is None:
+                return None
+        return kind
+
+    def has(self, key: str) -> bool:
+        """Return whether there is a key or section of this name, with dots."""
+        return self.kind_at(key.split(".")) is not None
+
+    def unknown(self, path: Path) -> ValueError:
+        """Return the error of a key that does not exist, with the one that it may stand for."""
+        key = ".".join(path)
+        section = self.kind_at(path[:-1]) if len(path) > 1 else None
+        if is_typeddict(section):
+            return ValueError(f"{key}: unknown option; {_near_option(path[-1], section)}")
+        if "." in path[-1] and self.has(key):
+            return ValueError(
+                f"unknown key {key!r}; in a file keys are nested, write {_nested(key)}"
             )
-        else:
-            found[key] = Key(name_of(kind), default, docs[field.name])
-    return found
+        return ValueError(f"unknown key {key!r}{self._hint(key)}")
+
+    def _hint(self, key: str) -> str:
+        near = self.near(key)
+        if near:
+            return f"; did you mean {' or '.join(map(repr, near))}?"
+        section = key.rpartition(".")[0]
+        if self._names_in(section):
+            return f"; {section or 'a configuration'} has {', '.join(self._names_in(section))}"
+        return f"; a configuration has {', '.join(self._names_in(''))}"
+
+    def near(self, key: str) -> list[str]:
+        """Return the keys that a misspelt one may stand for.
+
+        These are the keys with the same last part, else the nearest of its section, else of all.
+        """
+        section, _, last = key.rpartition(".")
+        same_name = [other for other in self.kinds if _last_part(other) == last]
+        if same_name:
+            return same_name
+        in_section = difflib.get_close_matches(last, self._names_in(section), n=1)
+        if in_section:
+            return [f"{section}.{in_section[0]}".lstrip(".")]
+        names = [_last_part(other) for other in self.kinds]
+        anywhere = difflib.get_close_matches(last, names, n=1, cutoff=MIN_SIMILARITY_ANYWHERE)
+        return [other for other in self.kinds if _last_part(other) in anywhere]
+
+    def _names_in(self, section: str) -> list[str]:
+        """Return the last parts of the keys of a section; "" is the whole configuration."""
+        return [_last_part(key) for key in self.kinds if key.rpartition(".")[0] == section]
+
+    def forms_to_set(self, word: str) -> list[str]:
+        """Return how to set the key that a word without "=" is or resembles, if it does."""
+        if word not in self.kinds and self.has(word):
+            return [f"{word}=VALUE"]
+        # a slash is in paths, and in no key outside of options
+        near = [] if "/" in word else self.near(word)
+        return [
+            f"{key}.KEY=VALUE" if is_dataclass(self.kinds[key]) else f"{key}=VALUE" for key in near
+        ]
 
 
-def _docstrings(section: type[Any]) -> dict[str, str]:
-    """The strings below the fields of a dataclass, each on one line, as they stand in the source."""
-    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
-    assert isinstance(declared, ast.ClassDef)
-    docs = {}
-    for field, below in pairwise(declared.body):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-        ):
-            docs[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
-    return docs
+def _last_part(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _near_option(name: str, section: Any) -> str:
+    options = sorted(get_type_hints(section))
+    near = difflib.get_close_matches(name, options, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"an encoder has {', '.join(options)}"
+
+
+def _nested(key: str) -> str:
+    """Return a dotted key as YAML has it, with "..." for the value."""
+    first, *inner = key.split(".")
+    value = "..."
+    for name in reversed(inner):
+        value = f"{{{name}: {value}}}"
+    return f"{first}: {value}"

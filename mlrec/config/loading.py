@@ -4,129 +4,144 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from mlrec.config.configs import Config
-from mlrec.config.keys import Key, described, kinds_of
-from mlrec.config.merging import (
-    Setting,
-    check_arguments,
-    file_sources,
-    is_setting,
-    kind_at,
-    merge_sources,
-    override_source,
-)
-from mlrec.config.values import Node, as_argument
+from mlrec.config.key_docs import Key, described
+from mlrec.config.keys import Keys
+from mlrec.config.merging import Source, merge_sources
+from mlrec.config.scalars import Node
+from mlrec.config.sources import check_words, file_sources, is_setting, override_source
+from mlrec.config.values import as_argument
 from mlrec.config.yaml_files import to_yaml
 
 _log = logging.getLogger(__name__)
 
-
-_KINDS = kinds_of(Config)
+_KEYS = Keys.of(Config)
+_FORCE = ("resume", "force")
 
 
 def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
-    """Return the configuration of `files`, each with its base files first, and `overrides` ("key=value") last.
+    """Return the configuration of files, and last of overrides ("key=value").
 
-    Options belong to the row that they were set for. A file, or the overrides, which are one source in any order, that gives
-    recommender.name another value drops the recommender.options of the sources before it; if it gives item.encoders another
-    list, what these say in item.options of encoders that are in the list no more. Its own options are kept.
+    Each file comes after its base files. The overrides are one source, in any order. A file or the
+    overrides that give recommender.name another value drop the recommender.options of the sources
+    before. Encoders that leave item.encoders lose their item.options in the same way. Options that
+    the same source sets are not dropped.
 
     Raises:
-        ValueError: a file is missing, a key or a value does not fit; the message names place, value and remedy.
+        ValueError: a file is missing, or a key or a value does not fit; the message names place,
+            value and remedy.
     """
-    sources = [source for file in files for source in file_sources(Path(file), Config, _KINDS)]
-    for setting in _forces(sources):
-        raise ValueError(
-            f"{setting.where}: resume.force is for one command; give it on the command line, resume.force=true"
-        )
-    return _merged([*sources, override_source(overrides, Config, _KINDS)])
+    sources = _sources_of(files)
+    for source in sources:
+        if source.value_of(_FORCE, False):
+            raise ValueError(
+                f"{source.where}: resume.force is for one command. Give it on the command line: "
+                "resume.force=true"
+            )
+    return _merged([*sources, override_source(overrides, _KEYS)])
+
+
+def _sources_of(files: Sequence[str | Path]) -> list[Source]:
+    sources: list[Source] = []
+    for file in files:
+        sources += file_sources(Path(file), _KEYS)
+    return sources
 
 
 def load_saved(file: Path, overrides: Sequence[str] = ()) -> Config:
-    """Return the configuration that `save` wrote, of this or an earlier version, with `overrides` ("key=value") over it.
+    """Return the configuration that `save` wrote, with overrides ("key=value").
 
-    Earlier versions saved resume.force, which is for one command: it is ignored, with a warning.
+    The file may be of an earlier version, which saved resume.force. As that is for one command, it
+    is ignored with a warning.
 
     Raises:
         ValueError: as load, or the end of the file is missing.
     """
-    sources = file_sources(file, Config, _KINDS)
-    sections = {setting.path[0] for source in sources for setting in source}
-    if missing := [one.name for one in fields(Config) if one.name not in {*sections, "resume"}]:
-        raise ValueError(
-            f"{file} is cut short: it has no {missing[0]}. Restore it, or run the training command again with resume.force=true, "
-            "which writes it"
-        )
-    if any(_forces(sources)) and os.environ.get("RANK", "0") == "0":
+    sources = file_sources(file, _KEYS)
+    _check_complete(file, sources)
+    is_forced = any(source.value_of(_FORCE, False) for source in sources)
+    # every rank loads the file; rank 0 warns
+    if is_forced and os.environ.get("RANK", "0") == "0":
         _log.warning(
-            "%s: resume.force=true is ignored; where it is meant, give it on the command line", file
+            "%s: resume.force=true is ignored; give it on the command line if it is meant", file
         )
-    kept = [[setting for setting in source if setting.path[0] != "resume"] for source in sources]
-    return _merged([*kept, override_source(overrides, Config, _KINDS)])
+    saved = [_without_resume(source) for source in sources]
+    return _merged([*saved, override_source(overrides, _KEYS)])
 
 
-def _forces(sources: Sequence[Sequence[Setting]]) -> list[Setting]:
-    return [
-        setting
-        for source in sources
-        for setting in source
-        if setting.key == "resume.force" and setting.value
-    ]
+def _check_complete(file: Path, sources: Iterable[Source]) -> None:
+    """Check that a saved file has all sections, of which the last are lost where it was cut."""
+    sections = {"resume"}
+    for source in sources:
+        sections |= {setting.path[0] for setting in source.settings}
+    missing = [field.name for field in fields(Config) if field.name not in sections]
+    if missing:
+        raise ValueError(
+            f"{file} is cut short: it has no {missing[0]}. Restore it, or run the training command "
+            "again with resume.force=true, which writes it"
+        )
 
 
-def _merged(sources: Sequence[Sequence[Setting]]) -> Config:
+def _without_resume(source: Source) -> Source:
+    settings = [setting for setting in source.settings if setting.path[0] != "resume"]
+    return Source(source.where, tuple(settings))
+
+
+def _merged(sources: Sequence[Source]) -> Config:
     config: Config = _build(Config, merge_sources(asdict(Config()), sources))
     return config
 
 
 def _build(section: Any, tree: Mapping[str, Any]) -> Any:
+    """Return a dataclass with the values of a tree, and the sections within it."""
     kinds = get_type_hints(section)
-    return section(
-        **{
-            name: _build(kinds[name], value) if is_dataclass(kinds[name]) else value
-            for name, value in tree.items()
-        }
-    )
+    values = {}
+    for name, value in tree.items():
+        kind = kinds[name]
+        values[name] = _build(kind, value) if is_dataclass(kind) else value
+    return section(**values)
 
 
-def load_arguments(arguments: Sequence[str]) -> Config:
+def load_arguments(words: Sequence[str]) -> Config:
     """Return the configuration of a command line: files and key=value, in any order.
 
     Raises:
         ValueError: as load.
     """
-    check_arguments(arguments, Config, _KINDS)
-    files = [word for word in arguments if not is_setting(word)]
-    return load(files, [word for word in arguments if is_setting(word)])
+    check_words(words, _KEYS)
+    files = [word for word in words if not is_setting(word)]
+    overrides = [word for word in words if is_setting(word)]
+    return load(files, overrides)
 
 
 def check_is_place(word: str, argument: str) -> None:
-    """
+    """Check that a word can be the folder or URL that a command expects.
+
     Raises:
-        ValueError: the word that stands where a command expects a folder or URL is an option or a key=value.
+        ValueError: the word is an option or a key=value.
     """
-    if word.startswith("-") or (
-        is_setting(word) and kind_at(word.partition("=")[0], Config) is not None
-    ):
+    key = word.partition("=")[0]
+    if word.startswith("-") or (is_setting(word) and _KEYS.has(key)):
         raise ValueError(
-            f"{argument} is missing before {word}; name a folder or URL (a folder of this name is ./{word})"
+            f"{argument} is missing before {word}; name a folder or URL "
+            f"(a folder of this name is ./{word})"
         )
 
 
 def as_value(node: Node, key: str) -> str:
-    """Return a value from a YAML file as key=value of a command line has it."""
-    return as_argument(node, kind_at(key, Config))
+    """Return a value from a YAML file as a command line has it after key=."""
+    return as_argument(node, _KEYS.kind_at(key.split(".")))
 
 
 def save(config: Config, path: Path) -> None:
-    """Write every key with its value, complete or not at all; loading the file gives an equal configuration.
+    """Write every key with its value, atomically; loading the file gives an equal configuration.
 
-    The section resume is left out: it is for one command.
+    The section resume is left out, as it is for one command.
     """
     tree = {key: value for key, value in asdict(config).items() if key != "resume"}
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -137,11 +152,13 @@ def save(config: Config, path: Path) -> None:
 def _without_tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_tuples(entry) for key, entry in value.items()}
-    return [_without_tuples(entry) for entry in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_without_tuples(entry) for entry in value]
+    return value
 
 
 def keys() -> dict[str, Key]:
-    """Return every key of a configuration, but for what options hold, with type, default and meaning."""
+    """Return every key, except those within options, with its type, default and meaning."""
     return described(Config)
 
 

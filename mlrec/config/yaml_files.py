@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from yaml import MarkedYAMLError, YAMLError
 
-from mlrec.config.values import Node, Scalar, is_number
+from mlrec.config.scalars import Node, Scalar, is_number
 from mlrec.runtime.printable import printable
 
 MAX_FILE_BYTES = 1_000_000

@@ -21,7 +21,8 @@ from mlrec import config as configuration
 from mlrec.config import Config, as_value
 from mlrec.config.durations import steps_of
 from mlrec.config.run_files import CONFIG_FILE, OUTPUT_FILE
-from mlrec.config.values import Node, Scalar, shown, typed
+from mlrec.config.scalars import Node, Scalar, shown
+from mlrec.config.values import typed
 from mlrec.config.yaml_files import read_yaml
 from mlrec.models.registry import check_rows
 from mlrec.runs import checkpoint

@@ -8,7 +8,8 @@ import pytest
 from mlrec.config import Config, keys, load, save
 from mlrec.config.durations import steps_of
 from mlrec.config.encoder_options import EncoderOptions
-from mlrec.config.keys import described, kinds_of
+from mlrec.config.key_docs import described
+from mlrec.config.keys import kinds_of
 
 
 def test_a_saved_configuration_loads_equal(tmp_path: Path) -> None:

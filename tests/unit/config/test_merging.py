@@ -217,7 +217,7 @@ def test_an_override_without_a_value_is_told_how_to_have_one() -> None:
         ("name: " + "[" * 100_000, " is not YAML: line 1: "),
         ("name: ${oc.env:HOME}", ": name is '${oc.env:HOME}'; ${...} is not replaced"),
         ('name: "a\\0b"', ": name is 'a\\x00b'; it must not hold line breaks"),
-        ("resume: {force: true}", ": resume.force is for one command; give it on the command line"),
+        ("resume: {force: true}", ": resume.force is for one command. Give it on the command line"),
         ("base: [/dev/zero]", ": base is '/dev/zero'; base files are YAML files on this machine"),
         ("base: [https://host/x.yaml]", ": base is 'https://host/x.yaml'; base files are"),
         ("base: ['${HOME}/x.yaml']", ": base is '${HOME}/x.yaml'; ${...} is not replaced"),
