@@ -47,7 +47,7 @@ Data sets are packed with mlrec-shards.""",
 )
 
 
-def run(words: Sequence[str]) -> int | None:
+def run_command(words: Sequence[str]) -> int | None:
     """Run the command that `words` begin with, and return its exit code; None is 0.
 
     Raises:
@@ -63,4 +63,4 @@ def run(words: Sequence[str]) -> int | None:
 
 def main() -> None:
     """Run `mlrec`, and end this process with its exit code."""
-    exit_with(run_main(run, sys.argv[1:]))
+    exit_with(run_main(run_command, sys.argv[1:]))

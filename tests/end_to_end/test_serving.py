@@ -13,7 +13,7 @@ from launching import call
 from tiny import NUM_ITEMS, tiny_overrides
 
 from mlrec import storage
-from mlrec.cli.main import run
+from mlrec.cli.main import run_command
 from mlrec.config import Config, RecommenderConfig, load
 from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.catalogue_pass import ranked_items
@@ -117,7 +117,7 @@ def test_a_history_needs_the_export_alone(
     said = capsys.readouterr().err
     assert f"passed over, without a vector in {copied}: nothing\n" in said
     assert f"without titles: it cannot be read from {tmp_path}/gone" in said
-    run(["recommend", str(copied), "--history", ",".join(history), "-k", "2"])
+    run_command(["recommend", str(copied), "--history", ",".join(history), "-k", "2"])
     assert "–" in capsys.readouterr().out
     user = data.sequences.raw_user(0)
     with pytest.raises(
@@ -126,7 +126,7 @@ def test_a_history_needs_the_export_alone(
     ):
         recommend_from_index(str(copied), user, (), 4)
     capsys.readouterr()
-    run(
+    run_command(
         [
             "recommend",
             str(copied),
@@ -153,7 +153,9 @@ def test_exported_files_can_be_read_by_others(exported: Path) -> None:
 def test_the_command_takes_an_export(
     exported: Path, data: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(["recommend", str(exported), "--user", str(data.sequences.users[0]), "-k", "2", "--json"])
+    run_command(
+        ["recommend", str(exported), "--user", str(data.sequences.users[0]), "-k", "2", "--json"]
+    )
     assert len(json.loads(capsys.readouterr().out)) == 2
 
 

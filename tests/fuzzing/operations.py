@@ -184,7 +184,7 @@ def _page(path: str) -> str:
 
 def rank(run: str) -> Facts:
     """mlrec evaluate."""
-    cli.run(["evaluate", run, "--json"])
+    cli.run_command(["evaluate", run, "--json"])
     results = json.loads(Path(run, "results.json").read_text())
     return {
         "ranking": digest(results["metrics"], results["step"]),
@@ -194,13 +194,13 @@ def rank(run: str) -> Facts:
 
 def recommend_to(run: str, *whom: str) -> Facts:
     """mlrec recommend."""
-    cli.run(["recommend", run, *whom, "-k", "4"])
+    cli.run_command(["recommend", run, *whom, "-k", "4"])
     return {}
 
 
 def resume(run: str) -> Facts:
     """Train on from the newest checkpoint: losses and weights must be what they would have been."""
-    cli.run(["train", f"{run}/config.yaml", "train.duration=6 steps"])
+    cli.run_command(["train", f"{run}/config.yaml", "train.duration=6 steps"])
     lines = [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if line["step"] > 4 and "train/loss" in line]
     path = checkpoint.newest(Path(run))
@@ -211,7 +211,7 @@ def resume(run: str) -> Facts:
 
 def export_run(run: str) -> Facts:
     """mlrec export, which copies the weights."""
-    cli.run(["export", run, "exported"])
+    cli.run_command(["export", run, "exported"])
     weights = load_file(
         "exported/model.safetensors"
     )  # the order of its header changes from time to time
@@ -220,9 +220,9 @@ def export_run(run: str) -> Facts:
 
 def report_runs(*runs: str) -> Facts:
     """mlrec report and mlrec compare: what they print need not be the same, but is harmless."""
-    cli.run(["report", *runs, "--out", "report.html"])
+    cli.run_command(["report", *runs, "--out", "report.html"])
     _page("report.html")
-    cli.run(["compare", runs[0], runs[-1]])
+    cli.run_command(["compare", runs[0], runs[-1]])
     return {}
 
 
@@ -237,7 +237,7 @@ def serve() -> Facts:
         assert np.isfinite(scores).all() and len(set(raw_ids)) == len(raw_ids), (
             "scores are not finite, or items occur twice"
         )
-    cli.run(["recommend", "export", "--history", served.raw_ids_N[0], "-k", "3"])
+    cli.run_command(["recommend", "export", "--history", served.raw_ids_N[0], "-k", "3"])
     return {
         "answers": digest([raw_ids for raw_ids, _ in answers], *(scores for _, scores in answers))
     }
@@ -256,7 +256,7 @@ def read_features(path: str) -> Facts:
 
 def extract_again() -> Facts:
     """mlrec extract on a folder of features that is complete, or else is encoded again."""
-    cli.run(["extract", "config/base.yaml", "features", *VIDEO])
+    cli.run_command(["extract", "config/base.yaml", "features", *VIDEO])
     return {"extracted": digest(digest_of_tree(Path("features"), ("settings.json",)))}
 
 
@@ -300,7 +300,7 @@ def load_config() -> Facts:
 
 def dry_run() -> Facts:
     """mlrec train --dry-run."""
-    cli.run(["train", "config/run.yaml", "--dry-run=2"])
+    cli.run_command(["train", "config/run.yaml", "--dry-run=2"])
     return {}
 
 

@@ -194,18 +194,16 @@ def _write_pretrained(folder: Path) -> None:
 
 def _train() -> None:
     from mlrec import storage
+    from mlrec.cli.main import run_command
     from mlrec.data.format import read_dataset_info
-    from mlrec.evaluation import extract
-    from mlrec.serving import export
-    from mlrec.train import loop as train
 
-    _call(train.main, "config/run.yaml")
-    _call(train.main, "config/run.yaml", *VIDEO)
+    _call(run_command, "train", "config/run.yaml")
+    _call(run_command, "train", "config/run.yaml", *VIDEO)
     Path("runs/id/failures.jsonl").write_text(
         '{"item": 3, "reason": "the file is cut short", "step": 2}\n'
     )
-    _call(export.main, "runs/id", "export", "--index")
-    _call(extract.main, "config/base.yaml", "features", *VIDEO)
+    _call(run_command, "export", "runs/id", "export", "--index")
+    _call(run_command, "extract", "config/base.yaml", "features", *VIDEO)
     Path("cache/items").mkdir(exist_ok=True)
     for shard in read_dataset_info("data").shards("items"):
         storage.download(

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from mlrec import storage
-from mlrec.train.loop import main
+from mlrec.cli.main import run_command
 
 step, marker, *arguments = sys.argv[1:]
 flush = storage.flush
@@ -21,4 +21,4 @@ def pause(path: Path) -> None:
 
 if __name__ == "__main__":
     storage.flush = pause
-    main(arguments)
+    run_command(["train", *arguments])

@@ -148,7 +148,7 @@ def _program(name: str) -> Callable[[Sequence[str]], int | None]:
     if name == "mlrec":
         from mlrec.cli import main
 
-        return main.run
+        return main.run_command
     from shards_tools import cli
 
     return cli._dispatch

@@ -10,7 +10,7 @@ import pytest
 from mlrec.bench.loader import PARTS, WARM_UP, measure_loader
 from mlrec.bench.result import aligned
 from mlrec.bench.scale import RANKS, scale
-from mlrec.cli.main import run
+from mlrec.cli.main import run_command
 from mlrec.config import DataConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
@@ -65,14 +65,16 @@ def test_scale_prints_and_draws(
         "--gb-per-s",
         "1",
     ]
-    run(["bench", "scale", *given, "--videos-per-s", "100", "--out", str(picture), "--json"])
+    run_command(
+        ["bench", "scale", *given, "--videos-per-s", "100", "--out", str(picture), "--json"]
+    )
     printed = json.loads(capsys.readouterr().out)
     assert printed["bench"] == "scale" and printed["device"].endswith("1 rank")
     assert [row["users"] for row in printed["rows"]["users_per_rank"]] == [10, 40, 120, 120]
     assert {row["users"] for row in printed["rows"]["global_batch"]} == {60}
     assert "users per second" in picture.read_text()
 
-    run(["bench", "scale", *given, "--videos-per-s", "100"])
+    run_command(["bench", "scale", *given, "--videos-per-s", "100"])
     assert "10 users a rank: ranks" in capsys.readouterr().out
 
 
@@ -84,7 +86,9 @@ def test_scale_measures_the_tower(
         "item.options={video/tiny: {size: 32, width: 16}}",
         "item.chunk=4",
     ]
-    run(["bench", "scale", str(dataset_dir), *tower, f"data.cache_dir={tmp_path}/cache", "--json"])
+    run_command(
+        ["bench", "scale", str(dataset_dir), *tower, f"data.cache_dir={tmp_path}/cache", "--json"]
+    )
     printed = json.loads(capsys.readouterr().out)
     assert printed["videos_per_s"] > 0 and printed["gb_per_s"] > 0
 
@@ -100,7 +104,7 @@ def test_scale_measures_the_tower(
 )
 def test_bad_input_is_named(arguments: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        run(["bench", *arguments])
+        run_command(["bench", *arguments])
 
 
 def test_loader_needs_something_to_decode(raw_dir: Path, tmp_path: Path) -> None:

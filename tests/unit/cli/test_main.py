@@ -26,7 +26,7 @@ PRINT_HEAVY_IMPORTS = """
 import contextlib, sys
 from mlrec.cli import main
 with contextlib.suppress(SystemExit):
-    main.run(sys.argv[2:])
+    main.run_command(sys.argv[2:])
 print([name for name in sys.argv[1].split(",") if name in sys.modules], file=sys.stderr)
 """
 
@@ -34,7 +34,7 @@ print([name for name in sys.argv[1].split(",") if name in sys.modules], file=sys
 def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Return what a command line with --help prints."""
     with pytest.raises(SystemExit, match=r"^0$"):
-        main.run([*words, "--help"])
+        main.run_command([*words, "--help"])
     printed = capsys.readouterr()
     assert printed.err == ""
     return printed.out
@@ -56,16 +56,16 @@ def test_lookup_unknown_name_names_the_table_as_the_command_does(kind: str, tabl
 
 
 def test_list_recommenders_prints_their_options(capsys: pytest.CaptureFixture[str]) -> None:
-    main.run(["list", "recommenders"])
+    main.run_command(["list", "recommenders"])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["sasrec"].endswith("  layers=2, heads=2, dropout=0.1, pre_norm=False")
     assert lines["nextitnet"].endswith("  repeats=2, dilations=(1, 4)")
-    main.run(["list", "recommenders", "--json"])
+    main.run_command(["list", "recommenders", "--json"])
     assert json.loads(capsys.readouterr().out)["popularity"]["options"] == {}
 
 
 def test_list_keys_prints_type_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
-    main.run(["list", "keys"])
+    main.run_command(["list", "keys"])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert re.search(
         r'  str = "20 epochs"  Length of the run: "20 epochs" or "1000 steps"\.$',
@@ -76,7 +76,7 @@ def test_list_keys_prints_type_default_and_meaning(capsys: pytest.CaptureFixture
         '  tuple[str, ...] = ["id/embedding"]  Rows of mlrec list encoders'
         in lines["item.encoders"]
     )
-    main.run(["list", "keys", "--json"])
+    main.run_command(["list", "keys", "--json"])
     listed = json.loads(capsys.readouterr().out)
     assert listed["optim.lr"] == {
         "type": "float",
@@ -88,7 +88,7 @@ def test_list_keys_prints_type_default_and_meaning(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("table", ["keys", *TABLES])
 def test_list_table_prints_rows(table: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main.run(["list", table])
+    main.run_command(["list", table])
     assert len(capsys.readouterr().out.splitlines()) >= 1
 
 
@@ -101,7 +101,7 @@ def test_choices_equal_the_tables_of_the_modules_that_are_not_imported() -> None
 def test_program_help_lists_every_command(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.run(words) == 0
+    assert main.run_command(words) == 0
     printed = capsys.readouterr().out
     for name, command in main.COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(command.HELP)}$", printed, re.MULTILINE)
@@ -136,7 +136,7 @@ def test_train_help_describes_every_form_and_section(capsys: pytest.CaptureFixtu
 
 
 def test_train_without_words_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not main.run(["train"])
+    assert not main.run_command(["train"])
     assert capsys.readouterr().out.startswith("usage: mlrec train CONFIG")
 
 
@@ -159,7 +159,7 @@ def test_help_imports_no_heavy_library(words: list[str]) -> None:
 def test_local_rank_of_the_deepspeed_launcher_is_ignored(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main.run(words)
+    main.run_command(words)
     assert "bpr" in capsys.readouterr().out
 
 

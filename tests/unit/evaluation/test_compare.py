@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlrec.cli.main import run_command
 from mlrec.config.run_files import run_names
 from mlrec.data.sequences import Split
-from mlrec.evaluation.compare import compare, main
+from mlrec.evaluation.compare import compare
 from mlrec.evaluation.results import Results, read_ranks, read_results, write_results
 from mlrec.storage.npy import npy_bytes
 
@@ -147,7 +148,13 @@ def test_ranks_of_other_metrics_are_refused(tmp_path: Path) -> None:
 
 def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
-    main([str(write_run(tmp_path / "one", ranks)), str(write_run(tmp_path / "two", ranks))])
+    run_command(
+        [
+            "compare",
+            str(write_run(tmp_path / "one", ranks)),
+            str(write_run(tmp_path / "two", ranks)),
+        ]
+    )
     printed = capsys.readouterr().out
     assert "hr@10" in printed
     assert "+0.0000 ± 0.0000" in printed
@@ -159,8 +166,12 @@ def test_runs_of_one_name_have_headings_that_differ(
     ranks = GENERATOR.integers(0, 90, 50)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    main(
-        [str(write_run(tmp_path / "a" / "v1", ranks)), str(write_run(tmp_path / "b" / "v1", ranks))]
+    run_command(
+        [
+            "compare",
+            str(write_run(tmp_path / "a" / "v1", ranks)),
+            str(write_run(tmp_path / "b" / "v1", ranks)),
+        ]
     )
     printed = capsys.readouterr().out
     assert "a/v1" in printed and "b/v1" in printed

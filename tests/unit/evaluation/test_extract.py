@@ -16,7 +16,7 @@ from rich.console import Console
 from tiny import NUM_ITEMS
 
 from mlrec import storage
-from mlrec.cli.main import run
+from mlrec.cli.main import run_command
 from mlrec.config import Config, DataConfig
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.features.blocks import Block, block_path, write_block
@@ -399,12 +399,12 @@ def test_extract_over_damaged_features_encodes_them_again(
 )
 def test_a_missing_place_is_named(arguments: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=f"^{words}"):
-        run(["extract", *arguments])
+        run_command(["extract", *arguments])
 
 
 def test_the_help_explains_what_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
-        run(["extract", "--help"])
+        run_command(["extract", "--help"])
     said = capsys.readouterr().out
     for given in ("CONFIG", "OUT", "key=value", "--json"):
         assert f"\n  {given} " in said, given

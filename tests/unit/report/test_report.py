@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mlrec import config as configuration
-from mlrec.report.report import main, short_table, write_report
+from mlrec.cli.main import run_command
+from mlrec.report.report import short_table, write_report
 from mlrec.runs.recommendations import Example, Recommended, write_recommended
 
 POPULARITY = {
@@ -244,7 +245,7 @@ def test_runs_of_one_name_are_told_apart_and_a_run_given_twice_is_one(tmp_path: 
         3,
         3,
     ]  # loss, validation, popularity groups
-    main([str(first), str(tmp_path / "b" / ".." / "a" / "v1")])
+    run_command(["report", str(first), str(tmp_path / "b" / ".." / "a" / "v1")])
     assert "# v1\n" in (first / "report.md").read_text(), (
         "one run, and so in its own folder and under its own name"
     )
@@ -289,7 +290,7 @@ def test_command_writes_beside_the_runs_and_prints_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [make_run(tmp_path / name) for name in ("video", "id")]
-    main([str(path) for path in runs])
-    main([str(runs[0])])
+    run_command(["report", *map(str, runs)])
+    run_command(["report", str(runs[0])])
     assert (tmp_path / "report.html").exists() and (runs[0] / "report.md").exists()
     assert f"report: {tmp_path}/report.html and report.md" in capsys.readouterr().out

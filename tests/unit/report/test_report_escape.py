@@ -12,8 +12,9 @@ import pytest
 from test_report import make_recommending, make_run
 
 import mlrec.report.report
+from mlrec.cli.main import run_command
 from mlrec.report.escape import code_block, harmless, in_markdown, paragraph
-from mlrec.report.report import main, short_table, write_report
+from mlrec.report.report import short_table, write_report
 from mlrec.runs.recommendations import Example, Recommended, write_recommended
 
 HOSTILE = [
@@ -144,7 +145,7 @@ def test_reports_hostile_texts_are_shown_and_nothing_else(
     assert harmless(hostile) in page
     assert in_markdown(hostile) in text
     assert not ACTED_ON.search(short_table(runs))
-    main([*map(str, runs), "--out", str(out), "--table", "baselines"])
+    run_command(["report", *map(str, runs), "--out", str(out), "--table", "baselines"])
     assert not ACTED_ON.search(capsys.readouterr().out)
 
 

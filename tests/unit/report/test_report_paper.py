@@ -12,6 +12,7 @@ import pytest
 from test_report import make_run
 
 from mlrec import config as configuration
+from mlrec.cli.main import run_command
 from mlrec.config import ItemConfig, RecommenderConfig, load
 from mlrec.data.format import npy_bytes
 from mlrec.evaluation.metrics import user_metrics
@@ -19,7 +20,6 @@ from mlrec.models.encoders import ENCODERS
 from mlrec.models.recommenders import RECOMMENDERS
 from mlrec.report.paper import PAPER_TABLES, PaperTable, inputs_of
 from mlrec.report.published import BASELINES, COUNTS, METRICS, TUNINGS, VIDEO_ENCODERS, Baseline
-from mlrec.report.report import main
 from mlrec.report.runs import Run, read_run
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiment"
@@ -187,7 +187,7 @@ def test_the_command_prints_and_writes_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def printed(arguments: Sequence[Any]) -> str:
-        main([str(argument) for argument in arguments])
+        run_command(["report", *map(str, arguments)])
         return capsys.readouterr().out
 
     assert "| SASRec_V | VideoRec | 0.0948 / – |" in printed(["--table", "baselines"])
@@ -200,4 +200,4 @@ def test_the_command_prints_and_writes_the_table(
         assert "Beside the paper&#39;s table 2" in text or "## Beside the paper's table 2" in text
         assert "arXiv:2309.15379" in text
     with pytest.raises(ValueError, match="there is no RUN to report"):
-        main([])
+        run_command(["report"])

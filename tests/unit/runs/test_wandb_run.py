@@ -194,7 +194,7 @@ def test_the_dashboard_is_a_file_without_a_key(
     no_key: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "view.json"
-    cli.run(["dashboard", "--project", "videos", "--entity", "team", "--out", str(out)])
+    cli.run_command(["dashboard", "--project", "videos", "--entity", "team", "--out", str(out)])
     assert "to make the dashboard in project 'videos'" in capsys.readouterr().out
     view = json.loads(out.read_text())
     assert (view["entity"], view["project"], view["displayName"]) == ("team", "videos", "mlrec")
@@ -207,7 +207,7 @@ def test_without_the_extra_the_command_says_what_to_install(
     with pytest.raises(
         ValueError, match=r"needs wandb-workspaces .* pip install 'mlrec\[dashboard\]'"
     ):
-        cli.run(["dashboard"])
+        cli.run_command(["dashboard"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from mlrec.runtime.entry_point import run_main
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Return the error of a command line that does not fit."""
-    assert run_main(main.run, arguments) == 2
+    assert run_main(main.run_command, arguments) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1

@@ -16,7 +16,7 @@ from packing import Pipe, start_packer
 from small_encoders import SMALL
 from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
-from mlrec.cli.main import run
+from mlrec.cli.main import run_command
 from mlrec.config import Config, ItemConfig, TrackingConfig, ZeroConfig, load
 from mlrec.data.format import DATASET_FILE, ORACLE_FILE
 from mlrec.data.stream import Data, open_data
@@ -60,7 +60,7 @@ def test_the_bucket_of_gradients_is_no_larger_than_they_are() -> None:
 def test_what_a_run_will_do(
     dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(["train", *tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2"])
+    run_command(["train", *tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2"])
     said = capsys.readouterr().out
     assert f"synthetic: {NUM_USERS} users, {NUM_ITEMS} items" in said
     assert "steps    0 to 12, 1.7 epochs of 7; a step has up to 18 users" in said
@@ -83,7 +83,7 @@ def test_what_a_run_will_do(
         and "item.checkpoint=auto: held if half of the memory" in said
     )
     assert not (tmp_path / "run").exists()
-    run(["train", *tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2", "--json"])
+    run_command(["train", *tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert (found["users"], found["last_step"], found["ranks"], found["memory"]["fits"]) == (
         NUM_USERS,
@@ -179,7 +179,7 @@ def test_ranks_must_be_a_number(flag: str) -> None:
     with pytest.raises(
         ValueError, match=r"(argument --dry-run: the value is|unrecognized arguments: --dry-runs)"
     ):
-        run(["train", "configs/experiment/quickstart_id.yaml", flag])
+        run_command(["train", "configs/experiment/quickstart_id.yaml", flag])
 
 
 def test_what_packing_will_give(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny import tiny_overrides
 
+from mlrec.cli.main import run_command
 from mlrec.config import load, load_arguments
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
@@ -20,7 +21,7 @@ from mlrec.data.stream import StepDataset, open_data
 from mlrec.models.building import build_model
 from mlrec.models.encoders import ENCODERS
 from mlrec.report.published import BASELINES, TUNINGS, VIDEO_ENCODERS
-from mlrec.train.sweep import SweepRun, main, read_sweep
+from mlrec.train.sweep import SweepRun, read_sweep
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "sweep"
 
@@ -208,9 +209,10 @@ def test_finished_runs_are_left_stopped_ones_go_on_and_failures_come_last(
     )
     command = [str(file), "--launcher", launcher]
     with pytest.raises(
-        RuntimeError, match="2 of 3 runs failed: study_broken, study_stopped; the same command"
+        RuntimeError,
+        match=r"2 of 3 runs failed: study_broken, study_stopped\. Run the same command",
     ):
-        main(command)
+        run_command(["sweep", *command])
     first = capsys.readouterr().out.splitlines()
     assert len(first) == 3
     assert first[0].startswith(
@@ -221,8 +223,8 @@ def test_finished_runs_are_left_stopped_ones_go_on_and_failures_come_last(
     output = tmp_path / "runs" / "study_whole" / "output.log"
     assert output.read_text().startswith(f"$ {launcher} {tmp_path}/base.yaml name=")
 
-    with pytest.raises(RuntimeError, match="1 of 3 runs failed: study_broken;"):
-        main(command)
+    with pytest.raises(RuntimeError, match=r"1 of 3 runs failed: study_broken\."):
+        run_command(["sweep", *command])
     again = capsys.readouterr().out.splitlines()
     assert "HR@10 0.2500" in again[1]
     assert again[2].endswith("finished before")
@@ -233,10 +235,10 @@ def test_a_run_with_other_settings_is_refused_before_anything_starts(
     tmp_path: Path, launcher: str
 ) -> None:
     file = sweep_file(tmp_path, "base: [base.yaml]\nruns: [other.yaml]\ngrid: {run: {whole: {}}}")
-    main([str(file), "--launcher", launcher])
+    run_command(["sweep", str(file), "--launcher", launcher])
     outputs = {path: path.read_bytes() for path in tmp_path.glob("runs/*/output.log")}
     with pytest.raises(ValueError, match=r"other holds .*seed is 4, was 3"):
-        main([str(file), "seed=4", "--launcher", launcher])
+        run_command(["sweep", str(file), "seed=4", "--launcher", launcher])
     shutil.rmtree(
         tmp_path / "runs" / "study_whole" / "checkpoints"
     )  # to save room: its results are still those of its settings
@@ -244,8 +246,9 @@ def test_a_run_with_other_settings_is_refused_before_anything_starts(
         ValueError,
         match=r"study_whole holds a run with other settings \(optim\.lr is 0\.5, was 0\.001\)",
     ):
-        main(
+        run_command(
             [
+                "sweep",
                 str(
                     sweep_file(tmp_path, "base: [base.yaml]\ngrid: {run: {whole: {optim.lr: 0.5}}}")
                 ),
@@ -259,9 +262,9 @@ def test_a_run_with_other_settings_is_refused_before_anything_starts(
 def test_a_launcher_that_only_submits_or_does_not_exist_is_named(tmp_path: Path) -> None:
     file = sweep_file(tmp_path, "runs: [other.yaml]")
     with pytest.raises(RuntimeError, match="1 of 1 runs failed: other"):
-        main([str(file), "--launcher", "true"])
+        run_command(["sweep", str(file), "--launcher", "true"])
     with pytest.raises(ValueError, match="--launcher: nowhere cannot be started: No such file"):
-        main([str(file), "--launcher", "nowhere"])
+        run_command(["sweep", str(file), "--launcher", "nowhere"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
