@@ -1,4 +1,4 @@
-"""What `item.options` may change in an encoder's row, with types and bounds."""
+"""The options of an encoder in `item.options`, with types and bounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Projection = Literal["gelu", "linear", "mlp"]
 
 
 class EncoderOptions(TypedDict, total=False):
-    """Each field is described in EncoderRow, whose own value it replaces."""
+    """Values that replace those of an encoder's row; EncoderRow describes each field."""
 
     width: VectorWidth
     frames: Frames
@@ -31,6 +31,7 @@ class EncoderOptions(TypedDict, total=False):
     std: tuple[PixelStd, PixelStd, PixelStd] | None
     length: InputLength
     checkpoint: str
+    # keys of the library's own configuration, which checks them
     config: dict[str, Any]
     output: Literal["pooled", "scores"]
     tuning: Tuning | None

@@ -1,47 +1,46 @@
-"""The files in a run's folder, and what a run is called."""
+"""The names of the files in a run's folder, and the names of runs."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+# the resolved configuration, which repeats the run
 CONFIG_FILE = "config.yaml"
-"""The resolved configuration; it repeats the run."""
+# the DeepSpeed configuration made from it
 DEEPSPEED_FILE = "deepspeed.json"
-"""The DeepSpeed configuration made from it."""
+# hardware, commit, versions, hours and data set
 RECORD_FILE = "run.json"
-"""Hardware, commit, versions, hours, data set."""
+# one line per logged step
 METRICS_FILE = "metrics.jsonl"
-"""One line per logged step."""
+# best weights in fp32, in the folder of an export
 WEIGHTS_FILE = "model.safetensors"
-"""Of an export: the best weights, fp32."""
+# output of a run that a sweep started
 OUTPUT_FILE = "output.log"
-"""What a run of a sweep printed."""
+# unreadable items, with the reason
 FAILURES_FILE = "failures.jsonl"
-"""Items that could not be read, with the reason."""
+# last full ranking of the best checkpoint, with its baselines
 RESULTS_FILE = "results.json"
-"""The last full ranking of the best checkpoint, with its baselines."""
+# int64 [users, 2] that results.json is computed from: items better than and tied with each target
 RANKS_FILE = "ranks.npy"
-"""int64 [users, 2] behind results.json: items better than and tied with each user's target."""
+# examples of recommendations in that ranking, with the popularity of the recommended items
 RECOMMENDED_FILE = "recommended.json"
-"""What some users were recommended in that ranking, and how popular it is."""
+# id of the W&B run, which a resumed run continues
 WANDB_ID_FILE = "wandb_id.txt"
-"""The W&B run that a resumed run goes on in."""
+# locked by the process that writes the folder
 LOCK_FILE = ".lock"
-"""Held by the process that writes the folder."""
+# folder with what builds the encoders when their pretrained checkpoints are gone
 ENCODERS = "encoders"
-"""Folder of what builds the encoders without their pretrained checkpoints."""
 CHECKPOINTS = "checkpoints"
-"""Folder of the checkpoints."""
 
 
 def run_names(runs: Sequence[Path]) -> list[str]:
-    """What each run folder is called: its own name, with as many folders above it as tell it from the others."""
+    """Return a name for each run folder: its own, with as many parent folders as make it unique."""
     paths = [run.resolve() for run in runs]
+    longest = max((len(path.parts) for path in paths), default=0)
     names = {path: path.name for path in paths}
-    for length in range(2, max((len(path.parts) for path in paths), default=0) + 1):
+    for length in range(2, longest + 1):
         counts = Counter(names.values())
-        names = {
-            path: name if counts[name] == 1 else str(Path(*path.parts[-length:]))
-            for path, name in names.items()
-        }
+        for path, name in names.items():
+            if counts[name] > 1:
+                names[path] = str(Path(*path.parts[-length:]))
     return [names[path] for path in paths]

@@ -1,4 +1,8 @@
-"""YAML files that a user names, read strictly: plain mappings, lists and scalars, each scalar with its text."""
+"""YAML files that a user names, read strictly: plain mappings, lists and scalars.
+
+The files may come from strangers, as a configuration that is shared with a model does. So nothing
+is constructed, resolved or repeated, sizes are bounded, and every scalar keeps its text.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +19,25 @@ from yaml import MarkedYAMLError, YAMLError
 from mlrec.config.scalars import Node, Scalar, is_number
 from mlrec.runtime.printable import printable
 
+# a configuration has a few hundred bytes
 MAX_FILE_BYTES = 1_000_000
-"""Larger files are refused; a configuration has a few hundred bytes."""
+# configurations of encoders nest a few levels; Python's recursion would end after hundreds
 MAX_DEPTH = 16
 SUFFIXES = (".yaml", ".yml")
 
+# libyaml's parser, which PyYAML may be built without, is 20 times as fast
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's parser where PyYAML was built with it: 20 times as fast."""
 
 
 def read_yaml(path: Path, kind: str) -> Node:
-    """Return the content of the file.
+    """Return the content of a file.
 
     Args:
         kind: what a user calls such a file, for messages.
 
     Raises:
-        ValueError: it cannot be read, or is not YAML, or uses anchors, aliases or tags; the message names the near
-            file, or the line.
+        ValueError: it cannot be read, is not YAML, or uses anchors, aliases or tags; the message
+            names a file with a similar name, or the line.
     """
     content = parse_yaml(_read(path, kind), str(path))
     if content == Scalar(""):
@@ -43,10 +48,11 @@ def read_yaml(path: Path, kind: str) -> Node:
 
 
 def parse_yaml(text: str, where: str) -> Node:
-    """Return the one document of a text; an empty one is an empty scalar.
+    """Return the only document of a text; that of an empty text is an empty scalar.
 
     Raises:
-        ValueError: it is not YAML, or uses more than mappings, lists and scalars; the message begins with `where`.
+        ValueError: it is not YAML, or uses more than mappings, lists and scalars; the message
+            begins with `where`.
     """
     try:
         return _Parser(yaml.parse(text, Loader=_LOADER), where).document()
@@ -55,7 +61,8 @@ def parse_yaml(text: str, where: str) -> Node:
 
 
 def to_yaml(tree: Any) -> str:
-    """Return plain values as YAML, which `read_yaml` reads back to the same."""
+    """Return plain values as YAML, which `read_yaml` reads back to the same values."""
+    # without a width, PyYAML would break long texts into lines
     text: str = yaml.dump(
         tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
     )
@@ -63,31 +70,39 @@ def to_yaml(tree: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts in quotes that `values` would read as numbers, such as 1e-4, which is a text to YAML 1.1."""
+    """Writer that puts texts in quotes which `scalars` would read as numbers."""
 
 
-def _quoted(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="'" if is_number(text) else None
-    )
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML quotes what YAML 1.1 takes for a number, and 1e-4 is a text there
+    style = "'" if is_number(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Dumper.add_representer(str, _quoted)
+_Dumper.add_representer(str, _represent_text)
 
 
 class _Parser:
-    """Builds the tree from the parser's events, so that nothing is constructed, resolved or repeated."""
+    """Builder of a tree from the events of PyYAML's parser.
+
+    The loaders of PyYAML would resolve 0123 to 83 and expand aliases, of which a few lines can make
+    gigabytes.
+    """
 
     def __init__(self, events: Iterator[Any], where: str) -> None:
-        self._events, self._where = events, where
+        self._events = events
+        self._where = where
 
     def document(self) -> Node:
-        next(self._events)
-        if isinstance(event := next(self._events), yaml.StreamEndEvent):
+        """Return the tree of the only document."""
+        next(self._events)  # the start of the stream
+        event = next(self._events)
+        if isinstance(event, yaml.StreamEndEvent):
             return Scalar("")
         content = self._node(next(self._events), 0)
-        next(self._events)
-        if isinstance(event := next(self._events), yaml.DocumentStartEvent):
+        next(self._events)  # the end of the document
+        event = next(self._events)
+        if isinstance(event, yaml.DocumentStartEvent):
             raise self._error(event, "a second document begins; write one document")
         return content
 
@@ -107,51 +122,45 @@ class _Parser:
         return Scalar(event.value, quoted=bool(event.style))
 
     def _list(self, depth: int) -> list[Node]:
-        found: list[Node] = []
+        entries: list[Node] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            found.append(self._node(event, depth + 1))
-        return found
+            entries.append(self._node(event, depth + 1))
+        return entries
 
     def _mapping(self, start: Any, depth: int) -> dict[str, Node]:
-        found: dict[str, Node] = {}
+        entries: dict[str, Node] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._node(event, depth + 1)
+            # << merges another mapping in YAML 1.1
             if not isinstance(key, Scalar) or key == Scalar("<<"):
                 raise self._error(event, "a key must be a plain text")
-            if key.text in found:
-                begin = start.start_mark.line + 1
+            # PyYAML would take the last value, and hide the mistake
+            if key.text in entries:
+                first_line = start.start_mark.line + 1
                 raise self._error(
                     event,
-                    f"the key {printable(key.text)!r} occurs twice in the mapping that begins in line {begin}",
+                    f"the key {printable(key.text)!r} occurs twice in the mapping that begins in "
+                    f"line {first_line}",
                 )
-            found[key.text] = self._node(next(self._events), depth + 1)
-        return found
+            entries[key.text] = self._node(next(self._events), depth + 1)
+        return entries
 
     def _error(self, event: Any, fault: str) -> ValueError:
         return ValueError(f"{self._where}: line {event.start_mark.line + 1}: {fault}")
 
 
 def _read(path: Path, kind: str) -> str:
+    """Return the text of a regular file.
+
+    Raises:
+        ValueError: it is missing, of another kind, too large, or not UTF-8.
+    """
     try:
-        # a FIFO without a writer would block for ever
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with open(handle, "rb") as file:
-            if stat.S_ISDIR(os.fstat(handle).st_mode):
-                raise IsADirectoryError
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise ValueError(f"{path} is no regular file; a {kind} must be one")
-            raw = file.read(MAX_FILE_BYTES + 1)
-        if len(raw) > MAX_FILE_BYTES:
-            raise ValueError(
-                f"{path} is larger than {MAX_FILE_BYTES:,} bytes, which no {kind} is; name another file"
-            )
+        raw = _read_bytes(path, kind)
+        # editors on Windows begin files with a byte order mark
         return raw.decode("utf-8-sig")
     except FileNotFoundError as error:
-        near = difflib.get_close_matches(
-            path.name, [other.name for other in path.parent.glob("*.yaml")], n=1
-        )
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ValueError(f"there is no {kind} {path}{hint}") from error
+        raise ValueError(f"there is no {kind} {path}{_near_file(path)}") from error
     except IsADirectoryError as error:
         inside = sorted(path.glob("*.yaml"))
         hint = f"name a file in it, such as {inside[0]}" if inside else "it holds no YAML file"
@@ -162,10 +171,38 @@ def _read(path: Path, kind: str) -> str:
         raise ValueError(f"{path} is not YAML: {error}") from error
 
 
+def _read_bytes(path: Path, kind: str) -> bytes:
+    # opening a FIFO without a writer would block forever
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(handle, "rb") as file:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"{path} is no regular file; a {kind} must be one")
+        # the size of a growing file is known only after reading
+        raw = file.read(MAX_FILE_BYTES + 1)
+    if len(raw) > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path} is larger than {MAX_FILE_BYTES:,} bytes, which no {kind} is; name another file"
+        )
+    return raw
+
+
+def _near_file(path: Path) -> str:
+    names = [other.name for other in path.parent.glob("*.yaml")]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
 def _fault(error: YAMLError) -> str:
-    """What is wrong with a text that is not YAML, and in which line."""
+    """Return what is wrong with a text that is not YAML, and in which line."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return str(error).strip().splitlines()[0]
-    line, begin = error.problem_mark.line + 1, error.context_mark
-    within = f" that begins in line {begin.line + 1}" if begin and begin.line + 1 != line else ""
-    return f"line {line}: {f'{error.context}{within}, ' if error.context else ''}{error.problem}"
+    line = error.problem_mark.line + 1
+    if not error.context:
+        return f"line {line}: {error.problem}"
+    # such as "while parsing a flow sequence": it may begin many lines above
+    begin = error.context_mark
+    where = f" that begins in line {begin.line + 1}" if begin and begin.line + 1 != line else ""
+    return f"line {line}: {error.context}{where}, {error.problem}"

@@ -1,4 +1,7 @@
-"""zero.options: further keys of DeepSpeed's zero_optimization section, checked against DeepSpeed's own model."""
+"""Check zero.options, further keys of DeepSpeed's zero_optimization section.
+
+DeepSpeed's own model of the section has the names and types.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pydantic import ValidationError
 from mlrec.config import ZeroConfig
 from mlrec.config.values import check_typed
 
+# by key: what to do instead of setting it
 _SET_BY_MLREC = {
     "stage": "set zero.stage",
     "offload_optimizer": "set zero.offload_optimizer",
@@ -19,54 +23,66 @@ _SET_BY_MLREC = {
     "compute_grad_norm": "mlrec reads the norm in each step",
     "elastic_checkpoint": "checkpoints are mlrec's own",
 }
-MAX_BUCKET = (1 << 31) - 1
-"""Elements of a buffer: DeepSpeed allocates some of them whole, and counts in int32 here and there."""
+# DeepSpeed allocates some buckets whole, and counts their elements in int32 in places
+MAX_BUCKET_ELEMENTS = (1 << 31) - 1
 
 
 def check_zero_options(config: ZeroConfig) -> None:
-    """
+    """Check the names and values of zero.options.
+
     Raises:
-        ValueError: an option is none of DeepSpeed's, is set by mlrec itself, or has a value that DeepSpeed refuses; the
-            message names key, value and remedy.
+        ValueError: an option is none of DeepSpeed's, is set by mlrec itself, or has a value that
+            DeepSpeed refuses; the message names key, value and remedy.
     """
     if not config.options:
         return
-    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig  # takes seconds
+    # importing DeepSpeed takes seconds, and few runs have options
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
-    kinds = {name: field.annotation for name, field in DeepSpeedZeroConfig.model_fields.items()}
-    names = {
-        field.alias or name: name for name, field in DeepSpeedZeroConfig.model_fields.items()
-    } | {name: name for name in kinds}
+    kinds: dict[str, Any] = {}
+    for name, field in DeepSpeedZeroConfig.model_fields.items():
+        # keys of stage 3 are written with the prefix stage3_, which is the alias
+        kinds[name] = field.annotation
+        kinds[field.alias or name] = field.annotation
     for key, value in config.options.items():
-        where = f"zero.options.{key}"
-        if remedy := _SET_BY_MLREC.get(key):
-            raise ValueError(f"{where} cannot be set: {remedy}")
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f"DeepSpeed's zero_optimization has {', '.join(sorted(kinds))}"
-            )
-            raise ValueError(f"{where}: unknown option; {hint}")
-        _check_scalar(value, kinds[names[key]], where)
-    _check_whole({"stage": config.stage, **config.options}, DeepSpeedZeroConfig)
+        _check_name(key, DeepSpeedZeroConfig.model_fields, kinds)
+        _check_value(value, kinds[key], f"zero.options.{key}")
+    # DeepSpeed also checks values against each other
+    _check_together({"stage": config.stage, **config.options}, DeepSpeedZeroConfig)
 
 
-def _check_scalar(value: Any, kind: Any, where: str) -> None:
-    plain = next((one for one in (kind, *get_args(kind)) if one in (int, bool, float)), None)
-    if plain is None:
-        if not isinstance(value, Mapping):
-            raise ValueError(
-                f"{where} is {value!r}; it must be options with their values, as DeepSpeed documents them"
-            )
+def _check_name(key: str, fields: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    remedy = _SET_BY_MLREC.get(key)
+    if remedy:
+        raise ValueError(f"zero.options.{key} cannot be set: {remedy}")
+    if key in kinds:
         return
-    check_typed(value, plain, where)
-    if plain is int and "bucket_size" in where and value > MAX_BUCKET:
-        raise ValueError(f"{where} is {value}; it must be at most {MAX_BUCKET}")
+    near = difflib.get_close_matches(key, kinds, n=1)
+    if near:
+        hint = f"did you mean {near[0]!r}?"
+    else:
+        hint = f"DeepSpeed's zero_optimization has {', '.join(sorted(fields))}"
+    raise ValueError(f"zero.options.{key}: unknown option; {hint}")
 
 
-def _check_whole(options: dict[str, Any], model: Any) -> None:
+def _check_value(value: Any, kind: Any, key: str) -> None:
+    """Check a value more strictly than pydantic, which takes "8" and true for numbers."""
+    plain_kind = next((member for member in (kind, *get_args(kind)) if _is_plain(member)), None)
+    if plain_kind is not None:
+        check_typed(value, plain_kind, key)
+        if plain_kind is int and "bucket_size" in key and value > MAX_BUCKET_ELEMENTS:
+            raise ValueError(f"{key} is {value}; it must be at most {MAX_BUCKET_ELEMENTS}")
+    elif not isinstance(value, Mapping):
+        raise ValueError(
+            f"{key} is {value!r}; it must be options with their values, as DeepSpeed documents them"
+        )
+
+
+def _is_plain(kind: Any) -> bool:
+    return kind in (int, bool, float)
+
+
+def _check_together(options: dict[str, Any], model: Any) -> None:
     try:
         model(**options)
     except ValidationError as error:
