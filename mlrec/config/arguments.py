@@ -35,8 +35,10 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the words of a command line, none of which may hold credentials."""
         words = list(args or ())
+        # before any message could quote a word
         for word in words:
             check_no_credentials(word)
+        # argparse gives `error` only a message
         self._words = words
         # "--option WORD" would otherwise take a positional argument for the option's value
         words = [f"{word}=" if self._has_optional_value(word) else word for word in words]
@@ -76,6 +78,7 @@ def number(low: float = 0, high: float = 1e12) -> Callable[[str], float]:
     return _reader(Annotated[float, Between(low, high)])
 
 
+# int() and float() would take 1_000, "\u0663" and " 5 ", which configurations refuse
 def _reader(kind: Any) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:

@@ -48,6 +48,7 @@ def _check_section(section: Any, prefix: str) -> None:
             _check_section(value, f"{key}.")
             continue
         check_typed(value, kinds[field.name], key)
+        # options hold texts at any depth, and all of them are saved in the run's folder
         for place, text in _texts(value, key):
             check_no_credentials(text, place)
 
@@ -76,6 +77,8 @@ def _check_name(name: str) -> None:
 
 
 def _check_places(config: Config) -> None:
+    # Training writes the run and the cache with file locks and renames, which object stores do not
+    # have. The data set and encoders are only read.
     folders = {"run_dir": config.run_dir, "data.cache_dir": config.data.cache_dir}
     if config.train.start_from:
         folders["train.start_from"] = config.train.start_from
@@ -92,6 +95,7 @@ def _check_encoders(config: Config) -> None:
     encoders = config.item.encoders
     if not encoders:
         raise ValueError("item.encoders is empty; name one or more, see: mlrec list encoders")
+    # probably a misspelt name: its options would silently have no effect
     unused = sorted(set(config.item.options) - set(encoders))
     if unused:
         raise ValueError(
@@ -115,6 +119,7 @@ def _check_zero(config: Config) -> None:
 
 def _check_durations(config: Config) -> None:
     train = config.train
+    # other durations may be a share of the run's length, but not the length itself
     if train.duration.endswith("%"):
         raise ValueError(
             f"train.duration is {train.duration!r}, a share of itself; {_WRITE_RUN_LENGTH}"
@@ -127,6 +132,7 @@ def _check_durations(config: Config) -> None:
 
 
 def _check_folders_apart(config: Config) -> None:
+    # links may lead from one folder into the other
     run = config.run_path.resolve()
     cache = Path(config.data.cache_dir).expanduser().resolve()
     if run == cache or run in cache.parents or cache in run.parents:

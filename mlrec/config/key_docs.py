@@ -33,6 +33,7 @@ def described(section: type[Any], prefix: str = "") -> dict[str, Key]:
     for field in fields(section):
         key = prefix + field.name
         default = field.default if field.default_factory is MISSING else field.default_factory()
+        # sections are described by their keys
         if is_dataclass(default):
             described_keys |= described(type(default), f"{key}.")
             continue
@@ -53,6 +54,7 @@ def _field_docstrings(section: type[Any]) -> dict[str, str]:
     for statement, below in pairwise(declared.body):
         if isinstance(statement, ast.AnnAssign) and _is_text(below):
             name = ast.unparse(statement.target)
+            # the docstring has line breaks and an indent in the source
             docs[name] = " ".join(ast.literal_eval(ast.unparse(below)).split())
     return docs
 

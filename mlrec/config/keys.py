@@ -12,14 +12,15 @@ from mlrec.config.kinds import inner_kind
 Path = Sequence[str]
 """A key by its parts. A part within options may hold dots and slashes."""
 
+# difflib's ratio of two names in different sections; its default of 0.6 suggests unrelated keys
 MIN_SIMILARITY_ANYWHERE = 0.75
-"""Similarity of a misspelt name and that of a key in another section (difflib's ratio)."""
 
 
 def kinds_of(section: type[Any], prefix: str = "") -> dict[str, Any]:
     """Return the types of all keys and sections within a dataclass, each section before its keys."""
     kinds: dict[str, Any] = {}
     for name, kind in get_type_hints(section, include_extras=True).items():
+        # messages list keys in this order
         kinds[prefix + name] = kind
         if is_dataclass(kind):
             kinds |= kinds_of(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
@@ -55,9 +56,11 @@ class Keys:
     def unknown(self, path: Path) -> ValueError:
         """Return the error of a key that does not exist, with the one that it may stand for."""
         key = ".".join(path)
+        # options of encoders have types of their own, which are no part of `kinds`
         section = self.kind_at(path[:-1]) if len(path) > 1 else None
         if is_typeddict(section):
             return ValueError(f"{key}: unknown option; {_near_option(path[-1], section)}")
+        # "optim.lr: 3" in a file, where a command line has optim.lr=3
         if "." in path[-1] and self.has(key):
             return ValueError(
                 f"unknown key {key!r}; in a file keys are nested, write {_nested(key)}"
@@ -79,14 +82,18 @@ class Keys:
         These are the keys with the same last part, else the nearest of its section, else of all.
         """
         section, _, last = key.rpartition(".")
+        # lr=0.1 without its section, or in the wrong one
         same_name = [other for other in self.kinds if _last_part(other) == last]
         if same_name:
             return same_name
+        # optim.lrr
         in_section = difflib.get_close_matches(last, self._names_in(section), n=1)
         if in_section:
             return [f"{section}.{in_section[0]}".lstrip(".")]
-        names = [_last_part(other) for other in self.kinds]
-        anywhere = difflib.get_close_matches(last, names, n=1, cutoff=MIN_SIMILARITY_ANYWHERE)
+        # trian.duration, or optim.temprature, which is a key of loss
+        anywhere = difflib.get_close_matches(
+            last, map(_last_part, self.kinds), n=1, cutoff=MIN_SIMILARITY_ANYWHERE
+        )
         return [other for other in self.kinds if _last_part(other) in anywhere]
 
     def _names_in(self, section: str) -> list[str]:
@@ -99,9 +106,11 @@ class Keys:
             return [f"{word}=VALUE"]
         # a slash is in paths, and in no key outside of options
         near = [] if "/" in word else self.near(word)
-        return [
-            f"{key}.KEY=VALUE" if is_dataclass(self.kinds[key]) else f"{key}=VALUE" for key in near
-        ]
+        forms = []
+        for key in near:
+            suffix = ".KEY=VALUE" if is_dataclass(self.kinds[key]) else "=VALUE"
+            forms.append(key + suffix)
+        return forms
 
 
 def _last_part(key: str) -> str:

@@ -22,11 +22,11 @@ _NAMES = {
     bool: "true or false",
     Any: "a number, a text, true, false, null, a list or a mapping",
 }
+# count in words and an example: two numbers are optim.betas, three are means of color channels
 _LISTS_OF_NUMBERS = {
     2: ("two", "[0.9, 0.999]"),
     3: ("three", "[0.5, 0.5, 0.5]"),
 }
-"""Count in words and an example, by count."""
 
 
 def is_optional(kind: Any) -> bool:
@@ -42,10 +42,12 @@ def without_none(kind: Any) -> Any:
 
 def inner_kind(kind: Any, name: str) -> Any:
     """Return the type of the key `name` within a section or options; None if there is no such key."""
+    # include_extras keeps the bounds, which are annotations
     if is_dataclass(kind) or is_typeddict(kind):
         return get_type_hints(kind, include_extras=True).get(name)
     if get_origin(kind) is dict:
         return get_args(kind)[1]
+    # options of libraries may hold mappings of any depth
     return Any if kind is Any else None
 
 
@@ -73,13 +75,15 @@ def in_words(kind: Any) -> str:
     if is_optional(kind):
         return f"{in_words(without_none(kind))}, or null"
     if is_dataclass(kind):
-        return f"a section with {', '.join(field.name for field in fields(kind))}"
+        names = [field.name for field in fields(kind)]
+        return f"a section with {', '.join(names)}"
     if is_typeddict(kind):
         return f"options with their values: {', '.join(sorted(get_type_hints(kind)))}"
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
         return _list_in_words(arguments)
+    # item.options has options with types, those of recommenders and DeepSpeed have none
     if origin is dict and arguments[1] is not Any:
         return "options of each encoder, such as {id/embedding: {dropout: 0.3}}"
     if origin is dict:
@@ -90,6 +94,7 @@ def in_words(kind: Any) -> str:
 def _list_in_words(kinds: tuple[Any, ...]) -> str:
     if kinds[-1] is ...:
         return "a list of names, such as [id/embedding]"
+    # all entries have the same bounds
     count, example = _LISTS_OF_NUMBERS[len(kinds)]
     bounds = f" {kinds[0].__metadata__[0]}" if get_origin(kinds[0]) is Annotated else ""
     return f"a list of {count} numbers{bounds}, such as {example}"

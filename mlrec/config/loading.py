@@ -20,6 +20,7 @@ from mlrec.config.yaml_files import to_yaml
 
 _log = logging.getLogger(__name__)
 
+# resolving the types of all sections takes milliseconds, so it happens once
 _KEYS = Keys.of(Config)
 _FORCE = ("resume", "force")
 
@@ -37,6 +38,7 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
             value and remedy.
     """
     sources = _sources_of(files)
+    # in a file it would silently allow every later change of the run
     for source in sources:
         if source.value_of(_FORCE, False):
             raise ValueError(
@@ -76,10 +78,11 @@ def load_saved(file: Path, overrides: Sequence[str] = ()) -> Config:
 
 def _check_complete(file: Path, sources: Iterable[Source]) -> None:
     """Check that a saved file has all sections, of which the last are lost where it was cut."""
-    sections = {"resume"}
+    missing = [field.name for field in fields(Config) if field.name != "resume"]
     for source in sources:
-        sections |= {setting.path[0] for setting in source.settings}
-    missing = [field.name for field in fields(Config) if field.name not in sections]
+        for setting in source.settings:
+            if setting.path[0] in missing:
+                missing.remove(setting.path[0])
     if missing:
         raise ValueError(
             f"{file} is cut short: it has no {missing[0]}. Restore it, or run the training command "
@@ -99,6 +102,7 @@ def _merged(sources: Sequence[Source]) -> Config:
 
 def _build(section: Any, tree: Mapping[str, Any]) -> Any:
     """Return a dataclass with the values of a tree, and the sections within it."""
+    # construction runs Config.__post_init__, which checks the configuration as a whole
     kinds = get_type_hints(section)
     values = {}
     for name, value in tree.items():
@@ -125,6 +129,7 @@ def check_is_place(word: str, argument: str) -> None:
     Raises:
         ValueError: the word is an option or a key=value.
     """
+    # a folder may have a "=" in its name, so only a key that exists counts
     key = word.partition("=")[0]
     if word.startswith("-") or (is_setting(word) and _KEYS.has(key)):
         raise ValueError(
@@ -144,12 +149,14 @@ def save(config: Config, path: Path) -> None:
     The section resume is left out, as it is for one command.
     """
     tree = {key: value for key, value in asdict(config).items() if key != "resume"}
+    # Readers must never see half a file. The process id keeps two writers apart.
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(to_yaml(_without_tuples(tree)), encoding="utf-8")
     os.replace(partial, path)
 
 
 def _without_tuples(value: Any) -> Any:
+    # PyYAML writes tuples with a tag, which `read_yaml` refuses
     if isinstance(value, Mapping):
         return {key: _without_tuples(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

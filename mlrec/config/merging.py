@@ -47,6 +47,7 @@ class Source:
 
 def merge_sources(defaults: Mapping[str, Any], sources: Iterable[Source]) -> dict[str, Any]:
     """Return the tree of defaults with the values of the sources, later ones over earlier ones."""
+    # copies, because options are mutable and callers use defaults and sources again
     tree = copy.deepcopy(dict(defaults))
     for source in sources:
         # Options of replaced rows go first, so that the source can set options of the new rows.
@@ -82,6 +83,7 @@ def _set(tree: dict[str, Any], setting: Setting) -> None:
     *sections, name = setting.path
     node = tree
     for section in sections:
+        # options may replace a value by a mapping: {a: 1}, and later {a: {b: 1}}
         if not isinstance(node.get(section), dict):
             node[section] = {}
         node = node[section]

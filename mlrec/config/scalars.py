@@ -19,18 +19,23 @@ from mlrec.config.bounds import INT64
 from mlrec.runtime.credentials import check_no_credentials
 from mlrec.runtime.printable import printable
 
+# the longest paths and URLs that systems take
 MAX_TEXT_CHARACTERS = 4096
+# float() takes time that grows with the length, and no number needs more
 MAX_NUMBER_CHARACTERS = 64
+# of a value in a message
 MAX_SHOWN_CHARACTERS = 80
-"""Characters of a value in a message."""
 
+# [0-9], because \d would also take digits of other scripts; no leading zero, which means octal
+# in YAML 1.1 and in other languages
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,29}")
 _NUMBER = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+# a text that is the same text to every YAML parser and in a shell
 _SAFE_WITHOUT_QUOTES = re.compile(r"[\w./+-][\w./+:~-]*", re.ASCII)
 _CONSTANTS = {"true": True, "false": False, "null": None}
 
+# decides which texts are numbers, dates or truth values in YAML 1.1
 _YAML_RESOLVER: Any = Resolver()
-"""Decides which texts are numbers, dates or truth values in YAML 1.1."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,13 @@ def check_text(text: str, key: str) -> None:
         raise ValueError(
             f"{key} has {len(text):,} characters; it must have at most {MAX_TEXT_CHARACTERS:,}"
         )
+    # OmegaConf and Hydra would replace it, so its author expects that
     if "${" in text:
         raise ValueError(
             f"{key} is {shown(Scalar(text))}; ${{...}} is not replaced in a configuration, "
             "write the value itself"
         )
+    # the configuration is saved in the run's folder and sent to W&B
     check_no_credentials(text, key)
     if printable(text, MAX_TEXT_CHARACTERS) != text:
         raise ValueError(
@@ -86,6 +93,7 @@ def as_number(scalar: Scalar) -> float | None:
     if scalar.quoted or len(text) > MAX_NUMBER_CHARACTERS or not _NUMBER.fullmatch(text):
         return None
     value = float(text)
+    # 1e-400 is 0 to Python, which its author did not mean
     mantissa = re.split("[eE]", text)[0]
     underflows = value == 0 and re.search("[1-9]", mantissa) is not None
     return None if underflows or not math.isfinite(value) else value
@@ -112,9 +120,12 @@ def as_json_value(scalar: Scalar, key: str) -> Any:
     whole_number = as_whole_number(scalar)
     if whole_number is not None and abs(whole_number) <= INT64:
         return whole_number
+    # a whole number beyond int64 must not become a float that rounds it
     number = as_number(scalar)
     if number is not None and whole_number is None:
         return number
+    # A text such as 010, 1_000, 12:30, yes or 2026-01-01: other YAML parsers read a number, a truth
+    # value or a date, and the text was probably meant as one.
     if _YAML_RESOLVER.resolve(ScalarNode, text, (True, False)) != "tag:yaml.org,2002:str":
         raise ValueError(
             f"{key} is {shown(scalar)}; write a number like 8 or 0.5, true, false or null, "
@@ -143,10 +154,11 @@ def as_flow_yaml(node: Node) -> str:
     if isinstance(node, list):
         return f"[{', '.join(map(as_flow_yaml, node))}]"
     if isinstance(node, dict):
-        pairs = [
-            f"{as_flow_yaml(Scalar(name))}: {as_flow_yaml(inner)}" for name, inner in node.items()
-        ]
+        pairs = []
+        for name, value in node.items():
+            pairs.append(f"{as_flow_yaml(Scalar(name))}: {as_flow_yaml(value)}")
         return f"{{{', '.join(pairs)}}}"
     if not node.quoted and _SAFE_WITHOUT_QUOTES.fullmatch(node.text):
         return node.text
+    # a JSON string is a YAML string in double quotes
     return json.dumps(node.text, ensure_ascii=False)

@@ -16,8 +16,8 @@ from mlrec.config.yaml_files import SUFFIXES, parse_yaml, read_yaml
 
 FILE_KIND = "configuration file"
 COMMAND_LINE = "the command line"
+# files that one configuration file may be based on, directly or not
 MAX_FILES = 100
-"""Files that one configuration file may be based on, directly or not."""
 MAX_BASE_DEPTH = 10
 
 
@@ -40,6 +40,7 @@ class _FileReader:
 
     def read(self, path: Path, within: tuple[Path, ...]) -> list[Source]:
         """Return the sources of a file that the files `within` are based on, the outermost first."""
+        # the same file may have several names, such as sub/../a.yaml
         place = path.resolve()
         if place in within:
             circle = " -> ".join(map(str, [*within, place]))
@@ -52,6 +53,7 @@ class _FileReader:
                 f"or more than {MAX_FILES} files"
             )
         content = _content(path)
+        # base files come first, so that the file itself overrides them
         sources: list[Source] = []
         for base in _bases(content.pop("base", []), path):
             sources += self.read(base, (*within, place))
@@ -66,6 +68,8 @@ class _FileReader:
 
 
 def _content(path: Path) -> dict[str, Node]:
+    # Of folders and devices `read_yaml` says what they are. A file with another suffix is probably
+    # an argument that was meant as something else.
     if os.path.isfile(path) and path.suffix not in SUFFIXES:
         raise ValueError(f"{path} is no YAML file; a {FILE_KIND} has a name in .yaml or .yml")
     content = read_yaml(path, FILE_KIND)
@@ -119,6 +123,7 @@ def override_source(overrides: Sequence[str], keys: Keys) -> Source:
 
 
 def _node_of(text: str, kind: Any, key: str) -> Node:
+    # in a shell name= has no value, and name='""' is an empty text
     if text in ('""', "''"):
         return Scalar("", quoted=True)
     if not text or not is_structured(kind):
@@ -126,6 +131,7 @@ def _node_of(text: str, kind: Any, key: str) -> Node:
     try:
         return parse_yaml(text, key)
     except ValueError as error:
+        # a text that does not print, or with credentials, must not be quoted in the message
         check_text(text, key)
         raise ValueError(
             f"{key}: the value {text!r} is not YAML; close its brackets, or put it in quotes"
@@ -136,12 +142,14 @@ def _leaves(node: Node, kind: Any, path: tuple[str, ...], keys: Keys) -> list[Se
     """Return the keys at and below `path` that hold no further keys, with typed values."""
     if not isinstance(node, dict) or not (holds_keys(kind) or kind is Any):
         return [Setting(path, typed(node, kind, ".".join(path)))]
+    # item: {options: {}} sets a key too, which saved files have
     if not node and path:
         return [Setting(path, {})]
     settings: list[Setting] = []
     for name, value in node.items():
         check_text(name, "the key")
         value_kind = inner_kind(kind, name)
+        # the message names the whole path and the keys near it
         if value_kind is None:
             raise keys.unknown((*path, name))
         settings += _leaves(value, value_kind, (*path, name), keys)
@@ -160,6 +168,7 @@ def check_words(words: Sequence[str], keys: Keys) -> None:
                 f"{word} is no option of this command, which takes files and key=value; "
                 "see: mlrec --help"
             )
+        # a file may be named like a key
         if is_setting(word) or Path(word).exists():
             continue
         remedy = _remedy(word, keys)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Literal, get_args, get_origin, is_typeddict
 
-from mlrec.config.kinds import in_words, is_optional, is_structured, without_none
+from mlrec.config.kinds import in_words, inner_kind, is_optional, is_structured, without_none
 from mlrec.config.scalars import (
     MAX_SHOWN_CHARACTERS,
     Node,
@@ -34,6 +34,7 @@ def typed(node: Node, kind: Any, key: str) -> Any:
     """
     if isinstance(node, Scalar):
         check_text(node.text, key)
+        # seed: in a file or seed= in a shell is a forgotten value, not an empty text
         if node.is_empty:
             raise ValueError(f"{key} has no value; it must be {in_words(kind)}{_empty_text(kind)}")
     try:
@@ -52,6 +53,7 @@ def _parsed(node: Node, kind: Any, key: str) -> Any:
             raise _MisfitError
         return value
     if is_optional(kind):
+        # only the bare word is None; "null" in quotes is a text
         return None if node == Scalar("null") else _parsed(node, without_none(kind), key)
     if get_origin(kind) is tuple:
         return _parsed_list(node, arguments, key)
@@ -67,10 +69,12 @@ def _parsed_list(node: Node, kinds: tuple[Any, ...], key: str) -> tuple[Any, ...
         kinds = (kinds[0],) * len(node)
     if len(kinds) != len(node):
         raise _MisfitError
-    for entry in node:
+    values = []
+    for entry, kind in zip(node, kinds, strict=True):
         if isinstance(entry, Scalar):
             check_text(entry.text, key)
-    return tuple(_parsed(entry, kind, key) for entry, kind in zip(node, kinds, strict=True))
+        values.append(_parsed(entry, kind, key))
+    return tuple(values)
 
 
 def _parsed_scalar(scalar: Scalar, kind: Any) -> Any:
@@ -84,7 +88,9 @@ def _parsed_scalar(scalar: Scalar, kind: Any) -> Any:
     elif kind is bool and not scalar.quoted:
         value = {"true": True, "false": False}.get(scalar.text)
     elif get_origin(kind) is Literal:
-        value = {str(choice): choice for choice in get_args(kind)}.get(scalar.text)
+        # choices may be numbers, such as the stages of ZeRO
+        choices = {str(choice): choice for choice in get_args(kind)}
+        value = choices.get(scalar.text)
     if value is None:
         raise _MisfitError
     return value
@@ -102,6 +108,7 @@ def _parsed_freely(node: Node, key: str) -> Any:
         return {name: _parsed_freely(entry, f"{key}.{name}") for name, entry in node.items()}
     check_text(node.text, key)
     value = as_json_value(node, key)
+    # libraries take tokens as options, which would end up in config.yaml and on W&B
     if isinstance(value, str) and is_secret_name(key.rpartition(".")[2]):
         raise ValueError(
             f"{key} would be kept in the run's folder; leave it out and set an environment "
@@ -142,17 +149,12 @@ def _fits(value: Any, kind: Any) -> bool:
         return False
     if origin is Literal:
         return value in arguments
+    # a caller may have a list, which is saved in the same way
     if origin is tuple:
         return isinstance(value, list | tuple) and _entries_fit(value, arguments)
-    if is_typeddict(kind):
-        kinds = get_type_hints(kind, include_extras=True)
-        return isinstance(value, Mapping) and all(
-            name in kinds and _fits(option, kinds[name]) for name, option in value.items()
-        )
-    if origin is dict:
-        return isinstance(value, Mapping) and all(
-            isinstance(name, str) and _fits(option, arguments[1]) for name, option in value.items()
-        )
+    if is_typeddict(kind) or origin is dict:
+        return isinstance(value, Mapping) and _options_fit(value, kind)
+    # NaN and infinity pass no bound, but not every number has bounds
     if kind is float:
         return isinstance(value, int | float) and math.isfinite(value)
     return isinstance(value, kind)
@@ -162,6 +164,14 @@ def _entries_fit(values: Sequence[Any], kinds: tuple[Any, ...]) -> bool:
     if kinds[-1] is ...:
         return all(_fits(value, kinds[0]) for value in values)
     return len(values) == len(kinds) and all(map(_fits, values, kinds))
+
+
+def _options_fit(options: Mapping[Any, Any], kind: Any) -> bool:
+    for name, value in options.items():
+        value_kind = inner_kind(kind, name) if isinstance(name, str) else None
+        if value_kind is None or not _fits(value, value_kind):
+            return False
+    return True
 
 
 def _is_within(value: Any, bounds: Sequence[Any]) -> bool:
@@ -184,6 +194,7 @@ def _number_format(node: Node, kind: Any) -> str:
     """Return how to write a number that was written as 010, 1_000, +5, 1e3 or in quotes."""
     while get_origin(kind) is Annotated or is_optional(kind):
         kind = get_args(kind)[0]
+    # without a digit it was never meant as a number: the type alone is the remedy
     if not isinstance(node, Scalar) or not any(map(str.isdigit, node.text)):
         return ""
     if kind is int and as_whole_number(node) is None:

@@ -67,7 +67,8 @@ def _check_name(key: str, fields: Mapping[str, Any], kinds: Mapping[str, Any]) -
 
 def _check_value(value: Any, kind: Any, key: str) -> None:
     """Check a value more strictly than pydantic, which takes "8" and true for numbers."""
-    plain_kind = next((member for member in (kind, *get_args(kind)) if _is_plain(member)), None)
+    # int, or the int of int | None
+    plain_kind = next(filter(_is_plain, (kind, *get_args(kind))), None)
     if plain_kind is not None:
         check_typed(value, plain_kind, key)
         if plain_kind is int and "bucket_size" in key and value > MAX_BUCKET_ELEMENTS:
