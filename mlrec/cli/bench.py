@@ -28,6 +28,7 @@ class Bench:
 def add_arguments(parser: Parser) -> None:
     """Add the subcommands."""
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
+    # all five are built, because argparse lists them in the help; they are cheap
     for name, bench in BENCHES.items():
         bench_parser = benches.add_parser(name, help=bench.help, description=bench.help)
         bench.add_arguments(bench_parser)
@@ -38,13 +39,16 @@ def run(options: argparse.Namespace) -> None:
     """Measure, and print the figures on rank 0."""
     from mlrec.bench.result import show
 
+    # a name, not an import, so that no other bench is loaded
     module = importlib.import_module(BENCHES[options.bench].module)
+    # collective for step, prefix, eval and scale, which run under a launcher too
     result = module.run(options)
     if result is not None:
         show(result, options.json)
 
 
 def _add_loader(parser: Parser) -> None:
+    # decoding uses a whole core per process
     cores = os.cpu_count() or 1
     parser.add_argument(
         "url", metavar="URL", help="folder or URL of a packed data set with videos or covers"

@@ -11,6 +11,7 @@ from typing import Protocol
 from mlrec.config.arguments import Parser
 from mlrec.runtime.terminal import say
 
+# as argparse has them
 HELP_FLAGS = ("-h", "--help")
 
 
@@ -45,10 +46,13 @@ class Program:
         Raises:
             ValueError: the command is unknown or its command line does not fit.
         """
+        # before the command's name, too: `deepspeed --module mlrec` inserts the flag there
         words = _without_local_rank(words)
         if not words or words[0] in HELP_FLAGS:
             say(self.help())
             return 0
+        # A parser of argparse with subparsers would build the parsers of all commands, and could not
+        # take key=value after an option.
         command = self._command(words[0])
         parser = Parser(prog=f"{self.name} {words[0]}", description=command.HELP)
         command.add_arguments(parser)
@@ -83,6 +87,8 @@ def _without_local_rank(words: Sequence[str]) -> list[str]:
 
     The launcher also sets LOCAL_RANK, which `mlrec.runtime.rendezvous` reads.
     """
+    # No help and no abbreviations: everything but this flag is left to the command's parser. Both
+    # forms are in use, --local_rank=0 and --local_rank 0.
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--local_rank")
     _, others = parser.parse_known_args(words)

@@ -15,6 +15,7 @@ HELP = "Test user by user whether the difference of two runs is more than chance
 
 def add_arguments(parser: Parser) -> None:
     """Add the two runs."""
+    # two arguments instead of nargs=2, which would list RUN once in the usage
     parser.add_argument("first", type=Path, metavar="RUN", help="folder of the first run")
     parser.add_argument("second", type=Path, metavar="RUN", help="folder of the second run")
     add_json(parser)
@@ -32,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
         metrics = [asdict(row) for row in rows]
         print_json({"first": str(options.first), "second": str(options.second), "metrics": metrics})
         return
+    # runs of the same name get as many parent folders as tell them apart
     table = Table("metric", *run_names([options.first, options.second]), "difference", "p")
     for row in rows:
         table.add_row(

@@ -35,6 +35,7 @@ def run(options: argparse.Namespace) -> None:
         ValueError: wandb-workspaces is not installed.
         RuntimeError: W&B refuses, or cannot be reached.
     """
+    # an extra of the package: first of all, because the rest needs it
     try:
         import wandb_workspaces  # noqa: F401
     except ImportError as error:
@@ -44,7 +45,9 @@ def run(options: argparse.Namespace) -> None:
     from mlrec.report.dashboard import create_dashboard, write_dashboard
     from mlrec.runs.wandb_run import wandb_mode
 
-    entity, project = options.entity, options.project
+    entity = options.entity
+    project = options.project
+    # the same rules as for a run with tracking.wandb=auto, so WANDB_MODE=offline counts here too
     is_online = wandb_mode(TrackingConfig(wandb="auto"))[0] == "online"
     if is_online and not options.out:
         say(create_dashboard(entity, project))

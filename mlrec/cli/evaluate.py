@@ -39,8 +39,10 @@ def run(options: argparse.Namespace) -> None:
     from mlrec.runs.run import load_trained
     from mlrec.runtime.distributed import start_world, stop_world
 
+    # before the ranks meet, so that a mistake ends all of them at once
     config = load_trained(Path(options.run), options.overrides)
     world = start_world()
+    # collective: every rank encodes and ranks its share; rank 0 writes the files and prints
     results = evaluate_run(config, open_data(config.data), world, options.split)
     if world.is_main and options.json:
         print_json(asdict(results))
@@ -55,7 +57,9 @@ def _table(results: Results) -> Table:
 
     rows = dict(results.metrics)
     for name, summary in results.baselines.items():
+        # a baseline is a row for all users; its groups are in results.json
         rows[name] = summary["all"]
+    # the number of users is no metric, and has a column and a format of its own
     metrics = [name for name in rows["all"] if name != "users"]
     table = Table(f"{results.split} split", "users", *metrics)
     for group, values in rows.items():

@@ -36,7 +36,9 @@ def run(options: argparse.Namespace) -> None:
     from mlrec.runtime.distributed import start_world, stop_world
     from mlrec.serving.export import export
 
+    # mlrec export RUN data.url=URL: the setting would be taken for the place
     check_is_place(options.out, "OUT")
+    # weights are copied by one process; encoding the items for an index uses all ranks and GPUs
     world = start_world() if options.index else None
     weights, recall = export(options.run, options.out, world, options.overrides)
     if world is not None:
@@ -44,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"weights": weights, "recall@10": recall})
         return
+    # the first line is the URL alone, for scripts
     say(weights)
     if recall is not None:
         say(

@@ -45,8 +45,10 @@ def job_of(words: list[str]) -> Job:
     Raises:
         ValueError: OUT is missing.
     """
+    # OUT is the last word that is not key=value, so that settings may stand on both sides of it
     places = [place for place, word in enumerate(words) if not is_setting(word)]
     last = places[-1] if places else None
+    # a YAML file in this place is a configuration whose OUT was forgotten
     if last is None or words[last].endswith((".yaml", ".yml")):
         after = "" if last is None else f" after {words[last]}"
         raise ValueError(
@@ -63,6 +65,7 @@ def run(options: argparse.Namespace) -> None:
 
     job = job_of(options.words)
     config = load_arguments(job.settings)
+    # collective: every rank encodes its share of the items; rank 0 joins them and prints
     world = start_world()
     info = extract(config, job.out, world)
     if world.is_main and options.json:

@@ -13,7 +13,9 @@ from mlrec.runtime.terminal import say
 
 HELP = "List the keys of a configuration, or the rows of a table, with their meaning."
 
+# the names of mlrec.models.registry.TABLES, which imports torch; a test compares them
 TABLE_NAMES = ("encoders", "recommenders", "losses", "fusions")
+# lines up the short tables with each other
 MIN_NAME_COLUMNS = 24
 
 Rows = dict[str, dict[str, Any]]
@@ -48,6 +50,7 @@ def rows_of(table: str) -> Rows:
     from mlrec.models.recommenders.options import options_of
     from mlrec.models.registry import TABLES
 
+    # rows of encoders are data; the rows of other tables are classes with docstrings
     rows: Rows = {}
     for name, row in TABLES[table].items():
         if table == "encoders":
@@ -65,6 +68,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     cells = []
     if "type" in row:
         cells.append(f"{row['type']} = {json.dumps(row['default'])}")
+    # encoders of text and audio have no frames
     if row.get("size"):
         cells.append(f"{row['frames']} frames of {row['size']} x {row['size']}")
     for column in ("checkpoint", "licence", "paper", "description"):

@@ -22,6 +22,7 @@ from mlrec.cli.commands import Command, Program
 from mlrec.runtime.entry_point import exit_with, run_main
 from mlrec.runtime.terminal import say
 
+# in the order of a project: train, look at results, serve, and the tools; the help lists them so
 COMMANDS: dict[str, Command] = {
     "train": train,
     "sweep": sweep,
@@ -53,6 +54,7 @@ def run_command(words: Sequence[str]) -> int | None:
     Raises:
         ValueError: the command is unknown, its command line does not fit, or its input is bad.
     """
+    # the only flag besides --help that stands without a command
     if words and words[0] == "--version":
         from mlrec import __version__
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 HELP = "Recommend items to a user or after a history, with titles, by a run or an export."
 
+# items recommended at once; a larger number is a typing error
 MAX_COUNT = 1_000_000
-"""Items recommended at once."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -54,6 +54,7 @@ def add_arguments(parser: Parser) -> None:
 
 def raw_ids_of(history: str) -> list[str]:
     """Return the raw ids of `--history`, in which an id with a comma is quoted."""
+    # ids of raw data may hold commas and spaces, as CSV cells do
     cells = next(csv.reader([history], skipinitialspace=True), [])
     return [cell.strip() for cell in cells if cell.strip()]
 
@@ -83,6 +84,8 @@ def _recommend(options: argparse.Namespace, history: list[str]) -> Sequence[Reco
     user = options.user
     count = options.k
     overrides = options.overrides
+    # An export has the vectors of all items: no encoder runs and the data set may be elsewhere. A
+    # run's catalogue is encoded first, on the GPU if there is one.
     if storage.exists(storage.join(options.run, SERVING_FILE)):
         return recommend_from_index(options.run, user, history, count, overrides)
     world = start_world()
@@ -96,7 +99,9 @@ def _table(recommended: Sequence[Recommendation]) -> Table:
 
     table = Table("", "item", "title", "score", "training interactions")
     for place, entry in enumerate(recommended, start=1):
+        # an export without its data set has no counts
         popularity = "–" if entry.popularity is None else f"{entry.popularity:,}"
+        # both come from the data set, whose text may hold line breaks or control characters
         raw_id = printable(entry.raw_id)
         title = printable(entry.title)
         table.add_row(str(place), raw_id, title, f"{entry.score:.3f}", popularity)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HELP = "Compare runs on a web page and in Markdown, with each other or with the paper's tables."
 
+# the names of PAPER_TABLES, which imports what reads runs; a test compares them
 PAPER_TABLE_NAMES = ("baselines", "encoders")
 
 
@@ -53,12 +54,14 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             "there is no RUN to report; give one or more, or --table alone for the paper's figures"
         )
+    # all runs are read before anything is printed or written
     runs = read_runs(paths)
     paper = PAPER_TABLES[options.table](runs) if options.table else None
     if not options.json:
         say(markdown.paper_section(paper) if paper else short_table(paths))
     out = None
     if paths:
+        # read_runs counts a folder that is named twice once
         folder = paths[0] if len(runs) == 1 else paths[0].parent
         out = write_report(paths, options.out or folder / REPORT_FILE, paper)
     if options.json:

@@ -14,6 +14,7 @@ from mlrec.runtime.terminal import say
 
 HELP = "Train the runs of a file one after another; the same command resumes after a stop."
 
+# the interpreter of this environment, whatever PATH holds
 LAUNCHER = (sys.executable, "-m", "mlrec.train")
 
 
@@ -42,15 +43,18 @@ def run(options: argparse.Namespace) -> None:
     from mlrec.runtime.ending import END_S, grace
     from mlrec.train.sweep import in_words, read_sweep, sweep
 
+    # reads and checks the configurations of all runs before the first one starts
     runs = read_sweep(options.file, options.overrides)
     outcomes = []
     with grace(END_S):  # a run that is stopped saves a checkpoint first
         for place, outcome in enumerate(sweep(runs, shlex.split(options.launcher)), start=1):
             outcomes.append(outcome)
+            # a run may take hours: the line must not wait in a buffer
             if not options.json:
                 say(f"[{place}/{len(runs)}] {in_words(outcome)}", flush=True)
     if options.json:
         print_json([asdict(outcome) for outcome in outcomes])
+    # the exit code is for scripts, which must see a failure after the other runs are done
     failed = [outcome.name for outcome in outcomes if outcome.error]
     if failed:
         raise RuntimeError(

@@ -11,13 +11,17 @@ from mlrec.runtime.terminal import say
 
 HELP = "Train a run and evaluate its best checkpoint; the same command resumes after a stop."
 
+# more than any cluster has: a typing error
 MAX_RANKS = 999_999
+# value of --dry-run without =RANKS; counting GPUs needs torch
 ALL_DEVICES = 0
 
 
 def add_arguments(parser: Parser) -> None:
     """Add the files and settings of a run, and --dry-run."""
+    # keeps the line breaks of the list of sections
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    # argparse would show [--dry-run [RANKS]], but RANKS follows only after "="
     parser.usage = "mlrec train CONFIG [CONFIG ...] [key=value ...] [--dry-run[=RANKS] [--json]]"
     parser.add_argument(
         "words",
@@ -36,6 +40,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_json(parser)
     parser.epilog = _sections()
+    # `mlrec train` alone explains itself
     parser.set_defaults(print_help=parser.print_help)
 
 
@@ -83,6 +88,7 @@ def run(options: argparse.Namespace) -> None:
     from mlrec.config import load_arguments
     from mlrec.train.loop import train
 
+    # under a launcher every rank comes here, and loads the files itself
     train(load_arguments(options.words))
 
 

@@ -1,15 +1,21 @@
 """The configuration of a run: typed sections, loaded from YAML files and key=value.
 
-configs.py          the sections and their keys, with defaults, bounds and meaning
+configs.py          sections and keys, with defaults, bounds and meaning
+checks.py           checks of a whole configuration
 loading.py          load a configuration from files and arguments, and save it
-merging.py          merge files and overrides; options follow the row that they belong to
-values.py, keys.py  check a value against the type of its key; describe keys
-bounds.py           the range of each number
+sources.py          read files with their base files, and key=value
+merging.py          merge these sources; options belong to the row they were set for
+keys.py             all keys with their types; the key that a misspelt one stands for
+key_docs.py         type, default and docstring of every key, for mlrec list keys
+kinds.py            the types of keys, and their names in messages
+values.py           read a text as a value of its key's type
+scalars.py          text as it was written, and the strict grammar of numbers
+bounds.py           bounds of numbers
 durations.py        "100 steps", "2 epochs", "5%"
-yaml_files.py       YAML, with the place of every value
-arguments.py        the parser that all commands share
+yaml_files.py       read YAML strictly
+arguments.py        the parser of all commands
 encoder_options.py, zero_options.py   options of encoders and of DeepSpeed ZeRO
-run_files.py        the names of the files in a run's folder
+run_files.py        names of the files in a run's folder
 """
 
 from mlrec.config.configs import (
