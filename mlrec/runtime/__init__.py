@@ -2,8 +2,11 @@
 
 distributed.py    the process group: collectives, shares, work done by rank 0
 rendezvous.py     ranks find each other
-launcher.py       start ranks on several machines; restart them after a failure
+launcher.py       start a run on several machines; restart it after a failure
+hosts.py          read hostfiles; find the machines that answer ssh
+machines.py       start, signal and end a run on its machines
 node.py           start and supervise the ranks of one machine
+phases.py         phases and time limits of these supervisors
 entry_point.py    run a command: errors become one sentence, exit codes say what happened
 ending.py         end a process and its children, whatever they are doing
 stop_request.py   stop all ranks after the same step

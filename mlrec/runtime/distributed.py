@@ -63,7 +63,8 @@ def start_world() -> World:
     if torch.cuda.is_available():
         if place.local_rank >= (gpus := torch.cuda.device_count()):
             raise RuntimeError(
-                f"{socket.gethostname()} shows {gpus} GPUs (see CUDA_VISIBLE_DEVICES), and has more ranks; lower its slots"
+                f"{socket.gethostname()} shows {gpus} GPUs (see CUDA_VISIBLE_DEVICES), but has more "
+                "ranks. Lower its slots"
             )
         device = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(device)

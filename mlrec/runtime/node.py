@@ -1,8 +1,8 @@
-"""One machine's part of a run that `mlrec.runtime.launcher` starts: its ranks, and their end in any case.
+"""Starts and supervises the ranks of one machine, as told by `mlrec.runtime.launcher`.
 
-The first line of standard input is the Part as JSON; each further line is a signal's number, for all processes of the part. The
-input's end means that nobody is left who waits for the run: it is stopped as by SIGTERM. A node that is killed takes its ranks
-along.
+The first line of standard input is a `Part` as JSON. Each further line is the number of a signal
+for all ranks of the machine. When the input ends, nobody waits for the run any more, and the node
+stops it as if by SIGTERM. If a node is killed, the kernel kills its ranks as well.
 """
 
 from __future__ import annotations
@@ -18,149 +18,179 @@ import time
 from dataclasses import asdict, dataclass
 from typing import IO
 
-from mlrec.runtime.ending import REPEAT_S, STOP_S, end_with_parent
+from mlrec.runtime.ending import REPEAT_S, STOP_SIGNALS, end_with_parent
 from mlrec.runtime.entry_point import BAD_INPUT
+from mlrec.runtime.phases import POLL_S, RANK_STOP_S, REPORT_S, UNKILLABLE_S, Countdown, Phase
 from mlrec.runtime.terminal import say
-
-GRACE_S = 20.0
-"""Seconds that the other ranks have after one has failed, to report their own errors: a second where connections break, more
-where W&B gets the last metrics. Then they are killed."""
-OWN_END_S = 1.0
-"""Seconds that a rank has to end itself after STOP_S, before it is killed."""
-KILLED_S = 3.0
-"""A killed process that is still there after this many seconds is stuck in the kernel, as where a GPU is gone, and is left."""
-POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a machine is told of the run."""
+    """One machine's part of a run."""
 
     arguments: tuple[str, ...]
-    """Of `mlrec train`."""
+    """Arguments of `mlrec train`."""
     slots: dict[str, int]
-    """Ranks of every machine, in the order of the ranks."""
+    """Number of ranks by machine, in the order of the ranks."""
     place: int
-    """This machine's, among them."""
+    """Index of this machine in `slots`."""
     master: str
-    """Address of the first machine."""
+    """Address of the first machine, where all ranks meet."""
     port: int
+    """Port on which rank 0 listens."""
     environment: dict[str, str]
-    """What is added to the machine's own."""
+    """Variables added to the machine's own environment."""
 
     def to_line(self) -> str:
-        """As the node reads it."""
+        """Return the part as the line of JSON that a node reads."""
         return json.dumps(asdict(self)) + "\n"
 
     def ranks(self) -> dict[int, dict[str, str]]:
-        """This machine's ranks, and what the environment tells each of its place among all."""
-        slots = list(self.slots.values())
-        count, first = slots[self.place], sum(slots[: self.place])
-        world = {
-            "WORLD_SIZE": str(sum(slots)),
+        """Return the environment variables that place each rank of this machine in the run."""
+        rank_counts = list(self.slots.values())
+        count = rank_counts[self.place]
+        first_rank = sum(rank_counts[: self.place])
+        shared = {
+            "WORLD_SIZE": str(sum(rank_counts)),
             "MASTER_ADDR": self.master,
             "MASTER_PORT": str(self.port),
+            "LOCAL_WORLD_SIZE": str(count),
+            # Without LOCAL_SIZE, DeepSpeed on CPUs would run numactl at each reduction.
+            "LOCAL_SIZE": str(count),
         }
-        # LOCAL_SIZE: DeepSpeed on CPUs would run numactl at each reduction without it
-        here = {"LOCAL_WORLD_SIZE": str(count), "LOCAL_SIZE": str(count)}
-        return {
-            first + local: {**world, **here, "RANK": str(first + local), "LOCAL_RANK": str(local)}
-            for local in range(count)
-        }
+        environments = {}
+        for local_rank in range(count):
+            rank = first_rank + local_rank
+            own = {"RANK": str(rank), "LOCAL_RANK": str(local_rank)}
+            environments[rank] = shared | own
+        return environments
 
 
 class Ranks:
-    """The ranks of a part, from their start to their end; each of them and its loader workers are a process group."""
+    """The running ranks of one machine; a rank and its loader workers are one process group."""
 
     def __init__(self, part: Part) -> None:
-        """Starts them. They see the GPUs that the machine's environment shows: a shared machine gives a run some of them."""
+        """Start the ranks.
+
+        They see the GPUs that the machine's environment shows. On a shared machine these may be
+        only some of its GPUs.
+        """
         self._host = list(part.slots)[part.place]
-        self._deadline = float("inf")
-        self._told_at: float | None = None
-        ranks = part.ranks()
-        # more threads than cores make a step three times as long
-        threads = str(max(1, len(os.sched_getaffinity(0)) // len(ranks)))
-        environment = {"OMP_NUM_THREADS": threads, **os.environ, **part.environment}
+        self._countdown = Countdown()
+        self._first_stop_at: float | None = None
+        self._failure = 0
+        """Exit code of the first rank that failed, -N after signal N; 0 while none has."""
+        self._processes = self._start(part)
+
+    @staticmethod
+    def _start(part: Part) -> dict[int, subprocess.Popen[bytes]]:
+        rank_environments = part.ranks()
+        # More threads than cores make a step three times as long.
+        threads = max(1, len(os.sched_getaffinity(0)) // len(rank_environments))
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ, **part.environment}
         command = [sys.executable, "-u", "-m", "mlrec.train", *part.arguments]
         node = os.getpid()
-
-        self._processes = {
-            rank: subprocess.Popen(
+        processes = {}
+        for rank, own in rank_environments.items():
+            processes[rank] = subprocess.Popen(
                 command,
                 env=environment | own,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 preexec_fn=lambda: end_with_parent(node),
             )
-            for rank, own in ranks.items()
-        }
+        return processes
 
     def signal(self, number: int) -> None:
-        """Sends a signal to all ranks and their loader workers."""
+        """Send a signal to all ranks and their loader workers."""
         for process in self._processes.values():
-            with contextlib.suppress(ProcessLookupError):  # they have ended
+            with contextlib.suppress(ProcessLookupError):  # the group has ended
                 os.killpg(process.pid, number)
 
     def stop(self) -> None:
-        """Tell all ranks to stop, for which they have STOP_S."""
-        self._deadline = min(self._deadline, time.monotonic() + STOP_S + OWN_END_S)
+        """Tell all ranks to stop; after RANK_STOP_S the remaining ones are killed."""
+        # After a failure the shorter limit of that phase stays in force.
+        if self._countdown.phase is Phase.RUNNING:
+            self._countdown.enter(Phase.STOPPING, RANK_STOP_S)
         self.signal(signal.SIGTERM)
 
-    def hear(self, number: int, frame: object) -> None:
-        """Stop the ranks on a signal, and kill them on a second one."""
-        if self._told_at is None:
-            self._told_at = time.monotonic()
+    def handle_signal(self, number: int, frame: object) -> None:
+        """Stop the ranks at the first signal, and kill them at a second one."""
+        if self._first_stop_at is None:
+            self._first_stop_at = time.monotonic()
             self.stop()
-        elif time.monotonic() - self._told_at > REPEAT_S:
+        elif time.monotonic() - self._first_stop_at > REPEAT_S:
             self.signal(signal.SIGKILL)
 
     def wait(self) -> int:
-        """Waits for the end of all ranks; the exit code of the first that failed, 128 + N where signal N killed it.
+        """Wait until all ranks have ended.
 
-        When one fails the others are told to end. Those that do not end in time, then or after a stop, are killed.
+        Returns:
+            The exit code of the first rank that failed, 128 + N where signal N killed it, or 0.
         """
-        failed, killed = 0, False
-        while True:
-            codes = {rank: process.poll() for rank, process in self._processes.items()}
-            # of several at once, the one that a signal killed (-N): the others only report that their connections broke
-            failed = failed or min((code for code in codes.values() if code), default=0)
-            running = [rank for rank, code in codes.items() if code is None]
-            if not running or time.monotonic() > self._deadline + KILLED_S:
-                break
-            if failed and self._deadline == float("inf"):
-                self._deadline = time.monotonic() + GRACE_S
-                if failed != BAD_INPUT:  # which all find and rank 0 says, if it lives so long
-                    self.signal(signal.SIGTERM)
-            elif not killed and time.monotonic() > self._deadline:
-                failed, killed = failed or -signal.SIGKILL, True
-                self.signal(signal.SIGKILL)
-                with contextlib.suppress(OSError):  # nobody reads any more
-                    names = ", ".join(map(str, running))
-                    say(
-                        f"{self._host}: of its ranks {names} had not ended and are killed",
-                        error=True,
-                        flush=True,
-                    )
+        while running := self._poll():
+            phase = self._countdown.phase
+            if phase is Phase.RUNNING and self._failure:
+                self._let_others_report()
+            elif self._countdown.is_over():
+                if phase is Phase.KILLED:
+                    break  # stuck in the kernel; waiting longer does not help
+                self._kill(running)
             time.sleep(POLL_S)
-        self.signal(signal.SIGKILL)  # what a rank that died left behind
-        return failed if failed >= 0 else 128 - failed
+        # Loader workers outlive a rank that was killed.
+        self.signal(signal.SIGKILL)
+        return self._failure if self._failure >= 0 else 128 - self._failure
+
+    def _poll(self) -> list[int]:
+        """Return the ranks that are still running, and note the first failure."""
+        running = []
+        failures = []
+        for rank, process in self._processes.items():
+            code = process.poll()
+            if code is None:
+                running.append(rank)
+            elif code:
+                failures.append(code)
+        if failures and not self._failure:
+            # Of several failures at once, the one by a signal (-N) is the cause: the other ranks
+            # only report that their connections broke.
+            self._failure = min(failures)
+        return running
+
+    def _let_others_report(self) -> None:
+        """Give the remaining ranks REPORT_S after the first failure, and tell them to stop."""
+        self._countdown.enter(Phase.REPORTING, REPORT_S)
+        # Bad input fails on every rank, but only rank 0 prints the reason: let it get there.
+        if self._failure != BAD_INPUT:
+            self.signal(signal.SIGTERM)
+
+    def _kill(self, running: list[int]) -> None:
+        self._countdown.enter(Phase.KILLED, UNKILLABLE_S)
+        self._failure = self._failure or -signal.SIGKILL
+        self.signal(signal.SIGKILL)
+        names = ", ".join(map(str, running))
+        message = f"{self._host}: ranks {names} did not end in time and were killed"
+        with contextlib.suppress(OSError):  # nobody reads the output any more
+            say(message, error=True, flush=True)
 
 
 def serve(instructions: IO[str]) -> int:
-    """Runs the part that the instructions begin with to its end; the exit code of the first rank that failed."""
+    """Run the part that the instructions begin with, and return its exit code."""
     ranks = Ranks(Part(**json.loads(instructions.readline())))
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, ranks.hear)
-    threading.Thread(target=_obey, args=(instructions, ranks), daemon=True).start()
+    for number in STOP_SIGNALS:
+        signal.signal(number, ranks.handle_signal)
+    threading.Thread(target=_follow, args=(instructions, ranks), daemon=True).start()
     return ranks.wait()
 
 
-def _obey(instructions: IO[str], ranks: Ranks) -> None:
+def _follow(instructions: IO[str], ranks: Ranks) -> None:
+    """Pass signals on as they arrive, and stop the ranks when the input ends."""
     for line in instructions:
-        if int(line) == signal.SIGTERM:
+        number = int(line)
+        if number == signal.SIGTERM:
             ranks.stop()
         else:
-            ranks.signal(int(line))
+            ranks.signal(number)
     ranks.stop()
 
 

@@ -128,7 +128,7 @@ def test_a_killed_rank_ends_both_machines_and_the_command_goes_on(
     assert code == 1, output
     assert f"a rank on {machines.addresses[1]} was ended by SIGKILL" in output
     assert "error on rank 0: another rank" in output
-    assert "The same command goes on from the last checkpoint" in output
+    assert "Run the same command again to resume from the last checkpoint" in output
     assert not trainers(machines)
     assert 4 <= len(losses(run)) < THREE_EPOCHS
     code, output = end_of(start(), tmp_path)
