@@ -1,4 +1,4 @@
-"""The convention of all commands: one small module each, which imports heavy libraries when it runs."""
+"""The convention of commands: one small module each, which imports heavy libraries when it runs."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Program:
         if not words or words[0] in HELP_FLAGS:
             say(self.help())
             return 0
-        # A parser of argparse with subparsers would build the parsers of all commands, and could not
-        # take key=value after an option.
+        # argparse's subparsers would build the parsers of all commands, and could not take
+        # key=value after an option
         command = self._command(words[0])
         parser = Parser(prog=f"{self.name} {words[0]}", description=command.HELP)
         command.add_arguments(parser)

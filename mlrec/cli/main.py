@@ -41,8 +41,8 @@ PROGRAM = Program(
     "mlrec",
     description="Train and serve content-driven video recommenders on packed data sets.",
     commands=COMMANDS,
-    epilog="""With --json all commands but dashboard print one JSON document to standard output, and nothing
-else there; train does so with --dry-run. Progress goes to standard error.
+    epilog="""With --json all commands but dashboard print one JSON document to standard output, and
+nothing else there; train does so with --dry-run. Progress goes to standard error.
 On several GPUs run deepspeed --module mlrec.train CONFIG ..., or torchrun -m mlrec.train CONFIG ...
 Data sets are packed with mlrec-shards.""",
 )

@@ -27,16 +27,16 @@ def add_arguments(parser: Parser) -> None:
         "words",
         nargs="*",
         metavar="CONFIG | key=value",
-        help="YAML files, such as configs/experiment/quickstart_id.yaml, of which later ones override "
-        "earlier ones; key=value overrides all files, in any order",
+        help="YAML files, such as configs/experiment/quickstart_id.yaml, of which later ones "
+        "override earlier ones; key=value overrides all files, in any order",
     )
     parser.add_argument(
         "--dry-run",
         nargs="?",
         type=_ranks,
         metavar="RANKS",
-        help="print what the run would do, read and hold in memory on RANKS ranks, without training "
-        "(default: one rank per GPU of this machine); write --dry-run=8 for 8 ranks",
+        help="print what the run would do, read and hold in memory on RANKS ranks, without "
+        "training (default: one rank per GPU of this machine); write --dry-run=8 for 8 ranks",
     )
     add_json(parser)
     parser.epilog = _sections()

@@ -16,7 +16,7 @@ from mlrec.runtime.printable import printable
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises ValueError with one sentence, instead of printing a page of usage."""
+    """An argument parser that raises ValueError with one sentence instead of printing its usage."""
 
     _words: Sequence[str] = ()
     """Words of the command line, for messages."""
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def _has_optional_value(self, option: str) -> bool:
-        """Return whether a value of `option` is optional. Such a value is written `--option=VALUE`."""
+        """Return whether the value of `option` is optional; it is written `--option=VALUE`."""
         action = self._option_string_actions.get(option)
         return action is not None and action.nargs == "?"
 

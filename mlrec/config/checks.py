@@ -1,4 +1,4 @@
-"""Checks of a whole configuration: types and bounds of all values, and keys that depend on others."""
+"""Checks of a whole configuration: types and bounds of values, and keys that depend on others."""
 
 from __future__ import annotations
 

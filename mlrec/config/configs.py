@@ -24,20 +24,21 @@ class DataConfig:
     url: str = ""
     """Location of the packed data set (file path, s3://, http(s)://, gs://, az://)."""
     cache_dir: str = "~/.cache/mlrec"
-    """Folder on each node for the sequence table and downloaded shards, shared by all processes and
-    jobs of the node."""
+    """Folder on each node for the sequence table and downloaded shards, shared by all processes
+    and jobs of the node."""
     cache_bytes: bounds.Bytes = 100 << 30
-    """Disk budget (bytes) for downloaded shards. The least recently used shards are evicted first,
-    but never those that the run itself reads."""
+    """Disk budget (bytes) for downloaded shards. The least recently used shards are evicted
+    first, but never those that the run itself reads."""
     ownership: Literal["balanced", "home"] = "balanced"
-    """Rule that assigns the items of a step to ranks. `balanced` gives every rank an equal share.
-    `home` prefers the node that caches the item's shard, so each shard is cached on one node."""
+    """Rule that assigns the items of a step to ranks. `balanced` gives every rank an equal
+    share. `home` prefers the node that caches the item's shard, so each shard is cached on one
+    node."""
     balance_slack: bounds.Slack = 0.1
     """Extra share of items that a node may own under ownership=home, as a fraction of its equal
     share."""
     num_workers: bounds.Workers = 2
-    """Loader processes per rank. Each prepares one whole step, so this many steps are prefetched; 0
-    loads in the training process."""
+    """Loader processes per rank. Each prepares one whole step, so this many steps are
+    prefetched; 0 loads in the training process."""
     max_bad_items: bounds.Tolerated = 100
     """Maximum number of distinct unreadable items; the run stops above it."""
 
@@ -47,16 +48,16 @@ class ItemConfig:
     """The item tower: encoders, fusion and projection."""
 
     encoders: tuple[str, ...] = ("id/embedding",)
-    """Rows of mlrec list encoders; several encoders are fused. Removing an encoder from the list in a
-    later file or on the command line also drops its earlier item.options."""
+    """Rows of mlrec list encoders; several encoders are fused. Removing an encoder from the list
+    in a later file or on the command line also drops its earlier item.options."""
     options: dict[str, EncoderOptions] = field(default_factory=dict)
     """Changes to each encoder's row, for example {video/videomae: {checkpoint:
     /models/videomae-base}}."""
     fusion: str = "sum"
     """Row of mlrec list fusions, which combines the vectors of several encoders."""
     tuning: Tuning = "full"
-    """Trained part of the encoders: `frozen` trains nothing, `top` the last stage, `half` the deeper
-    half, `full` everything, `scratch` everything from random weights."""
+    """Trained part of the encoders: `frozen` trains nothing, `top` the last stage, `half` the
+    deeper half, `full` everything, `scratch` everything from random weights."""
     batchnorm: Literal["frozen", "sync"] = "frozen"
     """Mode of batch norms. `frozen` uses the checkpoint's statistics; `sync` trains them with
     statistics over all ranks."""
@@ -75,17 +76,17 @@ class RecommenderConfig:
     """The recommender, which scores items for users."""
 
     name: str = "sasrec"
-    """Row of mlrec list recommenders. Naming another recommender in a later file or on the command
-    line drops the earlier recommender.options."""
+    """Row of mlrec list recommenders. Naming another recommender in a later file or on the
+    command line drops the earlier recommender.options."""
     width: bounds.Width = 64
     """Width D of item vectors and user states."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further parameters of the recommender, for example {layers: 2, heads: 2, dropout: 0.1}; mlrec
-    list recommenders has their defaults."""
+    """Further parameters of the recommender, for example {layers: 2, heads: 2, dropout: 0.1};
+    mlrec list recommenders has their defaults."""
     cosine: bool = False
-    """Scoring by cosine similarity of user state and item vector instead of their dot product, so
-    popular items gain nothing from longer vectors. Use with a loss.temperature near 0.07. dssm and
-    decayed_mean always use it."""
+    """Scoring by cosine similarity of user state and item vector instead of their dot product,
+    so popular items gain nothing from longer vectors. Use with a loss.temperature near 0.07.
+    dssm and decayed_mean always use it."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class LossConfig:
     """Counting of repeated items: true counts an item that occurs c times as c candidates, as
     MicroLens' loss does; false counts it once."""
     logq: bool = True
-    """LogQ correction of the in-batch and sampled softmax. With it, scores estimate log-probabilities,
-    which favors popular items. Without it, scores are relative to popularity, which favors cold-start
-    items."""
+    """LogQ correction of the in-batch and sampled softmax. With it, scores estimate
+    log-probabilities, which favors popular items. Without it, scores are relative to popularity,
+    which favors cold-start items."""
     sampled: bounds.Candidates = 100
     """Number of candidates drawn per position by the loss sampled_softmax."""
     temperature: bounds.Temperature = 1.0
@@ -129,8 +130,8 @@ class OptimConfig:
     clip_norm: bounds.Norm = 5.0
     """Maximum norm of the gradient over all parameters; 0 disables clipping."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    """Learning rate after warm-up: `constant`, `cosine` to 0, or `step`, which divides it by 10 after
-    each third of the run."""
+    """Learning rate after warm-up: `constant`, `cosine` to 0, or `step`, which divides it by 10
+    after each third of the run."""
     warmup: str = "0 steps"
     """Length of the linear warm-up: "100 steps", "1 epoch" or "5%" of the run."""
 
@@ -140,8 +141,8 @@ class ZeroConfig:
     """DeepSpeed ZeRO."""
 
     stage: Literal[0, 1, 2, 3] = 2
-    """ZeRO stage: 0 partitions nothing over the ranks, 1 the optimizer state, 2 also gradients, 3 also
-    parameters."""
+    """ZeRO stage: 0 partitions nothing over the ranks, 1 the optimizer state, 2 also gradients,
+    3 also parameters."""
     offload_optimizer: bool = False
     """Placement of the optimizer state in host memory; needs zero.stage 1, 2 or 3."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -153,27 +154,28 @@ class TrainConfig:
     """Length of the run, size of a step, and what happens how often."""
 
     start_from: str = ""
-    """Folder of a run for a warm start: its best weights initialize the parameters of the same names;
-    empty for none. A run on frozen features can warm-start one that also trains the encoder."""
+    """Folder of a run for a warm start: its best weights initialize the parameters of the same
+    names; empty for none. A run on frozen features can warm-start one that also trains the
+    encoder."""
     duration: str = "20 epochs"
     """Length of the run: "20 epochs" or "1000 steps"."""
     global_batch: bounds.Users = 512
-    """Maximum number of users per step over all ranks; each epoch is split into steps of nearly equal
-    size."""
+    """Maximum number of users per step over all ranks; each epoch is split into steps of nearly
+    equal size."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Data type of weights, activations and gradients. With bf16 the optimizer keeps fp32 weights,
-    which needs zero.stage 1, 2 or 3."""
+    """Data type of weights, activations and gradients. With bf16 the optimizer keeps fp32
+    weights, which needs zero.stage 1, 2 or 3."""
     log_every: str = "10 steps"
-    """Interval between log lines with loss, speed and loader figures: a number of steps or epochs, or
-    "5%" of the run."""
+    """Interval between log lines with loss, speed and loader figures: a number of steps or
+    epochs, or "5%" of the run."""
     evaluate_every: str = "1 epoch"
     """Interval between rankings of the validation split; each new best by evaluate.select_by is
     saved."""
     save_every: str = "1 epoch"
     """Interval between checkpoints for resuming."""
     max_skipped_steps: bounds.Steps = 10
-    """Maximum number of consecutive skipped steps; the run stops when it is reached. Steps with a
-    non-finite loss or gradient are skipped and counted in train/skipped_steps."""
+    """Maximum number of consecutive skipped steps; the run stops when it is reached. Steps with
+    a non-finite loss or gradient are skipped and counted in train/skipped_steps."""
     keep_last: bounds.Checkpoints = 2
     """Number of newest checkpoints to keep, in addition to the best by validation."""
 
@@ -193,8 +195,8 @@ class TrackingConfig:
     """Weights & Biases, in addition to the console and metrics.jsonl."""
 
     wandb: Literal["disabled", "auto", "offline", "online"] = "disabled"
-    """W&B mode. `auto` is online with an API key (wandb login, or WANDB_API_KEY) and offline without.
-    The environment variable WANDB_MODE can only restrict it to offline or disabled."""
+    """W&B mode. `auto` is online with an API key (wandb login, or WANDB_API_KEY) and offline
+    without. The environment variable WANDB_MODE can only restrict it to offline or disabled."""
     project: str = "mlrec"
     """W&B project."""
     entity: str = ""
@@ -203,7 +205,8 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class ResumeConfig:
-    """Permission to resume after a change, given on the command line for one command, never saved."""
+    """Permission to resume after a change, given on the command line for one command, never
+    saved."""
 
     force: bool = False
     """Permission to resume although the data set, the global batch, the seed or other settings
@@ -217,8 +220,8 @@ class Config:
     name: str = "run"
     """Name of the run, and of its folder unless run_dir is set."""
     run_dir: str = "runs/{name}"
-    """Folder of the run, where {name} stands for its name. The same command resumes the run in this
-    folder."""
+    """Folder of the run, where {name} stands for its name. The same command resumes the run in
+    this folder."""
     seed: bounds.Seed = 0
     """Seed of all random numbers: initial weights, order of users, drawn negatives and dropout."""
     data: DataConfig = field(default_factory=DataConfig)

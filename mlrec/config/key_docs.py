@@ -1,4 +1,4 @@
-"""What `mlrec list keys` prints of every key: its type, its default and the docstring of its field."""
+"""Descriptions of keys for `mlrec list keys`: type, default and docstring of the field."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MIN_SIMILARITY_ANYWHERE = 0.75
 
 
 def kinds_of(section: type[Any], prefix: str = "") -> dict[str, Any]:
-    """Return the types of all keys and sections within a dataclass, each section before its keys."""
+    """Return the types of all keys and sections of a dataclass, each section before its keys."""
     kinds: dict[str, Any] = {}
     for name, kind in get_type_hints(section, include_extras=True).items():
         # messages list keys in this order

@@ -41,7 +41,7 @@ def without_none(kind: Any) -> Any:
 
 
 def inner_kind(kind: Any, name: str) -> Any:
-    """Return the type of the key `name` within a section or options; None if there is no such key."""
+    """Return the type of the key `name` in a section or options; None if there is none."""
     # include_extras keeps the bounds, which are annotations
     if is_dataclass(kind) or is_typeddict(kind):
         return get_type_hints(kind, include_extras=True).get(name)

@@ -39,7 +39,7 @@ class _FileReader:
         self._num_files = 0
 
     def read(self, path: Path, within: tuple[Path, ...]) -> list[Source]:
-        """Return the sources of a file that the files `within` are based on, the outermost first."""
+        """Return the sources of a file that the files `within` are based on, outermost first."""
         # the same file may have several names, such as sub/../a.yaml
         place = path.resolve()
         if place in within:

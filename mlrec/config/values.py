@@ -100,7 +100,7 @@ def _parsed_freely(node: Node, key: str) -> Any:
     """Return the value of an option whose type only a library knows.
 
     Raises:
-        ValueError: a text looks like a number only to YAML, or an option's name is that of a secret.
+        ValueError: a text looks like a number only to YAML, or an option is named like a secret.
     """
     if isinstance(node, list):
         return [_parsed_freely(entry, key) for entry in node]

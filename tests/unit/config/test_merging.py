@@ -1,13 +1,12 @@
-"""What files and command lines may hold: whose options count, and what is said of those that do not fit."""
+"""Later sources override earlier ones, and options belong to the row they were set for."""
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlrec.config import Config, load, load_arguments, load_saved, save
+from mlrec.config import load, load_arguments, save
+from mlrec.config.merging import Setting, Source, merge_sources
 from mlrec.train.sweep import read_sweep
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -15,12 +14,67 @@ SASREC = CONFIGS / "recommender" / "sasrec.yaml"
 GRU4REC = CONFIGS / "recommender" / "gru4rec.yaml"
 TITLE = CONFIGS / "item" / "minilm_title.yaml"
 
+DEFAULTS = {
+    "seed": 0,
+    "item": {"encoders": ("id",), "options": {}},
+    "recommender": {"name": "sasrec", "options": {"heads": 2}},
+}
+
+
+def source(**settings: Any) -> Source:
+    """Return a source that sets keys, in whose names __ stands for a dot."""
+    paths = [Setting(tuple(key.split("__")), value) for key, value in settings.items()]
+    return Source("a test", tuple(paths))
+
+
+def test_merge_sources_later_source_wins_and_defaults_are_unchanged() -> None:
+    merged = merge_sources(DEFAULTS, [source(seed=1), source(seed=2)])
+    assert merged["seed"] == 2
+    assert DEFAULTS["seed"] == 0
+
+
+def test_merge_sources_same_recommender_adds_to_its_options() -> None:
+    same = source(recommender__name="sasrec", recommender__options__layers=3)
+    assert merge_sources(DEFAULTS, [same])["recommender"]["options"] == {"heads": 2, "layers": 3}
+
+
+def test_merge_sources_recommender_that_comes_back_has_no_options_of_before() -> None:
+    changes = [source(recommender__name="gru4rec"), source(recommender__name="sasrec")]
+    assert merge_sources(DEFAULTS, changes)["recommender"]["options"] == {}
+
+
+def test_merge_sources_options_before_the_name_in_the_same_source_stay() -> None:
+    change = source(recommender__options__layers=3, recommender__name="gru4rec")
+    assert merge_sources(DEFAULTS, [change])["recommender"]["options"] == {"layers": 3}
+
+
+def test_merge_sources_empty_options_change_nothing() -> None:
+    merged = merge_sources(DEFAULTS, [source(recommender__options={})])
+    assert merged["recommender"]["options"] == {"heads": 2}
+
+
+def test_merge_sources_value_replaced_by_a_mapping_is_that_mapping() -> None:
+    changes = [source(recommender__options__a=1), source(recommender__options__a__b=2)]
+    assert merge_sources(DEFAULTS, changes)["recommender"]["options"] == {"heads": 2, "a": {"b": 2}}
+
 
 @pytest.fixture
 def ids(tmp_path: Path) -> str:
     """A file whose base sets options of SASRec."""
     (tmp_path / "id.yaml").write_text(f"base: [{SASREC}]\nname: id\n")
     return str(tmp_path / "id.yaml")
+
+
+def test_load_base_then_file_then_command_line(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("seed: 1\noptim: {lr: 1.0, encoder_lr: 1.0}\n")
+    (tmp_path / "run.yaml").write_text("base: [base.yaml]\noptim: {lr: 2.0}\n")
+    config = load([tmp_path / "run.yaml"], ["name=x"])
+    assert (config.seed, config.optim.lr, config.optim.encoder_lr, config.name) == (
+        1,
+        2.0,
+        1.0,
+        "x",
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,14 +94,14 @@ def ids(tmp_path: Path) -> str:
         (["recommender.options.layers=3"], "sasrec", {"layers": 3, "heads": 2, "dropout": 0.1}),
     ],
 )
-def test_another_recommender_has_none_of_the_options_before(
+def test_load_another_recommender_drops_the_options_before(
     arguments: list[str], name: str, options: dict[str, Any], ids: str
 ) -> None:
-    found = load_arguments([ids, *arguments]).recommender
-    assert (found.name, found.options) == (name, options)
+    recommender = load_arguments([ids, *arguments]).recommender
+    assert (recommender.name, recommender.options) == (name, options)
 
 
-def test_a_file_that_names_another_recommender_than_its_base_keeps_its_own_options(
+def test_load_file_with_another_recommender_than_its_base_has_its_own_options(
     tmp_path: Path, ids: str
 ) -> None:
     (tmp_path / "gru.yaml").write_text(
@@ -56,7 +110,7 @@ def test_a_file_that_names_another_recommender_than_its_base_keeps_its_own_optio
     assert load([tmp_path / "gru.yaml"]).recommender.options == {"layers": 3}
 
 
-def test_the_points_of_a_grid_change_the_recommender_of_the_base(tmp_path: Path, ids: str) -> None:
+def test_sweep_grid_over_recommenders_drops_options_of_the_base(tmp_path: Path, ids: str) -> None:
     (tmp_path / "study.yaml").write_text(
         "base: [id.yaml]\ngrid: {recommender.name: [gru4rec, sasrec]}\n"
     )
@@ -66,7 +120,7 @@ def test_the_points_of_a_grid_change_the_recommender_of_the_base(tmp_path: Path,
     ]
 
 
-def test_encoders_that_left_the_list_take_their_options_along(tmp_path: Path) -> None:
+def test_load_encoder_that_leaves_the_list_loses_its_options(tmp_path: Path) -> None:
     length = {
         "text/huggingface": {"checkpoint": "sentence-transformers/all-MiniLM-L6-v2", "length": 48}
     }
@@ -84,7 +138,7 @@ def test_encoders_that_left_the_list_take_their_options_along(tmp_path: Path) ->
     }
 
 
-def test_options_of_an_encoder_that_was_never_in_the_list_are_named(tmp_path: Path) -> None:
+def test_load_options_of_an_encoder_that_is_not_listed_are_refused(tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("item: {options: {video/tinny: {size: 32}}}\n")
     for options in (
         ["item.encoders=[video/tiny]"],
@@ -99,239 +153,7 @@ def test_options_of_an_encoder_that_was_never_in_the_list_are_named(tmp_path: Pa
         load([TITLE], ["item.encoders=[id/embedding]", "item.options.text/huggingface.length=32"])
 
 
-def test_a_saved_configuration_keeps_its_options_whatever_its_recommender(tmp_path: Path) -> None:
+def test_save_keeps_options_of_any_recommender(tmp_path: Path) -> None:
     config = load([GRU4REC, TITLE])
     save(config, tmp_path / "config.yaml")
     assert load([tmp_path / "config.yaml"]) == config
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (
-            "train.duration: 3 epochs",
-            ": unknown key 'train.duration'; in a file keys are nested, write train: {duration: ...}",
-        ),
-        (
-            "recommender.options.layers: 3",
-            ": unknown key 'recommender.options.layers'; in a file keys are nested, write recommender: {options: {layers: ...}}",
-        ),
-        ("optim.lrr: 3", ": unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
-        ("nowhere.zzz: 3", ": unknown key 'nowhere.zzz'; a configuration has name, "),
-        ("base: id.yaml", ": base is 'id.yaml'; it must be a list of files, write base: [id.yaml]"),
-        (
-            "base: [3]",
-            ": base is '3'; base files are YAML files on this machine, with names in .yaml or .yml",
-        ),
-        ("base:", ": base is ''; it must be a list of files"),
-        (
-            "- seed",
-            " is a list; a configuration file must hold keys with their values, such as seed: 3",
-        ),
-        ("3", " is a single value; a configuration file must hold keys"),
-        ("seed", " is a single value; a configuration file must hold keys"),
-        ("seed:", ": seed has no value; it must be a whole number"),
-        ("name: x\nseed: [", " is not YAML: line 3: while parsing a flow node, did not find"),
-        (
-            "name: x\nseed: 1\nseed: 2",
-            ": line 3: the key 'seed' occurs twice in the mapping that begins in line 1",
-        ),
-        ("name: x\n  seed: 1", " is not YAML: line 2: mapping values are not allowed"),
-        ("optim: {betas: [0.9]}", ": optim.betas is [0.9]; it must be a list of two numbers"),
-        ("optim:", ": optim has no value; it must be a section with lr, "),
-    ],
-)
-def test_a_file_that_does_not_fit_is_named_on_one_line(
-    text: str, words: str, tmp_path: Path
-) -> None:
-    file = tmp_path / "run.yaml"
-    file.write_text(text)
-    with pytest.raises(ValueError, match=re.escape(f"{file}{words}")) as error:
-        load([file])
-    assert "\n" not in str(error.value)
-
-
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError,
-        match=rf"^{tmp_path} is a folder, not a configuration file; it holds no YAML file$",
-    ):
-        load_arguments([str(tmp_path)])
-    save(Config(), tmp_path / "config.yaml")
-    with pytest.raises(
-        ValueError, match=rf"is a folder, .*; name a file in it, such as {tmp_path}/config\.yaml$"
-    ):
-        load_arguments([str(tmp_path)])
-
-
-def test_a_file_of_other_bytes_is_not_yaml(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"run\.yaml is not YAML: 'utf-8'"):
-        load([tmp_path / "run.yaml"])
-
-
-@pytest.mark.parametrize(
-    ("word", "words"),
-    [
-        (
-            "--dryrun",
-            "--dryrun is no option of this command, which takes files and key=value; see: mlrec --help",
-        ),
-        ("-v", "-v is no option of this command"),
-        ("--launcher=x", "--launcher=x is no option of this command"),
-        ("optim.lr", "'optim.lr' is neither a file nor key=value; write optim.lr=VALUE"),
-        ("optim.lrr", "'optim.lrr' is neither a file nor key=value; write optim.lr=VALUE"),
-        ("lr", "'lr' is neither a file nor key=value; write optim.lr=VALUE"),
-        ("optim", "'optim' is neither a file nor key=value; write optim.KEY=VALUE"),
-        ("recommender.options.layers", "write recommender.options.layers=VALUE"),
-        ("item.options.id/embedding.lr", "write item.options.id/embedding.lr=VALUE"),
-        ("quickstart", "there is no configuration file quickstart"),
-        ("name.yaml", "there is no configuration file name.yaml"),
-        ("configs/nowhere/seed", "there is no configuration file configs/nowhere/seed"),
-    ],
-)
-def test_a_word_that_is_no_file_is_taken_for_what_it_means(word: str, words: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(words)):
-        load_arguments([str(SASREC), word])
-
-
-def test_an_override_without_a_value_is_told_how_to_have_one() -> None:
-    with pytest.raises(
-        ValueError, match=r"'optim\.lr' is neither a file nor key=value; write optim\.lr=VALUE"
-    ):
-        load([], ["optim.lr"])
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("name: &a b", ": line 1: anchors and aliases are not supported; write the value itself"),
-        ("a: &a [x]\nb: [*a, *a]", ": line 1: anchors and aliases are not supported"),
-        ("seed: !!int 3", ": line 1: the tag 'tag:yaml.org,2002:int' is not supported"),
-        ("name: !!python/object/apply:os.system [x]", "is not supported"),
-        ("<<: {name: x}", ": line 1: a key must be a plain text"),
-        ("? [a]\n: b", ": line 1: a key must be a plain text"),
-        ("name: x\n'name': y", ": line 2: the key 'name' occurs twice"),
-        ("name: x\n---\nname: y", ": line 2: a second document begins"),
-        ("name: " + "{a: " * 100 + "1" + "}" * 100, ": line 1: nested more than 16 levels deep"),
-        ("name: " + "[" * 100_000, " is not YAML: line 1: "),
-        ("name: ${oc.env:HOME}", ": name is '${oc.env:HOME}'; ${...} is not replaced"),
-        ('name: "a\\0b"', ": name is 'a\\x00b'; it must not hold line breaks"),
-        ("resume: {force: true}", ": resume.force is for one command. Give it on the command line"),
-        ("base: [/dev/zero]", ": base is '/dev/zero'; base files are YAML files on this machine"),
-        ("base: [https://host/x.yaml]", ": base is 'https://host/x.yaml'; base files are"),
-        ("base: ['${HOME}/x.yaml']", ": base is '${HOME}/x.yaml'; ${...} is not replaced"),
-        ("base: [zero.yaml]", "/zero.yaml is no regular file"),
-        ("base: [fifo.yaml]", "/fifo.yaml is no regular file"),
-        ("base: [folder.yaml]", "/folder.yaml is a folder"),
-        ("base: [large.yaml]", "/large.yaml is larger than 1,000,000 bytes"),
-        ("base: [../" + "x" * 300 + ".yaml]", "cannot be read: File name too long"),
-    ],
-)
-def test_a_hostile_file_is_refused_on_one_line(text: str, words: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo.yaml")
-    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
-    (tmp_path / "folder.yaml").mkdir()
-    (tmp_path / "large.yaml").write_text("# " + "x" * 1_000_000)
-    (tmp_path / "run.yaml").write_text(text)
-    with pytest.raises(ValueError, match=re.escape(words)) as error:
-        load_arguments([str(tmp_path / "run.yaml")])
-    assert "\n" not in str(error.value)
-
-
-def test_a_configuration_file_is_a_yaml_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo.yaml")
-    (tmp_path / "run.txt").write_text("name: x")
-    (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbfname: x")
-    for name in ("fifo.yaml", "run.txt"):
-        with pytest.raises(ValueError, match=f"{name} is no "):
-            load_arguments([str(tmp_path / name)])
-    assert load_arguments([str(tmp_path / "bom.yaml")]).name == "x"
-
-
-def test_base_files_are_bounded_in_depth_and_number(tmp_path: Path) -> None:
-    for place in range(30):
-        (tmp_path / f"deep{place}.yaml").write_text(f"base: [deep{place + 1}.yaml]")
-    for place in range(9):
-        (tmp_path / f"wide{place}.yaml").write_text(
-            f"base: [{', '.join([f'wide{place + 1}.yaml'] * 10)}]"
-        )
-    (tmp_path / "wide9.yaml").write_text("seed: 1")
-    for name in ("deep0.yaml", "wide0.yaml"):
-        with pytest.raises(
-            ValueError, match="more than 10 levels of base files, or more than 100 files"
-        ):
-            load([tmp_path / name])
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "loop.yaml").write_text("base: [sub/../loop.yaml]")
-    with pytest.raises(ValueError, match="circle"):
-        load([tmp_path / "loop.yaml"])
-
-
-def test_force_is_for_one_command_and_is_not_saved(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = tmp_path / "config.yaml"
-    save(load([], ["resume.force=true"]), file)
-    assert "resume" not in file.read_text()
-    with file.open("a") as earlier:
-        earlier.write("resume:\n  force: true\n")  # as an earlier version saved it
-    assert not load_saved(file).resume.force
-    assert "resume.force=true is ignored" in caplog.text
-    assert load_saved(file, ["resume.force=true"]).resume.force
-
-
-def test_a_configuration_of_an_earlier_version_loads(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(EARLIER)
-    config = load_saved(tmp_path / "config.yaml")
-    assert (config.name, config.optim.eps, config.optim.betas) == ("0123", 1e-8, (0.9, 0.999))
-    assert config.item.options == {
-        "video/tiny": {"size": 32, "mean": (0.5, 0.5, 0.5), "tuning": None}
-    }
-    assert config.recommender.options == {"layers": 2, "dropout": 0.1}
-    assert load([tmp_path / "config.yaml"]) == config
-
-
-EARLIER = """\
-name: '0123'
-run_dir: runs/{name}
-seed: 0
-data:
-  url: /data/set
-  cache_bytes: 107374182400
-  balance_slack: 0.1
-item:
-  encoders:
-  - video/tiny
-  options:
-    video/tiny:
-      size: 32
-      mean:
-      - 0.5
-      - 0.5
-      - 0.5
-      tuning: null
-recommender:
-  name: sasrec
-  options:
-    layers: 2
-    dropout: 0.1
-optim:
-  betas:
-  - 0.9
-  - 0.999
-  eps: 1.0e-08
-loss:
-  name: in_batch_softmax
-zero:
-  stage: 2
-train:
-  duration: 20 epochs
-  log_every: 5%
-evaluate:
-  select_by: hr@10
-tracking:
-  wandb: disabled
-resume:
-  force: false
-"""
