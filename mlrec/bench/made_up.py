@@ -17,7 +17,7 @@ from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import Data, StepDataset, open_data
-from mlrec.models.prefix import random_media
+from mlrec.models.random_media import random_media
 
 DIFFERENT = 64
 """Media that differ; items share them in turn, for a catalogue's would not fit in memory."""
@@ -120,6 +120,6 @@ class MadeUpSteps(StepDataset):
         super().__init__(data, plan, rank, (), local, whole_catalogue)
         self._pool = pool
 
-    def _decode(self, items: np.ndarray, kept_n: np.ndarray | None) -> Decoded:
+    def _decode(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
         media = {} if self._pool is None else self._pool.of(torch.from_numpy(items))
         return media, torch.ones(len(items), dtype=torch.bool), {}

@@ -19,8 +19,8 @@ from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
 from mlrec.data.stream import Data
+from mlrec.models.activation_cache import ActivationCache
 from mlrec.models.building import build_model, training_dtype
-from mlrec.models.prefix_cache import PrefixCache
 from mlrec.runtime.distributed import World
 from mlrec.runtime.flops import FlopCounter
 from mlrec.train.engine import Engine
@@ -48,7 +48,7 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
         data.owners(config.train.global_batch, world.nodes),
     )
     model = build_model(config, data, world.rank)
-    cache = model.tower.keep_prefixes(
+    cache = model.tower.build_activation_cache(
         config.item.prefix_cache_bytes, training_dtype(config), world.device
     )
     if cache is None:
@@ -66,12 +66,12 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
     sides = kept, all_stages = Side(), Side()
 
     def encode_all(batch: Batch) -> torch.Tensor:
-        return encode(replace(batch, kept_O=None))
+        return encode(replace(batch, cached_O=None))
 
     for step in range(steps + 1):
         batch = dataset[step]
         # as in the first epoch, when nothing is kept yet
-        clock.step(Side(), iter([replace(batch, kept_O=torch.zeros_like(batch.valid_O))]), encode)
+        clock.step(Side(), iter([replace(batch, cached_O=torch.zeros_like(batch.valid_O))]), encode)
         for side, given, encoder in (
             (kept, _spared(batch, cache), encode),
             (all_stages, batch, encode_all),
@@ -100,14 +100,14 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
     }
 
 
-def _spared(batch: Batch, cache: PrefixCache) -> Batch:
+def _spared(batch: Batch, cache: ActivationCache) -> Batch:
     """The batch as the stream gives it from the second epoch on: without the media of the items whose prefixes are kept."""
-    kept_O = cache.has(batch.items_O)
+    cached_O = cache.has(batch.items_O)
     media = {
-        spec: tensor[~kept_O] if spec in cache.kept.inputs else tensor
+        spec: tensor[~cached_O] if spec in cache.items.inputs else tensor
         for spec, tensor in batch.media.items()
     }
-    return replace(batch, media=media, kept_O=kept_O)
+    return replace(batch, media=media, cached_O=cached_O)
 
 
 def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:

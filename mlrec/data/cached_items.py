@@ -1,9 +1,20 @@
-"""Which items a rank need not read again, as their frozen prefixes are kept: known to every loader worker without a word."""
+"""Skip the media of items whose activations the item tower has cached.
+
+The item tower runs in the main process and the loader's workers in others. They share one table of
+booleans: the tower sets an item's entry after caching its activations, and a worker that builds a step
+reads the entries of the step's items.
+
+Timing cannot lose an item. Nothing is evicted, so an entry stays set, and the media that a worker skips
+are never needed. A worker that reads an entry just before the tower sets it delivers media that are not
+needed: the tower encodes the item from the cache all the same. So prefetching changes how much is read,
+by at most the steps in flight, but no vector and no loss.
+"""
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,87 +22,69 @@ import torch
 from mlrec.data.decode import Decoded, decode_items
 from mlrec.data.format import MediaInfo
 from mlrec.data.item_store import Sample
-from mlrec.data.plan import Plan
-from mlrec.data.schema import InputSpec, Kept
+from mlrec.data.schema import InputSpec
 
 
-class KeptItems:
-    """The first distinct items that the rank has owned since the step in which the run began or was resumed.
+@dataclass(frozen=True)
+class CachedItems:
+    """The items whose activations this rank has cached, as the loader's workers see them."""
 
-    The item tower keeps the same ones, and a step's items are a function of the step: so a worker that builds step s walks the
-    plans up to s, 1 ms each for 512 users. An item that could not be read is not kept; the worker that finds out tells the others
-    in shared memory, those that were ahead of it take the item for kept, and the tower leaves it out of such a step.
-    """
+    inputs: frozenset[InputSpec]
+    """Inputs to skip for a cached item: those that no encoder without a cached prefix reads."""
+    cached_N1: np.ndarray
+    """Table of cached items by item id, bool. In memory shared with forked workers, all False at first."""
 
-    def __init__(
-        self,
-        kept: Kept,
-        plan: Plan,
-        rank: int,
-        first: int,
-        catalogue_size: int,
-        items_N: np.ndarray | None,
-    ) -> None:
-        """
-        Args:
-            first: the step in which the run began or was resumed.
-            items_N: the items of each step, where they are not the global batch's.
-        """
-        self.inputs = kept.inputs
-        self._capacity, self._plan, self._rank, self._next, self._items_N = (
-            kept.capacity,
-            plan,
-            rank,
-            first,
-            items_N,
-        )
-        self._seen_N1 = np.zeros(catalogue_size + 1, dtype=bool)
-        self._count = 0
-        self._lost_N1 = np.frombuffer(
-            mmap.mmap(-1, catalogue_size + 1), dtype=bool
-        )  # the same memory in forked workers
-
-    def among(self, step: int, own_items: np.ndarray) -> np.ndarray:
-        """bool [O]: which of the rank's items of the step are kept; steps are asked for in ascending order."""
-        assert step >= self._next
-        while self._next < step:
-            plan = self._plan.step(self._next, self._items_N)
-            self._see(plan.items_U[plan.items_of(self._rank)])
-        kept_O: np.ndarray = self._seen_N1[own_items] & ~self._lost_N1[own_items]
-        self._see(own_items)
-        return kept_O
-
-    def lose(self, items: Iterable[int]) -> None:
-        """Takes note of items that could not be read."""
-        self._lost_N1[list(items)] = True
-
-    def _see(self, items: np.ndarray) -> None:
-        new = items[~self._seen_N1[items]][: self._capacity - self._count]
-        self._seen_N1[new] = True
-        self._count += len(new)
-        self._next += 1
+    @classmethod
+    def none_of(cls, catalogue_size: int, inputs: frozenset[InputSpec]) -> CachedItems:
+        """Return a table in which no item is cached."""
+        # an anonymous map is zeros, and stays shared after a fork; numpy's own memory would be copied on write
+        memory = mmap.mmap(-1, catalogue_size + 1)
+        return cls(inputs, np.frombuffer(memory, dtype=bool))
 
 
-def decode_but_kept(
-    samples: tuple[Iterator[Sample], Iterator[Sample]],
-    kept_n: np.ndarray,
-    inputs: tuple[Sequence[InputSpec], Sequence[InputSpec]],
+@dataclass(frozen=True)
+class PartialInputs:
+    """The inputs of a rank's items, some of which are skipped for cached items."""
+
+    all: tuple[InputSpec, ...]
+    """Inputs of an item that is not cached."""
+    of_cached: tuple[InputSpec, ...]
+    """Inputs of a cached item."""
+
+
+def partial_inputs(inputs: Sequence[InputSpec], skipped: frozenset[InputSpec]) -> PartialInputs:
+    """Return `inputs` with those that remain for a cached item when the `skipped` ones are left out."""
+    of_cached = tuple(spec for spec in inputs if spec not in skipped)
+    return PartialInputs(tuple(inputs), of_cached)
+
+
+def decode_partly_cached(
+    uncached_samples: Iterable[Sample],
+    cached_samples: Iterable[Sample],
+    cached_n: np.ndarray,
+    inputs: PartialInputs,
     media: MediaInfo,
 ) -> Decoded:
-    """As decode_items; an input that is read of some items only has rows of these alone.
+    """Decode n items as decode_items does, but only the remaining inputs of cached ones.
+
+    A skipped input has rows of the uncached items alone. Every other input has all n rows.
 
     Args:
-        samples: of the items that are not kept, with what all inputs read, and of those that are, with what the others read.
-        inputs: all, and those that are read of every item.
+        uncached_samples: samples of the uncached items in order, with the members of all inputs.
+        cached_samples: samples of the cached items in order, with the members of the remaining inputs.
+        cached_n: which items are cached, bool.
     """
-    sizes = (int((~kept_n).sum()), int(kept_n.sum()))
-    (found, valid, bad_items), (found_kept, valid_kept, bad_kept) = (
-        decode_items(some, size, which, media)
-        for some, size, which in zip(samples, sizes, inputs, strict=True)
+    uncached_places = np.flatnonzero(~cached_n)
+    cached_places = np.flatnonzero(cached_n)
+    tensors, uncached_valid, uncached_bad = decode_items(
+        uncached_samples, len(uncached_places), inputs.all, media
     )
-    order = torch.from_numpy(
-        np.argsort(np.concatenate([np.flatnonzero(~kept_n), np.flatnonzero(kept_n)]))
+    cached_tensors, cached_valid, cached_bad = decode_items(
+        cached_samples, len(cached_places), inputs.of_cached, media
     )
-    for spec in inputs[1]:
-        found[spec] = torch.cat([found[spec], found_kept[spec]])[order]
-    return found, torch.cat([valid, valid_kept])[order], bad_items | bad_kept
+    # row i of the result is row order[i] of the uncached items followed by the cached ones
+    order = torch.from_numpy(np.argsort(np.concatenate([uncached_places, cached_places])))
+    for spec in inputs.of_cached:
+        tensors[spec] = torch.cat([tensors[spec], cached_tensors[spec]])[order]
+    valid_n = torch.cat([uncached_valid, cached_valid])[order]
+    return tensors, valid_n, uncached_bad | cached_bad

@@ -16,7 +16,7 @@ import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mlrec import storage
-from mlrec.data.cached_items import decode_but_kept
+from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_inputs
 from mlrec.data.decode import check_inputs, item_bytes, members_of
 from mlrec.data.format import item_key
 from mlrec.data.item_store import OPTIONAL, Sample, stored
@@ -46,8 +46,9 @@ class Chunk:
     """Items that could not be read, with the reason."""
     remote_bytes: int
     """That the loader's process asked of the network since its last chunk."""
-    kept_n: torch.Tensor
-    """bool: the items whose frozen prefixes are kept; an input that is Kept has no rows of them in `media`."""
+    cached_n: torch.Tensor
+    """Items whose activations are cached, bool. `media` has no rows of them for an input of
+    CachedItems."""
     number: int
     """Of the chunk in the pass, from 0."""
 
@@ -72,19 +73,22 @@ class CataloguePass(IterableDataset[Chunk]):
         inputs: Sequence[InputSpec],
         items: np.ndarray,
         num_chunks: int,
-        kept_inputs: frozenset[InputSpec] = frozenset(),
-        kept_N1: np.ndarray | None = None,
+        cached_items: CachedItems | None = None,
     ) -> None:
         """
         Args:
             items: ids, ascending.
-            kept_inputs: what is not read of the items in kept_N1, bool by item id, as their frozen prefixes are kept.
+            cached_items: the items whose activations the item tower has cached; None without a
+                cache. The tower caches no more items during the pass.
         """
         check_inputs(inputs, data.info.media, data.url)
         self.data, self.inputs = data, tuple(dict.fromkeys(inputs))
-        self.other_inputs = tuple(spec for spec in self.inputs if spec not in kept_inputs)
+        skipped = cached_items.inputs if cached_items else frozenset()
+        self.partial_inputs = partial_inputs(self.inputs, skipped)
         self.items, self.num_chunks = items, num_chunks
-        self.kept_n = np.zeros(len(items), dtype=bool) if kept_N1 is None else kept_N1[items]
+        self.cached_n = (
+            cached_items.cached_N1[items] if cached_items else np.zeros(len(items), dtype=bool)
+        )
         self.delivered: set[int] = set()
         """Numbers of the chunks that a pass whose worker died need not make again."""
 
@@ -100,27 +104,25 @@ class CataloguePass(IterableDataset[Chunk]):
         places = np.concatenate(
             [np.arange(0), *(np.arange(starts[number], starts[number + 1]) for number in own)]
         )
-        items, kept = self.items[places], self.kept_n[places]
-        # two streams: the kept items' own is of what is still read of them, most often nothing
-        samples = (
-            self._samples(items[~kept], self.inputs),
-            self._samples(items[kept], self.other_inputs),
-        )
+        items, cached = self.items[places], self.cached_n[places]
+        # cached items have a stream of their own, of the inputs that are still read: often none
+        uncached_samples = self._samples(items[~cached], self.partial_inputs.all)
+        cached_samples = self._samples(items[cached], self.partial_inputs.of_cached)
         timed = self.data.clock.timed
         for number in own:
-            kept_n = self.kept_n[starts[number] : starts[number + 1]]
-            some = (
-                timed(itertools.islice(samples[0], int((~kept_n).sum()))),
-                timed(itertools.islice(samples[1], int(kept_n.sum()))),
-            )
-            decoded = decode_but_kept(
-                some, kept_n, (self.inputs, self.other_inputs), self.data.info.media
+            cached_n = self.cached_n[starts[number] : starts[number + 1]]
+            decoded = decode_partly_cached(
+                timed(itertools.islice(uncached_samples, int((~cached_n).sum()))),
+                timed(itertools.islice(cached_samples, int(cached_n.sum()))),
+                cached_n,
+                self.partial_inputs,
+                self.data.info.media,
             )
             yield Chunk(
                 int(starts[number]),
                 *decoded,
                 remote_bytes=self.data.store.take_remote_bytes(),
-                kept_n=torch.from_numpy(kept_n),
+                cached_n=torch.from_numpy(cached_n),
                 number=number,
             )
 
@@ -156,15 +158,13 @@ def pass_of_rank(
     chunk: int,
     rank: int,
     owned_W: tuple[int, ...],
-    kept_inputs: frozenset[InputSpec] = frozenset(),
-    kept_N1: np.ndarray | None = None,
+    cached_items: CachedItems | None = None,
 ) -> CataloguePass:
     """The rank's share of `ranked_items`, of which each rank takes owned_W; every rank has the same number of chunks."""
     start = sum(owned_W[:rank])
     items = ranked_items(data)[start : start + owned_W[rank]]
-    return CataloguePass(
-        data, inputs, items, max(1, -(-max(owned_W) // chunk)), kept_inputs, kept_N1
-    )
+    num_chunks = max(1, -(-max(owned_W) // chunk))
+    return CataloguePass(data, inputs, items, num_chunks, cached_items)
 
 
 def shared_bytes_of_chunks(

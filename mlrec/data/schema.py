@@ -53,15 +53,6 @@ class InputSpec:
     """Folder or name at the Hugging Face hub of a title's tokenizer; empty for its bytes: 0 padding, 1 start, 2 end, 3 + byte."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What the stream need not deliver again, as the item tower keeps the frozen prefixes made of it."""
-
-    inputs: frozenset[InputSpec]
-    capacity: int
-    """Items that are kept: the first distinct ones that a rank encodes."""
-
-
 @dataclass
 class Batch:
     """This rank's part of one step.
@@ -100,9 +91,9 @@ class Batch:
     """Of these, what was on this node already: in a local data set, or in the cache."""
     remote_bytes: int = 0
     """That the loader's process asked of the network since its last batch."""
-    kept_O: torch.Tensor | None = None
-    """bool: the owned items whose frozen prefixes are kept; an input that is Kept has no rows of them in `media`. None where no
-    prefix is kept."""
+    cached_O: torch.Tensor | None = None
+    """Owned items whose activations were in the cache when the batch was built, bool. `media` has
+    no rows of them for an input of CachedItems. None without a cache."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`, but for what is said of the owned items [O]: the host looks at it to encode them.

@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mlrec.config import DataConfig
 from mlrec.data.cache import checked_cache_dir
-from mlrec.data.cached_items import KeptItems, decode_but_kept
+from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_inputs
 from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
 from mlrec.data.decode_clock import DecodeClock
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.item_store import ItemStore, Sample
 from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
-from mlrec.data.schema import Batch, InputSpec, Kept
+from mlrec.data.schema import Batch, InputSpec
 from mlrec.data.sequences import SequenceTable, open_sequences
 from mlrec.data.shared_buffers import BatchMemory
 from mlrec.runtime.distributed import pause_before_fork
@@ -93,21 +93,18 @@ class StepDataset(Dataset[Batch]):
         inputs: Sequence[InputSpec],
         local_negatives: bool,
         whole_catalogue: bool = False,
-        kept: Kept | None = None,
-        first: int = 0,
+        cached_items: CachedItems | None = None,
     ) -> None:
         """
         Args:
             whole_catalogue: a step's items are all that the packer could read, not only the global batch's.
-            kept: what the item tower keeps of the items of the steps from `first` on; steps must be asked for in ascending order.
+            cached_items: the items whose activations the item tower caches; None without a cache.
         """
         check_inputs(inputs, data.info.media, data.url)
         self.data, self.plan, self.rank = data, plan, rank
         self.inputs, self.local_negatives = tuple(dict.fromkeys(inputs)), local_negatives
         self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
-        self.kept = (
-            KeptItems(kept, plan, rank, first, data.catalogue.size, self.items_N) if kept else None
-        )
+        self.cached_items = cached_items
         self._memory = BatchMemory()
         popularity = data.catalogue.popularity_N1
         with np.errstate(divide="ignore"):
@@ -118,8 +115,9 @@ class StepDataset(Dataset[Batch]):
         own_items = plan.items_U[plan.items_of(self.rank)]
         store = self.data.store
         bytes_before, local_before = store.bytes_read, store.local_bytes
-        kept_O = self.kept.among(step, own_items) if self.kept else None
-        media, valid_O, bad_items = self._decode(own_items, kept_O)
+        # one copy of the shared table's entries for the whole batch: the tower may set more meanwhile
+        cached_O = self.cached_items.cached_N1[own_items] if self.cached_items else None
+        media, valid_O, bad_items = self._decode(own_items, cached_O)
         slots_BT = plan.slots_GT[plan.users_of(self.rank)]
         inputs_BL, targets_BL = next_item_pairs(slots_BT)
         candidates = slots_BT if self.local_negatives else plan.slots_GT
@@ -140,10 +138,10 @@ class StepDataset(Dataset[Batch]):
             bytes_read=store.bytes_read - bytes_before,
             local_bytes=store.local_bytes - local_before,
             remote_bytes=store.take_remote_bytes(),
-            kept_O=None if kept_O is None else torch.from_numpy(kept_O),
+            cached_O=None if cached_O is None else torch.from_numpy(cached_O),
         )
 
-    def _decode(self, items: np.ndarray, kept_n: np.ndarray | None) -> Decoded:
+    def _decode(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
         info = self.data.info.media
 
         def read(items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
@@ -151,14 +149,17 @@ class StepDataset(Dataset[Batch]):
                 self.data.store.read_many(items.tolist(), members_of(inputs, info))
             )
 
-        if self.kept is None or kept_n is None:
+        if self.cached_items is None or cached_n is None:
             memory = None if get_worker_info() is None else self._memory.next_batch()
             return decode_items(read(items, self.inputs), len(items), self.inputs, info, memory)
-        others = [spec for spec in self.inputs if spec not in self.kept.inputs]
-        samples = read(items[~kept_n], self.inputs), read(items[kept_n], others)
-        decoded = decode_but_kept(samples, kept_n, (self.inputs, others), info)
-        self.kept.lose(decoded[2])
-        return decoded
+        inputs = partial_inputs(self.inputs, self.cached_items.inputs)
+        return decode_partly_cached(
+            read(items[~cached_n], inputs.all),
+            read(items[cached_n], inputs.of_cached),
+            cached_n,
+            inputs,
+            info,
+        )
 
 
 def next_item_pairs(slots_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

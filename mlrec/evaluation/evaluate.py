@@ -75,9 +75,11 @@ def encode_catalogue(
 ) -> EncodedCatalogue:
     """Vectors of all ranked items, in the order of `ranked_items`; collective."""
     owned_W = data.owners(config.train.global_batch, world.nodes).split(ranked_items(data))
-    prefixes = model.tower.prefixes
-    kept = () if prefixes is None else (prefixes.kept.inputs, (prefixes.rows_N1 >= 0).numpy())
-    share = pass_of_rank(data, model.tower.specs, config.item.chunk, world.rank, owned_W, *kept)
+    cache = model.tower.activation_cache
+    cached_items = cache.items if cache else None
+    share = pass_of_rank(
+        data, model.tower.specs, config.item.chunk, world.rank, owned_W, cached_items
+    )
     vectors = torch.zeros(len(share.items), config.recommender.width, device=world.device)
     readable = torch.zeros(len(share.items), dtype=torch.int64)
     bad_items: dict[int, str] = {}
@@ -89,12 +91,12 @@ def encode_catalogue(
         chunks, "encoding items", len(share.items), amount=lambda chunk: len(chunk.valid_n)
     ):
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
-        if prefixes is None:
+        if cache is None:
             vectors[run] = model.tower.encode(chunk.media, most=1, device=world.device).float()
         else:
             items_n = torch.from_numpy(share.items[run])
-            encoded = model.tower.encode_kept(
-                items_n, chunk.media, chunk.valid_n, chunk.kept_n, add=False, device=world.device
+            encoded = model.tower.encode_cached(
+                items_n, chunk.media, chunk.valid_n, chunk.cached_n, add=False, device=world.device
             )
             vectors[run] = encoded.float()
         readable[run] = chunk.valid_n

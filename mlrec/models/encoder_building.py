@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import nn
 
 from mlrec.config import ItemConfig
 from mlrec.data.features.files import ItemIds, vectors_of_items
-from mlrec.data.schema import Modality
+from mlrec.data.schema import Modality, lookup
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
-from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, tune
+from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, EncoderRow, tune
 from mlrec.models.encoders.features import Vectors
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.trial import check_runs
@@ -44,6 +45,65 @@ def context_of(
         restored=name in restored.folders,
         files=restored.folders.get(name),
     )
+
+
+@dataclass(frozen=True)
+class BuiltEncoder:
+    """An encoder of the item tower with its projection."""
+
+    name: str
+    row: EncoderRow
+    encoder: Encoder
+    head: nn.Module
+    """Map from the encoder's vectors to the recommender's width."""
+    starts_random: bool
+    """Whether it has random weights where other encoders have pretrained ones."""
+
+
+def build_encoders(
+    config: ItemConfig,
+    width: int,
+    catalogue_size: int,
+    restored: Restored,
+    items: ItemIds | None,
+) -> list[BuiltEncoder]:
+    """Build the encoders of a configuration with their projections, in its order.
+
+    Raises:
+        ValueError: an encoder is unknown or named twice, an option does not fit, or a checkpoint
+            cannot be read.
+    """
+    for name in config.encoders:
+        if config.encoders.count(name) > 1:
+            raise ValueError(f"item.encoders has {name} twice. Name every encoder once")
+    rows = []
+    contexts = []
+    for name in config.encoders:
+        row = lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {}))
+        rows.append(row)
+        contexts.append(context_of(name, row, config, width, catalogue_size, restored, items))
+    # All encoders come before all heads: each draws its initial weights from the same generator.
+    encoders = [
+        build_encoder(row, context, config) for row, context in zip(rows, contexts, strict=True)
+    ]
+    built = []
+    for row, context, encoder in zip(rows, contexts, encoders, strict=True):
+        head = build_head(row, context, encoder)
+        _check_projection(row, context, head, config)
+        random = starts_random(row, context)
+        built.append(BuiltEncoder(context.name, row, encoder, head, random))
+    return built
+
+
+def _check_projection(
+    row: EncoderRow, context: EncoderContext, head: nn.Module, config: ItemConfig
+) -> None:
+    name = context.name
+    if isinstance(head, nn.Identity) and "projection" in config.options.get(name, {}):
+        raise ValueError(
+            f"item.options.{name}.projection={row.projection!r} has no effect: {name} already has "
+            f"the recommender's width, {context.width}. Remove it, or give the encoder another width"
+        )
 
 
 def starts_random(row: EncoderRow, context: EncoderContext) -> bool:

@@ -64,7 +64,7 @@ class Recommender(nn.Module):
         # what the host must know comes first: asked for behind the encoding, the device would be idle before loss and backward
         valid_U = (
             gather(
-                self._valid(batch).to(batch.items_U.device, non_blocking=True).float(),
+                batch.valid_O.to(batch.items_U.device, non_blocking=True).float(),
                 batch.owned_W,
             )
             > 0
@@ -141,23 +141,17 @@ class Recommender(nn.Module):
         ids_BL = batch.users_B[:, None] * length + places_L
         return row_keys(RowKind.POSITIONS, ids_BL, self.seed, batch.step)
 
-    def _valid(self, batch: Batch) -> torch.Tensor:
-        """bool [O], in host memory: the rank's items that were read, or are kept as they were said to be."""
-        if batch.kept_O is None or self.tower.prefixes is None:
-            return batch.valid_O
-        return batch.valid_O & (self.tower.prefixes.has(batch.items_O) | ~batch.kept_O)
-
     def _encode(self, batch: Batch) -> torch.Tensor:
         """Vectors [O, D] of this rank's items."""
         device = batch.items_U.device
         keys_O = row_keys(RowKind.TOWER_ITEMS, batch.items_O, self.seed, batch.step)
-        if batch.kept_O is None:
+        if batch.cached_O is None:
             return self.tower.encode(batch.media, max(batch.owned_W), device, keys_O)
-        return self.tower.encode_kept(
+        return self.tower.encode_cached(
             batch.items_O,
             batch.media,
             batch.valid_O,
-            batch.kept_O,
+            batch.cached_O,
             add=True,
             device=device,
             keys_O=keys_O,

@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import repeated
-from mlrec.models.prefix import random_media
+from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, max_over_ranks
 

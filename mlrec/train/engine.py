@@ -132,10 +132,10 @@ class Engine:
         """What the run will take of this rank's memory beside activations, and has not yet: at most."""
         state, prefixes = (
             STATE_BYTES * self.parameter_counts()["trained"],
-            self.model.tower.prefixes,
+            self.model.tower.activation_cache,
         )
         kept = (
-            prefixes.kept.capacity * prefixes.item_bytes
+            prefixes.capacity * prefixes.item_bytes
             if prefixes and self.world.device.type == "cpu"
             else 0
         )

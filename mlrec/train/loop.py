@@ -60,11 +60,10 @@ def train(config: Config) -> None:
         model = build_model(config, data, world.rank, encoders_to_restore(config, resumed))
         begun = start_from(config, data, model) if resumed is None else ""
         from_main(lambda: keep_encoder_files(config, model, resumed))
-        prefixes = model.tower.keep_prefixes(
+        cache = model.tower.build_activation_cache(
             config.item.prefix_cache_bytes, training_dtype(config), world.device
         )
         local_negatives = config.loss.negatives == "local"
-        kept = prefixes.kept if prefixes else None
         dataset = StepDataset(
             data,
             plan,
@@ -72,8 +71,7 @@ def train(config: Config) -> None:
             model.tower.specs,
             local_negatives,
             model.whole_catalogue,
-            kept,
-            first=state.step,
+            cached_items=cache.items if cache else None,
         )
         items = plan.most_items(total_steps, dataset.items_N)
         check_room_of_loader(config, dataset, items, world)

@@ -64,7 +64,7 @@ class Meter:
         self._norm = torch.as_tensor(step.norm, dtype=torch.float64, device=self.world.device)
         self._users += len(batch.inputs_BL)
         self._videos += len(batch.valid_O)
-        self._hits += 0 if batch.kept_O is None else int(batch.kept_O.sum())
+        self._hits += 0 if batch.cached_O is None else int(batch.cached_O.sum())
         self._slots += int((batch.inputs_BL >= 0).sum() + (batch.targets_BL[:, -1] >= 0).sum())
         self._bytes += batch.bytes_read
         self._local_bytes += batch.local_bytes

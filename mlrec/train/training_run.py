@@ -93,12 +93,12 @@ class TrainingRun:
             self.data.info.counts,
             self.record["parameters"]["trained"],
         )
-        prefixes = self.engine.model.tower.prefixes
+        cache = self.engine.model.tower.activation_cache
         return (
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items of {self.data.info.name}; "
             f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
             f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.begun}{self.data.store.room()}"
-            f"{prefixes.room_in_words(self.world.size) if prefixes else ''}"
+            f"{cache.room_in_words(self.world.size) if cache else ''}"
             f"{self.engine.saving.in_words() if self.engine.saving else ''}"
         )
 

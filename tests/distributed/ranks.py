@@ -90,7 +90,7 @@ def train_runs(
             data.owners(config.train.global_batch, world.nodes),
         )
         model = build_model(config, data, world.rank)
-        prefixes = model.tower.keep_prefixes(
+        cache = model.tower.build_activation_cache(
             config.item.prefix_cache_bytes, training_dtype(config), world.device
         )
         resumed = (
@@ -104,7 +104,6 @@ def train_runs(
             lambda module, inputs, output, seen=encoded: seen.append(len(output))
         )
         local_negatives = config.loss.negatives == "local"
-        kept = prefixes.kept if prefixes else None
         dataset = StepDataset(
             data,
             plan,
@@ -112,8 +111,7 @@ def train_runs(
             model.tower.specs,
             local_negatives,
             model.whole_catalogue,
-            kept,
-            first=first,
+            cached_items=cache.items if cache else None,
         )
         losses, counts, distinct, gradients = [], [], [], {}
         hits, bytes_read = [], []
@@ -124,7 +122,7 @@ def train_runs(
             encoded.clear()
             loss = engine.forward(batch)
             counts.append(sum(encoded))
-            hits.append(0 if batch.kept_O is None else int(batch.kept_O.sum()))
+            hits.append(0 if batch.cached_O is None else int(batch.cached_O.sum()))
             bytes_read.append(batch.bytes_read)
             distinct.append(len(batch.items_U))
             engine.backward(loss)

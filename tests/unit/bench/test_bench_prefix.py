@@ -46,7 +46,7 @@ def test_kept_step_has_the_same_loss_without_media(
     config: Config, data: Data, world: World
 ) -> None:
     model = build_model(config, data, 0)
-    cache = model.tower.keep_prefixes(1 << 30, torch.float32, world.device)
+    cache = model.tower.build_activation_cache(1 << 30, torch.float32, world.device)
     assert cache is not None
     batch = MadeUpSteps(
         data,
@@ -56,11 +56,11 @@ def test_kept_step_has_the_same_loss_without_media(
         False,
         False,
     )[0]
-    loss = model(replace(batch, kept_O=torch.zeros_like(batch.valid_O)))
+    loss = model(replace(batch, cached_O=torch.zeros_like(batch.valid_O)))
     spared = prefix._spared(batch, cache)
     assert (
-        spared.kept_O is not None
-        and spared.kept_O.all()
+        spared.cached_O is not None
+        and spared.cached_O.all()
         and all(len(media) == 0 for media in spared.media.values())
     )
     torch.testing.assert_close(model(spared), loss, atol=1e-5, rtol=1e-5)

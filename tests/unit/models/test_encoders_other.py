@@ -321,7 +321,7 @@ def test_a_projection_of_nothing_is_named() -> None:
     """A table of the recommender's width is not projected; of another width it is."""
     with pytest.raises(
         ValueError,
-        match=r"item\.options\.id/embedding\.projection is 'linear', and nothing is projected",
+        match=r"item\.options\.id/embedding\.projection='linear' has no effect",
     ):
         ItemTower(ItemConfig(options={"id/embedding": {"projection": "linear"}}), 16, 50)
     tower = ItemTower(

@@ -16,9 +16,9 @@ from mlrec.config import Config, ItemConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset
-from mlrec.models import tower
+from mlrec.models import chunks, tower
 from mlrec.models.building import build_model
-from mlrec.models.prefix import random_media
+from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World
 from mlrec.train import activation_memory as saving
@@ -125,19 +125,19 @@ def test_a_batch_goes_to_the_device_without_what_the_host_needs(
     assert moved.items_O is batch.items_O and moved.valid_O is batch.valid_O, (
         "the host looks at them"
     )
-    assert (moved.step, moved.owned_W, moved.kept_O) == (batch.step, batch.owned_W, None)
+    assert (moved.step, moved.owned_W, moved.cached_O) == (batch.step, batch.owned_W, None)
 
 
 def test_neighbours_are_not_copied_and_none_is_a_blank_item() -> None:
     (spec,) = tower_of("video/tiny").specs
     media = media_of(spec, 6)
     for places, shares_memory in (([1, 2, 3], True), ([1, 3, 4], False), ([5], True)):
-        found = tower._rows_of(media, torch.tensor(places), CPU)[spec]
+        found = chunks.media_of_rows(media, torch.tensor(places), CPU)[spec]
         assert found.equal(media[spec][places])
         assert (
             found.untyped_storage().data_ptr() == media[spec].untyped_storage().data_ptr()
         ) == shares_memory
-    blank = tower._rows_of(media, torch.tensor([], dtype=torch.int64), META)[spec]
+    blank = chunks.media_of_rows(media, torch.tensor([], dtype=torch.int64), META)[spec]
     assert (blank.shape, blank.device) == ((1, *media[spec].shape[1:]), META)
 
 
@@ -296,7 +296,10 @@ def zero3_tower(
 ) -> tuple[ItemTower, list[int]]:
     """A tower under ZeRO-3 whose steps have up to 40 items, and the sizes of the chunks that it is called with."""
     model = build_model(replace(config, zero=replace(config.zero, stage=3), item=item), data, 0)
-    assert not keep or model.tower.keep_prefixes(1 << 30, torch.float32, ALONE.device) is not None
+    assert (
+        not keep
+        or model.tower.build_activation_cache(1 << 30, torch.float32, ALONE.device) is not None
+    )
     Engine(
         replace(config, zero=replace(config.zero, stage=3), item=item),
         model,
@@ -334,9 +337,9 @@ def test_every_step_under_zero3_resumes_as_many_chunks(
     tower, sizes = zero3_tower(video_config, data, item, keep=True)
     for count in (40, 33, 7):
         media = {spec: random_media(spec, count) for spec in tower.specs}
-        valid, kept = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
-        tower.encode_kept(
-            torch.arange(1, count + 1), media, valid, kept, add=True, device=ALONE.device
+        valid, cached = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.bool)
+        tower.encode_cached(
+            torch.arange(1, count + 1), media, valid, cached, add=True, device=ALONE.device
         )
     assert sizes == FIVE_CHUNKS
 

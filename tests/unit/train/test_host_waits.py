@@ -99,11 +99,11 @@ def test_kept_prefixes_are_taken_without_a_look_at_the_device(
         chunk=3,
     )
     some = ItemTower(item, 16, 50)
-    cache = some.keep_prefixes(1 << 30, torch.float32, CPU)
+    cache = some.build_activation_cache(1 << 30, torch.float32, CPU)
     assert cache is not None
     media = {spec: media_of(spec, 10)[spec] for spec in some.specs}
     items_O, yes_O = torch.arange(1, 11), torch.ones(10, dtype=torch.bool)
-    some.encode_kept(items_O, media, yes_O, ~yes_O, add=True, device=CPU)
+    some.encode_cached(items_O, media, yes_O, ~yes_O, add=True, device=CPU)
     assert cache.has(items_O).all()
     sizes: list[torch.Tensor] = []
 
@@ -115,9 +115,11 @@ def test_kept_prefixes_are_taken_without_a_look_at_the_device(
 
     monkeypatch.setattr(tower, "max_over_ranks", agreed)
     rest = {
-        spec: tensor[:0] if spec in cache.kept.inputs else tensor for spec, tensor in media.items()
+        spec: tensor[:0] if spec in cache.items.inputs else tensor for spec, tensor in media.items()
     }
-    vectors = some.to(META).train().encode_kept(items_O, rest, yes_O, yes_O, add=True, device=META)
+    vectors = (
+        some.to(META).train().encode_cached(items_O, rest, yes_O, yes_O, add=True, device=META)
+    )
     vectors.sum().backward()
     assert (vectors.shape, vectors.device, [size.device for size in sizes]) == (
         (10, 16),

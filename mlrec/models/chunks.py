@@ -1,0 +1,164 @@
+"""Chunks of a step's items: which rows of the batch the item tower encodes together, and how.
+
+Every rank runs the same number of chunks of each kind, because under ZeRO-3 all ranks must run the same
+modules equally often. A rank with few items has empty chunks, which run on one blank item.
+
+The schedule is pure: it depends on tensors in host memory and on the ranks' agreed maxima alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from mlrec.data.schema import InputSpec
+from mlrec.runtime.distributed import shares
+
+
+class Counts(NamedTuple):
+    """Numbers of items of each kind: of one rank, or the largest of any rank."""
+
+    new: int
+    cached: int
+    uncached: int
+
+
+@dataclass(frozen=True)
+class ItemGroups:
+    """A rank's items of a step by how they are encoded: rows of the batch, ascending, int64."""
+
+    new: torch.Tensor
+    """Items to add to the cache before anything is encoded."""
+    cached: torch.Tensor
+    """Items to encode from the cache, the new ones among them."""
+    uncached: torch.Tensor
+    """Items to encode from their media, through all stages."""
+
+    @property
+    def counts(self) -> Counts:
+        """Number of items in each group."""
+        return Counts(len(self.new), len(self.cached), len(self.uncached))
+
+
+@dataclass(frozen=True)
+class ChunkSchedule:
+    """The chunks of a step with an activation cache, in the order in which they run."""
+
+    new: list[torch.Tensor]
+    cached: list[torch.Tensor]
+    uncached: list[torch.Tensor]
+
+
+def group_items(valid_O: torch.Tensor, in_cache_O: torch.Tensor, room: int) -> ItemGroups:
+    """Return how a rank encodes its items.
+
+    Args:
+        valid_O: items that could be read, bool.
+        in_cache_O: items whose activations are cached already, bool.
+        room: number of items to add to the cache at most.
+    """
+    new = torch.nonzero(valid_O & ~in_cache_O).flatten()[:room]
+    from_cache_O = in_cache_O.clone()
+    from_cache_O[new] = True
+    cached = torch.nonzero(from_cache_O).flatten()
+    uncached = torch.nonzero(~from_cache_O).flatten()
+    return ItemGroups(new, cached, uncached)
+
+
+def schedule_chunks(
+    groups: ItemGroups, most: Counts, chunk_size: int, steady_items: int
+) -> ChunkSchedule:
+    """Return the chunks of one rank.
+
+    Args:
+        most: the largest counts of any rank.
+        steady_items: minimum number of items for which a step runs chunks; 0 outside training.
+    """
+    # From the second epoch on all items are cached. Then, and only then, all steps run the same modules.
+    most_cached = most.cached
+    if most.cached and not most.uncached:
+        most_cached = max(most.cached, steady_items)
+    # A step in which no rank has an item still runs one chunk: the tower's parameters need a gradient.
+    most_uncached = most.uncached if most.cached else max(1, most.uncached)
+    return ChunkSchedule(
+        new=split_evenly(groups.new, most.new, chunk_size),
+        cached=split_evenly(groups.cached, most_cached, chunk_size),
+        uncached=split_evenly(groups.uncached, most_uncached, chunk_size),
+    )
+
+
+def split_evenly(rows: torch.Tensor, most: int, chunk_size: int) -> list[torch.Tensor]:
+    """Return `rows` in chunks of nearly equal size; some may be empty.
+
+    Args:
+        most: the largest number of rows of any rank, which decides the number of chunks.
+    """
+    if not most:
+        return []
+    num_chunks = -(-most // chunk_size)
+    return list(torch.split(rows, list(shares(len(rows), num_chunks))))
+
+
+class PartialMedia:
+    """The media of a rank's items, of which some inputs lack the items that were cached.
+
+    Row i of the batch is row i of an input that all items have. Of the others it is the row whose index
+    is the number of uncached items before i.
+    """
+
+    def __init__(
+        self,
+        media: Mapping[InputSpec, torch.Tensor],
+        cached_O: torch.Tensor,
+        skipped_inputs: frozenset[InputSpec],
+        device: torch.device,
+    ) -> None:
+        self._device = device
+        self._partial = {spec: media[spec] for spec in media if spec in skipped_inputs}
+        self._full = {spec: media[spec] for spec in media if spec not in skipped_inputs}
+        self._partial_rows_O = (~cached_O).cumsum(0) - 1
+
+    def remaining_of(self, rows: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
+        """Return the inputs that all items have, of these rows and on the device."""
+        return media_of_rows(self._full, rows, self._device)
+
+    def all_of(self, rows: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
+        """Return all inputs of these rows, which are of uncached items, on the device."""
+        partial = media_of_rows(self._partial, self._partial_rows_O[rows], self._device)
+        return partial | self.remaining_of(rows)
+
+
+def media_of_rows(
+    media: Mapping[InputSpec, torch.Tensor], rows: torch.Tensor, device: torch.device
+) -> dict[InputSpec, torch.Tensor]:
+    """Return the media of items on `device`; of one blank item where there are none.
+
+    Args:
+        rows: ascending, int64.
+    """
+    if not len(rows):
+        return {
+            spec: tensor.new_zeros((1, *tensor.shape[1:]), device=device)
+            for spec, tensor in media.items()
+        }
+    first = int(rows[0])
+    end = int(rows[-1]) + 1
+    if end - first == len(rows):
+        # Neighbouring rows are a view. The copy of a view of pinned memory does not block the host.
+        return {
+            spec: tensor[first:end].to(device, non_blocking=True) for spec, tensor in media.items()
+        }
+    return {spec: gather_rows(tensor, rows, device) for spec, tensor in media.items()}
+
+
+def gather_rows(tensor: torch.Tensor, rows_n: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return rows of a tensor in host memory as a copy on `device`."""
+    # A GPU copies from pinned memory while the host goes on. Until that is done, torch's allocator does
+    # not give the pinned memory to anything else.
+    pinned = device.type == "cuda"
+    gathered = torch.empty((len(rows_n), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=pinned)
+    torch.index_select(tensor, 0, rows_n, out=gathered)
+    return gathered.to(device, non_blocking=True)
