@@ -1,33 +1,31 @@
-"""Files on any storage that fsspec knows, and the safe formats that they have.
+"""Files on any storage that fsspec supports, and their safe formats.
 
-objects.py        read, list, write and remove files by URL; every write is complete or absent
-transfer.py       retries, time limits, and errors that no retry helps against
+Use it as `from mlrec import storage; storage.read_bytes(url)`. A new storage scheme is a row in
+runtime/urls.py and an extra in setup.py.
+
+filesystems.py    open the storage of a URL
+reads.py          read and list files by URL
+writes.py         write and remove files by URL; every write is complete or absent
+transfer.py       retries, time limits, and non-retryable errors
 own_files.py      refuse to replace files that mlrec did not write
 typed_json.py     JSON, parsed into typed and bounded values
 npy.py, tensor_files.py, parquet_text.py   arrays, tensors and text columns, read without pickle
 """
 
-from mlrec.storage.objects import (
+from mlrec.storage.filesystems import is_local, join, local_path
+from mlrec.storage.reads import (
     READ_BYTES,
-    download,
     exists,
-    flush,
-    is_local,
-    join,
     list_files,
     list_folder,
-    local_path,
     open_stream,
-    publish,
     read_bytes,
     read_range,
     read_ranges,
-    remove,
     sha256_of,
     size_of,
-    write_bytes,
-    writing,
 )
+from mlrec.storage.writes import download, flush, publish, remove, write_bytes, writing
 
 __all__ = [
     "READ_BYTES",

@@ -46,9 +46,9 @@ def test_a_fault_that_stays_costs_one_request_a_try(
     scheme: str, kind: int, file: str, proxy: Proxy
 ) -> None:
     proxy.rules.append(Fault(kind, "transfers"))
-    with pytest.raises(RuntimeError, match=f"transfers/file: failed {transfer.RETRIES} times"):
+    with pytest.raises(RuntimeError, match=f"transfers/file: failed {transfer.MAX_ATTEMPTS} times"):
         read(file if scheme == "s3" else file.replace("s3:/", proxy.url))
-    assert len(proxy.requests("transfers")) == transfer.RETRIES, (
+    assert len(proxy.requests("transfers")) == transfer.MAX_ATTEMPTS, (
         "client libraries do not retry on their own below that"
     )
 
@@ -61,7 +61,9 @@ def test_a_request_without_an_answer_is_given_up(
     assert read(file)
     assert len(proxy.requests("transfers")) == 3
     proxy.rules.append(Fault("hang", "transfers"))
-    with pytest.raises(RuntimeError, match=f"failed {transfer.RETRIES} times, last with no answer"):
+    with pytest.raises(
+        RuntimeError, match=f"failed {transfer.MAX_ATTEMPTS} times, last with no answer"
+    ):
         read(file)
 
 
