@@ -95,12 +95,6 @@ def _without_local_rank(words: Sequence[str]) -> list[str]:
     return list(others)
 
 
-def add_run(parser: Parser) -> None:
-    """Add RUN, a run's folder, and settings that override those of the run."""
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    add_overrides(parser)
-
-
 def add_overrides(parser: Parser) -> None:
     """Add key=value, settings that override those of a run."""
     parser.add_argument(

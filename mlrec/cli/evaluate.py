@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlrec.cli.commands import add_run
+from mlrec.cli.commands import add_overrides
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import console
@@ -22,7 +22,8 @@ HELP = "Rank the full catalogue for every user with a run's best checkpoint."
 
 def add_arguments(parser: Parser) -> None:
     """Add the run and the split."""
-    add_run(parser)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    add_overrides(parser)
     parser.add_argument(
         "--split",
         choices=("test", "validation"),
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from mlrec.runtime.distributed import start_world, stop_world
 
     # before the ranks meet, so that a mistake ends all of them at once
-    config = load_trained(Path(options.run), options.overrides)
+    config = load_trained(options.run, options.overrides)
     world = start_world()
     # collective: every rank encodes and ranks its share; rank 0 writes the files and prints
     results = evaluate_run(config, open_data(config.data), world, options.split)

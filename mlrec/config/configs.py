@@ -99,8 +99,8 @@ class LossConfig:
     """Source of in-batch negatives. `global` takes the items of all ranks, `local` those of the
     rank's own users, as MicroLens' trainer does."""
     multiplicity: bool = False
-    """Counting of repeated items: true counts an item that occurs c times as c candidates, as
-    MicroLens' loss does; false counts it once."""
+    """Counting of an item that occurs c times as c candidates, as MicroLens' loss does; false
+    counts it once."""
     logq: bool = True
     """LogQ correction of the in-batch and sampled softmax. With it, scores estimate
     log-probabilities, which favors popular items. Without it, scores are relative to popularity,

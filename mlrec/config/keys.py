@@ -9,7 +9,7 @@ from typing import Any, get_type_hints, is_typeddict
 
 from mlrec.config.kinds import inner_kind
 
-Path = Sequence[str]
+KeyPath = Sequence[str]
 """A key by its parts. A part within options may hold dots and slashes."""
 
 # difflib's ratio of two names in different sections; its default of 0.6 suggests unrelated keys
@@ -40,7 +40,7 @@ class Keys:
         """Return the keys of a dataclass."""
         return cls(root, kinds_of(root))
 
-    def kind_at(self, path: Path) -> Any:
+    def kind_at(self, path: KeyPath) -> Any:
         """Return the type of a key, which options may hold; None if there is no such key."""
         kind: Any = self.root
         for name in path:
@@ -53,7 +53,7 @@ class Keys:
         """Return whether there is a key or section of this name, with dots."""
         return self.kind_at(key.split(".")) is not None
 
-    def unknown(self, path: Path) -> ValueError:
+    def unknown_key_error(self, path: KeyPath) -> ValueError:
         """Return the error of a key that does not exist, with the one that it may stand for."""
         key = ".".join(path)
         # options of encoders have types of their own, which are no part of `kinds`

@@ -117,7 +117,7 @@ def override_source(overrides: Sequence[str], keys: Keys) -> Source:
         path = tuple(key.split("."))
         kind = keys.kind_at(path)
         if kind is None:
-            raise keys.unknown(path)
+            raise keys.unknown_key_error(path)
         settings += _leaves(_node_of(text, kind, key), kind, path, keys)
     return Source(COMMAND_LINE, tuple(settings))
 
@@ -151,7 +151,7 @@ def _leaves(node: Node, kind: Any, path: tuple[str, ...], keys: Keys) -> list[Se
         value_kind = inner_kind(kind, name)
         # the message names the whole path and the keys near it
         if value_kind is None:
-            raise keys.unknown((*path, name))
+            raise keys.unknown_key_error((*path, name))
         settings += _leaves(value, value_kind, (*path, name), keys)
     return settings
 

