@@ -1,4 +1,4 @@
-"""A run folder, read for the report."""
+"""Read run folders for a report."""
 
 from __future__ import annotations
 
@@ -19,44 +19,49 @@ from mlrec.runtime.redact import scrub
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; parts that are not there are empty and named in `missing`."""
+    """The content of a run folder. Parts that do not exist are empty and described in `missing`."""
 
     name: str
-    """The folder's; of several with one name, with the folders above that tell them apart."""
+    """Name of the folder, preceded by parent folders where several have the same name."""
     config: dict[str, Any]
-    """Without credentials."""
+    """Settings, without credentials."""
     info: dict[str, Any]
-    """The content of run.json: commit, started, hours, world, hardware, versions, dataset, parameters."""
+    """Content of run.json: commit, started, hours, world, hardware, versions, dataset, parameters."""
     results: dict[str, Any]
-    """The content of results.json: split, step, selected_by, metrics, baselines."""
+    """Content of results.json: split, step, selected_by, metrics, baselines."""
     metrics: list[dict[str, Any]]
-    """The lines of metrics.jsonl."""
+    """Lines of metrics.jsonl."""
     missing: tuple[str, ...]
+    """Predicates of sentences whose subject is the run's name."""
     errors: dict[str, float] = field(default_factory=dict)
-    """Standard errors over the users of the metrics of all; empty where the run has no ranks.npy."""
+    """Standard error over all users of each metric; empty if the run has no ranks.npy."""
     recommended: Recommended | None = None
-    """What some users were recommended, where the run has been evaluated."""
+    """Recommendations to some users; None if the run was not evaluated."""
     path: Path = Path()
 
     @property
     def fingerprint(self) -> str:
-        """Of the data set of its results, without results of the one it was trained on; "" if unknown."""
-        return str(
-            self.results.get("fingerprint") or self.info.get("dataset", {}).get("fingerprint", "")
-        )
+        """Fingerprint of the ranked data set, else of the training's; "" if unknown."""
+        trained_on = self.info.get("dataset", {}).get("fingerprint", "")
+        return str(self.results.get("fingerprint") or trained_on)
 
     def metric(self, name: str, group: str = "all") -> float | None:
-        """A metric of the evaluated split for one popularity group."""
+        """Return a metric of the ranked split for a popularity group."""
         return _number(self.results, "metrics", group, name)
 
     def baseline(self, baseline: str, name: str, group: str = "all") -> float | None:
-        """The same metric of a baseline."""
+        """Return a metric of a baseline for a popularity group."""
         return _number(self.results, "baselines", baseline, group, name)
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
-        """Steps and values of a logged metric."""
-        points = [(line["step"], line[name]) for line in self.metrics if line.get(name) is not None]
-        return [step for step, _ in points], [value for _, value in points]
+        """Return the steps and the values of a logged metric."""
+        steps = []
+        values = []
+        for line in self.metrics:
+            if line.get(name) is not None:
+                steps.append(line["step"])
+                values.append(line[name])
+        return steps, values
 
 
 def _number(tree: Mapping[str, Any], *path: str) -> float | None:
@@ -67,7 +72,7 @@ def _number(tree: Mapping[str, Any], *path: str) -> float | None:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a configuration, as (dotted key, value)."""
+    """Yield the leaves of a configuration, as (dotted key, value)."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")
@@ -76,7 +81,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs of the folders, each once, under names that differ.
+    """Read run folders, each once, and give them distinct names.
 
     Raises:
         ValueError: as read_run.
@@ -84,57 +89,62 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     distinct: dict[Path, Path] = {}
     for path in paths:
         distinct.setdefault(path.resolve(), path)
-    given = list(distinct.values())
-    return [
-        replace(read_run(path), name=name)
-        for path, name in zip(given, run_names(given), strict=True)
-    ]
+    folders = list(distinct.values())
+    runs = []
+    for path, name in zip(folders, run_names(folders), strict=True):
+        runs.append(replace(read_run(path), name=name))
+    return runs
 
 
 def read_run(path: Path) -> Run:
-    """The run of folder `path`.
+    """Read the run in a folder.
 
     Raises:
         ValueError: the folder is no run, or one of its files is damaged.
     """
     if not (path / CONFIG_FILE).exists():
         raise ValueError(
-            f"{path} is not a run: it has no {CONFIG_FILE}; mlrec train writes one into the run's folder"
+            f"{path} is not a run: it has no {CONFIG_FILE}. Name a folder that mlrec train wrote"
         )
     try:
         config = asdict(configuration.load_saved(path / CONFIG_FILE))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path / CONFIG_FILE} is damaged: {error}") from error
     metrics = read_metrics(path)
-    info, found = read_record(path) or {}, read_results(path)
-    results = {} if found is None else asdict(found)
-    parts = {
-        "has no description of its machine and versions (run.json)": info,
-        "has logged nothing yet (metrics.jsonl)": metrics,
-        "has no results yet (results.json): mlrec evaluate writes them": results,
-        "was ranked on another data set (results.json) than it was trained on (run.json)": _is_ranked_on_its_own(
-            info, found
-        ),
-    }
+    info = read_record(path) or {}
+    results = read_results(path)
+    missing = []
+    if not info:
+        missing.append("has no description of its machine and versions (run.json)")
+    if not metrics:
+        missing.append("has logged nothing yet (metrics.jsonl)")
+    if results is None:
+        missing.append("has no results yet (results.json): mlrec evaluate writes them")
+    elif not _is_ranked_on_its_own(info, results):
+        missing.append(
+            "was ranked on another data set (results.json) than it was trained on (run.json)"
+        )
     return Run(
         path=path,
         name=path.resolve().name,
         config=dict(scrub(config)),
         info=dict(scrub(info)),
-        results=results,
+        results={} if results is None else asdict(results),
         metrics=metrics,
-        missing=tuple(text for text, part in parts.items() if not part),
-        errors={} if found is None else _errors(path, found),
+        missing=tuple(missing),
+        errors={} if results is None else _errors(path, results),
         recommended=read_recommended(path),
     )
 
 
-def _is_ranked_on_its_own(info: Mapping[str, Any], results: Results | None) -> bool:
-    own = info.get("dataset", {}).get("fingerprint", "")
-    return results is None or not results.fingerprint or not own or results.fingerprint == own
+def _is_ranked_on_its_own(info: Mapping[str, Any], results: Results) -> bool:
+    """Tell whether a run was ranked on the data set of its training, as far as that is known."""
+    trained_on = info.get("dataset", {}).get("fingerprint", "")
+    return not trained_on or results.fingerprint in ("", trained_on)
 
 
 def _errors(path: Path, results: Results) -> dict[str, float]:
+    """Return the standard error of each metric over all users."""
     if not (path / RANKS_FILE).exists() or not results.catalogue_size:
         return {}
     ranks_B2 = read_ranks(path, results)

@@ -1,4 +1,4 @@
-"""The report's tables, as text cells that Markdown, HTML and the console render alike."""
+"""The report's tables, as text cells for Markdown, HTML and the terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+from mlrec.evaluation.metrics import METRICS
 from mlrec.report.runs import Run, flat
 
 NONE = "–"
 BASELINES = ("popularity", "chance", "oracle")
-METRICS = ("hr@10", "hr@20", "ndcg@10", "ndcg@20", "mrr")
 
 
 @dataclass(frozen=True)
@@ -24,36 +24,36 @@ class Row:
     best: frozenset[int] = frozenset()
     """Columns in which this run is the best of several."""
     is_run: bool = True
-    """Whether it is a run's and not a baseline's or a fact's."""
+    """Whether the line is about a run, not about a baseline or a fact."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells under a header; the first column holds the rows' names."""
+    """Cells below a header; the first column holds the names of the rows."""
 
     corner: str
     header: tuple[str, ...]
     rows: tuple[Row, ...]
     is_numeric: bool = True
-    """Whether the cells are figures, aligned right, and not words."""
+    """Whether the cells are figures, aligned to the right, or words."""
 
     def transposed(self) -> Table:
-        """Rows as columns."""
+        """Return the table with rows as columns."""
         columns = zip(*(row.cells for row in self.rows), strict=True)
-        rows = (
-            Row(name, cells, is_run=True) for name, cells in zip(self.header, columns, strict=True)
-        )
-        return Table(
-            self.corner, tuple(row.name for row in self.rows), tuple(rows), self.is_numeric
-        )
+        rows = tuple(Row(name, cells) for name, cells in zip(self.header, columns, strict=True))
+        header = tuple(row.name for row in self.rows)
+        return Table(self.corner, header, rows, self.is_numeric)
 
 
 def groups_by_dataset(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs, together where they share a data set and the ranked split, and so the baselines.
+    """Group runs with the same data set and ranked split, because they share baselines.
 
-    A run without results stands with the first of its data set that has some.
+    A run without results joins the first run of its data set that has some.
     """
-    first_split = {_fingerprint(run): splits([run]) for run in reversed(runs) if run.results}
+    first_split = {}
+    for run in reversed(runs):
+        if run.results:
+            first_split[_fingerprint(run)] = splits([run])
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         split = splits([run]) if run.results else first_split.get(_fingerprint(run), "")
@@ -62,24 +62,26 @@ def groups_by_dataset(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def group_names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """What tells the groups apart: data set (with its fingerprint where others have its name) and split; "" for one group."""
+    """Return names that tell the groups apart: data set and split; "" for a single group.
+
+    The fingerprint follows where several data sets have the same name.
+    """
     if len(groups) < 2:
         return [""] * len(groups)
-    firsts = [group[0] for group in groups]
-    prints: dict[str, set[str]] = {}
-    for run in firsts:
-        prints.setdefault(_dataset(run), set()).add(_fingerprint(run))
-    shown = [
-        _dataset(run) + (f" {_fingerprint(run)[:12]}" if len(prints[_dataset(run)]) > 1 else "")
-        for run in firsts
-    ]
-    return [
-        f"{dataset}, {splits(group)} split" for dataset, group in zip(shown, groups, strict=True)
-    ]
+    fingerprints: dict[str, set[str]] = {}
+    for group in groups:
+        fingerprints.setdefault(_dataset(group[0]), set()).add(_fingerprint(group[0]))
+    names = []
+    for group in groups:
+        dataset = _dataset(group[0])
+        if len(fingerprints[dataset]) > 1:
+            dataset = f"{dataset} {_fingerprint(group[0])[:12]}"
+        names.append(f"{dataset}, {splits(group)} split")
+    return names
 
 
 def headed(heading: str, group_name: str) -> str:
-    """The heading of a group's section."""
+    """Return the heading of a section about one group."""
     return f"{heading}: {group_name}" if group_name else heading
 
 
@@ -92,61 +94,75 @@ def _fingerprint(run: Run) -> str:
 
 
 def results_table(runs: Sequence[Run]) -> Table:
-    """Metrics of the runs of one data set and split, and its baselines below; what they mean for HR@10 stands beside it."""
+    """Return the metrics of runs with the same data set and split, with the baselines below.
+
+    HR@10 is followed by its ratio to popularity and its share of the oracle.
+    """
+    popularity = _baseline(runs, "popularity")
+    oracle = _baseline(runs, "oracle")
 
     def cells(value: Callable[[str], float | None]) -> tuple[str, ...]:
         hit_rate = value("hr@10")
-        beside = (
-            ratio(hit_rate, _baseline(runs, "popularity")),
-            share(hit_rate, _baseline(runs, "oracle")),
-        )
-        first, *rest = (number(value(name)) for name in METRICS)
-        return (first, *beside, *rest)
+        relative = (ratio(hit_rate, popularity), share(hit_rate, oracle))
+        first, *others = (number(value(name)) for name in METRICS)
+        return (first, *relative, *others)
 
     columns = [[run.metric(name) for run in runs] for name in METRICS]
-    columns[1:1] = [], []  # multiples and shares are not marked beside the value itself
+    # the two relative columns follow HR@10 and mark no best run, because HR@10 does
+    columns[1:1] = [[], []]
     rows = [Row(run.name, cells(run.metric), _best(columns, i)) for i, run in enumerate(runs)]
     for name in BASELINES:
-        if (source := _with_baseline(runs, name)) is not None:
+        source = _with_baseline(runs, name)
+        if source is not None:
             rows.append(Row(name, cells(partial(source.baseline, name)), is_run=False))
     header = ("HR@10", "× popularity", "% of oracle", "HR@20", "NDCG@10", "NDCG@20", "MRR")
     return Table(f"{splits(runs)} split, all users", header, tuple(rows))
 
 
 def popularity_table(runs: Sequence[Run], metric: str = "hr@10") -> Table:
-    """One metric by popularity group of the target, cold items first."""
+    """Return a metric by popularity group of the target, cold items first."""
     groups = popularity_groups(runs)
     columns = [[run.metric(metric, group) for run in runs] for group in groups]
-    rows = [
-        Row(run.name, tuple(number(column[i]) for column in columns), _best(columns, i))
-        for i, run in enumerate(runs)
-    ]
-    if (source := _with_baseline(runs, "popularity")) is not None:
+    rows = []
+    for i, run in enumerate(runs):
+        cells = tuple(number(column[i]) for column in columns)
+        rows.append(Row(run.name, cells, _best(columns, i)))
+    source = _with_baseline(runs, "popularity")
+    if source is not None:
         values = [source.baseline("popularity", metric, group) for group in groups]
         rows.append(Row("popularity", tuple(map(number, values)), is_run=False))
-    users = [
-        next((n for run in runs if (n := run.metric("users", group)) is not None), None)
-        for group in groups
-    ]
-    rows.append(
-        Row("users", tuple(NONE if n is None else f"{n:,.0f}" for n in users), is_run=False)
-    )
+    rows.append(Row("users", tuple(_users(runs, group) for group in groups), is_run=False))
     return Table("training interactions of the target", tuple(groups), tuple(rows))
 
 
+def _users(runs: Sequence[Run], group: str) -> str:
+    """Return how many users' targets are in a popularity group; all runs have the same users."""
+    for run in runs:
+        users = run.metric("users", group)
+        if users is not None:
+            return f"{users:,.0f}"
+    return NONE
+
+
 def popularity_groups(runs: Sequence[Run]) -> list[str]:
-    """The popularity groups that any of the runs has results for, from cold to popular."""
-    found = {group for run in runs for group in run.results.get("metrics", {}) if group != "all"}
-    return sorted(
-        found,
-        key=lambda group: (
-            -1 if group == "cold" else int(group.lstrip(">").split("-")[0]) + group.startswith(">")
-        ),
-    )
+    """Return the popularity groups with results of any run, from cold to popular."""
+    groups: set[str] = set()
+    for run in runs:
+        groups |= run.results.get("metrics", {}).keys() - {"all"}
+    return sorted(groups, key=_fewest_interactions)
+
+
+def _fewest_interactions(group: str) -> int:
+    """Return the lower bound of a popularity group: "cold", "6-20" or ">100"."""
+    if group == "cold":
+        return 0
+    if group.startswith(">"):
+        return int(group[1:]) + 1
+    return int(group.split("-")[0])
 
 
 def speed_table(runs: Sequence[Run]) -> Table:
-    """How fast the runs trained: medians of what they logged, the sum of the bytes, the peak of the memory."""
+    """Return how fast the runs trained: medians over the log, total bytes, peak memory."""
     aggregates: dict[str, tuple[str, Callable[[list[float]], str]]] = {
         "users/s": ("speed/users_per_s", lambda values: f"{median(values):,.0f}"),
         "videos/s": ("speed/videos_per_s", lambda values: f"{median(values):,.0f}"),
@@ -159,18 +175,18 @@ def speed_table(runs: Sequence[Run]) -> Table:
     }
     rows = []
     for run in runs:
-        curves = {name: run.curve(metric)[1] for name, (metric, _) in aggregates.items()}
-        if curves["users/s"]:
-            cells = (
-                form(curves[name]) if curves[name] else NONE
-                for name, (_, form) in aggregates.items()
-            )
-            rows.append(Row(run.name, (*cells, duration(run.info.get("hours")))))
+        cells = []
+        for metric, in_words in aggregates.values():
+            _, values = run.curve(metric)
+            cells.append(in_words(values) if values else NONE)
+        if cells[0] != NONE:
+            cells.append(duration(run.info.get("hours")))
+            rows.append(Row(run.name, tuple(cells)))
     return Table("medians over the logged steps", (*aggregates, "duration"), tuple(rows))
 
 
 def facts_table(runs: Sequence[Run]) -> Table:
-    """Where and how long each run ran, on what, and how large it is."""
+    """Return when, how long and on what each run ran, and how large it is."""
     facts: dict[str, Callable[[Run], Any]] = {
         "commit": lambda run: run.info.get("commit"),
         "started": lambda run: str(run.info.get("started", NONE))[:16].replace("T", " "),
@@ -182,96 +198,108 @@ def facts_table(runs: Sequence[Run]) -> Table:
         "data set at": lambda run: run.info.get("dataset", {}).get("url"),
         "data set holds": lambda run: _counts(run.info.get("dataset", {}).get("counts", {})),
         "fingerprint": lambda run: _fingerprint(run)[:12],
-        "versions": lambda run: ", ".join(
-            f"{name} {version}" for name, version in run.info.get("versions", {}).items()
-        ),
+        "versions": lambda run: _versions(run.info.get("versions", {})),
         "reported split": lambda run: run.results.get("split"),
         "reported step": lambda run: run.results.get("step"),
         "chosen by": lambda run: run.results.get("selected_by"),
     }
-    rows = (
-        Row(name, tuple(str(fact(run) or NONE) for run in runs), is_run=False)
-        for name, fact in facts.items()
-    )
+    rows = []
+    for name, fact in facts.items():
+        cells = tuple(str(fact(run) or NONE) for run in runs)
+        rows.append(Row(name, cells, is_run=False))
     return Table("", tuple(run.name for run in runs), tuple(rows), is_numeric=False)
 
 
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
 def differences_table(runs: Sequence[Run]) -> Table:
-    """The keys of the configuration in which the runs differ."""
-    leaves = [dict(flat(run.config)) for run in runs]
-    keys = dict.fromkeys(key for leaf in leaves for key in leaf)
-    values = {
-        key: tuple(str(leaf.get(key, NONE)) for leaf in leaves) for key in keys if key != "name"
-    }
-    rows = (Row(key, cells, is_run=False) for key, cells in values.items() if len(set(cells)) > 1)
+    """Return the keys of the configuration in which the runs differ."""
+    settings = [dict(flat(run.config)) for run in runs]
+    keys: dict[str, None] = {}
+    for settings_of_run in settings:
+        keys |= dict.fromkeys(settings_of_run)
+    rows = []
+    for key in keys:
+        cells = tuple(str(settings_of_run.get(key, NONE)) for settings_of_run in settings)
+        if key != "name" and len(set(cells)) > 1:
+            rows.append(Row(key, cells, is_run=False))
     return Table("key", tuple(run.name for run in runs), tuple(rows), is_numeric=False)
 
 
 def headline(runs: Sequence[Run]) -> str:
-    """One sentence about the best run of a data set and split; "" where none has results."""
-    scored = [(value, run) for run in runs if (value := run.metric("hr@10")) is not None]
-    if not scored:
+    """Return a sentence about the best run of a data set and split; "" if none has results."""
+    best_run = None
+    best_value = 0.0
+    for run in runs:
+        value = run.metric("hr@10")
+        if value is not None and (best_run is None or value > best_value):
+            best_run, best_value = run, value
+    if best_run is None:
         return ""
-    value, run = max(scored, key=lambda pair: pair[0])
-    parts = [f"{run.name} reaches HR@10 {number(value)} on the {splits([run])} split"]
-    if (base := _baseline(runs, "popularity")) is not None:
-        parts.append(f"{ratio(value, base)} popularity")
-    if (base := _baseline(runs, "oracle")) is not None:
-        parts.append(f"{share(value, base)} of the oracle, the model that generated the data")
-    return (f"{parts[0]}: {' and '.join(parts[1:])}" if parts[1:] else parts[0]) + "."
+    sentence = (
+        f"{best_run.name} reaches HR@10 {number(best_value)} on the {splits([best_run])} split"
+    )
+    comparisons = []
+    popularity = _baseline(runs, "popularity")
+    if popularity is not None:
+        comparisons.append(f"{ratio(best_value, popularity)} popularity")
+    oracle = _baseline(runs, "oracle")
+    if oracle is not None:
+        of_oracle = f"{share(best_value, oracle)} of the oracle"
+        comparisons.append(f"{of_oracle}, the model that generated the data")
+    if comparisons:
+        sentence = f"{sentence}: {' and '.join(comparisons)}"
+    return f"{sentence}."
 
 
 def splits(runs: Sequence[Run]) -> str:
-    """The split that the runs' results are of."""
-    return (
-        " and ".join(sorted({str(run.results["split"]) for run in runs if "split" in run.results}))
-        or "test"
-    )
+    """Return the splits that the runs were ranked on; "test" if none was ranked."""
+    names = {str(run.results["split"]) for run in runs if "split" in run.results}
+    return " and ".join(sorted(names)) or "test"
 
 
 def number(value: float | None) -> str:
-    """A metric with four decimals."""
+    """Return a metric with four decimals."""
     return NONE if value is None else f"{value:.4f}"
 
 
 def ratio(value: float | None, base: float | None) -> str:
-    """A value in multiples of a baseline."""
+    """Return a value as a multiple of a baseline."""
     return NONE if value is None or not base else f"{value / base:.2f} ×"
 
 
 def share(value: float | None, base: float | None) -> str:
-    """A value in percent of a baseline."""
+    """Return a value in percent of a baseline."""
     return NONE if value is None or not base else f"{100 * value / base:.0f} %"
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """Names with commas between; of many the first."""
-    return (
-        ", ".join(names)
-        if len(names) <= most
-        else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
-    )
+    """Return names separated by commas; of more than `most`, only the first."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
 def megabytes(size_bytes: float) -> str:
-    """Bytes in MB, or in GB where that reads better."""
+    """Return bytes in MB, or in GB from 10 GB."""
     return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e10 else f"{size_bytes / 1e6:,.0f} MB"
 
 
 def duration(hours: float | None) -> str:
-    """Hours in the unit that reads best."""
+    """Return hours, or minutes below one hour."""
     if hours is None:
         return NONE
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def _parameters(parameters: dict[str, int]) -> str:
-    total, trained = parameters.get("total"), parameters.get("trained")
-    return (
-        NONE
-        if total is None or trained is None
-        else f"{_short(total)}, {_short(trained)} of them trained"
-    )
+    total = parameters.get("total")
+    trained = parameters.get("trained")
+    if total is None or trained is None:
+        return NONE
+    return f"{_short(total)}, {_short(trained)} of them trained"
 
 
 def _short(count: float) -> str:
@@ -283,13 +311,16 @@ def _short(count: float) -> str:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(
-        f"{counts[name]:,} {name}" for name in ("users", "items", "interactions") if name in counts
-    )
+    names = [name for name in ("users", "items", "interactions") if name in counts]
+    return ", ".join(f"{counts[name]:,} {name}" for name in names)
 
 
 def _with_baseline(runs: Iterable[Run], name: str) -> Run | None:
-    return next((run for run in runs if run.results.get("baselines", {}).get(name)), None)
+    """Return the first run whose results include a baseline."""
+    for run in runs:
+        if run.results.get("baselines", {}).get(name):
+            return run
+    return None
 
 
 def _baseline(runs: Sequence[Run], name: str, metric: str = "hr@10") -> float | None:
@@ -298,10 +329,13 @@ def _baseline(runs: Sequence[Run], name: str, metric: str = "hr@10") -> float | 
 
 
 def _best(columns: Sequence[Sequence[float | None]], run: int) -> frozenset[int]:
-    """The columns in which the run at index `run` is the best of two or more; nobody is best with nothing."""
-    known = [[value for value in column if value is not None] for column in columns]
-    return frozenset(
-        i
-        for i, values in enumerate(known)
-        if len(values) > 1 and columns[i][run] == max(values) > 0
-    )
+    """Return the columns in which the run at index `run` is the best of two or more.
+
+    A best value of 0 is not marked.
+    """
+    best = set()
+    for index, column in enumerate(columns):
+        values = [value for value in column if value is not None]
+        if len(values) > 1 and column[run] == max(values) > 0:
+            best.add(index)
+    return frozenset(best)
