@@ -62,7 +62,7 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict
     )
     items = plan.most_items(steps + 1, dataset.items_N)
     engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=items)
-    clock, encode, flops = Clock(engine, world.device), model._encode, []
+    clock, encode, flops = Clock(engine, world.device), model.encode_owned, []
     sides = kept, all_stages = Side(), Side()
 
     def encode_all(batch: Batch) -> torch.Tensor:

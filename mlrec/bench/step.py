@@ -105,7 +105,7 @@ class Clock:
             self._lap("exchange")
             return self._prepare(ids_U, self._watched(items_UD, "recommend"), valid_U)
 
-        model._encode, model.prepare = timed_encode, timed_prepare  # type: ignore[method-assign]
+        model.encode_owned, model.prepare = timed_encode, timed_prepare  # type: ignore[method-assign]
         loss = self.engine.forward(batch)
         self._lap("recommend")
         self.engine.backward(loss)
@@ -180,7 +180,7 @@ def measure_step(
     stream = stream_steps(
         dataset, 0, steps + 1, config.data.num_workers, pin_memory=world.device.type == "cuda"
     )
-    clock, encode, ours, theirs = Clock(engine, world.device), model._encode, Side(), Side()
+    clock, encode, ours, theirs = Clock(engine, world.device), model.encode_owned, Side(), Side()
     alone = MadeUpSteps(
         data,
         RankPlan(plan, config.train.global_batch, world.rank),

@@ -1,11 +1,12 @@
-"""The whole model: item tower, exchange, recommender, loss."""
+"""The whole model and one step of it: encode owned items, exchange, score, loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -26,8 +27,9 @@ from mlrec.models.recommenders import (
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import exchange, gather, shares
 
-SCORES = 1 << 22
-"""Scores of a rank held at a time; with more of them the loss is computed in parts, whose scores are made again backward."""
+MAX_SCORES = 1 << 22
+"""Scores of a rank that are held at a time. Above that the loss is computed in parts, with activation
+checkpointing."""
 
 
 class Loss(Protocol):
@@ -37,11 +39,41 @@ class Loss(Protocol):
     """Whether it compares with all items, not only with the global batch's."""
 
     def __call__(self, scored: Scored) -> torch.Tensor:
-        """Losses [P] of the positions."""
+        """Return the losses [P] of the positions."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The positions of this rank's users that have a readable target, and how to share out their loss."""
+
+    valid_U: torch.Tensor
+    """Items that could be read, of all ranks, bool."""
+    users_P: torch.Tensor
+    """Row of each position in the batch's users, int64."""
+    places_P: torch.Tensor
+    """Place of each position in the user's history, int64."""
+    total: torch.Tensor
+    """Number of readable targets in the global batch, at least 1."""
+    part_sizes: tuple[int, ...]
+    """Numbers of this rank's positions that are scored at a time."""
+
+
+class Positions(NamedTuple):
+    """Some of this rank's positions with a target: one row of each tensor per position."""
+
+    users_P: torch.Tensor
+    """Row in the batch's users, int64."""
+    states_PX: torch.Tensor
+    """The sequence model's state."""
+    target_P: torch.Tensor
+    """Index of the target in the batch's items, int64."""
+    key_P: torch.Tensor
+    """Number of the position, int64: a function of user and place that is unique in the step."""
 
 
 class Recommender(nn.Module):
-    """Encodes the rank's own items, exchanges the vectors, and scores its users' positions against all of them."""
+    """The whole model. A rank encodes its own items, the ranks exchange the vectors, and each rank
+    scores its users' positions against all items."""
 
     def __init__(
         self,
@@ -53,96 +85,50 @@ class Recommender(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.tower, self.sequence_model = tower, sequence_model
-        self.loss, self.temperature, self.rank, self.seed = loss, temperature, rank, seed
+        self.tower = tower
+        self.sequence_model = sequence_model
+        self.loss = loss
+        self.temperature = temperature
+        self.rank = rank
+        self.seed = seed
         self._dropouts = dropouts_of(sequence_model)
         self.whole_catalogue = sequence_model.whole_catalogue or loss.whole_catalogue
-        """Whether a step's items are all of the catalogue."""
+        """Whether a step's items are those of the whole catalogue."""
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """This rank's loss, scaled so that its mean over the ranks is the mean over all targets of the global batch."""
-        # what the host must know comes first: asked for behind the encoding, the device would be idle before loss and backward
-        valid_U = (
-            gather(
-                batch.valid_O.to(batch.items_U.device, non_blocking=True).float(),
-                batch.owned_W,
-            )
-            > 0
-        )
-        users_P, places_P = torch.nonzero(
-            (batch.targets_BL >= 0) & valid_U[batch.targets_BL], as_tuple=True
-        )
-        # a global batch whose items were all unreadable has no target: its loss is 0, not 0 / 0
-        targets = (batch.targets_U * valid_U).sum().clamp(min=1)
-        world = len(batch.owned_W)
-        # the same number on every rank: under ZeRO-3 all of them must call a scoring network equally often
-        parts = max(1, -(-int(targets) * len(valid_U) // (world * SCORES)))
-        sizes = list(shares(len(users_P), parts))
+        """Return this rank's loss of one step; collective.
 
-        own_OD = self._encode(batch)
+        It is scaled so that its mean over the ranks is the mean over all targets of the global batch.
+        """
+        # The host reads numbers from the device here. After the encoding it would wait for all of it,
+        # and the device would be idle before the loss and the backward pass.
+        targets = self._find_targets(batch)
+        own_OD = self.encode_owned(batch)
+        # All ranks: every rank gets the vectors of all U items, in owner order.
         items_UD = exchange(own_OD, batch.owned_W, self.rank)
         with self._drawing(lambda: self._item_keys(batch)):
-            vectors = self.prepare(batch.items_U, items_UD, valid_U)
-        slots_BL = readable_slots(batch.inputs_BL, valid_U)
-        with self._drawing(lambda: self._position_keys(batch)):
-            states_BLD = self.sequence_model.states(vectors, batch.users_B, slots_BL)
-        target_P = batch.targets_BL[users_P, places_P]
-        key_P = batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P
-        total = target_P.new_zeros((), dtype=torch.float32)
-        positions = (users_P, states_BLD[users_P, places_P], target_P, key_P)
-        for columns in zip(*(torch.split(column, sizes) for column in positions), strict=True):
-            part = partial(self._loss, batch, valid_U, vectors.items_UX)
-            total = total + (
-                checkpoint(part, *columns, use_reentrant=False) if parts > 1 else part(*columns)
-            )
-        return total * (world / targets)
+            vectors = self.prepare(batch.items_U, items_UD, targets.valid_U)
+        positions = self._positions(batch, vectors, targets)
+        loss_sum = self._loss_sum(batch, vectors.items_UX, positions, targets)
+        return loss_sum * (len(batch.owned_W) / targets.total)
 
-    def _loss(
-        self,
-        batch: Batch,
-        valid_U: torch.Tensor,
-        items_UX: torch.Tensor,
-        users_P: torch.Tensor,
-        states_PX: torch.Tensor,
-        target_P: torch.Tensor,
-        key_P: torch.Tensor,
-    ) -> torch.Tensor:
-        """The sum of some positions' losses."""
+    def _find_targets(self, batch: Batch) -> Targets:
+        """Return the positions to train on; collective, and the host waits for the device."""
+        device = batch.items_U.device
+        own_valid_O = batch.valid_O.to(device, non_blocking=True).float()
+        valid_U = gather(own_valid_O, batch.owned_W) > 0
+        has_target_BL = (batch.targets_BL >= 0) & valid_U[batch.targets_BL]
+        users_P, places_P = torch.nonzero(has_target_BL, as_tuple=True)
+        # A global batch whose items are all unreadable has no target: its loss is 0, not 0 / 0.
+        total = (batch.targets_U * valid_U).sum().clamp(min=1)
+        # The number of parts follows from global numbers, so it is the same on every rank: under ZeRO-3
+        # all ranks must call a scoring network equally often.
+        num_scores = int(total) * len(valid_U)
+        num_parts = max(1, -(-num_scores // (len(batch.owned_W) * MAX_SCORES)))
+        return Targets(valid_U, users_P, places_P, total, shares(len(users_P), num_parts))
 
-        def scores(at_PK: torch.Tensor | None) -> torch.Tensor:
-            items = (
-                items_UX
-                if at_PK is None
-                else items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
-            )
-
-            def pair_keys() -> torch.Tensor:
-                keys_U = self._item_keys(batch)
-                keys_P = row_keys(RowKind.POSITIONS, key_P, self.seed, batch.step)
-                return keys_P[:, None] ^ (keys_U if at_PK is None else keys_U[at_PK])
-
-            with self._drawing(pair_keys):
-                return self.sequence_model.score(states_PX, items).float() / self.temperature
-
-        own_PU = _own_items(batch, users_P)
-        return self.loss(Scored(scores, target_P, own_PU, key_P, batch, valid_U)).sum()
-
-    def _drawing(self, make_keys: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
-        return drawing(self._dropouts, make_keys)
-
-    def _item_keys(self, batch: Batch) -> torch.Tensor:
-        """Return the keys [U] by which dropout draws for items in the recommender."""
-        return row_keys(RowKind.ITEMS, batch.items_U, self.seed, batch.step)
-
-    def _position_keys(self, batch: Batch) -> torch.Tensor:
-        """Return the keys [B, L] by which dropout draws for positions of this rank's users."""
-        length = batch.inputs_BL.shape[1]
-        places_L = torch.arange(length, device=batch.users_B.device)
-        ids_BL = batch.users_B[:, None] * length + places_L
-        return row_keys(RowKind.POSITIONS, ids_BL, self.seed, batch.step)
-
-    def _encode(self, batch: Batch) -> torch.Tensor:
-        """Vectors [O, D] of this rank's items."""
+    def encode_owned(self, batch: Batch) -> torch.Tensor:
+        """Return the vectors [O, D] of this rank's items; collective with an activation cache."""
         device = batch.items_U.device
         keys_O = row_keys(RowKind.TOWER_ITEMS, batch.items_O, self.seed, batch.step)
         if batch.cached_O is None:
@@ -160,16 +146,90 @@ class Recommender(nn.Module):
     def prepare(
         self, ids_U: torch.Tensor, items_UD: torch.Tensor, valid_U: torch.Tensor
     ) -> Vectors:
-        """The recommender's vectors of the items; what the tower made of an unreadable one is left out."""
+        """Return the sequence model's vectors of the items; unreadable items are zeros to it."""
         return self.sequence_model.prepare(ids_U, items_UD.masked_fill(~valid_U[:, None], 0.0))
+
+    def _positions(self, batch: Batch, vectors: Vectors, targets: Targets) -> Positions:
+        """Return the states of the positions that have a target."""
+        slots_BL = readable_slots(batch.inputs_BL, targets.valid_U)
+        with self._drawing(lambda: self._position_keys(batch)):
+            states_BLD = self.sequence_model.states(vectors, batch.users_B, slots_BL)
+        users_P = targets.users_P
+        places_P = targets.places_P
+        return Positions(
+            users_P=users_P,
+            states_PX=states_BLD[users_P, places_P],
+            target_P=batch.targets_BL[users_P, places_P],
+            key_P=batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P,
+        )
+
+    def _loss_sum(
+        self, batch: Batch, items_UX: torch.Tensor, positions: Positions, targets: Targets
+    ) -> torch.Tensor:
+        """Return the sum of all positions' losses, computed in parts where the scores are many."""
+        loss_of = partial(self._loss_of, batch, items_UX, targets.valid_U)
+        sizes = list(targets.part_sizes)
+        columns = [torch.split(column, sizes) for column in positions]
+        total = positions.target_P.new_zeros((), dtype=torch.float32)
+        for part in zip(*columns, strict=True):
+            if len(sizes) > 1:
+                total = total + checkpoint(loss_of, *part, use_reentrant=False)
+            else:
+                total = total + loss_of(*part)
+        return total
+
+    def _loss_of(
+        self,
+        batch: Batch,
+        items_UX: torch.Tensor,
+        valid_U: torch.Tensor,
+        users_P: torch.Tensor,
+        states_PX: torch.Tensor,
+        target_P: torch.Tensor,
+        key_P: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the sum of some positions' losses; the last four arguments are those of Positions."""
+
+        def score(at_PK: torch.Tensor | None) -> torch.Tensor:
+            if at_PK is None:
+                items = items_UX
+            else:
+                items = items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
+
+            def pair_keys() -> torch.Tensor:
+                keys_U = self._item_keys(batch)
+                keys_P = row_keys(RowKind.POSITIONS, key_P, self.seed, batch.step)
+                return keys_P[:, None] ^ (keys_U if at_PK is None else keys_U[at_PK])
+
+            with self._drawing(pair_keys):
+                return self.sequence_model.score(states_PX, items).float() / self.temperature
+
+        own_PU = _own_items(batch, users_P)
+        return self.loss(Scored(score, target_P, own_PU, key_P, batch, valid_U)).sum()
+
+    def _drawing(self, make_keys: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
+        return drawing(self._dropouts, make_keys)
+
+    def _item_keys(self, batch: Batch) -> torch.Tensor:
+        """Return the keys [U] by which dropout draws for items in the recommender."""
+        return row_keys(RowKind.ITEMS, batch.items_U, self.seed, batch.step)
+
+    def _position_keys(self, batch: Batch) -> torch.Tensor:
+        """Return the keys [B, L] by which dropout draws for positions of this rank's users."""
+        length = batch.inputs_BL.shape[1]
+        places_L = torch.arange(length, device=batch.users_B.device)
+        ids_BL = batch.users_B[:, None] * length + places_L
+        return row_keys(RowKind.POSITIONS, ids_BL, self.seed, batch.step)
 
 
 def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:
-    """bool [P, U]: the items of the training sequences of the users in these rows."""
-    width = len(batch.items_U)
+    """Return the items of the training sequences of the users in these rows, bool [P, U]."""
+    num_items = len(batch.items_U)
     slots = torch.cat([batch.inputs_BL, batch.targets_BL], dim=1)[users_P]
-    own = torch.zeros(len(slots), width + 1, dtype=torch.bool, device=slots.device)
-    return own.scatter_(1, torch.where(slots >= 0, slots, width), True)[:, :width]
+    # padding goes to an extra column, which is cut off
+    columns = torch.where(slots >= 0, slots, num_items)
+    own = torch.zeros(len(slots), num_items + 1, dtype=torch.bool, device=slots.device)
+    return own.scatter_(1, columns, True)[:, :num_items]
 
 
 def build_recommender(
@@ -181,14 +241,15 @@ def build_recommender(
     restored: Restored = NOTHING,
     items: ItemIds | None = None,
 ) -> Recommender:
-    """The model of a configuration, on the CPU, with weights drawn from torch's generator.
+    """Build the model of a configuration on the CPU, with weights drawn from torch's generator.
 
     Args:
-        restored, items: as of ItemTower.
+        restored: as in ItemTower.
+        items: as in ItemTower.
 
     Raises:
-        ValueError: an encoder, fusion or recommender is unknown or of another class, an option does not fit, or what is trained
-            of the item tower is too much to encode the whole catalogue in each step.
+        ValueError: an encoder, fusion or recommender is unknown or of another class, an option does
+            not fit, or each step would encode the whole catalogue with trained encoders of media.
     """
     check_recommender(config.recommender)
     tower = ItemTower(config.item, config.recommender.width, catalogue_size, restored, items)
@@ -199,17 +260,22 @@ def build_recommender(
     if not sequence_model.trained:
         tower.requires_grad_(False)
     if recommender.whole_catalogue:
-        _check_light(tower, config)
+        _check_encoders_are_light(tower, config)
     return recommender
 
 
-def _check_light(tower: ItemTower, config: Config) -> None:
+def _check_encoders_are_light(tower: ItemTower, config: Config) -> None:
+    """Check that no encoder of media is trained.
+
+    Raises:
+        ValueError: one is.
+    """
     for name, encoder, spec in zip(config.item.encoders, tower.encoders, tower.specs, strict=True):
-        if spec.modality is not Modality.ID and any(
-            parameter.requires_grad for parameter in encoder.parameters()
-        ):
+        trained = any(parameter.requires_grad for parameter in encoder.parameters())
+        if trained and spec.modality is not Modality.ID:
             raise ValueError(
-                f"recommender.name={config.recommender.name} with loss.name={config.loss.name} needs the vectors of the whole "
-                f"catalogue in every step, and item.encoders trains {name}: encode ids or frozen features, or choose a sequence "
-                "recommender with an in-batch loss"
+                f"recommender.name={config.recommender.name} with loss.name={config.loss.name} needs "
+                "the vectors of the whole catalogue in every step, and item.encoders trains "
+                f"{name}. Encode ids or frozen features, or choose a sequence recommender with an "
+                "in-batch loss"
             )

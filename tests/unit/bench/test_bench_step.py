@@ -68,13 +68,13 @@ def test_padded_step_has_the_same_loss_and_gradient(
     torch.testing.assert_close(slots_of(alone), slots_of(own))
 
     losses, gradients = [], []
-    encode, pool = model._encode, MediaPool(model.tower.specs, floats=True)
+    encode, pool = model.encode_owned, MediaPool(model.tower.specs, floats=True)
     for batch, encoder in (
         (own, encode),
         (alone, lambda b: encode_slots(model.tower, pool, 20 * WIDTH, b)),
     ):
         model.zero_grad()
-        model._encode = encoder  # type: ignore[method-assign]
+        model.encode_owned = encoder  # type: ignore[method-assign]
         loss = model(batch)
         loss.backward()
         losses.append(loss.detach())

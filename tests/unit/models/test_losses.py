@@ -187,7 +187,7 @@ def test_a_loss_computed_in_parts_is_the_same(loss: str, monkeypatch: pytest.Mon
         return [value, *torch.autograd.grad(value, [table, *model.sequence_model.parameters()])]
 
     whole, calls = run(), 0
-    monkeypatch.setattr("mlrec.models.recommender.SCORES", 100)
+    monkeypatch.setattr("mlrec.models.recommender.MAX_SCORES", 100)
     score = model.sequence_model.score
 
     def counted(*arguments: torch.Tensor) -> torch.Tensor:

@@ -35,8 +35,8 @@ class Reads(TorchDispatchMode):
 
     def __init__(self, model: recommender.Recommender) -> None:
         super().__init__()
-        self.encoded, self.found, self._encode = False, list[str](), model._encode
-        model._encode = self.encode  # type: ignore[method-assign]
+        self.encoded, self.found, self._encode = False, list[str](), model.encode_owned
+        model.encode_owned = self.encode  # type: ignore[method-assign]
 
     def encode(self, batch: Any) -> torch.Tensor:
         vectors = self._encode(batch)
@@ -70,7 +70,7 @@ TRAINED = [name for name, row in RECOMMENDERS.items() if row.trained]
 def test_behind_the_encoding_no_number_is_read(
     name: str, loss: str, tiny_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recommender, "SCORES", 1000)  # in several parts
+    monkeypatch.setattr(recommender, "MAX_SCORES", 1000)  # in several parts
     item = replace(tiny_config.item, checkpoint="never")
     config = replace(
         tiny_config, item=item, recommender=RecommenderConfig(name, 16), loss=LossConfig(loss)
