@@ -1,14 +1,16 @@
-"""Arrays as .npy files: headers are checked against the file before anything is allocated."""
+"""Arrays as .npy files, whose headers are checked before anything is allocated."""
 
 from __future__ import annotations
 
 import io
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 MAX_HEADER_BYTES = 4096
-"""A header of a plain one- or two-dimensional array takes 128."""
+"""Longer headers are refused; that of a plain array of one or two dimensions takes 128 bytes."""
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
@@ -24,39 +26,49 @@ def read_npy(
     """Return the read-only array of an .npy file without copying it.
 
     Args:
-        dtype: the only type of values that is accepted, None for any plain number.
-        ndim: the only number of dimensions that is accepted, None for any.
+        dtype: expected type of the values; None accepts any plain number.
+        ndim: expected number of dimensions; None accepts any.
 
     Raises:
-        ValueError: the bytes are no .npy file, of another type or rank, or the header's shape does not
-            match the number of bytes after it; pickled objects are refused.
+        ValueError: the bytes are not an .npy file, hold pickled objects or another type or number
+            of dimensions, or do not match the shape of the header.
     """
     stream = io.BytesIO(raw)
     try:
-        shape, fortran_order, found = _read_header(stream)
-    except Exception as error:  # numpy reads the header as Python source, with every error of that
+        header = _read_header(stream)
+    except Exception as error:
+        # numpy parses the header as Python source and raises whatever its parser raises.
         raise ValueError("not an .npy file: its header cannot be read") from error
-    if found.hasobject or found.kind not in "biufc":
-        raise ValueError(f"an .npy file of {found}, expected plain numbers")
-    if dtype is not None and found != np.dtype(dtype):
-        raise ValueError(f"an .npy file of {found}, expected {np.dtype(dtype)}")
+    shape = header.shape
+    if header.dtype.hasobject or header.dtype.kind not in "biufc":
+        raise ValueError(f"an .npy file of {header.dtype}, expected plain numbers")
+    if dtype is not None and header.dtype != np.dtype(dtype):
+        raise ValueError(f"an .npy file of {header.dtype}, expected {np.dtype(dtype)}")
     if ndim is not None and len(shape) != ndim:
         raise ValueError(f"an .npy file of shape {list(shape)}, expected {ndim} dimension(s)")
-    values = 1
-    for length in shape:
-        values *= length  # Python's integers do not overflow
-    if min(shape, default=0) < 0 or values * found.itemsize != len(raw) - stream.tell():
-        raise ValueError(
-            f"an .npy file of shape {list(shape)} and {len(raw) - stream.tell():,} bytes"
-        )
-    array = np.frombuffer(raw, dtype=found, offset=stream.tell()) if values else np.empty(0, found)
-    return array.reshape(shape, order="F" if fortran_order else "C")
+    num_values = math.prod(shape)  # Python's integers do not overflow
+    num_bytes = len(raw) - stream.tell()
+    if min(shape, default=0) < 0 or num_values * header.dtype.itemsize != num_bytes:
+        raise ValueError(f"an .npy file of shape {list(shape)} and {num_bytes:,} bytes")
+    if num_values:
+        array = np.frombuffer(raw, dtype=header.dtype, offset=stream.tell())
+    else:  # np.frombuffer refuses an empty buffer
+        array = np.empty(0, header.dtype)
+    return array.reshape(shape, order="F" if header.is_fortran_order else "C")
 
 
-def _read_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    is_fortran_order: bool
+    dtype: np.dtype
+
+
+def _read_header(stream: io.BytesIO) -> _Header:
     version = npy_format.read_magic(stream)
     if version == (1, 0):
-        return npy_format.read_array_header_1_0(stream, max_header_size=MAX_HEADER_BYTES)
-    if version == (2, 0):
-        return npy_format.read_array_header_2_0(stream, max_header_size=MAX_HEADER_BYTES)
-    raise ValueError(f"version {version}")
+        header = npy_format.read_array_header_1_0(stream, max_header_size=MAX_HEADER_BYTES)
+    elif version == (2, 0):
+        header = npy_format.read_array_header_2_0(stream, max_header_size=MAX_HEADER_BYTES)
+    else:
+        raise ValueError(f"version {version}")
+    return _Header(*header)

@@ -1,4 +1,4 @@
-"""Texts of Parquet columns that are read as dictionaries."""
+"""Text columns of Parquet files that are read as dictionaries."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 def text_bytes(column: pa.ChunkedArray) -> int:
     """Return the bytes that a dictionary column of texts takes once it is decoded.
 
-    A long text that occurs in every row takes the file next to nothing, and decoding would repeat it.
+    The file stores a text once. Decoding would repeat it in every row where it occurs.
     """
-    lengths = (
-        pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.iterchunks()
-    )
-    return sum(int(pc.sum(chunk).as_py() or 0) for chunk in lengths)
+    total = 0
+    for chunk in column.iterchunks():
+        lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+        total += int(pc.sum(lengths).as_py() or 0)  # the sum of no rows is null
+    return total

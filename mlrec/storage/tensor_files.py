@@ -1,4 +1,4 @@
-"""Files of tensors."""
+"""safetensors files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def save_tensors(
     """Write a safetensors file.
 
     Raises:
-        RuntimeError: it cannot be written, as on a full disk; safetensors has an exception of its own that names no place.
+        RuntimeError: the file cannot be written, for example because the disk is full.
     """
     try:
         save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
     except SafetensorError as error:
+        # Its message does not name the file.
         raise RuntimeError(f"{path} cannot be written: {brief(error)}") from error

@@ -1,4 +1,4 @@
-"""JSON from outside, parsed once into typed and bounded dataclasses: one sentence per fault."""
+"""JSON from outside, parsed once into typed and bounded dataclasses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-"""Goes into the body of each dataclass that is parsed, as `__pydantic_config__ = STRICT`: numbers are no
-text, booleans are no numbers, numbers are finite, and unknown keys are an error."""
+"""Configuration for the body of each dataclass that is parsed: `__pydantic_config__ = STRICT`.
+
+Text is not accepted as a number, nor a boolean. Numbers are finite, and unknown keys are an error."""
 
 MAX_JSON_BYTES = 256 << 20
 """Longer documents are refused before they are parsed."""
@@ -32,10 +33,11 @@ def parse_json(raw: bytes, kind: type[T], where: str, remedy: str) -> T:
     Args:
         kind: a dataclass with `__pydantic_config__ = STRICT`, or a builtin such as `list[str]`.
         where: path or URL of the document, for the message.
-        remedy: what the user should do, a sentence without a full stop.
+        remedy: what the user should do, as a sentence without its full stop.
 
     Raises:
-        ValueError: the document is not JSON or does not fit `kind`; names the place, the value and the remedy.
+        ValueError: the document is not JSON or does not fit `kind`. The message names the place,
+            the value and the remedy.
     """
     if len(raw) > MAX_JSON_BYTES:
         raise ValueError(
@@ -52,13 +54,14 @@ def read_bounded(path: Path, max_bytes: int, remedy: str) -> bytes:
     """Return the content of a local file of at most `max_bytes`.
 
     Raises:
-        ValueError: it is missing, no regular file (a pipe would never end), or larger; names the path and the remedy.
+        ValueError: the file is missing, larger, or not a regular file. The message names the path
+            and the remedy.
     """
     try:
-        if not path.is_file():
-            raise ValueError(
-                f"{path} is {'not a regular file: remove it' if path.exists() else 'missing'}. {remedy}."
-            )
+        if not path.exists():
+            raise ValueError(f"{path} is missing. {remedy}.")
+        if not path.is_file():  # reading a pipe would never end
+            raise ValueError(f"{path} is not a regular file: remove it. {remedy}.")
         size = path.stat().st_size
         if size > max_bytes:
             raise ValueError(
@@ -70,25 +73,27 @@ def read_bounded(path: Path, max_bytes: int, remedy: str) -> bytes:
 
 
 def parse_json_lines(raw: bytes, kind: type[T], where: str, remedy: str) -> list[T]:
-    """Return a document of one JSON value per line; a last line that a crash cut off is left out, and said.
+    """Return the values of a document with one JSON value per line.
+
+    A last line without its line break, as a crash leaves it, is dropped with a warning.
 
     Args:
-        kind: of each line; the other arguments are those of `parse_json`.
+        kind: type of each line; the other arguments are those of `parse_json`.
 
     Raises:
-        ValueError: a complete line does not fit `kind`; names the file and the line.
+        ValueError: a complete line does not fit `kind`. The message names the file and the line.
     """
     *lines, rest = raw.split(b"\n")
     if rest:
         log.warning(
-            "%s: its last %d bytes are no whole line, as after a crash, and are left out",
+            "%s: dropped the last %d bytes, an incomplete line as a crash leaves it",
             where,
             len(rest),
         )
-    return [
-        parse_json(line, kind, f"{where}, line {number}", remedy)
-        for number, line in enumerate(lines, start=1)
-    ]
+    values = []
+    for number, line in enumerate(lines, start=1):
+        values.append(parse_json(line, kind, f"{where}, line {number}", remedy))
+    return values
 
 
 @functools.cache
@@ -97,10 +102,11 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first fault in words: where in the document, what is wrong, and the value."""
+    """Describe the first fault: its place in the document, what is wrong, and the value."""
     first = error.errors(include_url=False)[0]
     place = printable(".".join(map(str, first["loc"])))
     reason = printable(first["msg"].removeprefix("Value error, "))
+    # These faults have no value of their own to quote.
     if first["type"] in ("json_invalid", "missing", "value_error"):
         return f"{place}: {reason}" if place else reason
     value = printable(repr(first["input"]), _MAX_QUOTED_CHARACTERS)

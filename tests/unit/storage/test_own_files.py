@@ -1,4 +1,6 @@
-"""Files of others are never replaced by what a command writes."""
+"""Files of others are never replaced by the output of a command."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +39,8 @@ def test_own_folder_empty_or_with_own_files_passes(names: list[str], tmp_path: P
         (
             ["notes.txt"],
             True,
-            r"holds notes\.txt, which mlrec tell did not write, so nothing is written there\. Choose another",
+            r"holds notes\.txt, which mlrec tell did not write, "
+            r"so nothing is written there\. Choose another",
         ),
         (["out.bin", "notes.txt"], True, r"holds notes\.txt, which"),
         (["out.bin"], False, r"holds out\.bin, which"),
@@ -62,7 +65,7 @@ def test_own_folder_with_files_of_others_is_refused(
 
 def test_own_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="file is a file, and mlrec tell writes into a folder"):
+    with pytest.raises(ValueError, match="file is a file, but mlrec tell writes into a folder"):
         check(str(tmp_path / "file"))
 
 
@@ -84,9 +87,8 @@ def test_place_with_a_file_of_others_is_refused(
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine: 1")
-    with pytest.raises(
-        ValueError, match=rf"holds {name.partition('/')[0]}, which mlrec \w+ did not write"
-    ):
+    entry = name.partition("/")[0]
+    with pytest.raises(ValueError, match=rf"holds {entry}, which mlrec \w+ did not write"):
         check_place(str(tmp_path))
 
 
@@ -98,7 +100,8 @@ def test_export_over_an_export_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["notes.html", "notes.md"])
 def test_report_over_a_file_of_others_is_refused(name: str, tmp_path: Path) -> None:
-    run, out = make_run(tmp_path / "run"), tmp_path / "notes.html"
+    run = make_run(tmp_path / "run")
+    out = tmp_path / "notes.html"
     (tmp_path / name).write_text("# my notes")
     with pytest.raises(ValueError, match=rf"holds {name}, which mlrec report did not write"):
         write_report([run], out)

@@ -1,4 +1,4 @@
-"""JSON from outside becomes typed values, or one sentence that names place, value and remedy."""
+"""JSON becomes typed values, or an error that names place, value and remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Document:
     files: tuple[File, ...] = ()
 
 
-def test_parse_json_valid_document_gives_typed_values() -> None:
+def test_parse_json_of_a_valid_document_returns_typed_values() -> None:
     raw = b'{"share": 0.5, "files": [{"path": "a.tar", "size": 3}]}'
     assert parse_json(raw, Document, "x.json", "Fix it") == Document(0.5, (File("a.tar", 3),))
 
@@ -51,24 +51,25 @@ def test_parse_json_valid_document_gives_typed_values() -> None:
         (b"{}", "share: Field required"),
     ],
 )
-def test_parse_json_invalid_document_ends_in_one_sentence(raw: bytes, fault: str) -> None:
-    with pytest.raises(ValueError, match=r"x\.json is invalid") as caught:
+def test_parse_json_of_an_invalid_document_raises_one_sentence(raw: bytes, fault: str) -> None:
+    with pytest.raises(ValueError, match=r"x\.json is invalid") as raised:
         parse_json(raw, Document, "x.json", "Fix it")
-    assert fault in str(caught.value)
-    assert str(caught.value).endswith(". Fix it.")
-    assert "\n" not in str(caught.value)
+    message = str(raised.value)
+    assert fault in message
+    assert message.endswith(". Fix it.")
+    assert "\n" not in message
 
 
-def test_printable_control_characters_are_escaped_and_text_stays() -> None:
+def test_printable_escapes_control_characters_and_keeps_text() -> None:
     assert printable("a\x1b]0;t\x07b\u202ec\nd") == "a\\x1b]0;t\\x07b\\u202ec\\nd"
     assert printable("Überraschung 🎬 👩‍👧 视频") == "Überraschung 🎬 👩‍👧 视频"
     assert printable("x" * 500, 10) == "x" * 9 + "…"
 
 
-def test_parse_json_lines_last_line_that_was_cut_off_is_left_out_and_said(
+def test_parse_json_lines_with_an_incomplete_last_line_drops_it_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert parse_json_lines(b"1\n2\n3", int, "metrics.jsonl", "Fix it") == [1, 2]
     assert caplog.messages == [
-        "metrics.jsonl: its last 1 bytes are no whole line, as after a crash, and are left out"
+        "metrics.jsonl: dropped the last 1 bytes, an incomplete line as a crash leaves it"
     ]
