@@ -177,7 +177,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             readable_N=found.readable_N & torch.from_numpy(~np.isin(ranked_items(data), items)),
         )
 
-    monkeypatch.setattr("mlrec.serving.encode_catalogue", encode)
+    monkeypatch.setattr("mlrec.serving.index.encode_catalogue", encode)
     monkeypatch.setattr("mlrec.serving.recommend.encode_catalogue", encode)
     return items
 
