@@ -1,113 +1,158 @@
-"""mlrec-shards make --dry-run: what a raw folder holds, and how large it will be when packed; nothing is written."""
+"""Report what a raw folder holds and how large it will be when packed, and write nothing."""
 
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlrec.runtime.progress import track
-from shards_tools.make import open_source, plan
+from mlrec.runtime.progress import megabytes, track
 from shards_tools.pack.items import ItemJob, crashed_item, pack_item
+from shards_tools.pack.plan import Plan, open_source, plan
 from shards_tools.pack.pool import map_ordered
 from shards_tools.pack.settings import Settings
 
 SAMPLED_ITEMS = 8
-"""Items, spread over the catalogue, that are packed in memory; decoding the frames of a video takes a second."""
-INTERACTION_BYTES = 4
-"""Of sequence shards: the item; with times three times as much."""
+"""Number of items that are packed in memory. One takes about a second."""
+ITEM_BYTES = 4
+"""Bytes per interaction in a sequence shard without times: an int32 item."""
+ITEM_AND_TIME_BYTES = 12
+"""Bytes per interaction in a sequence shard with times: an int32 item and an int64 time."""
+MAX_NAMED_ITEMS = 3
+"""Number of missing items of each kind that are named by raw id."""
 
 
 def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
-    """What the raw folder holds and comes to, for programs; units are in the keys.
+    """Return what the raw folder holds and its packed size, as the document of --dry-run --json.
+
+    Units are in the keys.
 
     Raises:
-        ValueError: the raw folder is not one, or no user is left.
+        ValueError: the raw folder is not one, or no user has enough interactions.
     """
     planned = plan(open_source(raw_root), settings)
-    jobs, sequences, media = planned.jobs, planned.sequences, planned.media
-    parts = {
-        "videos": [job.video for job in jobs] if media.kind != "none" else None,
-        "covers": [job.cover for job in jobs] if media.has_cover else None,
-        "audio": [job.audio for job in jobs] if media.has_audio else None,
-        "titles": [job.title for job in jobs] if planned.raw.titles is not None else None,
-    }
-    missing = {
-        name: None
-        if found is None
-        else [job.raw_id for job, part in zip(jobs, found, strict=True) if not part]
-        for name, found in parts.items()
-    }
-    readable = [job for job in jobs if job.video is not None] if media.kind != "none" else jobs
-    sequence_bytes = (
-        len(sequences.items) * INTERACTION_BYTES * (1 if sequences.times is None else 3)
-    )
+    jobs = planned.jobs
+    num_interactions = len(planned.sequences.items)
+    has_times = planned.sequences.times is not None
+    estimate = _estimate(_packable(planned))
+    total_bytes = None
+    if estimate.bytes_of_items is not None:
+        interaction_bytes = ITEM_AND_TIME_BYTES if has_times else ITEM_BYTES
+        total_bytes = round(estimate.bytes_of_items + num_interactions * interaction_bytes)
     return {
         "pairs": planned.raw.pairs,
         "min_interactions": settings.min_interactions,
-        "users": len(sequences.users),
-        "interactions": len(sequences.items),
+        "users": len(planned.sequences.users),
+        "interactions": num_interactions,
         "items": len(jobs),
-        "missing": missing,
-        "item_shards": -(-len(jobs) // settings.items_per_shard),
-        **_size(readable, sequence_bytes),
-    }
-
-
-def _size(jobs: list[ItemJob], sequence_bytes: int) -> dict[str, Any]:
-    """The packed size, extrapolated from some of the items."""
-    places = (
-        np.unique(np.linspace(0, len(jobs) - 1, SAMPLED_ITEMS, dtype=np.int64)).tolist()
-        if jobs
-        else []
-    )
-    # in a process of its own, as make does it: a file may crash its decoder
-    with closing(
-        map_ordered(pack_item, [jobs[place] for place in places], 1, crashed_item)
-    ) as results:
-        packed = [
-            sample for sample, _ in track(results, "packing some items", len(places)) if sample
-        ]
-    sizes = [sum(map(_in_tar, sample.values())) for sample in packed]
-    total_bytes = round(float(np.mean(sizes)) * len(jobs) + sequence_bytes) if sizes else None
-    return {
-        "sampled_items": len(places),
-        "sampled_items_failed": len(places) - len(sizes),
+        "missing": _missing(planned),
+        "item_shards": len(planned.shards),
+        "sampled_items": estimate.num_sampled,
+        "sampled_items_failed": estimate.num_failed,
         "bytes": total_bytes,
     }
 
 
-def describe(found: dict[str, Any]) -> list[str]:
-    """The same in words, in lines."""
+def describe(figures: dict[str, Any]) -> list[str]:
+    """Return the lines that describe the result of `figures` to people."""
+    num_items = figures["items"]
     lines = [
-        f"{found['pairs']}: {found['users']:,} users with {found['min_interactions']} or more interactions, "
-        f"{found['interactions']:,} interactions, {found['items']:,} items"
+        f"{figures['pairs']}: {figures['users']:,} users "
+        f"with {figures['min_interactions']} or more interactions, "
+        f"{figures['interactions']:,} interactions, {num_items:,} items"
     ]
-    for name, missing in found["missing"].items():
-        if missing is None:
-            lines.append(f"{name}: no such {'file' if name == 'titles' else 'folder'}")
-            continue
-        named = (
-            f" (raw ids {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})"
-            if missing
-            else ""
-        )
-        lines.append(
-            f"{name}: {found['items'] - len(missing):,} found, {len(missing):,} missing{named}"
-        )
-    sampled, bad = found["sampled_items"], found["sampled_items_failed"]
-    failed = f"; {bad} of {sampled} items looked at cannot be decoded" if bad else ""
-    if found["bytes"] is None:
+    for part, missing in figures["missing"].items():
+        lines.append(_describe_part(part, missing, num_items))
+    num_sampled = figures["sampled_items"]
+    num_failed = figures["sampled_items_failed"]
+    failed = ""
+    if num_failed:
+        failed = f"; {num_failed} of {num_sampled} items looked at cannot be decoded"
+    if figures["bytes"] is None:
         return [*lines, f"packed: no item can be packed{failed}"]
     packed = (
-        f"packed: about {found['bytes'] / 1e6:,.1f} MB, by {sampled - bad} items packed in memory"
+        f"packed: about {megabytes(figures['bytes'])}, "
+        f"by {num_sampled - num_failed} items packed in memory"
     )
-    return [*lines, f"{packed}, in {found['item_shards']:,} item shards{failed}"]
+    return [*lines, f"{packed}, in {figures['item_shards']:,} item shards{failed}"]
 
 
-def _in_tar(data: bytes) -> int:
-    """Bytes of a member in a tar file, its header included."""
-    return tarfile.BLOCKSIZE * (1 + -(-len(data) // tarfile.BLOCKSIZE))
+def _describe_part(part: str, missing: list[str] | None, num_items: int) -> str:
+    """Return the line about titles, videos, covers or audio.
+
+    Args:
+        missing: Raw ids of the items without it; None if the raw folder has no such part.
+    """
+    if missing is None:
+        return f"{part}: no such {'file' if part == 'titles' else 'folder'}"
+    names = ""
+    if missing:
+        more = ", ..." if len(missing) > MAX_NAMED_ITEMS else ""
+        names = f" (raw ids {', '.join(missing[:MAX_NAMED_ITEMS])}{more})"
+    return f"{part}: {num_items - len(missing):,} found, {len(missing):,} missing{names}"
+
+
+def _packable(plan: Plan) -> list[ItemJob]:
+    """Return the jobs of the items that are not known to fail."""
+    if plan.media.kind == "none":
+        return plan.jobs
+    return [job for job in plan.jobs if job.video is not None]
+
+
+def _missing(plan: Plan) -> dict[str, list[str] | None]:
+    """Return the raw ids of items without each part; None for a part that the raw folder lacks."""
+    has_part: dict[str, bool] = {
+        "videos": plan.media.kind != "none",
+        "covers": plan.media.has_cover,
+        "audio": plan.media.has_audio,
+        "titles": plan.raw.titles is not None,
+    }
+    part_of: dict[str, Callable[[ItemJob], object]] = {
+        "videos": lambda job: job.video,
+        "covers": lambda job: job.cover,
+        "audio": lambda job: job.audio,
+        "titles": lambda job: job.title,
+    }
+    missing: dict[str, list[str] | None] = {}
+    for part, is_there in has_part.items():
+        missing[part] = None
+        if is_there:
+            missing[part] = [job.raw_id for job in plan.jobs if not part_of[part](job)]
+    return missing
+
+
+class _Estimate(NamedTuple):
+    """The size of all items, extrapolated from a sample of them."""
+
+    num_sampled: int
+    num_failed: int
+    """Number of sampled items that cannot be packed."""
+    bytes_of_items: float | None
+    """Bytes of all items in their shards; None if no sampled item can be packed."""
+
+
+def _estimate(jobs: list[ItemJob]) -> _Estimate:
+    """Pack some of the items in memory and extrapolate their size."""
+    if not jobs:
+        return _Estimate(0, 0, None)
+    places = np.linspace(0, len(jobs) - 1, SAMPLED_ITEMS, dtype=np.int64)
+    sampled = [jobs[place] for place in np.unique(places).tolist()]
+    sizes = []
+    # in a process of its own, as `make` does it: a file may crash its decoder
+    with closing(map_ordered(pack_item, sampled, 1, crashed_item)) as results:
+        for packed in track(results, "packing some items", len(sampled)):
+            if packed.members:
+                sizes.append(sum(map(_bytes_in_tar, packed.members.values())))
+    mean_bytes = float(np.mean(sizes)) if sizes else None
+    total_bytes = None if mean_bytes is None else mean_bytes * len(jobs)
+    return _Estimate(len(sampled), len(sampled) - len(sizes), total_bytes)
+
+
+def _bytes_in_tar(data: bytes) -> int:
+    """Return the bytes that a member takes in a tar file, its header included."""
+    num_blocks = -(-len(data) // tarfile.BLOCKSIZE)
+    return tarfile.BLOCKSIZE * (1 + num_blocks)

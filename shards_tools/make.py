@@ -1,10 +1,13 @@
-"""Packs a raw folder into a data set: shards first, dataset.json last, so that it exists when all of it does."""
+"""Pack a raw folder into a data set.
+
+dataset.json is written last, so that it exists only when every other file is complete.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -23,48 +26,31 @@ from mlrec.data.format import (
     VERSION,
     DatasetInfo,
     FileInfo,
-    MediaInfo,
     catalogue_bytes,
     item_shard,
     read_dataset_info,
 )
-from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.runtime.progress import track
 from mlrec.runtime.terminal import one_line
 from shards_tools.pack.catalogue import catalogue_columns, members_of
 from shards_tools.pack.engines import ENGINES
-from shards_tools.pack.items import Failure, ItemJob, ShardRecord, read_shard_records, record_name
-from shards_tools.pack.media import RawFile
+from shards_tools.pack.items import ItemJob
 from shards_tools.pack.output import RAW_KEY, WORK_FOLDER, Output, open_output
+from shards_tools.pack.plan import Plan, absolute_url, open_source, plan
+from shards_tools.pack.records import (
+    Failure,
+    ShardRecord,
+    failed_items,
+    read_shard_records,
+    record_name,
+)
 from shards_tools.pack.sequences import write_sequences
 from shards_tools.pack.settings import Settings
-from shards_tools.raw.item_tables import read_likes_and_views, read_titles
-from shards_tools.raw.readers import RawFolder, fingerprint, media_files, number_items, open_raw
+from shards_tools.raw.folder import fingerprint
 from shards_tools.raw.split import Sequences, split_counts, training_popularity, with_enough
 
-REASONS_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a raw folder and settings come to before any media file is opened."""
-
-    raw: RawFolder
-    settings: Settings
-    media: MediaInfo
-    sequences: Sequences
-    """All users with enough interactions, failed items not yet left out; items are ids of the catalogue."""
-    jobs: list[ItemJob]
-    """One per item, in the order of the catalogue."""
-
-    @property
-    def shards(self) -> dict[int, list[ItemJob]]:
-        """The jobs of each item shard."""
-        size = self.settings.items_per_shard
-        return {
-            shard: self.jobs[first : first + size]
-            for shard, first in enumerate(range(0, len(self.jobs), size))
-        }
+MAX_QUOTED_REASONS = 3
+"""Number of the last failures whose reasons an error quotes."""
 
 
 def make(
@@ -77,75 +63,35 @@ def make(
     engine: str = "local",
     address: str | None = None,
 ) -> DatasetInfo:
-    """Packs the raw folder at a URL to `url`; a run that was stopped is continued, a complete data set left as it is.
+    """Pack the raw folder at `raw_root` to `url`.
+
+    A run that was stopped continues. A complete data set stays as it is.
+
+    Args:
+        max_failures: Number of items that may fail; None is no limit.
 
     Raises:
-        ValueError: the raw folder is not one, `url` holds something else, more than `max_failures` items failed, or an
-            address is given to an engine that has no use for one.
+        ValueError: the raw folder is not one, `url` holds something else, too many items failed, or
+            the engine takes no address.
         RuntimeError: worker processes died, or the storage gave up.
     """
     if address is not None and engine != "ray":
         raise ValueError(
             f"--address {address} is that of a ray cluster; it goes with --engine ray, not {engine}"
         )
-    url, raw = _absolute(url), open_source(raw_root)
+    url = absolute_url(url)
+    raw = open_source(raw_root)
     settings = replace(settings, name=settings.name or raw.name)
+    claim = {**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}
     with open_output(url) as output:
-        if output.claim({**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}):
-            console.print(
-                one_line(f"{url} is complete already; nothing to do"), markup=False, soft_wrap=True
-            )
+        if output.claim(claim):
+            _print(console, f"{url} is complete already; nothing to do")
         else:
             planned = plan(raw, settings)
-            if raw.titles is not None and (untitled := sum(not job.title for job in planned.jobs)):
-                console.print(
-                    one_line(
-                        f"{untitled:,} of {len(planned.jobs):,} items have no title in {raw.titles}"
-                    ),
-                    markup=False,
-                    soft_wrap=True,
-                )
+            _report_untitled(planned, console)
             pack(planned, output, workers, max_failures, console, engine, address)
         output.clean()
     return read_dataset_info(url)
-
-
-def open_source(raw_root: str | Path) -> RawFolder:
-    """The raw folder, by URLs that are right in any working folder."""
-    return open_raw(_absolute(str(raw_root)))
-
-
-def _absolute(url: str) -> str:
-    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
-
-
-def plan(raw: RawFolder, settings: Settings) -> Plan:
-    """Reads the tables and lists the media.
-
-    Raises:
-        ValueError: a table is not of its form, or no user is left.
-    """
-    interactions = raw.read_pairs(raw.pairs)
-    interactions = number_items(
-        replace(interactions, sequences=with_enough(interactions.sequences, settings.split))
-    )
-    sequences = replace(interactions.sequences, items=interactions.sequences.items + 1)
-    if not len(sequences.users):
-        raise ValueError(
-            f"{raw.pairs}: no user has {settings.min_interactions} interactions; lower --min-interactions"
-        )
-    media = MediaInfo(
-        kind=settings.media if raw.videos is not None else "none",
-        policy=settings.policy,
-        frames=settings.frames,
-        interval=settings.interval,
-        size=settings.size,
-        has_cover=raw.covers is not None,
-        has_audio=raw.audio is not None,
-    )
-    return Plan(
-        raw, settings, media, sequences, _jobs(raw, interactions.raw_ids, media, settings.quality)
-    )
 
 
 def pack(
@@ -157,83 +103,109 @@ def pack(
     engine: str = "local",
     address: str | None = None,
 ) -> None:
-    """Makes the item shards that have no record yet, and all the rest.
+    """Write the item shards that have no record yet, then all other files.
 
     Raises:
         ValueError: more than `max_failures` items failed, or no user is left.
         RuntimeError: worker processes died, or the storage gave up.
     """
-    done: set[str] = set()
-    earlier: list[Failure] = []
+    packed_paths: set[str] = set()
+    earlier_failures: list[Failure] = []
     for record in read_shard_records(output):
-        done.add(record.file.path)
-        earlier += record.failures
-    todo = {shard: jobs for shard, jobs in plan.shards.items() if item_shard(shard) not in done}
-    with closing(ENGINES[engine](todo, output, workers, address)) as packed:
-        total = sum(map(len, todo.values()))
-        _count_failures(track(packed, "packing items", total, console), earlier, max_failures)
+        packed_paths.add(record.file.path)
+        earlier_failures += record.failures
+    remaining: dict[int, list[ItemJob]] = {}
+    for shard, jobs in plan.shards.items():
+        if item_shard(shard) not in packed_paths:
+            remaining[shard] = jobs
+    num_items = sum(map(len, remaining.values()))
+    with closing(ENGINES[engine](remaining, output, workers, address)) as failures:
+        tracked = track(failures, "packing items", num_items, console)
+        _limit_failures(chain([earlier_failures], tracked), max_failures)
     _finish(plan, output)
 
 
-def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
-    if too_long := next(
-        (raw_id for raw_id in raw_ids if len(raw_id.encode()) > MAX_RAW_ID_BYTES), None
-    ):
-        raise ValueError(
-            f"the item id {too_long[:40]!r}... is longer than {MAX_RAW_ID_BYTES} bytes; shorten it"
-        )
-    titles, counts = (
-        read_titles(raw.titles, set(raw_ids)),
-        read_likes_and_views(raw.likes_and_views),
-    )
-    videos, covers, audio = (
-        {name: RawFile(file.url, file.size) for name, file in media_files(folder).items()}
-        for folder in (raw.videos, raw.covers, raw.audio)
-    )
-    return [
-        ItemJob(
-            item=item,
-            raw_id=raw_id,
-            title=titles.get(raw_id, ""),
-            likes=counts.get(raw_id, (0, 0))[0],
-            views=counts.get(raw_id, (0, 0))[1],
-            video=videos.get(raw_id),
-            cover=covers.get(raw_id),
-            audio=audio.get(raw_id),
-            media=media,
-            quality=quality,
-        )
-        for item, raw_id in enumerate(raw_ids, start=1)
-    ]
+def _print(console: Console, text: str) -> None:
+    console.print(one_line(text), markup=False, soft_wrap=True)
 
 
-def _count_failures(
-    packed: Iterable[list[Failure]], earlier: list[Failure], max_failures: int | None
-) -> None:
-    """Runs through the items.
+def _report_untitled(plan: Plan, console: Console) -> None:
+    """Print how many items have no title, if there is a file with titles."""
+    num_untitled = sum(not job.title for job in plan.jobs)
+    if plan.raw.titles is not None and num_untitled:
+        num_items = len(plan.jobs)
+        _print(
+            console,
+            f"{num_untitled:,} of {num_items:,} items have no title in {plan.raw.titles}",
+        )
+
+
+def _limit_failures(packed: Iterable[list[Failure]], max_failures: int | None) -> None:
+    """Run through the failures of all items, which packs the items.
 
     Raises:
-        ValueError: more than `max_failures` of them failed.
+        ValueError: more than `max_failures` items failed.
     """
     failed: list[Failure] = []
-    for failures in chain([earlier], packed):
-        failed += [failure for failure in failures if failure.kind == "video"]
+    for failures in packed:
+        failed += failed_items(failures)
         if max_failures is not None and len(failed) > max_failures:
-            last = "; ".join(
-                f"{failure.raw_id}: {failure.reason}" for failure in failed[-REASONS_SHOWN:]
-            )
+            reasons = []
+            for failure in failed[-MAX_QUOTED_REASONS:]:
+                reasons.append(f"{failure.raw_id}: {failure.reason}")
             raise ValueError(
-                f"{len(failed)} items failed, more than --max-failures {max_failures}; the last by raw id: {last}. "
-                "Mend the files and pack anew, or allow more failures and run again to go on"
+                f"{len(failed)} items failed, more than --max-failures {max_failures}. "
+                f"The last by raw id: {'; '.join(reasons)}. "
+                "Fix the files and pack to an empty place, or raise --max-failures to continue here"
             )
+
+
+def _finish(plan: Plan, output: Output) -> None:
+    """Write all files but the item shards, which must all have a record."""
+    shards = _read_shards(plan, output)
+    remaining = _remaining_sequences(plan, shards.failures)
+    files = [*shards.files, *_write_tables(plan, shards, remaining, output)]
+    files.sort(key=lambda file: file.path)
+    settings = plan.settings
+    counts = _counts(plan, shards.failures, remaining)
+    info = DatasetInfo(settings.name, counts, plan.media, settings.split, tuple(files))
+    # last: the data set exists from here on
+    output.write(DATASET_FILE, info.to_bytes())
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """All item shards, from their records."""
+
+    files: list[FileInfo]
+    failures: list[Failure]
+    members: list[pa.ListArray]
+    """Members of the items of each shard, in catalogue order."""
+
+
+def _read_shards(plan: Plan, output: Output) -> _Shards:
+    """Return what the records of the item shards say.
+
+    Raises:
+        ValueError: a record is damaged, or has other items than the plan.
+    """
+    shards = _Shards(files=[], failures=[], members=[])
+    records = read_shard_records(output)
+    for record, (shard, jobs) in zip(records, plan.shards.items(), strict=True):
+        _check_record(record, jobs, storage.join(output.url, WORK_FOLDER, record_name(shard)))
+        shards.files.append(record.file)
+        shards.failures.extend(record.failures)
+        shards.members.append(members_of(jobs, record))
+    return shards
 
 
 def _check_record(record: ShardRecord, jobs: Sequence[ItemJob], where: str) -> None:
-    """
+    """Check that the record at the URL `where` has exactly the items of `jobs`.
+
     Raises:
-        ValueError: the record, read from `where`, is not of exactly these items.
+        ValueError: it has others.
     """
-    failed = [failure.item for failure in record.failures if failure.kind == "video"]
+    failed = [failure.item for failure in failed_items(record.failures)]
     if sorted([*record.members, *failed]) != [job.item for job in jobs]:
         raise ValueError(
             f"{where} records other items than those of {record.file.path}. "
@@ -241,41 +213,48 @@ def _check_record(record: ShardRecord, jobs: Sequence[ItemJob], where: str) -> N
         )
 
 
-def _finish(plan: Plan, output: Output) -> None:
-    """Writes all but the item shards; needs every shard's record."""
+def _remaining_sequences(plan: Plan, failures: list[Failure]) -> Sequences:
+    """Return the sequences without failed items, and without users who then have too few items.
+
+    Raises:
+        ValueError: no user is left.
+    """
     settings = plan.settings
-    files: list[FileInfo] = []
-    failures: list[Failure] = []
-    members: list[pa.ListArray] = []
-    for record, (shard, jobs) in zip(read_shard_records(output), plan.shards.items(), strict=True):
-        _check_record(record, jobs, storage.join(output.url, WORK_FOLDER, record_name(shard)))
-        files.append(record.file)
-        failures += record.failures
-        members.append(members_of(jobs, record))
-    failed = [failure.item for failure in failures if failure.kind == "video"]
-    left = with_enough(plan.sequences.keep(~np.isin(plan.sequences.items, failed)), settings.split)
-    if not len(left.users):
+    failed = [failure.item for failure in failed_items(failures)]
+    is_packed = ~np.isin(plan.sequences.items, failed)
+    remaining = with_enough(plan.sequences.keep(is_packed), settings.split)
+    if not len(remaining.users):
         raise ValueError(
-            f"{len(failed)} of {len(plan.jobs)} items failed, and no user has {settings.min_interactions} interactions left"
+            f"{len(failed)} of {len(plan.jobs)} items failed, "
+            f"and no user has {settings.min_interactions} interactions left"
         )
-    popularity = training_popularity(left, settings.split, len(plan.jobs))[1:]
-    files += write_sequences(left, settings.users_per_shard, output)
-    columns = catalogue_columns(plan.jobs, members, popularity, settings.items_per_shard)
-    files.append(output.put(CATALOGUE_FILE, catalogue_bytes(columns)))
-    lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
-    files.append(output.put(FAILURES_FILE, "".join(lines).encode()))
+    return remaining
+
+
+def _write_tables(
+    plan: Plan, shards: _Shards, remaining: Sequences, output: Output
+) -> Iterator[FileInfo]:
+    """Write sequences, catalogue, failures and oracle, and yield each file."""
+    settings = plan.settings
+    yield from write_sequences(remaining, settings.users_per_shard, output)
+    popularity = training_popularity(remaining, settings.split, len(plan.jobs))[1:]
+    columns = catalogue_columns(plan.jobs, shards.members, popularity, settings.items_per_shard)
+    yield output.put(CATALOGUE_FILE, catalogue_bytes(columns))
+    lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in shards.failures]
+    yield output.put(FAILURES_FILE, "".join(lines).encode())
     if plan.raw.oracle is not None:
-        files.append(output.put(ORACLE_FILE, storage.read_bytes(plan.raw.oracle)))
-    kinds = Counter(failure.kind for failure in failures)
-    counts = {
-        **split_counts(left, settings.split),
+        yield output.put(ORACLE_FILE, storage.read_bytes(plan.raw.oracle))
+
+
+def _counts(plan: Plan, failures: list[Failure], remaining: Sequences) -> dict[str, int]:
+    """Return the counts of dataset.json."""
+    failures_by_kind = Counter(failure.kind for failure in failures)
+    return {
+        **split_counts(remaining, plan.settings.split),
         "items": len(plan.jobs),
-        "failed_items": kinds["video"],
-        "failed_covers": kinds["cover"],
-        "failed_audio": kinds["audio"],
-        "lost_interactions": len(plan.sequences.items) - len(left.items),
-        "lost_users": len(plan.sequences.users) - len(left.users),
+        "failed_items": failures_by_kind["video"],
+        "failed_covers": failures_by_kind["cover"],
+        "failed_audio": failures_by_kind["audio"],
+        "lost_interactions": len(plan.sequences.items) - len(remaining.items),
+        "lost_users": len(plan.sequences.users) - len(remaining.users),
     }
-    files.sort(key=lambda file: file.path)
-    info = DatasetInfo(settings.name, counts, plan.media, settings.split, tuple(files))
-    output.write(DATASET_FILE, info.to_bytes())

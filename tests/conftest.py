@@ -21,7 +21,8 @@ from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 from mlrec.config import Config, load
 from mlrec.data.stream import Data, open_data
 from mlrec.runtime.distributed import World, start_world, stop_world
-from shards_tools.make import Settings, make
+from shards_tools.make import make
+from shards_tools.pack.settings import Settings
 from shards_tools.synthetic.make import make_synthetic
 
 

@@ -1,8 +1,9 @@
 """Pack items and sequences into tar shards.
 
-items.py, media.py   one item's sample: frames or clip, cover, title, audio
+settings.py, plan.py   settings that change the packed bytes; the items and users of a data set
+items.py, media.py     the sample of one item: frames or clip, cover, title, audio
+records.py             complete shards and failures, as JSON
 sequences.py, catalogue.py   blocks of users; the catalogue
-tar.py, output.py    tar shards with reproducible bytes; complete or absent files
+tar.py, output.py      tar shards with reproducible bytes; complete or absent files
 pool.py, engines.py, ray_engine.py   processes of this machine, or of a Ray cluster
-settings.py          what changes the packed bytes
 """

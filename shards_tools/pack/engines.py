@@ -1,51 +1,59 @@
-"""Where item shards are packed: in processes of this machine, or on a ray cluster. The bytes are the same."""
+"""Engines pack item shards: in processes of this machine, or on a Ray cluster.
+
+Both write the same bytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
-from shards_tools.pack.items import (
-    Failure,
-    ItemJob,
-    crashed_item,
-    pack_item,
-    pack_shard,
-    publish_shard,
-)
+from shards_tools.pack.items import ItemJob, crashed_item, pack_item, pack_shard, publish_shard
 from shards_tools.pack.output import Output
 from shards_tools.pack.pool import map_ordered
 from shards_tools.pack.ray_engine import pack_with_ray
+from shards_tools.pack.records import Failure
 
 Engine = Callable[
     [Mapping[int, Sequence[ItemJob]], Output, int, str | None], Generator[list[Failure], None, None]
 ]
-"""(jobs of each shard that is to be made, output, processes on this machine, address of a cluster): publishes the shards and
-their records; yields, for each item, what of it failed, once it is packed."""
+"""Publishes shards and their records, and yields the failures of each item once it is packed.
+
+Takes the jobs of each shard, the output, the processes on this machine, and the address of a
+cluster.
+"""
 
 
 def pack_locally(
     shards: Mapping[int, Sequence[ItemJob]], output: Output, workers: int, address: str | None
 ) -> Generator[list[Failure], None, None]:
-    """The engine of one machine: all processes work on one shard, while the one before it is published."""
+    """Pack in processes of this machine.
+
+    All processes work on one shard, while a thread publishes the shard before it.
+    """
     del address
-    jobs = (job for run in shards.values() for job in run)
-    published: Future[None] | None = None
-    background = ThreadPoolExecutor(1)
+    upload: Future[None] | None = None
+    uploader = ThreadPoolExecutor(1)
     try:
-        with closing(map_ordered(pack_item, jobs, workers, crashed_item)) as packed:
-            for shard, run in shards.items():
-                record = yield from pack_shard(shard, run, packed, output.staging)
-                if published is not None:
-                    published.result()  # one at a time: staging holds two shards at most
-                published = background.submit(publish_shard, shard, record, output)
-            if published is not None:
-                published.result()
+        with closing(map_ordered(pack_item, _all_jobs(shards), workers, crashed_item)) as packed:
+            for shard, jobs in shards.items():
+                record = yield from pack_shard(shard, jobs, packed, output.staging)
+                if upload is not None:
+                    # one upload at a time, so that staging holds two shards at most
+                    upload.result()
+                upload = uploader.submit(publish_shard, shard, record, output)
+            if upload is not None:
+                upload.result()
     finally:
-        background.shutdown(
-            wait=False, cancel_futures=True
-        )  # after an error nobody waits for an upload
+        # after an error nobody waits for an upload
+        uploader.shutdown(wait=False, cancel_futures=True)
+
+
+def _all_jobs(shards: Mapping[int, Sequence[ItemJob]]) -> Iterator[ItemJob]:
+    for jobs in shards.values():
+        yield from jobs
 
 
 ENGINES: dict[str, Engine] = {"local": pack_locally, "ray": pack_with_ray}
+"""Engine by the value of --engine."""

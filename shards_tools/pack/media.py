@@ -1,4 +1,4 @@
-"""What a sample holds of an item's raw media: JPEG frames or a clip, a JPEG cover, FLAC audio."""
+"""Convert an item's raw media to members of its sample: frames or a clip, cover, audio."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     import av
 
 AUDIO_RATE = 16_000
-"""Hz, mono: what audio encoders read."""
+"""Sampling rate of packed audio in Hz, which is that of audio encoders."""
 MAX_RAW_BYTES = 1 << 30
-"""Larger raw files are not read: they are held in memory whole."""
+"""Largest raw file that is read, because files are held in memory whole."""
 MAX_COVER_PIXELS = 50_000_000
-"""Larger covers are refused before they are decoded."""
+"""Largest cover that is decoded."""
 COVER_FORMATS = (
     "JPEG",
     "PNG",
@@ -47,35 +47,41 @@ COVER_FORMATS = (
     "PPM",
     "ICO",
 )
-"""PIL's formats that need no program of another make, such as Ghostscript."""
+"""PIL's formats that need no external program, such as Ghostscript."""
 CLIP_GOP = 8
-"""Frames between keyframes of a packed clip; a decoder that seeks decodes at most so many."""
+"""Frames from one keyframe of a packed clip to the next, which bounds the cost of seeking."""
 CLIP_CRF = 18
 """x264's constant rate factor of a packed clip; 18 is visually lossless."""
-
 X264_PARAMS = "cpu-independent=1"
-"""Without it x264's AVX-512 code gave other bytes from run to run, at widths that are no multiple of 128."""
+"""Parameters of x264 that make its output reproducible.
+
+Its AVX-512 code gave different bytes from run to run at widths that are not multiples of 128.
+"""
 
 
 class MediaError(Exception):
-    """A raw file that cannot be read; the message is the reason, without paths, and the same in each run."""
+    """A raw file cannot be packed.
+
+    The message is the reason. It has no paths and is the same in each run, because it is packed as
+    well.
+    """
 
 
 class RawFile(NamedTuple):
-    """A raw media file, as the listing of its folder tells it."""
+    """A raw media file, from the listing of its folder."""
 
     url: str
     size: int | None
-    """Bytes; remote storage is asked for them in blocks side by side. None where the listing does not tell."""
+    """Bytes; None if the listing lacks them. With it remote files are read in parallel."""
 
 
 def read_file(file: RawFile | None) -> bytes:
-    """The content of a raw media file.
+    """Return the content of a raw media file.
 
     Raises:
-        MediaError: it is missing, empty, or not to be read.
-        PermissionError: a remote storage refuses it, as it then does with all others.
-        RuntimeError: a remote storage gave up.
+        MediaError: it is missing, empty, too large or unreadable.
+        PermissionError: remote storage denies access, which it will to all files.
+        RuntimeError: remote storage failed after all retries.
     """
     if file is None:
         raise MediaError("the file is missing")
@@ -90,6 +96,7 @@ def read_file(file: RawFile | None) -> bytes:
     except transfer.CutShortError as error:
         raise MediaError("the file is shorter than the listing of its folder says") from error
     except OSError as error:
+        # An expired token is no fault of the file: all others would fail for the same reason.
         if isinstance(error, PermissionError) and not storage.is_local(file.url):
             raise
         raise MediaError(error.strerror or type(error).__name__) from error
@@ -101,8 +108,8 @@ def read_file(file: RawFile | None) -> bytes:
 def _read(file: RawFile) -> bytes:
     if not storage.is_local(file.url):
         return storage.read_bytes(file.url, file.size)
-    # a device would be read without an end; a pipe that nobody writes to meets the time limit of its item
     path = storage.local_path(file.url)
+    # A device may have no end. A pipe that nobody writes to is left to the time limit of its item.
     kind = path.stat().st_mode
     if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
         raise MediaError("it is no regular file")
@@ -114,7 +121,7 @@ def _read(file: RawFile) -> bytes:
 
 
 def video_members(content: bytes, media: MediaInfo, quality: int) -> dict[str, bytes]:
-    """The members that stand for a video: "0.jpg" ... of its frames, or "mp4".
+    """Return the members of a video: "0.jpg", "1.jpg", ... for its frames, or "mp4" for a clip.
 
     Raises:
         MediaError: the video cannot be decoded.
@@ -132,21 +139,22 @@ def video_members(content: bytes, media: MediaInfo, quality: int) -> dict[str, b
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """A uint8 RGB image [H, W, 3] as JPEG with 4:2:0 chroma."""
+    """Return a uint8 RGB image [H, W, 3] as JPEG with 4:2:0 chroma."""
     import simplejpeg
 
-    return bytes(
-        simplejpeg.encode_jpeg(
-            np.ascontiguousarray(image), quality=quality, colorspace="RGB", colorsubsampling="420"
-        )
+    jpeg = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
+    return bytes(jpeg)
 
 
 def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
-    """A cover image as JPEG of size x size, scaled without keeping the aspect ratio, as MicroLens does.
+    """Return a cover image as JPEG of size x size pixels.
+
+    It is scaled without keeping the aspect ratio, as in MicroLens.
 
     Raises:
-        MediaError: it is no image of COVER_FORMATS, too large, or damaged.
+        MediaError: it is not in COVER_FORMATS, too large, or damaged.
     """
     from PIL import Image
 
@@ -155,14 +163,18 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(content), formats=COVER_FORMATS) as image,
         ):
-            if image.width * image.height > MAX_COVER_PIXELS:  # told by its header
+            # The header tells the size. Nothing is decoded before convert().
+            if image.width * image.height > MAX_COVER_PIXELS:
                 raise MediaError(
-                    f"the image is {image.width} x {image.height} pixels, more than {MAX_COVER_PIXELS:,}"
+                    f"the image is {image.width} x {image.height} pixels, "
+                    f"more than {MAX_COVER_PIXELS:,}"
                 )
             scaled = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
     except MediaError:
         raise
-    except Exception as error:  # each of PIL's formats has errors of its own kind, some of which name a memory address
+    except Exception as error:
+        # Each of PIL's formats raises its own errors. Some name a memory address, which would
+        # change from run to run.
         raise MediaError(
             "the file is damaged, or of a format that is not read as an image"
         ) from error
@@ -170,36 +182,41 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
 
 
 def transcode_clip(content: bytes, size: int) -> bytes:
-    """A video as H.264 in MP4, size x size pixels, at its own frame rate, with a keyframe every CLIP_GOP frames, without sound.
+    """Return a video as H.264 in MP4, size x size pixels, at its own frame rate, without sound.
 
-    It is stored upright: a phone's video is often sideways, with the angle to turn it by beside it.
+    It is stored upright. A phone's video is often sideways, with a rotation angle in its metadata.
 
     Raises:
         MediaError: the video cannot be decoded.
     """
-
     try:
         with open_media(content, "video", VIDEO_FORMATS) as source:
             stream = video_stream(source)
             rate = stream.average_rate or stream.guessed_rate
             if rate is None:
                 raise UnreadableError("the video states no frame rate")
-            images = (
-                _upright(frame, frame.reformat(size, size, "rgb24").to_ndarray())
-                for frame in source.decode(stream)
-            )
+            # a generator: a long clip would not fit in memory
+            frames = source.decode(stream)
+            images = (_upright_image(frame, size) for frame in frames)
             return encode_h264(images, rate, gop=CLIP_GOP, crf=CLIP_CRF)
     except UnreadableError as error:
         raise MediaError(str(error)) from error
 
 
-def _upright(frame: av.VideoFrame, image: np.ndarray) -> np.ndarray:
-    """The image turned as the frame says, counterclockwise by a multiple of 90 degrees."""
+def _upright_image(frame: av.VideoFrame, size: int) -> np.ndarray:
+    """Return a frame as uint8 RGB [size, size, 3], turned upright."""
+    image = frame.reformat(size, size, "rgb24").to_ndarray()
+    # counterclockwise by a multiple of 90 degrees
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 
 def encode_h264(images: Iterable[np.ndarray], rate: Fraction | int, gop: int, crf: int) -> bytes:
-    """Uint8 RGB images [H, W, 3] as H.264 in MP4; the same images give the same bytes.
+    """Return uint8 RGB images [H, W, 3] as H.264 in MP4. The same images give the same bytes.
+
+    Args:
+        rate: Frames per second.
+        gop: Frames from one keyframe to the next.
+        crf: Constant rate factor of x264; lower is better and larger.
 
     Raises:
         UnreadableError: there are no images.
@@ -214,24 +231,27 @@ def encode_h264(images: Iterable[np.ndarray], rate: Fraction | int, gop: int, cr
             "preset": "veryfast",
             "crf": str(crf),
             "g": str(gop),
+            # several threads would make the bytes depend on the machine
             "threads": "1",
             "x264-params": X264_PARAMS,
         }
-        index = -1
-        for index, image in enumerate(images):
-            if index == 0:
+        num_frames = 0
+        for image in images:
+            if num_frames == 0:
                 stream.height, stream.width = image.shape[:2]
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts = index
+            frame.pts = num_frames
+            num_frames += 1
             target.mux(stream.encode(frame))
-        if index < 0:
+        if num_frames == 0:
             raise UnreadableError("the video has no frames")
+        # the frames that the encoder still holds
         target.mux(stream.encode())
     return sink.getvalue()
 
 
 def audio_flac(content: bytes) -> bytes:
-    """An audio file as FLAC, mono, AUDIO_RATE.
+    """Return an audio file as mono FLAC at AUDIO_RATE.
 
     Raises:
         MediaError: it cannot be decoded.

@@ -1,4 +1,4 @@
-"""The place where a data set is packed: published files, and the work folder that lets a run go on where another stopped."""
+"""The place where a data set is packed, and its work folder, from which a stopped run continues."""
 
 from __future__ import annotations
 
@@ -27,34 +27,35 @@ from mlrec.storage.typed_json import parse_json
 
 WORK_FOLDER = "_work"
 SETTINGS_FILE = "settings.json"
-"""In the work folder: what the data set is made of and how. It stays when the data set is complete."""
-
+"""File in the work folder with the settings. It stays when the data set is complete."""
 LOCK_FILE = "lock"
-"""In the work folder, while a process writes the data set."""
-DATASET_FILES, SHARD_FOLDERS = (CATALOGUE_FILE, FAILURES_FILE, ORACLE_FILE), ("items", "sequences")
-"""Beside dataset.json, which is written last."""
+"""File in the work folder that exists while a process writes the data set."""
+STAGING_FOLDER = "staging"
+"""Folder in the work folder with files that are not complete yet."""
+TABLE_FILES = (CATALOGUE_FILE, FAILURES_FILE, ORACLE_FILE)
+"""Files of a data set besides dataset.json and the shards."""
+SHARD_FOLDERS = ("items", "sequences")
 RAW_KEY = "raw"
-"""Of the settings: the fingerprint of the raw folder."""
-
-
+"""Key of the raw folder's fingerprint in the settings file."""
 MAX_NAMED_KEYS = 5
-
-
-def _quoted(value: object) -> str:
-    return printable(repr(value), 60)
+"""Number of changed settings that an error names."""
 
 
 class Output:
-    """A data set's URL and a local staging folder: files are written in the one and published to the other when whole."""
+    """A data set's URL and a local staging folder.
+
+    Files are written to the staging folder, and published to the URL when they are complete.
+    """
 
     def __init__(self, url: str, staging: Path) -> None:
-        self.url, self.staging = url, staging
+        self.url = url
+        self.staging = staging
 
     def publish(self, staged: Path, path: str) -> None:
-        """Moves a file of the staging folder to `path` within the data set.
+        """Move a file of the staging folder to `path` within the data set.
 
         Raises:
-            ValueError: the place does not exist or may not be written, such as a bucket that is not there.
+            ValueError: the place does not exist or may not be written, such as a missing bucket.
         """
         target = storage.join(self.url, path)
         try:
@@ -72,91 +73,81 @@ class Output:
         self.publish(staged, path)
 
     def put(self, path: str, data: bytes) -> FileInfo:
-        """Write a file of the data set and return how dataset.json names it."""
+        """Write a file of the data set, and return its entry in dataset.json."""
         self.write(path, data)
         return FileInfo(path, len(data), hashlib.sha256(data).hexdigest())
 
     def put_record(self, name: str, data: bytes) -> None:
-        """Writes `data` to the work folder."""
+        """Write `data` to the work folder."""
         self.write(f"{WORK_FOLDER}/{name}", data)
 
     def read_records(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        """Name and content of the work folder's records whose names start with `prefix`, in the order of their names."""
+        """Yield name and content of the work folder's files that start with `prefix`, by name."""
         folder = storage.join(self.url, WORK_FOLDER)
-        names = [name for name in storage.list_files(folder) if name.startswith(prefix)]
-        return ((name, storage.read_bytes(storage.join(folder, name))) for name in names)
+        for name in storage.list_files(folder):
+            if name.startswith(prefix):
+                yield name, storage.read_bytes(storage.join(folder, name))
+
+    def read_record(self, name: str) -> bytes | None:
+        """Return the content of a file of the work folder; None if it does not exist."""
+        return dict(self.read_records(name)).get(name)
 
     def read_settings(self) -> dict[str, Any] | None:
-        """Return what the data set was begun with; None if that is not known.
+        """Return the settings that the data set was started with; None if they are unknown.
 
         Raises:
             ValueError: the file is damaged.
         """
-        recorded = dict(self.read_records(SETTINGS_FILE)).get(SETTINGS_FILE)
+        recorded = self.read_record(SETTINGS_FILE)
         if recorded is None:
             return None
         where = storage.join(self.url, WORK_FOLDER, SETTINGS_FILE)
-        return parse_json(
-            recorded, dict[str, str | int], where, f"Remove {self.url} to pack it again"
-        )
+        remedy = f"Remove {self.url} to pack it again"
+        return parse_json(recorded, dict[str, str | int], where, remedy)
 
     def claim(self, settings: Mapping[str, Any]) -> bool:
-        """Whether the data set of these settings is complete; where nothing is begun, they are recorded.
+        """Return whether the data set with these settings is complete.
+
+        The settings are recorded at an empty place.
 
         Raises:
-            ValueError: something else stands at the URL.
+            ValueError: the place holds something else.
         """
-        complete = storage.exists(storage.join(self.url, DATASET_FILE))
-        begun = self.read_settings()
-        if begun is None:
-            if complete:
-                raise ValueError(
-                    f"{self.url} holds a data set that was not packed here; choose another place for the new one"
-                )
-            self.check_free()
-            self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
-            return False
-        changed = [
-            key for key in sorted({*begun, *settings}) if begun.get(key) != settings.get(key)
-        ]
-        if changed == [RAW_KEY]:
+        is_complete = storage.exists(storage.join(self.url, DATASET_FILE))
+        recorded = self.read_settings()
+        if recorded is not None:
+            _check_same(self.url, recorded, settings)
+            # With the same settings, an unreadable dataset.json is damaged, and packing rewrites
+            # it.
+            return is_complete and self._is_readable()
+        if is_complete:
             raise ValueError(
-                f"the raw folder has changed since {self.url} was begun: a table, or the name, size or time of a media file; "
-                "put back what it held, or choose another place, or remove that one to start over"
+                f"{self.url} holds a data set that was not packed here; "
+                "choose another place for the new one"
             )
-        if changed:
-            is_other_raw = RAW_KEY in changed
-            changed = [key for key in changed if key != RAW_KEY][:MAX_NAMED_KEYS]
-            named = (
-                f"{printable(key, 40)} {_quoted(begun.get(key))} (now {_quoted(settings.get(key))})"
-                for key in changed
-            )
-            words = ", ".join([*named, *(["another raw folder"] if is_other_raw else [])])
-            raise ValueError(
-                f"{self.url} was begun with {words}; choose another place, or remove it to start over"
-            )
-        return complete and self._is_readable()
+        self.check_free()
+        self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
+        return False
 
     def check_free(self) -> None:
-        """Check that no file of somebody else is replaced.
+        """Check that packing would replace no file of somebody else.
 
         Raises:
-            ValueError: a data set would replace existing files, and no packing has begun here.
+            ValueError: it would.
         """
-        existing = [path for path in DATASET_FILES if storage.exists(storage.join(self.url, path))]
-        existing += [
-            f"{folder}/{path}"
-            for folder in SHARD_FOLDERS
-            for path in storage.list_files(storage.join(self.url, folder))
-        ]
+        existing = [path for path in TABLE_FILES if storage.exists(storage.join(self.url, path))]
+        for folder in SHARD_FOLDERS:
+            for path in storage.list_files(storage.join(self.url, folder)):
+                existing.append(f"{folder}/{path}")
         if existing:
             raise ValueError(
-                f"{self.url} holds {counted(len(existing), 'file')} that a data set would replace, such as "
-                f"{printable(existing[0], 80)}, and no packing has begun there; choose another place, or remove them"
+                f"{self.url} holds {counted(len(existing), 'file')} that a data set would replace, "
+                f"such as {printable(existing[0], 80)}, and no packing has begun there; "
+                "choose another place, or remove them"
             )
 
     def _is_readable(self) -> bool:
-        """Whether dataset.json can be read; of the same settings, one that cannot is damaged, and packing writes it anew."""
+        """Return whether dataset.json can be read."""
         try:
             read_dataset_info(self.url)
             return True
@@ -164,30 +155,66 @@ class Output:
             return False
 
     def clean(self) -> None:
-        """Removes the work folder's records except the settings."""
+        """Remove the work folder's records except the settings."""
         folder = storage.join(self.url, WORK_FOLDER)
         for name in storage.list_files(folder):
             if name not in (SETTINGS_FILE, LOCK_FILE):
                 storage.remove(storage.join(folder, name))
 
 
+def _check_same(url: str, recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Check that a data set is continued with the settings that it was started with.
+
+    Raises:
+        ValueError: a setting, or the raw folder, has changed.
+    """
+    changed = []
+    for key in sorted({*recorded, *settings}):
+        if recorded.get(key) != settings.get(key):
+            changed.append(key)
+    if changed == [RAW_KEY]:
+        raise ValueError(
+            f"the raw folder has changed since {url} was begun: "
+            "a table, or the name, size or time of a media file; "
+            "put back what it held, or choose another place, or remove that one to start over"
+        )
+    if changed:
+        words = []
+        for key in [key for key in changed if key != RAW_KEY][:MAX_NAMED_KEYS]:
+            before = _quoted(recorded.get(key))
+            now = _quoted(settings.get(key))
+            words.append(f"{printable(key, 40)} {before} (now {now})")
+        if RAW_KEY in changed:
+            words.append("another raw folder")
+        raise ValueError(
+            f"{url} was begun with {', '.join(words)}; "
+            "choose another place, or remove it to start over"
+        )
+
+
+def _quoted(value: object) -> str:
+    return printable(repr(value), 60)
+
+
 @contextmanager
 def open_output(url: str) -> Iterator[Output]:
-    """The output at `url` with an empty staging folder, beside it where it is local, so that publishing is a rename.
+    """Open the output at `url` with an empty staging folder.
 
     A local output has one writer at a time.
 
     Raises:
-        RuntimeError: another process writes it.
+        RuntimeError: another process writes to it.
     """
     if not storage.is_local(url):
         with tempfile.TemporaryDirectory(prefix="mlrec-shards-") as folder:
             yield Output(url, Path(folder))
         return
     work = storage.local_path(url) / WORK_FOLDER
-    staging = work / "staging"
-    with _only_writer(work, url):
-        shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
+    # within the output, so that publishing is a rename
+    staging = work / STAGING_FOLDER
+    with _lock(work, url):
+        # a killed run may have left files there
+        shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         try:
             yield Output(url, staging)
@@ -196,8 +223,12 @@ def open_output(url: str) -> Iterator[Output]:
 
 
 @contextmanager
-def _only_writer(work: Path, url: str) -> Iterator[None]:
-    """Holds the lock of a work folder, which dies with its process; a data set that is done has no file of it."""
+def _lock(work: Path, url: str) -> Iterator[None]:
+    """Hold the lock of a work folder, which is also released when the process dies.
+
+    Raises:
+        RuntimeError: another process holds it.
+    """
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work / LOCK_FILE, timeout=0)
     try:
@@ -209,20 +240,21 @@ def _only_writer(work: Path, url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        (work / LOCK_FILE).unlink(
-            missing_ok=True
-        )  # while it is held: who waits for it sees that the file is gone
+        # removed before it is released: a process that waits for it sees that the file is gone
+        (work / LOCK_FILE).unlink(missing_ok=True)
         lock.release()
 
 
 @contextmanager
 def join_output(url: str) -> Iterator[Output]:
-    """The output at `url`, opened by another process (on another machine, it may be), with a staging folder of its own."""
-    beside = None
+    """Join the output at `url`, which another process has opened, with a staging folder of its own.
+
+    The other process may run on another machine.
+    """
+    parent = None
     if storage.is_local(url):
-        beside = (
-            storage.local_path(url) / WORK_FOLDER / "staging"
-        )  # is removed by who opened the output
-        beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mlrec-shards-", dir=beside) as folder:
+        # the process that opened the output removes it
+        parent = storage.local_path(url) / WORK_FOLDER / STAGING_FOLDER
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mlrec-shards-", dir=parent) as folder:
         yield Output(url, Path(folder))

@@ -1,42 +1,23 @@
-"""Jobs in processes: results in order, few jobs in flight, no process that outlives its parent, none whose death ends the run.
+"""Jobs in processes: results come in order, and a process that dies costs at most its own job.
 
-A job may end its process by `mlrec.runtime.time_limit`.
+Few jobs are in flight, and no process outlives its parent. A job may end its process by
+`mlrec.runtime.time_limit`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from typing import Any, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar
 
-from mlrec.runtime.ending import end_with_parent
-from mlrec.runtime.time_limit import allow_time_limit
+from shards_tools.pack.processes import ProcessDiedError, Processes
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 JOBS_PER_WORKER = 4
-"""In flight; more would only hold more finished results in memory."""
-START_TRIES = 3
-END_S = 5.0
-"""Seconds for a process that closed its pipe to end by itself."""
-
-
-class _ProcessDiedError(Exception):
-    """The process that was at work on a job is gone."""
-
-    def __init__(self, is_timeout: bool) -> None:
-        super().__init__(is_timeout)
-        self.is_timeout = is_timeout
+"""Jobs in flight; more would only hold more finished results in memory."""
 
 
 def map_ordered(
@@ -45,161 +26,105 @@ def map_ordered(
     workers: int,
     crashed: Callable[[Job, bool], Result] | None = None,
 ) -> Generator[Result, None, None]:
-    """Yield `function` of each job in the order of `jobs`, computed in processes; close the generator to stop them early.
+    """Yield `function` of each job in the order of `jobs`, computed in processes.
 
-    A job whose process dies (killed, out of memory, a crash in a decoder) is run once more, with no other at the same time.
-    A job that exceeds its time limit is not.
+    Close the generator to stop early. A job whose process dies (killed, out of memory, a crash in a
+    decoder) runs once more, with no other at the same time. A job that exceeds its time limit does
+    not.
 
     Args:
-        crashed: returns the result of a job whose process died both times (False) or exceeded its time limit (True).
+        crashed: Returns the result of a job whose process died twice (False) or exceeded its time
+            limit (True).
 
     Raises:
-        RuntimeError: a job's process died both times and there is no `crashed`, or processes die as they start.
-        Exception: what `function` raised.
+        RuntimeError: a job's process died twice and there is no `crashed`, or processes die as they
+            start. Exception: any error that `function` raised.
     """
-    processes = _Processes()
-    threads = ThreadPoolExecutor(workers)
-    pending: deque[tuple[Job, Future[Result]]] = deque()
+    queue = _Queue(function, workers, crashed)
+    try:
+        for job in jobs:
+            queue.submit(job)
+            if queue.is_full:
+                yield queue.next_result()
+        while queue.pending:
+            yield queue.next_result()
+    finally:
+        queue.close()
 
-    def next_result() -> Result:
-        job, future = pending[0]
+
+class _Pending(NamedTuple, Generic[Job, Result]):
+    """A job in flight."""
+
+    job: Job
+    future: Future[Result]
+
+
+class _Queue(Generic[Job, Result]):
+    """The jobs in flight, whose results are taken in order."""
+
+    def __init__(
+        self,
+        function: Callable[[Job], Result],
+        workers: int,
+        crashed: Callable[[Job, bool], Result] | None,
+    ) -> None:
+        self._function = function
+        self._crashed = crashed
+        self._max_pending = JOBS_PER_WORKER * workers
+        self._processes = Processes()
+        # one thread per process: it waits for its process while the process works
+        self._threads = ThreadPoolExecutor(workers)
+        self.pending: deque[_Pending[Job, Result]] = deque()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a result must be taken before the next job."""
+        return len(self.pending) == self._max_pending
+
+    def submit(self, job: Job) -> None:
+        """Start a job as soon as a process is free."""
+        self.pending.append(_Pending(job, self._start(job)))
+
+    def next_result(self) -> Result:
+        """Return the result of the oldest job."""
+        job, future = self.pending[0]
         try:
             result = future.result()
-        except _ProcessDiedError as error:
-            result = given_up(job, error) if error.is_timeout else again(job)
-        pending.popleft()
+        except ProcessDiedError as error:
+            result = self._give_up(job, error) if error.is_timeout else self._retry_alone(job)
+        # Only now: a retry waits for all pending jobs, and this one is done.
+        self.pending.popleft()
         return result
 
-    def again(job: Job) -> Result:
-        wait([running for _, running in pending])
-        try:
-            return threads.submit(processes.run, function, job).result()
-        except _ProcessDiedError as error:
-            return given_up(job, error)
+    def close(self) -> None:
+        """End the processes and threads."""
+        # processes first: a thread waits for its job, which may take until its time limit
+        self._processes.kill()
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def given_up(job: Job, error: _ProcessDiedError) -> Result:
-        if crashed is not None:
-            return crashed(job, error.is_timeout)
+    def _start(self, job: Job) -> Future[Result]:
+        return self._threads.submit(self._processes.run, self._function, job)
+
+    def _retry_alone(self, job: Job) -> Result:
+        # Alone, because memory may have run out, and so that another job's crash costs nothing
+        # here.
+        wait([pending.future for pending in self.pending])
+        try:
+            return self._start(job).result()
+        except ProcessDiedError as error:
+            return self._give_up(job, error)
+
+    def _give_up(self, job: Job, error: ProcessDiedError) -> Result:
+        """Return the result that `crashed` names.
+
+        Raises:
+            RuntimeError: there is no `crashed`.
+        """
+        if self._crashed is not None:
+            return self._crashed(job, error.is_timeout)
         if error.is_timeout:
             raise RuntimeError(f"a worker process exceeded its time limit at {job}") from error
         raise RuntimeError(
-            f"a worker process died twice at {job}: memory ran out, or a library crashed; try fewer --workers"
+            f"a worker process died twice at {job}: memory ran out, or a library crashed; "
+            "try fewer --workers"
         ) from error
-
-    try:
-        for job in jobs:
-            pending.append((job, threads.submit(processes.run, function, job)))
-            if len(pending) == JOBS_PER_WORKER * workers:
-                yield next_result()
-        while pending:
-            yield next_result()
-    finally:
-        # first the processes: a thread waits for its job, which may take until its time limit
-        processes.kill()
-        threads.shutdown(wait=True, cancel_futures=True)
-
-
-class _Processes:
-    """One process for each thread that runs jobs: when it dies, its one job is the one that was at work.
-
-    They talk over pipes alone; locks that several processes share would outlive a parent that is killed.
-    """
-
-    def __init__(self) -> None:
-        self._mine = threading.local()
-        self._all: list[tuple[SpawnProcess, Connection[Any, Any]]] = []
-        self._lock = threading.Lock()
-        self._is_closed = False
-
-    def run(self, function: Callable[[Job], Result], job: Job) -> Result:
-        """Return `function` of `job`, computed in the calling thread's process.
-
-        Raises:
-            _ProcessDiedError: the process died; the next job gets a new one.
-        """
-        if getattr(self._mine, "process", None) is None:
-            self._mine.process, self._mine.pipe = self._start()
-        process: SpawnProcess = self._mine.process
-        pipe: Connection[Any, Any] = self._mine.pipe
-        try:
-            pipe.send((function, job))
-            succeeded, result = pipe.recv()
-        except (EOFError, OSError) as error:
-            self._mine.process = None
-            process.join(END_S)
-            process.kill()
-            raise _ProcessDiedError(process.exitcode == -signal.SIGALRM) from error
-        if not succeeded:
-            raise result
-        return cast(Result, result)
-
-    def _start(self) -> tuple[SpawnProcess, Connection[Any, Any]]:
-        # spawned, not forked: the parent holds threads, and a storage client's
-        context = multiprocessing.get_context("spawn")
-        resource_tracker.ensure_running()  # its start would end the delay below
-        for _ in range(START_TRIES):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            with self._lock:
-                if self._is_closed:
-                    raise _ProcessDiedError(is_timeout=False)
-                with _interrupt_delayed():
-                    process.start()
-                self._all.append((process, ours))
-            theirs.close()
-            try:
-                ours.recv()  # a process that cannot start is no fault of the job's
-                return process, ours
-            except (EOFError, ConnectionError):
-                continue
-        raise RuntimeError(
-            f"worker processes died {START_TRIES} times as they started: memory ran out, or something kills them"
-        )
-
-    def kill(self) -> None:
-        """End the processes, at work or not; jobs that are running raise _ProcessDiedError."""
-        with self._lock:
-            self._is_closed = True
-            for process, _ in self._all:
-                process.kill()
-        for process, pipe in self._all:
-            process.join()
-            pipe.close()
-
-
-def _serve(pipe: Connection[Any, Any]) -> None:
-    """Does the jobs that arrive until the pipe is closed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None and parent.pid is not None
-    end_with_parent(parent.pid)
-    allow_time_limit()
-    try:
-        pipe.send(None)
-        while True:
-            function, job = pipe.recv()
-            try:
-                answer = (True, function(job))
-            except Exception as error:  # whatever it is, it is raised where the result is awaited
-                answer = (False, _sendable(error))
-            pipe.send(answer)
-    except (EOFError, ConnectionError):  # the packer is gone
-        return
-
-
-def _sendable(error: Exception) -> Exception:
-    """The error, or its words where it cannot be sent: that of a client library may hold anything."""
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def _interrupt_delayed() -> Iterator[None]:
-    """Holds Ctrl-C back; a process that is started meanwhile keeps it back for good and leaves it to its parent."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,53 +12,61 @@ from shards_tools.pack.tar import TarWriter
 from shards_tools.raw.split import Sequences
 
 USERS_PER_SAMPLE = 8192
-"""About 0.3 MB with MicroLens' lengths."""
+"""Users of a block, which has about 0.3 MB with MicroLens' lengths."""
 
 
 def write_sequences(sequences: Sequences, users_per_shard: int, output: Output) -> list[FileInfo]:
-    """Writes the sequence shards; items are ids of the catalogue."""
+    """Write the sequence shards, and return them.
+
+    Args:
+        sequences: All users' runs, whose items are catalogue ids.
+    """
     files = []
     num_users = len(sequences.users)
     for shard, first in enumerate(range(0, num_users, users_per_shard)):
+        last = min(first + users_per_shard, num_users)
         staged = output.staging / "sequences.tar"
         with TarWriter(staged) as tar:
-            for start, members in _samples(
-                sequences, first, min(first + users_per_shard, num_users)
-            ):
-                tar.write_sample(f"{start:09d}", members)
-        output.publish(staged, sequence_shard(shard))
-        files.append(FileInfo(sequence_shard(shard), tar.size, tar.sha256))
+            for start in range(first, last, USERS_PER_SAMPLE):
+                end = min(start + USERS_PER_SAMPLE, last)
+                tar.write_sample(f"{start:09d}", _block_members(sequences, start, end))
+        path = sequence_shard(shard)
+        output.publish(staged, path)
+        files.append(FileInfo(path, tar.size, tar.sha256))
     return files
 
 
-def _samples(sequences: Sequences, first: int, last: int) -> Iterator[tuple[int, dict[str, bytes]]]:
-    for start in range(first, last, USERS_PER_SAMPLE):
-        end = min(start + USERS_PER_SAMPLE, last)
-        offsets = sequences.offsets[start : end + 1]
-        run = slice(offsets[0], offsets[-1])
-        arrays = {
-            "users": sequences.users[start:end],
-            "offsets": offsets - offsets[0],
-            "items": sequences.items[run],
-        }
-        if sequences.times is not None:
-            arrays["times"] = sequences.times[run]
-        if sequences.raw_users is not None:
-            arrays |= _encoded(sequences.raw_users.slice(start, end - start))
-        ordered = (name for name in SEQUENCE_MEMBERS if name in arrays)
-        yield (
-            start,
-            {
-                f"{name}.npy": npy_bytes(arrays[name].astype(SEQUENCE_MEMBERS[name]))
-                for name in ordered
-            },
-        )
+def _block_members(sequences: Sequences, start: int, end: int) -> dict[str, bytes]:
+    """Return the members of the block of users `start` to `end` - 1."""
+    arrays = _block_arrays(sequences, start, end)
+    members = {}
+    # In the order of SEQUENCE_MEMBERS, which the packed bytes depend on.
+    for name, dtype in SEQUENCE_MEMBERS.items():
+        if name in arrays:
+            members[f"{name}.npy"] = npy_bytes(arrays[name].astype(dtype))
+    return members
 
 
-def _encoded(raw_users: pa.LargeStringArray) -> dict[str, np.ndarray]:
-    """Return users' ids as the members that hold them: their bytes and where each begins."""
-    lengths = pc.binary_length(raw_users).to_numpy()
+def _block_arrays(sequences: Sequences, start: int, end: int) -> dict[str, np.ndarray]:
+    offsets = sequences.offsets[start : end + 1]
+    run = slice(offsets[0], offsets[-1])
+    arrays = {
+        "users": sequences.users[start:end],
+        # a block can be read by itself: its offsets start at 0
+        "offsets": offsets - offsets[0],
+        "items": sequences.items[run],
+    }
+    if sequences.times is not None:
+        arrays["times"] = sequences.times[run]
+    if sequences.raw_users is not None:
+        arrays |= _encode_ids(sequences.raw_users.slice(start, end - start))
+    return arrays
+
+
+def _encode_ids(raw_users: pa.LargeStringArray) -> dict[str, np.ndarray]:
+    """Return the members that hold users' ids: their joined bytes, and where each begins."""
     joined = "".join(raw_users.to_pylist()).encode()
+    lengths = pc.binary_length(raw_users).to_numpy()
     return {
         "raw_users": np.frombuffer(joined, np.uint8),
         "raw_user_offsets": np.concatenate([[0], np.cumsum(lengths)]),

@@ -1,4 +1,4 @@
-"""What decides the bytes of a data set, beside the raw folder."""
+"""The settings that the bytes of a data set depend on, besides the raw folder."""
 
 from __future__ import annotations
 
@@ -10,25 +10,36 @@ from mlrec.data.format.dataset_info import MAX_FRAMES, MAX_INTERVAL, MAX_NAME_CH
 from mlrec.data.media.frames import FRAME_POLICIES
 from mlrec.storage.typed_json import STRICT
 
+MIN_SIZE_PX = 16
+"""Smallest height and width."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything beside the raw folder that a byte of the data set depends on."""
+    """Settings of a packing."""
 
     __pydantic_config__ = STRICT
 
     name: str = ""
-    """Empty for the name of the raw files."""
+    """Name of the data set; "" takes that of the raw files."""
     media: Literal["frames", "clip"] = "frames"
+    """JPEG frames or an MP4 clip per video."""
     policy: str = "middle"
+    """Which frames of a video are packed, a key of FRAME_POLICIES."""
     frames: int = 5
+    """Frames per video."""
     interval: int = 1
+    """Source frames from one packed frame to the next, with policy middle."""
     size: int = 224
+    """Height and width of frames, clips and covers in pixels."""
     quality: int = 90
+    """JPEG quality, from 1 to 100."""
     items_per_shard: int = 1024
     users_per_shard: int = 1 << 18
     keep_last: int = 13
+    """Most recent interactions of each user that training and evaluation use."""
     min_interactions: int = 5
+    """Least number of interactions; users with fewer are left out."""
 
     def __post_init__(self) -> None:
         for key in ("frames", "interval", "items_per_shard", "users_per_shard"):
@@ -37,23 +48,27 @@ class Settings:
         for key, most in (("frames", MAX_FRAMES), ("interval", MAX_INTERVAL)):
             if getattr(self, key) > most:
                 raise ValueError(f"{_flag(key)} is {getattr(self, key)}; it must be {most} or less")
-        if not 16 <= self.size <= MAX_SIZE or self.size % 2:
+        # H.264 stores chroma at half the resolution
+        if not MIN_SIZE_PX <= self.size <= MAX_SIZE or self.size % 2:
             raise ValueError(
-                f"--size is {self.size}; it must be even (H.264 takes no other), 16 or more and {MAX_SIZE} or less"
+                f"--size is {self.size}; it must be even (H.264 takes no other), "
+                f"{MIN_SIZE_PX} or more and {MAX_SIZE} or less"
             )
         if len(self.name) > MAX_NAME_CHARACTERS:
             raise ValueError(
-                f"--name has {len(self.name)} characters; it must have {MAX_NAME_CHARACTERS} or less"
+                f"--name has {len(self.name)} characters; "
+                f"it must have {MAX_NAME_CHARACTERS} or less"
             )
         if not 1 <= self.quality <= 100:
             raise ValueError(f"--quality is {self.quality}; JPEG's goes from 1 to 100")
         if self.policy not in FRAME_POLICIES:
-            raise ValueError(f"--policy is {self.policy!r}; there are {', '.join(FRAME_POLICIES)}")
+            raise ValueError(f"--policy is {self.policy!r}; choose {', '.join(FRAME_POLICIES)}")
+        # SplitInfo checks its own bounds
         SplitInfo(self.keep_last, self.min_interactions)
 
     @property
     def split(self) -> SplitInfo:
-        """The split that the counts and popularities follow."""
+        """The split that counts and popularity follow."""
         return SplitInfo(self.keep_last, self.min_interactions)
 
 

@@ -1,7 +1,10 @@
 """Read raw data: MicroLens' published layout, and people's own.
 
-readers.py        interactions, titles, likes and views
-listing.py        files of items
-tables.py, item_tables.py   text tables
+readers.py        the table of layouts of interactions; how to add one
+pairs_tsv.py, pairs_csv.py   one reader each
+interactions.py   what a reader returns
+folder.py         the parts of a raw folder
+listing.py        names, sizes and versions of files
+tables.py, item_tables.py    text tables; titles, likes and views
 split.py          training, validation and test
 """

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from shards_tools.raw.tables import lines, open_text
 
+MAX_COUNT = (1 << 63) - 1
+"""Largest value of an int64 column."""
+
 
 def read_titles(url: str | None, raw_ids: set[str]) -> dict[str, str]:
-    """Titles of the items among `raw_ids`.
+    """Return the titles of the items among `raw_ids`.
+
+    Args:
+        url: URL of the file; None for no titles.
 
     Raises:
         ValueError: the file is not UTF-8, or a quoted field in it is not closed.
@@ -19,67 +25,96 @@ def read_titles(url: str | None, raw_ids: set[str]) -> dict[str, str]:
     if url is None:
         return titles
     with open_text(url) as file:
-        for row in _title_rows(file, url, raw_ids):
-            # a header's first cell is no item; a title with bare commas spreads over several cells
+        for row in _TitleRows(file, url, raw_ids):
+            # This skips a header too, whose first cell is no item.
             if row and row[0].strip() in raw_ids:
+                # a title with bare commas spreads over several cells
                 titles[row[0].strip()] = ",".join(row[1:]).strip()
     return titles
 
 
-def _title_rows(file: TextIO, url: str, raw_ids: set[str]) -> Iterator[list[str]]:
+class _TitleRows:
     """The rows of a titles file.
 
-    A quote that nothing closes takes in all rows up to the next quote: a line that begins with an item, within a row, tells it.
+    An unclosed quote swallows all rows up to the next quote. It is recognized by a line within a
+    row that begins with an item.
     """
-    first, last = 1, 0  # lines of the row that is being read
 
-    def unclosed(reason: str) -> ValueError:
-        return ValueError(
-            f"{url}, line {first}: the row that begins here has a quote that is not closed ({reason}); close it there, or "
-            'double it ("") where it belongs to the title'
-        )
+    def __init__(self, file: TextIO, url: str, raw_ids: set[str]) -> None:
+        self._file = file
+        self._url = url
+        self._raw_ids = raw_ids
+        self._first_line = 1
+        """Number of the line where the current row begins."""
+        self._last_line = 0
+        """Number of the line that was read last."""
 
-    def lines_read() -> Iterator[str]:
-        nonlocal last
-        for line in file:
-            last += 1
+    def __iter__(self) -> Iterator[list[str]]:
+        try:
+            for row in csv.reader(self._lines()):
+                yield row
+                self._first_line = self._last_line + 1
+        except csv.Error as error:
+            raise self._unclosed(str(error)) from error
+
+    def _lines(self) -> Iterator[str]:
+        for line in self._file:
+            self._last_line += 1
             item, comma, _ = line.partition(",")
-            if last > first and comma and item.strip().strip('"') in raw_ids:
-                raise unclosed(f"line {last} with item {item.strip()} would be part of its title")
+            is_within_row = self._last_line > self._first_line
+            if is_within_row and comma and item.strip().strip('"') in self._raw_ids:
+                raise self._unclosed(
+                    f"line {self._last_line} with item {item.strip()} would be part of its title"
+                )
             yield line
 
-    try:
-        for row in csv.reader(lines_read()):
-            yield row
-            first = last + 1
-    except csv.Error as error:
-        raise unclosed(str(error)) from error
+    def _unclosed(self, reason: str) -> ValueError:
+        return ValueError(
+            f"{self._url}, line {self._first_line}: "
+            f"the row that begins here has a quote that is not closed ({reason}); "
+            'close it there, or double it ("") where it belongs to the title'
+        )
 
 
-def _count(text: str) -> int:
-    """Return a count that an int64 column holds."""
-    count = int(text)
-    if not 0 <= count < 1 << 63:
-        raise ValueError(text)
-    return count
+class Counts(NamedTuple):
+    """Public counts of an item."""
+
+    likes: int
+    views: int
 
 
-def read_likes_and_views(url: str | None) -> dict[str, tuple[int, int]]:
-    """Likes and views by raw item id.
+def read_likes_and_views(url: str | None) -> dict[str, Counts]:
+    """Return likes and views by raw item id.
+
+    Args:
+        url: URL of the file; None for no counts.
 
     Raises:
         ValueError: a line is not `item<TAB>likes<TAB>views`.
     """
-    counts: dict[str, tuple[int, int]] = {}
+    counts: dict[str, Counts] = {}
     if url is None:
         return counts
     with open_text(url) as file:
         for number, line in lines(file):
             try:
                 item, likes, views = line.split()
-                counts[item] = (_count(likes), _count(views))
+                counts[item] = Counts(_count(likes), _count(views))
             except ValueError as error:
                 raise ValueError(
-                    f"{url}, line {number}: expected item<TAB>likes<TAB>views with counts from 0 to 2^63 - 1, found {line[:60]!r}"
+                    f"{url}, line {number}: expected item<TAB>likes<TAB>views "
+                    f"with counts from 0 to 2^63 - 1, found {line[:60]!r}"
                 ) from error
     return counts
+
+
+def _count(text: str) -> int:
+    """Return a count that an int64 column holds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    count = int(text)
+    if not 0 <= count <= MAX_COUNT:
+        raise ValueError(text)
+    return count

@@ -1,4 +1,4 @@
-"""The tables of a raw folder, on any storage, read from front to back while it is shown how far that is."""
+"""Tables of a raw folder on any storage, read from front to back with their progress shown."""
 
 from __future__ import annotations
 
@@ -12,42 +12,44 @@ from mlrec import storage
 from mlrec.runtime.progress import Task, megabytes, task
 
 BLOCK_BYTES = 1 << 20
+"""Bytes read at once."""
 
 
 class _Watched(io.RawIOBase):
-    """A stream that tells a task how much was read of it."""
+    """A stream that reports to a task how much of it was read."""
 
-    def __init__(self, stream: Any, under_way: Task) -> None:
-        self._stream, self._under_way = stream, under_way
+    def __init__(self, stream: Any, progress: Task) -> None:
+        self._stream = stream
+        self._progress = progress
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         size = int(self._stream.readinto(buffer))
-        self._under_way.advance(size)
+        self._progress.advance(size)
         return size
 
 
 @contextmanager
 def open_table(url: str, words: str = "reading") -> Iterator[io.BufferedReader[_Watched]]:
-    """A table's bytes.
+    """Open a table's bytes.
 
     Args:
-        words: what is done with them.
+        words: Verb for the progress, such as "hashing".
     """
     name = PurePosixPath(url).name
     with (
         storage.open_stream(url) as stream,
-        task(f"{words} {name}", storage.size_of(url), megabytes) as under_way,
-        io.BufferedReader(_Watched(stream, under_way), BLOCK_BYTES) as table,
+        task(f"{words} {name}", storage.size_of(url), megabytes) as progress,
+        io.BufferedReader(_Watched(stream, progress), BLOCK_BYTES) as table,
     ):
         yield table
 
 
 @contextmanager
 def open_text(url: str) -> Iterator[TextIO]:
-    """A table's text.
+    """Open a table's text.
 
     Raises:
         ValueError: it is not UTF-8.
@@ -65,7 +67,7 @@ def open_text(url: str) -> Iterator[TextIO]:
 
 
 def lines(file: TextIO) -> Iterator[tuple[int, str]]:
-    """(number from 1, line) of the lines that are not blank."""
+    """Yield the number, from 1, and the text of each line that is not blank."""
     for number, line in enumerate(file, start=1):
         if line.strip():
             yield number, line.rstrip("\r\n")

@@ -1,5 +1,7 @@
-"""A made-up MicroLens with real video files.
+"""A synthetic MicroLens with real video files.
 
-make.py           users, items and interactions
-media.py          videos, covers, sounds
+model.py          users, items and interactions, and the probabilities behind them
+reference.py      test metrics of the oracle, of popularity and of chance
+media.py          videos, covers and titles
+make.py           the raw folder
 """

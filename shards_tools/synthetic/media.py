@@ -1,9 +1,14 @@
-"""Video, cover and title of a made-up item: all of its factors show in the video, two of them, noised, in cover and title."""
+"""Video, cover and title of a synthetic item.
+
+All of its factors show in the video. Two of them, hue and shape, show in cover and title, with
+noise.
+"""
 
 from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,27 +18,38 @@ SHAPES = ("circle", "square", "triangle", "cross")
 TEXTURES = ("plain", "rows", "columns", "checks")
 
 VIDEO_SIZES = ((96, 160), (160, 96), (120, 160), (128, 128), (160, 112))
-"""Height and width in pixels."""
+"""Heights and widths in pixels."""
 FRAME_RATES = (12, 15, 24, 25, 30)
+"""Frames per second."""
 DURATION_S = (1.0, 1.5)
+"""Least and greatest length of a video in seconds."""
 SPEED = (0.8, 1.2)
-"""Frame widths per second. Within 5 neighbouring frames of 30 per second the object moves 0.1, between 5 frames
-spread over the whole video under half a frame, so that the direction shows under both frame policies."""
+"""Least and greatest speed of the object in frame widths per second.
+
+The direction must show under both frame policies. At 30 frames per second the object moves 0.1
+frame widths within 5 neighbouring frames. Between 5 frames spread over the whole video it moves
+less than half a frame width.
+"""
 RADIUS = (0.26, 0.33)
-"""Of the object, in frame widths."""
+"""Least and greatest radius of the object in frame widths."""
 CENTRE = (0.35, 0.65)
+"""Range of the object's x and y half-way, in frame widths and heights."""
 TILES = 4
-"""Stripes across the frame; coarse, so that they show at 32 x 32 pixels."""
+"""Stripes across the frame, coarse enough to show at 32 x 32 pixels."""
 CRF = 23
+"""x264's constant rate factor."""
 COVER_SIZE = (144, 192)
+"""Height and width in pixels."""
 COVER_HUE_NOISE = 0.5
-"""Standard deviation in radians."""
+"""Standard deviation of a cover's hue in radians."""
 COVER_QUALITY = 90
 
 TITLE_COLOUR_ACCURACY = 0.6
+"""Probability that a title names the colour on purpose, not at random."""
 TITLE_SHAPE_ACCURACY = 0.4
+"""Probability that a title names the shape on purpose, not at random."""
 COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink")
-"""Words for equal arcs of the hue circle, the first around 0."""
+"""Words for equal arcs of the hue circle. The first arc is around 0."""
 NOUNS = {"circle": "ball", "square": "box", "triangle": "tent", "cross": "windmill"}
 OPENINGS = (
     "watch this",
@@ -52,44 +68,41 @@ class Look:
     """The factors of one item."""
 
     hue: float
-    """Radians."""
+    """Angle in radians."""
     shape: int
     """Index in SHAPES."""
     texture: int
     """Index in TEXTURES."""
     direction: float
-    """Of the motion; radians, 0 is to the right, growing clockwise."""
+    """Angle of the motion in radians, clockwise, where 0 is to the right."""
 
 
 def video_bytes(look: Look, rng: np.random.Generator) -> bytes:
-    """An MP4 with the object moving over its background; it leaves at one side and comes back at the other.
+    """Return an MP4 with the object moving over its background.
 
-    Half-way it is near the centre, so that the middle frames show it whole.
+    The object leaves at one side and comes back at the other. Half-way it is near the centre, so
+    that the middle frames show all of it.
     """
+    # The order of the draws decides the bytes.
     height, width = VIDEO_SIZES[rng.integers(len(VIDEO_SIZES))]
     rate = FRAME_RATES[rng.integers(len(FRAME_RATES))]
     length = round(rng.uniform(*DURATION_S) * rate)
-    radius, brightness = rng.uniform(*RADIUS), rng.uniform(0.85, 1.0)
+    radius = rng.uniform(*RADIUS)
+    brightness = rng.uniform(0.85, 1.0)
     background = _background(look.texture, height, width, phase_2=rng.uniform(size=2))
     colour = _rgb(look.hue)
-    step_2 = np.array([np.cos(look.direction), np.sin(look.direction)]) * rng.uniform(*SPEED) / rate
+    heading_2 = np.array([np.cos(look.direction), np.sin(look.direction)])
+    step_2 = heading_2 * rng.uniform(*SPEED) / rate
     centre_2 = rng.uniform(*CENTRE, size=2)
-    images = (
-        _draw(
-            background,
-            look.shape,
-            centre_2 + (index - length / 2) * step_2,
-            radius,
-            colour,
-            brightness,
-        )
-        for index in range(length)
-    )
+    images = []
+    for index in range(length):
+        place_2 = centre_2 + (index - length / 2) * step_2
+        images.append(_draw(background, look.shape, place_2, radius, colour, brightness))
     return encode_h264(images, rate, gop=rate, crf=CRF)
 
 
 def cover_bytes(look: Look, rng: np.random.Generator) -> bytes:
-    """A JPEG with the shape in nearly its colour at rest on a plain background."""
+    """Return a JPEG with the shape, in nearly its colour, on a plain background."""
     background = _background(TEXTURES.index("plain"), *COVER_SIZE, phase_2=np.zeros(2))
     colour = _rgb(look.hue + COVER_HUE_NOISE * rng.standard_normal())
     image = _draw(background, look.shape, rng.uniform(*CENTRE, size=2), 0.3, colour, 1.0)
@@ -97,7 +110,7 @@ def cover_bytes(look: Look, rng: np.random.Generator) -> bytes:
 
 
 def title(look: Look, rng: np.random.Generator) -> str:
-    """A title that names colour and shape, often wrongly."""
+    """Return a title that names colour and shape, often wrongly."""
     colour = round(look.hue / (2 * np.pi) * len(COLOURS)) % len(COLOURS)
     if rng.uniform() > TITLE_COLOUR_ACCURACY:
         colour = int(rng.integers(len(COLOURS)))
@@ -108,28 +121,40 @@ def title(look: Look, rng: np.random.Generator) -> str:
 
 
 def _rgb(hue: float) -> np.ndarray:
+    """Return the colour of a hue as float RGB [3] in 0 ... 1."""
     return np.array(colorsys.hsv_to_rgb(hue / (2 * np.pi) % 1.0, 0.95, 0.95))
 
 
-def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """x [1, W] and y [H, 1] of the pixels' centres in frame widths and heights, so that scaling to a square keeps shapes."""
-    return (np.arange(width)[None, :] + 0.5) / width, (np.arange(height)[:, None] + 0.5) / height
+class _Grid(NamedTuple):
+    """Coordinates of the pixels' centres.
+
+    They are in frame widths and heights, so that scaling the frame to a square keeps the shapes.
+    """
+
+    x_1W: np.ndarray
+    y_H1: np.ndarray
+
+
+def _grid(height: int, width: int) -> _Grid:
+    x_1W = (np.arange(width)[None, :] + 0.5) / width
+    y_H1 = (np.arange(height)[:, None] + 0.5) / height
+    return _Grid(x_1W, y_H1)
 
 
 def _background(texture: int, height: int, width: int, phase_2: np.ndarray) -> np.ndarray:
-    """Float RGB [H, W, 3] in 0 ... 1, grey."""
-    x, y = _grid(height, width)
-    column, row = (
-        np.floor(TILES * (part + phase)) % 2 for part, phase in zip((x, y), phase_2, strict=True)
-    )
-    even = np.full((height, width), 0.5)
-    light = {
-        "plain": even,
-        "rows": row + 0 * x,
-        "columns": column + 0 * y,
-        "checks": (row + column) % 2,
-    }[TEXTURES[texture]]
-    return np.repeat((0.2 + 0.5 * light)[:, :, None], 3, axis=2)
+    """Return a grey texture as float RGB [H, W, 3] in 0 ... 1."""
+    x_1W, y_H1 = _grid(height, width)
+    # 0 or 1 for each stripe
+    column_1W = np.floor(TILES * (x_1W + phase_2[0])) % 2
+    row_H1 = np.floor(TILES * (y_H1 + phase_2[1])) % 2
+    lightness = {
+        "plain": np.full((height, width), 0.5),
+        "rows": row_H1 + 0 * x_1W,
+        "columns": column_1W + 0 * y_H1,
+        "checks": (row_H1 + column_1W) % 2,
+    }
+    grey_HW = 0.2 + 0.5 * lightness[TEXTURES[texture]]
+    return np.repeat(grey_HW[:, :, None], 3, axis=2)
 
 
 def _draw(
@@ -140,23 +165,25 @@ def _draw(
     colour: np.ndarray,
     brightness: float,
 ) -> np.ndarray:
-    """The uint8 RGB image [H, W, 3] with the shape at `centre_2` (x, y), wrapped around the frame's sides."""
-    x, y = (
-        (part - at + 0.5) % 1.0 - 0.5
-        for part, at in zip(_grid(*background.shape[:2]), centre_2, strict=True)
-    )
-    inside = _inside(SHAPES[shape], x / radius, y / radius)
-    image = np.where(inside[:, :, None], colour, background)
+    """Return the uint8 RGB image [H, W, 3] with the shape at `centre_2` (x, y)."""
+    height, width = background.shape[:2]
+    x_1W, y_H1 = _grid(height, width)
+    # distances to the centre, wrapped around the frame's sides
+    right_1W = (x_1W - centre_2[0] + 0.5) % 1.0 - 0.5
+    down_H1 = (y_H1 - centre_2[1] + 0.5) % 1.0 - 0.5
+    inside_HW = _inside(SHAPES[shape], right_1W / radius, down_H1 / radius)
+    image = np.where(inside_HW[:, :, None], colour, background)
     return np.asarray((image * brightness * 255).round().astype(np.uint8))
 
 
-def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Whether a point lies in the shape of about radius 1 around the origin; bool [H, W]."""
-    width, height = np.abs(x), np.abs(y)
+def _inside(shape: str, x_1W: np.ndarray, y_H1: np.ndarray) -> np.ndarray:
+    """Return whether each point is in the shape, of radius about 1, at the origin: bool [H, W]."""
+    width = np.abs(x_1W)
+    height = np.abs(y_H1)
     inside = {
-        "circle": x**2 + y**2 < 1,
+        "circle": x_1W**2 + y_H1**2 < 1,
         "square": np.maximum(width, height) < 0.85,
-        "triangle": (height < 0.95) & (2 * width < y + 0.95),
+        "triangle": (height < 0.95) & (2 * width < y_H1 + 0.95),
         "cross": (np.minimum(width, height) < 0.3) & (np.maximum(width, height) < 1),
     }
     return np.asarray(inside[shape])

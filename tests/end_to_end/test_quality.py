@@ -9,7 +9,8 @@ import pytest
 from launching import LAUNCHERS, run
 from rich.console import Console
 
-from shards_tools.make import Settings, make
+from shards_tools.make import make
+from shards_tools.pack.settings import Settings
 from shards_tools.synthetic.make import make_synthetic
 
 

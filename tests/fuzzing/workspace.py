@@ -70,8 +70,8 @@ def build(root: Path) -> None:
 
 def pack_in_this_process() -> None:
     """Have the packer work without worker processes: starting them takes longer than packing a dozen items."""
-    from shards_tools import repair
     from shards_tools.pack import engines
+    from shards_tools.repair import records
 
     def map_here(
         function: Callable[[Any], Any], jobs: Iterable[Any], *rest: object, **more: object
@@ -79,7 +79,7 @@ def pack_in_this_process() -> None:
         for job in jobs:
             yield function(job)
 
-    for module in (engines, repair):
+    for module in (engines, records):
         module.map_ordered = map_here  # type: ignore[attr-defined]
 
 

@@ -17,7 +17,7 @@ import pytest
 from packing import Pipe, data_set, has_begun, is_gone, parent_of, start_packer, wait_for
 
 from mlrec import storage
-from shards_tools.make import FAILURES_FILE
+from mlrec.data.format import FAILURES_FILE
 
 
 def free_ports(count: int) -> list[int]:

@@ -9,12 +9,12 @@ from rich.console import Console
 from mlrec import storage
 from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, item_shard
 from mlrec.runtime import progress
-from shards_tools.check import check
+from shards_tools.check.dataset import check
 from shards_tools.cli import main
 from shards_tools.make import make
 from shards_tools.pack.settings import Settings
 from shards_tools.push import push
-from shards_tools.repair import repair
+from shards_tools.repair.dataset import repair
 
 SETTINGS = Settings(
     size=32, items_per_shard=16, users_per_shard=50

@@ -110,7 +110,8 @@ def test_bad_input_is_named(arguments: list[str], words: str) -> None:
 def test_loader_needs_something_to_decode(raw_dir: Path, tmp_path: Path) -> None:
     from rich.console import Console
 
-    from shards_tools.make import Settings, make
+    from shards_tools.make import make
+    from shards_tools.pack.settings import Settings
 
     bare = tmp_path / "raw"
     bare.mkdir()

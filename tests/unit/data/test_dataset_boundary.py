@@ -27,7 +27,7 @@ from mlrec.data.format import (
     sequence_shard,
 )
 from mlrec.data.stream import open_data
-from shards_tools.check import check
+from shards_tools.check.dataset import check
 from shards_tools.push import push
 
 Info = dict[str, Any]

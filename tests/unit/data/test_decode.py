@@ -13,7 +13,8 @@ from mlrec.data.format import MediaInfo
 from mlrec.data.media.frames import middle, uniform
 from mlrec.data.schema import AUDIO_RATE, InputSpec, Modality
 from mlrec.data.stream import Data, open_data
-from shards_tools.make import Settings, make
+from shards_tools.make import make
+from shards_tools.pack.settings import Settings
 
 
 def test_frame_policies() -> None:

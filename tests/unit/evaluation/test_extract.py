@@ -28,7 +28,8 @@ from mlrec.evaluation.extraction import ExtractionSettings
 from mlrec.models.building import build_model
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World
-from shards_tools.make import Settings, make
+from shards_tools.make import make
+from shards_tools.pack.settings import Settings
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 

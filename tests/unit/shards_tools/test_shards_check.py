@@ -20,7 +20,7 @@ from mlrec.data.format import (
     read_dataset_info,
     sequence_shard,
 )
-from shards_tools.check import check
+from shards_tools.check.dataset import check
 from shards_tools.cli import main
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from packing import Pipe, data_set, start_packer
 
+from mlrec.data.format import FAILURES_FILE
 from shards_tools.cli import main
-from shards_tools.make import FAILURES_FILE
 
 needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 

@@ -10,9 +10,9 @@ import pytest
 from packed import SETTINGS, open_packed, pack, runs
 from rich.console import Console
 
-from mlrec.data.format import read_dataset_info
+from mlrec.data.format import FAILURES_FILE, read_dataset_info
 from shards_tools.cli import main
-from shards_tools.make import FAILURES_FILE, make
+from shards_tools.make import make
 from shards_tools.pack.settings import Settings
 
 
@@ -93,7 +93,7 @@ def test_too_many_failures_stop_the_run_and_more_allowed_go_on(
     for path in sorted((raw_copy / "videos").iterdir())[:4]:
         path.write_bytes(b"")
     with pytest.raises(
-        ValueError, match=r"3 items failed, more than --max-failures 2; .*the file is empty"
+        ValueError, match=r"3 items failed, more than --max-failures 2\. .*the file is empty"
     ):
         pack(raw_copy, tmp_path / "out", max_failures=2)
     with pytest.raises(ValueError, match="is not a data set"):

@@ -10,7 +10,7 @@ from packing import tree
 from rich.console import Console
 
 from mlrec.data.format import DATASET_FILE, item_shard, read_dataset_info
-from shards_tools.check import check
+from shards_tools.check.dataset import check
 from shards_tools.cli import main
 from shards_tools.make import make
 from shards_tools.pack.output import WORK_FOLDER

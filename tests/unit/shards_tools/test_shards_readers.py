@@ -3,16 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shards_tools.raw.folder import fingerprint, open_raw
+from shards_tools.raw.interactions import Interactions, number_items
 from shards_tools.raw.item_tables import read_likes_and_views, read_titles
-from shards_tools.raw.readers import (
-    Interactions,
-    fingerprint,
-    media_files,
-    number_items,
-    open_raw,
-    read_pairs_csv,
-    read_pairs_tsv,
-)
+from shards_tools.raw.listing import media_files
+from shards_tools.raw.pairs_csv import read_pairs_csv
+from shards_tools.raw.pairs_tsv import read_pairs_tsv
 
 
 def runs(interactions: Interactions) -> dict[int, list[str]]:
@@ -57,7 +53,7 @@ def test_blanks_around_ids_are_no_part_of_them_whatever_the_block(
     rows = [f" {user} , i{user % 7}\t,{user}" for user in range(50, 20, -1) for _ in range(2)]
     path = write(tmp_path / "x_pairs.csv", "\n".join(rows))
     for size in (64, 1 << 20):
-        monkeypatch.setattr("shards_tools.raw.readers.CSV_BLOCK_BYTES", size)
+        monkeypatch.setattr("shards_tools.raw.pairs_csv.CSV_BLOCK_BYTES", size)
         interactions = read_pairs_csv(path)
         assert runs(interactions) == {user: [f"i{user % 7}"] * 2 for user in range(50, 20, -1)}
         assert interactions.sequences.users.tolist() == list(range(50, 20, -1))

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from mlrec.data.format import FileInfo, Member
-from shards_tools.pack.items import Failure, ShardRecord, _checked, read_failures
+from shards_tools.pack.items import _check_sizes
 from shards_tools.pack.media import MediaError
 from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, open_output
-from shards_tools.repair import _settings
+from shards_tools.pack.records import Failure, ShardRecord, read_failures
+from shards_tools.repair.dataset import recorded_settings
 
 WHERE = f"out/{WORK_FOLDER}/items-00000.json"
 RECORD = ShardRecord(
@@ -87,7 +88,7 @@ def test_settings_damaged_repair_names_the_file(content: str, tmp_path: Path) ->
         open_output(str(tmp_path)) as output,
         pytest.raises(ValueError, match=f"{SETTINGS_FILE} is invalid"),
     ):
-        _settings(output)
+        recorded_settings(output)
 
 
 def test_settings_damaged_packing_goes_on_nowhere(tmp_path: Path) -> None:
@@ -117,6 +118,6 @@ def test_member_larger_than_what_is_read_of_a_data_set_is_not_packed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shards_tools.pack.items.MAX_MEMBER_BYTES", 4)
-    assert _checked({"mp4": bytes(4)}) == {"mp4": bytes(4)}
+    _check_sizes({"mp4": bytes(4)})
     with pytest.raises(MediaError, match="mp4 would have 5 bytes, at most 4 are packed"):
-        _checked({"mp4": bytes(5)})
+        _check_sizes({"mp4": bytes(5)})

@@ -11,13 +11,20 @@ import pytest
 from packing import tree
 from rich.console import Console
 
-from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, ORACLE_FILE, item_shard, sequence_shard
-from shards_tools.check import check
+from mlrec.data.format import (
+    CATALOGUE_FILE,
+    DATASET_FILE,
+    FAILURES_FILE,
+    ORACLE_FILE,
+    item_shard,
+    sequence_shard,
+)
+from shards_tools.check.dataset import check
 from shards_tools.cli import main
-from shards_tools.make import FAILURES_FILE, make
+from shards_tools.make import make
 from shards_tools.pack.settings import Settings
 from shards_tools.push import push
-from shards_tools.repair import repair
+from shards_tools.repair.dataset import repair
 
 QUIET = Console(file=io.StringIO())
 UNTOUCHED = 10**18
@@ -140,7 +147,7 @@ def test_a_folder_of_other_videos_is_refused(
     shutil.copy(other / "videos" / "1.mp4", other / "videos" / "20.mp4")
     flip(copy / item_shard(1))
     words = refusal(other, copy, capsys)
-    assert f"{item_shard(1)}, made anew, does not have the sha256" in words
+    assert f"{item_shard(1)}, packed again, does not have the sha256" in words
     assert "the raw folder, or the version of a decoder, is not the one" in words
 
 
@@ -187,7 +194,7 @@ def other_size(content: dict) -> None:  # type: ignore[type-arg]
             "dataset.json says 7 training interactions",
         ),
         (other_sha, "dataset.json itself is damaged: items/items-00001.tar is what it should be"),
-        (other_size, "dataset.json does not say what _work/settings.json"),
+        (other_size, "dataset.json contradicts _work/settings.json"),
     ],
 )
 def test_a_wrong_dataset_json_is_refused(
@@ -200,7 +207,7 @@ def test_a_wrong_dataset_json_is_refused(
     edit(copy, change)
     line = refusal(raw, copy, capsys)
     assert words in line
-    assert "remove dataset.json there, and mlrec-shards make packs it anew" in line
+    assert "remove dataset.json there, and mlrec-shards make packs it again" in line
 
 
 def test_an_unreadable_dataset_json_is_refused(

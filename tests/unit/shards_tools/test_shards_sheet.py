@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, DESKTOP, PHONE, look_at
 
+from mlrec.data.format import FAILURES_FILE
 from shards_tools.cli import main
-from shards_tools.make import FAILURES_FILE
-from shards_tools.show_html import FAILURES_SHOWN, ITEMS_SHOWN, binned
+from shards_tools.show.page import MAX_FAILURES, MAX_ITEMS, binned
 
 
 @pytest.fixture
@@ -36,12 +36,11 @@ def test_the_page_in_a_browser(failing_dir: Path, tmp_path: Path) -> None:
     for width in (DESKTOP, PHONE):
         seen = look_at(out, width, tmp_path / f"{width}.png")
         assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
-        assert (seen["images"], seen["broken_images"]) == (ITEMS_SHOWN, 0)
+        assert (seen["images"], seen["broken_images"]) == (MAX_ITEMS, 0)
         assert len(seen["figures"]) == 4 and all(200 < figure < width for figure in seen["figures"])
         assert "5 JPEG frames of 32 x 32" in seen["text"] and "raw<1>" in seen["text"]
         assert (
-            f"300 raw files could not be packed. These are the first {FAILURES_SHOWN}"
-            in seen["text"]
+            f"300 raw files could not be packed. These are the first {MAX_FAILURES}" in seen["text"]
         )
 
 

@@ -8,18 +8,19 @@ import pytest
 
 from mlrec.data.format import ORACLE_FILE, SplitInfo
 from mlrec.data.media.frames import decode_video, middle, uniform
-from shards_tools.raw.readers import open_raw, read_pairs_tsv
+from shards_tools.raw.folder import open_raw
+from shards_tools.raw.pairs_tsv import read_pairs_tsv
 from shards_tools.raw.split import Sequences, training_popularity
-from shards_tools.synthetic.make import (
+from shards_tools.synthetic.make import make_synthetic
+from shards_tools.synthetic.media import SHAPES, TEXTURES, Look, video_bytes
+from shards_tools.synthetic.model import (
     LATE_SHARE,
     MIN_LENGTH,
     World,
     draw_sequences,
     draw_world,
-    make_synthetic,
-    reference_metrics,
 )
-from shards_tools.synthetic.media import SHAPES, TEXTURES, Look, video_bytes
+from shards_tools.synthetic.reference import reference_metrics
 
 NUM_USERS, NUM_ITEMS = 4000, 600
 SPLIT = SplitInfo()

@@ -1,4 +1,4 @@
-"""A data set as one page: items with their frames, distributions, and failures."""
+"""A data set as one HTML page: items with their frames, distributions, and failures."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ from mlrec.report.svg import histogram
 from mlrec.report.tables import Row, Table
 from mlrec.runtime.progress import track
 from mlrec.runtime.redact import scrub
-from shards_tools.pack.items import read_failures
-from shards_tools.show import describe, facts
+from shards_tools.pack.records import read_failures
+from shards_tools.show.facts import describe, facts
 
-ITEMS_SHOWN = 48
-FRAMES_SHOWN = 5
-SIDE_PX = 96
-FAILURES_SHOWN = 200
-MOST_UNIT_BINS = 24
+MAX_ITEMS = 48
+"""Number of items on the page."""
+MAX_FRAMES = 5
+"""Number of frames of an item."""
+FRAME_SIDE_PX = 96
+MAX_FAILURES = 200
+"""Number of failures on the page."""
+MAX_UNIT_BINS = 24
+"""Largest range of values for which each value has a bin of its own."""
 
 
-def write_sheet(url: str, out: str) -> None:
-    """Write the page of the data set at `url` to `out`, any URL that ends in .html.
+def write_page(url: str, out: str) -> None:
+    """Write the page of the data set at `url` to `out`, a file or URL that ends in .html.
 
     Raises:
         ValueError: there is no data set, or `out` has another ending.
@@ -66,19 +70,21 @@ def write_sheet(url: str, out: str) -> None:
 
 
 def _facts(url: str) -> Table:
+    """Return the facts as one table."""
     rows = []
     for group in facts(describe(url)):
-        rows += [Row(name, (value,), is_run=False) for name, value in group.items()]
+        for name, value in group.items():
+            rows.append(Row(name, (value,), is_run=False))
     return Table("", ("",), tuple(rows), is_numeric=False)
 
 
 def _distributions(
     catalogue: Catalogue, readable: np.ndarray, lengths: np.ndarray
 ) -> list[Drawing]:
-    """Draw how lengths and popularity are spread.
+    """Draw the distributions of users and items.
 
     Args:
-        readable: int64, ids of the items that were packed.
+        readable: int64, ids of the packed items.
         lengths: int64 [users], interactions of each user.
     """
     title_lengths = []
@@ -98,26 +104,49 @@ def _distributions(
     ]
 
 
-def binned(values: np.ndarray) -> tuple[list[str], list[int]]:
-    """Numbers of 0 or more in bins, without empty ends: labels and counts.
+class Bins(NamedTuple):
+    """A histogram without empty bins at its ends."""
 
-    Each of few numbers has a bin; of many the widths grow: 0, 1, 2-4, 5-9, 10-19, ...
+    labels: list[str]
+    """Values of each bin."""
+    counts: list[int]
+    """Number of values in each bin."""
+
+
+def binned(values: np.ndarray) -> Bins:
+    """Return the histogram of whole numbers of 0 or more.
+
+    In a small range each number has a bin. Otherwise the widths grow: 0, 1, 2-4, 5-9, 10-19, ...
     """
     if not len(values):
-        return [], []
-    low, high = int(values.min()), int(values.max())
-    if high - low < MOST_UNIT_BINS:
-        return [str(number) for number in range(low, high + 1)], np.bincount(values - low).tolist()
-    starts = [0, *(digit * 10**power for power in range(len(str(high))) for digit in (1, 2, 5))]
+        return Bins([], [])
+    low = int(values.min())
+    high = int(values.max())
+    if high - low < MAX_UNIT_BINS:
+        labels = [str(number) for number in range(low, high + 1)]
+        return Bins(labels, np.bincount(values - low).tolist())
+    starts = _growing_starts(high)
     bins = np.searchsorted(starts, values, side="right") - 1
-    first, last = int(bins.min()), int(bins.max())
-    counts = np.bincount(bins, minlength=len(starts))[first : last + 1].tolist()
-    ends = [*starts[1:], starts[-1] * 2]
-    pairs = list(zip(starts, ends, strict=True))[first : last + 1]
-    return [
-        _short(low) if high == low + 1 else f"{_short(low)}-{_short(high - 1)}"
-        for low, high in pairs
-    ], counts
+    counts = np.bincount(bins, minlength=len(starts)).tolist()
+    first = int(bins.min())
+    last = int(bins.max())
+    labels = []
+    for place in range(first, last + 1):
+        labels.append(_range_label(starts[place], starts[place + 1] - 1))
+    return Bins(labels, counts[first : last + 1])
+
+
+def _growing_starts(high: int) -> list[int]:
+    """Return the starts 0, 1, 2, 5, 10, 20, ... of bins up to that of `high`, and one more."""
+    starts = [0]
+    for power in range(len(str(high)) + 1):
+        for digit in (1, 2, 5):
+            starts.append(digit * 10**power)
+    return starts
+
+
+def _range_label(low: int, high: int) -> str:
+    return _short(low) if low == high else f"{_short(low)}-{_short(high)}"
 
 
 def _short(number: int) -> str:
@@ -125,35 +154,41 @@ def _short(number: int) -> str:
 
 
 def _items(catalogue: Catalogue, readable: np.ndarray, pictures: Pictures) -> list[Picture]:
-    """Draw items, evenly spaced from the most to the least popular."""
+    """Draw items, evenly spaced from the most to the least popular.
+
+    Args:
+        readable: int64, ids of the packed items.
+    """
     by_popularity = readable[np.argsort(-catalogue.popularity_N1[readable], kind="stable")]
-    num_shown = min(ITEMS_SHOWN, len(by_popularity))
+    num_shown = min(MAX_ITEMS, len(by_popularity))
     places = np.linspace(0, len(by_popularity) - 1, num_shown).astype(int)
-    frames = FRAMES_SHOWN if pictures.media.kind != "none" else 1
+    frames = MAX_FRAMES if pictures.media.kind != "none" else 1
     if pictures.media.kind == "frames":
         frames = min(frames, pictures.media.frames)
-    shown = []
+    drawn = []
     for item in track(by_popularity[places].tolist(), "drawing items"):
-        jpeg = pictures.jpeg(item, frames, SIDE_PX) if pictures.has_any else None
+        jpeg = pictures.jpeg(item, frames, FRAME_SIDE_PX) if pictures.has_any else None
         raw_id = catalogue.table["raw_id"][item - 1].as_py()
         popularity = catalogue.popularity_N1[item]
-        shown.append(picture(jpeg, f"{raw_id}: {catalogue.title(item)} ({popularity:,})"))
-    return shown
+        drawn.append(picture(jpeg, f"{raw_id}: {catalogue.title(item)} ({popularity:,})"))
+    return drawn
 
 
 class Failures(NamedTuple):
     """Raw files that could not be packed."""
 
     table: Table
-    """The first FAILURES_SHOWN of them."""
+    """The first MAX_FAILURES of them."""
     total: int
+    """Number of all of them."""
 
 
 def _failures(url: str, info: DatasetInfo) -> Failures:
+    """Return the failures of a data set, none if it has no such file."""
     file = storage.join(url, FAILURES_FILE)
     raw = storage.read_bytes(file) if info.has(FAILURES_FILE) else b""
     rows = []
-    for failure in islice(read_failures(raw, file), FAILURES_SHOWN):
+    for failure in islice(read_failures(raw, file), MAX_FAILURES):
         rows.append(Row(failure.raw_id, (failure.kind, failure.reason), is_run=False))
     table = Table("raw id", ("file", "reason"), tuple(rows), is_numeric=False)
     return Failures(table, len(raw.splitlines()))

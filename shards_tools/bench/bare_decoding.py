@@ -1,0 +1,36 @@
+"""Decode videos and nothing else, which is the limit of packing.
+
+The processes import this module, which imports no more than the packer's processes do.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from contextlib import suppress
+
+from mlrec.data.media.frames import FRAME_POLICIES, decode_video
+from mlrec.runtime.progress import Task
+from shards_tools.pack.items import ItemJob
+from shards_tools.pack.media import MediaError, read_file
+
+
+def decode_bare(jobs: Sequence[ItemJob], workers: int, progress: Task) -> None:
+    """Decode the frames of each job's video in `workers` processes."""
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for _ in pool.imap_unordered(_decode, jobs):
+            progress.advance()
+        pool.close()
+        # Only the CPU seconds of processes that have ended and were waited for are counted.
+        pool.join()
+
+
+def _decode(job: ItemJob) -> None:
+    media = job.media
+    policy = FRAME_POLICIES[media.policy]
+    # a video that cannot be decoded costs the packer the same
+    with suppress(MediaError, ValueError):
+        content = read_file(job.video)
+        decode_video(
+            content, lambda length: policy(length, media.frames, media.interval), media.size
+        )

@@ -1,0 +1,42 @@
+"""mlrec-shards bench."""
+
+from __future__ import annotations
+
+import argparse
+
+from mlrec.config.arguments import Parser, whole_number
+from mlrec.runtime.json_output import add_json
+from shards_tools.commands.common import add_raw, add_workers
+
+HELP = "Measure how fast a raw folder's videos are packed, next to decoding them and nothing else."
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the raw folder, and how much of it is packed."""
+    add_raw(parser)
+    parser.add_argument(
+        "--items",
+        type=whole_number(),
+        default=200,
+        metavar="N",
+        help="pack the first N videos (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--media",
+        choices=("frames", "clip"),
+        default="frames",
+        help="store a video as JPEG frames or as an MP4 clip (default: %(default)s)",
+    )
+    add_json(parser)
+    add_workers(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Pack and decode, and print the figures."""
+    from mlrec.bench.result import show
+    from shards_tools.bench.packing import bench_packing
+    from shards_tools.pack.settings import Settings
+
+    settings = Settings(media=options.media)
+    result = bench_packing(options.raw, settings, options.workers, options.items)
+    show(result, options.json)

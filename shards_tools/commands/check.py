@@ -1,0 +1,46 @@
+"""mlrec-shards check."""
+
+from __future__ import annotations
+
+import argparse
+
+from mlrec.config.arguments import Parser
+from mlrec.data.format import read_dataset_info
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.printable import counted
+from mlrec.runtime.progress import megabytes
+from mlrec.runtime.terminal import say
+from shards_tools.commands.common import bytes_of
+
+HELP = "Compare every byte of a data set with its checksums, and decode every item."
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the data set."""
+    parser.add_argument("url", metavar="URL", help="folder or fsspec URL of a data set")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the faults, and return 1 if there are any."""
+    from shards_tools.check.dataset import check
+
+    url: str = options.url
+    faults = []
+    for fault in check(url):
+        faults.append(fault)
+        if not options.json:
+            say(fault, flush=True)
+    if options.json:
+        print_json({"url": url, "faults": faults})
+    if faults:
+        say(
+            f"{url}: {counted(len(faults), 'fault')}. mlrec-shards repair RAW {url} packs files "
+            "again that do not have their checksums; for any other fault, pack the data set again",
+            error=True,
+        )
+        return 1
+    if not options.json:
+        info = read_dataset_info(url)
+        say(f"{url}: {len(info.files)} files, {megabytes(bytes_of(info))}, no fault")
+    return 0

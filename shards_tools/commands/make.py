@@ -1,0 +1,149 @@
+"""mlrec-shards make."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+from mlrec.config.arguments import Parser, whole_number
+from mlrec.data.format import FAILURES_FILE, DatasetInfo
+from mlrec.data.media.frames import FRAME_POLICIES
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.printable import counted
+from mlrec.runtime.progress import megabytes
+from mlrec.runtime.terminal import console, say
+from shards_tools.commands.common import add_raw, add_workers, bytes_of, document_of, file_count
+from shards_tools.pack.engines import ENGINES
+from shards_tools.pack.settings import Settings
+
+HELP = "Pack a raw folder into a data set. The same command continues a run that was stopped."
+
+NUMBERS = {
+    "frames": "frames per video",
+    "interval": "source frames from one packed frame to the next, with --policy middle",
+    "size": "height and width of frames, clips and covers in pixels",
+    "quality": "JPEG quality, from 1 to 100",
+    "items_per_shard": "items per item shard",
+    "users_per_shard": "users per sequence shard",
+    "keep_last": "most recent interactions of each user that training and evaluation use",
+    "min_interactions": "least number of interactions; users with fewer are left out",
+}
+"""Meaning of each setting that is a number, by its field of Settings."""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the raw folder, the place of the data set, and how it is packed."""
+    add_raw(parser)
+    parser.add_argument(
+        "url", metavar="OUT", help="folder or fsspec URL that the data set is written to"
+    )
+    _add_settings(parser)
+    parser.add_argument(
+        "--max-failures",
+        type=whole_number(),
+        metavar="N",
+        help="stop when more than N items fail (default: never)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        default="local",
+        help="local: processes of this machine. ray: a Ray cluster whose nodes all have mlrec and "
+        "reach RAW and OUT (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--address",
+        help="address of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT "
+        "(default: start Ray on this machine)",
+    )
+    add_workers(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="report what RAW holds and how large the data set will be, and write nothing",
+    )
+    add_json(parser)
+
+
+def _add_settings(parser: Parser) -> None:
+    """Add an option for each field of Settings."""
+    defaults = Settings()
+    parser.add_argument(
+        "--name", default="", help="name of the data set (default: that of the raw files)"
+    )
+    parser.add_argument(
+        "--media",
+        choices=("frames", "clip"),
+        default=defaults.media,
+        help="store a video as JPEG frames or as an MP4 clip (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--policy",
+        choices=tuple(FRAME_POLICIES),
+        default=defaults.policy,
+        help="which frames of a video are packed (default: %(default)s)",
+    )
+    for key, meaning in NUMBERS.items():
+        parser.add_argument(
+            "--" + key.replace("_", "-"),
+            type=whole_number(),
+            default=getattr(defaults, key),
+            metavar="N",
+            help=f"{meaning} (default: %(default)s)",
+        )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Pack and print what the data set holds, or only look with --dry-run."""
+    values = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    settings = Settings(**values)
+    if options.dry_run:
+        _dry_run(options, settings)
+        return
+    from shards_tools.make import make
+
+    info = make(
+        options.raw,
+        options.url,
+        settings,
+        options.workers,
+        options.max_failures,
+        console(error=True),
+        options.engine,
+        options.address,
+    )
+    if options.json:
+        print_json(document_of(options.url, info))
+    else:
+        _print(options.url, info)
+
+
+def _dry_run(options: argparse.Namespace, settings: Settings) -> None:
+    from shards_tools.dry_run import describe, figures
+
+    measured = figures(options.raw, settings)
+    if options.json:
+        print_json(measured)
+    else:
+        say("\n".join(describe(measured)))
+
+
+def _print(url: str, info: DatasetInfo) -> None:
+    """Print the counts of a data set, and what failed while it was packed."""
+    counts = info.counts
+    say(
+        f"{url}: {counts['users']:,} users, {counts['interactions']:,} interactions, "
+        f"{counts['items']:,} items; {megabytes(bytes_of(info))} in {file_count(info)} files"
+    )
+    if counts["failed_items"]:
+        failed_items = counted(counts["failed_items"], "item")
+        lost_interactions = counted(counts["lost_interactions"], "interaction")
+        lost_users = counted(counts["lost_users"], "user")
+        say(
+            f"{failed_items} failed: this cost {lost_interactions} and {lost_users}; "
+            f"{FAILURES_FILE} has the reasons"
+        )
+    if counts["failed_covers"] or counts["failed_audio"]:
+        failed_covers = f"{counts['failed_covers']:,} covers"
+        failed_audio = f"{counts['failed_audio']:,} audio files"
+        say(f"{failed_covers} and {failed_audio} failed; their items stay")

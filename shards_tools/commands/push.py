@@ -1,0 +1,36 @@
+"""mlrec-shards push."""
+
+from __future__ import annotations
+
+import argparse
+
+from mlrec.config.arguments import Parser
+from mlrec.data.format import read_dataset_info
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.progress import megabytes, task
+from mlrec.runtime.terminal import say
+from shards_tools.commands.common import bytes_of, document_of, file_count
+
+HELP = "Copy a data set, with its checksums verified. The same command continues a stopped push."
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the two places."""
+    parser.add_argument("source", metavar="SRC", help="folder or fsspec URL of a data set")
+    parser.add_argument("target", metavar="DST", help="folder or fsspec URL to copy it to")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Copy every file that DST lacks."""
+    from shards_tools.push import push
+
+    info = read_dataset_info(options.source)
+    num_bytes = bytes_of(info)
+    with task("copying", num_bytes, megabytes) as progress:
+        for number, file in enumerate(push(options.source, options.target), start=1):
+            progress.advance(file.size, f"{number} of {len(info.files)} files, {file.path}")
+    if options.json:
+        print_json(document_of(options.target, info))
+    else:
+        say(f"{options.target}: {file_count(info)} files, {megabytes(num_bytes)}")

@@ -1,0 +1,37 @@
+"""mlrec-shards repair."""
+
+from __future__ import annotations
+
+import argparse
+
+from mlrec.config.arguments import Parser
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.terminal import console, say
+from shards_tools.commands.common import add_raw, add_workers
+
+HELP = "Pack the damaged files of a data set again from its raw folder."
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the raw folder and the data set."""
+    add_raw(parser)
+    parser.add_argument("url", metavar="URL", help="folder or fsspec URL of the data set")
+    add_workers(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Replace the damaged files, and print what was wrong with each."""
+    from shards_tools.repair.dataset import repair
+
+    url: str = options.url
+    faults = repair(options.raw, url, options.workers, console(error=True))
+    if options.json:
+        print_json({"url": url, "repaired": faults})
+        return
+    for fault in faults.values():
+        say(f"repaired {fault}")
+    if faults:
+        say(f"{url}: {len(faults)} files repaired")
+    else:
+        say(f"{url}: no file is damaged")

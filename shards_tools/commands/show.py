@@ -1,0 +1,38 @@
+"""mlrec-shards show."""
+
+from __future__ import annotations
+
+import argparse
+
+from mlrec.config.arguments import Parser
+from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.terminal import console, say
+
+HELP = "Show what a data set holds."
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the data set and --html."""
+    parser.add_argument("url", metavar="URL", help="folder or fsspec URL of a data set")
+    add_json(parser)
+    parser.add_argument(
+        "--html",
+        metavar="FILE.html",
+        help="also write a page with items and their frames, distributions, and failures",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a table or a JSON document, and write the page if asked for."""
+    from shards_tools.show.facts import as_table, describe
+
+    facts = describe(options.url)
+    if options.json:
+        print_json(facts)
+    else:
+        console().print(as_table(facts))
+    if options.html:
+        from shards_tools.show.page import write_page
+
+        write_page(options.url, options.html)
+        say(f"page: {options.html}", error=True)

@@ -1,0 +1,51 @@
+"""mlrec-shards synthetic."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mlrec.config.arguments import Parser, whole_number
+from mlrec.runtime.terminal import say
+from shards_tools.commands.common import add_workers
+
+HELP = "Write a synthetic raw folder whose best possible recommendations are known."
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the folder, and what it is drawn from."""
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument(
+        "--users",
+        type=whole_number(),
+        default=4000,
+        metavar="N",
+        help="number of users (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--items",
+        type=whole_number(),
+        default=600,
+        metavar="N",
+        help="number of items, 40 or more (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number(),
+        default=0,
+        metavar="N",
+        help="seed of all random numbers (default: %(default)s)",
+    )
+    add_workers(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the folder unless it is complete."""
+    from shards_tools.synthetic.make import make_synthetic
+
+    out: Path = options.out
+    is_new = make_synthetic(out, options.users, options.items, options.seed, options.workers)
+    if is_new:
+        say(f"{out}: {options.users} users, {options.items} items")
+    else:
+        say(f"{out} is complete already")

@@ -1,0 +1,131 @@
+"""The plan of a data set: what tables, listings and settings decide, before media are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlrec import storage
+from mlrec.data.format import MediaInfo
+from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
+from shards_tools.pack.items import ItemJob
+from shards_tools.pack.media import RawFile
+from shards_tools.pack.settings import Settings
+from shards_tools.raw.folder import RawFolder, open_raw
+from shards_tools.raw.interactions import number_items
+from shards_tools.raw.item_tables import Counts, read_likes_and_views, read_titles
+from shards_tools.raw.listing import media_files
+from shards_tools.raw.split import Sequences, with_enough
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The items and users of a data set that is yet to be packed."""
+
+    raw: RawFolder
+    settings: Settings
+    media: MediaInfo
+    sequences: Sequences
+    """All users with enough interactions, before failed items leave; items are catalogue ids."""
+    jobs: list[ItemJob]
+    """One job per item, in catalogue order."""
+
+    @property
+    def shards(self) -> dict[int, list[ItemJob]]:
+        """The jobs of each item shard, by shard number."""
+        size = self.settings.items_per_shard
+        jobs_by_shard = {}
+        for shard, first in enumerate(range(0, len(self.jobs), size)):
+            jobs_by_shard[shard] = self.jobs[first : first + size]
+        return jobs_by_shard
+
+
+def absolute_url(url: str) -> str:
+    """Return `url` in a form that holds in any working folder, also that of a Ray worker."""
+    return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
+
+
+def open_source(raw_root: str | Path) -> RawFolder:
+    """Return the raw folder at `raw_root`, with absolute URLs.
+
+    Raises:
+        ValueError: it is no raw folder.
+    """
+    return open_raw(absolute_url(str(raw_root)))
+
+
+def plan(raw: RawFolder, settings: Settings) -> Plan:
+    """Read the tables and list the media files.
+
+    Raises:
+        ValueError: a table is malformed, or no user has enough interactions.
+    """
+    all_interactions = raw.read_pairs(raw.pairs)
+    # Users leave before items are numbered: an item that only they watched gets no catalogue id.
+    remaining = with_enough(all_interactions.sequences, settings.split)
+    numbered = number_items(replace(all_interactions, sequences=remaining))
+    if not len(numbered.sequences.users):
+        raise ValueError(
+            f"{raw.pairs}: no user has {settings.min_interactions} interactions; "
+            "lower --min-interactions"
+        )
+    # catalogue ids start at 1; id 0 is padding
+    sequences = replace(numbered.sequences, items=numbered.sequences.items + 1)
+    media = MediaInfo(
+        kind=settings.media if raw.videos is not None else "none",
+        policy=settings.policy,
+        frames=settings.frames,
+        interval=settings.interval,
+        size=settings.size,
+        has_cover=raw.covers is not None,
+        has_audio=raw.audio is not None,
+    )
+    jobs = _jobs(raw, numbered.raw_ids, media, settings.quality)
+    return Plan(raw, settings, media, sequences, jobs)
+
+
+def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
+    """Return the job of each item, in the order of `raw_ids`."""
+    _check_lengths(raw_ids)
+    titles = read_titles(raw.titles, set(raw_ids))
+    counts = read_likes_and_views(raw.likes_and_views)
+    videos = _raw_files(raw.videos)
+    covers = _raw_files(raw.covers)
+    audio = _raw_files(raw.audio)
+    jobs = []
+    for item, raw_id in enumerate(raw_ids, start=1):
+        item_counts = counts.get(raw_id, Counts(likes=0, views=0))
+        job = ItemJob(
+            item=item,
+            raw_id=raw_id,
+            title=titles.get(raw_id, ""),
+            likes=item_counts.likes,
+            views=item_counts.views,
+            video=videos.get(raw_id),
+            cover=covers.get(raw_id),
+            audio=audio.get(raw_id),
+            media=media,
+            quality=quality,
+        )
+        jobs.append(job)
+    return jobs
+
+
+def _check_lengths(raw_ids: list[str]) -> None:
+    """Check that the catalogue can hold each raw id.
+
+    Raises:
+        ValueError: one is too long.
+    """
+    for raw_id in raw_ids:
+        if len(raw_id.encode()) > MAX_RAW_ID_BYTES:
+            raise ValueError(
+                f"the item id {raw_id[:40]!r}... is longer than {MAX_RAW_ID_BYTES} bytes; "
+                "shorten it"
+            )
+
+
+def _raw_files(folder: str | None) -> dict[str, RawFile]:
+    """Return the files of a media folder by raw item id."""
+    files = media_files(folder)
+    return {raw_id: RawFile(entry.url, entry.size) for raw_id, entry in files.items()}

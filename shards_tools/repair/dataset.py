@@ -1,0 +1,152 @@
+"""Repair a whole data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from rich.console import Console
+
+from mlrec import storage
+from mlrec.data.format import (
+    CATALOGUE_FILE,
+    DATASET_FILE,
+    VERSION,
+    Catalogue,
+    DatasetInfo,
+    read_catalogue,
+    read_dataset_info,
+)
+from mlrec.runtime.progress import megabytes, task
+from mlrec.storage.typed_json import STRICT, parse_json
+from shards_tools.check.counts import contradiction
+from shards_tools.check.files import first_fault
+from shards_tools.make import pack
+from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
+from shards_tools.pack.plan import Plan, open_source, plan
+from shards_tools.pack.settings import Settings
+from shards_tools.repair.output import PACK_AGAIN, RepairOutput
+from shards_tools.repair.records import record_intact_shards
+
+
+def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> dict[str, str]:
+    """Replace the damaged files of the data set at `url`.
+
+    The packer does the work. It skips intact item shards, and only damaged files are published, if
+    they have the sha256 that dataset.json names. So a raw folder that was moved or copied serves as
+    well.
+
+    Returns:
+        What was wrong with each damaged file, by path.
+
+    Raises:
+        ValueError: there is no data set, dataset.json is damaged, the settings are unknown, or the
+            data set
+            was made from another raw folder.
+        RuntimeError: worker processes died, or the storage gave up.
+    """
+    info = read_dataset_info(url)
+    damaged = _find_damaged(url, info, console)
+    if damaged:
+        with open_output(url) as opened:
+            output = RepairOutput(url, opened.staging, info, damaged)
+            planned = plan(open_source(raw_root), recorded_settings(output))
+            catalogue = None if CATALOGUE_FILE in damaged else read_catalogue(url, info)
+            # before any media file is opened
+            _check_raw_folder(planned, info, catalogue, url)
+            _check_info(planned, info, url)
+            record_intact_shards(planned, output, catalogue, workers)
+            pack(planned, output, workers, None, console)
+    # All files are intact now. What still contradicts dataset.json is its own fault.
+    fault = contradiction(url, info)
+    if fault:
+        raise ValueError(f"{url}: {DATASET_FILE} itself is damaged ({fault}); {PACK_AGAIN}")
+    return damaged
+
+
+def _find_damaged(url: str, info: DatasetInfo, console: Console) -> dict[str, str]:
+    """Return the fault of each damaged file, by path."""
+    damaged = {}
+    num_bytes = sum(file.size for file in info.files)
+    with task("checking", num_bytes, megabytes, console) as progress:
+        for file in info.files:
+            fault = first_fault(url, file, progress)
+            if fault is not None:
+                damaged[file.path] = fault
+    return damaged
+
+
+@dataclass(frozen=True)
+class _RecordedSettings(Settings):
+    """The content of settings.json in the work folder."""
+
+    __pydantic_config__ = STRICT
+
+    raw: str = ""
+    """Fingerprint of the raw folder."""
+    version: int = 0
+    """Version of the data set's format."""
+
+
+def recorded_settings(output: Output) -> Settings:
+    """Return the settings that the data set was packed with.
+
+    Raises:
+        ValueError: they are not recorded, or the record is damaged or of another version.
+    """
+    where = storage.join(output.url, WORK_FOLDER, SETTINGS_FILE)
+    if not storage.exists(where):
+        raise ValueError(
+            f"{where} is missing, which says how the data set was made; "
+            "copy it from where the data set was packed, "
+            "or replace the damaged files from an intact copy of it: "
+            f"mlrec-shards push COPY {output.url}"
+        )
+    remedy = (
+        "Copy it from where the data set was packed, or pack the data set again to another place"
+    )
+    recorded = parse_json(storage.read_bytes(where), _RecordedSettings, where, remedy)
+    if recorded.version != VERSION:
+        raise ValueError(
+            f"{where} has version {recorded.version}, but this mlrec packs version {VERSION}; "
+            f"{PACK_AGAIN}"
+        )
+    # Without the fingerprint of the raw folder: times of files may have changed, and what is packed
+    # is compared byte by byte anyway.
+    values = {field.name: getattr(recorded, field.name) for field in fields(Settings)}
+    return Settings(**values)
+
+
+def _check_raw_folder(
+    planned: Plan, info: DatasetInfo, catalogue: Catalogue | None, url: str
+) -> None:
+    """Check that the raw folder has the items of the data set.
+
+    Raises:
+        ValueError: it has others.
+    """
+    raw_ids = [job.raw_id for job in planned.jobs]
+    is_same = len(raw_ids) == info.counts.get("items")
+    if is_same and catalogue is not None:
+        is_same = catalogue.table["raw_id"].to_pylist() == raw_ids
+    if not is_same:
+        raise ValueError(
+            f"{planned.raw.root} is not the raw folder that {url} was made from: "
+            "its items are others"
+        )
+
+
+def _check_info(planned: Plan, info: DatasetInfo, url: str) -> None:
+    """Check that dataset.json agrees with the settings and the raw folder.
+
+    Raises:
+        ValueError: it does not.
+    """
+    planned_info = (planned.settings.name, planned.media, planned.settings.split)
+    if planned_info != (info.name, info.media, info.split):
+        raise ValueError(
+            f"{url}: {DATASET_FILE} contradicts {WORK_FOLDER}/{SETTINGS_FILE} "
+            f"and {planned.raw.root} on name, media or split. "
+            "Either it is damaged, or this is another raw folder. "
+            f"Give the right raw folder, or {PACK_AGAIN}"
+        )

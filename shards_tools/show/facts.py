@@ -1,0 +1,127 @@
+"""What a data set holds, as JSON or as a table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from mlrec.data.format import (
+    DatasetInfo,
+    FileInfo,
+    MediaInfo,
+    SplitInfo,
+    read_catalogue,
+    read_dataset_info,
+)
+from mlrec.runtime.progress import megabytes
+
+QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "max": 1.0}
+"""Quantiles of the items' training popularity, by name."""
+
+
+def describe(url: str) -> dict[str, Any]:
+    """Return the document of mlrec-shards show --json.
+
+    Raises:
+        ValueError: there is no data set, or its catalogue is damaged.
+    """
+    info = read_dataset_info(url)
+    catalogue = read_catalogue(url, info)
+    return {
+        "name": info.name,
+        "fingerprint": info.fingerprint,
+        "counts": info.counts,
+        "media": asdict(info.media),
+        "split": asdict(info.split),
+        "files": _describe_files(info),
+        "popularity": _describe_popularity(catalogue.popularity_N1[catalogue.ok_N1]),
+    }
+
+
+def _describe_files(info: DatasetInfo) -> dict[str, dict[str, int]]:
+    """Return the number and size of the shards, by folder."""
+
+    def total(files: list[FileInfo]) -> dict[str, int]:
+        return {"shards": len(files), "bytes": sum(file.size for file in files)}
+
+    return {
+        "items": total(list(info.shards("items"))),
+        "sequences": total(list(info.shards("sequences"))),
+    }
+
+
+def _describe_popularity(popularity: np.ndarray) -> dict[str, int | float]:
+    """Return the distribution of popularity.
+
+    Args:
+        popularity: int64 [packed items], training interactions of each.
+    """
+    described: dict[str, int | float] = {}
+    for name, share in QUANTILES.items():
+        described[name] = int(np.quantile(popularity, share, method="nearest"))
+    num_top = max(1, len(popularity) // 100)
+    top_interactions = np.sort(popularity)[::-1][:num_top].sum()
+    described["cold_items"] = int((popularity == 0).sum())
+    described["share_of_top_percent"] = round(float(top_interactions / popularity.sum()), 4)
+    return described
+
+
+def facts(described: dict[str, Any]) -> list[dict[str, str]]:
+    """Return groups of names and texts.
+
+    Args:
+        described: Result of `describe`.
+    """
+    counts = {"fingerprint": described["fingerprint"][:16]}
+    for name, count in described["counts"].items():
+        counts[name.replace("_", " ")] = f"{count:,}"
+    sizes = {}
+    for folder, size in described["files"].items():
+        sizes[folder] = f"{megabytes(size['bytes'])}, shards: {size['shards']:,}"
+    split = SplitInfo(**described["split"])
+    contents = {
+        "media": _media(MediaInfo(**described["media"])),
+        "split": f"users with {split.min_interactions} or more, last {split.keep_last} kept: "
+        "the last is test, the one before validation",
+    }
+    popularity = described["popularity"]
+    spread = {
+        "training popularity": ", ".join(f"{name} {popularity[name]:,}" for name in QUANTILES),
+        "cold items": f"{popularity['cold_items']:,}",
+        "share of the top 1 %": f"{popularity['share_of_top_percent']:.1%}",
+    }
+    return [counts, contents, sizes, spread]
+
+
+def as_table(described: dict[str, Any]) -> Table:
+    """Return the table for people.
+
+    Args:
+        described: Result of `describe`.
+    """
+    table = Table(title=described["name"], show_header=False, title_justify="left")
+    for group in facts(described):
+        for name, value in group.items():
+            table.add_row(name, value)
+        table.add_section()
+    return table
+
+
+def _media(media: MediaInfo) -> str:
+    """Return one line about videos, covers and audio."""
+    size = f"{media.size} x {media.size}"
+    videos = {
+        "frames": f"{media.frames} JPEG frames of {size}, policy {media.policy}, "
+        f"interval {media.interval}",
+        "clip": f"H.264 clips of {size}",
+        "none": "no videos",
+    }
+    parts = [videos[media.kind]]
+    if media.has_cover:
+        parts.append("covers")
+    if media.has_audio:
+        parts.append("audio")
+    return ", ".join(parts)
