@@ -14,7 +14,7 @@ HELP = "Extract frozen features of the whole catalogue with one encoder; the sam
 
 
 class Job(NamedTuple):
-    """What the words of the command line ask for."""
+    """Parts of the command line."""
 
     out: str
     """Folder or URL of the features."""

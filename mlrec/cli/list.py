@@ -64,7 +64,7 @@ def rows_of(table: str) -> Rows:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """Return what is known of a row, in the order of the columns."""
+    """Return the printed columns of a row after its name."""
     cells = []
     if "type" in row:
         cells.append(f"{row['type']} = {json.dumps(row['default'])}")

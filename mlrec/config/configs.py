@@ -205,8 +205,7 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class ResumeConfig:
-    """Permission to resume after a change, given on the command line for one command, never
-    saved."""
+    """Permission to resume after a change, for one command and never saved."""
 
     force: bool = False
     """Permission to resume although the data set, the global batch, the seed or other settings

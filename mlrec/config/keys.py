@@ -29,7 +29,7 @@ def kinds_of(section: type[Any], prefix: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Keys:
-    """All keys below a section, which may be that of a whole configuration."""
+    """The keys of a configuration or of a part of it, with their types."""
 
     root: type[Any]
     kinds: Mapping[str, Any]
@@ -54,7 +54,7 @@ class Keys:
         return self.kind_at(key.split(".")) is not None
 
     def unknown_key_error(self, path: KeyPath) -> ValueError:
-        """Return the error of a key that does not exist, with the one that it may stand for."""
+        """Return the error for a key that does not exist. It suggests the keys that may be meant."""
         key = ".".join(path)
         # options of encoders have types of their own, which are no part of `kinds`
         section = self.kind_at(path[:-1]) if len(path) > 1 else None
@@ -77,7 +77,7 @@ class Keys:
         return f"; a configuration has {', '.join(self._names_in(''))}"
 
     def near(self, key: str) -> list[str]:
-        """Return the keys that a misspelt one may stand for.
+        """Return the keys that a misspelt key may mean.
 
         These are the keys with the same last part, else the nearest of its section, else of all.
         """
@@ -101,7 +101,7 @@ class Keys:
         return [_last_part(key) for key in self.kinds if key.rpartition(".")[0] == section]
 
     def forms_to_set(self, word: str) -> list[str]:
-        """Return how to set the key that a word without "=" is or resembles, if it does."""
+        """Return KEY=VALUE for the keys that a word without "=" is or resembles."""
         if word not in self.kinds and self.has(word):
             return [f"{word}=VALUE"]
         # a slash is in paths, and in no key outside of options

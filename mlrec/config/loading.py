@@ -77,7 +77,7 @@ def load_saved(file: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _check_complete(file: Path, sources: Iterable[Source]) -> None:
-    """Check that a saved file has all sections, of which the last are lost where it was cut."""
+    """Check that a saved file has all sections; a truncated file lacks the last ones."""
     missing = [field.name for field in fields(Config) if field.name != "resume"]
     for source in sources:
         for setting in source.settings:
@@ -85,7 +85,7 @@ def _check_complete(file: Path, sources: Iterable[Source]) -> None:
                 missing.remove(setting.path[0])
     if missing:
         raise ValueError(
-            f"{file} is cut short: it has no {missing[0]}. Restore it, or run the training command "
+            f"{file} is truncated: it has no {missing[0]}. Restore it, or run the training command "
             "again with resume.force=true, which writes it"
         )
 
@@ -139,7 +139,7 @@ def check_is_place(word: str, argument: str) -> None:
 
 
 def as_value(node: Node, key: str) -> str:
-    """Return a value from a YAML file as a command line has it after key=."""
+    """Return a value from a YAML file in the form that follows key= on a command line."""
     return as_argument(node, _KEYS.kind_at(key.split(".")))
 
 

@@ -32,7 +32,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Source:
-    """What one file sets, or the whole command line."""
+    """The settings of one file, or of the whole command line."""
 
     where: str
     """Name of the source in messages."""

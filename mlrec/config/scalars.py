@@ -105,7 +105,7 @@ def is_number(text: str) -> bool:
 
 
 def as_json_value(scalar: Scalar, key: str) -> Any:
-    """Return the value of an option whose type only a library knows.
+    """Return the value of an option without a declared type.
 
     JSON's numbers, true, false and null are values, and all else is text.
 

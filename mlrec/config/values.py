@@ -23,7 +23,7 @@ from mlrec.runtime.redact import is_secret_name
 
 
 class _MisfitError(Exception):
-    """A value that is not of the kind."""
+    """A value that does not fit the type of its key."""
 
 
 def typed(node: Node, kind: Any, key: str) -> Any:
@@ -111,7 +111,7 @@ def _parsed_freely(node: Node, key: str) -> Any:
     # libraries take tokens as options, which would end up in config.yaml and on W&B
     if isinstance(value, str) and is_secret_name(key.rpartition(".")[2]):
         raise ValueError(
-            f"{key} would be kept in the run's folder; leave it out and set an environment "
+            f"{key} would be saved in the run's folder; leave it out and set an environment "
             "variable such as HF_TOKEN"
         )
     return value

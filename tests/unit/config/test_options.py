@@ -31,7 +31,7 @@ from mlrec.models.registry import check_rows
             "config={a: yes}",
             ".config.a is 'yes'; write a number like 8 or 0.5, true, false or null, or put a text",
         ),
-        ("config={token: hf_abc}", ".config.token would be kept in the run's folder"),
+        ("config={token: hf_abc}", ".config.token would be saved in the run's folder"),
         # names of a list
         ("output=scores", "is 'scores'; this encoder has pooled features only"),
         ("output=both", "is 'both'; it must be one of pooled, scores"),

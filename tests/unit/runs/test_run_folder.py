@@ -174,7 +174,7 @@ def test_saved_configuration_that_was_cut_off_is_refused(tmp_path: Path, share: 
     lines = path.read_text().splitlines(keepends=True)
     assert configuration.load_saved(path) == configuration.Config()
     path.write_text("".join(lines[: int(share * len(lines))]))
-    words = r"(: optim.betas has no value| is cut short: it has no \w+. Restore it, or run the training command)"
+    words = r"(: optim.betas has no value| is truncated: it has no \w+. Restore it, or run the training command)"
     with pytest.raises(ValueError, match=rf"{path}{words}"):
         configuration.load_saved(path)
 
