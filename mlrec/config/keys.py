@@ -54,7 +54,7 @@ class Keys:
         return self.kind_at(key.split(".")) is not None
 
     def unknown_key_error(self, path: KeyPath) -> ValueError:
-        """Return the error for a key that does not exist. It suggests the keys that may be meant."""
+        """Return the error for a key that does not exist, with the keys that may be meant."""
         key = ".".join(path)
         # options of encoders have types of their own, which are no part of `kinds`
         section = self.kind_at(path[:-1]) if len(path) > 1 else None

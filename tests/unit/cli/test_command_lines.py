@@ -42,6 +42,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "recommend RUN --history 1 -k 010",
             "argument -k: the value is '010'; it must be a whole number from 1 to 1000000",
         ),
+        # numbers are as strict as in configurations
         ("recommend RUN --history 1 -k 1_0", "argument -k: the value is '1_0'"),
         (
             "recommend RUN --history 1 -k 0",
@@ -51,6 +52,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "recommend RUN --history 1 -k 99999999999999999999",
             "argument -k: the value is 99999999999999999999",
         ),
+        # messages show no credentials
         (
             "recommend s3://AKIA:hunter2@bucket/x --history 1",
             "the URL s3://***@bucket/x holds credentials",
@@ -59,6 +61,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("export RUN data.url=/x", "OUT is missing before data.url=/x; name a folder or URL"),
         ("export RUN OUT --idnex", "unrecognized arguments: --idnex"),
         ("export RUN s3://AKIA:hunter2@bucket/x", "the URL s3://***@bucket/x holds credentials"),
+        # the last word that is no setting is OUT
         ("extract --nonsense", "unrecognized arguments: --nonsense; see: mlrec extract --help"),
         ("extract OUT --nonsense", "unrecognized arguments: --nonsense; see: mlrec extract --help"),
         ("extract data.url=/x", "OUT is missing"),
@@ -79,6 +82,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("train CONFIG.yaml --dry-run=٣", "argument --dry-run: the value is '٣'"),
         ("train CONFIG.yaml --dry-run=99999999999", "argument --dry-run: the value is 99999999999"),
         ("train --dry-run", "CONFIG is missing before --dry-run"),
+        # a word after --dry-run is a file, not the number of ranks
         ("train --dry-run CONFIG.yaml", "there is no configuration file CONFIG.yaml"),
         ("train CONFIG.yaml --json", "--json needs --dry-run"),
         ("train CONFIG.yaml --nonsense", "unrecognized arguments: --nonsense"),
