@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlrec.runtime.progress import megabytes, track
+from mlrec.runtime.progress import track
+from mlrec.runtime.units import megabytes
 from shards_tools.pack.items import ItemJob, crashed_item, pack_item
 from shards_tools.pack.plan import Plan, open_source, plan
 from shards_tools.pack.pool import map_ordered

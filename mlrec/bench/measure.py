@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from mlrec.runtime.hardware import processor_name
+
 
 def cpu_seconds() -> float:
     """Seconds of CPU of this process and its children so far: what other work on the cores does not change."""
@@ -35,9 +37,7 @@ def device_name(device: torch.device, ranks: int = 1) -> str:
 
 def cpu_name() -> str:
     """The machine's processor and number of cores, in words."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return f"{found[1] if found else 'CPU'}, {os.cpu_count()} cores"
+    return f"{processor_name()}, {os.cpu_count()} cores"
 
 
 def reset_peak(device: torch.device) -> int:

@@ -27,7 +27,8 @@ from mlrec.data.format import (
 )
 from mlrec.data.format.sequence_shards import check_items, check_runs
 from mlrec.data.sequence_cache import TableWriter, read_arrays
-from mlrec.runtime.progress import megabytes, task
+from mlrec.runtime.progress import task
+from mlrec.runtime.units import megabytes
 
 Split = Literal["validation", "test"]
 

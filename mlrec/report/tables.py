@@ -10,6 +10,7 @@ from typing import Any
 
 from mlrec.evaluation.metrics import METRICS
 from mlrec.report.runs import Run, flat
+from mlrec.runtime.units import rounded_size
 
 NONE = "–"
 BASELINES = ("popularity", "chance", "oracle")
@@ -169,9 +170,9 @@ def speed_table(runs: Sequence[Run]) -> Table:
         "slots/video": ("speed/dedup", lambda values: f"{median(values):.1f}"),
         "data wait": ("speed/data_wait", lambda values: f"{median(values):.0%}"),
         "prefix hits": ("data/prefix_hits", lambda values: f"{median(values):.0%}"),
-        "read": ("data/bytes_read", lambda values: megabytes(sum(values))),
-        "from remote": ("data/remote_bytes", lambda values: megabytes(sum(values))),
-        "peak memory": ("memory/peak_bytes", lambda values: megabytes(max(values))),
+        "read": ("data/bytes_read", lambda values: rounded_size(sum(values))),
+        "from remote": ("data/remote_bytes", lambda values: rounded_size(sum(values))),
+        "peak memory": ("memory/peak_bytes", lambda values: rounded_size(max(values))),
     }
     rows = []
     for run in runs:
@@ -280,11 +281,6 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
-
-
-def megabytes(size_bytes: float) -> str:
-    """Return bytes in MB, or in GB from 10 GB."""
-    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e10 else f"{size_bytes / 1e6:,.0f} MB"
 
 
 def duration(hours: float | None) -> str:

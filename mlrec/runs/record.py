@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from pydantic import ConfigDict, Field
 
 from mlrec import __version__, storage
 from mlrec.config.run_files import RECORD_FILE
+from mlrec.runtime.hardware import processor_name
 from mlrec.storage.typed_json import parse_json, read_bounded
 
 MAX_RECORD_BYTES = 1 << 20
@@ -30,18 +30,7 @@ def hardware() -> str:
     """The accelerators or the processor of this machine, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{os.cpu_count()} cores, {_processor()}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+    return f"{os.cpu_count()} cores, {processor_name()}"
 
 
 def commit() -> str:

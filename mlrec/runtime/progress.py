@@ -1,4 +1,4 @@
-"""How far a command is: a bar with the time left on a terminal, a line now and then in a log or a pipe; on standard error."""
+"""Progress on standard error: a bar with the time left on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -15,110 +15,115 @@ from rich.table import Column
 
 from mlrec.runtime import terminal
 from mlrec.runtime.terminal import one_line, printable_lines
+from mlrec.runtime.units import clock
 
 T = TypeVar("T")
 
-FIRST_LINE_S, LINE_EVERY_S = 2.0, 10.0
-"""A log has the first line of a task after so long, and another every so often: what is done sooner says nothing there."""
+FIRST_LINE_S = 2.0
+"""Seconds until a log gets the first line of a task. Shorter tasks print nothing."""
+LINE_EVERY_S = 10.0
+"""Seconds between two lines of a task in a log."""
 REFRESH_S = 0.1
-"""Between two pictures of a bar, which take a millisecond each."""
+"""Seconds between two pictures of a bar. Drawing one takes a millisecond."""
+BAR_WIDTH = 16
 
 
 def number(amount: float) -> str:
-    """An amount of things that are counted."""
+    """Return an amount as a whole number with commas."""
     return f"{amount:,.0f}"
 
 
-def megabytes(amount: float) -> str:
-    """An amount of bytes."""
-    return f"{amount / 1e6:,.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
 class Remaining:
-    """Estimates the time left from the mean speed of this process."""
+    """Estimate of the time left, from the mean speed of this process."""
 
-    def __init__(self, total: float, first: float = 0.0) -> None:
-        """
+    def __init__(self, total: float, done_before: float = 0.0) -> None:
+        """Start the clock.
+
         Args:
-            first: what was done before this process began.
+            done_before: amount done before this process started; it does not count as speed.
         """
-        self._total, self._first = total, first
-        self._start = time.monotonic()
+        self._total = total
+        self._done_before = done_before
+        self._started_at = time.monotonic()
 
     @property
     def spent_s(self) -> float:
-        """Seconds since the beginning."""
-        return time.monotonic() - self._start
+        """Seconds since the start."""
+        return time.monotonic() - self._started_at
 
     def __call__(self, done: float) -> str:
-        """The time left once so much is done, "0:12:03 left"; "" where nothing tells."""
-        if done <= self._first:
+        """Return the time left after the amount `done`, such as "0:12:03 left".
+
+        The text is empty while nothing was done yet.
+        """
+        done_here = done - self._done_before
+        if done_here <= 0:
             return ""
-        return (
-            f"{duration(self.spent_s / (done - self._first) * max(0.0, self._total - done))} left"
-        )
+        amount_left = max(0.0, self._total - done)
+        return f"{clock(self.spent_s / done_here * amount_left)} left"
 
 
 class Task:
-    """Something that is under way; this one tells nobody."""
+    """A task in progress. This base class shows nothing."""
 
     def __init__(self, total: float, done: float = 0.0) -> None:
-        self.total, self.done = total, done
+        self.total = total
+        self.done = done
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
-        """So much more of it is done; the note stands behind the time left."""
+        """Add an amount of finished work; the note is shown after the time left."""
         self.reach(self.done + amount, note)
 
     def reach(self, done: float, note: str = "") -> None:
-        """So much of it is done in all."""
+        """Set the amount of finished work."""
         self.done = done
 
     def close(self) -> None:
-        """It is over, done or not."""
+        """End the task, finished or not."""
 
 
 class Lines(Task):
-    """A task in a log."""
+    """A task that prints lines into a log."""
 
     def __init__(
         self, words: str, total: float, form: Callable[[float], str], console: Console
     ) -> None:
         super().__init__(total)
-        self._words, self._form, self._console = words, form, console
+        self._words = words
+        self._form = form
+        self._console = console
         self._remaining = Remaining(total)
-        self._due_s, self._is_told = FIRST_LINE_S, False
+        self._next_line_s = FIRST_LINE_S
+        self._has_printed = False
 
     def reach(self, done: float, note: str = "") -> None:
         self.done = done
-        if self._remaining.spent_s >= self._due_s and done < self.total:
-            self._due_s = self._remaining.spent_s + LINE_EVERY_S
-            self._is_told = True
-            self._say(self._remaining(done), note)
+        spent_s = self._remaining.spent_s
+        # `close` prints the last line, with the time that the task took.
+        if spent_s >= self._next_line_s and done < self.total:
+            self._next_line_s = spent_s + LINE_EVERY_S
+            self._has_printed = True
+            self._print(self._remaining(done), note)
 
     def close(self) -> None:
-        if self._is_told and self.done >= self.total:
-            self._say(f"took {duration(self._remaining.spent_s)}")
+        if self._has_printed and self.done >= self.total:
+            self._print(f"took {clock(self._remaining.spent_s)}")
 
-    def _say(self, *parts: str) -> None:
-        line = "  ".join(
-            filter(None, (self._words, f"{self._form(self.done)}/{self._form(self.total)}", *parts))
-        )
-        with contextlib.suppress(OSError):  # a pipe that nobody reads any more ends no work
+    def _print(self, *parts: str) -> None:
+        count = f"{self._form(self.done)}/{self._form(self.total)}"
+        line = "  ".join(filter(None, (self._words, count, *parts)))
+        with contextlib.suppress(OSError):  # a closed pipe must not end the work
             self._console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class Bar(Task):
-    """A task on a terminal; one that begins while another is shown stands below it until it is done."""
+    """A task shown as a bar on a terminal.
 
-    _open: Progress | None = (
-        None  # a terminal has room for one display: all tasks of a process share it
-    )
+    A task that starts while another is shown appears below it until it is done.
+    """
+
+    # A terminal has room for one display, which all tasks of a process share.
+    _open: Progress | None = None
 
     def __init__(
         self,
@@ -129,30 +134,21 @@ class Bar(Task):
         done: float = 0.0,
         stays: bool = False,
     ) -> None:
-        """
+        """Show the bar.
+
         Args:
-            done: what was done before this process began.
-            stays: whether the bar is left on the terminal when it is closed.
+            words: name of the task.
+            form: formats amounts.
+            done: amount done before this process started.
+            stays: whether the bar stays on the terminal after it is closed.
         """
         super().__init__(total, done)
-        self._form, self._remaining = form, Remaining(total, done)
-        self._is_first, self._due = Bar._open is None, 0.0
+        self._form = form
+        self._remaining = Remaining(total, done)
+        self._next_refresh_at = 0.0
+        self._owns_display = Bar._open is None
         if Bar._open is None:
-            # On a narrow terminal the note is cut, and nothing else: it has the room that is left.
-            rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-            # No thread that refreshes: loader workers are forked from this process. What is printed stands above the bar, where
-            # it is printed to a terminal; elsewhere it goes past it.
-            Bar._open = Progress(
-                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-                BarColumn(bar_width=16),
-                TextColumn("{task.fields[count]}", table_column=Column(no_wrap=True)),
-                TextColumn("{task.fields[text]}", markup=False, table_column=rest),
-                console=console,
-                expand=True,
-                auto_refresh=False,
-                transient=not stays,
-                redirect_stdout=sys.stdout.isatty(),
-            )
+            Bar._open = _new_display(console, stays)
             Bar._open.start()
         self._progress = Bar._open
         self._task = self._progress.add_task(
@@ -164,16 +160,16 @@ class Bar(Task):
         self.done = done
         text = one_line("  ".join(filter(None, (self._remaining(done), note))))
         self._progress.update(self._task, completed=done, count=self._count(), text=text)
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + REFRESH_S
+        if time.monotonic() >= self._next_refresh_at:
+            self._next_refresh_at = time.monotonic() + REFRESH_S
             self._progress.refresh()
 
     def message(self, text: str) -> None:
-        """Shows a line above the bar."""
+        """Print a line above the bar."""
         self._progress.console.print(printable_lines(text), markup=False, highlight=False)
 
     def close(self) -> None:
-        if self._is_first:
+        if self._owns_display:
             self._progress.stop()
             Bar._open = None
         else:
@@ -183,8 +179,27 @@ class Bar(Task):
         return f"{self._form(self.done)}/{self._form(self.total)}"
 
 
+def _new_display(console: Console, stays: bool) -> Progress:
+    # On a narrow terminal only the note is cut: its column takes the room that is left.
+    note_column = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=BAR_WIDTH),
+        TextColumn("{task.fields[count]}", table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[text]}", markup=False, table_column=note_column),
+        console=console,
+        expand=True,
+        # No refreshing thread: loader workers are forked from this process, and a fork copies
+        # the locks that another thread holds.
+        auto_refresh=False,
+        transient=not stays,
+        # Output to the same terminal goes above the bar. A file or a pipe is left alone.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
 def is_terminal(console: Console) -> bool:
-    """Whether bars can be drawn there."""
+    """Return whether the console can draw bars."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
@@ -192,18 +207,22 @@ def is_terminal(console: Console) -> bool:
 def task(
     words: str, total: float, form: Callable[[float], str] = number, console: Console | None = None
 ) -> Iterator[Task]:
-    """Shows how far something is that comes to `total`; of a launcher's ranks the first one does.
+    """Show the progress of a task until the block ends; only rank 0 shows anything.
 
     Args:
-        form: how amounts are written.
-        console: where to, in the place of standard error.
+        words: name of the task.
+        total: amount of work in all.
+        form: formats amounts.
+        console: where to show it; None is standard error.
     """
     console = console or terminal.console(error=True)
     under_way: Task
     if os.environ.get("RANK", "0") != "0":
         under_way = Task(total)
+    elif is_terminal(console):
+        under_way = Bar(words, total, form, console)
     else:
-        under_way = (Bar if is_terminal(console) else Lines)(words, total, form, console)
+        under_way = Lines(words, total, form, console)
     try:
         yield under_way
     finally:
@@ -211,22 +230,24 @@ def task(
 
 
 def track(
-    things: Iterable[T],
+    elements: Iterable[T],
     words: str,
     total: int | None = None,
     console: Console | None = None,
-    amount: Callable[[T], float] = lambda thing: 1.0,
+    amount: Callable[[T], float] = lambda element: 1.0,
 ) -> Iterator[T]:
-    """Passes things on, and shows how many of them the caller is done with.
+    """Yield the elements, and show how many of them the caller has finished.
 
     Args:
-        total: their number, where they have no length or come in chunks.
-        amount: what one of them counts.
+        words: name of the task.
+        total: amount of work in all; None takes the number of elements.
+        console: where to show it; None is standard error.
+        amount: returns the amount of work of an element.
     """
     if total is None:
-        assert isinstance(things, Sized)
-        total = len(things)
+        assert isinstance(elements, Sized)
+        total = len(elements)
     with task(words, total, console=console) as under_way:
-        for thing in things:
-            yield thing
-            under_way.advance(amount(thing))
+        for element in elements:
+            yield element
+            under_way.advance(amount(element))

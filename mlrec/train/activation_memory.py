@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -14,12 +13,12 @@ from mlrec.models.batchnorm import repeated
 from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, max_over_ranks
+from mlrec.runtime.hardware import free_host_bytes
 
 SHARE = 0.5
 """Of the free memory, for activations: the rest is for the recommender, the backward's own tensors and fragmentation."""
 STATE_BYTES = 12
 """Of a trained parameter, that come with the first step: its gradient and AdamW's two moments in fp32, as without ZeRO."""
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -117,19 +116,6 @@ def _free_bytes(world: World) -> float:
         )
         return float(torch.cuda.mem_get_info(world.device)[0] + unused)
     ends = accumulate(world.nodes)
-    return _host_bytes() / next(
+    return free_host_bytes() / next(
         ranks for ranks, end in zip(world.nodes, ends, strict=True) if world.rank < end
     )
-
-
-def _host_bytes() -> float:
-    """Memory of the machine, or of the container, that is free."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = 1024.0 * int(fields["MemAvailable"].split()[0])
-    limit = CGROUP / "memory.max"
-    if limit.exists() and (most := limit.read_text().strip()) != "max":
-        files = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())[
-            "inactive_file"
-        ]
-        return min(free, float(most) - int((CGROUP / "memory.current").read_text()) + int(files))
-    return free

@@ -24,6 +24,7 @@ from mlrec.models.tower import ItemTower
 from mlrec.runs.run import check_place, find_state
 from mlrec.runs.wandb_run import wandb_mode
 from mlrec.runtime.progress import track
+from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.activation_memory import saved_bytes
 from mlrec.train.engine import deepspeed_config
 from mlrec.train.warm_start import encoders_to_restore, start_from
@@ -198,15 +199,15 @@ def _least_bytes(activations: dict[str, Any]) -> float:
 
 
 def _verdict(memory: dict[str, Any], activations: dict[str, Any] | None) -> str:
-    device, room = memory["device"], _in_words(memory["device_bytes"])
+    device, room = memory["device"], megabytes_or_gigabytes(memory["device_bytes"])
     left = memory["device_bytes"] - memory["needed_bytes"]
     if left <= 0:
         return f"does not fit {device}, {room}: raise zero.stage, start more ranks, or set zero.offload_optimizer=true"
     if activations is None or memory["fits"]:
-        return f"fits {device}: {_in_words(left)} of {room} are left for activations"
+        return f"fits {device}: {megabytes_or_gigabytes(left)} of {room} are left for activations"
     return (
-        f"does not fit {device}: the item tower's activations take {_in_words(_least_bytes(activations))}, and "
-        f"{_in_words(left)} of {room} are left for them: {_remedy(left, activations)}"
+        f"does not fit {device}: the item tower's activations take {megabytes_or_gigabytes(_least_bytes(activations))}, and "
+        f"{megabytes_or_gigabytes(left)} of {room} are left for them: {_remedy(left, activations)}"
     )
 
 
@@ -239,12 +240,12 @@ def describe(found: dict[str, Any]) -> list[str]:
         f"{found['begins_with']}",
         f"a step   {found['items_per_step']:,.0f} distinct items, at most {found['most_items_per_step']:,}; at most "
         f"{found['most_items_per_rank']:,} of a rank, of {found['ranks']}; in chunks of {found['chunk']}",
-        f"reads    {_in_words(mean_read)} a step, {_in_words(mean_read * found['steps_per_epoch'])} an epoch, of "
-        f"{_in_words(found['item_shard_bytes'])} of item shards{found['room']}{kept}",
+        f"reads    {megabytes_or_gigabytes(mean_read)} a step, {megabytes_or_gigabytes(mean_read * found['steps_per_epoch'])} an epoch, of "
+        f"{megabytes_or_gigabytes(found['item_shard_bytes'])} of item shards{found['room']}{kept}",
         *(f"note     {notice}" for notice in found["notices"]),
-        f"a rank   parameters {_in_words(memory['parameters_bytes'])}, gradients {_in_words(memory['gradients_bytes'])} "
-        f"and {_in_words(memory['bucket_bytes'])} on their way, "
-        f"optimizer {_in_words(memory['optimizer_bytes'])}{' of host memory' if memory['offload_optimizer'] else ''}: "
+        f"a rank   parameters {megabytes_or_gigabytes(memory['parameters_bytes'])}, gradients {megabytes_or_gigabytes(memory['gradients_bytes'])} "
+        f"and {megabytes_or_gigabytes(memory['bucket_bytes'])} on their way, "
+        f"optimizer {megabytes_or_gigabytes(memory['optimizer_bytes'])}{' of host memory' if memory['offload_optimizer'] else ''}: "
         f"{counts['total']:,} parameters, {counts['trained']:,} trained, {found['precision']}, ZeRO-{found['zero_stage']}",
         *([_activations_in_words(found["activations"])] if found["activations"] else []),
         f"         {_verdict(memory, found['activations'])}",
@@ -257,12 +258,10 @@ def _activations_in_words(found: dict[str, Any]) -> str:
         "always": "computed again chunk by chunk",
         "never": "held",
     }[found["checkpoint"]]
-    item, held, again = (_in_words(found[f"{key}_bytes"]) for key in ("item", "held", "recomputed"))
+    item, held, again = (
+        megabytes_or_gigabytes(found[f"{key}_bytes"]) for key in ("item", "held", "recomputed")
+    )
     return (
         f"         activations of the item tower {item} an item: {held} where those of all are held, {again} of a chunk; "
         f"item.checkpoint={found['checkpoint']}: {choice}"
     )
-
-
-def _in_words(size: float) -> str:
-    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

@@ -20,7 +20,8 @@ from mlrec.data.format import (
     read_oracle,
 )
 from mlrec.evaluation.metrics import METRICS
-from mlrec.runtime.progress import Task, megabytes, task
+from mlrec.runtime.progress import Task, task
+from mlrec.runtime.units import megabytes
 from shards_tools.check.counts import check_counts
 from shards_tools.check.decoding import Decoding
 from shards_tools.check.files import NamedMember, check_file

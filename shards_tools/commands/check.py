@@ -8,8 +8,8 @@ from mlrec.config.arguments import Parser
 from mlrec.data.format import read_dataset_info
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.printable import counted
-from mlrec.runtime.progress import megabytes
 from mlrec.runtime.terminal import say
+from mlrec.runtime.units import megabytes
 from shards_tools.commands.common import bytes_of
 
 HELP = "Compare every byte of a data set with its checksums, and decode every item."

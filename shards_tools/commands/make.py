@@ -10,8 +10,8 @@ from mlrec.data.format import FAILURES_FILE, DatasetInfo
 from mlrec.data.media.frames import FRAME_POLICIES
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.printable import counted
-from mlrec.runtime.progress import megabytes
 from mlrec.runtime.terminal import console, say
+from mlrec.runtime.units import megabytes
 from shards_tools.commands.common import add_raw, add_workers, bytes_of, document_of, file_count
 from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.settings import Settings

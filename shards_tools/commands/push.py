@@ -7,8 +7,9 @@ import argparse
 from mlrec.config.arguments import Parser
 from mlrec.data.format import read_dataset_info
 from mlrec.runtime.json_output import add_json, print_json
-from mlrec.runtime.progress import megabytes, task
+from mlrec.runtime.progress import task
 from mlrec.runtime.terminal import say
+from mlrec.runtime.units import megabytes
 from shards_tools.commands.common import bytes_of, document_of, file_count
 
 HELP = "Copy a data set, with its checksums verified. The same command continues a stopped push."

@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any, TextIO
 
 from mlrec import storage
-from mlrec.runtime.progress import Task, megabytes, task
+from mlrec.runtime.progress import Task, task
+from mlrec.runtime.units import megabytes
 
 BLOCK_BYTES = 1 << 20
 """Bytes read at once."""

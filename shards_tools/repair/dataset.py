@@ -17,7 +17,8 @@ from mlrec.data.format import (
     read_catalogue,
     read_dataset_info,
 )
-from mlrec.runtime.progress import megabytes, task
+from mlrec.runtime.progress import task
+from mlrec.runtime.units import megabytes
 from mlrec.storage.typed_json import STRICT, parse_json
 from shards_tools.check.counts import contradiction
 from shards_tools.check.files import first_fault

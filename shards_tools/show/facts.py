@@ -16,7 +16,7 @@ from mlrec.data.format import (
     read_catalogue,
     read_dataset_info,
 )
-from mlrec.runtime.progress import megabytes
+from mlrec.runtime.units import megabytes
 
 QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "max": 1.0}
 """Quantiles of the items' training popularity, by name."""

@@ -226,7 +226,7 @@ def test_activations_in_bf16_take_half() -> None:
 def test_activations_are_held_where_they_take_half_of_the_free_memory(
     free: int, recomputes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "_host_bytes", lambda: 3.0 * free + 300)
+    monkeypatch.setattr(saving, "free_host_bytes", lambda: 3.0 * free + 300)
     found = choose(
         item_bytes=10.0, items=100, coming_bytes=100.0, world=World(4, 5, CPU, nodes=(2, 3))
     )
@@ -242,15 +242,15 @@ def test_activations_are_held_where_they_take_half_of_the_free_memory(
 def test_a_container_has_the_memory_of_its_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = saving._host_bytes()
+    machine = saving.free_host_bytes()
     assert 1e8 < machine < 1e15
-    monkeypatch.setattr(saving, "CGROUP", tmp_path)
+    monkeypatch.setattr("mlrec.runtime.hardware.CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("5000000\n")
     (tmp_path / "memory.current").write_text("3000000\n")
     (tmp_path / "memory.stat").write_text("anon 2000000\ninactive_file 1000000\n")
-    assert saving._host_bytes() == 3_000_000
+    assert saving.free_host_bytes() == 3_000_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert saving._host_bytes() > 1e8
+    assert saving.free_host_bytes() > 1e8
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_the_engine_chooses(
     monkeypatch: pytest.MonkeyPatch,
     no_deepspeed: None,
 ) -> None:
-    monkeypatch.setattr(saving, "_host_bytes", lambda: host_bytes)
+    monkeypatch.setattr(saving, "free_host_bytes", lambda: host_bytes)
     config = replace(video_config, item=replace(video_config.item, checkpoint=recompute))
     model = build_model(config, data, 0)
     engine = Engine(config, model, ALONE, 7, 12, items=items)

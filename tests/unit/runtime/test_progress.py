@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from mlrec.runtime import progress
-from mlrec.runtime.progress import Bar, Remaining, megabytes, number, task, track
+from mlrec.runtime.progress import Bar, Remaining, number, task, track
+from mlrec.runtime.units import megabytes
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_a_task_within_another_stands_below_it(
 def test_the_time_left_counts_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    remaining = Remaining(total=100, first=40)
+    remaining = Remaining(total=100, done_before=40)
     now += 30
     assert remaining(40) == ""
     assert remaining(50) == "0:02:30 left", "ten in 30 s, and 50 to go"
