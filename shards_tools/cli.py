@@ -31,7 +31,7 @@ now and then.""",
 )
 
 
-def run(words: Sequence[str]) -> int | None:
+def run_command(words: Sequence[str]) -> int | None:
     """Run the command that `words` begin with, and return its exit code; None is 0.
 
     Raises:
@@ -59,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
         0 for success, 1 for a failure or for faults that were found, 2 for bad input, 130 for
         Ctrl-C.
     """
-    code = run_main(run, sys.argv[1:] if words is None else words)
+    code = run_main(run_command, sys.argv[1:] if words is None else words)
     if words is None:
         exit_with(code)
     return code

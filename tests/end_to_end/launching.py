@@ -78,7 +78,7 @@ def result_of(command: list[str]) -> str:
 
 def call(*words: str) -> int:
     """The exit code of a command that is run in this process, for which no other has to be started."""
-    programs = {"mlrec": cli.run_command, "mlrec-shards": shards_cli._dispatch}
+    programs = {"mlrec": cli.run_command, "mlrec-shards": shards_cli.run_command}
     before = dict(os.environ)
     try:
         return run_main(programs[words[0]], words[1:])

@@ -150,14 +150,14 @@ def load_remote() -> Facts:
 
 def check(url: str) -> Facts:
     """mlrec-shards check; its faults are sentences."""
-    return {"check": str(shards.run(["check", url]))}
+    return {"check": str(shards.run_command(["check", url]))}
 
 
 def push(url: str) -> Facts:
     """mlrec-shards push into an empty folder and from there a read; it may not write anything else."""
     Path("pushed").mkdir()
     try:
-        assert not shards.run(["push", url, "pushed/copy"])
+        assert not shards.run_command(["push", url, "pushed/copy"])
     finally:
         assert {path.name for path in Path("pushed").iterdir()} <= {"copy"}, (
             "push writes beside its target"
@@ -171,7 +171,7 @@ def push(url: str) -> Facts:
 
 def show(url: str) -> Facts:
     """mlrec-shards show, with its page: it shows what it finds, and leaves checksums to check."""
-    assert not shards.run(["show", url, "--html", "page.html"])
+    assert not shards.run_command(["show", url, "--html", "page.html"])
     _page("page.html")
     return {}
 
@@ -306,13 +306,13 @@ def dry_run() -> Facts:
 
 def make(raw: str, out: str) -> Facts:
     """mlrec-shards make, which goes on where a packer stopped."""
-    assert not shards.run(["make", raw, out, *PACKED])
+    assert not shards.run_command(["make", raw, out, *PACKED])
     return {"packed": digest(digest_of_tree(Path(out), ("settings.json", "lock")))}
 
 
 def repair() -> Facts:
     """mlrec-shards repair from a raw folder."""
-    assert not shards.run(["repair", "raw", "data", "--workers", "1"])
+    assert not shards.run_command(["repair", "raw", "data", "--workers", "1"])
     return {"packed": digest(digest_of_tree(Path("data"), ("settings.json", "lock")))}
 
 

@@ -151,7 +151,7 @@ def _program(name: str) -> Callable[[Sequence[str]], int | None]:
         return main.run_command
     from shards_tools import cli
 
-    return cli._dispatch
+    return cli.run_command
 
 
 def _strike(folder: Path) -> None:
