@@ -1,18 +1,21 @@
-"""mlrec bench eval: full ranking on random weights, beside the matrix product and top-k that no ranking can do without."""
+"""mlrec bench eval: full ranking on random weights, next to its lower bound.
+
+The bound is the matrix product and the top-k that no ranking can do without.
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
 from mlrec.bench.measure import device_name
 from mlrec.bench.ranks import run_on_ranks
-from mlrec.bench.result import Result
+from mlrec.bench.result import Result, Row
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import ranked_items
 from mlrec.data.stream import Data
@@ -22,77 +25,92 @@ from mlrec.runtime.distributed import World, max_over_ranks, sum_over_ranks
 from mlrec.runtime.flops import now
 from mlrec.runtime.progress import track
 
-TOP = 20
-"""K of the bare top-k: the paper's largest cut-off."""
+TOP_K = 20
+"""Items that the bare top-k selects: the paper's largest cut-off."""
+
+
+@dataclass(frozen=True)
+class RankingBench:
+    """What `mlrec bench eval` measured; field names are the keys of --json."""
+
+    ranks: int
+    users: int
+    """Users that all ranks ranked."""
+    user_chunk: int
+    catalogue_size: int
+    width: int
+    users_per_s: float
+    limit_users_per_s: float
+    """Users per second of the bare product and top-k."""
+    of_limit: float
+    """Share of the limit that full ranking reaches."""
+    cpu_of_limit: float
+    """The same share in CPU seconds, which other work on the cores does not change."""
 
 
 def run(options: argparse.Namespace) -> Result | None:
-    """Measures; collective.
+    """Measure, and return the result on rank 0; collective.
 
     Raises:
-        ValueError: as in run_on_ranks.
+        ValueError: the configuration does not fit, as in run_on_ranks.
     """
     return run_on_ranks(options, partial(measure_ranking, steps=options.steps), _result)
 
 
 @torch.no_grad()
-def measure_ranking(config: Config, data: Data, world: World, steps: int) -> dict[str, Any]:
-    """Figures of ranking `steps` chunks of users, each followed by its bare form; every rank ranks as many users."""
+def measure_ranking(config: Config, data: Data, world: World, steps: int) -> RankingBench:
+    """Rank `steps` chunks of users on every rank, each followed by the bare product and top-k."""
     model = build_model(config, data, world.rank).to(world.device).eval()
-    size, width = len(ranked_items(data)), config.recommender.width
+    size = len(ranked_items(data))
+    width = config.recommender.width
     items_ND = torch.randn(size, width, device=world.device)
-    ranking = Ranking(
-        model, data, items_ND, torch.ones(size, dtype=torch.bool, device=world.device)
-    )
+    readable_N = torch.ones(size, dtype=torch.bool, device=world.device)
+    ranking = Ranking(model, data, items_ND, readable_N)
     chunk = min(config.evaluate.user_chunk, data.sequences.num_users)
     states_BD = torch.randn(chunk, width, device=world.device)
-    ours_s = bare_s = ours_cpu_s = bare_cpu_s = 0.0
+    ranking_s = bare_s = 0.0
+    ranking_cpu_s = bare_cpu_s = 0.0
     for step in track(range(steps + 1), "ranking chunks of users"):
         users_B = (np.arange(chunk) + step * chunk) % data.sequences.num_users
-        began, began_cpu = now(world.device), time.process_time()
+        start_s, start_cpu_s = now(world.device), time.process_time()
         ranking.count(users_B, "test")
-        ranked, ranked_cpu = now(world.device), time.process_time()
-        torch.topk(states_BD @ items_ND.T, min(TOP, size), dim=1)
-        done, done_cpu = now(world.device), time.process_time()
-        if step:  # the first one warms up
-            ours_s, bare_s = ours_s + ranked - began, bare_s + done - ranked
-            ours_cpu_s, bare_cpu_s = (
-                ours_cpu_s + ranked_cpu - began_cpu,
-                bare_cpu_s + done_cpu - ranked_cpu,
-            )
-    ours_s, bare_s = max_over_ranks(
-        torch.tensor([ours_s, bare_s], dtype=torch.float64, device=world.device)
-    ).tolist()
+        ranked_s, ranked_cpu_s = now(world.device), time.process_time()
+        torch.topk(states_BD @ items_ND.T, min(TOP_K, size), dim=1)
+        end_s, end_cpu_s = now(world.device), time.process_time()
+        if step > 0:  # the first chunk warms up
+            ranking_s += ranked_s - start_s
+            ranking_cpu_s += ranked_cpu_s - start_cpu_s
+            bare_s += end_s - ranked_s
+            bare_cpu_s += end_cpu_s - ranked_cpu_s
+    # All ranks rank the same number of users. The slowest rank sets the speed.
+    own_seconds = torch.tensor([ranking_s, bare_s], dtype=torch.float64, device=world.device)
+    ranking_s, bare_s = max_over_ranks(own_seconds).tolist()
     users = int(sum_over_ranks(torch.tensor([chunk * steps], device=world.device)))
-    return {
-        "ranks": world.size,
-        "users": users,
-        "user_chunk": chunk,
-        "catalogue_size": size,
-        "width": width,
-        "users_per_s": users / ours_s,
-        "limit_users_per_s": users / bare_s,
-        "of_limit": bare_s / ours_s,
-        "cpu_of_limit": bare_cpu_s / ours_cpu_s,
-    }
-
-
-def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:
-    measured = (
-        f"full ranking of {figures['catalogue_size']:,} items by {config.recommender.name} of width {figures['width']}, "
-        f"{figures['user_chunk']} users at a time"
+    return RankingBench(
+        ranks=world.size,
+        users=users,
+        user_chunk=chunk,
+        catalogue_size=size,
+        width=width,
+        users_per_s=users / ranking_s,
+        limit_users_per_s=users / bare_s,
+        of_limit=bare_s / ranking_s,
+        cpu_of_limit=bare_cpu_s / ranking_cpu_s,
     )
-    rows = [
+
+
+def _result(config: Config, world: World, bench: RankingBench) -> Result:
+    measured = (
+        f"full ranking of {bench.catalogue_size:,} items by {config.recommender.name} "
+        f"of width {bench.width}, {bench.user_chunk} users at a time"
+    )
+    rows: list[Row] = [
         ("", "users/s"),
-        ("full ranking", f"{figures['users_per_s']:,.0f}"),
-        (f"bare matrix product and top-{TOP}", f"{figures['limit_users_per_s']:,.0f}"),
-        ("ranking, of the bare product", f"{figures['of_limit']:.0%}"),
+        ("full ranking", f"{bench.users_per_s:,.0f}"),
+        (f"bare matrix product and top-{TOP_K}", f"{bench.limit_users_per_s:,.0f}"),
+        ("ranking, of the bare product", f"{bench.of_limit:.0%}"),
     ]
     if world.device.type == "cpu":
-        rows.append(
-            (
-                "the same in seconds of CPU, free of other work on the cores",
-                f"{figures['cpu_of_limit']:.0%}",
-            )
-        )
-    return Result("eval", measured, device_name(world.device, world.size), figures, [rows])
+        rows.append(("ranking, of the bare product, in CPU seconds", f"{bench.cpu_of_limit:.0%}"))
+    device = device_name(world.device, world.size)
+    return Result("eval", measured, device, asdict(bench), [rows])

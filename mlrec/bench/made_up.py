@@ -120,6 +120,6 @@ class MadeUpSteps(StepDataset):
         super().__init__(data, plan, rank, (), local, whole_catalogue)
         self._pool = pool
 
-    def _decode(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
+    def load_media(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
         media = {} if self._pool is None else self._pool.of(torch.from_numpy(items))
         return media, torch.ones(len(items), dtype=torch.bool), {}

@@ -1,10 +1,10 @@
-"""mlrec bench prefix: a training step whose frozen stages were kept, beside the same step through all of them."""
+"""mlrec bench prefix: a training step with cached prefixes, next to one through all stages."""
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 from mlrec.bench.made_up import MadeUpSteps, MediaPool
 from mlrec.bench.measure import device_name
 from mlrec.bench.ranks import run_on_ranks
-from mlrec.bench.result import Result
-from mlrec.bench.step import Clock, Side
+from mlrec.bench.result import Result, Row
+from mlrec.bench.step_clock import Encode, StepClock, StepFigures, StepTimes
 from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
@@ -26,117 +26,167 @@ from mlrec.runtime.flops import FlopCounter
 from mlrec.train.engine import Engine
 
 
+@dataclass(frozen=True)
+class PrefixBench:
+    """What `mlrec bench prefix` measured."""
+
+    cached: StepFigures
+    """Figures of steps that start from cached prefixes."""
+    all_stages: StepFigures
+    """Figures of the same steps through all stages."""
+    global_batch: int
+    ranks: int
+    steps: int
+    item_bytes: int
+    """Bytes of the cached prefix of one item."""
+    cached_flops: int
+    """Floating-point operations of a step that starts from cached prefixes, on this rank."""
+    all_stages_flops: int
+    """Floating-point operations of a step through all stages, on this rank."""
+    speedups: list[float]
+    """Seconds through all stages divided by those with cached prefixes, per pair of steps."""
+    cpu_speedup: float
+    """The same ratio for the CPU seconds of all steps."""
+
+    @property
+    def speedup(self) -> float:
+        """Median of the pairs' speed-ups."""
+        return statistics.median(self.speedups)
+
+    @property
+    def flops_ratio(self) -> float:
+        """Speed-up that the arithmetic allows."""
+        return self.all_stages_flops / self.cached_flops
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys that --json prints."""
+        return {
+            "kept": asdict(self.cached),
+            "all_stages": asdict(self.all_stages),
+            "global_batch": self.global_batch,
+            "ranks": self.ranks,
+            "steps": self.steps,
+            "item_bytes": self.item_bytes,
+            "flops_per_step": {"kept": self.cached_flops, "all_stages": self.all_stages_flops},
+            "speedup": self.speedup,
+            "speedups": self.speedups,
+            "cpu_speedup": self.cpu_speedup,
+            "flops_ratio": self.flops_ratio,
+        }
+
+
 def run(options: argparse.Namespace) -> Result | None:
-    """Measures; collective.
+    """Measure, and return the result on rank 0; collective.
 
     Raises:
-        ValueError: as in run_on_ranks, and where no frozen stage can be kept.
+        ValueError: no frozen stage can be cached, or the configuration does not fit.
     """
     return run_on_ranks(options, partial(measure_prefix, steps=options.steps), _result)
 
 
-def measure_prefix(config: Config, data: Data, world: World, steps: int) -> dict[str, Any]:
-    """Figures of `steps` pairs of steps after one to warm up, on media in memory; collective.
+def measure_prefix(config: Config, data: Data, world: World, steps: int) -> PrefixBench:
+    """Measure `steps` pairs of steps after one to warm up, on media in memory; collective.
 
     Raises:
-        ValueError: no frozen stage can be kept.
+        ValueError: no frozen stage can be cached.
     """
-    plan = Plan(
-        data.sequences,
-        config.seed,
-        config.train.global_batch,
-        data.owners(config.train.global_batch, world.nodes),
-    )
+    global_batch = config.train.global_batch
+    plan = Plan(data.sequences, config.seed, global_batch, data.owners(global_batch, world.nodes))
     model = build_model(config, data, world.rank)
     cache = model.tower.build_activation_cache(
         config.item.prefix_cache_bytes, training_dtype(config), world.device
     )
     if cache is None:
         raise ValueError(
-            f"no frozen stage of {', '.join(config.item.encoders)} is kept with item.tuning={config.item.tuning} and "
-            f"item.prefix_cache_bytes={config.item.prefix_cache_bytes}; item.tuning=top keeps all stages but the last"
+            f"Cannot cache a frozen stage of {', '.join(config.item.encoders)} with "
+            f"item.tuning={config.item.tuning} and "
+            f"item.prefix_cache_bytes={config.item.prefix_cache_bytes}. "
+            "Set item.tuning=top, which freezes all stages but the last"
         )
     pool = MediaPool(model.tower.specs)
-    dataset = MadeUpSteps(
-        data, plan, world.rank, pool, config.loss.negatives == "local", model.whole_catalogue
-    )
-    items = plan.most_items(steps + 1, dataset.items_N)
-    engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=items)
-    clock, encode, flops = Clock(engine, world.device), model.encode_owned, []
-    sides = kept, all_stages = Side(), Side()
+    local_negatives = config.loss.negatives == "local"
+    dataset = MadeUpSteps(data, plan, world.rank, pool, local_negatives, model.whole_catalogue)
+    most_items = plan.most_items(steps + 1, dataset.items_N)
+    engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
+    clock = StepClock(engine, world.device)
 
     def encode_all(batch: Batch) -> torch.Tensor:
-        return encode(replace(batch, cached_O=None))
+        return model.encode_owned(replace(batch, cached_O=None))
 
-    for step in range(steps + 1):
+    def fill_cache(batch: Batch) -> None:
+        # As in the first epoch, when nothing is cached yet.
+        nothing_cached = replace(batch, cached_O=torch.zeros_like(batch.valid_O))
+        clock.step(StepTimes(), iter([nothing_cached]))
+
+    # The pair on the first batch warms up and counts the arithmetic.
+    first_batch = dataset[0]
+    fill_cache(first_batch)
+    cached_flops = _count_flops(clock, _without_cached_media(first_batch, cache), None)
+    all_stages_flops = _count_flops(clock, first_batch, encode_all)
+
+    cached = StepTimes()
+    all_stages = StepTimes()
+    for step in range(1, steps + 1):
         batch = dataset[step]
-        # as in the first epoch, when nothing is kept yet
-        clock.step(Side(), iter([replace(batch, cached_O=torch.zeros_like(batch.valid_O))]), encode)
-        for side, given, encoder in (
-            (kept, _spared(batch, cache), encode),
-            (all_stages, batch, encode_all),
-        ):
-            if step == 0:
-                with FlopCounter() as counter:
-                    clock.step(Side(), iter([given]), encoder)
-                flops.append(counter.total)
-                continue
-            clock.step(side, iter([given]), encoder)
-            side.videos += len(given.valid_O)
-    found = {
-        name: side.summed(world) for name, side in zip(("kept", "all_stages"), sides, strict=True)
-    }
-    ratios = [b / a for a, b in zip(kept.step_s, all_stages.step_s, strict=True)]
-    return found | {
-        "global_batch": config.train.global_batch,
-        "ranks": world.size,
-        "steps": steps,
-        "item_bytes": cache.item_bytes,
-        "flops_per_step": dict(zip(("kept", "all_stages"), flops, strict=True)),
-        "speedup": statistics.median(ratios),
-        "speedups": ratios,
-        "cpu_speedup": sum(all_stages.cpu_s) / sum(kept.cpu_s),
-        "flops_ratio": flops[1] / flops[0],
-    }
+        fill_cache(batch)
+        clock.step(cached, iter([_without_cached_media(batch, cache)]))
+        clock.step(all_stages, iter([batch]), encode_all)
+        cached.videos += len(batch.valid_O)
+        all_stages.videos += len(batch.valid_O)
+
+    pairs = zip(cached.step_s, all_stages.step_s, strict=True)
+    return PrefixBench(
+        cached=cached.reduce(world),
+        all_stages=all_stages.reduce(world),
+        global_batch=global_batch,
+        ranks=world.size,
+        steps=steps,
+        item_bytes=cache.item_bytes,
+        cached_flops=cached_flops,
+        all_stages_flops=all_stages_flops,
+        speedups=[all_s / cached_s for cached_s, all_s in pairs],
+        cpu_speedup=sum(all_stages.cpu_s) / sum(cached.cpu_s),
+    )
 
 
-def _spared(batch: Batch, cache: ActivationCache) -> Batch:
-    """The batch as the stream gives it from the second epoch on: without the media of the items whose prefixes are kept."""
+def _count_flops(clock: StepClock, batch: Batch, encode: Encode | None) -> int:
+    """Take a step and return its floating-point operations on this rank."""
+    with FlopCounter() as counter:
+        clock.step(StepTimes(), iter([batch]), encode)
+    flops: int = counter.total
+    return flops
+
+
+def _without_cached_media(batch: Batch, cache: ActivationCache) -> Batch:
+    """Return the batch as the loader builds it from the second epoch on.
+
+    It has no media of items whose prefixes are cached.
+    """
     cached_O = cache.has(batch.items_O)
-    media = {
-        spec: tensor[~cached_O] if spec in cache.items.inputs else tensor
-        for spec, tensor in batch.media.items()
-    }
+    media = {}
+    for spec, tensor in batch.media.items():
+        media[spec] = tensor[~cached_O] if spec in cache.items.inputs else tensor
     return replace(batch, media=media, cached_O=cached_O)
 
 
-def _result(config: Config, world: World, figures: dict[str, Any]) -> Result:
-    names = {"kept": "stages kept", "all_stages": "all stages run"}
-    rows = [("", *names.values())]
-    rows.append(("seconds a step", *(f"{figures[name]['step_s']:.3f}" for name in names)))
-    rows.append(("videos/s", *(f"{figures[name]['videos_per_s']:,.2f}" for name in names)))
-    rows.append(
-        (
-            "GFLOP a step on a rank",
-            *(f"{figures['flops_per_step'][name] / 1e9:,.1f}" for name in names),
-        )
-    )
-    facts = [
-        ("", ""),
-        ("times as fast, median of pairs", f"{figures['speedup']:.2f}"),
-        ("the same in arithmetic: the limit", f"{figures['flops_ratio']:.2f}"),
-        ("kept of an item", f"{figures['item_bytes'] / 1e6:,.2f} MB"),
+def _result(config: Config, world: World, bench: PrefixBench) -> Result:
+    sides = (bench.cached, bench.all_stages)
+    flops = (bench.cached_flops, bench.all_stages_flops)
+    rows: list[Row] = [
+        ("", "prefixes cached", "all stages"),
+        ("seconds a step", *(f"{side.step_s:.3f}" for side in sides)),
+        ("videos/s", *(f"{side.videos_per_s:,.2f}" for side in sides)),
+        ("GFLOP a step on a rank", *(f"{count / 1e9:,.1f}" for count in flops)),
     ]
+    facts: list[Row] = [("", ""), ("times as fast, median of pairs", f"{bench.speedup:.2f}")]
     if world.device.type == "cpu":
-        facts.insert(
-            2,
-            (
-                "the same in seconds of CPU, free of other work on the cores",
-                f"{figures['cpu_speedup']:.2f}",
-            ),
-        )
+        facts.append(("times as fast in CPU seconds", f"{bench.cpu_speedup:.2f}"))
+    facts.append(("times less arithmetic: the limit", f"{bench.flops_ratio:.2f}"))
+    facts.append(("cached prefix of an item", f"{bench.item_bytes / 1e6:,.2f} MB"))
     measured = (
-        f"training step: {', '.join(config.item.encoders)}, item.tuning={config.item.tuning}, {config.recommender.name}, global "
-        f"batch {config.train.global_batch}, {config.train.precision}, media in memory"
+        f"training step: {', '.join(config.item.encoders)}, item.tuning={config.item.tuning}, "
+        f"{config.recommender.name}, global batch {bench.global_batch}, "
+        f"{config.train.precision}, media in memory"
     )
-    return Result("prefix", measured, device_name(world.device, world.size), figures, [rows, facts])
+    device = device_name(world.device, world.size)
+    return Result("prefix", measured, device, bench.as_json(), [rows, facts])

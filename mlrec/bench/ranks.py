@@ -1,10 +1,10 @@
-"""What the benches of a configuration have in common: they run as a training would, alone or under a launcher."""
+"""Frame of the benchmarks that take a configuration: they run alone or under a launcher."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from mlrec import config as configuration
 from mlrec.bench.made_up import data_of
@@ -13,7 +13,7 @@ from mlrec.config import Config
 from mlrec.data.stream import Data
 from mlrec.runtime.distributed import World, start_world, stop_world
 
-Figures = dict[str, Any]
+Figures = TypeVar("Figures")
 
 
 def run_on_ranks(
@@ -21,7 +21,10 @@ def run_on_ranks(
     measure: Callable[[Config, Data, World], Figures],
     result: Callable[[Config, World, Figures], Result],
 ) -> Result | None:
-    """The result on rank 0 of what is measured with the configuration options.config; collective.
+    """Measure on all ranks with the configuration options.config; collective.
+
+    Returns:
+        The result on rank 0, None on the other ranks.
 
     Raises:
         ValueError: the configuration or the data set does not fit, or --steps is below 1.
@@ -30,6 +33,7 @@ def run_on_ranks(
     if options.steps < 1:
         raise ValueError(f"--steps is {options.steps}; it must be 1 or more")
     world = start_world()
+    # Every rank measures, because steps are collective. Rank 0 prints.
     figures = measure(config, data_of(config.data), world)
     stop_world()
     return result(config, world, figures) if world.is_main else None

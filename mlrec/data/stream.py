@@ -117,7 +117,7 @@ class StepDataset(Dataset[Batch]):
         bytes_before, local_before = store.bytes_read, store.local_bytes
         # one copy of the shared table's entries for the whole batch: the tower may set more meanwhile
         cached_O = self.cached_items.cached_N1[own_items] if self.cached_items else None
-        media, valid_O, bad_items = self._decode(own_items, cached_O)
+        media, valid_O, bad_items = self.load_media(own_items, cached_O)
         slots_BT = plan.slots_GT[plan.users_of(self.rank)]
         inputs_BL, targets_BL = next_item_pairs(slots_BT)
         candidates = slots_BT if self.local_negatives else plan.slots_GT
@@ -141,7 +141,8 @@ class StepDataset(Dataset[Batch]):
             cached_O=None if cached_O is None else torch.from_numpy(cached_O),
         )
 
-    def _decode(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
+    def load_media(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
+        """Read and decode the media of this rank's items, except those that `cached_n` marks."""
         info = self.data.info.media
 
         def read(items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:

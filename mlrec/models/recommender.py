@@ -32,6 +32,25 @@ MAX_SCORES = 1 << 22
 checkpointing."""
 
 
+def _unchanged(vectors: torch.Tensor) -> torch.Tensor:
+    return vectors
+
+
+@dataclass(frozen=True)
+class ForwardHooks:
+    """Points of a forward pass that a benchmark observes or replaces; training sets none of them."""
+
+    encode: Callable[[Batch], torch.Tensor] | None = None
+    """Function that returns the vectors of a batch's items; None for `Recommender.encode_owned`."""
+    after_encode: Callable[[torch.Tensor], torch.Tensor] = _unchanged
+    """Function that gets the vectors [O, D] of this rank's items and returns them."""
+    after_exchange: Callable[[torch.Tensor], torch.Tensor] = _unchanged
+    """Function that gets the vectors [U, D] of all items and returns them."""
+
+
+NO_HOOKS = ForwardHooks()
+
+
 class Loss(Protocol):
     """The training objective."""
 
@@ -95,7 +114,7 @@ class Recommender(nn.Module):
         self.whole_catalogue = sequence_model.whole_catalogue or loss.whole_catalogue
         """Whether a step's items are those of the whole catalogue."""
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch, hooks: ForwardHooks = NO_HOOKS) -> torch.Tensor:
         """Return this rank's loss of one step; collective.
 
         It is scaled so that its mean over the ranks is the mean over all targets of the global batch.
@@ -103,9 +122,10 @@ class Recommender(nn.Module):
         # The host reads numbers from the device here. After the encoding it would wait for all of it,
         # and the device would be idle before the loss and the backward pass.
         targets = self._find_targets(batch)
-        own_OD = self.encode_owned(batch)
+        encode = hooks.encode or self.encode_owned
+        own_OD = hooks.after_encode(encode(batch))
         # All ranks: every rank gets the vectors of all U items, in owner order.
-        items_UD = exchange(own_OD, batch.owned_W, self.rank)
+        items_UD = hooks.after_exchange(exchange(own_OD, batch.owned_W, self.rank))
         with self._drawing(lambda: self._item_keys(batch)):
             vectors = self.prepare(batch.items_U, items_UD, targets.valid_U)
         positions = self._positions(batch, vectors, targets)

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mlrec.config import Config
 from mlrec.data.schema import Batch, Step
 from mlrec.models.building import training_dtype
-from mlrec.models.recommender import Recommender
+from mlrec.models.recommender import NO_HOOKS, ForwardHooks, Recommender
 from mlrec.runs import checkpoint
 from mlrec.runtime.distributed import World
 from mlrec.train import optim
@@ -158,7 +158,7 @@ class Engine:
         norm, skipped = self.update()
         return Step(loss.detach(), norm, skipped)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch, hooks: ForwardHooks = NO_HOOKS) -> torch.Tensor:
         """This rank's share of the loss, after torch's generator was seeded and the learning rates set for the step."""
         self.deepspeed.train()
         self._statistics_before = [buffer.clone() for buffer in self._statistics]
@@ -167,7 +167,7 @@ class Engine:
             self.config.optim, batch.step, self.steps_per_epoch, self.total_steps
         )
         self.learning_rates = optim.set_learning_rates(self.base_optimizer, factor)
-        loss: torch.Tensor = self.deepspeed(batch)
+        loss: torch.Tensor = self.deepspeed(batch, hooks)
         return loss
 
     def backward(self, loss: torch.Tensor) -> None:

@@ -86,7 +86,7 @@ TRAINING = {
         Sleeps(
             "mlrec.data.stream",
             "StepDataset",
-            "_decode",
+            "load_media",
             Raises("mlrec.runs.tracker", "Tracker", "message", BOOM),
         ),
         BUG,
@@ -247,7 +247,7 @@ def test_training_killed_parent_takes_its_workers_along(
         "name=run",
         "data.num_workers=2",
     ]
-    stuck = Sleeps("mlrec.data.stream", "StepDataset", "_decode", killed_after_a_second)
+    stuck = Sleeps("mlrec.data.stream", "StepDataset", "load_media", killed_after_a_second)
     end = ranks.run(1, tmp_path, stuck, "mlrec", "train", *settings)
     assert end.codes == [-signal.SIGKILL]
     assert not end.left
