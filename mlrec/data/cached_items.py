@@ -1,13 +1,13 @@
 """Skip the media of items whose activations the item tower has cached.
 
 The item tower runs in the main process and the loader's workers in others. They share one table of
-booleans: the tower sets an item's entry after caching its activations, and a worker that builds a step
-reads the entries of the step's items.
+booleans: the tower sets an item's entry after caching its activations, and a worker that builds a
+step reads the entries of the step's items.
 
-Timing cannot lose an item. Nothing is evicted, so an entry stays set, and the media that a worker skips
-are never needed. A worker that reads an entry just before the tower sets it delivers media that are not
-needed: the tower encodes the item from the cache all the same. So prefetching changes how much is read,
-by at most the steps in flight, but no vector and no loss.
+Timing cannot lose an item. Nothing is evicted, so an entry stays set, and the media that a worker
+skips are never needed. A worker that reads an entry just before the tower sets it delivers media
+that are not needed: the tower encodes the item from the cache all the same. So prefetching changes
+how much is read, by at most the steps in flight, but no vector and no loss.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ class CachedItems:
     inputs: frozenset[InputSpec]
     """Inputs to skip for a cached item: those that no encoder without a cached prefix reads."""
     cached_N1: np.ndarray
-    """Table of cached items by item id, bool. In memory shared with forked workers, all False at first."""
+    """Table of cached items by item id, bool. In memory shared with forked workers, all False at
+    first."""
 
     @classmethod
     def none_of(cls, catalogue_size: int, inputs: frozenset[InputSpec]) -> CachedItems:
         """Return a table in which no item is cached."""
-        # an anonymous map is zeros, and stays shared after a fork; numpy's own memory would be copied on write
+        # an anonymous map is zeros, and stays shared after a fork; numpy's own memory would be
+        # copied on write
         memory = mmap.mmap(-1, catalogue_size + 1)
         return cls(inputs, np.frombuffer(memory, dtype=bool))
 
@@ -53,7 +55,7 @@ class PartialInputs:
 
 
 def partial_inputs(inputs: Sequence[InputSpec], skipped: frozenset[InputSpec]) -> PartialInputs:
-    """Return `inputs` with those that remain for a cached item when the `skipped` ones are left out."""
+    """Return `inputs`, and those of them that are read of a cached item as well."""
     of_cached = tuple(spec for spec in inputs if spec not in skipped)
     return PartialInputs(tuple(inputs), of_cached)
 
@@ -71,7 +73,8 @@ def decode_partly_cached(
 
     Args:
         uncached_samples: samples of the uncached items in order, with the members of all inputs.
-        cached_samples: samples of the cached items in order, with the members of the remaining inputs.
+        cached_samples: samples of the cached items in order, with the members of the remaining
+            inputs.
         cached_n: which items are cached, bool.
     """
     uncached_places = np.flatnonzero(~cached_n)

@@ -28,7 +28,7 @@ class _Layout(NamedTuple):
 
 
 class ActivationCache:
-    """The cached activations of one rank: of the first items that come, as many as the budget holds.
+    """The cached activations of a rank's first items, as many as the budget holds.
 
     Nothing is evicted, so that loader workers may skip the media of an item from the moment its
     entry in the shared table is set.
@@ -85,8 +85,8 @@ class ActivationCache:
     def add(self, items_n: torch.Tensor, media: Mapping[InputSpec, torch.Tensor]) -> None:
         """Run the prefixes on the media of items that are not cached yet, and cache the result.
 
-        Without items the prefixes run on the media all the same, and nothing is cached: under ZeRO-3
-        every rank must run the same modules.
+        Without items the prefixes run on the media all the same, and nothing is cached: under
+        ZeRO-3 every rank must run the same modules.
         """
         activations: list[torch.Tensor] = []
         for prefix in self.prefixes.values():
@@ -121,8 +121,9 @@ class ActivationCache:
                 f"{rank_mb:,.1f} MB per rank"
             )
         return (
-            f"; item.prefix_cache_bytes caches the frozen stages' activations of {share:.0%} of the "
-            f"items, {self.item_bytes / 1e6:,.2f} MB each; the rest go through all stages in each step"
+            f"; item.prefix_cache_bytes caches the frozen stages' activations of {share:.0%} of "
+            f"the items, {self.item_bytes / 1e6:,.2f} MB each; the rest go through all stages in "
+            "each step"
         )
 
 

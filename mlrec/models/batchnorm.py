@@ -1,10 +1,10 @@
-"""Batch normalisation in a tower that runs in chunks, with activation checkpointing, on several ranks and in bf16."""
+"""Batch normalisation for chunks, activation checkpointing, several ranks and bf16."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed, nn
@@ -16,10 +16,11 @@ from mlrec.models.encoders.base import Encoder
 
 
 class BatchNorm(_BatchNorm):
-    """Batch normalisation of any number of dimensions; in training over the chunks of all ranks.
+    """Batch normalisation of any number of dimensions, in training over all ranks' chunks.
 
-    So all ranks keep the same running statistics. In a bf16 run these stay in fp32, as DeepSpeed leaves them; torch's own module
-    refuses parameters in bf16 beside them. Parameters and statistics are those of the module in whose place it is.
+    So all ranks have the same running statistics. In a bf16 run DeepSpeed leaves these in fp32,
+    which torch's own module refuses together with bf16 parameters. Parameters and statistics are
+    those of the module that it replaces.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
@@ -29,48 +30,81 @@ class BatchNorm(_BatchNorm):
         for name, value in (*norm.named_parameters(), *norm.named_buffers()):
             setattr(self, name, value)
         self.repeats = False
-        """Whether a forward is repeated, for activation checkpointing: it does not count again in the running statistics."""
+        """Whether the forward is a recomputation, which must not update the statistics again."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        mean, variance = self.running_mean, self.running_var
-        if mean is None or variance is None:
+        if self.running_mean is None or self.running_var is None:
             raise ValueError(
-                "a batch normalisation without running statistics cannot encode a catalogue: choose another encoder"
+                "Cannot encode a catalogue with a batch normalisation without running statistics: "
+                "a vector would depend on the other items. Choose another encoder"
             )
-        weight = None if self.weight is None else self.weight.to(mean.dtype)
-        bias = None if self.bias is None else self.bias.to(mean.dtype)
-        if not self.training:
-            return functional.batch_norm(values, mean, variance, weight, bias, False, 0.0, self.eps)
-        momentum = 0.0 if self.repeats else self.momentum or 0.1
+        # in a bf16 run the parameters are in bf16 and the statistics in fp32
+        weight = None if self.weight is None else self.weight.to(self.running_mean.dtype)
+        bias = None if self.bias is None else self.bias.to(self.running_mean.dtype)
+        if self.training and _over_ranks():
+            return self._normalize_over_ranks(
+                values, self.running_mean, self.running_var, weight, bias
+            )
+        if self.training:
+            self._count_batch()
+        return functional.batch_norm(
+            values,
+            self.running_mean,
+            self.running_var,
+            weight,
+            bias,
+            self.training,
+            self._momentum() if self.training else 0.0,
+            self.eps,
+        )
+
+    def _normalize_over_ranks(
+        self,
+        values: torch.Tensor,
+        running_mean: torch.Tensor,
+        running_var: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Normalize by the moments of all ranks' values; collective, backward as well."""
+        self._count_batch()
+        moments = _moments(values)
+        if not self.repeats:
+            # running statistics have the unbiased variance, as in torch
+            unbiased = moments.variance * (moments.number / (moments.number - 1).clamp(min=1))
+            with torch.no_grad():
+                running_mean.lerp_(moments.mean.to(running_mean.dtype), self._momentum())
+                running_var.lerp_(unbiased.to(running_var.dtype), self._momentum())
+        scale = (moments.variance + self.eps).rsqrt()
+        if weight is not None:
+            scale = scale * weight
+        shift = -moments.mean * scale if bias is None else bias - moments.mean * scale
+        shape = (1, -1, *(1,) * (values.ndim - 2))
+        normal = values.float() * scale.view(shape) + shift.view(shape)
+        return normal.to(values.dtype)
+
+    def _momentum(self) -> float:
+        # 0 leaves the running statistics as they are
+        return 0.0 if self.repeats else self.momentum or 0.1
+
+    def _count_batch(self) -> None:
         if not self.repeats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        if not (
-            distributed.is_available()
-            and distributed.is_initialized()
-            and distributed.get_world_size() > 1
-        ):
-            return functional.batch_norm(
-                values, mean, variance, weight, bias, True, momentum, self.eps
-            )
-        found_mean, found_variance, count = _moments(values)
-        if not self.repeats:
-            with torch.no_grad():
-                mean.lerp_(found_mean.to(mean.dtype), momentum)
-                variance.lerp_(
-                    (found_variance * (count / (count - 1).clamp(min=1))).to(mean.dtype), momentum
-                )
-        scale = (found_variance + self.eps).rsqrt()
-        scale = scale if weight is None else scale * weight
-        shift = -found_mean * scale if bias is None else bias - found_mean * scale
-        shape = (1, -1, *(1,) * (values.ndim - 2))
-        normal: torch.Tensor = (values.float() * scale.view(shape) + shift.view(shape)).to(
-            values.dtype
-        )
-        return normal
+
+
+def _over_ranks() -> bool:
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
 
 
 class _SumOfRanks(torch.autograd.Function):
-    """The sum of all ranks' tensors; as every rank's loss depends on it, its gradient is the sum of all ranks' gradients."""
+    """The sum of all ranks' tensors.
+
+    Every rank's loss depends on it, so its gradient is the sum of all ranks' gradients.
+    """
 
     @staticmethod
     def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
@@ -85,57 +119,68 @@ class _SumOfRanks(torch.autograd.Function):
         return total
 
 
-def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean and variance [C] of all ranks' values [n, C, ...], and their number."""
+class _Moments(NamedTuple):
+    """Moments of all ranks' values, per channel."""
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+    number: torch.Tensor
+    """Number of values of a channel."""
+
+
+def _moments(values: torch.Tensor) -> _Moments:
+    """Return the moments [C] of all ranks' values [n, C, ...]; collective."""
     exact = values.float()
     dims = [0, *range(2, values.ndim)]
     number = exact.new_tensor([values.numel() / values.shape[1]])
+    # one all-reduce for both sums and the number of values
     sums = torch.cat([exact.sum(dims), exact.square().sum(dims), number])
     total: torch.Tensor = _SumOfRanks.apply(sums)  # type: ignore[no-untyped-call]
     count = total[-1].detach()
     mean, square = (total[:-1] / count).chunk(2)
-    return mean, (square - mean.square()).clamp(min=0), count
+    # rounding may make the difference negative
+    variance = (square - mean.square()).clamp(min=0)
+    return _Moments(mean, variance, count)
 
 
 def prepare_batch_norms(encoder: Encoder, name: str, tuning: Tuning, frozen: bool) -> None:
-    """Puts BatchNorm in the place of the encoder's own.
+    """Replace the encoder's batch normalisations by BatchNorm.
 
-    Frozen ones keep the statistics, scales and shifts of the checkpoint: a vector depends on its own item alone, and neither on
-    the chunk nor on the number of ranks.
+    Frozen ones keep the statistics, scales and shifts of the checkpoint. So an item's vector
+    depends neither on the other items of the chunk nor on the number of ranks.
 
     Raises:
         ValueError: they are frozen, but there are no statistics to keep.
     """
-    places = [
-        (parent, child, norm)
-        for parent in list(encoder.modules())
-        for child, norm in list(parent.named_children())
-        if isinstance(norm, _BatchNorm)
-    ]
-    if places and frozen and tuning == "scratch":
-        raise ValueError(
-            f"{name} has batch normalisation and item.tuning is 'scratch': with item.batchnorm=frozen it would keep the "
-            "statistics of no data; set item.batchnorm=sync"
-        )
-    for parent, child, norm in places:
-        if frozen:
-            norm.requires_grad_(False)
-        setattr(parent, child, BatchNorm(norm))
+    # all modules are listed first, for replacing one changes the list
+    for parent in list(encoder.modules()):
+        for child_name, child in list(parent.named_children()):
+            if not isinstance(child, _BatchNorm):
+                continue
+            if frozen and tuning == "scratch":
+                raise ValueError(
+                    f"{name} has batch normalisation and item.tuning='scratch'. With "
+                    "item.batchnorm=frozen it would use the statistics of no data. Set "
+                    "item.batchnorm=sync"
+                )
+            if frozen:
+                child.requires_grad_(False)
+            setattr(parent, child_name, BatchNorm(child))
 
 
-def still_parts(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost parts of `module` that have parameters of which none is trained."""
+def frozen_parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the outermost parts of `module` that have parameters, all of them frozen."""
     parameters = list(module.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         yield module
         return
     for child in module.children():
-        yield from still_parts(child)
+        yield from frozen_parts(child)
 
 
 @contextmanager
 def repeated(module: nn.Module) -> Iterator[None]:
-    """Within it, batch normalisations work as they do but leave their running statistics as they are."""
+    """Leave the running statistics as they are within the context, for a recomputation."""
     norms = [child for child in module.modules() if isinstance(child, BatchNorm)]
     for norm in norms:
         norm.repeats = True

@@ -1,7 +1,7 @@
 """Chunks of a step's items: which rows of the batch the item tower encodes together, and how.
 
-Every rank runs the same number of chunks of each kind, because under ZeRO-3 all ranks must run the same
-modules equally often. A rank with few items has empty chunks, which run on one blank item.
+Every rank runs the same number of chunks of each kind, because under ZeRO-3 all ranks must run the
+same modules equally often. A rank with few items has empty chunks, which run on one blank item.
 
 The schedule is pure: it depends on tensors in host memory and on the ranks' agreed maxima alone.
 """
@@ -77,11 +77,13 @@ def schedule_chunks(
         most: the largest counts of any rank.
         steady_items: minimum number of items for which a step runs chunks; 0 outside training.
     """
-    # From the second epoch on all items are cached. Then, and only then, all steps run the same modules.
+    # From the second epoch on all items are cached. Then, and only then, all steps run the same
+    # modules.
     most_cached = most.cached
     if most.cached and not most.uncached:
         most_cached = max(most.cached, steady_items)
-    # A step in which no rank has an item still runs one chunk: the tower's parameters need a gradient.
+    # A step in which no rank has an item still runs one chunk: the tower's parameters need a
+    # gradient.
     most_uncached = most.uncached if most.cached else max(1, most.uncached)
     return ChunkSchedule(
         new=split_evenly(groups.new, most.new, chunk_size),
@@ -105,8 +107,8 @@ def split_evenly(rows: torch.Tensor, most: int, chunk_size: int) -> list[torch.T
 class PartialMedia:
     """The media of a rank's items, of which some inputs lack the items that were cached.
 
-    Row i of the batch is row i of an input that all items have. Of the others it is the row whose index
-    is the number of uncached items before i.
+    Row i of the batch is row i of an input that all items have. Of the others it is the row whose
+    index is the number of uncached items before i.
     """
 
     def __init__(
@@ -156,8 +158,8 @@ def media_of_rows(
 
 def gather_rows(tensor: torch.Tensor, rows_n: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return rows of a tensor in host memory as a copy on `device`."""
-    # A GPU copies from pinned memory while the host goes on. Until that is done, torch's allocator does
-    # not give the pinned memory to anything else.
+    # A GPU copies from pinned memory while the host goes on. Until that is done, torch's allocator
+    # does not give the pinned memory to anything else.
     pinned = device.type == "cuda"
     gathered = torch.empty((len(rows_n), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=pinned)
     torch.index_select(tensor, 0, rows_n, out=gathered)

@@ -1,7 +1,7 @@
 """Random numbers as a function of counters.
 
-There is no generator whose state depends on what was drawn before, so the numbers do not depend on the
-order of the work or on how ranks and chunks divide it. Integer arithmetic only: devices agree.
+There is no generator whose state depends on what was drawn before, so the numbers do not depend on
+the order of the work or on how ranks and chunks divide it. Integer arithmetic only: devices agree.
 """
 
 from __future__ import annotations

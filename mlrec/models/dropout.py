@@ -1,15 +1,15 @@
 """Dropout that does not depend on how a step's work is divided.
 
-A mask is a function of (seed, step, layer, row, column). Rows have keys made of user and position or of
-the item, so any number of ranks, any chunk size, recomputed activations, cached prefixes and resumed runs
-drop the same numbers. torch's own dropout draws in the order of the work instead.
+A mask is a function of (seed, step, layer, row, column). Rows have keys made of user and position
+or of the item, so any number of ranks, any chunk size, recomputed activations, cached prefixes and
+resumed runs drop the same numbers. torch's own dropout draws in the order of the work instead.
 
 Randomness has three levels, all in wrapping integer arithmetic, so CPU and GPU agree:
     key of a row    int64, splitmix64 of (seed, step, kind of rows, id)
     row of a layer  int32, the upper half of key * (odd constant of the layer)
     column          int32, row * (odd constant of the column), compared with a threshold
-For a uniform row factor the masks of any two columns are independent up to 2^-32 unless small multiples of
-their constants coincide.
+For a uniform row factor the masks of any two columns are independent up to 2^-32 unless small
+multiples of their constants coincide.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def row_keys(kind: RowKind, ids: torch.Tensor, seed: int, step: int) -> torch.Te
 class Dropout(nn.Module):
     """Zero a share `p` of the values in training and scale the others by 1 / (1 - p).
 
-    Use it in place of `torch.nn.Dropout`. The leading dimensions of its input are those of the row keys
-    that `drawing` provides, the others are columns.
+    Use it in place of `torch.nn.Dropout`. The leading dimensions of its input are those of the row
+    keys that `drawing` provides. The others are columns.
     """
 
     def __init__(self, p: float) -> None:
@@ -66,11 +66,12 @@ class Dropout(nn.Module):
         """int64: keys of the rows.
 
         Raises:
-            RuntimeError: nobody said which rows they are.
+            RuntimeError: the layer runs outside `drawing`.
         """
         if self.rows is None:
             raise RuntimeError(
-                "a Dropout layer ran in training without row keys; call the model within drawing(...)"
+                "a Dropout layer ran in training without row keys. "
+                "Call the model within drawing(...)"
             )
         return self.rows.keys
 
@@ -80,16 +81,18 @@ class Dropout(nn.Module):
         keys = self.keys
         if values.shape[: keys.ndim] != keys.shape:
             raise ValueError(
-                f"a Dropout layer got values of shape {tuple(values.shape)} for rows of shape {tuple(keys.shape)}; "
-                "its input must begin with the dimensions of the rows"
+                f"a Dropout layer got values of shape {tuple(values.shape)} for rows of shape "
+                f"{tuple(keys.shape)}. Its input must begin with the dimensions of the rows"
             )
-        # the factor is applied to the values, as a mask in bf16 would round it
-        return values * self.mask(values.shape[keys.ndim :]).to(values.dtype) * (1 / (1 - self.p))
+        mask = self.mask(values.shape[keys.ndim :]).to(values.dtype)
+        # the factor multiplies the values, because a mask in bf16 would round it
+        return values * mask * (1 / (1 - self.p))
 
     def mask(self, columns: Sequence[int]) -> torch.Tensor:
-        """Return int32 [*rows, *columns]: 1 for what is kept, 0 for what is dropped."""
+        """Return int32 [*rows, *columns]: 0 for values to drop, 1 for all others."""
         keys = self.keys
         row_factors = ((keys * _layer_factor(self.number)) >> 32).to(torch.int32)
+        # int32 products wrap around, so the numbers are uniform over all of int32
         numbers = row_factors[..., None] * _column_factors(math.prod(columns), keys.device)
         threshold = round(self.p * (1 << 32)) - (1 << 31)
         return numbers.ge_(threshold).view(*keys.shape, *columns)
@@ -99,14 +102,14 @@ class Dropout(nn.Module):
 
 
 class RowDropout(Dropout):
-    """Zero a share `p` of the rows in training, as a whole; the others are not scaled."""
+    """Zero a share `p` of whole rows in training. The others are not scaled."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return values * self.mask((1,)).to(values.dtype) if self.drops else values
 
 
 class _Rows:
-    """Keys that are computed when a layer first asks for them: many models drop nothing."""
+    """Keys of rows, computed when a layer first asks for them, because many models drop nothing."""
 
     def __init__(self, make_keys: Callable[[], torch.Tensor]) -> None:
         self._make_keys = make_keys
@@ -125,21 +128,24 @@ def dropouts_of(module: nn.Module) -> list[Dropout]:
 def drawing(layers: Sequence[Dropout], make_keys: Callable[[], torch.Tensor]) -> Iterator[None]:
     """Let `layers` draw for rows with these keys within the context.
 
-    A layer's place in `layers` is its number. Enter it inside a function whose activations are recomputed,
-    so that the recomputation draws the same masks.
+    A layer's place in `layers` is its number. Enter it inside a function whose activations are
+    recomputed, so that the recomputation draws the same masks.
 
     Args:
         make_keys: returns int64 keys, one for each row that the layers get; called at most once.
     """
     rows = _Rows(make_keys)
+    # contexts nest: an outer one comes back when this one ends
     before = [(layer.number, layer.rows) for layer in layers]
     for number, layer in enumerate(layers):
-        layer.number, layer.rows = number, rows
+        layer.number = number
+        layer.rows = rows
     try:
         yield
     finally:
         for layer, (number, outer_rows) in zip(layers, before, strict=True):
-            layer.number, layer.rows = number, outer_rows
+            layer.number = number
+            layer.rows = outer_rows
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""From an encoder's row to the encoder as a run trains it, and to what maps its vectors to the recommender's width."""
+"""Build encoders, and the heads that map their vectors to the recommender's width."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def context_of(
     restored: Restored,
     items: ItemIds | None,
 ) -> EncoderContext:
-    """Return what an encoder is built from beside its row."""
+    """Return what an encoder is built from in addition to its row."""
     return EncoderContext(
         width=width,
         catalogue_size=catalogue_size,
@@ -102,12 +102,13 @@ def _check_projection(
     if isinstance(head, nn.Identity) and "projection" in config.options.get(name, {}):
         raise ValueError(
             f"item.options.{name}.projection={row.projection!r} has no effect: {name} already has "
-            f"the recommender's width, {context.width}. Remove it, or give the encoder another width"
+            f"the recommender's width, {context.width}. Remove it, or give the encoder another "
+            "width"
         )
 
 
 def starts_random(row: EncoderRow, context: EncoderContext) -> bool:
-    """Tell whether an encoder starts from random weights where others have pretrained ones."""
+    """Return whether an encoder starts from random weights where others have pretrained ones."""
     return (
         row.modality is not Modality.ID
         and not context.restored
@@ -116,84 +117,96 @@ def starts_random(row: EncoderRow, context: EncoderContext) -> bool:
 
 
 def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) -> Encoder:
-    """Return the encoder, of which what is to be trained is.
+    """Build an encoder and freeze what the tuning does not train.
 
     Raises:
-        ValueError: it is none, cannot be built, or cannot encode what it asks the stream for.
+        ValueError: it is not an Encoder, cannot be built, or cannot encode what it asks the stream
+            for.
     """
-    name, tuning = context.name, row.tuning or config.tuning
+    name = context.name
+    tuning = row.tuning or config.tuning
     encoder = row.build(row, context)
     if not isinstance(encoder, Encoder):
         raise ValueError(
-            f"encoder {name!r} is a {type(encoder).__name__}, which is no Encoder; derive it from Encoder of "
-            "mlrec.models.encoders"
+            f"encoder {name!r} is a {type(encoder).__name__}, not an Encoder. Derive it from "
+            "mlrec.models.encoders.Encoder"
         )
     check_runs(encoder, name)
     tune(encoder, tuning)
-    encoder.lr, encoder.weight_decay = row.lr, row.weight_decay
+    encoder.lr = row.lr
+    encoder.weight_decay = row.weight_decay
     encoder.projection = row.projection
     prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
     if row.dropout and len(config.encoders) == 1:
         raise ValueError(
-            f"item.options.{name}.dropout is {row.dropout}, and {name} is the only encoder: an item without its vector "
-            "would have none; add an encoder or leave the dropout out"
+            f"item.options.{name}.dropout is {row.dropout}, and {name} is the only encoder: an "
+            "item without its vector would have none. Add an encoder or remove the dropout"
         )
     return encoder
 
 
 def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn.Module:
-    """Return what maps the encoder's vectors to the recommender's width, whitened first if the row says so.
+    """Build the map from the encoder's vectors to the recommender's width.
+
+    It whitens the vectors first if the row says so.
 
     Raises:
-        ValueError: the features to whiten by are not set or do not fit.
+        ValueError: the features whose statistics whiten are not set or do not fit.
     """
-    name, head = context.name, encoder.head(context.width)
+    name = context.name
+    head = encoder.head(context.width)
     if not row.whiten and row.features:
         raise ValueError(
             f"item.options.{name}.features has no effect because whiten=0. Remove it or set whiten"
         )
     if not row.whiten:
         return head
-    kept = context.files / WHITENING_FILE if context.files is not None else None
-    if kept is not None and kept.exists():
-        return nn.Sequential(_kept_whitening(kept, encoder.width, row.whiten), head)
+    # a run's own file comes first: the features may have moved since it started
+    if context.files is not None and (context.files / WHITENING_FILE).exists():
+        path = context.files / WHITENING_FILE
+        return nn.Sequential(_load_whitening(path, encoder.width, row.whiten), head)
     features = row.features or (row.checkpoint if row.build is Vectors else "")
     if not features:
         raise ValueError(
-            f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not set; give the folder that "
-            f"mlrec extract wrote of {name}"
+            f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not "
+            f"set. Set it to the folder that mlrec extract wrote for {name}"
         )
     vectors = vectors_of_items(features, context.items)
     if vectors.shape[1] != encoder.width:
         raise ValueError(
-            f"{features} has features of width {vectors.shape[1]}, {name} gives {encoder.width}: they are of another encoder"
+            f"{features} has features of width {vectors.shape[1]}, and {name} gives "
+            f"{encoder.width}: they are of another encoder. Extract those of {name}"
         )
     return nn.Sequential(Whitening(vectors, row.whiten), head)
 
 
-def _kept_whitening(path: Path, width: int, power: float) -> Whitening:
+def _load_whitening(path: Path, width: int, power: float) -> Whitening:
+    """Load the whitening that a run has saved.
+
+    Raises:
+        ValueError: the file is damaged or does not fit the encoder.
+    """
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged ({brief(error)}). Copy the run's folder again"
         ) from error
+    # any features do: all buffers are overwritten
     whitening = Whitening(np.eye(width, dtype=np.float32), power)
     for name, buffer in whitening.named_buffers():
-        if (
-            name not in tensors
-            or tensors[name].shape != buffer.shape
-            or not tensors[name].isfinite().all()
-        ):
+        tensor = tensors.get(name)
+        if tensor is None or tensor.shape != buffer.shape or not tensor.isfinite().all():
             raise ValueError(
-                f"{path} does not fit the model: its {name} is missing or damaged. Copy the run's folder again"
+                f"{path} does not fit the model: its {name} is missing or damaged. Copy the run's "
+                "folder again"
             )
         with torch.no_grad():
-            buffer.copy_(tensors[name])
+            buffer.copy_(tensor)
     return whitening
 
 
 def save_whitening(head: nn.Module, folder: Path) -> None:
-    """Write the map of a whitened encoder into `folder`."""
+    """Write the whitening of a head into `folder`, if it has one."""
     if isinstance(head, nn.Sequential) and isinstance(head[0], Whitening):
         save_tensors(dict(head[0].named_buffers()), folder / WHITENING_FILE)

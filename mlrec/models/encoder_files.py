@@ -1,4 +1,4 @@
-"""What a run keeps of its encoders, so that they are built again without the pretrained checkpoint.
+"""Files in a run's folder that build its encoders without their pretrained checkpoints.
 
     <run>/encoders/video-videomae/config.json         the architecture, with all changes
     <run>/encoders/video-videomae/pixels.json         what happens to pixels before the model
@@ -6,7 +6,7 @@
     <run>/encoders/features-vectors/                  the features themselves
     <run>/encoders/.../whitening.safetensors          the mean and the matrix of whitened vectors
 
-Weights are not among them: they are in the run's checkpoints. The folder is complete or absent.
+The weights are in the run's checkpoints. The folder is complete or absent.
 """
 
 from __future__ import annotations
@@ -27,34 +27,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Restored:
-    """Encoders whose weights come from a run's checkpoint, which is loaded after the model is built."""
+    """Encoders whose weights are loaded from a run's checkpoint after the model is built."""
 
     folders: Mapping[str, Path | None]
-    """By the encoder's name, the folder of its files; None for a run of an earlier version, which has none."""
+    """Folder of an encoder's files, by the encoder's name. None for a run of an earlier version,
+    which saved no files."""
 
 
 NOTHING = Restored({})
 
 
 def folder_of(run: Path, encoder: str) -> Path:
-    """Return where a run keeps an encoder's files."""
+    """Return the folder in which a run saves an encoder's files."""
     return run / ENCODERS / encoder.replace("/", "-")
 
 
 def restored_from(run: Path, encoders: Collection[str]) -> Restored:
     """Return how to build these encoders for a checkpoint of the run."""
-    folders = {name: folder_of(run, name) for name in encoders}
-    return Restored({name: folder if folder.is_dir() else None for name, folder in folders.items()})
+    folders: dict[str, Path | None] = {}
+    for name in encoders:
+        folder = folder_of(run, name)
+        folders[name] = folder if folder.is_dir() else None
+    return Restored(folders)
 
 
 def save_encoder_files(run: Path, tower: ItemTower) -> None:
-    """Write the encoders' files into the run's folder, in place of those of an earlier start."""
+    """Write the encoders' files into the run's folder, replacing those of an earlier start."""
     partial = run / f"{ENCODERS}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     folders = {name: partial / folder_of(run, name).name for name in tower.names}
     for folder in folders.values():
         folder.mkdir(parents=True)
     tower.save_files(folders)
+    # contents reach the disk before the name does, so that a crash leaves no folder with half its
+    # files
     for path in [*partial.rglob("*"), partial]:
         storage.flush(path)
     shutil.rmtree(run / ENCODERS, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Calls of an encoder's frozen modules: recorded in a forward, and described for any number of items."""
+"""Calls of an encoder's frozen modules, recorded and described for any number of items."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class FrozenPart:
         """Run the encoder up to its first trained module and return the frozen modules' calls.
 
         Args:
-            only: index of the one call to return; the other outputs are freed at once. None for all.
+            only: index of the one call to return; the other outputs are freed at once. None for
+                all.
         """
         calls: list[RecordedCall] = []
         num_calls = 0
@@ -112,8 +113,8 @@ def generalized(of_two: RecordedCall, of_one: RecordedCall) -> FrozenCall:
         grows.append(doubled and two.shape[1:] == one.shape[1:])
     if any(grows) and not all(grows):
         raise ValueError(
-            f"a {type(of_one.module).__name__} among them returns tensors of the items together with "
-            "others"
+            f"a {type(of_one.module).__name__} among them returns tensors of the items "
+            "together with others"
         )
 
     def leaf_of(one: torch.Tensor) -> Leaf:

@@ -1,4 +1,4 @@
-"""Fusion: several encoders' vectors of an item, each [n, D], to one [n, D]."""
+"""Fusion: combine several encoders' vectors of an item, each [n, D], into one [n, D]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Sum(nn.Module):
-    """The sum of the vectors; of one vector, the vector itself."""
+    """The sum of the vectors."""
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Sum(nn.Module):
 
 
 class Concat(nn.Module):
-    """The vectors side by side, through one linear layer."""
+    """A linear layer over the concatenated vectors."""
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
@@ -31,9 +31,10 @@ class Concat(nn.Module):
 
 
 class Gated(nn.Module):
-    """A weighted mean of the vectors; an item's weights are a softmax over what a linear layer says of all of them.
+    """A weighted mean of the vectors, with weights from a linear layer of all of them.
 
-    Arevalo et al., Gated Multimodal Units for Information Fusion, 2017, with softmax gates for any number of modalities.
+    Arevalo et al., Gated Multimodal Units for Information Fusion, 2017, with softmax gates for any
+    number of modalities.
     """
 
     def __init__(self, count: int, width: int) -> None:
@@ -47,25 +48,27 @@ class Gated(nn.Module):
 
 
 class FiLM(nn.Module):
-    """The first vector, scaled and shifted by what a linear layer makes of the others.
+    """The first vector, scaled and shifted by a linear layer of the others.
 
     Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, 2018.
 
     Raises:
-        ValueError: there are no others.
+        ValueError: there is one vector only.
     """
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
         if count < 2:
             raise ValueError(
-                "item.fusion is 'film', which changes the first encoder's vector by the others: name two or more encoders"
+                "item.fusion='film' conditions the first encoder's vector on the others, and "
+                "item.encoders has one encoder. Name two or more"
             )
         self.condition = nn.Linear((count - 1) * width, 2 * width)
 
     def forward(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
         first, *others = vectors
         scale, shift = self.condition(torch.cat(others, dim=1)).chunk(2, dim=1)
+        # near the identity at first, when scale and shift are small
         fused: torch.Tensor = first * (1 + scale) + shift
         return fused
 
@@ -76,4 +79,4 @@ FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "gated": Gated,
     "film": FiLM,
 }
-"""(number of vectors, D) to a module."""
+"""Constructors of fusions by name. They take (number of vectors, D)."""

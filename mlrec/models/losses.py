@@ -1,8 +1,8 @@
-"""Training objectives: the target of a position against the batch's items, some of them, or the whole catalogue."""
+"""Training objectives: a target against the batch's items, a sample or the catalogue."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy, softplus
@@ -15,26 +15,29 @@ from mlrec.models.counter_random import random_keys
 class InBatchSoftmax:
     """Cross-entropy of the target among the batch's items, with the logQ correction.
 
-    A candidate j has the score s_j - log p_j (Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
-    Recommendations, 2019), p being its share of the training interactions; s_j without `logq`. The user's own items are no
-    negatives. With `multiplicity`, a negative that occurs c times counts c times (+ log c), as in MicroLens' loss, where every
-    slot of the batch is a candidate; the target counts once.
+    A candidate j has the score s_j - log p_j, where p_j is its share of the training interactions
+    (Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations,
+    2019). Without `logq` it has the score s_j. The user's own items are not negatives.
+
+    With `multiplicity`, a negative that occurs c times counts c times (+ log c), as in MicroLens'
+    loss, where every slot of the batch is a candidate. The target counts once.
     """
 
     whole_catalogue: ClassVar[bool] = False
 
     def __init__(self, config: LossConfig, seed: int) -> None:
-        self.multiplicity, self.logq = config.multiplicity, config.logq
+        self.multiplicity = config.multiplicity
+        self.logq = config.logq
 
     def __call__(self, scored: Scored) -> torch.Tensor:
-        """float32 [P]."""
-        scores_PU, target_P, batch = scored.scores(None), scored.target_P, scored.batch
-        log_q_U = _log_q(batch, self.logq)
+        """Return the losses, float32 [P]."""
+        scores_PU = scored.scores(None)
+        target_P = scored.target_P
+        log_q_U = _log_q(scored.batch, self.logq)
         bias_U = -log_q_U
         if self.multiplicity:
-            bias_U = (
-                bias_U + batch.count_U.float().log()
-            )  # an item that is no candidate has the count 0: minus infinity
+            # an item that is not a candidate has the count 0, and so the bias minus infinity
+            bias_U = bias_U + scored.batch.count_U.float().log()
         is_target_PU = torch.zeros_like(scored.own_PU).scatter_(1, target_P[:, None], True)
         negatives_PU = (scores_PU + bias_U).masked_fill(~_negatives(scored), float("-inf"))
         logits_PU = torch.where(is_target_PU, scores_PU - log_q_U, negatives_PU)
@@ -42,7 +45,7 @@ class InBatchSoftmax:
 
 
 class FullSoftmax:
-    """Cross-entropy of the target among all items of the catalogue; for ids and frozen features."""
+    """Cross-entropy of the target among all items of the catalogue, for ids and frozen features."""
 
     whole_catalogue: ClassVar[bool] = True
 
@@ -51,120 +54,141 @@ class FullSoftmax:
         _refuse_without_logq(config)
         if config.negatives == "local":
             raise ValueError(
-                "loss.negatives=local means nothing to loss.name=full_softmax, whose negatives are the catalogue"
+                "loss.negatives=local has no effect on loss.name=full_softmax, whose negatives are "
+                "the catalogue. Leave it out"
             )
 
     def __call__(self, scored: Scored) -> torch.Tensor:
-        """float32 [P]."""
+        """Return the losses, float32 [P]."""
         logits_PU = scored.scores(None).masked_fill(~scored.valid_U, float("-inf"))
         return cross_entropy(logits_PU, scored.target_P, reduction="none")
 
 
 class SampledSoftmax:
-    """Cross-entropy of the target among `loss.sampled` of the batch's items, drawn for each position, with the logQ correction.
+    """Cross-entropy of the target among items drawn for each position, with the logQ correction.
 
-    The scores are those of InBatchSoftmax; an item that is drawn twice counts twice.
+    `loss.sampled` items of the batch are drawn. The scores are those of InBatchSoftmax. An item
+    that is drawn twice counts twice.
     """
 
     whole_catalogue: ClassVar[bool] = False
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         _refuse_multiplicity(config)
-        self.seed, self.sampled, self.logq = seed, config.sampled, config.logq
+        self.seed = seed
+        self.sampled = config.sampled
+        self.logq = config.logq
 
     def __call__(self, scored: Scored) -> torch.Tensor:
-        """float32 [P]."""
-        drawn_PK, found_P = draw_negatives(scored, self.sampled, self.seed)
-        compared = torch.cat([scored.target_P[:, None], drawn_PK], dim=1)
+        """Return the losses, float32 [P]."""
+        negatives = draw_negatives(scored, self.sampled, self.seed)
+        # the target is column 0
+        compared = torch.cat([scored.target_P[:, None], negatives.items_PK], dim=1)
         logits = scored.scores(compared) - _log_q(scored.batch, self.logq)[compared]
-        missing = ~found_P[:, None] & (torch.arange(self.sampled + 1, device=logits.device) > 0)
+        is_negative = torch.arange(self.sampled + 1, device=logits.device) > 0
+        missing = ~negatives.exist_P[:, None] & is_negative
         logits = logits.masked_fill(missing, float("-inf"))
         return cross_entropy(logits, torch.zeros_like(scored.target_P), reduction="none")
 
 
-class BPR:
-    """The target above one item drawn from the batch.
+class PairLoss:
+    """A loss of the target and of one negative drawn from the batch."""
+
+    whole_catalogue: ClassVar[bool] = False
+
+    def __init__(self, config: LossConfig, seed: int) -> None:
+        _refuse_multiplicity(config)
+        _refuse_without_logq(config)
+        self.seed = seed
+
+    def scores_of_pair(self, scored: Scored) -> PairScores:
+        """Draw a negative for each position and return the scores."""
+        negatives = draw_negatives(scored, 1, self.seed)
+        pair = torch.cat([scored.target_P[:, None], negatives.items_PK], dim=1)
+        positive_P, negative_P = scored.scores(pair).unbind(dim=1)
+        return PairScores(positive_P, negative_P, negatives.exist_P)
+
+
+class BPR(PairLoss):
+    """The target ranked above one item drawn from the batch.
 
     Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, 2009.
     """
 
-    whole_catalogue: ClassVar[bool] = False
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        """Return the losses, float32 [P]; 0 where the batch has no negative for the position."""
+        pair = self.scores_of_pair(scored)
+        return softplus(pair.negative_P - pair.positive_P) * pair.exist_P
 
-    def __init__(self, config: LossConfig, seed: int) -> None:
-        _refuse_multiplicity(config)
-        _refuse_without_logq(config)
-        self.seed = seed
+
+class BCE(PairLoss):
+    """Binary cross-entropy of the target and of one drawn item, as in SASRec's paper."""
 
     def __call__(self, scored: Scored) -> torch.Tensor:
-        """float32 [P]; 0 where the batch has no negative for the position."""
-        positive_P, negative_P, found_P = _pair(scored, self.seed)
-        return softplus(negative_P - positive_P) * found_P
+        """Return the losses, float32 [P]; of the target alone where there is no negative."""
+        pair = self.scores_of_pair(scored)
+        return softplus(-pair.positive_P) + softplus(pair.negative_P) * pair.exist_P
 
 
-class BCE:
-    """Binary cross-entropy of the target and of one item drawn from the batch, as in SASRec's paper."""
+class PairScores(NamedTuple):
+    """Scores of the target and of a drawn negative, all [P]."""
 
-    whole_catalogue: ClassVar[bool] = False
-
-    def __init__(self, config: LossConfig, seed: int) -> None:
-        _refuse_multiplicity(config)
-        _refuse_without_logq(config)
-        self.seed = seed
-
-    def __call__(self, scored: Scored) -> torch.Tensor:
-        """float32 [P]; of the target alone where the batch has no negative for the position."""
-        positive_P, negative_P, found_P = _pair(scored, self.seed)
-        return softplus(-positive_P) + softplus(negative_P) * found_P
+    positive_P: torch.Tensor
+    negative_P: torch.Tensor
+    exist_P: torch.Tensor
+    """Whether the position has a negative, bool."""
 
 
-def draw_negatives(scored: Scored, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draws `count` of each position's negatives, each as likely as the other, with replacement.
+class Negatives(NamedTuple):
+    """Negatives drawn for each position."""
 
-    What a position draws is a function of (seed, step, key): neither the number of ranks nor the order of users matters.
+    items_PK: torch.Tensor
+    """Indices in the batch's items, int64."""
+    exist_P: torch.Tensor
+    """Whether the position has any negative, bool. Without one, items_PK means nothing."""
 
-    Returns:
-        Positions in U, int64 [P, count], and whether the position has any negative, bool [P].
+
+def draw_negatives(scored: Scored, count: int, seed: int) -> Negatives:
+    """Draw `count` negatives of each position, uniformly and with replacement.
+
+    What a position draws is a function of (seed, step, key). So neither the number of ranks nor the
+    order of users matters.
     """
     ranks_PU = _negatives(scored).cumsum(dim=1)
     total_P1 = ranks_PU[:, -1:]
     counters_PK = scored.key_P[:, None] * count + torch.arange(count, device=scored.key_P.device)
+    # 62 bits, so that the numbers are not negative
     numbers_PK = random_keys(counters_PK, seed, scored.batch.step) & ((1 << 62) - 1)
     # the item whose rank among the position's negatives is the drawn one
     drawn_PK = torch.searchsorted(ranks_PU, numbers_PK % total_P1.clamp(min=1) + 1)
-    return drawn_PK.clamp(max=ranks_PU.shape[1] - 1), total_P1[:, 0] > 0
-
-
-def _pair(scored: Scored, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Scores of target and drawn negative, and whether there is one, all [P]."""
-    drawn_P1, found_P = draw_negatives(scored, 1, seed)
-    pair = torch.cat([scored.target_P[:, None], drawn_P1], dim=1)
-    positive_P, negative_P = scored.scores(pair).unbind(dim=1)
-    return positive_P, negative_P, found_P
+    return Negatives(drawn_PK.clamp(max=ranks_PU.shape[1] - 1), total_P1[:, 0] > 0)
 
 
 def _negatives(scored: Scored) -> torch.Tensor:
-    """bool [P, U]: candidates that can be read and that the position's user has not watched."""
-    return ~scored.own_PU & ((scored.batch.count_U > 0) & scored.valid_U)
+    """Return the readable candidates that the position's user has not watched, bool [P, U]."""
+    candidates_U = (scored.batch.count_U > 0) & scored.valid_U
+    return ~scored.own_PU & candidates_U
 
 
 def _log_q(batch: Batch, logq: bool) -> torch.Tensor:
-    """What the correction takes from the scores, float32 [U]."""
-    return (
-        batch.log_p_U if logq else torch.zeros_like(batch.log_p_U)
-    )  # an item that nobody watched has minus infinity
+    """Return what the correction subtracts from the scores, float32 [U]."""
+    # minus infinity for an item that nobody watched; it is never a candidate
+    return batch.log_p_U if logq else torch.zeros_like(batch.log_p_U)
 
 
 def _refuse_multiplicity(config: LossConfig) -> None:
     if config.multiplicity:
         raise ValueError(
-            f"loss.multiplicity=true belongs to loss.name=in_batch_softmax, not to {config.name}; set it to false"
+            "loss.multiplicity=true belongs to loss.name=in_batch_softmax, not to "
+            f"{config.name}. Set it to false"
         )
 
 
 def _refuse_without_logq(config: LossConfig) -> None:
     if not config.logq:
         raise ValueError(
-            f"loss.logq=false belongs to the softmaxes over some items, not to {config.name}; leave it out"
+            "loss.logq=false belongs to the in-batch and sampled softmax, not to "
+            f"{config.name}. Leave it out"
         )
 
 
@@ -175,4 +199,5 @@ LOSSES: dict[str, type] = {
     "bpr": BPR,
     "bce": BCE,
 }
-"""(LossConfig, seed) to a loss: Scored to losses [P]."""
+"""Constructors of losses by name. They take (LossConfig, seed). A loss maps Scored to losses
+[P]."""

@@ -1,4 +1,4 @@
-"""What users should know when a run starts: weights that are random, and inputs that the data set does not have."""
+"""Notices at the start of a run: random weights, and inputs that the data set lacks."""
 
 from __future__ import annotations
 
@@ -11,49 +11,53 @@ from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data
 from mlrec.models.tower import ItemTower
 
-_STAND_INS = {
-    Modality.COVER: ("failed_covers", "have no cover and get a black one"),
+_MISSING_MEDIA = {
+    Modality.COVER: ("failed_covers", "have no cover and get a black image"),
     Modality.AUDIO: ("failed_audio", "have no audio and get silence"),
 }
+"""Key of the data set's count of items without the media, and what such items get."""
 
 
 def notices(tower: ItemTower, data: Data) -> list[str]:
-    """Return one sentence per finding, without a full stop; they are printed at startup and by --dry-run."""
+    """Return one sentence per notice, without a full stop, to print at startup and by --dry-run."""
     lines = []
     if tower.random_encoders:
         names = ", ".join(tower.random_encoders)
-        lines.append(
-            f"{names}: starts from random weights"
-            if len(tower.random_encoders) == 1
-            else f"random weights: {names}"
-        )
+        if len(tower.random_encoders) == 1:
+            lines.append(f"{names}: starts from random weights")
+        else:
+            lines.append(f"random weights: {names}")
     for name, encoder, spec in zip(tower.names, tower.encoders, tower.specs, strict=True):
         lines += encoder.remarks  # type: ignore[arg-type]
-        lines += _of_media(name, spec, data.info.media)
-        lines += _of_items(name, spec, data)
+        lines += _media_notices(name, spec, data.info.media)
+        lines += _item_notices(name, spec, data)
+    # encoders may share a remark
     return list(dict.fromkeys(lines))
 
 
-def _of_media(encoder: str, spec: InputSpec, media: MediaInfo) -> Iterator[str]:
-    """What every video and image of the data set lacks."""
+def _media_notices(encoder: str, spec: InputSpec, media: MediaInfo) -> Iterator[str]:
+    """Yield what all videos or images of the data set lack."""
     if spec.modality is Modality.VIDEO and media.kind == "frames" and spec.frames > media.frames:
-        yield f"{encoder} reads {spec.frames} frames, the data set has {media.frames}: frames repeat"
+        yield (
+            f"{encoder} reads {spec.frames} frames, the data set has {media.frames}: frames repeat"
+        )
     if spec.modality in (Modality.VIDEO, Modality.COVER) and spec.size > media.size:
         yield (
-            f"{encoder} reads {spec.size} x {spec.size} pixels, the data set has {media.size} x {media.size}: images are upscaled"
+            f"{encoder} reads {spec.size} x {spec.size} pixels, the data set has "
+            f"{media.size} x {media.size}: images are upscaled"
         )
 
 
-def _of_items(encoder: str, spec: InputSpec, data: Data) -> Iterator[str]:
-    """How many items lack the input."""
+def _item_notices(encoder: str, spec: InputSpec, data: Data) -> Iterator[str]:
+    """Yield how many items lack the input."""
     total = data.catalogue.size
-    if spec.modality in _STAND_INS:
-        key, words = _STAND_INS[spec.modality]
+    if spec.modality in _MISSING_MEDIA:
+        key, words = _MISSING_MEDIA[spec.modality]
         if count := data.info.counts.get(key, 0):
             yield f"{encoder}: {count:,} of {total:,} items {words}"
     if spec.modality is Modality.TITLE:
-        lengths = pc.utf8_length(
-            pc.utf8_trim_whitespace(pc.fill_null(data.catalogue.table["title"], ""))
-        )
+        titles = pc.fill_null(data.catalogue.table["title"], "")
+        lengths = pc.utf8_length(pc.utf8_trim_whitespace(titles))
+        # the sum over no items is null
         if count := pc.sum(pc.equal(lengths, 0)).as_py() or 0:
             yield f"{encoder}: {count:,} of {total:,} items have no title and get an empty one"

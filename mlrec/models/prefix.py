@@ -1,11 +1,11 @@
 """Frozen prefixes: the frozen stages at the start of an encoder, cut off from its trained rest.
 
-The prefix computes the same activations of an item in every step of a run. So they are computed once
-and cached, and later steps run the trained rest on them.
+The prefix computes the same activations of an item in every step of a run. So they are computed
+once and cached, and later steps run the trained rest on them.
 
-Both halves run the encoder's own forward. The first half stops it at the first trained module. In the
-second half the frozen modules before that one return cached activations without running. So no encoder
-has to say where it can be cut: `find_prefix` tries it on two random items.
+Both halves run the encoder's own forward. The first half stops it at the first trained module. In
+the second half the frozen modules before that one return cached activations without running. So no
+encoder has to say where it can be cut: `find_prefix` tries it on two random items.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from mlrec.models.random_media import random_media
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
-"""Largest accepted difference of two ways to the same activations, as a share of the largest value. Matrix
-products of other numbers of items round differently."""
+"""Largest accepted difference of two ways to the same activations, as a share of the largest value.
+Matrix products of other numbers of items round differently."""
 
 
 class Prefix:
@@ -80,7 +80,8 @@ class Prefix:
         if self._rereads_media:
             media = tensors.pop()
         else:
-            # the encoder's forward looks at the media's shape, but their values go into the prefix only
+            # the encoder's forward looks at the media's shape, but their values go into the prefix
+            # only
             media = tensors[0].new_zeros((), dtype=self._input_dtype)
             media = media.expand(count, *self._input_shape)
         replay = _Replay(self._calls, self._last, tensors, count)
@@ -121,11 +122,12 @@ def find_prefix(encoder: Any, set_training: Callable[[bool], object]) -> Prefix 
 
     Args:
         encoder: an Encoder.
-        set_training: puts the encoder into training mode (True), as in the item tower, or out of it.
+        set_training: puts the encoder into training mode (True), as in the item tower, or out of
+            it.
 
     Raises:
-        ValueError: the two halves do not compute what the whole encoder computes. The message is the
-            reason.
+        ValueError: the two halves do not compute what the whole encoder computes. The message is
+            the reason.
     """
     part = FrozenPart(encoder)
     device = next(encoder.parameters()).device
@@ -158,8 +160,8 @@ def find_prefixes(
 ) -> dict[int, Prefix]:
     """Return the frozen prefixes of an item tower's encoders, by the encoder's index.
 
-    Encoders whose prefix cannot be cached are named in a warning. Encoders that are tried out are left
-    on `device`, in any training mode.
+    Encoders whose prefix cannot be cached are named in a warning. Encoders that are tried out are
+    left on `device`, in any training mode.
     """
     prefixes = {}
     for index, (name, encoder) in enumerate(zip(names, encoders, strict=True)):
@@ -171,7 +173,7 @@ def find_prefixes(
             prefix = find_prefix(encoder.to(device), set_training)
         except ValueError as error:
             log.warning(
-                "cannot cache the activations of %s: its frozen stages run in each step, because %s",
+                "cannot cache the activations of %s, and run its frozen stages in each step: %s",
                 name,
                 error,
             )

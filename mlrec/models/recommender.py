@@ -28,8 +28,8 @@ from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import exchange, gather, shares
 
 MAX_SCORES = 1 << 22
-"""Scores of a rank that are held at a time. Above that the loss is computed in parts, with activation
-checkpointing."""
+"""Scores of a rank that are held at a time. Above that the loss is computed in parts, with
+activation checkpointing."""
 
 
 def _unchanged(vectors: torch.Tensor) -> torch.Tensor:
@@ -63,7 +63,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Targets:
-    """The positions of this rank's users that have a readable target, and how to share out their loss."""
+    """The positions of this rank's users with a readable target, and how their loss counts."""
 
     valid_U: torch.Tensor
     """Items that could be read, of all ranks, bool."""
@@ -117,10 +117,11 @@ class Recommender(nn.Module):
     def forward(self, batch: Batch, hooks: ForwardHooks = NO_HOOKS) -> torch.Tensor:
         """Return this rank's loss of one step; collective.
 
-        It is scaled so that its mean over the ranks is the mean over all targets of the global batch.
+        It is scaled so that its mean over the ranks is the mean over all targets of the global
+        batch.
         """
-        # The host reads numbers from the device here. After the encoding it would wait for all of it,
-        # and the device would be idle before the loss and the backward pass.
+        # The host reads numbers from the device here. After the encoding it would wait for all of
+        # it, and the device would be idle before the loss and the backward pass.
         targets = self._find_targets(batch)
         encode = hooks.encode or self.encode_owned
         own_OD = hooks.after_encode(encode(batch))
@@ -141,8 +142,8 @@ class Recommender(nn.Module):
         users_P, places_P = torch.nonzero(has_target_BL, as_tuple=True)
         # A global batch whose items are all unreadable has no target: its loss is 0, not 0 / 0.
         total = (batch.targets_U * valid_U).sum().clamp(min=1)
-        # The number of parts follows from global numbers, so it is the same on every rank: under ZeRO-3
-        # all ranks must call a scoring network equally often.
+        # The number of parts follows from global numbers, so it is the same on every rank: under
+        # ZeRO-3 all ranks must call a scoring network equally often.
         num_scores = int(total) * len(valid_U)
         num_parts = max(1, -(-num_scores // (len(batch.owned_W) * MAX_SCORES)))
         return Targets(valid_U, users_P, places_P, total, shares(len(users_P), num_parts))
@@ -208,7 +209,7 @@ class Recommender(nn.Module):
         target_P: torch.Tensor,
         key_P: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the sum of some positions' losses; the last four arguments are those of Positions."""
+        """Return the sum of some positions' losses. The last arguments are as in Positions."""
 
         def score(at_PK: torch.Tensor | None) -> torch.Tensor:
             if at_PK is None:
@@ -294,8 +295,8 @@ def _check_encoders_are_light(tower: ItemTower, config: Config) -> None:
         trained = any(parameter.requires_grad for parameter in encoder.parameters())
         if trained and spec.modality is not Modality.ID:
             raise ValueError(
-                f"recommender.name={config.recommender.name} with loss.name={config.loss.name} needs "
-                "the vectors of the whole catalogue in every step, and item.encoders trains "
+                f"recommender.name={config.recommender.name} with loss.name={config.loss.name} "
+                "needs the vectors of the whole catalogue in every step, and item.encoders trains "
                 f"{name}. Encode ids or frozen features, or choose a sequence recommender with an "
                 "in-batch loss"
             )

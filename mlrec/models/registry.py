@@ -19,16 +19,17 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "losses": LOSSES,
     "fusions": FUSIONS,
 }
-"""As `mlrec list` names them."""
+"""Tables by the name under which `mlrec list` shows them."""
 
 
 def check_rows(config: Config) -> None:
-    """Looks up what a configuration names, and builds no model.
+    """Check the names and options in a configuration without building a model.
 
     Raises:
-        ValueError: there is no such encoder, fusion, recommender, loss or metric, an option of an encoder, of the
-            recommender or of ZeRO does not fit, or the loss does not take its settings.
+        ValueError: an encoder, fusion, recommender or loss is unknown, an option of an encoder, of
+            the recommender or of ZeRO does not fit, or the loss does not take its settings.
     """
+    # before any rank reads data or weights, which takes minutes
     for name in config.item.encoders:
         lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
     lookup(FUSIONS, config.item.fusion, "fusion")

@@ -1,21 +1,20 @@
-"""The item tower: encoders, projections and fusion. It is the heavy half of the model and runs in chunks."""
+"""The item tower: encoders, projections and fusion, run in chunks."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import ItemConfig
 from mlrec.data.features.files import ItemIds
 from mlrec.data.schema import InputSpec, Modality, lookup
 from mlrec.models.activation_cache import ActivationCache
-from mlrec.models.batchnorm import repeated, still_parts
+from mlrec.models.batchnorm import frozen_parts
 from mlrec.models.chunks import (
     Counts,
     ItemGroups,
@@ -32,6 +31,7 @@ from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.encoders import Encoder
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.prefix import find_prefixes
+from mlrec.models.recomputation import run_checkpointed
 from mlrec.runtime.distributed import max_over_ranks
 
 log = logging.getLogger(__name__)
@@ -50,12 +50,12 @@ class ItemTower(nn.Module):
     ) -> None:
         """
         Args:
-            restored: encoders that need no pretrained weights, because those of a run's checkpoint
-                are loaded next.
+            restored: encoders whose weights are loaded from a run's checkpoint next.
             items: the data set's items, for encoders and whitening that look up features.
 
         Raises:
-            ValueError: an encoder is unknown, an option does not fit, or a checkpoint cannot be read.
+            ValueError: an encoder is unknown, an option does not fit, or a checkpoint cannot be
+                read.
         """
         super().__init__()
         built = build_encoders(config, width, catalogue_size, restored, items)
@@ -71,17 +71,18 @@ class ItemTower(nn.Module):
 
         self.specs: tuple[InputSpec, ...] = tuple(part.encoder.spec for part in built)
         self.random_encoders = [part.name for part in built if part.starts_random]
-        """Names of the encoders that start from random weights. Tables of ids always do and are left
-        out."""
+        """Names of the encoders that start from random weights. Tables of ids always do and are
+        left out."""
         self.activation_cache: ActivationCache | None = None
         """Cache of the frozen stages' activations, once build_activation_cache has made one."""
         self.recomputes = config.checkpoint != "never"
-        """Activation checkpointing per chunk: memory holds the activations of one chunk at a time."""
+        """Activation checkpointing per chunk: memory holds the activations of one chunk at a
+        time."""
         self.steady_items = 0
         """Minimum number of items for which a training step runs chunks; 0 for no minimum. Under
         ZeRO-3, DeepSpeed fetches parameters ahead only while every step calls the same modules
         equally often."""
-        self._frozen_parts = list(still_parts(self.encoders))
+        self._frozen_parts = list(frozen_parts(self.encoders))
         self._dropout_layers = dropouts_of(self)
 
     @property
@@ -99,11 +100,7 @@ class ItemTower(nn.Module):
         return any(parameter.requires_grad for parameter in self.encoders.parameters())
 
     def save_files(self, folders: Mapping[str, Path]) -> None:
-        """Write the files that build each encoder without its pretrained checkpoint.
-
-        Args:
-            folders: by the encoder's name.
-        """
+        """Write the files that build each encoder without its pretrained checkpoint."""
         for name, encoder, head in zip(self.names, self.encoders, self.heads, strict=True):
             assert isinstance(encoder, Encoder)
             encoder.save_files(folders[name])
@@ -124,7 +121,7 @@ class ItemTower(nn.Module):
         Args:
             budget_bytes: host memory for the cache; 0 disables it.
             dtype: of the activations in training.
-            device: where encoders are tried out, because a CPU would take long; they stay there.
+            device: where encoders are tried out and left; a CPU would take long.
 
         Returns:
             None where no encoder has a frozen prefix, or the budget does not hold one item.
@@ -156,7 +153,8 @@ class ItemTower(nn.Module):
 
         Args:
             media: of the inputs of all encoders that are not in `activations`.
-            activations: the items' cached activations, by the encoder's index; None to run all stages.
+            activations: the items' cached activations, by the encoder's index; None to run all
+                stages.
         """
         vectors = []
         for index, head in enumerate(self.heads):
@@ -194,12 +192,11 @@ class ItemTower(nn.Module):
         """Return the vectors of this rank's n items [n, D], encoded in chunks.
 
         Args:
-            media: in host memory as a rule. A chunk's rows go to the device when it is encoded, and
-                do not stay there.
+            media: in host memory as a rule; a chunk's rows go to the device when it is encoded.
             most: the largest n of any rank. All ranks run the same number of chunks: under ZeRO-3 a
                 rank with fewer would leave the others waiting for its parameters.
             device: of the encoders; None where the media are on it.
-            keys_O: the items' row keys for dropout, int64 in host memory; None outside training.
+            keys_O: the items' row keys for dropout, int64 in host memory; None to drop nothing.
         """
         first = next(iter(media.values()))
         to = first.device if device is None else device
@@ -276,8 +273,8 @@ class ItemTower(nn.Module):
     ) -> torch.Tensor:
         """Return the vectors of a chunk's rows, with activation checkpointing where that is on.
 
-        `encode` takes the rows' media to the device itself. So they are copied again when the chunk is
-        recomputed, and the device never holds the media of all chunks at once.
+        `encode` takes the rows' media to the device itself. So they are copied again when the chunk
+        is recomputed, and the device never holds the media of all chunks at once.
         """
 
         def encode_drawing() -> torch.Tensor:
@@ -290,28 +287,11 @@ class ItemTower(nn.Module):
                 return encode(rows)
 
         if self.recomputes and self.trained and torch.is_grad_enabled():
-            # Dropout of pretrained encoders draws from torch's generators. For the recomputation torch
-            # restores those of the devices that the arguments are on, hence an argument on `device`.
-            on_device = torch.empty(0, device=device)
-            encoded: torch.Tensor = checkpoint(
-                lambda rows, on_device: encode_drawing(),
-                rows,
-                on_device,
-                use_reentrant=False,
-                context_fn=self._recomputation_contexts,
-            )
+            encoded = run_checkpointed(encode_drawing, self.encoders, device)
         else:
             encoded = encode_drawing()
+        # an empty chunk has run on a blank item
         return encoded[: len(rows)]
-
-    def _recomputation_contexts(
-        self,
-    ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Return contexts for a chunk's forward and for its recomputation.
-
-        The recomputation must not count in the statistics of batch norms again.
-        """
-        return nullcontext(), repeated(self.encoders)
 
 
 def _agree(groups: ItemGroups, device: torch.device) -> Counts:

@@ -1,4 +1,4 @@
-"""Whether an encoder can run on what it asks the stream for, found out when it is built."""
+"""Check, when an encoder is built, that it can encode what it asks the stream for."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder
 from mlrec.runtime.printable import brief
 
-_LIMIT_OF_META = "meta"
-"""In torch's messages about what tensors without values cannot do: no fault of the encoder's input."""
+_META_LIMIT_WORD = "meta"
+"""Word in torch's messages about operations that tensors without values do not support."""
 
 
 def check_runs(encoder: Encoder, name: str) -> None:
-    """Run the encoder once on tensors that have shapes and no values; costs neither memory nor arithmetic.
+    """Run the encoder once on tensors without values, which takes neither memory nor arithmetic.
 
-    Titles are left out, for language models look at the values of their mask.
+    Encoders of titles are not run, for language models look at the values of their mask.
 
     Raises:
-        ValueError: it cannot encode inputs of its own spec, for example frames of another size than its positions.
+        ValueError: it cannot encode inputs of its own spec, for example frames of another size than
+            its positions.
     """
     if encoder.spec.modality not in (Modality.VIDEO, Modality.COVER, Modality.AUDIO):
         return
     tensors = [*encoder.parameters(), *encoder.buffers()]
+    # deepcopy takes these as copies that it has already made
     stand_ins = {id(tensor): _without_values(tensor) for tensor in tensors}
     try:
         double = copy.deepcopy(encoder, stand_ins).eval()
@@ -33,17 +35,18 @@ def check_runs(encoder: Encoder, name: str) -> None:
             vectors = double(_input(encoder.spec))
         if vectors.shape != (1, encoder.width):
             raise ValueError(
-                f"its vectors have the shape {list(vectors.shape[1:])}, not its width, {encoder.width}"
+                f"its vectors have the shape {list(vectors.shape[1:])}, not its width, "
+                f"{encoder.width}"
             )
     except NotImplementedError:
         return  # an operation that torch has for real tensors only
     except (ValueError, RuntimeError) as error:
         reason = brief(error)
-        if _LIMIT_OF_META in reason:
-            return
+        if _META_LIMIT_WORD in reason:
+            return  # not a fault of the encoder's input
         raise ValueError(
-            f"{name} cannot encode {_in_words(encoder.spec)} ({reason}); "
-            f"set item.options.{name}.frames, .size or .length to what the model was made for"
+            f"{name} cannot encode {_in_words(encoder.spec)} ({reason}). "
+            f"Set item.options.{name}.frames, .size or .length to what the model was made for"
         ) from error
 
 

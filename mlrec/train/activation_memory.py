@@ -1,9 +1,8 @@
-"""Whether a step holds the activations of all its items for the backward pass, or computes those of each chunk again."""
+"""Choose between holding a step's activations and recomputing them in the backward pass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -15,107 +14,119 @@ from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, max_over_ranks
 from mlrec.runtime.hardware import free_host_bytes
 
-SHARE = 0.5
-"""Of the free memory, for activations: the rest is for the recommender, the backward's own tensors and fragmentation."""
+ACTIVATION_SHARE = 0.5
+"""Share of the free memory for activations. The rest is for the recommender, the backward pass's
+own tensors and fragmentation."""
 STATE_BYTES = 12
-"""Of a trained parameter, that come with the first step: its gradient and AdamW's two moments in fp32, as without ZeRO."""
+"""Memory that a trained parameter takes from the first step on (bytes): gradient and AdamW's two
+moments in fp32, without ZeRO."""
 
 
 @dataclass(frozen=True)
 class Saving:
-    """What item.checkpoint=auto chose, and what of."""
+    """The choice that item.checkpoint=auto made, and its reasons."""
 
     recomputes: bool
-    """Whether a chunk's activations are computed again."""
+    """Whether a chunk's activations are recomputed for its backward pass."""
     items: int
-    """The most of a rank in a step."""
+    """Largest number of items of a rank in a step."""
     item_bytes: float
-    """Of one item's activations."""
+    """Size of one item's activations (bytes)."""
     room_bytes: float
-    """For the activations of a rank: of the rank that has least."""
+    """Memory for activations on the rank that has least (bytes)."""
 
     def in_words(self) -> str:
-        """The choice and its numbers, in words behind a semicolon."""
-        done = (
-            "are computed again in each chunk's backward"
+        """Return the choice and its numbers, as a clause to append after a semicolon."""
+        choice = (
+            "are recomputed in each chunk's backward pass"
             if self.recomputes
-            else "are held for the backward"
+            else "are held for the backward pass"
         )
-        wanted, room = self.items * self.item_bytes / 1e9, max(0.0, self.room_bytes) / 1e9
+        needed_gb = self.items * self.item_bytes / 1e9
+        room_gb = max(0.0, self.room_bytes) / 1e9
         return (
-            f"; activations {done}: {self.item_bytes / 1e6:,.2f} MB an item, {wanted:,.2f} GB for the {self.items:,} items of a "
-            f"rank and step, room for {room:,.2f} GB"
+            f"; activations {choice}: {self.item_bytes / 1e6:,.2f} MB per item, "
+            f"{needed_gb:,.2f} GB for the {self.items:,} items of a rank and step, "
+            f"room for {room_gb:,.2f} GB"
         )
 
 
 def saved_bytes(tower: ItemTower, device: torch.device, dtype: torch.dtype) -> float:
-    """Bytes of activations that are held of an item between its forward and its backward: tried out on made-up items.
+    """Return the size (bytes) of the activations that an item needs in its backward pass.
 
-    Collective where batch norms are trained; before DeepSpeed has the model, which stays on the device.
+    It is measured on random items. Collective where batch norms are trained. Call it before
+    DeepSpeed has the model, which stays on the device.
 
     Args:
         dtype: of floating-point activations in training.
     """
     training = tower.training
     tower.to(device).train()
+    # The difference of two measurements leaves out parameters and tables, which are in both. A
+    # single item has no variance that batch norms could normalize by.
     with repeated(tower.encoders):
-        two, three = (
-            _held_of(tower, count, device, dtype) for count in (2, 3)
-        )  # one alone has no variance to normalise by
+        bytes_of_two = _held_bytes(tower, 2, device, dtype)
+        bytes_of_three = _held_bytes(tower, 3, device, dtype)
     tower.train(training)
-    return three - two  # parameters and tables of no item are in both
+    return bytes_of_three - bytes_of_two
 
 
-def _held_of(tower: ItemTower, count: int, device: torch.device, dtype: torch.dtype) -> float:
-    media = {
-        spec: (
-            torch.arange(1, count + 1)
-            if spec.modality is Modality.ID
-            else random_media(spec, count)
-        ).to(device)
-        for spec in tower.specs
-    }
-    held: dict[int, tuple[torch.Tensor, float]] = {}
+def _held_bytes(tower: ItemTower, count: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Return the size of all tensors that a forward pass of `count` items saves."""
+    media = {}
+    for spec in tower.specs:
+        is_id = spec.modality is Modality.ID
+        inputs = torch.arange(1, count + 1) if is_id else random_media(spec, count)
+        media[spec] = inputs.to(device)
+    sizes: dict[int, float] = {}
+    # holds the tensors, for freed memory would be given to another tensor at the same address
+    tensors: list[torch.Tensor] = []
 
     def hold(tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         share = dtype.itemsize / tensor.itemsize if tensor.is_floating_point() else 1.0
-        held[storage.data_ptr()] = (
-            tensor,
-            storage.nbytes() * share,
-        )  # with the tensor, or its memory would be another's soon
+        sizes[storage.data_ptr()] = storage.nbytes() * share
+        tensors.append(tensor)
 
-    def never(packed: None) -> torch.Tensor:
-        raise AssertionError("there is no backward")
+    def unpack(packed: None) -> torch.Tensor:
+        raise AssertionError("there is no backward pass")
 
     keys = torch.arange(count, device=device)
-    with torch.enable_grad(), saved_tensors_hooks(hold, never), tower.drawing(keys):
+    with torch.enable_grad(), saved_tensors_hooks(hold, unpack), tower.drawing(keys):
         tower(media)
-    return sum(size for _, size in held.values())
+    return sum(sizes.values())
 
 
 def choose(item_bytes: float, items: int, coming_bytes: float, world: World) -> Saving:
-    """To hold the activations if those of all items fit, on every rank; collective.
+    """Choose to hold the activations if those of all items fit on every rank; collective.
 
     Args:
-        items: the most that a rank has in a step.
-        coming_bytes: that the run will take of this rank's memory for other things.
+        items: the largest number of items of a rank in a step.
+        coming_bytes: memory of this rank that the run will take for other purposes.
     """
-    room = SHARE * (_free_bytes(world) - coming_bytes)
-    item_bytes, least = max_over_ranks(
-        torch.tensor([item_bytes, -room], dtype=torch.float64, device=world.device)
-    ).tolist()
-    return Saving(items * item_bytes > -least, items, item_bytes, -least)
+    room_bytes = ACTIVATION_SHARE * (_free_bytes(world) - coming_bytes)
+    # All ranks decide by the same numbers: the largest item and the least room of any rank.
+    own = torch.tensor([item_bytes, -room_bytes], dtype=torch.float64, device=world.device)
+    largest_item_bytes, negative_room = max_over_ranks(own).tolist()
+    least_room_bytes = -negative_room
+    recomputes = items * largest_item_bytes > least_room_bytes
+    return Saving(recomputes, items, largest_item_bytes, least_room_bytes)
 
 
 def _free_bytes(world: World) -> float:
-    """What this rank may still take of its device, or of its share of the machine's memory."""
+    """Return the free memory of this rank's device, or its share of the machine's memory."""
     if world.device.type == "cuda":
-        unused = torch.cuda.memory_reserved(world.device) - torch.cuda.memory_allocated(
-            world.device
-        )
-        return float(torch.cuda.mem_get_info(world.device)[0] + unused)
-    ends = accumulate(world.nodes)
-    return free_host_bytes() / next(
-        ranks for ranks, end in zip(world.nodes, ends, strict=True) if world.rank < end
-    )
+        free, _ = torch.cuda.mem_get_info(world.device)
+        # torch's allocator has memory in reserve that the device counts as used
+        reserved = torch.cuda.memory_reserved(world.device)
+        return float(free + reserved - torch.cuda.memory_allocated(world.device))
+    return free_host_bytes() / _ranks_on_this_node(world)
+
+
+def _ranks_on_this_node(world: World) -> int:
+    end = 0
+    for ranks in world.nodes:
+        end += ranks
+        if world.rank < end:
+            return ranks
+    raise AssertionError(f"rank {world.rank} is on none of the nodes {world.nodes}")

@@ -16,7 +16,7 @@ from mlrec.train import activation_memory as saving
 def choose(room_bytes: list[float]) -> dict[str, Any]:
     """What a rank chooses that finds its part of `room_bytes`, for 100 items that it has measured at 9 or 10 bytes."""
     world = start_world()
-    saving.free_host_bytes = lambda: room_bytes[world.rank] * world.size / saving.SHARE  # type: ignore[assignment]
+    saving.free_host_bytes = lambda: room_bytes[world.rank] * world.size / saving.ACTIVATION_SHARE  # type: ignore[assignment]
     found = saving.choose(10.0 - world.rank, 100, 0.0, world)
     stop_world()
     return asdict(found)

@@ -209,7 +209,7 @@ def test_one_vector_may_be_fused(fusion: str) -> None:
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        (ItemConfig(fusion="film"), "name two or more encoders"),
+        (ItemConfig(fusion="film"), "Name two or more"),
         (
             ItemConfig(encoders=("video/huggingface",)),
             r"set item\.options\.video/huggingface\.checkpoint",
@@ -226,7 +226,7 @@ def test_one_vector_may_be_fused(fusion: str) -> None:
             ),
             "multiple of 4",
         ),
-        (ItemConfig(encoders=("image/resnet50",), tuning="scratch"), r"set item\.batchnorm=sync"),
+        (ItemConfig(encoders=("image/resnet50",), tuning="scratch"), r"Set item\.batchnorm=sync"),
     ],
 )
 def test_what_an_encoder_cannot_do_is_named(item: ItemConfig, words: str) -> None:

@@ -228,7 +228,7 @@ def test_an_encoder_is_whitened_by_what_was_extracted_of_it(tmp_path: Path) -> N
     options = {**SMALL["text/bert_tiny"], "whiten": 1.0, "projection": "linear"}
     with pytest.raises(
         ValueError,
-        match=r"text/bert_tiny\.features is not set; give the folder that mlrec extract wrote",
+        match=r"text/bert_tiny\.features is not set. Set it to the folder that mlrec extract wrote",
     ):
         ItemTower(
             ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3)
@@ -254,7 +254,7 @@ def test_an_encoder_is_whitened_by_what_was_extracted_of_it(tmp_path: Path) -> N
     save_features(tmp_path / "features", [1, 2, 3], width=4)
     with pytest.raises(
         ValueError,
-        match="features of width 4, text/bert_tiny gives 16: they are of another encoder",
+        match="features of width 4, and text/bert_tiny gives 16: they are of another encoder",
     ):
         ItemTower(
             ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3)

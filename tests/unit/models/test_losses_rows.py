@@ -105,7 +105,7 @@ def test_without_the_correction_the_scores_are_compared_as_they_are(
 @pytest.mark.parametrize("name", ["full_softmax", "bpr", "bce"])
 def test_the_other_losses_have_no_correction_to_leave_out(name: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"logq=false belongs to the softmaxes over some items, not to {name}"
+        ValueError, match=rf"logq=false belongs to the in-batch and sampled softmax, not to {name}"
     ):
         LOSSES[name](LossConfig(name=name, logq=False), 0)
 

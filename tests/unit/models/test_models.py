@@ -272,6 +272,6 @@ def test_rows_of_another_class_are_named(
     monkeypatch.setitem(ENCODERS, "id/mine", replace(ENCODERS["id/embedding"], build=Foreign))
     with pytest.raises(
         ValueError,
-        match="encoder 'id/mine' is a Foreign, which is no Encoder; derive it from Encoder of",
+        match=r"encoder 'id/mine' is a Foreign, not an Encoder\. Derive it from mlrec\.models\.",
     ):
         ItemTower(ItemConfig(encoders=("id/mine",)), 16, 50)

@@ -33,7 +33,7 @@ def test_notices_count_items_without_a_cover(data: Data) -> None:
         data, info=replace(data.info, counts={**data.info.counts, "failed_covers": 1500})
     )
     assert (
-        f"image/vit_mae: 1,500 of {data.catalogue.size:,} items have no cover and get a black one"
+        f"image/vit_mae: 1,500 of {data.catalogue.size:,} items have no cover and get a black image"
         in notices(tower, data)
     )
 

@@ -16,7 +16,7 @@ from mlrec.config import Config, ItemConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset
-from mlrec.models import chunks, tower
+from mlrec.models import chunks, recomputation
 from mlrec.models.building import build_model
 from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
@@ -91,12 +91,10 @@ def test_a_repeated_chunk_has_the_random_numbers_of_its_device(
         devices.append({tensor.device for tensor in inputs})
         return function(*inputs)
 
-    monkeypatch.setattr(tower, "checkpoint", noted)
+    monkeypatch.setattr(recomputation, "checkpoint", noted)
     on_device = tower_of("video/tiny", chunk=4).to(META)
     on_device.encode(media_of(on_device.specs[0], 8), most=8, device=META)
-    assert devices == [{META, CPU}] * 2, (
-        "torch restores those of the devices that an argument is on"
-    )
+    assert devices == [{META}] * 2, "torch restores those of the devices that an argument is on"
 
 
 def test_a_batch_goes_to_the_device_without_what_the_host_needs(
@@ -232,10 +230,12 @@ def test_activations_are_held_where_they_take_half_of_the_free_memory(
     )
     assert found == Saving(recomputes, items=100, item_bytes=10.0, room_bytes=free / 2)
     words = (
-        "are computed again in each chunk's backward" if recomputes else "are held for the backward"
+        "are recomputed in each chunk's backward pass"
+        if recomputes
+        else "are held for the backward pass"
     )
     assert found.in_words().startswith(
-        f"; activations {words}: 0.00 MB an item, 0.00 GB for the 100 items of a rank and step"
+        f"; activations {words}: 0.00 MB per item, 0.00 GB for the 100 items of a rank and step"
     )
 
 
