@@ -73,6 +73,7 @@ class Trainer:
 
 
 def _serve(pipe: Connection, folder: Path) -> None:
+    from mlrec.cli.main import run_command
     from mlrec.runtime.entry_point import run_main
     from mlrec.train import loop as train
 
@@ -90,7 +91,7 @@ def _serve(pipe: Connection, folder: Path) -> None:
             os.dup2(handle, stream)
         os.close(handle)
         before = {name: _set(name, value) for name, value in patches.items()}
-        code = run_main(train.main, arguments)
+        code = run_main(run_command, ["train", *arguments])
         for name, value in before.items():
             _set(name, value)
         sys.stdout.flush()
