@@ -54,7 +54,7 @@ def contents(url: str) -> dict[str, bytes]:
     return {path: storage.read_bytes(storage.join(url, path)) for path in storage.list_files(url)}
 
 
-def test_a_push_is_complete_and_can_be_repeated(pushed: str, dataset_dir: Path) -> None:
+def test_push_on_ceph_is_complete_and_repeatable(pushed: str, dataset_dir: Path) -> None:
     run([*SHARDS, "push", str(dataset_dir), pushed])
     assert "no fault" in result_of([*SHARDS, "check", pushed])
     files = read_dataset_info(str(dataset_dir)).files
@@ -65,7 +65,7 @@ def test_a_push_is_complete_and_can_be_repeated(pushed: str, dataset_dir: Path) 
     )
 
 
-def test_packing_to_it_gives_the_bytes_of_packing_to_disk(
+def test_make_on_ceph_writes_the_bytes_of_a_folder(
     bucket: str, raw_dir: Path, dataset_dir: Path
 ) -> None:
     options = [
@@ -82,7 +82,7 @@ def test_packing_to_it_gives_the_bytes_of_packing_to_disk(
     assert contents(f"{bucket}/made") == contents(str(dataset_dir))
 
 
-def test_a_run_from_it_has_the_losses_and_the_ranking_of_one_from_disk(
+def test_train_from_ceph_has_the_losses_and_metrics_of_a_folder(
     pushed: str, dataset_dir: Path, tmp_path: Path
 ) -> None:
     for name, url in (("disk", str(dataset_dir)), ("store", pushed)):
@@ -100,7 +100,7 @@ def test_a_run_from_it_has_the_losses_and_the_ranking_of_one_from_disk(
     assert len(list((tmp_path / "store" / "cache" / "items").glob("*.tar"))) == 4
 
 
-def test_a_file_of_many_blocks_arrives_as_it_was_sent(bucket: str, tmp_path: Path) -> None:
+def test_storage_on_ceph_reads_large_files_back(bucket: str, tmp_path: Path) -> None:
     content = bytes(range(251)) * 300_000  # 75 MB: several parts up, several blocks down
     (tmp_path / "file").write_bytes(content)
     storage.publish(tmp_path / "file", f"{bucket}/large")
@@ -108,7 +108,7 @@ def test_a_file_of_many_blocks_arrives_as_it_was_sent(bucket: str, tmp_path: Pat
     assert storage.read_range(f"{bucket}/large", len(content) - 7, 7) == content[-7:]
 
 
-def test_the_end_of_a_file_and_a_missing_one_are_told_apart(bucket: str) -> None:
+def test_storage_on_ceph_tells_short_from_missing_files(bucket: str) -> None:
     storage.write_bytes(f"{bucket}/small", b"0123456789")
     for start, size in ((8, 4), (10, 4), (100, 4)):
         with pytest.raises(transfer.CutShortError):

@@ -90,7 +90,7 @@ def on(address: str) -> list[str]:
     return ["--items-per-shard", "16", "--engine", "ray", "--address", address]
 
 
-def test_ray_of_this_machine_from_far_to_far(
+def test_ray_engine_on_this_machine_packs_from_s3_to_s3(
     s3: str, raw_dir: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in sorted(raw_dir.rglob("*")):
@@ -120,7 +120,7 @@ def test_ray_of_this_machine_from_far_to_far(
     assert b"complete already" in packer.communicate()[1]
 
 
-def test_a_killed_ray_worker_costs_its_shard_only(
+def test_ray_engine_killed_worker_changes_nothing(
     cluster: dict[str, str], raw_copy: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     pipe = Pipe(raw_copy / "videos" / "30.mp4")
@@ -133,7 +133,7 @@ def test_a_killed_ray_worker_costs_its_shard_only(
     assert [path.name for path in (tmp_path / "out" / "_work").iterdir()] == ["settings.json"]
 
 
-def test_a_video_that_kills_its_process_twice_fails_alone(
+def test_ray_engine_video_that_kills_its_process_twice_fails_alone(
     cluster: dict[str, str], raw_copy: Path, tmp_path: Path
 ) -> None:
     pipe = Pipe(raw_copy / "videos" / "30.mp4")
@@ -148,7 +148,7 @@ def test_a_video_that_kills_its_process_twice_fails_alone(
 
 
 @pytest.mark.parametrize(("first", "then"), [("local", "ray"), ("ray", "local")])
-def test_one_engine_goes_on_where_the_other_was_killed(
+def test_engines_one_continues_where_the_other_was_killed(
     cluster: dict[str, str],
     raw_copy: Path,
     dataset_dir: Path,
@@ -179,7 +179,7 @@ def test_one_engine_goes_on_where_the_other_was_killed(
     assert recorded, "no shard was taken over"
 
 
-def test_an_error_in_a_task_reads_as_that_of_the_local_engine(
+def test_ray_engine_error_in_a_task_reads_as_with_the_local_engine(
     cluster: dict[str, str], raw_dir: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -194,7 +194,7 @@ def test_an_error_in_a_task_reads_as_that_of_the_local_engine(
     assert errors[0] == errors[1] == f"error: [Errno 17] File exists: '{out}/items'".encode()
 
 
-def test_an_address_where_no_cluster_can_be(raw_dir: Path, tmp_path: Path) -> None:
+def test_ray_engine_wrong_address_is_bad_input(raw_dir: Path, tmp_path: Path) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", *on("nonsense"))
     assert (
         b"error: --address nonsense: no ray cluster can be joined there: Invalid address"
@@ -203,7 +203,7 @@ def test_an_address_where_no_cluster_can_be(raw_dir: Path, tmp_path: Path) -> No
     assert packer.returncode == 2
 
 
-def test_ray_of_this_machine_listens_on_the_loopback_interface_alone(
+def test_ray_engine_on_this_machine_listens_on_loopback_only(
     raw_dir: Path, tmp_path: Path
 ) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", "--engine", "ray")

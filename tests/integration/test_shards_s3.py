@@ -25,7 +25,7 @@ def contents(url: str) -> dict[str, bytes]:
     return {path: storage.read_bytes(storage.join(url, path)) for path in storage.list_files(url)}
 
 
-def test_make_and_check_as_commands(
+def test_commands_on_s3_write_the_bytes_of_a_folder(
     s3: str, raw_dir: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"{s3}/nested/whole"
@@ -66,7 +66,7 @@ def data_set(url: str) -> dict[str, bytes]:
     }
 
 
-def test_raw_files_and_data_set_may_both_be_far(
+def test_make_from_s3_to_s3_writes_the_same_bytes(
     s3: str, s3_raw: str, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"{s3}/from-raw"
@@ -102,7 +102,7 @@ def test_raw_files_and_data_set_may_both_be_far(
     assert "no-such-folder is not a folder" in capsys.readouterr().err
 
 
-def test_repair_from_far_raw_files(s3: str, s3_raw: str, dataset_dir: Path) -> None:
+def test_repair_on_s3_replaces_the_damaged_files(s3: str, s3_raw: str, dataset_dir: Path) -> None:
     url = f"{s3}/to-repair"
     put_folder(dataset_dir, url)
     for path, content in {item_shard(1): b"", CATALOGUE_FILE: b"x"}.items():
@@ -116,7 +116,7 @@ def test_repair_from_far_raw_files(s3: str, s3_raw: str, dataset_dir: Path) -> N
     assert contents(url) == contents(str(dataset_dir))
 
 
-def test_push_from_url_to_url_goes_on_and_mends(s3: str, dataset_dir: Path) -> None:
+def test_push_on_s3_continues_and_replaces_damaged_files(s3: str, dataset_dir: Path) -> None:
     source, target = f"{s3}/pushed-from", f"{s3}/pushed-to"
     put_folder(dataset_dir, source)
     stopped = push(source, target)
@@ -133,7 +133,7 @@ def test_push_from_url_to_url_goes_on_and_mends(s3: str, dataset_dir: Path) -> N
     assert contents(target) == contents(source)
 
 
-def test_a_run_goes_on_where_one_stopped(
+def test_make_on_s3_continues_a_stopped_run(
     s3: str, raw_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{s3}/stopped"
@@ -156,7 +156,7 @@ def test_a_run_goes_on_where_one_stopped(
     assert contents(url) == contents(str(dataset_dir))
 
 
-def test_faults_are_found(s3: str, dataset_dir: Path) -> None:
+def test_check_on_s3_names_faults(s3: str, dataset_dir: Path) -> None:
     url = f"{s3}/damaged"
     for path, content in contents(str(dataset_dir)).items():
         if path != item_shard(2):
@@ -168,7 +168,7 @@ def test_faults_are_found(s3: str, dataset_dir: Path) -> None:
     assert faults[1] == f"{item_shard(2)}: missing"
 
 
-def test_a_bucket_that_is_not_there_is_bad_input(
+def test_commands_missing_bucket_is_bad_input(
     s3: str, raw_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", "s3://no-such-bucket/data"]) == 2

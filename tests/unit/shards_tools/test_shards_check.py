@@ -38,14 +38,14 @@ def flip(path: Path, offset: int) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def test_a_whole_data_set_has_no_fault(
+def test_check_intact_data_set_has_no_fault(
     dataset_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(dataset_dir)]) == 0
     assert "no fault" in capsys.readouterr().out
 
 
-def test_a_flipped_byte_of_a_member_is_named(copy: Path) -> None:
+def test_check_flipped_byte_of_a_member_is_named(copy: Path) -> None:
     catalogue = read_catalogue(str(copy), read_dataset_info(str(copy)))
     member = catalogue.members(20)[2]
     flip(copy / item_shard(1), member.offset + member.size // 2)
@@ -54,7 +54,7 @@ def test_a_flipped_byte_of_a_member_is_named(copy: Path) -> None:
     ]
 
 
-def test_a_flipped_byte_of_a_header_is_found(copy: Path) -> None:
+def test_check_flipped_byte_of_a_header_is_named(copy: Path) -> None:
     member = read_catalogue(str(copy), read_dataset_info(str(copy))).members(20)[2]
     flip(copy / item_shard(1), member.offset - 512)
     assert list(check(str(copy))) == [
@@ -62,7 +62,7 @@ def test_a_flipped_byte_of_a_header_is_found(copy: Path) -> None:
     ]
 
 
-def test_every_item_that_cannot_be_decoded_is_named(copy: Path) -> None:
+def test_check_undecodable_items_are_named(copy: Path) -> None:
     content = json.loads((copy / DATASET_FILE).read_text())
     catalogue = read_catalogue(str(copy), read_dataset_info(str(copy)))
     stored = pq.read_table(copy / CATALOGUE_FILE)
@@ -108,7 +108,7 @@ def truncate(path: Path) -> None:
         ("failures.jsonl", Path.unlink, "missing"),
     ],
 )
-def test_each_fault_is_one_line_that_names_the_file(
+def test_check_damaged_file_is_one_line_with_its_name(
     copy: Path,
     path: str,
     damage: Callable[[Path], object],
@@ -124,7 +124,7 @@ def test_each_fault_is_one_line_that_names_the_file(
     assert words in line
 
 
-def test_counts_that_do_not_add_up_are_named(copy: Path) -> None:
+def test_check_wrong_counts_are_named(copy: Path) -> None:
     content = json.loads((copy / DATASET_FILE).read_text())
     content["counts"] |= {"interactions": content["counts"]["interactions"] + 1, "lost_users": 8}
     (copy / DATASET_FILE).write_text(json.dumps(content))
@@ -133,7 +133,7 @@ def test_counts_that_do_not_add_up_are_named(copy: Path) -> None:
     assert faults == [f"dataset.json: says {wrong} interactions, the files hold {wrong - 1}"]
 
 
-def test_a_shard_that_only_the_catalogue_knows_is_named(copy: Path) -> None:
+def test_check_shard_missing_from_dataset_json_is_named(copy: Path) -> None:
     content = json.loads((copy / DATASET_FILE).read_text())
     content["files"] = [file for file in content["files"] if file["path"] != item_shard(3)]
     (copy / DATASET_FILE).write_text(json.dumps(content))
@@ -141,13 +141,15 @@ def test_a_shard_that_only_the_catalogue_knows_is_named(copy: Path) -> None:
     assert "12 items, the first 49, are in item shard 3, dataset.json has 3 item shards" in fault
 
 
-def test_no_data_set_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_and_show_no_data_set_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["check", str(tmp_path)]) == 2
     assert main(["show", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("is not a data set") == 2
 
 
-def test_show_as_table_and_as_json(dataset_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_a_table_or_json(dataset_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(dataset_dir)]) == 0
     assert "5 JPEG frames of 32 x 32" in capsys.readouterr().out
     assert main(["show", str(dataset_dir), "--json"]) == 0
@@ -158,7 +160,7 @@ def test_show_as_table_and_as_json(dataset_dir: Path, capsys: pytest.CaptureFixt
     assert shown["popularity"]["cold_items"] > 0
 
 
-def test_failures_that_are_no_json_are_named(copy: Path) -> None:
+def test_check_malformed_failures_are_named(copy: Path) -> None:
     content = json.loads((copy / DATASET_FILE).read_text())
     (copy / FAILURES_FILE).write_bytes(b"not json\n")
     for file in content["files"]:

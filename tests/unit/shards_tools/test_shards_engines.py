@@ -21,7 +21,7 @@ def raw_copy(raw_dir: Path, tmp_path: Path) -> Path:
 
 
 @needs_proc
-def test_a_worker_that_is_killed_changes_nothing(
+def test_local_engine_killed_worker_changes_nothing(
     raw_copy: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     pipe = Pipe(raw_copy / "videos" / "30.mp4")
@@ -34,7 +34,7 @@ def test_a_worker_that_is_killed_changes_nothing(
 
 
 @needs_proc
-def test_a_video_that_kills_its_worker_twice_fails_alone(
+def test_local_engine_video_that_kills_its_worker_twice_fails_alone(
     raw_copy: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     pipe = Pipe(raw_copy / "videos" / "30.mp4")
@@ -52,7 +52,7 @@ def test_a_video_that_kills_its_worker_twice_fails_alone(
     assert main(["check", str(tmp_path / "out")]) == 0
 
 
-def test_an_address_needs_the_engine_ray(
+def test_make_address_without_the_ray_engine_is_bad_input(
     raw_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["make", str(raw_dir), str(tmp_path / "out"), "--address", "auto"]) == 2
@@ -63,7 +63,7 @@ def test_an_address_needs_the_engine_ray(
     assert not (tmp_path / "out").exists()
 
 
-def test_without_ray_its_engine_says_how_to_install_it(
+def test_ray_engine_not_installed_says_how_to_install_it(
     raw_dir: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

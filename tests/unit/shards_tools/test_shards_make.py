@@ -24,7 +24,7 @@ def raw_runs(raw: Path) -> dict[int, list[str]]:
     return {int(user): items.split() for user, items in lines}
 
 
-def test_webdataset_alone_reads_the_items(raw_dir: Path, dataset_dir: Path) -> None:
+def test_make_items_are_readable_by_webdataset_alone(raw_dir: Path, dataset_dir: Path) -> None:
     info, catalogue = open_packed(dataset_dir)
     found = samples(dataset_dir, "items")
     assert len(found) == info.counts["items"] == catalogue.size
@@ -39,7 +39,7 @@ def test_webdataset_alone_reads_the_items(raw_dir: Path, dataset_dir: Path) -> N
     assert {"0.jpg", "4.jpg", "cover.jpg"} <= found[0].keys()
 
 
-def test_webdataset_alone_reads_the_sequences(raw_dir: Path, dataset_dir: Path) -> None:
+def test_make_sequences_are_readable_by_webdataset_alone(raw_dir: Path, dataset_dir: Path) -> None:
     info, catalogue = open_packed(dataset_dir)
     raw_ids = ["", *catalogue.table["raw_id"].to_pylist()]
     assert {
@@ -51,7 +51,7 @@ def test_webdataset_alone_reads_the_sequences(raw_dir: Path, dataset_dir: Path) 
     )
 
 
-def test_popularity_is_that_of_training(dataset_dir: Path) -> None:
+def test_make_popularity_counts_training_interactions(dataset_dir: Path) -> None:
     info, catalogue = open_packed(dataset_dir)
     expected = np.zeros(catalogue.size + 1, dtype=int)
     for run in runs(dataset_dir).values():
@@ -60,7 +60,7 @@ def test_popularity_is_that_of_training(dataset_dir: Path) -> None:
     assert info.counts["train"] == expected.sum()
 
 
-def test_oracle_and_likes_come_along(raw_dir: Path, dataset_dir: Path) -> None:
+def test_make_copies_oracle_and_likes(raw_dir: Path, dataset_dir: Path) -> None:
     info, catalogue = open_packed(dataset_dir)
     assert info.has(ORACLE_FILE)
     assert (dataset_dir / ORACLE_FILE).read_bytes() == (raw_dir / ORACLE_FILE).read_bytes()
@@ -71,7 +71,7 @@ def test_oracle_and_likes_come_along(raw_dir: Path, dataset_dir: Path) -> None:
     assert (row["likes"], row["views"]) == (int(likes), int(views))
 
 
-def test_a_csv_of_the_same_interactions_packs_to_the_same_with_times(
+def test_make_csv_packs_as_the_tsv_with_times(
     raw_copy: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     rows = [
@@ -100,19 +100,19 @@ def test_a_csv_of_the_same_interactions_packs_to_the_same_with_times(
     }
 
 
-def test_clips_are_packed_as_mp4(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_clips_are_packed_as_mp4(raw_copy: Path, tmp_path: Path) -> None:
     info = pack(raw_copy, tmp_path / "out", Settings(media="clip", size=32))
     assert info.media.kind == "clip"
     assert all(sample["mp4"][4:8] == b"ftyp" for sample in samples(tmp_path / "out", "items"))
 
 
-def test_a_complete_data_set_is_left_as_it_is(raw_dir: Path, dataset_dir: Path) -> None:
+def test_make_complete_data_set_stays_as_it_is(raw_dir: Path, dataset_dir: Path) -> None:
     before = tree(dataset_dir)
     pack(raw_dir, dataset_dir)
     assert tree(dataset_dir) == before
 
 
-def test_other_settings_or_other_input_are_refused(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_onto_other_settings_or_input_raises(raw_copy: Path, tmp_path: Path) -> None:
     shutil.rmtree(raw_copy / "videos")
     pack(raw_copy, tmp_path / "out")
     with pytest.raises(
@@ -148,9 +148,7 @@ def test_other_settings_or_other_input_are_refused(raw_copy: Path, tmp_path: Pat
         ("name", "x" * 501, "--name has 501 characters"),
     ],
 )
-def test_settings_that_no_data_set_may_have_are_refused(
-    key: str, value: object, words: str
-) -> None:
+def test_settings_out_of_range_raise(key: str, value: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Settings(**{key: value})  # type: ignore[arg-type]
 
@@ -159,7 +157,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for pr
 
 
 @needs_proc
-def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path: Path) -> None:
+def test_make_killed_three_times_continues_to_the_same_bytes(raw_dir: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     pack(raw_dir, whole, Settings(size=32, items_per_shard=4, users_per_shard=50))
     for records in (0, 3, 8):
@@ -177,7 +175,7 @@ def test_killed_three_times_it_goes_on_to_the_same_bytes(raw_dir: Path, tmp_path
 
 
 @needs_proc
-def test_a_second_run_leaves_the_first_one_alone(
+def test_make_and_push_onto_a_running_make_fail(
     raw_copy: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipe, out = Pipe(raw_copy / "videos" / "30.mp4"), tmp_path / "out"
@@ -197,7 +195,9 @@ def test_a_second_run_leaves_the_first_one_alone(
 
 
 @needs_proc
-def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(raw_dir: Path, tmp_path: Path) -> None:
+def test_make_ctrl_c_ends_all_processes_and_says_how_to_continue(
+    raw_dir: Path, tmp_path: Path
+) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", "--items-per-shard", "4")
     wait_for(lambda: list((tmp_path / "out" / "_work" / "staging").glob("*.tar")))
     os.killpg(packer.pid, signal.SIGINT)
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(raw_dir: Path, tmp_path
     wait_for(partial(is_gone, packer.pid))
 
 
-def test_a_damaged_dataset_json_is_written_anew(
+def test_make_damaged_dataset_json_is_rewritten(
     raw_dir: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(dataset_dir, tmp_path / "out"))
@@ -219,7 +219,7 @@ def test_a_damaged_dataset_json_is_written_anew(
     assert tree(out) == tree(dataset_dir)
 
 
-def test_bad_input_is_one_line_and_exit_code_2(
+def test_make_bad_input_is_one_line_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["make", str(tmp_path), str(tmp_path / "out")]) == 2
@@ -229,7 +229,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.skipif(not MICROLENS_50K.is_dir(), reason=f"no real data at {MICROLENS_50K}")
-def test_microlens_50k_packs_to_its_published_counts(tmp_path: Path) -> None:
+def test_make_microlens_50k_has_its_published_counts(tmp_path: Path) -> None:
     info = pack(MICROLENS_50K, tmp_path / "out", Settings(items_per_shard=8192))
     _, catalogue = open_packed(tmp_path / "out")
     assert (info.counts["users"], info.counts["interactions"], info.counts["items"]) == (
@@ -249,7 +249,7 @@ def test_microlens_50k_packs_to_its_published_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path", ["items/items-00000.tar", "items/mine.txt", "catalogue.parquet", "failures.jsonl"]
 )
-def test_make_into_a_folder_with_others_files_is_refused(
+def test_make_into_a_folder_with_foreign_files_raises(
     path: str, raw_dir: Path, tmp_path: Path
 ) -> None:
     theirs = tmp_path / "out" / path

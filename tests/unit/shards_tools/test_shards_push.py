@@ -18,7 +18,7 @@ from shards_tools.pack.settings import Settings
 from shards_tools.push import PUSH_FILE, push
 
 
-def test_a_copy_is_the_same_data_set(
+def test_push_copy_is_the_same_data_set(
     dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["push", str(dataset_dir), str(tmp_path / "copy")]) == 0
@@ -28,7 +28,7 @@ def test_a_copy_is_the_same_data_set(
     assert f"{len(info.files) + 1} files" in capsys.readouterr().out
 
 
-def test_a_stopped_push_is_no_data_set_and_goes_on(dataset_dir: Path, tmp_path: Path) -> None:
+def test_push_stopped_is_no_data_set_and_continues(dataset_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     stopped = push(str(dataset_dir), str(copy))
     done = next(stopped)
@@ -42,7 +42,7 @@ def test_a_stopped_push_is_no_data_set_and_goes_on(dataset_dir: Path, tmp_path: 
     assert list(check(str(copy))) == []
 
 
-def test_a_damaged_source_stops_the_push_before_its_file(dataset_dir: Path, tmp_path: Path) -> None:
+def test_push_damaged_source_raises_before_its_file(dataset_dir: Path, tmp_path: Path) -> None:
     source, copy = tmp_path / "source", tmp_path / "copy"
     shutil.copytree(dataset_dir, source)
     with open(source / item_shard(1), "r+b") as shard:
@@ -54,14 +54,14 @@ def test_a_damaged_source_stops_the_push_before_its_file(dataset_dir: Path, tmp_
     assert not (copy / DATASET_FILE).exists()
 
 
-def test_another_data_set_is_not_overwritten(dataset_dir: Path, tmp_path: Path) -> None:
+def test_push_onto_another_data_set_raises(dataset_dir: Path, tmp_path: Path) -> None:
     other = json.loads((dataset_dir / DATASET_FILE).read_text()) | {"name": "other"}
     (tmp_path / DATASET_FILE).write_text(json.dumps(other))
     with pytest.raises(ValueError, match="holds another data set"):
         list(push(str(dataset_dir), str(tmp_path)))
 
 
-def test_what_another_program_left_is_compared_byte_by_byte(
+def test_push_onto_files_of_another_program_compares_their_bytes(
     dataset_dir: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
@@ -77,7 +77,7 @@ def test_what_another_program_left_is_compared_byte_by_byte(
     assert tree(copy) == tree(dataset_dir)
 
 
-def test_a_push_that_is_repeated_mends_the_copy(dataset_dir: Path, tmp_path: Path) -> None:
+def test_push_repeated_replaces_damaged_files(dataset_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     assert list(push(str(dataset_dir), str(copy)))
     (copy / item_shard(2)).write_bytes(bytes((copy / item_shard(2)).stat().st_size))
@@ -85,7 +85,7 @@ def test_a_push_that_is_repeated_mends_the_copy(dataset_dir: Path, tmp_path: Pat
     assert tree(copy) == tree(dataset_dir)
 
 
-def test_the_place_of_a_push_that_was_stopped_is_not_taken_by_another(
+def test_push_onto_a_stopped_push_of_another_data_set_raises(
     dataset_dir: Path, raw_dir: Path, tmp_path: Path
 ) -> None:
     other, copy = str(tmp_path / "other"), tmp_path / "copy"
@@ -102,7 +102,7 @@ def test_the_place_of_a_push_that_was_stopped_is_not_taken_by_another(
     assert before.items() >= tree(copy).items()
 
 
-def test_a_copy_knows_how_it_was_made(dataset_dir: Path, raw_dir: Path, tmp_path: Path) -> None:
+def test_push_copy_has_the_settings(dataset_dir: Path, raw_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     assert list(push(str(dataset_dir), str(copy)))
     make(
@@ -116,7 +116,7 @@ def test_a_copy_knows_how_it_was_made(dataset_dir: Path, raw_dir: Path, tmp_path
     assert tree(copy) == tree(dataset_dir)
 
 
-def test_push_into_a_folder_with_others_files_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
+def test_push_into_a_folder_with_foreign_files_raises(dataset_dir: Path, tmp_path: Path) -> None:
     theirs = tmp_path / item_shard(0)
     theirs.parent.mkdir()
     theirs.write_text("precious")

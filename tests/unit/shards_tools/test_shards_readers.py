@@ -25,15 +25,13 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_tsv_keeps_users_order_and_repeats(tmp_path: Path) -> None:
+def test_read_pairs_tsv_keeps_order_and_repeats(tmp_path: Path) -> None:
     path = write(tmp_path / "x_pairs.tsv", "5\t10 9 10\n\n3\t2\n")
     assert runs(read_pairs_tsv(path)) == {5: ["10", "9", "10"], 3: ["2"]}
 
 
 @pytest.mark.parametrize("header", ["", "user,item,timestamp\n", '\n"User", Item ,TIMESTAMP\r\n'])
-def test_csv_sorts_by_time_and_leaves_equal_times_in_file_order(
-    tmp_path: Path, header: str
-) -> None:
+def test_read_pairs_csv_sorts_by_time_then_file_order(tmp_path: Path, header: str) -> None:
     rows = ["5,a,30", "3,b,10", "5,c,20", "5,d,20", "3,a,5"]
     interactions = read_pairs_csv(write(tmp_path / "x_pairs.csv", header + "\n".join(rows) + "\n"))
     assert runs(interactions) == {5: ["c", "d", "a"], 3: ["a", "b"]}
@@ -42,12 +40,12 @@ def test_csv_sorts_by_time_and_leaves_equal_times_in_file_order(
 
 
 @pytest.mark.parametrize("first", ["5,a,-5", '5,a,"5"', "5,a, 5", "\n5,a,5", '"5","a",5'])
-def test_a_first_row_that_is_data_is_kept(tmp_path: Path, first: str) -> None:
+def test_read_pairs_csv_without_header_keeps_the_first_row(tmp_path: Path, first: str) -> None:
     interactions = read_pairs_csv(write(tmp_path / "x_pairs.csv", f"{first}\n5,b,6\n"))
     assert runs(interactions) == {5: ["a", "b"]}
 
 
-def test_blanks_around_ids_are_no_part_of_them_whatever_the_block(
+def test_read_pairs_csv_strips_spaces_around_ids_in_any_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [f" {user} , i{user % 7}\t,{user}" for user in range(50, 20, -1) for _ in range(2)]
@@ -60,7 +58,7 @@ def test_blanks_around_ids_are_no_part_of_them_whatever_the_block(
         assert len(interactions.raw_ids) == 7
 
 
-def test_users_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
+def test_read_pairs_tsv_users_without_distinct_numbers_are_numbered(tmp_path: Path) -> None:
     for first, second in (("u1", "u0"), ("7", "07")):
         path = write(tmp_path / "x_pairs.tsv", f"{first}\t1 2\n{second}\t3 4\n")
         assert read_pairs_tsv(path).sequences.users.tolist() == [1, 2]
@@ -110,21 +108,23 @@ def test_users_that_are_no_numbers_are_numbered(tmp_path: Path) -> None:
         ("x_pairs.csv", "", "expected rows of user,item,timestamp"),
     ],
 )
-def test_bad_interactions_are_named(tmp_path: Path, name: str, text: str, words: str) -> None:
+def test_readers_malformed_file_names_the_place(
+    tmp_path: Path, name: str, text: str, words: str
+) -> None:
     write(tmp_path / name, text)
     raw = open_raw(str(tmp_path))
     with pytest.raises(ValueError, match=words):
         raw.read_pairs(raw.pairs)
 
 
-def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+def test_read_pairs_tsv_not_utf8_raises(tmp_path: Path) -> None:
     path = tmp_path / "x_pairs.tsv"
     path.write_bytes(b"1\t2 \xff\n")
     with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
         read_pairs_tsv(str(path))
 
 
-def test_items_are_numbered_by_number_or_else_by_name(tmp_path: Path) -> None:
+def test_number_items_sorts_by_number_or_else_by_name(tmp_path: Path) -> None:
     numbers = number_items(read_pairs_tsv(write(tmp_path / "a_pairs.tsv", "1\t10 9 100 9\n")))
     assert (numbers.raw_ids, numbers.sequences.items.tolist()) == (["9", "10", "100"], [1, 0, 2, 0])
     names = number_items(read_pairs_tsv(write(tmp_path / "b_pairs.tsv", "1\t10 9 x\n")))
@@ -132,7 +132,7 @@ def test_items_are_numbered_by_number_or_else_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "item,title\n"])
-def test_titles_with_and_without_header(tmp_path: Path, header: str) -> None:
+def test_read_titles_with_or_without_header(tmp_path: Path, header: str) -> None:
     path = write(
         tmp_path / "x_titles.csv",
         header + '1,"Hello, ""you"" 🎉 #fun"\n2,bare, comma\n3,of no user\n',
@@ -140,7 +140,7 @@ def test_titles_with_and_without_header(tmp_path: Path, header: str) -> None:
     assert read_titles(path, {"1", "2"}) == {"1": 'Hello, "you" 🎉 #fun', "2": "bare, comma"}
 
 
-def test_a_title_may_have_line_breaks(tmp_path: Path) -> None:
+def test_read_titles_quoted_title_may_have_line_breaks(tmp_path: Path) -> None:
     path = write(
         tmp_path / "x_titles.csv", '1,"two\r\nlines, 9 words"\r\n2,"of 2\n7,no item"\n3,"5"" tall\n'
     )
@@ -159,7 +159,7 @@ def test_a_title_may_have_line_breaks(tmp_path: Path) -> None:
         '4,"of no user"\n5,"stray\n4,of no user\n 6 , taken in"\n7,"whole"\n',
     ],
 )
-def test_a_quote_that_takes_in_other_items_is_named(tmp_path: Path, rows: str) -> None:
+def test_read_titles_unclosed_quote_before_other_items_raises(tmp_path: Path, rows: str) -> None:
     path = write(tmp_path / "x_titles.csv", "item,title\n" + rows)
     with pytest.raises(
         ValueError,
@@ -168,7 +168,7 @@ def test_a_quote_that_takes_in_other_items_is_named(tmp_path: Path, rows: str) -
         read_titles(path, {"5", "6", "7"})
 
 
-def test_a_quote_that_takes_in_too_much_is_named(tmp_path: Path) -> None:
+def test_read_titles_unclosed_quote_before_many_rows_raises(tmp_path: Path) -> None:
     path = write(tmp_path / "x_titles.csv", '1,first\n2,"stray\n' + "100,of no user\n" * 20_000)
     with pytest.raises(
         ValueError, match=r"x_titles.csv, line 2: .* not closed \(field larger than field limit"
@@ -176,7 +176,7 @@ def test_a_quote_that_takes_in_too_much_is_named(tmp_path: Path) -> None:
         read_titles(path, {"1", "2"})
 
 
-def test_likes_and_views(tmp_path: Path) -> None:
+def test_read_likes_and_views_malformed_line_raises(tmp_path: Path) -> None:
     assert read_likes_and_views(write(tmp_path / "a.txt", "1\t12000\t414000\n")) == {
         "1": (12000, 414000)
     }
@@ -184,7 +184,7 @@ def test_likes_and_views(tmp_path: Path) -> None:
         read_likes_and_views(write(tmp_path / "b.txt", "1\t12k\t414k\n"))
 
 
-def test_parts_are_found_by_name(tmp_path: Path) -> None:
+def test_open_raw_finds_parts_by_name(tmp_path: Path) -> None:
     for folder in ("MicroLens-9_videos", "MicroLens-9_covers"):
         (tmp_path / folder).mkdir()
     write(tmp_path / "MicroLens-9_pairs.tsv", "1\t2\n")
@@ -200,13 +200,13 @@ def test_parts_are_found_by_name(tmp_path: Path) -> None:
     assert media_files(raw.covers) == media_files(raw.audio) == {}
 
 
-def test_a_csv_with_times_goes_before_a_tsv(tmp_path: Path) -> None:
+def test_open_raw_prefers_csv_with_times(tmp_path: Path) -> None:
     write(tmp_path / "x_pairs.tsv", "1\t2\n")
     write(tmp_path / "x_pairs.csv", "1,2,3\n")
     assert open_raw(str(tmp_path)).pairs == f"{tmp_path}/x_pairs.csv"
 
 
-def test_a_part_that_is_there_twice_or_not_at_all_is_named(tmp_path: Path) -> None:
+def test_open_raw_missing_or_repeated_part_raises(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no interactions"):
         open_raw(str(tmp_path))
     with pytest.raises(ValueError, match="is not a folder"):
@@ -229,7 +229,7 @@ def test_fingerprint_changes_with_tables_and_media(tmp_path: Path) -> None:
     assert fingerprint(open_raw(str(tmp_path))) in seen
 
 
-def test_reading_a_table_shows_how_far_it_is(
+def test_open_table_shows_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("mlrec.runtime.progress.FIRST_LINE_S", 0.0)
@@ -242,7 +242,7 @@ def test_reading_a_table_shows_how_far_it_is(
     )
 
 
-def test_a_storage_may_keep_sizes_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_media_files_storage_without_sizes_lists_none(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [{"name": "http://host/videos/1.mp4", "type": "file", "size": None}]
     monkeypatch.setattr("mlrec.storage.list_folder", lambda url: found)
     assert media_files("http://host/videos")["1"].size is None

@@ -66,7 +66,7 @@ def test_shard_record_damaged_says_where_and_what_to_remove(
 
 
 @pytest.mark.parametrize("raw", [b"", b"null", b"[" * 100_000, b"\xff"])
-def test_shard_record_no_document_is_a_sentence(raw: bytes) -> None:
+def test_shard_record_not_json_is_a_sentence(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"items-00000\.json is invalid"):
         ShardRecord.parse(raw, WHERE)
 
@@ -81,7 +81,7 @@ def test_read_failures_damaged_line_is_named() -> None:
 @pytest.mark.parametrize(
     "content", ["null", "[]", '{"size": "32"}', '{"flavour": 1}', '{"policy": "none"}']
 )
-def test_settings_damaged_repair_names_the_file(content: str, tmp_path: Path) -> None:
+def test_recorded_settings_damaged_names_the_file(content: str, tmp_path: Path) -> None:
     (tmp_path / WORK_FOLDER).mkdir()
     (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text(content)
     with (
@@ -91,7 +91,7 @@ def test_settings_damaged_repair_names_the_file(content: str, tmp_path: Path) ->
         recorded_settings(output)
 
 
-def test_settings_damaged_packing_goes_on_nowhere(tmp_path: Path) -> None:
+def test_claim_damaged_settings_raise(tmp_path: Path) -> None:
     (tmp_path / WORK_FOLDER).mkdir()
     (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text('{"size": [32]}')
     with (
@@ -101,7 +101,7 @@ def test_settings_damaged_packing_goes_on_nowhere(tmp_path: Path) -> None:
         output.claim({"size": 32})
 
 
-def test_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> None:
+def test_claim_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> None:
     (tmp_path / WORK_FOLDER).mkdir()
     (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text(
         json.dumps({"x" * 5000: "y" * 5000, "size": 64})
@@ -114,7 +114,7 @@ def test_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> None:
     assert len(str(error.value)) < 600
 
 
-def test_member_larger_than_what_is_read_of_a_data_set_is_not_packed(
+def test_check_sizes_member_too_large_to_be_read_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("shards_tools.pack.items.MAX_MEMBER_BYTES", 4)

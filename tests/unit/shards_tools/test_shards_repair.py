@@ -78,7 +78,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize(("paths", "damage"), DAMAGED.values(), ids=list(DAMAGED))
-def test_exactly_the_damaged_files_are_made_again(
+def test_repair_replaces_exactly_the_damaged_files(
     raw: Path, packed: Path, copy: Path, paths: list[str], damage: Callable[[Path], object]
 ) -> None:
     for path in copy.rglob("*"):
@@ -94,7 +94,7 @@ def test_exactly_the_damaged_files_are_made_again(
     assert written == set(paths)
 
 
-def test_the_command_says_what_it_did_and_check_agrees(
+def test_repair_command_prints_faults_and_check_agrees(
     raw: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = shutil.copytree(
@@ -110,7 +110,7 @@ def test_the_command_says_what_it_did_and_check_agrees(
     assert f"{copy}: no file is damaged" in capsys.readouterr().out
 
 
-def test_a_pushed_copy_can_be_repaired(raw: Path, packed: Path, tmp_path: Path) -> None:
+def test_repair_pushed_copy_is_repaired(raw: Path, packed: Path, tmp_path: Path) -> None:
     pushed = tmp_path / "pushed"
     assert list(push(str(packed), str(pushed)))
     flip(pushed / item_shard(1))
@@ -130,7 +130,7 @@ def refusal(raw: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-def test_a_folder_of_other_items_is_refused(
+def test_repair_raw_folder_with_other_items_is_bad_input(
     raw: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = Path(shutil.copytree(raw, tmp_path / "other"))
@@ -140,7 +140,7 @@ def test_a_folder_of_other_items_is_refused(
     assert "is not the raw folder that" in refusal(other, copy, capsys)
 
 
-def test_a_folder_of_other_videos_is_refused(
+def test_repair_raw_folder_with_other_videos_is_bad_input(
     raw: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = Path(shutil.copytree(raw, tmp_path / "other"))
@@ -151,7 +151,7 @@ def test_a_folder_of_other_videos_is_refused(
     assert "the raw folder, or the version of a decoder, is not the one" in words
 
 
-def test_a_raw_folder_that_differs_elsewhere_serves(
+def test_repair_raw_folder_that_differs_elsewhere_serves(
     raw: Path, packed: Path, copy: Path, tmp_path: Path
 ) -> None:
     other = Path(shutil.copytree(raw, tmp_path / "other"))
@@ -161,7 +161,7 @@ def test_a_raw_folder_that_differs_elsewhere_serves(
     assert tree(copy) == tree(packed)
 
 
-def test_without_settings_it_says_where_they_are(
+def test_repair_without_settings_says_where_they_are(
     raw: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (copy / "_work" / "settings.json").unlink()
@@ -197,7 +197,7 @@ def other_size(content: dict) -> None:  # type: ignore[type-arg]
         (other_size, "dataset.json contradicts _work/settings.json"),
     ],
 )
-def test_a_wrong_dataset_json_is_refused(
+def test_repair_wrong_dataset_json_is_bad_input(
     raw: Path,
     copy: Path,
     change: Callable[[dict], object],  # type: ignore[type-arg]
@@ -210,7 +210,7 @@ def test_a_wrong_dataset_json_is_refused(
     assert "remove dataset.json there, and mlrec-shards make packs it again" in line
 
 
-def test_an_unreadable_dataset_json_is_refused(
+def test_repair_unreadable_dataset_json_is_bad_input(
     raw: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truncate(copy / DATASET_FILE)

@@ -1,3 +1,5 @@
+"""Statistics of sequences: who is left, and what training sees."""
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from shards_tools.raw.split import (
 
 @pytest.fixture
 def sequences() -> Sequences:
+    """Users below, at and above the bounds of 5 and 13 interactions."""
     lengths = np.array([3, 5, 20, 4, 14])
     rng = np.random.default_rng(0)
     items = rng.integers(1, 10, size=lengths.sum()).astype(np.int32)
@@ -25,45 +28,53 @@ def sequences() -> Sequences:
 
 
 def runs(sequences: Sequences) -> dict[int, list[int]]:
-    parts = np.split(sequences.items, sequences.offsets[1:-1])
-    return dict(zip(sequences.users.tolist(), (part.tolist() for part in parts), strict=True))
+    """Return the items of each user."""
+    items = sequences.items.tolist()
+    items_by_user = {}
+    for row, user in enumerate(sequences.users.tolist()):
+        items_by_user[user] = items[sequences.offsets[row] : sequences.offsets[row + 1]]
+    return items_by_user
 
 
-def test_users_with_too_few_interactions_leave(sequences: Sequences) -> None:
-    left = with_enough(sequences, SplitInfo())
-    assert runs(left) == {user: run for user, run in runs(sequences).items() if len(run) >= 5}
-    assert left.times is not None
-    assert left.times.tolist() == [*range(3, 28), *range(32, 46)]
+def test_with_enough_short_users_leave(sequences: Sequences) -> None:
+    remaining = with_enough(sequences, SplitInfo())
+    expected = runs(sequences)
+    for user in (7, 10):
+        del expected[user]
+    assert runs(remaining) == expected
+    assert remaining.times is not None
+    assert remaining.times.tolist() == [*range(3, 28), *range(32, 46)]
 
 
-def test_an_interaction_leaves_and_its_user_stays(sequences: Sequences) -> None:
-    left = sequences.keep(sequences.items != 4)
-    assert runs(left) == {
-        user: [item for item in run if item != 4] for user, run in runs(sequences).items()
-    }
+def test_keep_removed_interactions_leave_their_users(sequences: Sequences) -> None:
+    remaining = sequences.keep(sequences.items != 4)
+    expected = {}
+    for user, run in runs(sequences).items():
+        expected[user] = [item for item in run if item != 4]
+    assert runs(remaining) == expected
 
 
-def test_popularity_counts_what_training_sees(sequences: Sequences) -> None:
+def test_training_popularity_counts_training_interactions(sequences: Sequences) -> None:
     split = SplitInfo(keep_last=13)
+    remaining = with_enough(sequences, split)
     expected = np.zeros(10, dtype=int)
-    for run in runs(with_enough(sequences, split)).values():
+    for run in runs(remaining).values():
         for item in run[-13:-2]:
             expected[item] += 1
-    assert (
-        training_popularity(with_enough(sequences, split), split, 9).tolist() == expected.tolist()
-    )
+    assert training_popularity(remaining, split, 9).tolist() == expected.tolist()
 
 
-def test_counts_add_up(sequences: Sequences) -> None:
-    left = with_enough(sequences, SplitInfo())
-    assert split_counts(left, SplitInfo()) == {
+def test_split_counts_add_up(sequences: Sequences) -> None:
+    remaining = with_enough(sequences, SplitInfo())
+    assert split_counts(remaining, SplitInfo()) == {
         "users": 3,
         "interactions": 39,
+        # the last 13 of each user, without validation and test
         "train": 5 + 13 + 13 - 2 * 3,
         "validation": 3,
         "test": 3,
     }
 
 
-def test_distance_from_the_end(sequences: Sequences) -> None:
+def test_from_end_last_interaction_is_1(sequences: Sequences) -> None:
     assert from_end(sequences)[:8].tolist() == [3, 2, 1, 5, 4, 3, 2, 1]

@@ -16,7 +16,7 @@ from shards_tools.make import make
 from shards_tools.pack.settings import Settings
 
 
-def test_failed_items_stay_in_the_catalogue_and_leave_the_sequences(
+def test_make_failed_items_stay_in_the_catalogue_and_leave_the_sequences(
     raw_copy: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     raw_ids = open_packed(dataset_dir)[1].table["raw_id"].to_pylist()
@@ -62,7 +62,7 @@ def test_failed_items_stay_in_the_catalogue_and_leave_the_sequences(
     assert main(["check", str(tmp_path / "out")]) == 0
 
 
-def test_files_that_cannot_be_read_fail_alone(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_unreadable_files_fail_alone(raw_copy: Path, tmp_path: Path) -> None:
     unreadable = {"7": raw_copy / "videos" / "7.mp4", "9": raw_copy / "covers" / "9.jpg"}
     for path in unreadable.values():
         path.unlink()
@@ -76,7 +76,7 @@ def test_files_that_cannot_be_read_fail_alone(raw_copy: Path, tmp_path: Path) ->
     assert (info.counts["failed_items"], info.counts["failed_covers"]) == (1, 1)
 
 
-def test_it_says_how_many_items_have_no_title(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_reports_items_without_title(raw_copy: Path, tmp_path: Path) -> None:
     titles = raw_copy / "synthetic_titles.csv"
     lines = titles.read_text().splitlines(keepends=True)
     titles.write_text("".join([*lines[:-2], lines[-1].split(",")[0] + ",\n"]))
@@ -87,9 +87,7 @@ def test_it_says_how_many_items_have_no_title(raw_copy: Path, tmp_path: Path) ->
     assert f"2 of 60 items have no title in {titles}" in log.getvalue()
 
 
-def test_too_many_failures_stop_the_run_and_more_allowed_go_on(
-    raw_copy: Path, tmp_path: Path
-) -> None:
+def test_make_too_many_failures_stop_until_more_are_allowed(raw_copy: Path, tmp_path: Path) -> None:
     for path in sorted((raw_copy / "videos").iterdir())[:4]:
         path.write_bytes(b"")
     with pytest.raises(
@@ -101,7 +99,7 @@ def test_too_many_failures_stop_the_run_and_more_allowed_go_on(
     assert pack(raw_copy, tmp_path / "out", max_failures=4).counts["failed_items"] == 4
 
 
-def test_no_user_left_is_an_error(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_without_any_user_left_raises(raw_copy: Path, tmp_path: Path) -> None:
     for path in (raw_copy / "videos").iterdir():
         path.write_bytes(b"")
     with pytest.raises(

@@ -18,23 +18,29 @@ from shards_tools.show.page import MAX_FAILURES, MAX_ITEMS, binned
 @pytest.fixture
 def failing_dir(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny data set, with a longer list of failures than a page shows."""
-    monkeypatch.setenv("HOME", str(tmp_path))  # the sequence table goes to the node's cache folder
+    # the sequence table goes to the node's cache folder
+    monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "data"
     shutil.copytree(dataset_dir, folder)
-    failures = (
-        {"item": n, "raw_id": f"raw<{n}>", "kind": "video", "reason": "no frames: " + "x" * 90}
-        for n in range(1, 301)
-    )
-    (folder / FAILURES_FILE).write_text("".join(json.dumps(failure) + "\n" for failure in failures))
+    lines = []
+    for number in range(1, 301):
+        # raw ids that are markup, and reasons that would widen the page
+        reason = "no frames: " + "x" * 90
+        failure = {"item": number, "raw_id": f"raw<{number}>", "kind": "video", "reason": reason}
+        lines.append(json.dumps(failure) + "\n")
+    (folder / FAILURES_FILE).write_text("".join(lines))
     return folder
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
-def test_the_page_in_a_browser(failing_dir: Path, tmp_path: Path) -> None:
+def test_write_page_in_a_browser_fits_and_shows_everything(
+    failing_dir: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "sheet.html"
     assert main(["show", str(failing_dir), "--html", str(out)]) == 0
     for width in (DESKTOP, PHONE):
         seen = look_at(out, width, tmp_path / f"{width}.png")
+        # nothing is cut off, on a phone either
         assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
         assert (seen["images"], seen["broken_images"]) == (MAX_ITEMS, 0)
         assert len(seen["figures"]) == 4 and all(200 < figure < width for figure in seen["figures"])
@@ -44,14 +50,14 @@ def test_the_page_in_a_browser(failing_dir: Path, tmp_path: Path) -> None:
         )
 
 
-def test_a_page_ends_in_html(
+def test_write_page_other_ending_is_bad_input(
     dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["show", str(dataset_dir), "--html", str(tmp_path / "sheet.pdf")]) == 2
     assert "sheet.pdf must end in .html" in capsys.readouterr().err
 
 
-def test_bins_cover_every_value_once() -> None:
+def test_binned_covers_every_value_once() -> None:
     assert binned(np.array([], dtype=int)) == ([], [])
     assert binned(np.array([5, 5, 7])) == (["5", "6", "7"], [2, 0, 1])
     labels, counts = binned(np.array([0, 1, 3, 9, 1000, 2500]))

@@ -1,0 +1,74 @@
+"""The program mlrec-shards: its table of commands, help and exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mlrec.config.arguments import Parser
+from shards_tools import cli
+
+# importing either takes longer than all that a help prints
+HEAVY_LIBRARIES = ("torch", "av", "pandas")
+PRINT_HELP_AND_HEAVY_IMPORTS = """
+import contextlib, sys
+from shards_tools import cli
+for name in ["", *cli.COMMANDS]:
+    with contextlib.suppress(SystemExit):
+        cli.run_command([name, "--help"] if name else ["--help"])
+print([name for name in sys.argv[1].split(",") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def test_program_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for name, command in cli.COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.HELP)}$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_command_help_has_every_argument_with_its_default(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.run_command([name, "--help"])
+    # argparse wraps its lines, also within a sentence
+    printed = " ".join(capsys.readouterr().out.split())
+    parser = Parser(prog=name)
+    cli.COMMANDS[name].add_arguments(parser)
+    for action in parser._actions:
+        assert action.help, action.dest
+        has_value = bool(action.option_strings) and action.nargs != 0
+        # --html writes nothing unless it is given
+        if has_value and action.dest != "html":
+            assert "(default: " in action.help, action.dest
+        for flag in action.option_strings:
+            assert flag in printed
+
+
+def test_help_of_any_command_imports_no_heavy_library() -> None:
+    program = [sys.executable, "-c", PRINT_HELP_AND_HEAVY_IMPORTS, ",".join(HEAVY_LIBRARIES)]
+    done = subprocess.run(program, check=True, capture_output=True, text=True)
+    assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "error: no command; choose one of synthetic, make, "),
+        (["mak"], "error: unknown command 'mak'. Did you mean 'make'?"),
+        (["push", "here"], "error: the following arguments are required: DST"),
+        (["make", "raw", "out", "--size", "x"], "error: argument --size: "),
+    ],
+)
+def test_main_bad_command_line_is_one_line_and_exit_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(message)
+    assert printed.count("\n") == 1
