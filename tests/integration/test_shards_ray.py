@@ -203,9 +203,7 @@ def test_ray_engine_wrong_address_is_bad_input(raw_dir: Path, tmp_path: Path) ->
     assert packer.returncode == 2
 
 
-def test_ray_engine_on_this_machine_listens_on_loopback_only(
-    raw_dir: Path, tmp_path: Path
-) -> None:
+def test_ray_engine_on_this_machine_listens_on_loopback_only(raw_dir: Path, tmp_path: Path) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", "--engine", "ray")
     addresses: set[str] = set()
     while packer.poll() is None:

@@ -1,18 +1,16 @@
-"""Copies of a data set: whole, verified, and taken up where they were stopped."""
+"""push: copies are complete and verified, and a stopped push continues."""
 
-import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from packed import pack
 from packing import tree
-from rich.console import Console
 
 from mlrec.data.format import DATASET_FILE, item_shard, read_dataset_info
 from shards_tools.check.dataset import check
 from shards_tools.cli import main
-from shards_tools.make import make
 from shards_tools.pack.output import WORK_FOLDER
 from shards_tools.pack.settings import Settings
 from shards_tools.push import PUSH_FILE, push
@@ -35,10 +33,9 @@ def test_push_stopped_is_no_data_set_and_continues(dataset_dir: Path, tmp_path: 
     stopped.close()
     assert not (copy / DATASET_FILE).exists()
     before = (copy / done.path).stat().st_mtime_ns
-    assert len(list(push(str(dataset_dir), str(copy)))) == len(
-        read_dataset_info(str(dataset_dir)).files
-    )
-    assert (copy / done.path).stat().st_mtime_ns == before, "what was there was not copied again"
+    files = list(push(str(dataset_dir), str(copy)))
+    assert len(files) == len(read_dataset_info(str(dataset_dir)).files)
+    assert (copy / done.path).stat().st_mtime_ns == before, "a complete file was copied again"
     assert list(check(str(copy))) == []
 
 
@@ -68,9 +65,8 @@ def test_push_onto_files_of_another_program_compares_their_bytes(
     for shard in (0, 1):
         (copy / item_shard(shard)).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(dataset_dir / item_shard(shard), copy / item_shard(shard))
-    (copy / item_shard(1)).write_bytes(
-        bytes((copy / item_shard(1)).stat().st_size)
-    )  # as a copy that was stopped may leave it
+    # of the right size but without its content, as another program's stopped copy may leave it
+    (copy / item_shard(1)).write_bytes(bytes((copy / item_shard(1)).stat().st_size))
     before = (copy / item_shard(0)).stat().st_mtime_ns
     assert list(push(str(dataset_dir), str(copy)))
     assert (copy / item_shard(0)).stat().st_mtime_ns == before
@@ -89,13 +85,14 @@ def test_push_onto_a_stopped_push_of_another_data_set_raises(
     dataset_dir: Path, raw_dir: Path, tmp_path: Path
 ) -> None:
     other, copy = str(tmp_path / "other"), tmp_path / "copy"
-    make(raw_dir, other, Settings(size=34), 2, None, Console(file=io.StringIO()))
+    pack(raw_dir, Path(other), Settings(size=34))
     stopped = push(str(dataset_dir), str(copy))
     next(stopped)
     stopped.close()
     before = tree(copy)
     with pytest.raises(ValueError, match="holds another data set that was begun"):
         list(push(other, str(copy)))
+    # the settings of the first data set protect the place too
     (copy / WORK_FOLDER / PUSH_FILE).unlink()
     with pytest.raises(ValueError, match="holds another data set that was begun"):
         list(push(other, str(copy)))
@@ -105,24 +102,18 @@ def test_push_onto_a_stopped_push_of_another_data_set_raises(
 def test_push_copy_has_the_settings(dataset_dir: Path, raw_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     assert list(push(str(dataset_dir), str(copy)))
-    make(
-        raw_dir,
-        str(copy),
-        Settings(size=32, items_per_shard=16, users_per_shard=50),
-        2,
-        None,
-        Console(file=io.StringIO()),
-    )
+    # make takes the copy for its own complete data set
+    pack(raw_dir, copy)
     assert tree(copy) == tree(dataset_dir)
 
 
 def test_push_into_a_folder_with_foreign_files_raises(dataset_dir: Path, tmp_path: Path) -> None:
-    theirs = tmp_path / item_shard(0)
-    theirs.parent.mkdir()
-    theirs.write_text("precious")
+    foreign_file = tmp_path / item_shard(0)
+    foreign_file.parent.mkdir()
+    foreign_file.write_text("precious")
     with pytest.raises(
         ValueError,
         match=r"holds 1 file that the copy would replace, such as items/items-00000\.tar",
     ):
         list(push(str(dataset_dir), str(tmp_path)))
-    assert theirs.read_text() == "precious"
+    assert foreign_file.read_text() == "precious"

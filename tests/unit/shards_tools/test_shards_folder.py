@@ -1,0 +1,80 @@
+"""Raw folders: their parts, their fingerprint, and the progress of reading them."""
+
+from pathlib import Path
+
+import pytest
+
+from shards_tools.raw.folder import fingerprint, open_raw
+from shards_tools.raw.listing import media_files
+from shards_tools.raw.pairs_tsv import read_pairs_tsv
+
+
+def write(path: Path, text: str) -> str:
+    """Write a file, and return its URL."""
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_open_raw_finds_parts_by_name(tmp_path: Path) -> None:
+    for folder in ("MicroLens-9_videos", "MicroLens-9_covers"):
+        (tmp_path / folder).mkdir()
+    write(tmp_path / "MicroLens-9_pairs.tsv", "1\t2\n")
+    write(tmp_path / "MicroLens-9_title_en.csv", "2,x\n")
+    (tmp_path / "MicroLens-9_videos" / "2.mp4").touch()
+    (tmp_path / "MicroLens-9_videos" / ".DS_Store").touch()
+    (tmp_path / "MicroLens-9_videos" / "3.mp4").symlink_to(tmp_path / "absent")
+    raw = open_raw(str(tmp_path))
+    assert (raw.name, raw.audio, raw.likes_and_views) == ("MicroLens-9", None, None)
+    # neither the hidden file nor the broken link is a video
+    videos = media_files(raw.videos)
+    assert list(videos) == ["2"]
+    assert videos["2"].url == f"{tmp_path}/MicroLens-9_videos/2.mp4"
+    assert media_files(raw.covers) == media_files(raw.audio) == {}
+
+
+def test_open_raw_prefers_csv_with_times(tmp_path: Path) -> None:
+    write(tmp_path / "x_pairs.tsv", "1\t2\n")
+    write(tmp_path / "x_pairs.csv", "1,2,3\n")
+    assert open_raw(str(tmp_path)).pairs == f"{tmp_path}/x_pairs.csv"
+
+
+def test_open_raw_missing_or_repeated_part_raises(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no interactions"):
+        open_raw(str(tmp_path))
+    with pytest.raises(ValueError, match="is not a folder"):
+        open_raw(str(tmp_path / "absent"))
+    write(tmp_path / "a_pairs.tsv", "1\t2\n")
+    write(tmp_path / "b_pairs.tsv", "1\t2\n")
+    with pytest.raises(ValueError, match=r"a_pairs.tsv, b_pairs.tsv; leave one"):
+        open_raw(str(tmp_path))
+
+
+def test_fingerprint_changes_with_tables_and_media(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    write(tmp_path / "x_pairs.tsv", "1\t2\n")
+    fingerprints = {fingerprint(open_raw(str(tmp_path)))}
+    write(tmp_path / "x_pairs.tsv", "1\t3\n")
+    fingerprints.add(fingerprint(open_raw(str(tmp_path))))
+    write(tmp_path / "videos" / "3.mp4", "a")
+    fingerprints.add(fingerprint(open_raw(str(tmp_path))))
+    assert len(fingerprints) == 3
+    # and it stays the same without a change
+    assert fingerprint(open_raw(str(tmp_path))) in fingerprints
+
+
+def test_open_table_shows_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # otherwise a file that is read this fast shows no line
+    monkeypatch.setattr("mlrec.runtime.progress.FIRST_LINE_S", 0.0)
+    path = write(tmp_path / "x_pairs.tsv", "".join(f"{user}\t1 2 3\n" for user in range(100_000)))
+    assert len(read_pairs_tsv(path).sequences.users) == 100_000
+    printed = capsys.readouterr().err
+    assert "reading x_pairs.tsv  0.0 MB/1.2 MB  0:00:00 left" in printed
+    assert "1.2 MB/1.2 MB  took 0:00:" in printed
+
+
+def test_media_files_storage_without_sizes_lists_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = [{"name": "http://host/videos/1.mp4", "type": "file", "size": None}]
+    monkeypatch.setattr("mlrec.storage.list_folder", lambda url: listing)
+    assert media_files("http://host/videos")["1"].size is None
