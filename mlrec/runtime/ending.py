@@ -1,8 +1,9 @@
-"""How a process ends, whatever its main thread is doing: signals take effect in time, and no child is left.
+"""Ends a process in time after a signal, whatever its main thread is doing, and its children.
 
-Python runs signal handlers in the main thread only, between two bytecodes. A main thread inside C code (a long step, a decoder, a
-download) therefore hears no signal. `obey_signals` has the interpreter's C handler wake a thread, which ends the process when the
-main thread has not done so in time.
+Python runs signal handlers in the main thread only, between two bytecodes. A main thread inside
+C code (a long step, a decoder, a download) therefore does not react to signals. `obey_signals`
+makes the interpreter's C handler wake a thread. That thread ends the process if the main thread
+has not done so in time.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 
 STOP_S = 25.0
-"""Seconds a training has after a stop signal to finish its step and save a checkpoint."""
+"""Seconds a training has after a stop signal to finish its step and save a checkpoint.
+
+The limits of the processes around it are in `mlrec.runtime.phases`."""
 END_S = STOP_S + 4.0
 """Seconds from a stop signal to the end of a command that waits for trainings."""
 CLEANUP_S = 10.0
@@ -32,23 +35,25 @@ CLEANUP_S = 10.0
 SECOND_S = 1.0
 """Seconds a command has after a second stop signal."""
 REPEAT_S = 0.5
-"""A signal this soon after the first is the same request: terminals and launchers both send one."""
+"""A signal within this time after the first is the same request, in seconds: terminals and launchers
+both send one."""
 EXIT_S = 3.0
-"""Seconds that exit handlers have; W&B's may wait for the network."""
+"""Seconds that exit handlers have. W&B's may wait for the network."""
 
 LAUNCHER_POLL_S = 1.0
+STDERR_FD = 2
 
 _SHELLS = {"sh", "bash", "dash", "ash", "zsh", "busybox"}
-"""A container's first process may be one of these, which starts DeepSpeed's launch.py itself."""
+"""Shells that may be a container's first process and start DeepSpeed's launch.py themselves."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _PR_SET_PDEATHSIG = 1
-"""Linux: the signal that a process gets when its parent ends."""
+"""Linux: the option that sets the signal sent to a process when its parent ends."""
 
 
 class Stopped(BaseException):
-    """A signal told the command to stop; like KeyboardInterrupt it passes every `except Exception`."""
+    """A stop signal; like KeyboardInterrupt it passes every `except Exception`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -56,41 +61,57 @@ class Stopped(BaseException):
 
 
 class _Watch:
-    """A thread that ends the process when a stop signal has not done so in time."""
+    """A thread that ends the process if a stop signal has not done so in time."""
 
     def __init__(self, grace_s: float) -> None:
+        """Start the thread.
+
+        Args:
+            grace_s: seconds from the first stop signal to the end of the process.
+        """
         self.grace_s = grace_s
-        self.told = 0
-        """The first stop signal; 0 for none."""
+        self._first_signal = 0
+        """Number of the first stop signal; 0 for none."""
+        self._first_at = 0.0
         self._deadline = float("inf")
-        self._wake, self.write_end = os.pipe()
+        # The interpreter's C handler writes the number of each signal into the pipe.
+        self._read_end, self.write_end = os.pipe()
         os.set_blocking(self.write_end, False)
         threading.Thread(target=self._run, daemon=True, name="signals").start()
 
     def _run(self) -> None:
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        first = 0.0
+        poll.register(self._read_end, select.POLLIN)
         while True:
-            left = self._deadline - time.monotonic()
-            if not poll.poll(None if left == float("inf") else max(0.0, left) * 1000):
+            if not poll.poll(self._remaining_ms()):
                 self._end()
-            numbers = os.read(self._wake, 64)
+            numbers = os.read(self._read_end, 64)
             if not numbers:  # the write end was closed: the command has ended
-                os.close(self._wake)
+                os.close(self._read_end)
                 return
-            for number in filter(STOP_SIGNALS.__contains__, numbers):
-                now = time.monotonic()
-                if not self.told:
-                    self.told, first, self._deadline = number, now, now + self.grace_s
-                elif now - first > REPEAT_S:
-                    self._deadline = min(self._deadline, now + SECOND_S)
+            for number in numbers:
+                if number in STOP_SIGNALS:
+                    self._note(number)
+
+    def _remaining_ms(self) -> float | None:
+        if self._deadline == float("inf"):
+            return None
+        return max(0.0, self._deadline - time.monotonic()) * 1000
+
+    def _note(self, number: int) -> None:
+        now = time.monotonic()
+        if not self._first_signal:
+            self._first_signal = number
+            self._first_at = now
+            self._deadline = now + self.grace_s
+        elif now - self._first_at > REPEAT_S:
+            self._deadline = min(self._deadline, now + SECOND_S)
 
     def _end(self) -> NoReturn:
-        name = signal.Signals(self.told).name
+        name = signal.Signals(self._first_signal).name
         end_now(
-            128 + self.told,
-            f"the command did not end by itself after {name} and is killed with its processes",
+            128 + self._first_signal,
+            f"the command did not end in time after {name} and was killed with its processes",
         )
 
 
@@ -99,9 +120,10 @@ _watch: _Watch | None = None
 
 @contextlib.contextmanager
 def obey_signals(grace_s: float) -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C and Stopped on SIGTERM and SIGHUP, once, and end the process where that does not.
+    """Raise KeyboardInterrupt on Ctrl-C and Stopped on SIGTERM and SIGHUP, once within the block.
 
-    Ignored signals (nohup) stay ignored. Outside the main thread this does nothing: Python handles no signals there.
+    If that does not end the process in time, a thread does. Ignored signals (nohup) stay ignored.
+    Outside the main thread this does nothing: Python handles no signals there.
 
     Args:
         grace_s: seconds from the first signal to the end of the process.
@@ -111,85 +133,122 @@ def obey_signals(grace_s: float) -> Iterator[None]:
         yield
         return
     _forget_in_children()
-    watch = _watch = _Watch(grace_s)
+    watch = _Watch(grace_s)
+    _watch = watch
     wakeup_before = signal.set_wakeup_fd(watch.write_end, warn_on_full_buffer=False)
     raised = False
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal raised
-        if not raised:  # a second one would interrupt the cleanup; the watch acts on it
+        # A second exception would interrupt the cleanup. The watch acts on a second signal.
+        if not raised:
             raised = True
             raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
-    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heard}
+    previous_handlers = handle_stop_signals(stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore_handlers(previous_handlers)
         signal.set_wakeup_fd(wakeup_before)
         os.close(watch.write_end)
         _watch = None
 
 
+def handle_stop_signals(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Install a handler of the stop signals, except of those that nohup ignores.
+
+    Returns:
+        The previous handlers, for `restore_handlers`.
+    """
+    previous_handlers = {}
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            previous_handlers[int(number)] = signal.signal(number, handler)
+    return previous_handlers
+
+
+def restore_handlers(previous_handlers: Mapping[int, Any]) -> None:
+    """Undo `handle_stop_signals`."""
+    for number, handler in previous_handlers.items():
+        signal.signal(number, handler)
+
+
 @functools.cache
 def _forget_in_children() -> None:
-    """Detach forked processes from the watch: a signal to a child must not count as one to its parent."""
+    """Detach forked processes from the watch."""
+    # A child inherits the pipe: a signal to it would count as a signal to its parent.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 @contextlib.contextmanager
 def grace(seconds: float) -> Iterator[None]:
     """Give the process `seconds` to end after a stop signal that arrives within the block."""
-    if (watch := _watch) is None:
+    watch = _watch
+    if watch is None:
         yield
         return
-    before, watch.grace_s = watch.grace_s, seconds
+    previous_s = watch.grace_s
+    watch.grace_s = seconds
     try:
         yield
     finally:
-        watch.grace_s = before
+        watch.grace_s = previous_s
 
 
 def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """Have the kernel send this process a signal when its parent `parent` (a process id) ends, however that dies."""
+    """Make the kernel send this process a signal when its parent ends, however that dies.
+
+    Args:
+        parent: process id of the parent.
+        number: signal to send.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # it ended before the call
+    if os.getppid() != parent:  # the parent ended before the call
         os._exit(1)
 
 
 def stop_with_launcher() -> None:
-    """Stop this rank, as by SIGTERM, when torchrun or deepspeed has started it and is gone, however that ended.
+    """Stop this rank as by SIGTERM once the torchrun or deepspeed that started it is gone.
 
-    DeepSpeed's launcher is two processes, of which the one that a user started and signals only waits. Either may have ended
-    before this call, which comes seconds after the rank's start.
+    DeepSpeed's launcher is two processes. The one that a user starts and signals only waits for
+    the other. Either may have ended before this call, which comes seconds after the rank's start.
     """
-    is_deepspeed = "CROSS_SIZE" in os.environ  # launch.py sets it
+    is_deepspeed = "CROSS_SIZE" in os.environ  # set by DeepSpeed's launch.py
     if not is_deepspeed and "TORCHELASTIC_RUN_ID" not in os.environ:
         return
     with contextlib.suppress(psutil.Error):
         launcher = psutil.Process(os.getppid())
         starter = launcher.parent() if is_deepspeed else None
-        if _adopts(launcher) or (
-            starter is not None and _adopts(starter) and _program(starter) not in _SHELLS
-        ):
+        # A process whose parent has ended becomes a child of the first process or of systemd.
+        is_starter_gone = (
+            starter is not None and _adopts_orphans(starter) and _program_of(starter) not in _SHELLS
+        )
+        if _adopts_orphans(launcher) or is_starter_gone:
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        watched = (launcher.pid, launcher.ppid() if is_deepspeed else None)
-        threading.Thread(target=_watch_launcher, args=watched, daemon=True, name="launcher").start()
+        starter_pid = launcher.ppid() if is_deepspeed else None
+        threading.Thread(
+            target=_watch_launcher,
+            args=(launcher.pid, starter_pid),
+            daemon=True,
+            name="launcher",
+        ).start()
 
 
-def _adopts(process: psutil.Process) -> bool:
-    """Return whether a process is one that orphans are given to, and not a launcher, which a container may run as its first."""
-    return (process.pid == 1 or _program(process) == "systemd") and "python" not in _program(
-        process
-    )
+def _adopts_orphans(process: psutil.Process) -> bool:
+    """Return whether orphans are given to the process, and it is not a launcher itself."""
+    program = _program_of(process)
+    is_adopter = process.pid == 1 or program == "systemd"
+    # A launcher may be the first process of a container.
+    return is_adopter and "python" not in program
 
 
-def _program(process: psutil.Process) -> str:
+def _program_of(process: psutil.Process) -> str:
+    """Return the file name of the process's program."""
     words: list[str] = process.cmdline()
+    # A login shell has a "-" before its name.
     return os.path.basename(words[0]).removeprefix("-") if words else ""
 
 
@@ -203,10 +262,8 @@ def _watch_launcher(launcher: int, starter: int | None) -> None:
 
 
 def kill_workers() -> None:
-    """Kill the daemonic processes that multiprocessing started here.
-
-    It would wait for them when the interpreter exits, and loader workers ignore SIGTERM.
-    """
+    """Kill the daemonic processes that multiprocessing started here."""
+    # multiprocessing would terminate and join them at exit, but loader workers ignore SIGTERM.
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
@@ -214,32 +271,35 @@ def kill_workers() -> None:
 
 def kill_descendants() -> None:
     """Kill all processes that this one and its children started."""
-    with contextlib.suppress(
-        psutil.Error, OSError
-    ):  # no file descriptor may be left to look them up
+    # Without a free file descriptor the processes cannot be looked up.
+    with contextlib.suppress(psutil.Error, OSError):
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 child.kill()
 
 
 def end_now(code: int, sentence: str) -> NoReturn:
-    """Print the sentence, kill all descendants and end this process; callable from every thread."""
+    """Print the sentence, kill all descendants and end this process; callable from any thread."""
     with contextlib.suppress(OSError):
-        if select.select([], [2], [], 0)[1]:  # a pipe that nobody empties would block
-            os.write(2, f"error: {sentence}\n".encode())
+        _, writable, _ = select.select([], [STDERR_FD], [], 0)
+        if writable:  # writing to a full pipe that nobody reads would block
+            os.write(STDERR_FD, f"error: {sentence}\n".encode())
     kill_descendants()
     os._exit(code)
 
 
 def run_exit_handlers(then: int) -> None:
-    """Run the interpreter's exit handlers; end the process with code `then` when they take longer than EXIT_S."""
+    """Run the interpreter's exit handlers, for at most EXIT_S.
+
+    Args:
+        then: exit code with which the process is ended when they take longer.
+    """
     import atexit
 
-    timer = threading.Timer(
-        EXIT_S, end_now, (then, f"exit handlers took longer than {EXIT_S:.0f} s and were cut short")
-    )
+    sentence = f"exit handlers took longer than {EXIT_S:.0f} s and were interrupted"
+    timer = threading.Timer(EXIT_S, end_now, (then, sentence))
     timer.daemon = True
-    with contextlib.suppress(RuntimeError):  # no thread can be started
+    with contextlib.suppress(RuntimeError):  # the system allows no further thread
         timer.start()
     atexit._run_exitfuncs()
     timer.cancel()

@@ -1,4 +1,4 @@
-"""How a command ends: one clear sentence and an exit code."""
+"""Runs a command: an error ends in one clear sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from mlrec.runtime.terminal import nobody_reads, one_line, prepare_output, say
 BAD_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
-"""128 and the number of SIGINT; SIGTERM's is 143."""
+"""Exit code after Ctrl-C: 128 and the number of SIGINT. SIGTERM's is 143."""
 
 FAILURES = (RuntimeError, OSError, MemoryError, EOFError, subprocess.SubprocessError)
-"""Built-in exceptions that files, devices, memory and other processes cause; the other ones are bugs."""
+"""Built-in exceptions caused by files, devices, memory and other processes. Others are bugs."""
 
 _WORKER_TRACEBACK = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback")
 _REMEDIES = {
@@ -47,24 +47,28 @@ def run_main(
 ) -> int:
     """Run a command and return its exit code.
 
-    That is the command's own code, 2 for bad input (ValueError), 1 for a failure or a bug, 128 + N after signal N, or 141 when
-    nobody reads the output any more. Failures print one sentence. Bugs print a traceback as well. Neither shows credentials.
+    That is the command's own code, 2 for bad input (ValueError), 1 for a failure or a bug, 128 + N
+    after signal N, or 141 when nobody reads the output any more. Failures print one sentence. Bugs
+    print a traceback as well. Neither shows credentials.
 
     Args:
-        grace_s: seconds that the command has to end after a stop signal.
+        main: the command, called with its arguments.
+        arguments: the command line.
+        grace_s: seconds the command has to end after a stop signal.
     """
     prepare_output()
     with obey_signals(grace_s):
         try:
             return _run(main, arguments)
         except ValueError as error:
-            if os.environ.get("RANK", "0") == "0":  # every rank found the same
-                _tell(f"error: {one_line(scrub(_in_words(error)))}")
+            # Every rank finds the same fault in its input; rank 0 prints it.
+            if os.environ.get("RANK", "0") == "0":
+                _print_error(f"error: {one_line(scrub(_in_words(error)))}")
             code = BAD_INPUT
         except Exception as error:
             code = FAILED
             if isinstance(error, BrokenPipeError) and nobody_reads(sys.stdout):
-                code = 128 + signal.SIGPIPE  # as `| head` ends other programs
+                code = 128 + signal.SIGPIPE  # as other programs end in `| head`
             else:
                 _report(error)
         except Stopped as stopped:
@@ -78,7 +82,8 @@ def _run(main: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) 
     try:
         return main(arguments) or 0
     except BaseException:
-        kill_workers()  # before the error releases what would wait for them
+        # Before the error releases the loader: its destructor would wait for the workers.
+        kill_workers()
         raise
 
 
@@ -86,22 +91,22 @@ def _report(error: Exception) -> None:
     """Print the sentence of a failure, or the traceback of a bug."""
     sentence = _in_words(error)
     if not _is_failure(error):
-        _tell(scrub("".join(traceback.format_exception(error))))
+        _print_error(scrub("".join(traceback.format_exception(error))))
         sentence += ". This is a bug in mlrec; please report it with the traceback above"
     where = f" on rank {os.environ['RANK']}" if "RANK" in os.environ else ""
-    _tell(f"error{where}: {one_line(scrub(sentence))}")
+    _print_error(f"error{where}: {one_line(scrub(sentence))}")
 
 
-def _tell(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads any more, or the log's disk is full
+def _print_error(text: str) -> None:
+    # Nobody may read the output any more, or the disk of the log is full.
+    with contextlib.suppress(OSError):
         say(text, error=True)
 
 
 def _is_failure(error: Exception) -> bool:
-    """Return whether the environment caused an error, not a mistake in this program.
-
-    Libraries define exceptions of their own for files, networks and devices, such as safetensors for a full disk.
-    """
+    """Return whether the environment caused an error, rather than a mistake in this program."""
+    # Libraries define their own exceptions for files, networks and devices: safetensors does so
+    # for a full disk.
     is_own = type(error).__module__.partition(".")[0] in ("builtins", "mlrec", "shards_tools")
     is_mistake = isinstance(error, NotImplementedError | RecursionError)
     return not is_own or (isinstance(error, FAILURES) and not is_mistake)
@@ -110,21 +115,31 @@ def _is_failure(error: Exception) -> bool:
 def _in_words(error: Exception) -> str:
     """Return an error's message as a sentence, with a remedy where one is known."""
     message = str(error)
-    if _WORKER_TRACEBACK.match(message):  # its last line is the worker's error
-        return f"in a loader worker: {_with_remedy(message.rstrip().splitlines()[-1])}"
-    if "gloo/" in message or any(
-        kind.__name__ == "DistError" for kind in type(error).__mro__
-    ):  # gloo's are plain RuntimeErrors
+    if _WORKER_TRACEBACK.match(message):
+        worker_error = message.rstrip().splitlines()[-1]
+        return f"in a loader worker: {_with_remedy(worker_error)}"
+    if _is_connection_error(error):
         return f"another rank has ended or cannot be reached ({message.splitlines()[0]})"
     if isinstance(error, MemoryError):
-        message = f"this machine's memory is full{message and f' ({message})'}; use a smaller batch, or fewer workers or ranks"
+        details = f" ({message})" if message else ""
+        message = (
+            f"this machine's memory is full{details}; "
+            "use a smaller batch, or fewer workers or ranks"
+        )
     elif not isinstance(error, ValueError | RuntimeError | OSError):
         message = f"{type(error).__name__}: {message}".removesuffix(": ")
     return _with_remedy(message) or type(error).__name__
 
 
+def _is_connection_error(error: Exception) -> bool:
+    """Return whether the connection to another rank broke."""
+    # gloo raises plain RuntimeErrors. DistError is torch's base of connection errors.
+    is_dist_error = any(kind.__name__ == "DistError" for kind in type(error).__mro__)
+    return is_dist_error or "gloo/" in str(error)
+
+
 def _with_remedy(message: str) -> str:
-    """Return the message with what to do, where it ends with the system's words."""
+    """Append what to do to a message that ends with a known error of the system."""
     for number, remedy in _REMEDIES.items():
         if re.search(rf"{os.strerror(number)}( \(os error \d+\)|: \S+)?$", message):
             return f"{message}; {remedy}"
@@ -132,27 +147,31 @@ def _with_remedy(message: str) -> str:
 
 
 def asks_for_help(arguments: Sequence[str], usage: str) -> bool:
-    """Whether -h or --help is among the arguments; the usage is printed then, and the command has done its work."""
-    asked = "-h" in arguments or "--help" in arguments
-    if asked:
+    """Print the usage if -h or --help is among the arguments, and return whether it is.
+
+    The command has nothing else to do then.
+    """
+    is_asked = "-h" in arguments or "--help" in arguments
+    if is_asked:
         say(usage)
-    return asked
+    return is_asked
 
 
 def exit_with(code: int) -> NoReturn:
     """End this process with its children, without waiting for any of them.
 
-    The interpreter's own shutdown would join threads and workers that may be stuck, and gloo's threads make it abort now and then
-    (once in 18 runs). Exit handlers run, within EXIT_S.
+    Exit handlers run, for at most EXIT_S.
     """
+    # The interpreter's own shutdown would join threads and workers that may be stuck. With gloo's
+    # threads it aborts now and then: once in 18 runs.
     kill_workers()
     run_exit_handlers(code)
     try:
         sys.stdout.flush()
-    except (BrokenPipeError, ValueError):  # nobody reads any more, or it was closed
+    except (BrokenPipeError, ValueError):  # nobody reads the output any more, or it was closed
         pass
     except OSError as error:
-        _tell(f"error: standard output cannot be written: {error}")
+        _print_error(f"error: standard output cannot be written: {error}")
         code = code or FAILED
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()

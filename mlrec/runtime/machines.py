@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from mlrec.runtime.ending import REPEAT_S, STOP_SIGNALS
+from mlrec.runtime.ending import REPEAT_S, handle_stop_signals, restore_handlers
 from mlrec.runtime.hosts import SSH
 from mlrec.runtime.node import Part
 from mlrec.runtime.phases import MACHINE_STOP_S, POLL_S, REPORT_S, Countdown, Phase
@@ -49,15 +49,11 @@ class StopSignals:
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopSignals]:
         """Handle SIGTERM, Ctrl-C and SIGHUP within the block, except signals ignored by nohup."""
-        previous = {}
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                previous[number] = signal.signal(number, self.handle)
+        previous_handlers = handle_stop_signals(self.handle)
         try:
             yield self
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            restore_handlers(previous_handlers)
 
 
 class Machines:

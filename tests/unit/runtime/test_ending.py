@@ -55,7 +55,7 @@ def test_process_that_hears_no_signal_ends_after_its_grace(main: str) -> None:
     assert 1 <= time.monotonic() - began < 5
     assert (
         said
-        == "error: the command did not end by itself after SIGTERM and is killed with its processes\n"
+        == "error: the command did not end in time after SIGTERM and was killed with its processes\n"
     )
 
 
