@@ -19,10 +19,10 @@ from mlrec.bench.measure import cpu_seconds, device_name
 from mlrec.bench.result import Result
 from mlrec.config import DataConfig
 from mlrec.data.decode import DECODERS, members_of
-from mlrec.data.item_store import READS_IN_FLIGHT
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
+from mlrec.data.shard_readers import READS_IN_FLIGHT
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.runtime.progress import track
 

@@ -7,6 +7,9 @@ sequences.py, sequence_cache.py   users' histories, in memory shared by all proc
 plan.py           which users are in which step, which items are encoded on which rank
 ownership.py      which rank owns an item
 item_store.py     read items from shards, local or remote
+samples.py        what the item store delivers of an item
+byte_ranges.py    where items are in shards, and which of them one read covers
+shard_readers.py  bytes of shards: from this node's disk, or by ranged reads
 cache.py          remote shards on the node's disk
 decode.py, decode_clock.py   items to tensors, with a time limit
 stream.py         steps for a rank, from loader processes

@@ -21,7 +21,7 @@ import torch
 
 from mlrec.data.decode import Decoded, decode_items
 from mlrec.data.format import MediaInfo
-from mlrec.data.item_store import Sample
+from mlrec.data.samples import Sample
 from mlrec.data.schema import InputSpec
 
 

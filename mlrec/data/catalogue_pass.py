@@ -19,7 +19,7 @@ from mlrec import storage
 from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_inputs
 from mlrec.data.decode import check_inputs, item_bytes, members_of
 from mlrec.data.format import item_key
-from mlrec.data.item_store import OPTIONAL, Sample, stored
+from mlrec.data.samples import OPTIONAL, Sample, stored
 from mlrec.data.schema import InputSpec
 from mlrec.data.shared_buffers import check_shared_memory
 from mlrec.data.stream import Data, WorkerDiedError, log_replacement, workers_output
@@ -135,7 +135,8 @@ class CataloguePass(IterableDataset[Chunk]):
         store, names = self.data.store, members_of(inputs, self.data.info.media)
         in_shards = stored(names)
         if not in_shards:
-            yield from ((item, store.with_title(item, {}, names)) for item in items.tolist())
+            for item in items.tolist():
+                yield Sample(item, store.with_title(item, {}, names))
             return
         shards = self.data.catalogue.shard_N1[items]
         for shard in np.unique(shards).tolist():
@@ -147,9 +148,9 @@ class CataloguePass(IterableDataset[Chunk]):
                 if all(
                     name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in wanted
                 ):
-                    yield item, store.with_title(item, sample, names)
+                    yield Sample(item, store.with_title(item, sample, names))
                 else:
-                    yield item, store.try_read(item, names)
+                    yield Sample(item, store.try_read(item, names))
 
 
 def pass_of_rank(

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from mlrec.data.format import MediaInfo
-from mlrec.data.item_store import Sample
 from mlrec.data.media.audio import decode_audio
 from mlrec.data.media.frames import FRAME_POLICIES, decode_video
+from mlrec.data.samples import Sample
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shared_buffers import BatchMemory
 from mlrec.data.titles import tokenize

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mlrec.data.item_store import Sample
+from mlrec.data.samples import Sample
 from mlrec.runtime.time_limit import REASON, seconds_for, time_limit
 
 _OVERDUE = -1.0
@@ -26,12 +26,12 @@ class DecodeClock:
         """Yield the samples, each with a time limit until the next one is asked for; overdue items come with a reason."""
         for item, members in samples:
             if self._deadline_N1[item] == _OVERDUE:
-                yield item, REASON
+                yield Sample(item, REASON)
                 continue
             num_bytes = 0 if isinstance(members, str) else sum(map(len, members.values()))
             self._deadline_N1[item] = time.monotonic() + seconds_for(num_bytes)
             with time_limit(num_bytes):
-                yield item, members
+                yield Sample(item, members)
             self._deadline_N1[item] = 0.0
 
     def find_overdue(self) -> list[int]:

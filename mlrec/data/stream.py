@@ -22,9 +22,10 @@ from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_i
 from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
 from mlrec.data.decode_clock import DecodeClock
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
-from mlrec.data.item_store import ItemStore, Sample
+from mlrec.data.item_store import ItemStore
 from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
+from mlrec.data.samples import Sample
 from mlrec.data.schema import Batch, InputSpec
 from mlrec.data.sequences import SequenceTable, open_sequences
 from mlrec.data.shared_buffers import BatchMemory

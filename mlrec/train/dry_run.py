@@ -12,8 +12,8 @@ import torch
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.data.decode import check_inputs, members_of
-from mlrec.data.item_store import stored
 from mlrec.data.plan import Plan, sampled_steps
+from mlrec.data.samples import stored
 from mlrec.data.schema import Modality
 from mlrec.data.stream import open_data
 from mlrec.evaluation.evaluate import oracle_of

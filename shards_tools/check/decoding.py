@@ -80,6 +80,7 @@ def _faults_of_item(
     """
     # imported here: decoding takes torch, which a check of a damaged data set may never reach
     from mlrec.data.decode import decode_items
+    from mlrec.data.samples import Sample
     from mlrec.data.schema import AUDIO_RATE, InputSpec, Modality
 
     modalities = []
@@ -94,7 +95,7 @@ def _faults_of_item(
     for modality in modalities:
         spec = InputSpec(modality, media.frames, media.size, length=AUDIO_RATE)
         try:
-            _, _, reasons = decode_items([(item, dict(members))], 1, [spec], media)
+            _, _, reasons = decode_items([Sample(item, dict(members))], 1, [spec], media)
         except KeyError as error:
             reasons = {item: f"it has no {error}"}
         for reason in reasons.values():

@@ -7,7 +7,7 @@ import pytest
 
 from mlrec.config import DataConfig
 from mlrec.data.format import Member, item_key, item_shard
-from mlrec.data.item_store import BadItemError
+from mlrec.data.samples import BadItemError
 from mlrec.data.stream import Data, open_data
 
 
@@ -70,10 +70,13 @@ def test_neighbours_are_read_at_once_and_little_in_vain(data: Data) -> None:
 
     def ranges(items: list[int], names: list[str]) -> list[tuple[int, list[int]]]:
         reads = data.store._plan(items, names)
-        assert sum(read.end - read.start for read in reads) <= 1.05 * sum(
-            read.wanted for read in reads
-        )
-        return [(int(read.shard.path[-9:-4]), list(read.items)) for read in reads]
+        read_bytes = sum(read.size for read in reads)
+        assert read_bytes <= 1.05 * sum(read.wanted_bytes for read in reads)
+        items_by_shard = []
+        for read in reads:
+            items_of_read = [sample.item for sample in read.samples]
+            items_by_shard.append((int(read.shard.path[-9:-4]), items_of_read))
+        return items_by_shard
 
     every = [member.name for member in data.catalogue.members(1)]
     far = ranges([1, 9, 20], frames)
@@ -87,10 +90,10 @@ def test_neighbours_are_read_at_once_and_little_in_vain(data: Data) -> None:
 @pytest.mark.parametrize(
     ("offset", "size", "words"),
     [
-        (-512, 10, "is said to lie at bytes -512"),
-        (10**9, 10, "is said to lie at bytes 1,000,000,000"),
-        (512, 10**9, "is said to lie at bytes 512 to 1,000,000,512"),
-        (512, -10, "is said to lie"),
+        (-512, 10, "places its sample at bytes -512"),
+        (10**9, 10, "places its sample at bytes 1,000,000,000"),
+        (512, 10**9, "places its sample at bytes 512 to 1,000,000,512"),
+        (512, -10, "places its sample"),
     ],
 )
 def test_items_a_member_outside_its_shard_is_a_bad_item(
@@ -105,7 +108,7 @@ def test_items_a_member_outside_its_shard_is_a_bad_item(
 def test_items_a_sample_of_too_many_bytes_is_a_bad_item(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlrec.data.item_store.MAX_SAMPLE_BYTES", 100)
+    monkeypatch.setattr("mlrec.data.byte_ranges.MAX_SAMPLE_BYTES", 100)
     ((_, reason),) = data.store.read_many([3], ["0.jpg"])
     assert "bytes, more than the 100 that are read" in reason
 

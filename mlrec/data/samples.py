@@ -1,0 +1,28 @@
+"""Samples of items as the item store delivers them: stored members by name, or the reason why none could be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+TITLE = "txt"
+"""Member that is never read from a shard, because the catalogue holds all titles in memory."""
+OPTIONAL = frozenset({"flac", "cover.jpg"})
+"""Members that a sample may lack. Items without audio get silence; items without a cover get a black image."""
+
+
+class Sample(NamedTuple):
+    """One item and its members."""
+
+    item: int
+    members: Mapping[str, bytes] | str
+    """Content by member name, or the reason why the item could not be read."""
+
+
+class BadItemError(Exception):
+    """An item that could not be read or decoded; the message is the reason."""
+
+
+def stored(names: Iterable[str]) -> list[str]:
+    """Return the names of the members that are read from shards."""
+    return [name for name in names if name != TITLE]

@@ -1,0 +1,182 @@
+"""Readers of shards: `LocalReader` for a data set on this node, `RemoteReader` for one elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from mlrec import storage
+from mlrec.data.byte_ranges import ShardRead
+from mlrec.data.cache import ShardCache
+from mlrec.data.format import FileInfo
+from mlrec.storage.transfer import CutShortError
+
+READS_IN_FLIGHT = 32
+"""Ranged reads that run at once."""
+BYTES_IN_FLIGHT = 512 << 20
+"""Memory that ranged reads hold at once."""
+
+
+class ReadResult(NamedTuple):
+    """What one read of a shard brought."""
+
+    content: bytes | None
+    """None if the read failed."""
+    error: Exception | None
+    """Failure after all retries of the storage; None if reading item by item may still help."""
+    is_local: bool
+    """Whether the bytes came from this node's disk."""
+
+
+class ShardReader(Protocol):
+    """Access to the bytes of a data set's shards."""
+
+    def read_all(self, reads: Sequence[ShardRead]) -> Iterator[ReadResult]:
+        """Yield the result of each read, in order."""
+
+    def read(self, shard: FileInfo, start: int, size: int) -> bytes:
+        """Return one range of a shard.
+
+        Raises:
+            OSError, RuntimeError: the storage gave up.
+        """
+
+    def discard(self, shard: FileInfo) -> bool:
+        """Forget this node's copy of a damaged shard; return whether there was one."""
+
+    def prefetch(self, shards: Iterable[FileInfo]) -> None:
+        """Ask for copies of whole shards on this node, in the background."""
+
+    def stream_url(self, shard: FileInfo) -> str:
+        """Return the URL to stream a whole shard from."""
+
+    def take_remote_bytes(self) -> int:
+        """Return the bytes asked of the network since the last call."""
+
+
+class LocalReader:
+    """Shards of a data set on a file system of this node."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def read_all(self, reads: Sequence[ShardRead]) -> Iterator[ReadResult]:
+        """Yield the result of each read, in order."""
+        for read in reads:
+            path = storage.local_path(self.stream_url(read.shard))
+            yield _read_file(path, read)
+
+    def read(self, shard: FileInfo, start: int, size: int) -> bytes:
+        """Return one range of a shard.
+
+        Raises:
+            OSError, RuntimeError: the file cannot be read.
+        """
+        return storage.read_range(str(storage.local_path(self.stream_url(shard))), start, size)
+
+    def discard(self, shard: FileInfo) -> bool:
+        """Return False: the data set itself is never deleted."""
+        del shard
+        return False
+
+    def prefetch(self, shards: Iterable[FileInfo]) -> None:
+        """Do nothing: all shards are on this node."""
+
+    def stream_url(self, shard: FileInfo) -> str:
+        """Return the URL to stream a whole shard from."""
+        return storage.join(self._url, shard.path)
+
+    def take_remote_bytes(self) -> int:
+        """Return 0: nothing crosses the network."""
+        return 0
+
+
+class RemoteReader:
+    """Shards of a remote data set: from the node's cache where they are there, else by ranged reads."""
+
+    def __init__(self, url: str, cache: ShardCache) -> None:
+        self._url = url
+        self._cache = cache
+        self._ranged_bytes = 0
+
+    def read_all(self, reads: Sequence[ShardRead]) -> Iterator[ReadResult]:
+        """Yield the result of each read, in order."""
+        # 1. Look up all cached shards first, so that the ranged reads can start together.
+        paths = [self._cache.path(read.shard) for read in reads]
+        ranged = self._start(
+            [read for read, path in zip(reads, paths, strict=True) if path is None]
+        )
+        # 2. Deliver in order: cached ranges from disk, the others as they arrive.
+        for read, path in zip(reads, paths, strict=True):
+            if path is not None:
+                yield _read_file(path, read)
+                continue
+            outcome = next(ranged)
+            self._ranged_bytes += read.size
+            yield _result_of(outcome)
+
+    def _start(self, reads: Sequence[ShardRead]) -> Iterator[bytes | Exception]:
+        """Start ranged reads; the storage retries each of them with backoff."""
+        largest = max((read.size for read in reads), default=1)
+        in_flight = max(1, min(READS_IN_FLIGHT, BYTES_IN_FLIGHT // largest))
+        ranges = [(self._origin(read.shard), read.start, read.size) for read in reads]
+        return storage.read_ranges(ranges, in_flight)
+
+    def read(self, shard: FileInfo, start: int, size: int) -> bytes:
+        """Return one range of a shard.
+
+        Raises:
+            OSError, RuntimeError: the storage gave up.
+        """
+        path = self._cache.path(shard)
+        if path is not None:
+            try:
+                return storage.read_range(str(path), start, size)
+            except FileNotFoundError:
+                pass  # another job evicted it a moment ago: read the origin
+        self._ranged_bytes += size
+        return storage.read_range(self._origin(shard), start, size)
+
+    def discard(self, shard: FileInfo) -> bool:
+        """Delete the cached copy of a damaged shard; return whether there was one."""
+        return self._cache.drop(shard)
+
+    def prefetch(self, shards: Iterable[FileInfo]) -> None:
+        """Ask the cache to download whole shards in the background."""
+        for shard in shards:
+            self._cache.ask(shard)
+
+    def stream_url(self, shard: FileInfo) -> str:
+        """Return the cached file of a shard, downloaded now if necessary, or else its origin."""
+        path = self._cache.wait_for(shard)
+        if path is not None:
+            return str(path)
+        self._ranged_bytes += shard.size
+        return self._origin(shard)
+
+    def take_remote_bytes(self) -> int:
+        """Return the bytes asked of the network since the last call: ranged reads and whole shards."""
+        ranged_bytes = self._ranged_bytes
+        self._ranged_bytes = 0
+        return ranged_bytes + self._cache.take_bytes()
+
+    def _origin(self, shard: FileInfo) -> str:
+        return storage.join(self._url, shard.path)
+
+
+def _read_file(path: Path, read: ShardRead) -> ReadResult:
+    """Read a part of a file of this node. A failure is left to the reads item by item."""
+    try:
+        content = storage.read_range(str(path), read.start, read.size)
+    except (OSError, RuntimeError):
+        return ReadResult(None, None, is_local=True)
+    return ReadResult(content, None, is_local=True)
+
+
+def _result_of(outcome: bytes | Exception) -> ReadResult:
+    if isinstance(outcome, bytes):
+        return ReadResult(outcome, None, is_local=False)
+    # A shard that ends early may still hold some of the items: they are read one by one.
+    error = None if isinstance(outcome, CutShortError) else outcome
+    return ReadResult(None, error, is_local=False)
