@@ -10,7 +10,7 @@ from mlrec.data.sequences import Split
 from mlrec.data.stream import Data
 from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import readable_slots
-from mlrec.runtime.flops import AT_ONCE
+from mlrec.runtime.flops import ELEMENTWISE_VALUES
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -40,7 +40,7 @@ class Ranking:
         )
         self.ascending_N = self.popularity_N.sort().values
         self.ones_N = torch.ones(len(ranked), device=readable_N.device)
-        rows = max(1, AT_ONCE[readable_N.device.type] // max(1, len(ranked)))
+        rows = max(1, ELEMENTWISE_VALUES[readable_N.device.type] // max(1, len(ranked)))
         self.compared_bN = torch.empty(rows, len(ranked), device=readable_N.device)
 
     def count(self, users_B: np.ndarray, split: Split) -> torch.Tensor:

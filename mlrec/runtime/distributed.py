@@ -1,4 +1,7 @@
-"""The ranks of a run and the exchange of item vectors between them, with gradient."""
+"""The ranks of a run: their process group, and the exchange of item vectors with gradient.
+
+Every function that is collective must be called by all ranks, in the same order.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import torch
@@ -22,80 +26,97 @@ from mlrec.runtime.rendezvous import Place, find_place, open_store
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
-"""A collective that waits longer than this for another rank ends the run."""
+"""Longest wait of a collective for another rank, after which the run ends."""
 MIN_OPEN_FILES = 512
-"""A process opens a file for each tensor of a batch in flight, and sockets to storage and to the other ranks."""
+"""Open files that a process needs: one per tensor of a batch in flight, and sockets to the storage
+and to the other ranks."""
 FORK_PAUSE_S = 0.05
+"""Time in which the threads of finished collectives end."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among the ranks of the run."""
+    """The place of this process among the ranks of the run."""
 
     rank: int
     size: int
     device: torch.device
     nodes: tuple[int, ...]
-    """Ranks of each node; ranks are numbered node by node."""
+    """Number of ranks of each node; ranks are numbered node by node."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one rank that writes the run's files."""
+        """Whether this is the rank that writes the run's files."""
         return self.rank == 0
 
 
 def start_world() -> World:
-    """Join the process group that a launcher described in the environment; without one, a group of one.
+    """Join the process group that the launcher's environment variables describe; collective.
 
-    Works under the deepspeed launcher, torchrun, srun with the same variables, and plain python; NCCL on GPUs, else gloo.
+    Without a launcher the group is this process alone. Launchers are mlrec's own, deepspeed,
+    torchrun, and srun with the same variables. The backend is NCCL on GPUs, else gloo.
 
     Raises:
-        RuntimeError: the environment is inconsistent, the ranks cannot meet, this machine shows fewer GPUs than it has ranks,
-            or the process may open too few files.
+        RuntimeError: the environment is inconsistent, the ranks cannot meet, this machine shows
+            fewer GPUs than it has ranks, or the process may open too few files.
     """
     if not torch.cuda.is_available():
-        os.environ.setdefault(
-            "DS_ACCELERATOR", "cpu"
-        )  # before DeepSpeed is imported: it looks only once
+        # Before DeepSpeed is imported: it reads the variable once.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     place = find_place()
     stop_with_launcher()
     allow_open_files()
-    if torch.cuda.is_available():
-        if place.local_rank >= (gpus := torch.cuda.device_count()):
-            raise RuntimeError(
-                f"{socket.gethostname()} shows {gpus} GPUs (see CUDA_VISIBLE_DEVICES), but has more "
-                "ranks. Lower its slots"
-            )
-        device = torch.device("cuda", place.local_rank)
-        torch.cuda.set_device(device)
-        # fp32 is fp32: torch leaves convolutions in TF32, which has 10 bits, and products of matrices not
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    else:
-        device = torch.device("cpu")
+    device = _choose_device(place.local_rank)
+    backend = "nccl" if device.type == "cuda" else "gloo"
     if not dist.is_initialized():
-        _meet(place, "nccl" if device.type == "cuda" else "gloo")
-    # gloo's tensor collectives announce on every call that they may change
+        _meet(place, backend)
+    _init_deepspeed(place.size, backend)
+    local_ranks = gather_objects(place.local_rank)
+    return World(place.rank, place.size, device, _nodes(local_ranks))
+
+
+def _choose_device(local_rank: int) -> torch.device:
+    """Select the rank's GPU, or return the CPU where the machine has none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    gpus = torch.cuda.device_count()
+    if local_rank >= gpus:
+        raise RuntimeError(
+            f"{socket.gethostname()} shows {gpus} GPUs (see CUDA_VISIBLE_DEVICES), but has more "
+            "ranks. Lower its slots"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    # By default torch computes fp32 convolutions in TF32, with a mantissa of 10 bits.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return device
+
+
+def _init_deepspeed(num_ranks: int, backend: str) -> None:
+    """Make DeepSpeed use the process group that exists; collective."""
+    # gloo's tensor collectives warn on every call that they may change.
     warnings.filterwarnings(
         "ignore", message=".*(all_gather_into_tensor|reduce_scatter_tensor|_base).*"
     )
     import deepspeed
     from deepspeed.utils import groups
 
-    # On the CPU gloo alone: DeepSpeed's own all-reduce would be compiled at the first launch, with a compiler that the machine
-    # may not have, and each rank would leave 64 MB in /dev/shm.
+    # Use gloo alone on CPUs. DeepSpeed's own all-reduce would be compiled at the first launch, with
+    # a compiler that the machine may lack, and each rank would leave 64 MB in /dev/shm.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(
-        "nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, verbose=False
-    )
-    # DeepSpeed's copy of the group of all ranks: made by itself it would have its backend's time limit, and NCCL's is shorter
-    groups._WORLD_GROUP = dist.new_group(range(place.size), timeout=TIMEOUT)
-    return World(place.rank, place.size, device, _nodes(gather_objects(place.local_rank)))
+    deepspeed.init_distributed(backend, timeout=TIMEOUT, verbose=False)
+    # DeepSpeed keeps its own group of all ranks. Created by DeepSpeed, it would have the backend's
+    # default time limit, and NCCL's is shorter than ours.
+    groups._WORLD_GROUP = dist.new_group(range(num_ranks), timeout=TIMEOUT)
 
 
 def _meet(place: Place, backend: str) -> None:
-    """Make the process group; DeepSpeed, which looks at the same variables, uses it."""
-    names = {"RANK": place.rank, "LOCAL_RANK": place.local_rank, "WORLD_SIZE": place.size}
-    os.environ.update({name: str(number) for name, number in names.items()})
+    """Create the process group; collective."""
+    # DeepSpeed reads the same variables. A process without a launcher has none yet.
+    os.environ["RANK"] = str(place.rank)
+    os.environ["LOCAL_RANK"] = str(place.local_rank)
+    os.environ["WORLD_SIZE"] = str(place.size)
     store = open_store(place)
     dist.init_process_group(
         backend, timeout=TIMEOUT, store=store, rank=place.rank, world_size=place.size
@@ -103,15 +124,16 @@ def _meet(place: Place, backend: str) -> None:
 
 
 def allow_open_files() -> None:
-    """Raise this process's limit of open files as far as it may.
+    """Raise this process's limit of open files as far as the system allows.
 
     Raises:
-        RuntimeError: that is too low: connections and shared batches would be lost on the way.
+        RuntimeError: the system allows fewer than MIN_OPEN_FILES.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than it says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than its hard limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Below 0 there is no limit.
     if 0 <= allowed < MIN_OPEN_FILES:
         raise RuntimeError(
             f"a process may open {allowed} files here, but training takes up to {MIN_OPEN_FILES}; "
@@ -120,15 +142,20 @@ def allow_open_files() -> None:
 
 
 def _nodes(local_ranks: list[int]) -> tuple[int, ...]:
-    """Ranks of each node: every launcher numbers the ranks node by node, and a node's from 0."""
+    """Return the number of ranks of each node.
+
+    Every launcher numbers the ranks node by node, and those of a node from 0.
+
+    Args:
+        local_ranks: number of each rank on its node.
+    """
     starts = [rank for rank, local_rank in enumerate(local_ranks) if local_rank == 0]
-    return tuple(
-        end - start for start, end in zip(starts, [*starts[1:], len(local_ranks)], strict=True)
-    )
+    ends = [*starts[1:], len(local_ranks)]
+    return tuple(end - start for start, end in zip(starts, ends, strict=True))
 
 
 def stop_world() -> None:
-    """Leaves the process group."""
+    """Leave the process group."""
     if dist.is_initialized():
         from deepspeed.utils import groups
 
@@ -137,31 +164,39 @@ def stop_world() -> None:
 
 
 def pause_before_fork() -> None:
-    """Lets the threads of finished collectives end; called before loader workers are forked.
+    """Let the threads of finished collectives end; called before loader workers are forked.
 
-    A gloo thread that drops the last reference to a tensor takes part in Python for a moment. CPython (3.11 at least) copies a
-    lock that it holds in this moment into the forked process, which then waits for ever: 2 of 6,000 that were forked right after
-    a collective did.
+    A gloo thread that drops the last reference to a tensor enters Python for a moment. A fork in
+    this moment copies a lock that the thread holds, at least in CPython 3.11, and the forked
+    process then waits for ever. That happened to 2 of 6,000 processes forked right after a
+    collective.
     """
     if dist.is_initialized() and dist.get_world_size() > 1:
         time.sleep(FORK_PAUSE_S)
 
 
 def shares(total: int, parts: int) -> tuple[int, ...]:
-    """`total` things cut into `parts` runs whose sizes differ by at most one."""
-    return tuple(total * (part + 1) // parts - total * part // parts for part in range(parts))
+    """Return the sizes of `parts` runs that cover `total`; they differ by at most one."""
+    bounds = [total * part // parts for part in range(parts + 1)]
+    return tuple(end - start for start, end in pairwise(bounds))
 
 
 def gather(own_OX: torch.Tensor, owned_W: Sequence[int]) -> torch.Tensor:
-    """All ranks' rows [U, ...] in the order of the ranks, without gradient; rank r brings owned_W[r] rows."""
+    """Return the rows [U, ...] of all ranks, in their order and without gradient; collective.
+
+    Args:
+        own_OX: rows of this rank [O, ...].
+        owned_W: number of rows of each rank.
+    """
     if len(owned_W) == 1:
         return own_OX
+    # The all-gather needs the same number of rows on every rank: pad, gather, cut.
     most = max(owned_W)
     padded = own_OX.new_zeros((most, *own_OX.shape[1:]))
     padded[: len(own_OX)] = own_OX
-    everything = own_OX.new_empty((len(owned_W) * most, *own_OX.shape[1:]))
-    dist.all_gather_into_tensor(everything, padded)
-    blocks = everything.view(len(owned_W), most, *own_OX.shape[1:])
+    gathered = own_OX.new_empty((len(owned_W) * most, *own_OX.shape[1:]))
+    dist.all_gather_into_tensor(gathered, padded)
+    blocks = gathered.view(len(owned_W), most, *own_OX.shape[1:])
     return torch.cat([block[:owned] for block, owned in zip(blocks, owned_W, strict=True)])
 
 
@@ -170,14 +205,17 @@ class _Exchange(torch.autograd.Function):
     def forward(
         ctx: Any, own_OD: torch.Tensor, owned_W: tuple[int, ...], rank: int
     ) -> torch.Tensor:
-        ctx.owned_W, ctx.rank = owned_W, rank
+        ctx.owned_W = owned_W
+        ctx.rank = rank
         return gather(own_OD, owned_W)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradient_UD,) = gradients
-        owned_W, most = ctx.owned_W, max(ctx.owned_W)
-        # every rank's share padded to the same number of rows, as reduce-scatter wants them; in fp32: bf16 would round each sum
+        owned_W = ctx.owned_W
+        most = max(owned_W)
+        # Reduce-scatter needs the same number of rows for every rank. It sums in fp32, as bf16
+        # would round each partial sum.
         padded = gradient_UD.new_zeros(
             (len(owned_W), most, *gradient_UD.shape[1:]), dtype=torch.float32
         )
@@ -189,7 +227,15 @@ class _Exchange(torch.autograd.Function):
 
 
 def exchange(own_OD: torch.Tensor, owned_W: tuple[int, ...], rank: int) -> torch.Tensor:
-    """All ranks' item vectors [U, D], with gradient: backward sums each item's gradients over the ranks at its owner."""
+    """Return the item vectors [U, D] of all ranks, with gradient; collective.
+
+    Backward is collective as well: it sums each item's gradients over the ranks at its owner.
+
+    Args:
+        own_OD: vectors of the items that this rank owns.
+        owned_W: number of items that each rank owns.
+        rank: this rank.
+    """
     if len(owned_W) == 1:
         return own_OD
     exchanged: torch.Tensor = _Exchange.apply(own_OD, owned_W, rank)  # type: ignore[no-untyped-call]
@@ -197,46 +243,49 @@ def exchange(own_OD: torch.Tensor, owned_W: tuple[int, ...], rank: int) -> torch
 
 
 def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
-    """The sum of `value` over all ranks, in place."""
+    """Replace `value` by its sum over all ranks, and return it; collective."""
     dist.all_reduce(value)
     return value
 
 
 def max_over_ranks(value: torch.Tensor) -> torch.Tensor:
-    """The elementwise maximum of `value` over all ranks, in place."""
+    """Replace `value` by its elementwise maximum over all ranks, and return it; collective."""
     if dist.is_initialized():
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return value
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """`value` of every rank, in the order of the ranks."""
+    """Return `value` of every rank, in the order of the ranks; collective."""
     if not dist.is_initialized():
         return [value]
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
-def from_main(find: Callable[[], T]) -> T:
-    """Return what rank 0 finds, or raise its error, on every rank; collective.
+def from_main(function: Callable[[], T]) -> T:
+    """Return the result of rank 0, or raise its error, on every rank; collective.
 
-    On a shared file system each rank may see another state of a folder.
+    Rank 0 alone calls the function: on a shared file system, each rank may see another state of a
+    folder.
     """
     is_main = not dist.is_initialized() or dist.get_rank() == 0
-    found: tuple[T | None, Exception | None] = None, None
+    result: T | None = None
+    failure: Exception | None = None
     if is_main:
         try:
-            found = find(), None
+            result = function()
         except (ValueError, RuntimeError, OSError) as error:
-            found = None, error
-    result, failure = gather_objects(found)[0]
-    if failure is not None:
-        raise failure
-    return cast("T", result)
+            failure = error
+    # Rank 0 sends its error too: the others would wait for it otherwise.
+    main_result, main_failure = gather_objects((result, failure))[0]
+    if main_failure is not None:
+        raise main_failure
+    return cast("T", main_result)
 
 
 def barrier() -> None:
-    """Waits for all ranks."""
+    """Wait for all ranks; collective."""
     if dist.is_initialized():
         dist.barrier()

@@ -35,8 +35,9 @@ CLEANUP_S = 10.0
 SECOND_S = 1.0
 """Seconds a command has after a second stop signal."""
 REPEAT_S = 0.5
-"""A signal within this time after the first is the same request, in seconds: terminals and launchers
-both send one."""
+"""Seconds after the first signal in which another one is the same request.
+
+A terminal and a launcher both send a signal."""
 EXIT_S = 3.0
 """Seconds that exit handlers have. W&B's may wait for the network."""
 

@@ -1,4 +1,4 @@
-"""Floating-point operations: counted as they run, and how many a device can do."""
+"""Floating-point operations: the count of a run, and the peak of a device."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 MATRIX_SIZE = {"cpu": 512, "cuda": 8192}
-"""Rows and columns of the square matrices whose product is the device's peak; on a CPU small enough to run uninterrupted."""
+"""Rows of the square matrices whose product measures the peak, by device.
+
+On a CPU the product is short enough not to be interrupted."""
 PRODUCTS = 30
-AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 24}
-"""Numbers that elementwise work takes in one go: few enough to stay in a CPU's cache, enough to keep a GPU busy."""
+"""Repetitions of the product; the fastest counts."""
+ELEMENTWISE_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24}
+"""Values per elementwise operation, by device: few enough for a CPU's cache, and enough to keep a
+GPU busy."""
 
 _aten = torch.ops.aten
 _FORMULAS: dict[Any, Any] = {
     **flop_registry,
-    # the CPU's attention, which torch does not count; it takes its operands in the same order
+    # torch does not count the CPU's attention. Its operands have the same order.
     _aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
         _aten._scaled_dot_product_flash_attention
     ],
@@ -29,9 +33,10 @@ _FORMULAS: dict[Any, Any] = {
 
 
 class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts matrix products, convolutions and attention within it, backward and repeated forwards included.
+    """Counter of the operations of matrix products, convolutions and attention within its block.
 
-    Torch's FlopCounterMode follows modules as well, and so keeps what activation checkpointing should free.
+    Backward and recomputed forwards count as well. torch's own FlopCounterMode also follows
+    modules, and thereby holds tensors that activation checkpointing should free.
     """
 
     def __init__(self) -> None:
@@ -41,28 +46,29 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if (formula := _FORMULAS.get(func._overloadpacket)) is not None:
+        formula = _FORMULAS.get(func._overloadpacket)
+        if formula is not None:
             self.total += formula(*args, **kwargs, out_val=out)
         return out
 
 
 def now(device: torch.device) -> float:
-    """Seconds on a clock, once the device has done all that it was asked to."""
+    """Return the seconds of a clock after the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def matrix_product_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """The device's peak: floating-point operations per second of its fastest product of square matrices."""
+    """Return the peak of the device: operations per second of its fastest matrix product."""
     size = MATRIX_SIZE[device.type]
-    generator = torch.Generator(device).manual_seed(0)  # not the one that a run draws from
-    left, right = (
-        torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2)
-    )
-    times = []
+    # A generator of its own leaves the random numbers of the run unchanged.
+    generator = torch.Generator(device).manual_seed(0)
+    left = torch.randn(size, size, device=device, generator=generator).to(dtype)
+    right = torch.randn(size, size, device=device, generator=generator).to(dtype)
+    times_s = []
     for _ in range(PRODUCTS):
-        began = now(device)
+        started_at = now(device)
         torch.mm(left, right)
-        times.append(now(device) - began)
-    return 2.0 * size**3 / min(times)
+        times_s.append(now(device) - started_at)
+    return 2.0 * size**3 / min(times_s)

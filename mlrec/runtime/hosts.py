@@ -50,7 +50,8 @@ def read_hostfile(path: Path) -> dict[str, int]:
         name = match[1]
         if name in slots:
             raise ValueError(
-                f"{path}, line {number}: {name} is listed twice. Give it one line with all its slots"
+                f"{path}, line {number}: {name} is listed twice. "
+                "Give it one line with all its slots"
             )
         slots[name] = int(match[2])
     if not slots:

@@ -1,4 +1,4 @@
-"""--json: what a command found as one JSON document on standard output, with nothing else there, for programs."""
+"""The option --json: one JSON document on standard output, and nothing else there."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _BEYOND_ASCII = re.compile(r"[^\n -~]")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Give a command line the flag."""
+    """Add the option to a command line."""
     parser.add_argument(FLAG, action="store_true", help=HELP)
 
 
 def print_json(document: Any) -> None:
-    """Print the document: the original text, with what a terminal would act on written as JSON's escapes."""
+    """Print the document, with JSON escapes for characters that a terminal would act on."""
     text = json.dumps(document, indent=1, ensure_ascii=False)
-    print(_BEYOND_ASCII.sub(lambda match: _harmless(match[0]), text))
+    print(_BEYOND_ASCII.sub(lambda match: _escaped_if_unsafe(match[0]), text))
 
 
-def _harmless(character: str) -> str:
+def _escaped_if_unsafe(character: str) -> str:
     return character if is_printable(character) else json.dumps(character)[1:-1]

@@ -1,20 +1,20 @@
-"""Text from outside (titles, names, ids, server replies), made safe to show on a terminal."""
+"""Makes text from outside (titles, names, ids, server replies) safe to show on a terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 
 MAX_CHARACTERS = 300
-"""Longer texts are cut where they are quoted in a message."""
+"""Length at which texts quoted in a message are cut."""
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that move the cursor, change the reading direction, or show nothing."""
+"""Unicode categories that move the cursor, change the reading direction, or are invisible."""
 _JOINERS = frozenset("\u200c\u200d")
-"""Zero-width joiners are part of emoji and of several scripts, and harmless."""
+"""Zero-width joiners, which are harmless parts of emoji and of several scripts."""
 
 
 def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
-    """Return `text` on one line: control and format characters escaped as in Python, the end cut off.
+    """Return `text` on one line, cut off, with control and format characters escaped.
 
     Escape sequences and bidirectional overrides become visible, so a hostile title can neither
     recolour a terminal nor hide a part of a message.
@@ -26,13 +26,12 @@ def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
 
 
 def brief(error: BaseException, max_characters: int = MAX_CHARACTERS) -> str:
-    """Return a library's error as a part of a sentence: on one line, the end cut off, without a full stop.
+    """Return a library's error as part of a sentence: one line, cut off, without a full stop.
 
-    Libraries quote what they read, which may be of any length, and a remedy behind it would be lost.
+    Libraries quote what they read, of any length. A remedy after it would not be seen.
     """
-    return (
-        printable(" ".join(str(error).split()).rstrip("."), max_characters) or type(error).__name__
-    )
+    one_line = " ".join(str(error).split()).rstrip(".")
+    return printable(one_line, max_characters) or type(error).__name__
 
 
 def counted(count: int, noun: str) -> str:
@@ -41,7 +40,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def is_printable(character: str) -> bool:
-    """Return whether a terminal shows `character` and does nothing else with it."""
+    """Return whether a terminal only shows `character`, and does not act on it."""
     return character in _JOINERS or unicodedata.category(character) not in _UNSAFE_CATEGORIES
 
 

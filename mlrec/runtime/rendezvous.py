@@ -1,4 +1,8 @@
-"""How the ranks of a run find each other: the place that a launcher gives each in the environment, and the store they meet at."""
+"""Lets the ranks of a run find each other.
+
+The launcher's environment variables give each rank its place. The ranks meet at a store, which
+rank 0 serves.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,21 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from torch._C._distributed_c10d import (
-    HashStore,
-    Store,
-    TCPStore,
-)  # torch.distributed's, as typed there
+# torch.distributed exports these classes without their types.
+from torch._C._distributed_c10d import HashStore, Store, TCPStore
 
-MEETING = timedelta(minutes=10)
-"""A rank that waits longer than this for the others to start ends the run."""
+START_TIMEOUT = timedelta(minutes=10)
+"""Longest wait of a rank for the others to start, after which the run ends."""
 
 ANSWER_S = 15.0
-"""Seconds that whoever listens at rank 0's address has to answer."""
-PROBE_S = 3.0
+"""Seconds that the program listening at rank 0's address has to answer."""
+PROBE_EVERY_S = 3.0
+"""Seconds between two checks whether anything listens at rank 0's address."""
+PROBE_TIMEOUT_S = 5.0
+BACKLOG = 1024
+"""Ranks that may connect at the same time."""
 
-_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
@@ -35,46 +40,53 @@ class Place:
     rank: int
     size: int
     local_rank: int
-    """Among the ranks of this machine."""
+    """Number of this rank on its machine, from 0."""
     address: str
-    """Where rank 0 listens; "" for a group of one, which has no need of it."""
+    """Address at which rank 0 listens; "" for a group of one, which does not need it."""
     port: int
+    """Port at which rank 0 listens; 0 for a group of one."""
 
 
 def find_place() -> Place:
-    """Return the place that the launcher's environment variables describe; without them, that of a group of one.
+    """Return the place that the launcher's environment variables describe.
+
+    Without these variables it is the place in a group of one.
 
     Raises:
-        RuntimeError: variables are missing, are no numbers, or contradict each other.
+        RuntimeError: variables are missing, are not numbers, or contradict each other.
     """
-    if not any(name in os.environ for name in _NUMBERS):
+    if not any(name in os.environ for name in _RANK_VARIABLES):
         return Place(rank=0, size=1, local_rank=0, address="", port=0)
-    rank, size, local_rank = (_number(name) for name in _NUMBERS)
+    rank, size, local_rank = (_number(name) for name in _RANK_VARIABLES)
     if not local_rank <= rank < size:
         raise RuntimeError(
-            f"the environment is inconsistent: RANK={rank}, LOCAL_RANK={local_rank}, WORLD_SIZE={size}. It must be "
-            "LOCAL_RANK <= RANK < WORLD_SIZE. Start the run with a launcher such as torchrun, or unset them"
+            f"the environment is inconsistent: RANK={rank}, LOCAL_RANK={local_rank}, "
+            f"WORLD_SIZE={size}. It must be LOCAL_RANK <= RANK < WORLD_SIZE. "
+            "Start the run with a launcher such as torchrun, or unset them"
         )
     if size == 1:
         return Place(rank, size, local_rank, address="", port=0)
-    address, port = os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT")
+    address = os.environ.get("MASTER_ADDR", "")
+    port = _number("MASTER_PORT")
     if not address or not 0 < port < 65536:
         raise RuntimeError(
-            f"WORLD_SIZE is {size}, but MASTER_ADDR={address!r} and MASTER_PORT={port} are not the address of rank 0. "
-            "Start the run with a launcher such as torchrun"
+            f"WORLD_SIZE is {size}, but MASTER_ADDR={address!r} and MASTER_PORT={port} are not "
+            "the address of rank 0. Start the run with a launcher such as torchrun"
         )
     return Place(rank, size, local_rank, address, port)
 
 
 def _number(name: str) -> int:
+    """Return the value of an environment variable that must be a whole number."""
     value = os.environ.get(name)
     if value is None:
-        there = ", ".join(
-            f"{other}={os.environ[other]}" for other in _NUMBERS if other in os.environ
-        )
+        present = []
+        for variable in _RANK_VARIABLES:
+            if variable in os.environ:
+                present.append(f"{variable}={os.environ[variable]}")
         raise RuntimeError(
-            f"the environment has {there} but no {name}. Start the run with a launcher such as torchrun, which sets both, "
-            "or unset them for a run of one process"
+            f"the environment has {', '.join(present)} but no {name}. Start the run with a "
+            "launcher such as torchrun, which sets both, or unset them for a run of one process"
         )
     if not (value.isascii() and value.isdecimal()):
         raise RuntimeError(
@@ -84,9 +96,9 @@ def _number(name: str) -> int:
 
 
 def open_store(place: Place) -> Store | None:
-    """Open the store at which the ranks meet; None where the launcher (torchrun) holds it.
+    """Open the store at which the ranks meet, or return None if torchrun serves it; collective.
 
-    Rank 0 listens on MASTER_ADDR alone: for a run on one machine that is the loopback interface.
+    Rank 0 listens on MASTER_ADDR only. For a run on one machine that is the loopback interface.
 
     Raises:
         RuntimeError: the port is in use, the address is unknown, or rank 0 does not answer.
@@ -117,7 +129,12 @@ def _serve_store(place: Place) -> Store:
 
 
 def _join_store(place: Place) -> Store:
-    """Connect to rank 0, in a thread: torch waits without end for the answer of a program that is no store."""
+    """Connect to rank 0.
+
+    Raises:
+        RuntimeError: rank 0 does not answer, or another program listens at its address.
+    """
+    # In a thread: torch waits for ever if a program listens there that is not a store.
     outcome: list[Store | RuntimeError] = []
 
     def connect() -> None:
@@ -128,7 +145,7 @@ def _join_store(place: Place) -> Store:
                     place.port,
                     place.size,
                     wait_for_workers=False,
-                    timeout=MEETING,
+                    timeout=START_TIMEOUT,
                     multi_tenant=True,
                 )
             )
@@ -137,15 +154,15 @@ def _join_store(place: Place) -> Store:
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    began = time.monotonic()
+    listening_since = time.monotonic()
     while thread.is_alive():
-        thread.join(PROBE_S)
-        if thread.is_alive() and not _is_listening(place):  # rank 0 is about to start
-            began = time.monotonic()
-        if thread.is_alive() and time.monotonic() - began > ANSWER_S:
+        thread.join(PROBE_EVERY_S)
+        if thread.is_alive() and not _is_listening(place):  # rank 0 has not started yet
+            listening_since = time.monotonic()
+        if thread.is_alive() and time.monotonic() - listening_since > ANSWER_S:
             raise RuntimeError(
-                f"the program that listens on {place.address}, port {place.port}, is not rank 0 of this run. "
-                "Set another MASTER_PORT, or end that program"
+                f"the program that listens on {place.address}, port {place.port}, is not rank 0 "
+                "of this run. Set another MASTER_PORT, or end that program"
             )
     if isinstance(outcome[0], RuntimeError):
         raise RuntimeError(
@@ -155,30 +172,38 @@ def _join_store(place: Place) -> Store:
 
 
 def _is_listening(place: Place) -> bool:
+    address = (place.address, place.port)
     try:
-        socket.create_connection((place.address, place.port), timeout=5).close()
+        socket.create_connection(address, timeout=PROBE_TIMEOUT_S).close()
         return True
     except OSError:
         return False
 
 
 def _await_all(store: Store, place: Place) -> None:
-    """Wait until all ranks have come to the store."""
+    """Wait until all ranks have reached the store; collective."""
     store.set(f"rank{place.rank}", "here")
     names = [f"rank{rank}" for rank in range(place.size)]
     try:
-        store.wait(names, MEETING)
+        store.wait(names, START_TIMEOUT)
     except RuntimeError as error:
-        if place.rank:
+        if place.rank != 0:  # rank 0 names the missing ranks
             raise
         missing = [name.removeprefix("rank") for name in names if not store.check([name])]
         raise RuntimeError(
-            f"ranks {', '.join(missing)} have not started within {MEETING}. See their own output"
+            f"ranks {', '.join(missing)} have not started within {START_TIMEOUT}. "
+            "See their own output"
         ) from error
 
 
 def _listen(address: str, port: int) -> socket.socket:
-    """Return a socket that listens on the address, or on all addresses where it is not this machine's own, as in Kubernetes."""
+    """Return a socket that listens on the address.
+
+    If the address is not this machine's own, as in Kubernetes, it listens on all addresses.
+
+    Raises:
+        RuntimeError: the address is unknown, or the port is in use.
+    """
     try:
         family, *_ = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -188,31 +213,36 @@ def _listen(address: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
-            listening.listen(1024)
+            listening.listen(BACKLOG)
             return listening
         except OSError as error:
             listening.close()
             if error.errno == errno.EADDRNOTAVAIL and host:
                 continue
             raise RuntimeError(
-                f"rank 0 cannot listen on {address}, port {port}: {error.strerror}. Set another MASTER_PORT "
-                "(torchrun and deepspeed: --master_port), or end the program that uses it"
+                f"rank 0 cannot listen on {address}, port {port}: {error.strerror}. "
+                "Set another MASTER_PORT (torchrun and deepspeed: --master_port), "
+                "or end the program that uses it"
             ) from error
     raise AssertionError("the loop returns or raises")
 
 
 def _is_loopback(address: str) -> bool:
+    """Return whether all IP addresses of the host `address` are loopback addresses."""
     try:
-        return all(
-            ipaddress.ip_address(found[4][0]).is_loopback
-            for found in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
-        )
-    except OSError:
+        entries = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
+    except OSError:  # unknown host
         return False
+    for *_, socket_address in entries:
+        if not ipaddress.ip_address(socket_address[0]).is_loopback:
+            return False
+    return True
 
 
 def _use_loopback() -> None:
-    """Have gloo and NCCL listen on the loopback interface, where the user has not chosen another."""
-    names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
-    for variable in _INTERFACE_VARIABLES if names else ():
-        os.environ.setdefault(variable, names[0])
+    """Make gloo and NCCL use the loopback interface, unless the user has chosen another."""
+    loopback_names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    if not loopback_names:
+        return
+    for variable in _INTERFACE_VARIABLES:
+        os.environ.setdefault(variable, loopback_names[0])

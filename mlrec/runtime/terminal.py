@@ -1,7 +1,7 @@
-"""Output for people. Whatever text reaches a terminal, a log or a pipe goes through here and is made printable first.
+"""Output for people, made printable before it reaches a terminal, a log or a pipe.
 
-Titles, names, ids, file names and server replies come from strangers: they must neither control the terminal nor be read
-as rich markup. JSON for programs (`answers.print_json`) keeps the original text.
+Titles, names, ids, file names and server replies come from strangers. They must neither control
+the terminal nor be read as rich markup. JSON for programs is printed by `json_output.print_json`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,30 @@ from rich.text import Text
 from mlrec.runtime.printable import printable
 
 MAX_LINE_CHARACTERS = 10_000
-"""Longer lines are cut: no message of ours comes near, but a hostile value could fill the terminal."""
+"""Length at which lines are cut. Our messages are far shorter, but a hostile value could fill the
+terminal."""
 
 
 def printable_lines(text: str) -> str:
-    """Return `text` with each of its lines made printable; the line breaks stay."""
+    """Return `text` with each of its lines made printable."""
     return "\n".join(printable(line, MAX_LINE_CHARACTERS) for line in text.split("\n"))
 
 
 def one_line(text: str) -> str:
-    """Return `text` on one printable line, its line breaks replaced by spaces, so that no value can add a line of its own."""
+    """Return `text` on one printable line; line breaks become spaces.
+
+    So a value within the text cannot add a line that looks like one of ours.
+    """
     return printable(" ".join(part.strip() for part in text.split("\n")), MAX_LINE_CHARACTERS)
 
 
 def say(text: object, *, error: bool = False, flush: bool = False) -> None:
-    """Print `text`, which may have several lines, to standard output, or with `error` to standard error."""
+    """Print `text`, of one or more lines, to standard output, or with `error` to standard error."""
     print(printable_lines(str(text)), file=sys.stderr if error else sys.stdout, flush=flush)
 
 
 class _SafeConsole(Console):
-    """A console for which every string is plain text: no markup, no emoji codes, no control characters."""
+    """A console that shows every string as plain text, without markup, emoji or control codes."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(
@@ -48,9 +52,12 @@ class _SafeConsole(Console):
 
 
 def console(error: bool = False) -> Console:
-    """Return a console on standard output, or with `error` on standard error, that shows strings as plain text.
+    """Return a console that shows strings as plain text.
 
-    Pass strings to it and to its tables, not `rich.text.Text`, which it could not check.
+    Pass strings to it and to its tables. It cannot check a `rich.text.Text`.
+
+    Args:
+        error: write to standard error instead of standard output.
     """
     return _SafeConsole(stderr=error, markup=False, emoji=False, highlight=False)
 
@@ -63,19 +70,22 @@ class _SafeFormatter(logging.Formatter):
 def nobody_reads(stream: TextIO) -> bool:
     """Return whether the other end of a stream's pipe is closed."""
     poll = select.poll()
-    with contextlib.suppress(OSError, ValueError):  # it may be closed itself
+    with contextlib.suppress(OSError, ValueError):  # our end may be closed
         poll.register(stream, 0)
         return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
     return False
 
 
 def prepare_output() -> None:
-    """Make what a command logs printable, and let text that the terminal cannot encode be escaped instead of failing."""
+    """Prepare the standard streams and the log for any text.
+
+    Text that the terminal cannot encode is escaped instead of failing, and logs are printable.
+    """
     for name in ("stdin", "stdout", "stderr"):
-        if (
-            getattr(sys, name) is None
-        ):  # whoever started the command closed it: the next file to be opened would take its place
-            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - as long as the process
+        # The stream is None if the command was started with it closed. The next file to be opened
+        # would get its descriptor, and child processes would write into that file.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - open until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):  # it may be closed

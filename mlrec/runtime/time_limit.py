@@ -1,7 +1,7 @@
-"""A time limit for decoding one item, in processes that another one replaces when the limit ends them.
+"""A time limit for decoding one item, in a process that is replaced if the limit ends it.
 
-A decoder that hangs is in C code and can only be ended together with its process. The kernel's alarm does that even when the
-interpreter cannot run.
+A decoder that hangs is in C code and can only be ended together with its process. The kernel's
+alarm does that even when the interpreter cannot run.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ import signal
 from collections.abc import Iterator
 
 LIMIT_S = 40.0
-"""Seconds for any item; a real MicroLens video takes 2."""
+"""Seconds for any item; a real MicroLens video takes 2 s."""
 BYTES_PER_S = 1e6
-"""An item gets another second for each of these: whole films may be packed."""
+"""Bytes for which an item gets another second: whole films may be packed."""
 REASON = f"was not decoded within {LIMIT_S:.0f} s and 1 s per MB"
-"""What is recorded of an item; without the time that it took, so that two runs record the same."""
+"""Reason recorded for an item. It leaves out the time taken, so that two runs record the same."""
 
 _is_replaceable = False
 
 
 def allow_time_limit() -> None:
-    """Declare that this process may be ended by a time limit, as another process replaces it."""
+    """Declare that this process is replaced when a time limit ends it."""
     global _is_replaceable
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _is_replaceable = True
 
 
 def seconds_for(num_bytes: int) -> float:
-    """Return how long the decoding of an item of this size may take."""
+    """Return the time limit for decoding an item of this size."""
     return LIMIT_S + num_bytes / BYTES_PER_S
 
 
 @contextlib.contextmanager
 def time_limit(num_bytes: int) -> Iterator[None]:
-    """End this process by SIGALRM when the block takes longer than an item of this size may.
+    """End this process by SIGALRM if the block exceeds the limit of an item of this size.
 
-    In a process that nobody replaces there is no limit.
+    There is no limit in a process that is not replaced.
     """
     if not _is_replaceable:
         yield

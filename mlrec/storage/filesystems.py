@@ -55,7 +55,8 @@ def open_filesystem(url: str) -> tuple[Any, str]:
         if scheme in SCHEMES:
             remedy = f"pip install 'mlrec[{SCHEMES[scheme].extra}]'"
         raise ValueError(
-            f"{url}: the scheme {scheme!r} needs a package that is not installed ({brief(error)}); {remedy}"
+            f"{url}: the scheme {scheme!r} needs a package that is not installed "
+            f"({brief(error)}); {remedy}"
         ) from error
     except (OSError, ValueError, TypeError) as error:
         # Some file systems connect at once, and some need options that only their user knows.

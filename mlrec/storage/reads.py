@@ -186,7 +186,7 @@ def _blocks(path: str, length: int) -> Iterable[tuple[str, int, int]]:
 
 
 def sha256_of(url: str) -> str:
-    """Return the SHA-256 of the content of `url`, as hexadecimal digits; the content is streamed."""
+    """Stream the content of `url`, and return its SHA-256 as hexadecimal digits."""
     digest = hashlib.sha256()
     with open_stream(url) as stream:
         while block := stream.read(READ_BYTES):

@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Configuration for the body of each dataclass that is parsed: `__pydantic_config__ = STRICT`.
 
-Text is not accepted as a number, nor a boolean. Numbers are finite, and unknown keys are an error."""
+Text is not accepted as a number, nor a boolean. Numbers are finite, and unknown keys are an
+error."""
 
 MAX_JSON_BYTES = 256 << 20
 """Longer documents are refused before they are parsed."""
@@ -27,8 +28,8 @@ _MAX_QUOTED_CHARACTERS = 60
 def parse_json(raw: bytes, kind: type[T], where: str, remedy: str) -> T:
     """Return the JSON document `raw` as a value of `kind`.
 
-    Bounds are stated in the dataclass: `size: Annotated[int, Field(ge=0)]`. Checks that involve several
-    fields belong in its `__post_init__` and raise ValueError.
+    Bounds are stated in the dataclass: `size: Annotated[int, Field(ge=0)]`. Checks that involve
+    several fields belong in its `__post_init__` and raise ValueError.
 
     Args:
         kind: a dataclass with `__pydantic_config__ = STRICT`, or a builtin such as `list[str]`.

@@ -248,7 +248,7 @@ class TakenPort(NamedTuple):
     def __call__(self, strike: Callable[[], None]) -> None:
         from mlrec.runtime import rendezvous
 
-        rendezvous.ANSWER_S, rendezvous.PROBE_S = 2.0, 0.5
+        rendezvous.ANSWER_S, rendezvous.PROBE_EVERY_S = 2.0, 0.5
         os.environ["MASTER_PORT"] = str(self.port)
         strike()
 

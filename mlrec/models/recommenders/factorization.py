@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.models.dropout import Dropout, drawing, dropouts_of
 from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far
-from mlrec.runtime.flops import AT_ONCE
+from mlrec.runtime.flops import ELEMENTWISE_VALUES
 
 
 class NFM(SequenceModel):
@@ -116,7 +116,9 @@ class PairNetwork(nn.Module):
         """
         first = self._drawing[0]
         keys = first.keys if first.drops else None
-        rows = max(1, AT_ONCE[items.device.type] // max(1, items.shape[-2] * items.shape[-1]))
+        rows = max(
+            1, ELEMENTWISE_VALUES[items.device.type] // max(1, items.shape[-2] * items.shape[-1])
+        )
         parts = []
         for start in range(0, max(1, len(shift_PH)), rows):
             part = slice(start, start + rows)

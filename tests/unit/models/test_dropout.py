@@ -148,7 +148,7 @@ def test_pair_network_drops_by_state_and_item(
 
     whole, order = numbers(torch.arange(6)), torch.tensor([4, 0, 5])
     torch.testing.assert_close(numbers(order), whole[order])
-    monkeypatch.setattr("mlrec.models.recommenders.factorization.AT_ONCE", {"cpu": 12})
+    monkeypatch.setattr("mlrec.models.recommenders.factorization.ELEMENTWISE_VALUES", {"cpu": 12})
     in_parts = numbers(torch.arange(6))
     torch.testing.assert_close(in_parts, whole)
     gradients = [torch.autograd.grad(found.sum(), network.out)[0] for found in (whole, in_parts)]

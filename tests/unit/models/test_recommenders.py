@@ -31,7 +31,7 @@ from mlrec.models.recommenders import (
 from mlrec.models.recommenders.base import unit
 from mlrec.models.registry import check_rows
 from mlrec.runtime.distributed import World
-from mlrec.runtime.flops import AT_ONCE
+from mlrec.runtime.flops import ELEMENTWISE_VALUES
 from mlrec.train.loop import train
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
@@ -236,7 +236,7 @@ def test_pairs_scored_in_parts_are_the_same(name: str, monkeypatch: pytest.Monke
         return [found, *torch.autograd.grad(found.square().sum(), [items, *model.parameters()])]
 
     whole = run()
-    monkeypatch.setitem(AT_ONCE, "cpu", 100)
+    monkeypatch.setitem(ELEMENTWISE_VALUES, "cpu", 100)
     for one, other in zip(run(), whole, strict=True):
         torch.testing.assert_close(one, other)
 
