@@ -1,4 +1,27 @@
-"""ENCODERS: every encoder by name; a row is added in the file of its modality."""
+"""Encoders: modules that turn an item's video, cover, title, audio, id or features into vectors.
+
+To add one, read base.py, write the class and its row, and add the row to ENCODERS below.
+
+base.py           Encoder and EncoderRow: start here
+video.py          rows for videos, and a small network for tests
+image.py          rows for covers
+text.py           rows for titles
+audio.py          rows for audio
+id.py             an embedding table over item ids
+features.py       a frozen table of features extracted earlier
+huggingface.py    classes that run any model of Hugging Face transformers
+architectures.py  a transformers configuration, checked and merged with item.options
+backbones.py      build the transformers model of a configuration, with or without weights
+pytorchvideo.py   rows of PyTorchVideo's model zoo
+torchvision.py    the row of torchvision's R3D-18
+heads.py          projection to the recommender's width, and whitening
+pretrained.py     find and load a checkpoint
+weight_files.py   read files of weights
+weight_names.py   match a checkpoint's tensor names to a model's
+image_inputs.py   pixel preprocessing for transformers models
+pixels.py         read a checkpoint's image preprocessor
+preprocessors.py  find a checkpoint's image and audio preprocessors
+"""
 
 from __future__ import annotations
 
@@ -18,5 +41,6 @@ ENCODERS: dict[str, EncoderRow] = {
     **AUDIO_ENCODERS,
     **FEATURE_ENCODERS,
 }
+"""Every encoder by the name that `item.encoders` uses."""
 
 __all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "tune"]

@@ -1,4 +1,7 @@
-"""Audio encoders: int16 samples [n, length], mono at AUDIO_RATE, to vectors [n, width]."""
+"""Audio encoders: int16 samples [n, length], mono at AUDIO_RATE, to vectors [n, width].
+
+The spectrogram is Kaldi's, as the published models were trained with it.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,32 @@ import torch
 
 from mlrec.data.schema import AUDIO_RATE, InputSpec, Modality
 from mlrec.models.encoders.architectures import Architecture, has_own_files, read_architecture
-from mlrec.models.encoders.base import EncoderContext, EncoderRow, kept_file
+from mlrec.models.encoders.base import EncoderContext, EncoderRow, saved_file
 from mlrec.models.encoders.huggingface import HuggingFace, pooled
 from mlrec.models.encoders.preprocessors import Loudness, find_loudness
 from mlrec.storage.typed_json import parse_json
 
-WINDOW, HOP, FFT = 400, 160, 512
-"""Samples of a frame of 25 ms, of the 10 ms from one frame to the next, and of its Fourier transform."""
-PREEMPHASIS, FLOOR = 0.97, 1.192092955078125e-07
+FRAME_SAMPLES = 400
+"""Length of a spectrogram's frame in samples (25 ms)."""
+HOP_SAMPLES = 160
+"""Distance between the starts of two frames in samples (10 ms)."""
+FFT_SAMPLES = 512
+"""Length of a frame's Fourier transform in samples."""
+PREEMPHASIS = 0.97
+"""Share of the previous sample that is subtracted from each sample (Kaldi's default)."""
+MIN_MEL_POWER = 1.192092955078125e-07
+"""Smallest power before the logarithm: the machine epsilon of fp32, as in Kaldi."""
 LOUDNESS_FILE = "loudness.json"
-"""In a run's folder: how log-mel values are standardised."""
+"""Name of the file in a run's folder that holds the standardization of log-mel values."""
 
 
 def num_frames(length: int) -> int:
-    """Number of whole frames in `length` samples."""
-    return max(0, 1 + (length - WINDOW) // HOP)
+    """Return the number of whole frames in `length` samples."""
+    return max(0, 1 + (length - FRAME_SAMPLES) // HOP_SAMPLES)
 
 
 class SpectrogramTransformer(HuggingFace):
-    """An audio spectrogram transformer, with its log-mel spectrogram computed on the device."""
+    """An audio spectrogram transformer that computes its log-mel spectrogram on the device."""
 
     inputs = ("input_values",)
 
@@ -37,8 +47,8 @@ class SpectrogramTransformer(HuggingFace):
         super().__init__(architecture, {"max_length": num_frames(row.length)})
         self.loudness = loudness_of(architecture)
         self.spec = InputSpec(Modality.AUDIO, length=row.length)
-        # no buffers: with the model in bf16 they would be rounded to 8 bits
-        self.window = torch.hann_window(WINDOW, periodic=False)
+        # plain attributes, not buffers: casting the model to bf16 would round them to 8 bits
+        self.window = torch.hann_window(FRAME_SAMPLES, periodic=False)
         self.filters = _mel_filters(self.backbone.config.num_mel_bins)
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
@@ -46,26 +56,34 @@ class SpectrogramTransformer(HuggingFace):
         return pooled(self.backbone(input_values=values.to(self.backbone.dtype)))
 
     def spectrogram(self, samples: torch.Tensor) -> torch.Tensor:
-        """Kaldi's log-mel values, 0 past the end, standardised: int16 [n, length] to float32 [n, frames, mels]."""
+        """Return standardized log-mel values: int16 [n, length] to float32 [n, frames, mels].
+
+        Frames past the end of a short audio hold 0 before standardization, as in Kaldi.
+        """
         if self.window.device != samples.device:
-            self.window, self.filters = (
-                self.window.to(samples.device),
-                self.filters.to(samples.device),
-            )
-        frames = (samples.float() / 2**15).unfold(1, WINDOW, HOP)
+            self.window = self.window.to(samples.device)
+            self.filters = self.filters.to(samples.device)
+        frames = (samples.float() / 2**15).unfold(1, FRAME_SAMPLES, HOP_SAMPLES)
         frames = frames - frames.mean(dim=2, keepdim=True)
-        before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
-        frames = (frames - PREEMPHASIS * before) * self.window
-        power = torch.fft.rfft(frames, FFT).abs().square()
-        mels = (power @ self.filters).clamp(min=FLOOR).log()
-        # the stream fills what a short audio lacks with zeros, which are no sound
-        ends = (samples != 0).flip(1).to(torch.int8).argmax(dim=1)
-        last = (samples.shape[1] - ends - WINDOW).div(HOP, rounding_mode="floor")
-        past = torch.arange(mels.shape[1], device=mels.device) > last[:, None]
-        standard: torch.Tensor = (
-            mels.masked_fill(past[..., None], 0.0) - self.loudness.mean
-        ) / self.loudness.scale
-        return standard
+        # the first sample of a frame has no predecessor and stands in for it
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
+        frames = (frames - PREEMPHASIS * previous) * self.window
+        power = torch.fft.rfft(frames, FFT_SAMPLES).abs().square()
+        log_mels = (power @ self.filters).clamp(min=MIN_MEL_POWER).log()
+        is_past_end = self._is_past_end(samples, log_mels.shape[1])
+        log_mels = log_mels.masked_fill(is_past_end[..., None], 0.0)
+        standardized: torch.Tensor = (log_mels - self.loudness.mean) / self.loudness.scale
+        return standardized
+
+    def _is_past_end(self, samples: torch.Tensor, frames: int) -> torch.Tensor:
+        """Return a mask [n, frames] of the frames that reach past the last sample of an audio.
+
+        The stream pads short audio with zeros, so the last non-zero sample is the end.
+        """
+        padding = (samples != 0).flip(1).to(torch.int8).argmax(dim=1)
+        last_start = samples.shape[1] - padding - FRAME_SAMPLES
+        last_frame = last_start.div(HOP_SAMPLES, rounding_mode="floor")
+        return torch.arange(frames, device=samples.device) > last_frame[:, None]
 
     def save_files(self, folder: Path) -> None:
         super().save_files(folder)
@@ -73,32 +91,31 @@ class SpectrogramTransformer(HuggingFace):
 
 
 def loudness_of(architecture: Architecture) -> Loudness:
-    """Return the statistics of log-mel values that the checkpoint's preprocessor states; else AudioSet's.
+    """Return the checkpoint's standardization of log-mel values; AudioSet's if it states none.
 
     Raises:
-        ValueError: its file is invalid, or states sounds that differ from those that mlrec computes.
+        ValueError: the preprocessor's file is invalid, or its spectrograms differ from mlrec's.
     """
-    row, context = architecture.row, architecture.context
+    row = architecture.row
+    context = architecture.context
     if context.files is not None:
-        where = kept_file(context.files, LOUDNESS_FILE)
-        return parse_json(where.read_bytes(), Loudness, str(where), "Copy the run's folder again")
-    earlier = (
-        context.restored
-    )  # runs of earlier versions were trained with AudioSet's, whatever their checkpoint says
-    if earlier or not has_own_files(row, context):
+        path = saved_file(context.files, LOUDNESS_FILE)
+        return parse_json(path.read_bytes(), Loudness, str(path), "Copy the run's folder again")
+    # runs of earlier versions were trained with AudioSet's, whatever their checkpoint states
+    of_earlier_run = context.restored
+    if of_earlier_run or not has_own_files(row, context):
         return Loudness()
-    config = architecture.config
-    return (
-        find_loudness(row.checkpoint, context.name, num_frames(row.length), config.num_mel_bins)
-        or Loudness()
-    )
+    mels = architecture.config.num_mel_bins
+    stated = find_loudness(row.checkpoint, context.name, num_frames(row.length), mels)
+    return stated or Loudness()
 
 
 def _mel_filters(mels: int) -> torch.Tensor:
+    """Return Kaldi's mel filters, float32 [frequencies, mels]."""
     from transformers.audio_utils import mel_filter_bank
 
     filters = mel_filter_bank(
-        num_frequency_bins=FFT // 2 + 1,
+        num_frequency_bins=FFT_SAMPLES // 2 + 1,
         num_mel_filters=mels,
         min_frequency=20,
         max_frequency=AUDIO_RATE / 2,
@@ -115,7 +132,8 @@ AUDIO_ENCODERS = {
         build=SpectrogramTransformer,
         modality=Modality.AUDIO,
         paper="Gong et al., AST: Audio Spectrogram Transformer, 2021",
-        length=WINDOW + 1023 * HOP,
+        # 1024 frames, the length of the published positions
+        length=FRAME_SAMPLES + 1023 * HOP_SAMPLES,
         width=768,
         checkpoint="MIT/ast-finetuned-audioset-10-10-0.4593",
         licence="BSD-3-Clause",

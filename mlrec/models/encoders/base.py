@@ -1,4 +1,25 @@
-"""What an encoder is, and the row that describes one."""
+"""The base class of encoders and the row that describes one. Start here to add an encoder.
+
+1. Derive a class from `Encoder`. Its constructor takes the row and an `EncoderContext`, and sets
+   `spec` and `width`. Implement `forward` and `stages`.
+2. Write an `EncoderRow` with the class as `build`, and add it to ENCODERS in __init__.py.
+
+`MeanFrame` in the README is a complete example, TinyVideo in video.py a slightly larger one.
+A small version of the row in tests/small_encoders.py puts it under every encoder test.
+
+Shape letters and what `forward` receives for each modality (size, frames, length: of `spec`):
+
+    n  items of a chunk          T  frames        H W C  height, width and color channels
+    D  the recommender's width   N  items of the catalogue
+
+    VIDEO   uint8 [n, T, H, W, C]    RGB frames, H = W = size
+    COVER   uint8 [n, H, W, C]       an RGB image
+    AUDIO   int16 [n, length]        mono samples at 16 kHz
+    TITLE   int64 [n, 2, length]     token ids and their mask
+    ID      int64 [n]                item numbers 1 ... N; 0 is padding
+
+`forward` returns [n, width]. `head` then projects these vectors to [n, D].
+"""
 
 from __future__ import annotations
 
@@ -21,150 +42,171 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 MAX_PIXELS = 1 << 26
-"""Of an item's input: 64 frames of 1024 x 1024, 200 MB."""
+"""Upper bound of frames x height x width per item: 64 frames of 1024 x 1024, 200 MB."""
 MAX_TOKENS = 1 << 15
+"""Upper bound of a title's length in tokens."""
 
-_OPTION_KINDS = get_type_hints(EncoderOptions, include_extras=True)
+_OPTION_TYPES = get_type_hints(EncoderOptions, include_extras=True)
 
 
 class Encoder(nn.Module):
-    """Media to vectors: forward takes what `spec` describes for n items and gives [n, width]."""
+    """A module whose forward maps the media described by `spec` to vectors [n, width]."""
 
     spec: InputSpec
+    """The input that the data stream delivers: modality, frames, size, length."""
     width: int
+    """Width of the vectors that forward returns."""
     rereads = False
-    """Whether the stages behind the first one look at the media again, as at the mask of a title's tokens."""
+    """True if later stages read the media again, such as the mask of a title's tokens."""
     joins_by_raw_id = False
-    """Whether an encoder that reads item numbers finds the same items in every packing of the data."""
+    """True if an encoder that reads item numbers gives equal vectors in every packing of the data."""
     lr: float | None = None
+    """Peak learning rate; None for optim.encoder_lr."""
     weight_decay: float | None = None
+    """Weight decay of matrices; None for optim.encoder_weight_decay."""
     projection: Projection = "gelu"
-    """As in its row."""
+    """The row's projection to the recommender's width."""
     remarks: tuple[str, ...] = ()
-    """What users should know about how it was built; startup prints each as a line."""
+    """Notes on how the encoder was built, printed one per line at startup."""
 
     def stages(self) -> list[nn.Module]:
-        """The blocks from shallow to deep; tuning regimes count them from the end."""
+        """Return the blocks from shallow to deep; tuning regimes count them from the end."""
         raise NotImplementedError
 
     def save_files(self, folder: Path) -> None:
-        """Write into `folder`, which exists, what builds this encoder without its checkpoint; by default nothing.
+        """Write what rebuilding this encoder without its checkpoint needs; by default nothing.
 
-        Weights are not needed: they are in the run's checkpoints.
+        Weights are left out because a run's checkpoints contain them.
+
+        Args:
+            folder: an existing folder that belongs to this encoder.
         """
 
     def head(self, width: int) -> nn.Module:
-        """What maps the encoder's vectors to the recommender's width D."""
+        """Return the module that maps [n, self.width] to [n, width], where `width` is D."""
         return projection_head(self.projection, self.width, width)
 
 
 @dataclass(frozen=True)
 class EncoderRow:
-    """A row of ENCODERS: how to build the encoder, and the contract that the stream keeps."""
+    """One row of ENCODERS: how to build the encoder, and which inputs it reads."""
 
     build: Callable[[EncoderRow, EncoderContext], Encoder]
+    """The encoder's class, or a function with the same arguments."""
     modality: Modality
+    """The modality of the input; the constructor repeats it in `spec`."""
     paper: str
+    """Authors, title and year, as printed by `mlrec list encoders`."""
     width: int = 0
     """Width of the encoder's vectors; 0 for the recommender's own."""
     frames: int = 1
+    """Number of frames per video; 0 for the checkpoint's own."""
     size: int = 0
-    """Height and width in pixels; 0 frames or pixels for what the checkpoint states."""
+    """Height and width in pixels; 0 for the checkpoint's own."""
     mean: tuple[float, float, float] | None = IMAGENET_MEAN
+    """Mean of pixel values from 0 to 1; None for the checkpoint's own."""
     std: tuple[float, float, float] | None = IMAGENET_STD
-    """Of the pixels' values, from 0 to 1; None for those that the checkpoint states."""
+    """Standard deviation of pixel values from 0 to 1; None for the checkpoint's own."""
     length: int = 0
-    """Tokens of a title, samples of audio at 16 kHz."""
+    """Length of a title in tokens, or of audio in samples at 16 kHz."""
     checkpoint: str = ""
-    """Name at the Hugging Face hub, or a folder or file on any storage that mlrec reads; empty for random weights."""
+    """Name at the Hugging Face hub, or path or URL of a folder or file; "" for random weights."""
     licence: str = ""
     """Licence of the checkpoint."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What to change in the architecture's own configuration; options add to the row's."""
+    """Changes to the architecture's configuration; item.options.X.config adds to them."""
     output: Literal["pooled", "scores"] = "pooled"
-    """The encoder's vector: the pooled features, or the class scores of the checkpoint's head, as MicroLens has it."""
+    """Output vector: pooled features, or the checkpoint's class scores as in MicroLens."""
     scores: int = 0
-    """Number of classes of the checkpoint's head; 0 where only the features are had."""
+    """Number of classes of the checkpoint's head; 0 if only pooled features are available."""
     tuning: Tuning | None = None
-    """How much of this encoder is trained; None for the item tower's setting."""
+    """Which part of this encoder is trained; None for item.tuning."""
     lr: float | None = None
-    """Its peak learning rate; None for optim.encoder_lr."""
+    """Peak learning rate; None for optim.encoder_lr."""
     weight_decay: float | None = None
-    """Of its matrices; None for optim.encoder_weight_decay."""
+    """Weight decay of matrices; None for optim.encoder_weight_decay."""
     projection: Projection = "gelu"
-    """From the encoder's vectors to the recommender's width: gelu as MicroLens does; linear, which at first keeps the
-    angles between items; mlp: the same and a small network that starts at zero."""
+    """Projection to the recommender's width. `gelu`: MicroLens' linear layer and GELU. `linear`:
+    preserves the angles between items at first. `mlp`: `linear` plus a small network that starts
+    at zero."""
     dropout: float = 0.0
-    """Share of the items of a training step that go without this encoder's vector, so that the others learn to stand for it, as
-    they must for an item that nobody has watched (Volkovs et al., DropoutNet, 2017)."""
+    """Share of a training step's items that go without this encoder's vector. The other encoders
+    learn to replace it, as they must for cold items (Volkovs et al., DropoutNet, 2017)."""
     whiten: float = 0.0
-    """How far the variances of the vectors' directions are made equal before they are projected: 1 wholly, 0 not at all."""
-    given: frozenset[str] = field(default=frozenset(), compare=False)
-    """Names of the fields that the configuration set, as opposed to the table."""
+    """How far the variances of the vectors' directions are equalized before the projection, from
+    0 (not at all) to 1 (fully)."""
+    configured: frozenset[str] = field(default=frozenset(), compare=False)
+    """Names of the fields that the configuration has set."""
     features: str = ""
-    """Of an encoder that is whitened: its features of the catalogue, as mlrec extract writes them; those of features/vectors are
-    its own."""
+    """Folder of this encoder's features, written by mlrec extract, whose statistics `whiten` uses;
+    features/vectors uses its own."""
 
     def changed(self, name: str, options: Mapping[str, Any]) -> EncoderRow:
-        """The row with `options` in the place of its own fields.
+        """Return a copy of the row with fields replaced by `options`.
+
+        Args:
+            name: the row's name in ENCODERS, for messages.
 
         Raises:
-            ValueError: an option is not a field that may change, or its value is none that the encoder has.
+            ValueError: an option is unknown, or its value is not possible for this encoder.
         """
         for key, value in options.items():
             where = f"item.options.{name}.{key}"
-            if key not in _OPTION_KINDS:
-                raise ValueError(
-                    f"{where}: unknown option; an encoder has {', '.join(sorted(_OPTION_KINDS))}"
-                )
-            check_typed(value, _OPTION_KINDS[key], where)
+            if key not in _OPTION_TYPES:
+                known = ", ".join(sorted(_OPTION_TYPES))
+                raise ValueError(f"{where}: unknown option; an encoder has {known}")
+            check_typed(value, _OPTION_TYPES[key], where)
         if options.get("output", "pooled") == "scores" and not self.scores:
             raise ValueError(
                 f"item.options.{name}.output is 'scores'; this encoder has pooled features only"
             )
-        changes: dict[str, Any] = {
-            key: tuple(value) for key, value in options.items() if key in ("mean", "std") and value
-        }
+        changes = dict(options)
+        for key in ("mean", "std"):
+            # rows hold tuples, a configuration file has lists
+            if changes.get(key):
+                changes[key] = tuple(changes[key])
         changes["config"] = {**self.config, **options.get("config", {})}
-        given = frozenset(key for key, value in options.items() if value is not None)
-        row = dataclasses.replace(self, **{**options, **changes}, given=given)
+        configured = frozenset(key for key, value in options.items() if value is not None)
+        row = dataclasses.replace(self, **changes, configured=configured)
         row._check_input(name)
         return row
 
     def _check_input(self, name: str) -> None:
-        """
+        """Check that one item's input has a reasonable size.
+
         Raises:
-            ValueError: an item's input is absurdly large.
+            ValueError: it has too many pixels or tokens.
         """
         if self.frames * self.size**2 > MAX_PIXELS:
             raise ValueError(
-                f"item.options.{name}: {self.frames} frames of {self.size} x {self.size} are more than {MAX_PIXELS:,} pixels "
-                "an item; lower frames or size"
+                f"item.options.{name}: {self.frames} frames of {self.size} x {self.size} are more "
+                f"than {MAX_PIXELS:,} pixels an item; lower frames or size"
             )
         if self.modality is Modality.TITLE and self.length > MAX_TOKENS:
             raise ValueError(
-                f"item.options.{name}.length is {self.length}; a title has at most {MAX_TOKENS:,} tokens"
+                f"item.options.{name}.length is {self.length}; a title has at most "
+                f"{MAX_TOKENS:,} tokens"
             )
 
 
 @dataclass(frozen=True)
 class EncoderContext:
-    """What beside its row an encoder is built from."""
+    """What an encoder's constructor gets in addition to its row."""
 
     width: int
     """D: the recommender's width."""
     catalogue_size: int
     """N: items are numbered 1 ... N."""
     scratch: bool
-    """Random weights even where the row names a checkpoint."""
+    """True for random weights even if the row names a checkpoint."""
     name: str = ""
     """The row's name in ENCODERS, for messages."""
     items: ItemIds | None = None
-    """The data set's items by their raw ids; None where an encoder is built without a data set."""
+    """The data set's items by their raw ids; None without a data set."""
     restored: bool = False
-    """Whether the weights come from a run's checkpoint, which is loaded next: pretrained weights are not read."""
+    """True if a run's checkpoint is loaded next, so that pretrained weights are not read."""
     files: Path | None = None
-    """Folder with what `Encoder.save_files` wrote in that run; None for a run of an earlier version, which has none."""
+    """Folder that `Encoder.save_files` wrote in that run; None for a run of an earlier version."""
 
     def known_items(self) -> ItemIds:
         """Return the data set's items.
@@ -174,16 +216,17 @@ class EncoderContext:
         """
         if self.items is None:
             raise ValueError(
-                f"{self.name} looks items up by their raw ids, and there is no data set that has them"
+                f"{self.name} cannot be built without a data set, because it looks items up by "
+                "their raw ids. Build the item tower with the data set's items"
             )
         return self.items
 
 
-def kept_file(folder: Path, name: str) -> Path:
+def saved_file(folder: Path, name: str) -> Path:
     """Return the path of a file that `Encoder.save_files` wrote.
 
     Raises:
-        ValueError: it is missing.
+        ValueError: the file is missing.
     """
     if not (folder / name).is_file():
         raise ValueError(
@@ -193,30 +236,33 @@ def kept_file(folder: Path, name: str) -> Path:
 
 
 class Normalize(nn.Module):
-    """uint8 pixels [..., H, W, C] to standardised values [..., C, H, W] of the wanted dtype, on the device."""
+    """uint8 pixels [..., H, W, C] to standardized values [..., C, H, W], computed on the device."""
 
     def __init__(
         self, mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None
     ) -> None:
         super().__init__()
-        mean, std = mean or IMAGENET_MEAN, std or IMAGENET_STD
-        # no buffers: with the model in bf16 they would be rounded to 8 bits, a mean of 123.7 to 123.5
-        self.mean, self.scale = (
-            torch.tensor(mean).mul(255.0),
-            torch.tensor(std).mul(255.0).reciprocal(),
-        )
+        # Plain attributes, not buffers: casting the model to bf16 would round them to 8 bits,
+        # a mean of 123.7 to 123.5.
+        self.mean = torch.tensor(mean or IMAGENET_MEAN).mul(255.0)
+        self.scale = torch.tensor(std or IMAGENET_STD).mul(255.0).reciprocal()
 
     def forward(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        # moved once, at the first forward, because .to(device) of the module skips attributes
         if self.mean.device != pixels.device:
-            self.mean, self.scale = self.mean.to(pixels.device), self.scale.to(pixels.device)
+            self.mean = self.mean.to(pixels.device)
+            self.scale = self.scale.to(pixels.device)
         values = (pixels.float() - self.mean) * self.scale
         return values.movedim(-1, -3).to(dtype)
 
 
 def tune(encoder: Encoder, tuning: Tuning) -> None:
-    """Sets which parameters of the encoder are trained: none, its last stage, its deeper half, or all."""
+    """Mark the parameters to train: none, the last stage, the deeper half of the stages, or all."""
+    if tuning in ("full", "scratch"):
+        encoder.requires_grad_(True)
+        return
+    encoder.requires_grad_(False)
     stages = encoder.stages()
-    count = {"frozen": 0, "top": 1, "half": (len(stages) + 1) // 2, "full": 0, "scratch": 0}[tuning]
-    encoder.requires_grad_(tuning in ("full", "scratch"))
-    for stage in stages[len(stages) - count :]:
+    trained_stages = {"frozen": 0, "top": 1, "half": (len(stages) + 1) // 2}[tuning]
+    for stage in stages[len(stages) - trained_stages :]:
         stage.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Features that were extracted before: a frozen table of vectors, looked up by item id."""
+"""Features extracted earlier: a frozen table of vectors, looked up by item number."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mlrec import storage
 from mlrec.data.features.files import REMEDY, TABLE_FILE, read_features
 from mlrec.data.features.tables import table_bytes
 from mlrec.data.schema import InputSpec, Modality
-from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, kept_file
+from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, saved_file
 
 
 class Vectors(Encoder):
-    """The features of a folder or of a Parquet file, joined by raw ids with the data set's items.
+    """Features of a folder or Parquet file, joined with the items by raw ids: int64 [n] to [n, width].
 
-    Every item that training and ranking use has a vector. The others, and padding, have zeros.
+    Every item that training and ranking use has a vector. Other items and padding have zeros.
     """
 
     joins_by_raw_id = True
@@ -26,30 +26,28 @@ class Vectors(Encoder):
         super().__init__()
         if not row.checkpoint:
             raise ValueError(f"item.options.{context.name}.checkpoint is not set. {REMEDY}.")
-        self._source = (
-            row.checkpoint if context.files is None else str(kept_file(context.files, TABLE_FILE))
-        )
+        self._source = row.checkpoint
+        if context.files is not None:
+            self._source = str(saved_file(context.files, TABLE_FILE))
         features = read_features(self._source)
         items = context.known_items()
-        rows_N = features.rows_of(items)
         self.remarks = tuple(f"{context.name}: {remark}" for remark in features.remarks(items))
         self.spec = InputSpec(Modality.ID)
         self.width = features.width
-        table_N1 = torch.zeros(len(rows_N) + 1, self.width)
+        # rows_N has the features' row of each item, or -1; the table has one more row for padding
+        rows_N = features.rows_of(items)
         has_vector_N = rows_N >= 0
-        table_N1[1:][torch.from_numpy(has_vector_N)] = torch.from_numpy(
-            features.vectors_nX[rows_N[has_vector_N]]
-        )
+        vectors = torch.from_numpy(features.vectors_nX[rows_N[has_vector_N]])
+        table_N1 = torch.zeros(len(rows_N) + 1, self.width)
+        table_N1[1:][torch.from_numpy(has_vector_N)] = vectors
         self.table: torch.Tensor
-        self.register_buffer(
-            "table", table_N1, persistent=False
-        )  # a copy in each checkpoint would be of no use
+        # not persistent: the table never changes, so a copy in each checkpoint would be useless
+        self.register_buffer("table", table_N1, persistent=False)
 
     def save_files(self, folder: Path) -> None:
         features = read_features(self._source)
-        storage.write_bytes(
-            str(folder / TABLE_FILE), table_bytes(features.raw_ids_n, features.vectors_nX)
-        )
+        content = table_bytes(features.raw_ids_n, features.vectors_nX)
+        storage.write_bytes(str(folder / TABLE_FILE), content)
 
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         return self.table[items]

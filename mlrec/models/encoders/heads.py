@@ -1,4 +1,4 @@
-"""From an encoder's vectors to the recommender's width."""
+"""Project an encoder's vectors to the recommender's width D, whitened first if the row says so."""
 
 from __future__ import annotations
 
@@ -10,78 +10,95 @@ from torch.nn.functional import normalize
 from mlrec.config.encoder_options import Projection
 from mlrec.models.dropout import Dropout
 
-DROPOUT = 0.4
-"""Of the hidden layer of `mlp`."""
-FLAT = 1e-6
-"""Directions with less than this share of the largest variance hold rounding errors, which are not to be blown up."""
-AT_THE_MEAN = 0.05
-"""A whitened vector that is shorter, where the mean length is 1, is the mean but for rounding: it has no direction."""
+MLP_DROPOUT = 0.4
+"""Dropout rate of the hidden layer of `mlp`."""
+MIN_VARIANCE_SHARE = 1e-6
+"""Smallest variance that whitening divides by, as a share of the largest. Directions below it hold
+rounding errors, which must not be amplified."""
+MIN_WHITENED_LENGTH = 0.05
+"""Shortest whitened vector that is scaled to length 1; the mean length before scaling is 1. A
+shorter one equals the mean of all vectors up to rounding, so it has no direction."""
 
 
 def projection_head(projection: Projection, width_in: int, width: int) -> nn.Module:
-    """A linear layer and GELU, as MicroLens has it; or a linear one that at first keeps the angles between items.
+    """Return a module that maps [n, width_in] to [n, width].
 
-    `mlp` is the latter and beside it a network of one hidden layer, which adds nothing at first.
+    Args:
+        projection: `gelu` is a linear layer and GELU, as in MicroLens. `linear` preserves the
+            angles between items at first. `mlp` adds to it a network of one hidden layer whose
+            output starts at zero.
     """
     if projection == "gelu":
         linear = nn.Linear(width_in, width)
         nn.init.xavier_normal_(linear.weight)
         nn.init.zeros_(linear.bias)
         return nn.Sequential(linear, nn.GELU())
-    # without a bias, which the id vectors of watched items learn to make up for and cold items would be left with
+    # No bias: the id vectors of watched items would learn to compensate for it, and cold items,
+    # whose id vectors are untrained, would be left with it.
     linear = nn.Linear(width_in, width, bias=False)
-    keep_angles = nn.init.eye_ if width_in == width else nn.init.orthogonal_
-    keep_angles(linear.weight)
+    if width_in == width:
+        nn.init.eye_(linear.weight)
+    else:
+        nn.init.orthogonal_(linear.weight)
     return _Residual(linear) if projection == "mlp" else linear
 
 
 class _Residual(nn.Module):
+    """A linear layer plus a network that starts at zero."""
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        width_in, width = linear.in_features, linear.out_features
+        width_in = linear.in_features
+        width = linear.out_features
         last = nn.Linear(2 * width, width, bias=False)
         nn.init.zeros_(last.weight)
-        # whatever their length, the vectors come at the scale that a hidden layer's first weights are made for
+        # encoders' vectors have any length; the norm brings them to the scale that the hidden
+        # layer's initialization assumes
         norm = nn.LayerNorm(width_in, elementwise_affine=False)
         self.linear = linear
         self.network = nn.Sequential(
-            norm, nn.Linear(width_in, 2 * width), nn.GELU(), Dropout(DROPOUT), last
+            norm, nn.Linear(width_in, 2 * width), nn.GELU(), Dropout(MLP_DROPOUT), last
         )
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.linear(vectors) + self.network(vectors)
-        return found
+        projected: torch.Tensor = self.linear(vectors) + self.network(vectors)
+        return projected
 
 
 class Whitening(nn.Module):
-    """Vectors about their mean, a direction of variance v divided by v^(power / 2), each then of length 1; fixed.
+    """A fixed map that centers vectors, equalizes their variances and scales them to length 1.
 
-    Encoders put most of the variance into a few directions, which say little of what sets items apart (Su et al., Whitening
-    Sentence Representations for Better Semantics and Faster Retrieval, 2021).
+    A direction of variance v is divided by v^(power / 2). Encoders put most of the variance into a
+    few directions, which say little about what distinguishes items (Su et al., Whitening Sentence
+    Representations for Better Semantics and Faster Retrieval, 2021).
     """
 
     def __init__(self, vectors: np.ndarray, power: float) -> None:
-        """
+        """Fit the map to vectors.
+
         Args:
-            vectors: [n, width], what the map is fitted to.
-            power: 1 gives all directions the same variance, 0 leaves them theirs.
+            vectors: [n, width].
+            power: 1 gives all directions the same variance, 0 leaves them unchanged.
         """
         super().__init__()
         mean = vectors.mean(axis=0, dtype=np.float64)
-        centred = vectors - mean
-        variances, axes = np.linalg.eigh(centred.T @ centred / len(centred))
-        largest = variances[-1] if variances[-1] > 0 else 1.0  # all vectors may be the same
-        scales = np.maximum(variances / largest, FLAT) ** (-power / 2)
-        # back on the axes that the vectors came in, for the sign of a principal component is the machine's choice
+        centered = vectors - mean
+        variances, axes = np.linalg.eigh(centered.T @ centered / len(centered))
+        # all vectors may be equal
+        largest = variances[-1] if variances[-1] > 0 else 1.0
+        scales = np.maximum(variances / largest, MIN_VARIANCE_SHARE) ** (-power / 2)
+        # Rotated back to the original axes, because the sign of a principal component differs
+        # between machines.
         matrix = (axes * scales) @ axes.T
-        length = np.linalg.norm(centred @ matrix, axis=1).mean()
+        mean_length = np.linalg.norm(centered @ matrix, axis=1).mean()
+        if mean_length > 0:
+            matrix = matrix / mean_length
         self.mean: torch.Tensor
         self.matrix: torch.Tensor
         self.register_buffer("mean", torch.from_numpy(mean).float())
-        self.register_buffer(
-            "matrix", torch.from_numpy(matrix / length if length > 0 else matrix).float()
-        )
+        self.register_buffer("matrix", torch.from_numpy(matrix).float())
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        whitened = (vectors.float() - self.mean) @ self.matrix  # of length 1 in the mean
-        return normalize(whitened, dim=-1, eps=AT_THE_MEAN).to(vectors.dtype)
+        # the mean length is 1 here
+        whitened = (vectors.float() - self.mean) @ self.matrix
+        return normalize(whitened, dim=-1, eps=MIN_WHITENED_LENGTH).to(vectors.dtype)

@@ -10,12 +10,13 @@ from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow
 
 
 class IdEmbedding(Encoder):
-    """One trained vector per item."""
+    """One trained vector per item: int64 [n] to [n, width]."""
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__()
         self.spec = InputSpec(Modality.ID)
         self.width = row.width or context.width
+        # row 0 is padding
         self.embedding = nn.Embedding(context.catalogue_size + 1, self.width)
         nn.init.xavier_normal_(self.embedding.weight)
 
@@ -27,7 +28,7 @@ class IdEmbedding(Encoder):
         return [self.embedding]
 
     def head(self, width: int) -> nn.Module:
-        """The table has the recommender's width by itself; another width is projected as any encoder's."""
+        # by default the table has the recommender's width, and a projection would add nothing
         return nn.Identity() if self.width == width else super().head(width)
 
 
@@ -35,7 +36,8 @@ ID_ENCODERS = {
     "id/embedding": EncoderRow(
         build=IdEmbedding,
         modality=Modality.ID,
-        paper="Yuan et al., Where to Go Next for Recommender Systems? ID- vs. Modality-based Recommender Models Revisited, 2023",
+        paper="Yuan et al., Where to Go Next for Recommender Systems? "
+        "ID- vs. Modality-based Recommender Models Revisited, 2023",
         tuning="full",
     ),
 }

@@ -1,4 +1,4 @@
-"""Cover encoders: uint8 pixels [n, H, W, C] to vectors [n, width]."""
+"""Rows of cover encoders: uint8 pixels [n, H, W, C] to vectors [n, width]."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from mlrec.models.encoders.base import EncoderRow
 from mlrec.models.encoders.huggingface import HuggingFaceImage
 
 IMAGE_ENCODERS = {
+    # any image model: size, mean and std come from the checkpoint
     "image/huggingface": EncoderRow(
         build=HuggingFaceImage,
         modality=Modality.COVER,
@@ -37,9 +38,11 @@ IMAGE_ENCODERS = {
     "image/clip_vit_b32": EncoderRow(
         build=HuggingFaceImage,
         modality=Modality.COVER,
-        paper="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021",
+        paper="Radford et al., Learning Transferable Visual Models From Natural Language "
+        "Supervision, 2021",
         size=224,
         width=768,
+        # CLIP's own statistics, not ImageNet's
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
         checkpoint="openai/clip-vit-base-patch32",
@@ -49,7 +52,8 @@ IMAGE_ENCODERS = {
     "image/swin": EncoderRow(
         build=HuggingFaceImage,
         modality=Modality.COVER,
-        paper="Liu et al., Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, 2021",
+        paper="Liu et al., Swin Transformer: Hierarchical Vision Transformer using Shifted "
+        "Windows, 2021",
         size=224,
         width=768,
         checkpoint="microsoft/swin-tiny-patch4-window7-224",

@@ -1,4 +1,4 @@
-"""The JSON files in which a checkpoint states how images and sounds are prepared."""
+"""The JSON files in which a checkpoint states how images and audio are prepared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ConfigDict
 
@@ -17,38 +17,49 @@ from mlrec.runtime.printable import printable
 from mlrec.storage.typed_json import STRICT, parse_json
 
 NESTED_FILE = "processor_config.json"
-"""Holds several preprocessors, by kind."""
-MAX_BYTES = 1 << 20
+"""Name of the file that holds several preprocessors, by kind."""
+IMAGE_FILE = "preprocessor_config.json"
+VIDEO_FILE = "video_preprocessor_config.json"
+AUDIO_FILE = "preprocessor_config.json"
+MAX_DOCUMENT_BYTES = 1 << 20
 
 
-def find_pixels(checkpoint: str, encoder: str, video: bool) -> tuple[Pixels, str] | None:
-    """Return what the checkpoint's preprocessor does to pixels, and its file's name; None if there is no such file.
+class PixelStatement(NamedTuple):
+    """The pixel preprocessing that a checkpoint states."""
+
+    pixels: Pixels
+    file: str
+    """Name of the checkpoint's file that states it."""
+
+
+def find_pixels(checkpoint: str, encoder: str, video: bool) -> PixelStatement | None:
+    """Return the pixel preprocessing that the checkpoint states; None if it has no such file.
 
     Args:
         video: prefer the statement for videos to the one for images.
 
     Raises:
-        ValueError: the file is invalid or states a step that mlrec does not know.
+        ValueError: the file is invalid or has a step that mlrec does not know.
     """
-    image, clip = (
-        ("preprocessor_config.json", "image_processor"),
-        ("video_preprocessor_config.json", "video_processor"),
-    )
-    order = (clip, image) if video else (image, clip)
+    # names of a preprocessor's own file and of its key in the nested one
+    sources = [(IMAGE_FILE, "image_processor"), (VIDEO_FILE, "video_processor")]
+    if video:
+        sources.reverse()
     nested = read_document(checkpoint, NESTED_FILE, encoder) or {}
-    for file, kind in order:
-        if isinstance(nested.get(kind), Mapping):
-            return read_pixels(
-                nested[kind], f"{checkpoint}/{NESTED_FILE} ({kind})", encoder
-            ), NESTED_FILE
-        if content := read_document(checkpoint, file, encoder):
-            return read_pixels(content, f"{checkpoint}/{file}", encoder), file
+    for file, kind in sources:
+        content = nested.get(kind)
+        if isinstance(content, Mapping):
+            where = f"{checkpoint}/{NESTED_FILE} ({kind})"
+            return PixelStatement(read_pixels(content, where, encoder), NESTED_FILE)
+        content = read_document(checkpoint, file, encoder)
+        if content:
+            return PixelStatement(read_pixels(content, f"{checkpoint}/{file}", encoder), file)
     return None
 
 
 @dataclass(frozen=True)
 class Loudness:
-    """How log-mel values are standardised: x becomes (x - mean) / scale. The defaults are AudioSet's."""
+    """Standardization of log-mel values: x becomes (x - mean) / scale. Defaults are AudioSet's."""
 
     __pydantic_config__ = STRICT
 
@@ -57,8 +68,8 @@ class Loudness:
 
 
 @dataclass(frozen=True)
-class _Sound:
-    """What an audio spectrogram transformer's preprocessor states; absent keys have AudioSet's values."""
+class _AudioStatement:
+    """An audio spectrogram transformer's preprocessor; absent keys have AudioSet's values."""
 
     __pydantic_config__ = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
@@ -71,40 +82,43 @@ class _Sound:
 
 
 def find_loudness(checkpoint: str, encoder: str, frames: int, mels: int) -> Loudness | None:
-    """Return the statistics that the checkpoint's preprocessor states; None if it has no such file.
+    """Return the standardization that the checkpoint states; None if it has no such file.
 
     Args:
-        frames, mels: length and height of the spectrograms that the encoder reads.
+        frames: length of the spectrograms that the encoder reads.
+        mels: height of these spectrograms.
 
     Raises:
         ValueError: the file is invalid, or is for other spectrograms.
     """
-    nested = (read_document(checkpoint, NESTED_FILE, encoder) or {}).get("feature_extractor")
-    content = nested or read_document(checkpoint, "preprocessor_config.json", encoder)
+    file = NESTED_FILE
+    content = (read_document(checkpoint, NESTED_FILE, encoder) or {}).get("feature_extractor")
+    if not content:
+        file = AUDIO_FILE
+        content = read_document(checkpoint, AUDIO_FILE, encoder)
     if content is None:
         return None
-    where = f"{checkpoint}/{NESTED_FILE if nested else 'preprocessor_config.json'}"
-    stated = parse_json(
-        json.dumps(content).encode(),
-        _Sound,
-        where,
-        f"Set item.options.{encoder}.checkpoint to another",
-    )
+    where = f"{checkpoint}/{file}"
+    remedy = f"Set item.options.{encoder}.checkpoint to another"
+    statement = parse_json(json.dumps(content).encode(), _AudioStatement, where, remedy)
     needed = {"sampling_rate": AUDIO_RATE, "max_length": frames, "num_mel_bins": mels}
     for key, value in needed.items():
-        if key in content and getattr(stated, key) != value:
+        if key in content and getattr(statement, key) != value:
             raise ValueError(
-                f"{where}: {key} is {getattr(stated, key)}, and {encoder} reads sounds with {value}. "
-                f"Set item.options.{encoder}.checkpoint or .length to fit"
+                f"{where}: {key} is {getattr(statement, key)}, and {encoder} reads audio with "
+                f"{value}. Set item.options.{encoder}.checkpoint or .length to fit"
             )
-    return Loudness(stated.mean, 2 * stated.std) if stated.do_normalize else Loudness(0.0, 1.0)
+    if not statement.do_normalize:
+        return Loudness(0.0, 1.0)
+    # the published extractor divides by twice the standard deviation
+    return Loudness(statement.mean, 2 * statement.std)
 
 
 def read_document(checkpoint: str, name: str, encoder: str) -> dict[str, Any] | None:
     """Return a JSON object of a checkpoint's folder, or None if there is no such file.
 
     Raises:
-        ValueError: it is not a JSON object.
+        ValueError: the file is not a JSON object.
     """
     with explained(checkpoint, encoder):
         path = find_file(checkpoint, name)
@@ -113,14 +127,13 @@ def read_document(checkpoint: str, name: str, encoder: str) -> dict[str, Any] | 
 
 def _parse(path: Path, where: str) -> dict[str, Any]:
     remedy = "Download the checkpoint again"
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{where} is larger than {MAX_BYTES:,} bytes. {remedy}.")
+    if path.stat().st_size > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"{where} is larger than {MAX_DOCUMENT_BYTES:,} bytes. {remedy}.")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{where} is not JSON ({printable(str(error), 100)}). {remedy}."
-        ) from error
+        reason = printable(str(error), 100)
+        raise ValueError(f"{where} is not JSON ({reason}). {remedy}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{where} holds a {type(content).__name__}, not an object. {remedy}.")
     return content

@@ -14,7 +14,7 @@ from mlrec.data.schema import BYTE_TOKENS, InputSpec, Modality
 from mlrec.data.titles import tokenize
 from mlrec.models.dropout import RowKind, row_keys
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
-from mlrec.models.encoders.audio import HOP, WINDOW, SpectrogramTransformer
+from mlrec.models.encoders.audio import FRAME_SAMPLES, HOP_SAMPLES, SpectrogramTransformer
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.tower import ItemTower
 
@@ -80,7 +80,7 @@ def test_the_spectrogram_is_that_of_the_published_extractor(samples: int) -> Non
     encoder = build(
         "audio/ast",
         checkpoint="",
-        length=WINDOW + (frames - 1) * HOP,
+        length=FRAME_SAMPLES + (frames - 1) * HOP_SAMPLES,
         config={**TRANSFORMER, "patch_size": 8},
     )
     assert isinstance(encoder, SpectrogramTransformer)
@@ -90,7 +90,7 @@ def test_the_spectrogram_is_that_of_the_published_extractor(samples: int) -> Non
     cut = sound[: encoder.spec.length]
     padded[0, : len(cut)] = torch.from_numpy(cut)
     found = encoder.spectrogram(padded)[0]
-    if samples < WINDOW:  # no frame: the extractor cannot be asked
+    if samples < FRAME_SAMPLES:  # no frame: the extractor cannot be asked
         torch.testing.assert_close(found, torch.full_like(found, 4.2677393 / (2 * 4.5689974)))
         return
     extractor = ASTFeatureExtractor(max_length=frames)
@@ -104,7 +104,7 @@ def save_ast(folder: Path, **preprocessor: object) -> None:
     """A published audio spectrogram transformer for 4,000 samples, with the statement of its preprocessor."""
     from transformers import ASTConfig, ASTModel
 
-    frames = 1 + (4000 - WINDOW) // HOP
+    frames = 1 + (4000 - FRAME_SAMPLES) // HOP_SAMPLES
     ASTModel(
         ASTConfig(max_length=frames, num_mel_bins=32, patch_size=8, **TRANSFORMER)
     ).save_pretrained(folder)
@@ -130,7 +130,7 @@ def test_sounds_are_standardised_as_the_checkpoint_says(
 @pytest.mark.parametrize(
     ("stated", "words"),
     [
-        ({"sampling_rate": 44100}, "sampling_rate is 44100, and audio/ast reads sounds with 16000"),
+        ({"sampling_rate": 44100}, "sampling_rate is 44100, and audio/ast reads audio with 16000"),
         ({"max_length": 1024}, "max_length is 1024"),
         ({"num_mel_bins": 64}, "num_mel_bins is 64"),
         ({"std": 0}, "std is 0"),
