@@ -1,4 +1,4 @@
-"""Packaging of mlrec; exact versions of everything are in constraints.txt."""
+"""Packaging of mlrec; constraints.txt holds the exact versions of all packages."""
 
 import re
 from pathlib import Path
@@ -9,18 +9,18 @@ HERE = Path(__file__).parent
 
 
 def version() -> str:
-    """The version that mlrec/__init__.py states, read without importing it."""
+    """Return the version in mlrec/__init__.py, without importing the package."""
     text = (HERE / "mlrec" / "__init__.py").read_text(encoding="utf-8")
-    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
-    if found is None:
-        raise RuntimeError("mlrec/__init__.py states no __version__")
-    return found[1]
+    match = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError("mlrec/__init__.py defines no __version__. Add one")
+    return match[1]
 
 
 DASHBOARD = ["wandb-workspaces>=0.4.13"]
 INDEX = ["faiss-cpu>=1.15"]
+# The client connects to clusters from outside, by ray:// URLs.
 RAY = ["ray[client]"]
-"""The client joins clusters by ray:// from outside."""
 
 setup(
     name="mlrec",
@@ -58,6 +58,7 @@ setup(
         "webdataset>=1.0",
     ],
     extras_require={
+        # One extra per storage; mlrec/runtime/urls.py names the schemes of each.
         "s3": ["s3fs"],
         "gs": ["gcsfs"],
         "az": ["adlfs"],

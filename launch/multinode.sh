@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# Trains on the machines of a hostfile: bash launch/multinode.sh HOSTFILE [--elastic] CONFIG [key=value ...]
-# This machine reaches each of them by ssh without a password, and all of them see this repository, its virtual environment
-# and the run's folder under the same paths. The ranks of each see the GPUs that CUDA_VISIBLE_DEVICES shows there.
+# Train on the machines of a hostfile:
+#   bash launch/multinode.sh HOSTFILE [--elastic] CONFIG [key=value ...]
+# This machine must reach each of them by ssh without a password. All of them must see this
+# repository, its virtual environment and the run's folder under the same paths. The ranks of a
+# machine see the GPUs that CUDA_VISIBLE_DEVICES shows there.
 #
-# A machine that fails ends the run on all; the same command goes on from the last checkpoint. With --elastic that happens by
-# itself, on the machines that still answer ssh: the losses do not depend on their number.
+# A machine that fails ends the run on all machines. The same command resumes it from the last
+# checkpoint. With --elastic it restarts by itself, on the machines that still answer ssh. The
+# losses do not depend on their number.
 # Ctrl-C and SIGTERM stop all ranks after the same step, with a checkpoint, within 25 s.
 #
-# Go over to the machines: NCCL_*, GLOO_*, TORCH_*, and the keys of stores and trackers (AWS_*, GOOGLE_*, AZURE_*, WANDB_*, HF_*).
-# What a cluster may need, set before this script:
-#   NCCL_SOCKET_IFNAME=eth0    where machines have several networks: the one on which they reach each other
-#   NCCL_IB_HCA=mlx5           InfiniBand or RoCE: the adapters to use; NCCL finds them by itself on most clusters
-#   NCCL_DEBUG=INFO            which network NCCL chose; look for NET/IB, for NET/Socket is the slow one
-#   GLOO_SOCKET_IFNAME=eth0    the same for gloo, through which ranks agree on stops, and CPUs exchange everything
-# data.cache_dir is a folder of each machine's own fast disk, not of the shared file system; data.cache_bytes its budget. With
-# data.ownership=home the machines together keep the data set once, without it each keeps all that it has room for.
+# These variables are passed to the machines: NCCL_*, GLOO_*, TORCH_*, and the keys of storage and
+# trackers (AWS_*, GOOGLE_*, AZURE_*, WANDB_*, HF_*). A cluster may need some of them:
+#   NCCL_SOCKET_IFNAME=eth0    with several networks: the one on which machines reach each other
+#   NCCL_IB_HCA=mlx5           InfiniBand or RoCE: the adapters; NCCL finds them on most clusters
+#   NCCL_DEBUG=INFO            print the network NCCL chose: NET/IB is fast, NET/Socket is slow
+#   GLOO_SOCKET_IFNAME=eth0    the same for gloo, which exchanges stops, and everything on CPUs
+# Set data.cache_dir to a folder on each machine's own fast disk, not on the shared file system, and
+# data.cache_bytes to its budget. With data.ownership=home the machines together cache the data set
+# once. Without it, each machine caches as much as it has room for.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/install.sh
