@@ -112,6 +112,14 @@ def _add_scale(parser: Parser) -> None:
         metavar="USERS",
         help="users of the batch whose size is fixed (default: %(default)s)",
     )
+    _add_rates(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.svg", help="picture of the table to write (default: none)"
+    )
+
+
+def _add_rates(parser: Parser) -> None:
+    """Add the rates that a prediction multiplies with; rates that are not set are measured."""
     parser.add_argument(
         "--videos-per-s",
         type=number(),
@@ -124,9 +132,6 @@ def _add_scale(parser: Parser) -> None:
         metavar="RATE",
         help="GB per second that a rank exchanges (default: measured between the launcher's ranks; "
         "on one rank the memory's rate, an upper bound)",
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE.svg", help="picture of the table to write (default: none)"
     )
 
 

@@ -12,6 +12,7 @@ from mlrec.config.key_docs import described
 from mlrec.config.keys import Keys, kinds_of
 
 ENCODER_OPTIONS = [f"item.options.id/embedding.{name}" for name in get_type_hints(EncoderOptions)]
+# options whose types only a library knows
 UNTYPED_OPTIONS = [
     "recommender.options.layers",
     "zero.options.overlap_comm",
@@ -56,6 +57,7 @@ def test_every_key_without_a_value_is_told_what_it_takes(key: str) -> None:
 
 
 def test_keys_describes_every_key_in_a_sentence() -> None:
+    # the keys outside of sections
     leaves = {"name", "run_dir", "seed"}
     for section, values in asdict(Config()).items():
         if isinstance(values, dict):

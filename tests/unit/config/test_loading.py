@@ -128,9 +128,11 @@ def test_save_and_load_give_an_equal_configuration(tmp_path: Path) -> None:
             "optim.warmup=3",
             "optim.warmup: '3' is not a duration; write '100 steps', '2 epochs' or '5%'",
         ),
+        # values that do not fit each other
         ("train.duration=5%", "a share of itself"),
         ("item.encoders=[]", "item.encoders is empty"),
         ("item.options.video/tiny.size=3", "item.options.video/tiny is set, but item.encoders"),
+        # numbers out of bounds
         (
             "train.global_batch=0",
             "train.global_batch is 0; it must be a whole number from 1 to 16777216",
@@ -188,6 +190,7 @@ def test_save_leaves_out_force_and_load_saved_ignores_it(
     file = tmp_path / "config.yaml"
     save(load([], ["resume.force=true"]), file)
     assert "resume" not in file.read_text()
+    # earlier versions saved the section
     with file.open("a") as earlier:
         earlier.write("resume:\n  force: true\n")  # as an earlier version saved it
     assert not load_saved(file).resume.force

@@ -80,12 +80,15 @@ def test_load_base_then_file_then_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "name", "options"),
     [
+        # nothing, or a file after the one of SASRec
         ([], "sasrec", {"layers": 2, "heads": 2, "dropout": 0.1}),
         ([str(GRU4REC)], "gru4rec", {"layers": 1, "dropout": 0.1}),
         ([str(GRU4REC), str(SASREC)], "sasrec", {"layers": 2, "heads": 2, "dropout": 0.1}),
+        # a command line is one source: the order of its settings does not matter
         (["recommender.name=gru4rec"], "gru4rec", {}),
         (["recommender.options.layers=3", "recommender.name=gru4rec"], "gru4rec", {"layers": 3}),
         (["recommender.name=gru4rec", "recommender.options.layers=3"], "gru4rec", {"layers": 3}),
+        # the last of two names counts, which is the one of the file
         (
             ["recommender.name=gru4rec", "recommender.name=sasrec"],
             "sasrec",
@@ -125,12 +128,15 @@ def test_load_encoder_that_leaves_the_list_loses_its_options(tmp_path: Path) -> 
         "text/huggingface": {"checkpoint": "sentence-transformers/all-MiniLM-L6-v2", "length": 48}
     }
     assert load([TITLE], ["item.encoders=[id/embedding]"]).item.options == {}
+    # options of the same source stay
     dropout = "item.options.id/embedding.dropout=0.3"
     assert load([TITLE], [dropout, "item.encoders=[id/embedding]"]).item.options == {
         "id/embedding": {"dropout": 0.3}
     }
+    # an encoder that stays in the list keeps its options
     both = "item.encoders=[id/embedding,text/huggingface]"
     assert load([TITLE], [both]).item.options == length
+    # options of an encoder that is chosen later, as a file for one machine may set them
     (tmp_path / "machine.yaml").write_text("item: {options: {video/tiny: {size: 32}}}\n")
     (tmp_path / "tiny.yaml").write_text("item: {encoders: [video/tiny]}\n")
     assert load([tmp_path / "machine.yaml", tmp_path / "tiny.yaml"]).item.options == {
@@ -139,6 +145,7 @@ def test_load_encoder_that_leaves_the_list_loses_its_options(tmp_path: Path) -> 
 
 
 def test_load_options_of_an_encoder_that_is_not_listed_are_refused(tmp_path: Path) -> None:
+    # a misspelt name
     (tmp_path / "wrong.yaml").write_text("item: {options: {video/tinny: {size: 32}}}\n")
     for options in (
         ["item.encoders=[video/tiny]"],

@@ -37,6 +37,7 @@ SASREC = Path(__file__).parents[3] / "configs" / "recommender" / "sasrec.yaml"
             "- seed",
             " is a list; a configuration file must hold keys with their values, such as seed: 3",
         ),
+        # no mapping at all
         ("3", " is a single value; a configuration file must hold keys"),
         ("seed", " is a single value; a configuration file must hold keys"),
         ("seed:", ": seed has no value; it must be a whole number"),
@@ -155,6 +156,7 @@ def test_load_bases_are_limited_in_depth_and_number(tmp_path: Path) -> None:
             ValueError, match="more than 10 levels of base files, or more than 100 files"
         ):
             load([tmp_path / name])
+    # the same file by another name
     (tmp_path / "sub").mkdir()
     (tmp_path / "loop.yaml").write_text("base: [sub/../loop.yaml]")
     with pytest.raises(ValueError, match="circle"):
@@ -169,6 +171,7 @@ def test_load_bases_are_limited_in_depth_and_number(tmp_path: Path) -> None:
             "--dryrun is no option of this command, which takes files and key=value; "
             "see: mlrec --help",
         ),
+        # options, which no configuration has
         ("-v", "-v is no option of this command"),
         ("--launcher=x", "--launcher=x is no option of this command"),
         # keys without a value

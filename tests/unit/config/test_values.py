@@ -28,6 +28,7 @@ def test_text_on_the_command_line_is_unchanged_after_saving(text: str, tmp_path:
     )
     assert (config.name, config.data.url, config.data.cache_dir) == (text, text, text)
     assert config.item.options == {"id/embedding": {"checkpoint": text}}
+    # texts within options that go to a library, next to values of other types
     nested: Any = {
         "id/embedding": {
             "checkpoint": text,
@@ -56,6 +57,7 @@ def test_text_in_a_file_is_unchanged(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    # other parsers read numbers here, and not all of them the same one
     "text",
     ["010", "0x10", "0o7", "1_000", "1:30", "١", "+5", " 5", "5 ", "1.", "1.0", "1e3", "-0", "'3'"],
 )
