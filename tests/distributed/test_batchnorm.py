@@ -1,4 +1,4 @@
-"""Batch normalisation over real ranks against torch's own over the whole batch."""
+"""Batch normalisation over real ranks, compared with torch's own over the whole batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES = (5, 3)
 """Items of each rank."""
 
 
-def plain() -> tuple[nn.BatchNorm3d, torch.Tensor, torch.Tensor]:
+def plain_batchnorm() -> tuple[nn.BatchNorm3d, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     norm = nn.BatchNorm3d(4)
     nn.init.normal_(norm.weight)
@@ -25,9 +25,9 @@ def plain() -> tuple[nn.BatchNorm3d, torch.Tensor, torch.Tensor]:
 
 
 def normalise(rank_sizes: tuple[int, ...]) -> dict[str, Any]:
-    """What a rank finds for its own part of the values."""
+    """Return the outputs, gradients and statistics of a rank that has its part of the values."""
     world = start_world()
-    torch_norm, values, weights = plain()
+    torch_norm, values, weights = plain_batchnorm()
     norm = BatchNorm(torch_norm)
     start = sum(rank_sizes[: world.rank])
     own = slice(start, start + rank_sizes[world.rank])
@@ -35,11 +35,11 @@ def normalise(rank_sizes: tuple[int, ...]) -> dict[str, Any]:
     normal = norm(part)
     (normal * weights[own]).sum().backward()
     norm.repeats = True
-    again = norm(part)
+    recomputed = norm(part)
     stop_world()
     return {
         "normal": normal.tolist(),
-        "again": again.tolist(),
+        "recomputed": recomputed.tolist(),
         "gradient": part.grad.tolist(),
         "weight": norm.weight.grad.tolist(),
         "mean": norm.running_mean.tolist(),
@@ -48,9 +48,9 @@ def normalise(rank_sizes: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def test_the_statistics_are_those_of_all_ranks(tmp_path: Path) -> None:
+def test_batchnorm_over_ranks_has_the_statistics_of_all_values(tmp_path: Path) -> None:
     results = run_ranks(normalise, len(SIZES), tmp_path, SIZES)
-    norm, values, weights = plain()
+    norm, values, weights = plain_batchnorm()
     values.requires_grad_()
     expected = norm(values)
     (expected * weights).sum().backward()
@@ -60,7 +60,7 @@ def test_the_statistics_are_those_of_all_ranks(tmp_path: Path) -> None:
 
     close = {"atol": 1e-5, "rtol": 1e-4}
     torch.testing.assert_close(joined("normal"), expected.detach(), **close)
-    torch.testing.assert_close(joined("again"), expected.detach(), **close)
+    torch.testing.assert_close(joined("recomputed"), expected.detach(), **close)
     torch.testing.assert_close(joined("gradient"), values.grad, **close)
     torch.testing.assert_close(
         sum(torch.tensor(result["weight"]) for result in results), norm.weight.grad, **close
@@ -68,4 +68,4 @@ def test_the_statistics_are_those_of_all_ranks(tmp_path: Path) -> None:
     for result in results:
         torch.testing.assert_close(torch.tensor(result["mean"]), norm.running_mean, **close)
         torch.testing.assert_close(torch.tensor(result["variance"]), norm.running_var, **close)
-        assert result["batches"] == 1, "the repetition does not count"
+        assert result["batches"] == 1, "the recomputation does not count"

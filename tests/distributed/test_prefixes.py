@@ -1,4 +1,4 @@
-"""Frozen prefixes are kept: the same losses, on any number of ranks and at any ZeRO stage, and fewer reads."""
+"""The activation cache over real ranks: the same losses at any ZeRO stage, and fewer reads."""
 
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,16 @@ TRANSFORMER = (
 FUSED = [
     "item.encoders=[video/videomae, text/bert_tiny, id/embedding]",
     f"item.options={{id/embedding: {{dropout: 0.3}}, "
-    f"video/videomae: {{checkpoint: '', frames: 4, size: 32, projection: mlp, config: {TRANSFORMER}}}, "
-    f"text/bert_tiny: {{checkpoint: '', length: 12, config: {{hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, "
-    f"{TRANSFORMER[1:]}}}}}",
+    "video/videomae: {checkpoint: '', frames: 4, size: 32, projection: mlp, "
+    f"config: {TRANSFORMER}}}, "
+    "text/bert_tiny: {checkpoint: '', length: 12, config: {hidden_dropout_prob: 0.0, "
+    f"attention_probs_dropout_prob: 0.0, {TRANSFORMER[1:]}}}}}",
 ]
 TEXT_TRAINED = [FUSED[0], FUSED[1].replace("length: 12", "length: 12, tuning: full")]
-"""The video's prefixes are kept, the titles go through their encoder in each step."""
+"""Videos are cached, titles go through their encoder in each step."""
 OFF = ["item.prefix_cache_bytes=0"]
 SMALL = ["item.prefix_cache_bytes=30000"]
-"""Room for some items: a prefix has 8 x 16 and 12 x 16 numbers of 4 bytes, and 24 of 8."""
+"""Room for some items. An item has 8 x 16 and 12 x 16 numbers of 4 bytes, and 24 of 8 bytes."""
 VARIANTS = {
     "top": ["item.tuning=top", "zero.stage=0", *FUSED],
     "half": ["item.tuning=half", "zero.stage=2", *FUSED],
@@ -43,43 +44,43 @@ def runs_of(dataset_dir: Path, folder: Path, changes: list[str] = []) -> dict[st
 
 @pytest.fixture(scope="module")
 def without(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One rank, every stage run in each step."""
+    """Train on one rank, with all stages run in each step."""
     folder = tmp_path_factory.mktemp("without")
     return run_ranks(train_runs, 1, folder, runs_of(dataset_dir, folder, OFF), 0, STEPS)[0]
 
 
 @pytest.fixture(scope="module")
-def kept(
+def cached(
     dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """Two ranks that keep prefixes, stopped after two epochs."""
-    folder = tmp_path_factory.mktemp("kept")
+    """Train on two ranks with a cache, and stop after two epochs."""
+    folder = tmp_path_factory.mktemp("cached")
     return folder, run_ranks(train_runs, 2, folder, runs_of(dataset_dir, folder), 0, HALF)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_losses_and_gradients_are_the_same(
-    without: dict[str, Any], kept: tuple[Path, list[dict[str, Any]]], variant: str
+def test_cache_on_two_ranks_changes_neither_losses_nor_gradients(
+    without: dict[str, Any], cached: tuple[Path, list[dict[str, Any]]], variant: str
 ) -> None:
     expected = without[variant]
-    for rank in kept[1]:
+    for rank in cached[1]:
         assert rank[variant]["losses"] == pytest.approx(expected["losses"][:HALF], abs=TOLERANCE)
         for name, gradient in expected["gradients"].items():
             assert rank[variant]["gradients"][name] == pytest.approx(gradient, abs=TOLERANCE), name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_what_is_kept_is_not_read(
-    without: dict[str, Any], kept: tuple[Path, list[dict[str, Any]]], variant: str
+def test_cache_in_the_second_epoch_saves_the_reads_of_cached_items(
+    without: dict[str, Any], cached: tuple[Path, list[dict[str, Any]]], variant: str
 ) -> None:
     def second_epoch(values: list[int]) -> int:
         return sum(values[HALF // 2 :])
 
-    hits = sum(second_epoch(rank[variant]["hits"]) for rank in kept[1])
-    share = hits / second_epoch(kept[1][0][variant]["distinct"])
-    read = sum(second_epoch(rank[variant]["bytes_read"]) for rank in kept[1])
+    hits = sum(second_epoch(rank[variant]["hits"]) for rank in cached[1])
+    share = hits / second_epoch(cached[1][0][variant]["distinct"])
+    read = sum(second_epoch(rank[variant]["bytes_read"]) for rank in cached[1])
     all_read = second_epoch(without[variant]["bytes_read"][:HALF])
-    assert all(rank[variant]["hits"][0] == 0 for rank in kept[1])
+    assert all(rank[variant]["hits"][0] == 0 for rank in cached[1])
     if variant == "small":
         assert 0.1 < share < 0.9
     else:
@@ -87,9 +88,9 @@ def test_what_is_kept_is_not_read(
     assert read / all_read == pytest.approx(1 - share, abs=0.1)
 
 
-def test_a_stopped_run_begins_to_keep_anew(
+def test_cache_of_a_resumed_run_starts_empty_and_gives_the_same_losses(
     without: dict[str, Any],
-    kept: tuple[Path, list[dict[str, Any]]],
+    cached: tuple[Path, list[dict[str, Any]]],
     dataset_dir: Path,
     tmp_path: Path,
 ) -> None:
@@ -98,7 +99,7 @@ def test_a_stopped_run_begins_to_keep_anew(
         for name, run in runs_of(dataset_dir, tmp_path).items()
         if name in ("half", "top_stage3", "small")
     }
-    results = run_ranks(train_runs, 1, tmp_path, runs, HALF, STEPS, f"{kept[0]}/{{name}}")[0]
+    results = run_ranks(train_runs, 1, tmp_path, runs, HALF, STEPS, f"{cached[0]}/{{name}}")[0]
     for variant in runs:
         assert results[variant]["losses"] == pytest.approx(
             without[variant]["losses"][HALF:], abs=TOLERANCE

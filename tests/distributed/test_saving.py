@@ -1,4 +1,4 @@
-"""item.checkpoint=auto over real ranks: all do the same, which the one with the least memory can."""
+"""item.checkpoint=auto over real ranks: all choose what the rank with least memory can do."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import pytest
 from ranks import run_ranks
 
 from mlrec.runtime.distributed import start_world, stop_world
-from mlrec.train import activation_memory as saving
+from mlrec.train import activation_memory
 
 
 def choose(room_bytes: list[float]) -> dict[str, Any]:
-    """What a rank chooses that finds its part of `room_bytes`, for 100 items that it has measured at 9 or 10 bytes."""
+    """Return the choice of a rank with its entry of `room_bytes`, for 100 items of 9 or 10 bytes."""
     world = start_world()
-    saving.free_host_bytes = lambda: room_bytes[world.rank] * world.size / saving.ACTIVATION_SHARE  # type: ignore[assignment]
-    found = saving.choose(10.0 - world.rank, 100, 0.0, world)
+    free_bytes = room_bytes[world.rank] * world.size / activation_memory.ACTIVATION_SHARE
+    activation_memory.free_host_bytes = lambda: free_bytes  # type: ignore[assignment]
+    choice = activation_memory.choose(10.0 - world.rank, 100, 0.0, world)
     stop_world()
-    return asdict(found)
+    return asdict(choice)
 
 
 @pytest.mark.parametrize(
     ("room_bytes", "recomputes"), [([5000.0, 2000.0], False), ([5000.0, 950.0], True)]
 )
-def test_all_ranks_do_what_the_one_with_least_memory_can(
+def test_choose_on_all_ranks_follows_the_rank_with_least_memory(
     room_bytes: list[float], recomputes: bool, tmp_path: Path
 ) -> None:
     expected = {

@@ -16,7 +16,7 @@ CATALOGUE_SIZE = 50
 
 
 def tower_of(*names: str, **changes: Any) -> ItemTower:
-    """Return a tower of these encoders, with the same weights in every call."""
+    """Return a tower of these encoders in training mode, with the same weights in every call."""
     torch.manual_seed(0)
-    options = {name: SMALL[name] for name in names if SMALL[name]}
+    options = changes.pop("options", {name: SMALL[name] for name in names if SMALL[name]})
     return ItemTower(ItemConfig(encoders=names, options=options, **changes), WIDTH, CATALOGUE_SIZE)
