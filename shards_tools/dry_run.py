@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlrec.data.spacing import evenly_spaced
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes
 from shards_tools.pack.items import ItemJob, crashed_item, pack_item
@@ -140,8 +141,8 @@ def _estimate(jobs: list[ItemJob]) -> _Estimate:
     """Pack some of the items in memory and extrapolate their size."""
     if not jobs:
         return _Estimate(0, 0, None)
-    places = np.linspace(0, len(jobs) - 1, SAMPLED_ITEMS, dtype=np.int64)
-    sampled = [jobs[place] for place in np.unique(places).tolist()]
+    places = evenly_spaced(len(jobs), SAMPLED_ITEMS)
+    sampled = [jobs[place] for place in places.tolist()]
     sizes = []
     # in a process of its own, as `make` does it: a file may crash its decoder
     with closing(map_ordered(pack_item, sampled, 1, crashed_item)) as results:

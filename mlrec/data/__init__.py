@@ -17,5 +17,6 @@ catalogue_pass.py the whole catalogue, once, over all ranks
 cached_items.py   which items the loader skips because their activations are cached
 shared_buffers.py batches in shared memory
 schema.py         the types of a batch
+spacing.py        evenly spaced samples
 titles.py, pictures.py   titles; items as pictures for people
 """

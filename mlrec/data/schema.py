@@ -18,8 +18,6 @@ import torch
 
 Row = TypeVar("Row")
 
-AUDIO_RATE = 16_000
-"""Samples per second of the audio that encoders read."""
 BYTE_TOKENS = 259
 """Number of token ids of a title without a tokenizer."""
 
@@ -39,7 +37,7 @@ class InputSpec:
     """What an encoder asks of the stream; the stream delivers exactly this.
 
     A video arrives as uint8 [n, T, H, W, C], a cover as uint8 [n, H, W, C], an id as int64 [n], a title as int64
-    [n, 2, length]: token ids and the mask of real ones, audio as int16 [n, length]: mono at AUDIO_RATE.
+    [n, 2, length]: token ids and the mask of real ones, audio as int16 [n, length]: mono at AUDIO_RATE of the data format.
     """
 
     modality: Modality

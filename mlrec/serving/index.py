@@ -16,6 +16,7 @@ from mlrec.config import Config
 from mlrec.config.run_files import WEIGHTS_FILE
 from mlrec.data.features.files import INFO_FILE, Maker, write_info
 from mlrec.data.schema import lookup
+from mlrec.data.spacing import evenly_spaced
 from mlrec.data.stream import open_data
 from mlrec.evaluation.evaluate import encode_catalogue
 from mlrec.evaluation.ranking import Ranking
@@ -80,9 +81,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
         runs = np.split(np.arange(len(ids_N)), range(ADDED_ITEMS, len(ids_N), ADDED_ITEMS))
         for run_n in track(runs, "indexing items", len(ids_N), amount=len):
             index.add_with_ids(scored_NX[run_n], ids_N[run_n])
-        users_B = np.unique(
-            np.linspace(0, data.sequences.num_users - 1, COMPARED_USERS).astype(np.int64)
-        )
+        users_B = evenly_spaced(data.sequences.num_users, COMPARED_USERS)
         exact_BK = ranking.top(users_B, "test", CUT_OFF)
         states_BX, seen_BS = (
             as_array(ranking.states(users_B, "test")),

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from mlrec.data.format import DatasetInfo, MediaInfo
+from mlrec.data.format import AUDIO_RATE, DatasetInfo, MediaInfo
 
 MAX_ITEMS_IN_FLIGHT = 64
 """Number of items whose members are in memory while they wait to be decoded."""
@@ -81,7 +81,7 @@ def _faults_of_item(
     # imported here: decoding takes torch, which a check of a damaged data set may never reach
     from mlrec.data.decode import decode_items
     from mlrec.data.samples import Sample
-    from mlrec.data.schema import AUDIO_RATE, InputSpec, Modality
+    from mlrec.data.schema import InputSpec, Modality
 
     modalities = []
     if media.kind != "none":

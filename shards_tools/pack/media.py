@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlrec import storage
-from mlrec.data.format import MediaInfo
+from mlrec.data.format import AUDIO_RATE, MediaInfo
 from mlrec.data.media.containers import (
     AUDIO_FORMATS,
     VIDEO_FORMATS,
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     import av
 
-AUDIO_RATE = 16_000
-"""Sampling rate of packed audio in Hz, which is that of audio encoders."""
 MAX_RAW_BYTES = 1 << 30
 """Largest raw file that is read, because files are held in memory whole."""
 MAX_COVER_PIXELS = 50_000_000

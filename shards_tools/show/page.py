@@ -20,6 +20,7 @@ from mlrec.data.format import (
 from mlrec.data.item_store import ItemStore
 from mlrec.data.pictures import Pictures
 from mlrec.data.sequences import open_sequences
+from mlrec.data.spacing import evenly_spaced
 from mlrec.report.page import Drawing, Picture, picture, render
 from mlrec.report.svg import histogram
 from mlrec.report.tables import Row, Table
@@ -160,8 +161,7 @@ def _items(catalogue: Catalogue, readable: np.ndarray, pictures: Pictures) -> li
         readable: int64, ids of the packed items.
     """
     by_popularity = readable[np.argsort(-catalogue.popularity_N1[readable], kind="stable")]
-    num_shown = min(MAX_ITEMS, len(by_popularity))
-    places = np.linspace(0, len(by_popularity) - 1, num_shown).astype(int)
+    places = evenly_spaced(len(by_popularity), MAX_ITEMS)
     frames = MAX_FRAMES if pictures.media.kind != "none" else 1
     if pictures.media.kind == "frames":
         frames = min(frames, pictures.media.frames)

@@ -22,6 +22,7 @@ from mlrec.data.format.catalogue import (
 )
 from mlrec.data.format.catalogue_checks import MAX_MEMBER_BYTES
 from mlrec.data.format.dataset_info import (
+    AUDIO_RATE,
     CATALOGUE_FILE,
     DATASET_FILE,
     FAILURES_FILE,
@@ -49,6 +50,7 @@ from mlrec.data.format.sequence_shards import (
 from mlrec.storage.npy import npy_bytes, read_npy
 
 __all__ = [
+    "AUDIO_RATE",
     "CATALOGUE_FILE",
     "CATALOGUE_SCHEMA",
     "DATASET_FILE",

@@ -25,6 +25,9 @@ FAILURES_FILE = "failures.jsonl"
 ORACLE_FILE = "oracle.json"
 """Reference results that a synthetic data set brings along."""
 
+AUDIO_RATE = 16_000
+"""Samples per second of the mono FLAC members of items."""
+
 SINGLE_FILES = (CATALOGUE_FILE, FAILURES_FILE, ORACLE_FILE)
 _SHARD_PATH = re.compile(r"(items|sequences)/\1-(\d{5,9})\.tar", re.ASCII)
 

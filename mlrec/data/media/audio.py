@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlrec.data.format import AUDIO_RATE
 from mlrec.data.media.containers import audio_frames, open_media
-from mlrec.data.schema import AUDIO_RATE
 
 
 def decode_audio(raw: bytes, length: int) -> np.ndarray:

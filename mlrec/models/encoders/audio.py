@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from mlrec.data.schema import AUDIO_RATE, InputSpec, Modality
+from mlrec.data.format import AUDIO_RATE
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.architectures import Architecture, has_own_files, read_architecture
 from mlrec.models.encoders.base import EncoderContext, EncoderRow, saved_file
 from mlrec.models.encoders.huggingface import HuggingFace, pooled

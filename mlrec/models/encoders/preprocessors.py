@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ConfigDict
 
-from mlrec.data.schema import AUDIO_RATE
+from mlrec.data.format import AUDIO_RATE
 from mlrec.models.encoders.pixels import Finite, Pixels, Positive, read_pixels
 from mlrec.models.encoders.pretrained import explained, find_file
 from mlrec.runtime.printable import printable
