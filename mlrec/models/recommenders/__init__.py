@@ -1,4 +1,18 @@
-"""RECOMMENDERS: every recommender by name; a row is added here, its class in the file of its family."""
+"""Recommenders: modules that turn item vectors into states of users, and score items for a state.
+
+To add one, read base.py, write the class, and add it to RECOMMENDERS below.
+
+base.py           UserModel and SequenceModel: start here
+sasrec.py         self-attention over the history
+gru4rec.py        a recurrent network
+nextitnet.py      dilated convolutions
+hstu.py           attention without softmax
+two_towers.py     DSSM, YouTube's candidate generation, and a decayed mean of the history
+factorization.py  NFM and DeepFM
+graph.py          LightGCN, MMGCN and GRCN
+counting.py       popularity and item neighbours, counted without training
+options.py        check recommender.options against a class's arguments
+"""
 
 from __future__ import annotations
 
@@ -39,47 +53,52 @@ RECOMMENDERS: dict[str, Any] = {
     "popularity": Popularity,
     "item_knn": ItemKNN,
 }
-"""(width, length, **options) to a UserModel."""
+"""Every recommender by the name that `recommender.name` uses: (width, length, **options) to a
+UserModel."""
 
 
 def check_recommender(config: RecommenderConfig) -> None:
-    """
+    """Check that the recommender exists and takes its options.
+
     Raises:
-        ValueError: there is no such row, or it does not take an option or the cosine.
+        ValueError: the name or an option is unknown, or the model cannot score by cosine.
     """
     row = lookup(RECOMMENDERS, config.name, "recommender")
     check_options(config.name, row, config.options)
     if config.cosine and not scores_by_product(row):
         raise ValueError(
-            f"recommender.cosine is true, and {config.name} does not score by the product of a history's state and an item's "
-            "vector; leave it out"
+            f"recommender.cosine is true, and {config.name} does not score by the product of a "
+            "history's state and an item's vector; leave it out"
         )
 
 
 def build_user_model(config: RecommenderConfig, length: int) -> UserModel:
-    """The recommender for histories of up to `length` items, with weights drawn from torch's generator.
+    """Build the recommender for histories of up to `length` items, with random weights.
 
     Raises:
-        ValueError: the row does not take the options, or is of a foreign class.
+        ValueError: the row does not take the options, or is not a UserModel.
     """
+    row = lookup(RECOMMENDERS, config.name, "recommender")
     try:
-        model = lookup(RECOMMENDERS, config.name, "recommender")(
-            config.width, length, **config.options
-        )
+        model = row(config.width, length, **config.options)
     except TypeError as error:
         raise ValueError(f"recommender.options of {config.name}: {error}") from error
     if not isinstance(model, UserModel):
         raise ValueError(
-            f"recommender {config.name!r} is a {type(model).__name__}, which is no UserModel; derive it from SequenceModel or "
-            "UserModel of mlrec.models.recommenders"
+            f"recommender {config.name!r} is a {type(model).__name__}, which is no UserModel; "
+            "derive it from SequenceModel or UserModel of mlrec.models.recommenders"
         )
     if isinstance(model, SequenceModel):
+        # a class such as DSSM scores by cosine whatever the configuration says
         model.cosine |= config.cosine
     return model
 
 
 def scores_by_product(row: Any) -> bool:
-    """Whether the row's score is the product of a history's state and an item's vector: what an index searches."""
+    """Return whether the score is the product of a history's state and an item's vector.
+
+    A vector index can serve such a recommender.
+    """
     return isinstance(row, type) and issubclass(row, SequenceModel) and row.score is UserModel.score
 
 

@@ -1,10 +1,28 @@
-"""The protocol of a recommender: the state of a user after each item of the history, and the score of items for a state."""
+"""The base classes of recommenders. Start here to add one.
+
+1. Derive a class from `SequenceModel` and implement `forward`, from the item vectors of a history
+   to states. Its constructor takes width, the longest history, and options with defaults.
+2. Add the class to RECOMMENDERS in __init__.py. Its options become `recommender.options`.
+
+`MeanOfHistory` in the README is a complete example, gru4rec.py the shortest model here.
+Derive from `UserModel` if users are not their histories alone: see graph.py and counting.py.
+tests/unit/models/test_recommenders.py tests every row of the table.
+
+A step calls `prepare` for the items, then `states` for the users, then `score` for pairs of both.
+
+Shape letters:
+
+    B  users of this rank         L  positions of a history, oldest first, right-aligned
+    U  items of a step            D  width of item vectors (recommender.width)
+    P  states to score             X  width of what is scored; chosen by the model
+    N  items of the catalogue     M  users of the data set        K  items per state
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -13,81 +31,88 @@ from torch.nn.functional import normalize
 
 @dataclass(frozen=True)
 class Vectors:
-    """What a recommender compares: the items of a step, or the whole catalogue, after whatever it does to items alone."""
+    """Items and users of a step or of the whole catalogue, as `UserModel.prepare` returns them."""
 
     ids_U: torch.Tensor
-    """int64: ids of the items, ascending, from 1."""
+    """Item ids, int64, ascending from 1."""
     inputs_UD: torch.Tensor
-    """The item tower's vectors, zeros for an item that could not be read: what histories are made of."""
+    """The item tower's vectors, of which histories are made; zeros for an unreadable item."""
     items_UX: torch.Tensor
-    """What states are scored with; its width is the recommender's affair."""
+    """Item vectors that states are scored with."""
     users_MX: torch.Tensor | None = None
-    """States of all users, where the recommender has some that do not come from histories."""
+    """States of all users, for a model whose states do not come from histories."""
 
 
 class UserModel(nn.Module):
-    """Item vectors to states of users, and the score of items for a state."""
+    """A recommender: item vectors to states of users, and the score of items for a state."""
 
     trained: ClassVar[bool] = True
-    """Whether it learns in steps; one that does not is fitted before the first, and its runs have 0 of them."""
+    """False for a model that `fit` completes; its runs have 0 steps."""
     whole_catalogue: ClassVar[bool] = False
-    """Whether a step needs the vectors of all items, not only of the global batch's."""
+    """True if a step needs the vectors of all items, not only of the global batch's."""
 
     @property
     def knows_ids(self) -> bool:
-        """Whether something of it belongs to single users or items of a data set: a node of a graph, a count."""
+        """True if the model holds something per user or item, such as a graph's nodes or counts."""
         return self.whole_catalogue or not self.trained
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
-        """Takes what the model knows of the training interactions; called once, before the first step.
+        """Read the training interactions; called once on every rank, before the first step.
 
         Args:
-            sequences: the training sequences of all users in their order, int64 [B, T] of item ids, oldest first, 0 for padding.
+            sequences: training sequences of all users in order, int64 [B, T] of item ids, oldest
+                first, 0 for padding.
             num_items: N; items are numbered 1 ... N.
         """
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
-        """What depends on the items alone, once per step or evaluation: the vectors as they are, unless a model changes them."""
+        """Compute what depends on items alone, once per step or evaluation; by default nothing."""
         return Vectors(ids_U, items_UD, items_UD)
 
     def states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
     ) -> torch.Tensor:
-        """States [B, L, X] after each position.
+        """Return the states [B, L, X] after each position.
 
         Args:
-            users_B: int64, numbers of the users.
-            slots_BL: int64, positions in U of each user's history, right-aligned, -1 where there is no readable item.
+            users_B: user numbers, int64.
+            slots_BL: indices into U of each user's history, int64; -1 for padding and unreadable
+                items.
         """
         raise NotImplementedError
 
     def last_states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
     ) -> torch.Tensor:
-        """The state [B, X] after the newest item."""
+        """Return the state [B, X] after the newest item."""
         return self.states(vectors, users_B, slots_BL)[:, -1]
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Scores [P, U] of every item for every state, or [P, K] of items of each state's own: dot products, as a rule.
+        """Return scores [P, U] of all items, or [P, K] of each state's own; dot products by default.
 
         Args:
-            items: what `Vectors.items_UX` holds, [U, X] for all states, or [P, K, X].
+            items: rows of `Vectors.items_UX`: [U, X] for all states, or [P, K, X].
         """
-        return states_PX @ items.T if items.dim() == 2 else (states_PX[:, None] * items).sum(dim=-1)
+        if items.dim() == 2:
+            return states_PX @ items.T
+        return (states_PX[:, None] * items).sum(dim=-1)
 
 
-SHORT = 1e-3
-"""Vectors of this length or less are rounding errors about zero; the tables of millions of items begin with longer ones."""
+MIN_LENGTH = 1e-3
+"""Longest vector that counts as zero. Such vectors are rounding errors; even the initial id vectors
+of millions of items are longer."""
 
-ALL, LAST = slice(None), slice(-1, None)
-"""Positions of a history whose states are wanted."""
+ALL = slice(None)
+"""Value of `wanted` for the states at all positions, as in training."""
+LAST = slice(-1, None)
+"""Value of `wanted` for the state at the last position only, as in full ranking."""
 
 
 class SequenceModel(UserModel):
-    """A user is the sequence of the item vectors of the history."""
+    """A recommender whose users are the sequences of their histories' item vectors."""
 
     cosine: bool = False
-    """Whether the score is the cosine of state and item, not their dot product."""
+    """True if the score is the cosine of state and item instead of their dot product."""
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, self.compared(items_UD))
@@ -95,52 +120,70 @@ class SequenceModel(UserModel):
     def forward(
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
     ) -> torch.Tensor:
-        """States [B, L, X] after each wanted position; positions are right-aligned, mask is True on real items.
+        """Return the states [B, wanted positions, X]; the state at a position includes its item.
 
-        A model leaves the work on the others out where it can: full ranking wants the last one only.
+        Args:
+            history_BLD: item vectors, oldest first, right-aligned; zeros where the mask is False.
+            mask_BL: True for real items.
+            wanted: positions to return; a model may skip the work on the others.
         """
         raise NotImplementedError
 
     def states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
     ) -> torch.Tensor:
-        return self.compared(self(*select_history(vectors.inputs_UD, slots_BL)))
+        history = select_history(vectors.inputs_UD, slots_BL)
+        return self.compared(self(history.items_BLD, history.mask_BL))
 
     def last_states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
     ) -> torch.Tensor:
-        return self.compared(self(*select_history(vectors.inputs_UD, slots_BL), LAST)[:, 0])
+        history = select_history(vectors.inputs_UD, slots_BL)
+        return self.compared(self(history.items_BLD, history.mask_BL, LAST)[:, 0])
 
     def compared(self, vectors: torch.Tensor) -> torch.Tensor:
-        """States or items as the score takes them, of length 1 where it is a cosine; a `prepare` of one's own applies it too."""
+        """Return states or items in the form that is scored: of length 1 for a cosine.
+
+        A `prepare` that overrides the default must apply it to `items_UX`.
+        """
         return unit(vectors) if self.cosine else vectors
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:
-    """The vectors at length 1; zeros, as of an item without content, stay zeros, and so become all that are shorter than `SHORT`.
+    """Return the vectors scaled to length 1; those of at most MIN_LENGTH become zeros.
 
-    No gradient goes behind those: divided by a length of nearly 0, it would drown all others.
+    Zeros, the vectors of items without content, get no gradient. Divided by a length near 0, it
+    would be larger than all others together.
     """
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return torch.where(length > SHORT, normalize(vectors, dim=-1, eps=SHORT), 0.0)
+    return torch.where(length > MIN_LENGTH, normalize(vectors, dim=-1, eps=MIN_LENGTH), 0.0)
 
 
-def select_history(
-    items_UD: torch.Tensor, slots_BL: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors of the histories [B, L, D], zeros where the slot is -1, and the mask [B, L] of the others."""
+class History(NamedTuple):
+    """Item vectors of users' histories."""
+
+    items_BLD: torch.Tensor
+    """Zeros where the mask is False."""
+    mask_BL: torch.Tensor
+    """True for real items."""
+
+
+def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor) -> History:
+    """Return the item vectors at the slots of each history; slot -1 is padding."""
     mask_BL = slots_BL >= 0
-    # its backward adds up an item's gradients over all its occurrences; on a CPU in a fixed order
-    picked = items_UD.index_select(0, slots_BL.clamp(min=0).flatten()).view(*slots_BL.shape, -1)
-    return picked * mask_BL[..., None], mask_BL
+    # The backward of index_select sums an item's gradients over its occurrences, on a CPU in a
+    # fixed order.
+    indices = slots_BL.clamp(min=0).flatten()
+    picked_BLD = items_UD.index_select(0, indices).view(*slots_BL.shape, -1)
+    return History(picked_BLD * mask_BL[..., None], mask_BL)
 
 
 def readable_slots(slots_BL: torch.Tensor, valid_U: torch.Tensor) -> torch.Tensor:
-    """The slots with -1 in the place of items that could not be read."""
+    """Return the slots with -1 instead of items that could not be read."""
     return torch.where((slots_BL >= 0) & valid_U[slots_BL.clamp(min=0)], slots_BL, -1)
 
 
 def mean_so_far(values_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
-    """The mean [B, L, D] of the real items up to each position, zeros before the first."""
+    """Return the mean [B, L, D] of real items up to each position; zeros before the first."""
     count_BL1 = mask_BL.cumsum(dim=1).clamp(min=1)[..., None]
     return (values_BLD * mask_BL[..., None]).cumsum(dim=1) / count_BL1
