@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkpoints import save_bert
 from features import item_ids, numbered, save_features
 from small_encoders import SMALL, TRANSFORMER, media_of
 
@@ -22,24 +23,6 @@ from mlrec.models.tower import ItemTower
 def build(name: str, **options: object) -> Encoder:
     row = ENCODERS[name].changed(name, options)
     return row.build(row, EncoderContext(16, 50, scratch=False, name=name))
-
-
-def save_bert(folder: Path) -> None:
-    """A BERT of a few words with its tokenizer."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    words = {
-        word: index
-        for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "sings"])
-    }
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folder)
-    BertModel(BertConfig(vocab_size=len(words), **TRANSFORMER)).save_pretrained(folder)
 
 
 def test_a_title_is_read_with_the_tokenizer_of_the_checkpoint(tmp_path: Path) -> None:
