@@ -14,7 +14,7 @@ from mlrec.train import activation_memory
 
 
 def choose(room_bytes: list[float]) -> dict[str, Any]:
-    """Return the choice of a rank with its entry of `room_bytes`, for 100 items of 9 or 10 bytes."""
+    """Return the choice of a rank with its entry of `room_bytes`, for 100 items."""
     world = start_world()
     free_bytes = room_bytes[world.rank] * world.size / activation_memory.ACTIVATION_SHARE
     activation_memory.free_host_bytes = lambda: free_bytes  # type: ignore[assignment]

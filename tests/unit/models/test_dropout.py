@@ -1,4 +1,4 @@
-"""Dropout as a function of (seed, step, layer, row, column): its statistics, and what it does not depend on."""
+"""Dropout as a function of (seed, step, layer, row, column): statistics and independence."""
 
 import math
 
@@ -10,40 +10,40 @@ from mlrec.models.dropout import Dropout, RowDropout, RowKind, drawing, dropouts
 from mlrec.models.recommenders import RECOMMENDERS, SequenceModel
 from mlrec.models.recommenders.factorization import PairNetwork
 
-ROWS, COLUMNS = 40_000, 48
-SHARES = [0.1, 0.4, 0.5]
+ROWS = 40_000
+COLUMNS = 48
+DROPPED_SHARES = [0.1, 0.4, 0.5]
 
 
 def mask(
     p: float, *, layer: int = 0, seed: int = 0, step: int = 0, kind: RowKind = RowKind.POSITIONS
 ) -> torch.Tensor:
-    """Standardised masks [ROWS, COLUMNS] of one layer: mean 0, variance 1."""
+    """Return a standardised mask [ROWS, COLUMNS] of one layer, with mean 0 and variance 1."""
     layers = [Dropout(p) for _ in range(layer + 1)]
     with drawing(layers, lambda: row_keys(kind, torch.arange(ROWS), seed, step)):
-        kept = layers[layer].mask((COLUMNS,)).double()
-    return (kept - (1 - p)) / math.sqrt(p * (1 - p))
+        drawn = layers[layer].mask((COLUMNS,)).double()
+    return (drawn - (1 - p)) / math.sqrt(p * (1 - p))
 
 
 def largest_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
-    """The largest correlation of two columns, in standard errors."""
+    """Return the largest correlation of two columns, in standard errors."""
     return float((first.T @ second).abs().max() / math.sqrt(len(first)))
 
 
-@pytest.mark.parametrize("p", SHARES)
+@pytest.mark.parametrize("p", DROPPED_SHARES)
 def test_dropout_mask_has_the_statistics_of_independent_draws(p: float) -> None:
     values = mask(p)
     assert abs(float(values.mean())) * math.sqrt(values.numel()) < 4
     assert float((values.mean(dim=0).abs() * math.sqrt(ROWS)).max()) < 4.5, "each column"
-    counts = values.sum(dim=1) / math.sqrt(
-        COLUMNS
-    )  # of a row: as variable as independent columns make it
+    # a row's sum is as variable as independent columns make it
+    counts = values.sum(dim=1) / math.sqrt(COLUMNS)
     assert float(counts.square().mean()) == pytest.approx(1, abs=4 * math.sqrt(2 / ROWS))
     columns = (values.T @ values) / math.sqrt(ROWS)
     assert float(columns.triu(1).abs().max()) < 5
-    triples = [
-        float(values[:, start : start + 3].prod(dim=1).sum()) for start in range(COLUMNS - 3)
-    ]
-    assert max(map(abs, triples)) / math.sqrt(ROWS) < 5
+    # pairs may be independent where triples are not
+    for start in range(COLUMNS - 3):
+        triple = float(values[:, start : start + 3].prod(dim=1).sum())
+        assert abs(triple) / math.sqrt(ROWS) < 5
     assert largest_correlation(values[1:], values[:-1]) < 5.5, "neighbouring rows"
 
 
@@ -51,11 +51,11 @@ def test_dropout_mask_has_the_statistics_of_independent_draws(p: float) -> None:
 def test_dropout_masks_of_other_layers_seeds_steps_and_rows_are_independent(
     other: dict[str, int],
 ) -> None:
-    for p in SHARES:
+    for p in DROPPED_SHARES:
         assert largest_correlation(mask(p), mask(p, **other)) < 5.5
 
 
-def test_dropout_scales_what_it_keeps() -> None:
+def test_dropout_scales_the_values_that_it_does_not_drop() -> None:
     layer = Dropout(0.4)
     values = torch.ones(500, 20)
     with drawing([layer], lambda: torch.arange(500)):
@@ -75,14 +75,16 @@ def test_row_dropout_leaves_out_whole_rows_without_scaling() -> None:
 
 
 def test_dropout_draws_the_same_for_any_order_and_part_of_the_rows() -> None:
-    layer, ids = Dropout(0.5), torch.arange(100)
+    layer = Dropout(0.5)
+    ids = torch.arange(100)
     values = torch.randn(100, 7)
 
     def dropped(places: torch.Tensor) -> torch.Tensor:
         with drawing([layer], lambda: row_keys(RowKind.ITEMS, ids[places], 3, 5)):
             return layer(values[places])
 
-    whole, order = dropped(ids), torch.randperm(100)
+    whole = dropped(ids)
+    order = torch.randperm(100)
     assert torch.equal(dropped(order), whole[order])
     assert torch.equal(torch.cat([dropped(part) for part in ids.split(9)]), whole)
 
@@ -107,16 +109,18 @@ def test_drawing_within_drawing_restores_the_outer_keys() -> None:
     assert layer.rows is None
 
 
-def test_no_recommender_uses_torchs_dropout() -> None:
+def test_recommenders_do_not_use_torchs_dropout() -> None:
     for name, row in RECOMMENDERS.items():
-        assert not [m for m in row(8, 6).modules() if isinstance(m, nn.Dropout)], name
+        for module in row(8, 6).modules():
+            assert not isinstance(module, nn.Dropout), name
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "hstu", "dssm", "youtube_dnn"])
-def test_a_users_states_in_training_do_not_depend_on_the_users_beside(name: str) -> None:
+def test_states_in_training_do_not_depend_on_the_batchs_other_users(name: str) -> None:
     torch.manual_seed(0)
     model: SequenceModel = RECOMMENDERS[name](8, 6, dropout=0.5)
-    layers, history = dropouts_of(model), torch.randn(5, 6, 8)
+    layers = dropouts_of(model)
+    history = torch.randn(5, 6, 8)
     readable = torch.tensor([[False, True, True, True, True, True]] * 5)
     ids = torch.arange(30).view(5, 6)
 
@@ -124,7 +128,8 @@ def test_a_users_states_in_training_do_not_depend_on_the_users_beside(name: str)
         with drawing(layers, lambda: row_keys(RowKind.POSITIONS, ids[users], seed, 1)):
             return model(history[users], readable[users])
 
-    together, order = states(torch.arange(5)), torch.tensor([3, 1])
+    together = states(torch.arange(5))
+    order = torch.tensor([3, 1])
     torch.testing.assert_close(states(order), together[order])
     assert not torch.allclose(states(torch.arange(5), seed=1), together, atol=1e-2), "dropout is on"
 
@@ -135,21 +140,21 @@ def test_pair_network_drops_by_state_and_item(
 ) -> None:
     torch.manual_seed(0)
     network = PairNetwork(4, 1, 0.5)
-    shift, scale, items = (
-        torch.randn(6, 4),
-        torch.randn(6, 4),
-        torch.randn(*((6, 3) if per_state else (3,)), 4),
-    )
+    shift = torch.randn(6, 4)
+    scale = torch.randn(6, 4)
+    items = torch.randn(6, 3, 4) if per_state else torch.randn(3, 4)
     keys = row_keys(RowKind.ITEMS, torch.arange(18), 0, 0).view(6, 3)
 
     def numbers(places: torch.Tensor) -> torch.Tensor:
         with drawing(dropouts_of(network), lambda: keys[places]):
             return network(shift[places], scale[places], items[places] if per_state else items)
 
-    whole, order = numbers(torch.arange(6)), torch.tensor([4, 0, 5])
+    whole = numbers(torch.arange(6))
+    order = torch.tensor([4, 0, 5])
     torch.testing.assert_close(numbers(order), whole[order])
     monkeypatch.setattr("mlrec.models.recommenders.factorization.ELEMENTWISE_VALUES", {"cpu": 12})
     in_parts = numbers(torch.arange(6))
     torch.testing.assert_close(in_parts, whole)
-    gradients = [torch.autograd.grad(found.sum(), network.out)[0] for found in (whole, in_parts)]
-    torch.testing.assert_close(*gradients)
+    gradient_of_whole = torch.autograd.grad(whole.sum(), network.out)
+    gradient_in_parts = torch.autograd.grad(in_parts.sum(), network.out)
+    torch.testing.assert_close(gradient_in_parts, gradient_of_whole)

@@ -1,4 +1,4 @@
-"""A trained run builds its encoders from its own folder; the pretrained checkpoint is read once, when training starts."""
+"""A trained run builds its encoders from its own folder, without the pretrained checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ITEMS = 50
 
 @pytest.fixture
 def pretrained(tmp_path: Path) -> Path:
-    """A folder with a published model and one with features."""
+    """Write a folder with a published model and one with features."""
     from transformers import VideoMAEConfig, VideoMAEModel
 
     torch.manual_seed(0)
@@ -49,7 +49,8 @@ def item_config(pretrained: Path) -> ItemConfig:
 def test_tower_of_a_run_is_built_without_its_pretrained_checkpoints(
     pretrained: Path, tmp_path: Path
 ) -> None:
-    config, run = item_config(pretrained), tmp_path / "run"
+    config = item_config(pretrained)
+    run = tmp_path / "run"
     run.mkdir()
     trained = ItemTower(config, 16, ITEMS, items=numbered(ITEMS)).eval()
     save_encoder_files(run, trained)
@@ -68,7 +69,8 @@ def test_tower_of_a_run_is_built_without_its_pretrained_checkpoints(
 def test_tower_of_a_run_whose_folder_is_incomplete_is_refused(
     pretrained: Path, tmp_path: Path, file: str
 ) -> None:
-    config, run = item_config(pretrained), tmp_path / "run"
+    config = item_config(pretrained)
+    run = tmp_path / "run"
     run.mkdir()
     save_encoder_files(run, ItemTower(config, 16, ITEMS, items=numbered(ITEMS)))
     (folder_of(run, "video/videomae") / file).unlink()
@@ -104,7 +106,8 @@ def save_stretched(folder: Path) -> dict[str, object]:
 def test_encoder_of_a_run_is_the_same_without_its_checkpoint(
     name: str, save: Callable[[Path], dict[str, object]], tmp_path: Path
 ) -> None:
-    pretrained, run = tmp_path / "pretrained", tmp_path / "run"
+    pretrained = tmp_path / "pretrained"
+    run = tmp_path / "run"
     run.mkdir()
     config = ItemConfig((name,), {name: save(pretrained)})
     trained = ItemTower(config, 16, ITEMS).eval()
@@ -147,8 +150,11 @@ def test_restored_encoder_of_an_earlier_version_reads_no_weights(
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors"])
-def test_a_damaged_whitening_is_named(content: bytes, pretrained: Path, tmp_path: Path) -> None:
-    config, run = item_config(pretrained), tmp_path / "run"
+def test_tower_of_a_run_with_a_damaged_whitening_is_refused(
+    content: bytes, pretrained: Path, tmp_path: Path
+) -> None:
+    config = item_config(pretrained)
+    run = tmp_path / "run"
     run.mkdir()
     save_encoder_files(run, ItemTower(config, 16, ITEMS, items=numbered(ITEMS)))
     (folder_of(run, "features/vectors") / "whitening.safetensors").write_bytes(content)
@@ -165,10 +171,11 @@ def test_a_damaged_whitening_is_named(content: bytes, pretrained: Path, tmp_path
         ({"checkpoint": "elsewhere"}, False),
     ],
 )
-def test_a_run_that_starts_from_another_takes_the_files_of_equal_encoders(
+def test_warm_start_takes_the_files_of_equal_encoders_only(
     options: dict[str, object], same: bool, pretrained: Path, tmp_path: Path
 ) -> None:
-    run, name = tmp_path / "run", "video/videomae"
+    run = tmp_path / "run"
+    name = "video/videomae"
     run.mkdir()
     item = ItemConfig((name,), {name: item_config(pretrained).options[name]})
     save_encoder_files(run, ItemTower(item, 16, ITEMS))

@@ -1,4 +1,4 @@
-"""Parity with MicroLens' loss, which is written here once more, the padded way."""
+"""The in-batch softmax over distinct items, compared with MicroLens' loss over padded slots."""
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import readable_slots, select_history
 from mlrec.models.recommenders.sasrec import SASRec
 
-WIDTH, LENGTH, CATALOGUE = 8, 6, 40
+WIDTH = 8
+LENGTH = 6
+CATALOGUE_SIZE = 40
 
 
 def padded_loss(
@@ -20,10 +22,10 @@ def padded_loss(
     log_p_N: torch.Tensor,
     rows: list[int],
 ) -> torch.Tensor:
-    """Mean over valid positions of the cross-entropy against every slot of the padded batch, as MicroLens' trainer has it.
+    """Return the mean cross-entropy against every slot of the batch, as MicroLens' trainer does.
 
-    Each of the B x T slots is a candidate with the score <state, item> - log p; padding slots and the user's own items are out,
-    save the slot of the target itself.
+    Each of the B x T slots is a candidate with the score <state, item> - log p. Padding slots and
+    the user's own items are left out, except the slot of the target itself.
     """
     slots = sequences_BT.flatten()
     vectors_BTD = table_ND[sequences_BT] * (sequences_BT > 0)[..., None]
@@ -37,20 +39,19 @@ def padded_loss(
                 continue
             target_slot = user * sequences_BT.shape[1] + place + 1
             scores = vectors_BTD.flatten(0, 1) @ states_BLD[user, place] - log_p_N[slots]
-            out = torch.tensor([int(item) in own or int(item) == 0 for item in slots])
-            out[target_slot] = False
-            losses.append(
-                -torch.log_softmax(scores.masked_fill(out, float("-inf")), dim=0)[target_slot]
-            )
+            left_out = torch.tensor([int(item) in own or int(item) == 0 for item in slots])
+            left_out[target_slot] = False
+            logits = scores.masked_fill(left_out, float("-inf"))
+            losses.append(-torch.log_softmax(logits, dim=0)[target_slot])
     return torch.stack(losses).mean()
 
 
 def random_sequences(generator: torch.Generator, users: int) -> torch.Tensor:
-    """Right-aligned sequences without repeats; a small catalogue, so that users share items."""
+    """Return right-aligned sequences without repeats, in which users share items."""
     rows = []
     for _ in range(users):
         length = int(torch.randint(2, LENGTH + 2, (1,), generator=generator))
-        items = torch.randperm(CATALOGUE, generator=generator)[:length] + 1
+        items = torch.randperm(CATALOGUE_SIZE, generator=generator)[:length] + 1
         rows.append(torch.cat([torch.zeros(LENGTH + 1 - length, dtype=torch.int64), items]))
     return torch.stack(rows)
 
@@ -59,7 +60,8 @@ def distinct_batch(sequences_BT: torch.Tensor, log_p_N: torch.Tensor) -> Batch:
     items_U, positions = torch.unique(sequences_BT, return_inverse=True)
     slots = positions - 1 if items_U[0] == 0 else positions
     items_U = items_U[items_U > 0]
-    inputs, targets = slots[:, :-1].clone(), slots[:, 1:].clone()
+    inputs = slots[:, :-1].clone()
+    targets = slots[:, 1:].clone()
     targets[inputs < 0] = -1
     return Batch(
         step=0,
@@ -78,11 +80,12 @@ def distinct_batch(sequences_BT: torch.Tensor, log_p_N: torch.Tensor) -> Batch:
 
 
 class _Table(torch.nn.Module):
-    """An item tower that looks its vectors up, so that gradients of both ways meet in one table."""
+    """An item tower that looks vectors up, so that both losses have gradients of one table."""
 
     def __init__(self, table_ND: torch.Tensor, items_U: torch.Tensor) -> None:
         super().__init__()
-        self.table_ND, self.items_U = table_ND, items_U
+        self.table_ND = table_ND
+        self.items_U = items_U
 
     def encode(
         self, media: object, most: int, device: object, keys_O: torch.Tensor
@@ -92,12 +95,14 @@ class _Table(torch.nn.Module):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("pre_norm", [False, True])
-def test_distinct_items_with_multiplicity_equal_the_padded_way(seed: int, pre_norm: bool) -> None:
+def test_in_batch_softmax_with_multiplicity_equals_the_padded_loss(
+    seed: int, pre_norm: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     sequences_BT = random_sequences(generator, users=9)
-    log_p_N = torch.rand(CATALOGUE + 1, generator=generator).log()
-    table = (0.5 * torch.randn(CATALOGUE + 1, WIDTH, generator=generator)).requires_grad_()
+    log_p_N = torch.rand(CATALOGUE_SIZE + 1, generator=generator).log()
+    table = (0.5 * torch.randn(CATALOGUE_SIZE + 1, WIDTH, generator=generator)).requires_grad_()
     model = SASRec(WIDTH, LENGTH, dropout=0.0, pre_norm=pre_norm)
 
     expected = padded_loss(model, table, sequences_BT, log_p_N, rows=list(range(9)))
@@ -107,19 +112,19 @@ def test_distinct_items_with_multiplicity_equal_the_padded_way(seed: int, pre_no
     batch = distinct_batch(sequences_BT, log_p_N)
     loss = InBatchSoftmax(LossConfig(multiplicity=True), seed=0)
     recommender = Recommender(_Table(table, batch.items_U), model, loss, temperature=1.0, rank=0)
-    found = recommender(batch)
-    found_gradients = torch.autograd.grad(found, [table, *model.parameters()], allow_unused=True)
+    loss_value = recommender(batch)
+    gradients = torch.autograd.grad(loss_value, [table, *model.parameters()], allow_unused=True)
 
-    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
-    for expected_gradient, gradient in zip(expected_gradients, found_gradients, strict=True):
+    assert loss_value.item() == pytest.approx(expected.item(), abs=1e-5)
+    for expected_gradient, gradient in zip(expected_gradients, gradients, strict=True):
         assert (expected_gradient is None) == (gradient is None)
         if gradient is not None:
             torch.testing.assert_close(gradient, expected_gradient, atol=1e-5, rtol=1e-4)
 
 
-def test_multiplicity_matters_where_users_share_items() -> None:
+def test_in_batch_softmax_with_multiplicity_is_larger_where_users_share_items() -> None:
     generator = torch.Generator().manual_seed(0)
-    batch = distinct_batch(random_sequences(generator, 9), torch.zeros(CATALOGUE + 1))
+    batch = distinct_batch(random_sequences(generator, 9), torch.zeros(CATALOGUE_SIZE + 1))
     assert batch.count_U.max() > 1
     users, places = torch.nonzero(batch.targets_BL >= 0, as_tuple=True)
     target_P = batch.targets_BL[users, places]
@@ -132,19 +137,18 @@ def test_multiplicity_matters_where_users_share_items() -> None:
         batch=batch,
         valid_U=torch.ones(len(batch.items_U), dtype=torch.bool),
     )
-    with_counts, without = (
-        InBatchSoftmax(LossConfig(multiplicity=flag), seed=0)(scored) for flag in (True, False)
-    )
-    assert (with_counts > without + 1e-3).all(), "more negatives make a larger loss"
+    with_counts = InBatchSoftmax(LossConfig(multiplicity=True), seed=0)(scored)
+    without_counts = InBatchSoftmax(LossConfig(multiplicity=False), seed=0)(scored)
+    assert (with_counts > without_counts + 1e-3).all(), "more negatives make a larger loss"
 
 
-def test_an_unreadable_item_leaves_the_loss() -> None:
+def test_recommender_leaves_an_unreadable_item_out_of_the_loss() -> None:
     generator = torch.Generator().manual_seed(1)
     torch.manual_seed(1)
-    batch = distinct_batch(random_sequences(generator, 9), torch.zeros(CATALOGUE + 1))
+    batch = distinct_batch(random_sequences(generator, 9), torch.zeros(CATALOGUE_SIZE + 1))
     bad = int(batch.targets_U.argmax())
     batch.valid_O[bad] = False
-    table = torch.randn(CATALOGUE + 1, WIDTH, generator=generator).requires_grad_()
+    table = torch.randn(CATALOGUE_SIZE + 1, WIDTH, generator=generator).requires_grad_()
 
     class Counted(InBatchSoftmax):
         def __call__(self, scored: Scored) -> torch.Tensor:
@@ -161,7 +165,7 @@ def test_an_unreadable_item_leaves_the_loss() -> None:
     assert table.grad[batch.items_U[bad]].abs().sum() == 0
 
 
-def test_histories_hold_zeros_where_there_is_no_item() -> None:
+def test_select_history_without_an_item_gives_zeros() -> None:
     items_UD = torch.arange(1.0, 7.0).view(3, 2)
     slots = readable_slots(torch.tensor([[-1, 2, 0]]), torch.tensor([True, True, False]))
     picked, mask = select_history(items_UD, slots)
@@ -170,13 +174,15 @@ def test_histories_hold_zeros_where_there_is_no_item() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_computed_in_parts_is_the_same(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_computed_in_parts_equals_the_whole(
+    loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = torch.Generator().manual_seed(2)
     torch.manual_seed(2)
     batch = distinct_batch(
-        random_sequences(generator, 9), torch.rand(CATALOGUE + 1, generator=generator).log()
+        random_sequences(generator, 9), torch.rand(CATALOGUE_SIZE + 1, generator=generator).log()
     )
-    table = torch.randn(CATALOGUE + 1, WIDTH, generator=generator).requires_grad_()
+    table = torch.randn(CATALOGUE_SIZE + 1, WIDTH, generator=generator).requires_grad_()
     objective = LOSSES[loss](LossConfig(name=loss, sampled=4), seed=3)
     model = Recommender(
         _Table(table, batch.items_U), SASRec(WIDTH, LENGTH, dropout=0.0), objective, 1.0, 0
@@ -186,7 +192,8 @@ def test_a_loss_computed_in_parts_is_the_same(loss: str, monkeypatch: pytest.Mon
         value = model(batch)
         return [value, *torch.autograd.grad(value, [table, *model.sequence_model.parameters()])]
 
-    whole, calls = run(), 0
+    whole = run()
+    calls = 0
     monkeypatch.setattr("mlrec.models.recommender.MAX_SCORES", 100)
     score = model.sequence_model.score
 
@@ -196,6 +203,5 @@ def test_a_loss_computed_in_parts_is_the_same(loss: str, monkeypatch: pytest.Mon
         return score(*arguments)
 
     monkeypatch.setattr(model.sequence_model, "score", counted)
-    for one, other in zip(run(), whole, strict=True):
-        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(run(), whole)
     assert calls > 10

@@ -1,4 +1,4 @@
-"""Every row of LOSSES against a computation of its own, position by position."""
+"""Every row of LOSSES, compared with a plain computation of each position."""
 
 import math
 from dataclasses import replace
@@ -14,12 +14,14 @@ from mlrec.data.stream import Data, StepDataset
 from mlrec.models.building import build_model
 from mlrec.models.losses import LOSSES, draw_negatives
 
-ITEMS, POSITIONS, SAMPLED = 9, 7, 4
+ITEMS = 9
+POSITIONS = 7
+SAMPLED = 4
 
 
 @pytest.fixture
 def scored() -> Scored:
-    """Random scores of 7 positions; item 7 is no candidate, item 8 cannot be read."""
+    """Return random scores of 7 positions. Item 7 is not a candidate, item 8 cannot be read."""
     generator = torch.Generator().manual_seed(0)
     own = torch.rand(POSITIONS, ITEMS, generator=generator) < 0.3
     target_P = torch.randint(7, (POSITIONS,), generator=generator)
@@ -52,91 +54,83 @@ def scored() -> Scored:
 
 
 def negatives(scored: Scored, position: int) -> list[int]:
-    own, count = scored.own_PU[position].tolist(), scored.batch.count_U.tolist()
-    return [item for item in range(ITEMS) if not own[item] and count[item] and scored.valid_U[item]]
+    items = []
+    for item in range(ITEMS):
+        is_candidate = scored.batch.count_U[item] > 0 and scored.valid_U[item]
+        if is_candidate and not scored.own_PU[position, item]:
+            items.append(item)
+    return items
 
 
 def expected(name: str, scored: Scored, position: int, logq: bool = True) -> float:
-    target, scores = int(scored.target_P[position]), scored.scores(None)[position].tolist()
-    corrected = [
-        score - logq * log_p
-        for score, log_p in zip(scores, scored.batch.log_p_U.tolist(), strict=True)
-    ]
+    target = int(scored.target_P[position])
+    scores = scored.scores(None)[position].tolist()
+    corrected = (scored.scores(None)[position] - logq * scored.batch.log_p_U).tolist()
 
     def softmax(values: list[float], chosen: float) -> float:
         return math.log(sum(map(math.exp, values))) - chosen
 
-    drawn, found = draw_negatives(scored, SAMPLED if name == "sampled_softmax" else 1, seed=3)
-    assert found.all()
-    one = scores[int(drawn[position, 0])]
+    drawn = draw_negatives(scored, SAMPLED if name == "sampled_softmax" else 1, seed=3)
+    assert drawn.exist_P.all()
+    drawn_items = drawn.items_PK[position].tolist()
+    one = scores[drawn_items[0]]
     if name == "in_batch_softmax":
-        return softmax(
-            [corrected[item] for item in [target, *negatives(scored, position)]], corrected[target]
-        )
+        compared = [target, *negatives(scored, position)]
+        return softmax([corrected[item] for item in compared], corrected[target])
     if name == "full_softmax":
         return softmax(scores[:8], scores[target])
     if name == "sampled_softmax":
-        return softmax(
-            [corrected[item] for item in [target, *drawn[position].tolist()]], corrected[target]
-        )
+        return softmax([corrected[item] for item in [target, *drawn_items]], corrected[target])
     if name == "bpr":
         return -math.log(1 / (1 + math.exp(one - scores[target])))
     return -math.log(1 / (1 + math.exp(-scores[target]))) - math.log(1 - 1 / (1 + math.exp(-one)))
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_equals_a_plain_computation(name: str, scored: Scored) -> None:
-    found = LOSSES[name](LossConfig(name=name, sampled=SAMPLED), 3)(scored)
-    assert found.tolist() == pytest.approx(
-        [expected(name, scored, position) for position in range(POSITIONS)], abs=1e-5
-    )
+def test_loss_equals_a_plain_computation(name: str, scored: Scored) -> None:
+    losses = LOSSES[name](LossConfig(name=name, sampled=SAMPLED), 3)(scored)
+    plain_losses = [expected(name, scored, position) for position in range(POSITIONS)]
+    assert losses.tolist() == pytest.approx(plain_losses, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["in_batch_softmax", "sampled_softmax"])
-def test_without_the_correction_the_scores_are_compared_as_they_are(
-    name: str, scored: Scored
-) -> None:
-    found = LOSSES[name](LossConfig(name=name, sampled=SAMPLED, logq=False), 3)(scored)
-    assert found.tolist() == pytest.approx(
-        [expected(name, scored, at, logq=False) for at in range(POSITIONS)], abs=1e-5
-    )
+def test_softmax_without_logq_compares_plain_scores(name: str, scored: Scored) -> None:
+    losses = LOSSES[name](LossConfig(name=name, sampled=SAMPLED, logq=False), 3)(scored)
+    plain_losses = [expected(name, scored, at, logq=False) for at in range(POSITIONS)]
+    assert losses.tolist() == pytest.approx(plain_losses, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["full_softmax", "bpr", "bce"])
-def test_the_other_losses_have_no_correction_to_leave_out(name: str) -> None:
+def test_loss_without_a_correction_refuses_logq_false(name: str) -> None:
     with pytest.raises(
         ValueError, match=rf"logq=false belongs to the in-batch and sampled softmax, not to {name}"
     ):
         LOSSES[name](LossConfig(name=name, logq=False), 0)
 
 
-def test_drawn_items_are_negatives_of_the_position_each_as_likely(scored: Scored) -> None:
-    drawn, _ = draw_negatives(scored, 4000, seed=0)
+def test_draw_negatives_draws_the_positions_negatives_uniformly(scored: Scored) -> None:
+    drawn = draw_negatives(scored, 4000, seed=0).items_PK
     for position in range(POSITIONS):
         items, counts = drawn[position].unique(return_counts=True)
         assert items.tolist() == negatives(scored, position)
         assert counts.tolist() == pytest.approx([4000 / len(items)] * len(items), rel=0.2)
 
 
-def test_what_is_drawn_depends_on_seed_step_and_key_alone(scored: Scored) -> None:
-    drawn, _ = draw_negatives(scored, 50, seed=0)
+def test_draw_negatives_depends_on_seed_step_and_key_alone(scored: Scored) -> None:
+    drawn = draw_negatives(scored, 50, seed=0).items_PK
     order = torch.randperm(POSITIONS, generator=torch.Generator().manual_seed(1))
     other_rank = replace(scored, own_PU=scored.own_PU[order], key_P=scored.key_P[order])
-    assert torch.equal(draw_negatives(other_rank, 50, seed=0)[0], drawn[order])
+    assert torch.equal(draw_negatives(other_rank, 50, seed=0).items_PK, drawn[order])
     next_step = replace(scored, batch=replace(scored.batch, step=6))
-    for changed in (
-        draw_negatives(scored, 50, seed=1)[0],
-        draw_negatives(next_step, 50, seed=0)[0],
-    ):
-        assert (changed != drawn).float().mean() > 0.3
+    for changed in (draw_negatives(scored, 50, seed=1), draw_negatives(next_step, 50, seed=0)):
+        assert (changed.items_PK != drawn).float().mean() > 0.3
     same_user = replace(scored, own_PU=scored.own_PU[:1].expand(POSITIONS, -1))
-    assert (
-        len({tuple(row) for row in draw_negatives(same_user, 50, seed=0)[0].tolist()}) == POSITIONS
-    )
+    drawn_of_same_user = draw_negatives(same_user, 50, seed=0).items_PK
+    assert len(drawn_of_same_user.unique(dim=0)) == POSITIONS, "keys alone make them differ"
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_position_without_negatives_has_a_finite_loss(name: str, scored: Scored) -> None:
+def test_loss_of_a_position_without_negatives_is_finite(name: str, scored: Scored) -> None:
     scores_PU = scored.scores(None).clone().requires_grad_()
     lonely = replace(
         scored,
@@ -150,7 +144,9 @@ def test_a_position_without_negatives_has_a_finite_loss(name: str, scored: Score
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_two_ranks_have_the_loss_of_one(name: str, tiny_config: Config, data: Data) -> None:
+def test_losses_of_two_ranks_add_up_to_that_of_one(
+    name: str, tiny_config: Config, data: Data
+) -> None:
     config = replace(tiny_config, loss=LossConfig(name=name, sampled=SAMPLED))
     model = build_model(config, data, 0)
 
@@ -159,13 +155,13 @@ def test_two_ranks_have_the_loss_of_one(name: str, tiny_config: Config, data: Da
         return StepDataset(data, plan, rank, model.tower.specs, False, model.whole_catalogue)[1]
 
     whole = batch(1, 0)
-    # all items in the place of the exchange, which needs a process group
+    # each half encodes all items, for the exchange would need a process group
     everything = {"media": whole.media, "valid_O": whole.valid_O, "owned_W": whole.owned_W}
     halves = [model(replace(batch(2, rank), **everything)).item() for rank in (0, 1)]
     assert sum(halves) == pytest.approx(model(whole).item(), abs=1e-5)
 
 
-def test_the_whole_catalogue_stands_in_a_step_of_full_softmax(
+def test_full_softmax_step_has_the_items_of_the_whole_catalogue(
     tiny_config: Config, data: Data
 ) -> None:
     model = build_model(replace(tiny_config, loss=LossConfig(name="full_softmax")), data, 0)
@@ -173,12 +169,17 @@ def test_the_whole_catalogue_stands_in_a_step_of_full_softmax(
     batch = StepDataset(data, plan, 0, model.tower.specs, False, model.whole_catalogue)[0]
     small = StepDataset(data, plan, 0, model.tower.specs, False)[0]
     assert batch.items_U.tolist() == torch.from_numpy(data.catalogue.ok_N1).nonzero()[:, 0].tolist()
-    for one, other in ((batch.inputs_BL, small.inputs_BL), (batch.targets_BL, small.targets_BL)):
-        assert torch.equal((one >= 0), (other >= 0))
-        assert torch.equal(batch.items_U[one[one >= 0]], small.items_U[other[other >= 0]])
+    for slots_BL, small_slots_BL in (
+        (batch.inputs_BL, small.inputs_BL),
+        (batch.targets_BL, small.targets_BL),
+    ):
+        real_BL = slots_BL >= 0
+        assert torch.equal(real_BL, small_slots_BL >= 0)
+        items = batch.items_U[slots_BL[real_BL]]
+        assert torch.equal(items, small.items_U[small_slots_BL[real_BL]])
 
 
-def test_a_trained_video_tower_and_the_whole_catalogue_do_not_go_together(
+def test_full_softmax_with_a_trained_video_encoder_is_refused(
     video_config: Config, data: Data
 ) -> None:
     with pytest.raises(
@@ -195,7 +196,7 @@ def test_a_trained_video_tower_and_the_whole_catalogue_do_not_go_together(
 
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"in_batch_softmax"}))
-def test_multiplicity_belongs_to_one_loss(name: str) -> None:
+def test_loss_other_than_in_batch_softmax_refuses_multiplicity(name: str) -> None:
     with pytest.raises(
         ValueError, match=rf"multiplicity=true belongs to .*in_batch_softmax, not to {name}"
     ):

@@ -1,13 +1,16 @@
+"""Item towers, encoders' tuning, steps of a model, and messages about rows and options."""
+
 import re
 from dataclasses import replace
 
 import pytest
 import torch
+from small_encoders import SMALL, media_of
 
 from mlrec.config import Config, ItemConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
-from mlrec.data.schema import Batch, InputSpec, Modality
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data, StepDataset
 from mlrec.models.building import build_model
 from mlrec.models.encoders import ENCODERS, EncoderContext, tune
@@ -16,73 +19,44 @@ from mlrec.models.recommenders.options import check_options
 from mlrec.models.recommenders.sasrec import SASRec
 from mlrec.models.tower import ItemTower
 
-SMALL = {
-    "id/embedding": {},
-    "video/tiny": {"size": 32, "width": 16},
-    "video/videomae": {
-        "checkpoint": "",
-        "frames": 4,
-        "size": 32,
-        "config": {
-            "hidden_size": 16,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 2,
-            "intermediate_size": 32,
-        },
-    },
-}
+NAMES = ("id/embedding", "video/tiny", "video/videomae")
 
 
 def small_tower(name: str, **changes: object) -> ItemTower:
-    return ItemTower(
-        ItemConfig(encoders=(name,), options={name: SMALL[name]}, **changes), 16, catalogue_size=50
-    )
+    item = ItemConfig(encoders=(name,), options={name: SMALL[name]}, **changes)
+    return ItemTower(item, 16, catalogue_size=50)
 
 
-def media_of(spec: InputSpec, count: int) -> dict[InputSpec, torch.Tensor]:
-    if spec.modality is Modality.ID:
-        return {spec: torch.arange(1, count + 1)}
-    return {
-        spec: torch.randint(256, (count, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8)
-    }
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_an_encoder_keeps_its_contract(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_encoder_trains_all_parameters_and_its_stages_hold_them(name: str) -> None:
     tower = small_tower(name)
     vectors = tower(media_of(tower.specs[0], 3))
     assert vectors.shape == (3, 16)
     vectors.square().sum().backward()
     stages = tower.encoders[0].stages()
-    of_stages = {id(parameter) for stage in stages for parameter in stage.parameters()}
-    assert of_stages == {id(parameter) for parameter in tower.encoders[0].parameters()}, (
-        "the stages hold every parameter"
-    )
+    of_stages = set()
+    for stage in stages:
+        of_stages |= set(stage.parameters())
+    assert of_stages == set(tower.encoders[0].parameters())
     assert all(parameter.grad is not None for parameter in tower.parameters())
 
 
 @pytest.mark.parametrize(
     ("tuning", "trained"), [("frozen", 0), ("top", 1), ("half", 2), ("full", 4), ("scratch", 4)]
 )
-def test_tuning_counts_stages_from_the_end(tuning: str, trained: int) -> None:
+def test_tune_trains_stages_from_the_end(tuning: str, trained: int) -> None:
     row = ENCODERS["video/videomae"].changed("video/videomae", SMALL["video/videomae"])
     encoder = row.build(row, EncoderContext(16, 50, scratch=False))
     tune(encoder, tuning)
-    flags = [
-        all(parameter.requires_grad for parameter in stage.parameters())
-        for stage in encoder.stages()
-    ]
-    assert flags == [False] * (4 - trained) + [True] * trained
-    assert sum(p.requires_grad for p in encoder.parameters()) == sum(
-        1
-        for stage, flag in zip(encoder.stages(), flags, strict=True)
-        if flag
-        for _ in stage.parameters()
-    )
+    stages = list(encoder.stages())
+    num_frozen = len(stages) - trained
+    for index, stage in enumerate(stages):
+        expected = index >= num_frozen
+        assert all(parameter.requires_grad == expected for parameter in stage.parameters())
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_chunks_change_neither_vectors_nor_gradients(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_encode_in_chunks_changes_neither_vectors_nor_gradients(name: str) -> None:
     torch.manual_seed(0)
     whole = small_tower(name, chunk=100)
     media = media_of(whole.specs[0], 7)
@@ -98,7 +72,7 @@ def test_chunks_change_neither_vectors_nor_gradients(name: str) -> None:
         torch.testing.assert_close(one.grad, other.grad, atol=1e-4, rtol=1e-4)
 
 
-def test_a_rank_with_fewer_items_runs_as_many_chunks() -> None:
+def test_encode_with_fewer_items_than_other_ranks_runs_as_many_chunks() -> None:
     tower = small_tower("video/tiny", chunk=1)
     sizes: list[int] = []
     tower.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
@@ -106,13 +80,14 @@ def test_a_rank_with_fewer_items_runs_as_many_chunks() -> None:
     assert len(sizes) == 3
 
 
-def test_sasrec_is_causal_and_blind_to_padding() -> None:
+def test_sasrec_states_depend_neither_on_later_items_nor_on_padding() -> None:
     torch.manual_seed(0)
     model = SASRec(8, 6, dropout=0.0).eval()
     history = torch.randn(1, 6, 8)
     mask = torch.tensor([[False, False, True, True, True, True]])
     states = model(history, mask)
-    later, padded = history.clone(), history.clone()
+    later = history.clone()
+    padded = history.clone()
     later[0, 5] = torch.randn(8)
     padded[0, :2] = torch.randn(2, 8)
     torch.testing.assert_close(model(later, mask)[0, 2:5], states[0, 2:5])
@@ -120,7 +95,7 @@ def test_sasrec_is_causal_and_blind_to_padding() -> None:
     torch.testing.assert_close(model(padded, mask)[0, 2:], states[0, 2:])
 
 
-def test_a_history_counts_positions_from_the_newest_item() -> None:
+def test_sasrec_counts_positions_from_the_newest_item() -> None:
     model = SASRec(8, 6, dropout=0.0).eval()
     history = torch.randn(1, 4, 8)
     padded = torch.cat([torch.zeros(1, 2, 8), history], dim=1)
@@ -130,29 +105,28 @@ def test_a_history_counts_positions_from_the_newest_item() -> None:
     )
 
 
-def test_a_step_encodes_each_distinct_item_once(video_config: Config, data: Data) -> None:
+def test_step_encodes_each_distinct_item_once(video_config: Config, data: Data) -> None:
     model = build_model(video_config, data, rank=0)
     plan = Plan(data.sequences, 0, 30, Owners((1,)))
     batch = StepDataset(data, plan, 0, model.tower.specs, local_negatives=False)[0]
-    seen: list[int] = []
+    encoded: list[int] = []
     model.tower.encoders[0].register_forward_hook(
-        lambda module, inputs, output: seen.append(len(output))
+        lambda module, inputs, output: encoded.append(len(output))
     )
     model(batch)
-    assert sum(seen) == len(batch.items_U) == len(set(batch.items_U.tolist()))
+    assert sum(encoded) == len(batch.items_U) == len(set(batch.items_U.tolist()))
     slots = int(batch.count_U.sum())
-    assert slots > 1.5 * sum(seen), "many slots share an item, or the test shows nothing"
+    assert slots > 1.5 * sum(encoded), "many slots share an item, or the test shows nothing"
 
 
-def test_local_negatives_are_the_items_of_the_own_users(data: Data) -> None:
+def test_local_negatives_are_the_items_of_the_ranks_users(data: Data) -> None:
     plan = Plan(data.sequences, 0, 30, Owners((2,)))
-    batches = [
-        StepDataset(data, plan, rank, [InputSpec(Modality.ID)], local_negatives=True)[0]
-        for rank in (0, 1)
-    ]
-    whole: Batch = StepDataset(data, plan, 0, [InputSpec(Modality.ID)], local_negatives=False)[0]
-    assert torch.equal(batches[0].count_U + batches[1].count_U, whole.count_U)
-    assert (batches[0].count_U == 0).any()
+    ids = [InputSpec(Modality.ID)]
+    first = StepDataset(data, plan, 0, ids, local_negatives=True)[0]
+    second = StepDataset(data, plan, 1, ids, local_negatives=True)[0]
+    whole = StepDataset(data, plan, 0, ids, local_negatives=False)[0]
+    assert torch.equal(first.count_U + second.count_U, whole.count_U)
+    assert (first.count_U == 0).any()
 
 
 @pytest.mark.parametrize(
@@ -161,14 +135,16 @@ def test_local_negatives_are_the_items_of_the_own_users(data: Data) -> None:
         ("nobody/nothing", r"hf download .*videomae\.checkpoint=FOLDER.*item\.tuning=scratch"),
         (
             "/nowhere/nothing",
-            r"there is no folder /nowhere/nothing.*videomae\.checkpoint to a folder.*item\.tuning=scratch",
+            r"there is no folder /nowhere/nothing.*videomae\.checkpoint to a folder.*"
+            r"item\.tuning=scratch",
         ),
     ],
 )
-def test_a_checkpoint_that_is_not_at_hand_says_what_to_do(
+def test_tower_with_a_missing_checkpoint_names_the_remedy(
     checkpoint: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # the environment variable would come too late: the library reads it when it is imported
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     item = ItemConfig(
         encoders=("video/videomae",), options={"video/videomae": {"checkpoint": checkpoint}}
     )
@@ -202,7 +178,7 @@ def test_a_checkpoint_that_is_not_at_hand_says_what_to_do(
         ),
     ],
 )
-def test_bad_rows_and_options_are_named(item: ItemConfig, words: str) -> None:
+def test_tower_with_an_unknown_row_or_option_names_it(item: ItemConfig, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ItemTower(item, 16, 50)
 
@@ -213,7 +189,8 @@ def test_bad_rows_and_options_are_named(item: ItemConfig, words: str) -> None:
         (
             "sasrec",
             {"layer": 3},
-            "options.layer: unknown option; sasrec takes layers=2, heads=2, dropout=0.1, pre_norm=False",
+            "options.layer: unknown option; sasrec takes layers=2, heads=2, dropout=0.1, "
+            "pre_norm=False",
         ),
         ("popularity", {"layers": 3}, "options.layers: unknown option; popularity takes none"),
         (
@@ -238,7 +215,7 @@ def test_bad_rows_and_options_are_named(item: ItemConfig, words: str) -> None:
         ),
     ],
 )
-def test_options_that_a_recommender_does_not_take_are_named(
+def test_recommender_with_a_bad_option_names_it(
     name: str, options: dict[str, object], words: str, tiny_config: Config, data: Data
 ) -> None:
     wrong = replace(
@@ -248,16 +225,16 @@ def test_options_that_a_recommender_does_not_take_are_named(
         build_model(wrong, data, 0)
 
 
-def test_a_whole_number_is_a_float_and_a_list_a_tuple() -> None:
+def test_check_options_accepts_an_int_for_a_float_and_a_list_for_a_tuple() -> None:
     check_options("item_knn", RECOMMENDERS["item_knn"], {"k1": 1})
     check_options("nextitnet", RECOMMENDERS["nextitnet"], {"dilations": [1, 2, 4]})
 
 
-def test_rows_of_another_class_are_named(
+def test_rows_of_a_foreign_class_are_refused(
     tiny_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Foreign(torch.nn.Module):
-        def __init__(self, *given: object) -> None:
+        def __init__(self, *arguments: object) -> None:
             super().__init__()
 
     monkeypatch.setitem(RECOMMENDERS, "mine", Foreign)
@@ -266,7 +243,7 @@ def test_rows_of_another_class_are_named(
     )
     with pytest.raises(
         ValueError,
-        match="recommender 'mine' is a Foreign, which is no UserModel; derive it from SequenceModel",
+        match="recommender 'mine' is a Foreign, which is no UserModel; derive it from Sequence",
     ):
         build_model(mine, data, 0)
     monkeypatch.setitem(ENCODERS, "id/mine", replace(ENCODERS["id/embedding"], build=Foreign))

@@ -1,4 +1,4 @@
-"""What a run says at its start: random weights, and inputs that the data set does not have."""
+"""Notices at the start of a run: random weights, and inputs that the data set lacks."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ DEEPER_TWINS = {"video/slowfast_r101", "video/x3d_l"}
 SHUFFLES = {"image/vit_mae"}
 """ViT-MAE puts the patches into a random order even where it masks none."""
 EVERY_CUT = ["video/x3d_xs", "video/videomae", "image/swin", "text/bert_tiny", "audio/ast"]
-"""One encoder per family of cuts: convolutions, a transformer, hierarchical stages, a mask, a spectrogram."""
+"""One encoder per family: convolutions, transformer, hierarchy, masked text, spectrogram."""
 CUTS = [(name, "top") for name in MEDIA_ENCODERS if name not in DEEPER_TWINS]
 CUTS += [(name, tuning) for name in EVERY_CUT for tuning in ("half", "frozen")]
 

@@ -1,4 +1,4 @@
-"""Every system of the paper's table 2, small: its own configuration trained and ranked, on frozen features too."""
+"""Every system of the paper's table 2 at a small size, trained and ranked."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,19 +27,18 @@ WITH_SEQUENCES = [
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features of all items, as mlrec extract writes them."""
+    """Write features of all items, as mlrec extract does."""
     folder = tmp_path_factory.mktemp("features")
     save_features(folder, range(1, NUM_ITEMS + 1), width=12)
     return folder
 
 
 def small(row: Baseline, dataset_dir: Path, folder: Path, features: Path) -> Config:
-    """The row's own configuration at a small size, without dropout."""
+    """Return the row's own configuration at a small size, without dropout."""
     file = EXPERIMENTS / f"{row.config}.yaml"
-    here = [
-        key for key in tiny_overrides(dataset_dir, folder) if key.startswith(("data.", "run_dir"))
-    ]
-    config = load([file], [*here, "recommender.width=16", "train.precision=fp32"])
+    overrides = tiny_overrides(dataset_dir, folder)
+    places = [override for override in overrides if override.startswith(("data.", "run_dir"))]
+    config = load([file], [*places, "recommender.width=16", "train.precision=fp32"])
     options = {"features/vectors": {"checkpoint": str(features)}} if "frozen" in row.inputs else {}
     options |= {"video/videomae": SMALL["video/videomae"]} if "trained" in row.inputs else {}
     recommender = replace(
@@ -51,22 +50,22 @@ def small(row: Baseline, dataset_dir: Path, folder: Path, features: Path) -> Con
 
 
 def losses(model: Recommender, data: Data, steps: int) -> list[float]:
-    """Of some steps on the same batch; the last step's gradients stay."""
+    """Train some steps on one batch and return the losses; the last step's gradients stay."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     (batch,) = batches(model, data, 1)
-    found = []
+    values = []
     for step in range(steps):
         optimizer.zero_grad()
         value = model(batch)
         value.backward()
-        found.append(value.item())
+        values.append(value.item())
         if step < steps - 1:
             optimizer.step()
-    return found
+    return values
 
 
 @pytest.mark.parametrize("row", BASELINES, ids=lambda row: row.name)
-def test_a_row_trains_and_ranks(
+def test_system_of_the_paper_trains_and_ranks(
     row: Baseline, dataset_dir: Path, tmp_path: Path, features: Path, data: Data
 ) -> None:
     config = small(row, dataset_dir, tmp_path, features)
@@ -75,18 +74,18 @@ def test_a_row_trains_and_ranks(
     first, *_, last = losses(model, data, 4)
     assert last < first
     for name, parameter in model.named_parameters():
-        # what a score says of the user alone is the same for positive and negative: nothing of it is left in a comparison
+        # a term of the user alone is the same for positive and negative, and cancels out
         if parameter.requires_grad and not name.endswith("first_order.bias"):
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
     for name, value in model.tower.named_buffers():
         assert not value.requires_grad and torch.equal(value, table[name]), f"{name} is frozen"
-    found = evaluate(model, data, config, ALONE, "test").metrics["all"]
-    assert found["users"] == NUM_USERS
-    assert 0 < found["hr@10"] <= 1
+    metrics = evaluate(model, data, config, ALONE, "test").metrics["all"]
+    assert metrics["users"] == NUM_USERS
+    assert 0 < metrics["hr@10"] <= 1
 
 
 @pytest.mark.parametrize("row", WITH_FEATURES, ids=lambda row: row.name)
-def test_frozen_features_and_ids_both_have_a_say(
+def test_system_with_frozen_features_scores_by_ids_and_features(
     row: Baseline, dataset_dir: Path, tmp_path: Path, features: Path, data: Data
 ) -> None:
     config = small(row, dataset_dir, tmp_path, features)
@@ -103,28 +102,28 @@ def test_frozen_features_and_ids_both_have_a_say(
 
 
 @pytest.mark.parametrize("row", WITH_FEATURES, ids=lambda row: row.name)
-def test_a_frozen_video_encoder_has_no_gradient_beside_an_id(
+def test_system_with_a_frozen_video_encoder_trains_ids_and_heads(
     row: Baseline, data: Data, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    overrides = [
-        key
-        for key in tiny_overrides(dataset_dir, tmp_path)
-        if not key.startswith("recommender.options")
-    ]
-    encoders = "item={encoders: [id/embedding, video/tiny], options: {video/tiny: {size: 32, width: 16, tuning: frozen}}}"
+    overrides = []
+    for override in tiny_overrides(dataset_dir, tmp_path):
+        if not override.startswith("recommender.options"):
+            overrides.append(override)
+    encoders = (
+        "item={encoders: [id/embedding, video/tiny], "
+        "options: {video/tiny: {size: 32, width: 16, tuning: frozen}}}"
+    )
     config = load([], [*overrides, encoders, f"recommender.name={row.recommender}"])
     model = build_model(config, data, 0).train()
     losses(model, data, 1)
     ids, video = model.tower.encoders
     assert all(parameter.grad is None for parameter in video.parameters())
-    assert all(
-        parameter.grad.abs().sum() > 0
-        for parameter in [*ids.parameters(), *model.tower.heads.parameters()]
-    )
+    for parameter in [*ids.parameters(), *model.tower.heads.parameters()]:
+        assert parameter.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("row", WITH_SEQUENCES, ids=lambda row: row.name)
-def test_no_state_depends_on_a_later_item(
+def test_states_of_sequence_models_do_not_depend_on_later_items(
     row: Baseline, dataset_dir: Path, tmp_path: Path, features: Path, data: Data
 ) -> None:
     model = build_model(small(row, dataset_dir, tmp_path, features), data, 0).eval()
@@ -135,16 +134,15 @@ def test_no_state_depends_on_a_later_item(
         slots = batch.inputs_BL
         later = slots.clone()
         later[:, -1] = (slots[:, -1] + 1) % len(items)
-        one, other = (
-            model.sequence_model.states(vectors, batch.users_B, given) for given in (slots, later)
-        )
-    torch.testing.assert_close(one[:, :-1], other[:, :-1])
-    assert not torch.allclose(one[:, -1], other[:, -1])
+        states = model.sequence_model.states(vectors, batch.users_B, slots)
+        other_states = model.sequence_model.states(vectors, batch.users_B, later)
+    torch.testing.assert_close(states[:, :-1], other_states[:, :-1])
+    assert not torch.allclose(states[:, -1], other_states[:, -1])
 
 
 @pytest.mark.parametrize(("split", "from_end"), [("validation", 2), ("test", 1)])
 @pytest.mark.parametrize("row", WITH_FEATURES, ids=lambda row: row.name)
-def test_no_score_depends_on_what_is_held_out(
+def test_scores_do_not_depend_on_held_out_items(
     row: Baseline,
     split: str,
     from_end: int,
@@ -153,11 +151,12 @@ def test_no_score_depends_on_what_is_held_out(
     features: Path,
     data: Data,
 ) -> None:
-    config, found = small(row, dataset_dir, tmp_path, features), []
+    config = small(row, dataset_dir, tmp_path, features)
+    scores_of_data = []
     for opened in (data, with_other_items(data, from_end)):
         model = build_model(config, opened, 0)
         losses(model, opened, 3)
         with torch.no_grad():
-            found.append(scores(model.eval(), config, opened, split))
-    assert torch.equal(*found)
-    assert found[0].std() > 0
+            scores_of_data.append(scores(model.eval(), config, opened, split))
+    assert torch.equal(*scores_of_data)
+    assert scores_of_data[0].std() > 0
