@@ -1,4 +1,4 @@
-"""The packer as a command, and videos at which it stands still until a test lets it go on or kills it."""
+"""The packer as a process, and videos at which it waits until a test releases or kills it."""
 
 import os
 import signal
@@ -16,21 +16,11 @@ REPOSITORY = Path(__file__).parents[1]
 def start_packer(
     raw: str | Path, out: str | Path, *options: str, output: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """The command in a session of its own, so that no process of it is missed."""
-    command = [
-        sys.executable,
-        "-m",
-        "shards_tools.cli",
-        "make",
-        str(raw),
-        str(out),
-        "--size",
-        "32",
-        "--users-per-shard",
-        "50",
-    ]
+    """Start mlrec-shards make in a session of its own, by which all its processes are found."""
+    program = [sys.executable, "-m", "shards_tools.cli", "make", str(raw), str(out)]
+    settings = ["--size", "32", "--users-per-shard", "50", "--workers", "2"]
     return subprocess.Popen(
-        [*command, "--workers", "2", *options],
+        [*program, *settings, *options],
         cwd=REPOSITORY,
         stdout=output,
         stderr=subprocess.PIPE,
@@ -39,26 +29,27 @@ def start_packer(
 
 
 def has_begun(out: Path, records: int) -> bool:
-    """Whether the packer is at work and has finished at least so many item shards."""
-    return (out / "_work" / "staging").exists() and len(
-        list((out / "_work").glob("items-*.json"))
-    ) >= records
+    """Return whether the packer is at work and has at least `records` complete item shards."""
+    num_records = len(list((out / "_work").glob("items-*.json")))
+    return (out / "_work" / "staging").exists() and num_records >= records
 
 
 def is_gone(session: int) -> bool:
-    """Whether no process of the session runs."""
+    """Return whether no process of the session runs."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
+            # behind the name, which may hold anything, come state, parent, group and session
             fields = status.read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
+        # a zombie has ended, and waits only for its parent to notice
         if int(fields[3]) == session and fields[0] != "Z":
             return False
     return True
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
-    """Waits until the condition holds."""
+    """Wait until the condition holds, and fail after the timeout."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -66,30 +57,34 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
 
 
 def tree(out: Path) -> dict[str, bytes]:
-    """Every file by its path."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file()
-    }
+    """Return the content of every file below a folder, by path."""
+    contents = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file():
+            contents[str(path.relative_to(out))] = path.read_bytes()
+    return contents
 
 
 def data_set(out: Path) -> dict[str, bytes]:
-    """Every file of a data set, without the work folder."""
+    """Return the content of every file of a data set, without its work folder."""
     return {path: content for path, content in tree(out).items() if not path.startswith("_work/")}
 
 
 class Pipe:
-    """A video of a raw folder turned into a named pipe: who decodes it waits there."""
+    """A video of a raw folder as a named pipe, at which a process that reads it waits."""
 
     def __init__(self, video: Path) -> None:
-        self.path, self.content = video, video.read_bytes()
+        self.path = video
+        self.content = video.read_bytes()
         video.unlink()
         os.mkfifo(video)
 
     @contextmanager
     def reader(self) -> Iterator[int]:
-        """The process that waits for the video; where it still waits at the end, the video is empty."""
+        """Yield the process that waits for the video.
+
+        If it still waits at the end, it reads an empty video.
+        """
         handles: list[int] = []
         wait_for(partial(self._open, handles))
         try:
@@ -102,39 +97,47 @@ class Pipe:
         try:
             handles.append(os.open(self.path, os.O_WRONLY | os.O_NONBLOCK))
             return True
-        except OSError:  # nobody reads yet
+        except OSError:
+            # nobody reads yet
             return False
 
     def _readers(self) -> list[int]:
-        found = []
+        """Return the other processes that have the pipe open."""
+        processes = []
         for link in Path("/proc").glob("[0-9]*/fd/*"):
             try:
-                if int(link.parts[2]) != os.getpid() and os.readlink(link) == str(self.path):
-                    found.append(int(link.parts[2]))
+                process = int(link.parts[2])
+                if process != os.getpid() and os.readlink(link) == str(self.path):
+                    processes.append(process)
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
-        return found
+        return processes
 
     def is_left(self) -> bool:
-        """Whether no process waits for the video."""
+        """Return whether no process waits for the video."""
         return not self._readers()
 
     def kill(self, victim: Callable[[int], int] = lambda reader: reader) -> None:
-        """Kills the process that waits for the video, or another that is found from it, and sees the waiting one gone."""
+        """Kill a process, and wait until the one that waits for the video is gone.
+
+        Args:
+            victim: Returns the process to kill, given the one that waits.
+        """
         with self.reader() as reader:
             killed = victim(reader)
             os.kill(killed, signal.SIGKILL)
-            if killed != reader:  # which would find the video empty
+            # while the pipe is open: the reader would find the video empty otherwise
+            if killed != reader:
                 wait_for(lambda: reader not in self._readers())
-        # not before the pipe is let go: who tries the video next must not find it empty either
+        # The pipe is closed now. The next process to try the video must not find it empty.
         wait_for(lambda: reader not in self._readers())
 
     def give(self) -> None:
-        """Lets the process that waits have the video."""
+        """Give the waiting process the video."""
         with self.reader(), open(self.path, "wb") as pipe:
             pipe.write(self.content)
 
 
 def parent_of(process: int) -> int:
-    """The process that started another."""
+    """Return the parent of a process."""
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

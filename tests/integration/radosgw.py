@@ -1,4 +1,7 @@
-"""A Ceph object store on this machine, its data in memory: one monitor, one storage daemon, one S3 gateway."""
+"""A Ceph object store on this machine: a monitor, a storage daemon, and an S3 gateway.
+
+Its data are in memory.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ PROGRAMS = (
     "monmaptool",
 )
 KEY = "testing"
+"""Access key, and secret key too."""
 DISK_BYTES = 2 << 30
+"""Bound of the memory for data."""
 
 SETTINGS = """
 [global]
@@ -62,12 +67,12 @@ setuser match path =
 
 
 def missing_programs() -> list[str]:
-    """What of Ceph's programs is not installed."""
+    """Return the names of Ceph's programs that are not installed."""
     return [program for program in PROGRAMS if shutil.which(program) is None]
 
 
 class ObjectStore:
-    """Runs from `with` to its end; leaves nothing but its folder.
+    """A store that runs within a `with` block, and leaves nothing but its folder.
 
     Names of sockets have at most 107 characters, so the folder's name must be short.
     """
@@ -92,11 +97,9 @@ class ObjectStore:
     def _start(self) -> None:
         for name in ("mon", "osd", "rgw"):
             (self.folder / name).mkdir()
-        fsid, monitor, keyring = (
-            str(uuid.uuid4()),
-            f"[v2:127.0.0.1:{free_port()},v1:127.0.0.1:{free_port()}]",
-            "keyring",
-        )
+        fsid = str(uuid.uuid4())
+        monitor = f"[v2:127.0.0.1:{free_port()},v1:127.0.0.1:{free_port()}]"
+        keyring = "keyring"
         settings = {
             "fsid": fsid,
             "monitor": monitor,
@@ -104,26 +107,18 @@ class ObjectStore:
             "disk_bytes": DISK_BYTES,
         }
         (self.folder / "ceph.conf").write_text(SETTINGS.format(folder=self.folder, **settings))
-        self._run(
-            "ceph-authtool",
-            "--create-keyring",
-            keyring,
-            "--gen-key",
-            "-n",
-            "mon.",
-            "--cap",
-            "mon",
-            "allow *",
-        )
-        rights = [
-            word for part in ("mon", "osd", "mgr", "mds") for word in ("--cap", part, "allow *")
-        ]
+        create_keyring = ["ceph-authtool", "--create-keyring", keyring, "--gen-key"]
+        self._run(*create_keyring, "-n", "mon.", "--cap", "mon", "allow *")
+        rights = []
+        for part in ("mon", "osd", "mgr", "mds"):
+            rights += ["--cap", part, "allow *"]
         self._run("ceph-authtool", keyring, "--gen-key", "-n", "client.admin", *rights)
         self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", monitor, "monmap")
         self._run("ceph-mon", "-i", "a", "--mkfs", "--monmap", "monmap", "--keyring", keyring)
         self._serve("ceph-mon", "-i", "a")
         self._until("the monitor", lambda: bool(self._run("ceph", "fsid", check=False)))
-        disk = str(uuid.uuid4())  # the monitor knows the daemon by it
+        # the monitor knows the daemon by the id of its disk
+        disk = str(uuid.uuid4())
         self._run("ceph", "osd", "new", disk)
         self._run("ceph-authtool", "--create-keyring", "osd/keyring", "--gen-key", "-n", "osd.0")
         rights = ["mon", "allow profile osd", "osd", "allow *", "mgr", "allow profile osd"]
@@ -131,9 +126,8 @@ class ObjectStore:
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk, "--keyring", "osd/keyring")
         self._serve("ceph-osd", "-i", "0", "--keyring", "osd/keyring")
         self._until("the storage daemon", lambda: "1 up" in self._run("ceph", "osd", "stat"))
-        self._run(
-            "ceph", "osd", "crush", "add", "0", "1.0", "host=localhost", "root=default", check=False
-        )
+        place = ["0", "1.0", "host=localhost", "root=default"]
+        self._run("ceph", "osd", "crush", "add", *place, check=False)
         self._serve("radosgw", "-n", "client.admin")
         self._until("the gateway", self._answers)
         user = ["--uid=tests", "--display-name=tests", f"--access-key={KEY}", f"--secret-key={KEY}"]

@@ -1,4 +1,7 @@
-"""The same commands against a real S3 store, Ceph's; bash launch/test.sh runs these where it can install Ceph."""
+"""The same commands against a real S3 store, Ceph's gateway.
+
+launch/test.sh runs these where it can install Ceph.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ SHARDS = [sys.executable, "-m", "shards_tools.cli"]
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The URL of an empty bucket; the environment leads S3 clients there."""
+    """Yield the URL of an empty bucket, to which the environment leads S3 clients."""
     if missing := missing_programs():
         pytest.fail(
             f"Ceph is not installed ({', '.join(missing)}); bash launch/test.sh installs it"
@@ -45,12 +48,13 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pushed(bucket: str, dataset_dir: Path) -> str:
-    """The URL of the tiny data set, pushed."""
+    """Return the URL of a pushed copy of the tiny data set."""
     run([*SHARDS, "push", str(dataset_dir), f"{bucket}/pushed"])
     return f"{bucket}/pushed"
 
 
 def contents(url: str) -> dict[str, bytes]:
+    """Return the content of every file below a URL, by path."""
     return {path: storage.read_bytes(storage.join(url, path)) for path in storage.list_files(url)}
 
 
@@ -58,42 +62,28 @@ def test_push_on_ceph_is_complete_and_repeatable(pushed: str, dataset_dir: Path)
     run([*SHARDS, "push", str(dataset_dir), pushed])
     assert "no fault" in result_of([*SHARDS, "check", pushed])
     files = read_dataset_info(str(dataset_dir)).files
-    assert all(
-        storage.read_bytes(storage.join(pushed, file.path))
-        == (dataset_dir / file.path).read_bytes()
-        for file in files
-    )
+    for file in files:
+        pushed_bytes = storage.read_bytes(storage.join(pushed, file.path))
+        assert pushed_bytes == (dataset_dir / file.path).read_bytes()
 
 
 def test_make_on_ceph_writes_the_bytes_of_a_folder(
     bucket: str, raw_dir: Path, dataset_dir: Path
 ) -> None:
-    options = [
-        "--size",
-        "32",
-        "--items-per-shard",
-        "16",
-        "--users-per-shard",
-        "50",
-        "--workers",
-        "2",
-    ]
-    run([*SHARDS, "make", str(raw_dir), f"{bucket}/made", *options])
+    settings = ["--size", "32", "--items-per-shard", "16", "--users-per-shard", "50"]
+    run([*SHARDS, "make", str(raw_dir), f"{bucket}/made", *settings, "--workers", "2"])
     assert contents(f"{bucket}/made") == contents(str(dataset_dir))
 
 
 def test_train_from_ceph_has_the_losses_and_metrics_of_a_folder(
     pushed: str, dataset_dir: Path, tmp_path: Path
 ) -> None:
+    train = [sys.executable, "-m", "mlrec", "train"]
+    overrides = ["train.duration=2 epochs", "data.num_workers=1"]
     for name, url in (("disk", str(dataset_dir)), ("store", pushed)):
-        train = [sys.executable, "-m", "mlrec", "train"]
-        run(
-            [
-                *train,
-                *settings(url, tmp_path / name, "train.duration=2 epochs", "data.num_workers=1"),
-            ]
-        )
-    disk, store = (tmp_path / name / "run" for name in ("disk", "store"))
+        run([*train, *settings(url, tmp_path / name, *overrides)])
+    disk = tmp_path / "disk" / "run"
+    store = tmp_path / "store" / "run"
     assert losses(store) == pytest.approx(losses(disk), abs=TOLERANCE)
     assert results(store)["metrics"]["all"] == pytest.approx(results(disk)["metrics"]["all"])
     assert sum(metric(store, "data/remote_bytes")) > 0
@@ -101,7 +91,8 @@ def test_train_from_ceph_has_the_losses_and_metrics_of_a_folder(
 
 
 def test_storage_on_ceph_reads_large_files_back(bucket: str, tmp_path: Path) -> None:
-    content = bytes(range(251)) * 300_000  # 75 MB: several parts up, several blocks down
+    # 75 MB: several parts of an upload, several blocks of a download
+    content = bytes(range(251)) * 300_000
     (tmp_path / "file").write_bytes(content)
     storage.publish(tmp_path / "file", f"{bucket}/large")
     assert storage.read_bytes(f"{bucket}/large", len(content)) == content

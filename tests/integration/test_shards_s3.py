@@ -1,4 +1,4 @@
-"""The packer against an S3 server: what it writes to s3:// is what it writes to a folder."""
+"""mlrec-shards against an S3 server: it writes the same bytes to s3:// as to a folder."""
 
 import io
 from pathlib import Path
@@ -16,12 +16,14 @@ from shards_tools.pack.settings import Settings
 from shards_tools.push import push
 from shards_tools.repair.dataset import repair
 
-SETTINGS = Settings(
-    size=32, items_per_shard=16, users_per_shard=50
-)  # those of the fixture dataset_dir
+# those of the fixture dataset_dir
+SETTINGS = Settings(size=32, items_per_shard=16, users_per_shard=50)
+OPTIONS = ["--size", "32", "--items-per-shard", "16", "--users-per-shard", "50", "--workers", "2"]
+"""The same on the command line."""
 
 
 def contents(url: str) -> dict[str, bytes]:
+    """Return the content of every file below a URL, by path."""
     return {path: storage.read_bytes(storage.join(url, path)) for path in storage.list_files(url)}
 
 
@@ -29,25 +31,16 @@ def test_commands_on_s3_write_the_bytes_of_a_folder(
     s3: str, raw_dir: Path, dataset_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"{s3}/nested/whole"
-    options = [
-        "--size",
-        "32",
-        "--items-per-shard",
-        "16",
-        "--users-per-shard",
-        "50",
-        "--workers",
-        "2",
-    ]
-    assert main(["make", str(raw_dir), url, *options]) == 0
+    assert main(["make", str(raw_dir), url, *OPTIONS]) == 0
     assert contents(url) == contents(str(dataset_dir))
-    assert main(["make", str(raw_dir), url, *options]) == 0
+    assert main(["make", str(raw_dir), url, *OPTIONS]) == 0
     assert "complete already" in capsys.readouterr().err
     assert main(["check", url]) == 0
     assert main(["show", url]) == 0
 
 
 def put_folder(folder: Path, url: str) -> None:
+    """Copy a folder to a URL."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             storage.write_bytes(storage.join(url, str(path.relative_to(folder))), path.read_bytes())
@@ -55,15 +48,15 @@ def put_folder(folder: Path, url: str) -> None:
 
 @pytest.fixture(scope="module")
 def s3_raw(s3: str, raw_dir: Path) -> str:
-    """The raw folder in the bucket."""
+    """Return the URL of a copy of the raw folder."""
     put_folder(raw_dir, f"{s3}/raw")
     return f"{s3}/raw"
 
 
 def data_set(url: str) -> dict[str, bytes]:
-    return {
-        path: content for path, content in contents(url).items() if not path.startswith("_work/")
-    }
+    """Return the content of every file of a data set, without its work folder."""
+    files = contents(url)
+    return {path: files[path] for path in files if not path.startswith("_work/")}
 
 
 def test_make_from_s3_to_s3_writes_the_same_bytes(
@@ -77,27 +70,12 @@ def test_make_from_s3_to_s3_writes_the_same_bytes(
     assert "complete already" in log.getvalue()
     storage.write_bytes(f"{s3_raw}/videos/1.mp4", b"another")
     try:
-        assert (
-            main(
-                [
-                    "make",
-                    s3_raw,
-                    url,
-                    "--size",
-                    "32",
-                    "--items-per-shard",
-                    "16",
-                    "--users-per-shard",
-                    "50",
-                ]
-            )
-            == 2
-        )
+        assert main(["make", s3_raw, url, *OPTIONS]) == 2
         assert "the raw folder has changed since " in capsys.readouterr().err
     finally:
-        storage.write_bytes(
-            f"{s3_raw}/videos/1.mp4", (dataset_dir.parent / "raw" / "videos" / "1.mp4").read_bytes()
-        )
+        # other tests pack the same folder
+        video = dataset_dir.parent / "raw" / "videos" / "1.mp4"
+        storage.write_bytes(f"{s3_raw}/videos/1.mp4", video.read_bytes())
     assert main(["make", f"{s3}/no-such-folder", url]) == 2
     assert "no-such-folder is not a folder" in capsys.readouterr().err
 
@@ -123,12 +101,12 @@ def test_push_on_s3_continues_and_replaces_damaged_files(s3: str, dataset_dir: P
     first = next(stopped)
     stopped.close()
     assert not storage.exists(storage.join(target, DATASET_FILE))
-    marked = (
-        b"#" + storage.read_bytes(storage.join(target, first.path))[1:]
-    )  # of the right size: it is not copied again
+    # of the right size, so that a resumed push takes it for its own, and does not copy it again
+    marked = b"#" + storage.read_bytes(storage.join(target, first.path))[1:]
     storage.write_bytes(storage.join(target, first.path), marked)
     assert list(push(source, target))
     assert contents(target) == contents(source) | {first.path: marked}
+    # a complete push compares the bytes
     assert list(push(source, target))
     assert contents(target) == contents(source)
 

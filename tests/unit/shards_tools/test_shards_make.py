@@ -1,4 +1,4 @@
-"""The packer: what it writes, and that a run that was killed goes on."""
+"""make: what it writes, what it refuses, and that a killed run continues to the same bytes."""
 
 import json
 import os
@@ -20,35 +20,45 @@ MICROLENS_50K = REPOSITORY.parent / "shared" / "data" / "microlens-50k"
 
 
 def raw_runs(raw: Path) -> dict[int, list[str]]:
-    lines = (line.split("\t") for line in (raw / "synthetic_pairs.tsv").read_text().splitlines())
-    return {int(user): items.split() for user, items in lines}
+    """Return the raw item ids of each user."""
+    runs_by_user = {}
+    for line in (raw / "synthetic_pairs.tsv").read_text().splitlines():
+        user, _, items = line.partition("\t")
+        runs_by_user[int(user)] = items.split()
+    return runs_by_user
+
+
+def member_names(sample: dict[str, bytes]) -> set[str]:
+    """Return the names of a sample's members, without those that webdataset adds."""
+    return {name for name in sample if not name.startswith("__")}
 
 
 def test_make_items_are_readable_by_webdataset_alone(raw_dir: Path, dataset_dir: Path) -> None:
     info, catalogue = open_packed(dataset_dir)
-    found = samples(dataset_dir, "items")
-    assert len(found) == info.counts["items"] == catalogue.size
-    for item, sample in enumerate(found, start=1):
+    item_samples = samples(dataset_dir, "items")
+    assert len(item_samples) == info.counts["items"] == catalogue.size
+    for item, sample in enumerate(item_samples, start=1):
         about = json.loads(sample["json"])
         assert (about["item"], sample["__key__"]) == (item, f"{item:09d}")
         assert sample["txt"].decode() == about["title"] == catalogue.title(item)
-        assert {name for name in sample if not name.startswith("__")} == {
-            member.name for member in catalogue.members(item)
-        }
-        assert all(len(sample[member.name]) == member.size for member in catalogue.members(item))
-    assert {"0.jpg", "4.jpg", "cover.jpg"} <= found[0].keys()
+        members = catalogue.members(item)
+        assert member_names(sample) == {member.name for member in members}
+        for member in members:
+            assert len(sample[member.name]) == member.size
+    assert {"0.jpg", "4.jpg", "cover.jpg"} <= item_samples[0].keys()
 
 
 def test_make_sequences_are_readable_by_webdataset_alone(raw_dir: Path, dataset_dir: Path) -> None:
     info, catalogue = open_packed(dataset_dir)
     raw_ids = ["", *catalogue.table["raw_id"].to_pylist()]
-    assert {
-        user: [raw_ids[item] for item in run] for user, run in runs(dataset_dir).items()
-    } == raw_runs(raw_dir)
+    raw_ids_by_user = {}
+    for user, run in runs(dataset_dir).items():
+        raw_ids_by_user[user] = [raw_ids[item] for item in run]
+    assert raw_ids_by_user == raw_runs(raw_dir)
     assert len(info.shards("sequences")) == 3
-    assert len(samples(dataset_dir, "sequences")[0]) == 3 + len(
-        ["__key__", "__url__", "__local_path__"]
-    )
+    # no times, and no raw ids, as the users are numbers
+    names = member_names(samples(dataset_dir, "sequences")[0])
+    assert names == {"users.npy", "offsets.npy", "items.npy"}
 
 
 def test_make_popularity_counts_training_interactions(dataset_dir: Path) -> None:
@@ -64,46 +74,40 @@ def test_make_copies_oracle_and_likes(raw_dir: Path, dataset_dir: Path) -> None:
     info, catalogue = open_packed(dataset_dir)
     assert info.has(ORACLE_FILE)
     assert (dataset_dir / ORACLE_FILE).read_bytes() == (raw_dir / ORACLE_FILE).read_bytes()
-    item, likes, views = (
-        (raw_dir / "synthetic_likes_and_views.txt").read_text().splitlines()[0].split("\t")
-    )
-    row = next(row for row in catalogue.table.to_pylist() if row["raw_id"] == item)
-    assert (row["likes"], row["views"]) == (int(likes), int(views))
+    lines = (raw_dir / "synthetic_likes_and_views.txt").read_text().splitlines()
+    item, likes, views = lines[0].split("\t")
+    rows = {row["raw_id"]: row for row in catalogue.table.to_pylist()}
+    assert (rows[item]["likes"], rows[item]["views"]) == (int(likes), int(views))
 
 
 def test_make_csv_packs_as_the_tsv_with_times(
     raw_copy: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    rows = [
-        f"{user},{item},{at}"
-        for user, run in raw_runs(raw_copy).items()
-        for at, item in enumerate(run)
-    ]
+    rows = []
+    for user, run in raw_runs(raw_copy).items():
+        for time, item in enumerate(run):
+            rows.append(f"{user},{item},{time}")
     (raw_copy / "synthetic_pairs.tsv").unlink()
-    (raw_copy / "synthetic_pairs.csv").write_text(
-        "\n".join(["user,item,timestamp", *reversed(rows)])
-    )
+    # latest first: the reader sorts each user's rows by time
+    header = "user,item,timestamp"
+    (raw_copy / "synthetic_pairs.csv").write_text("\n".join([header, *reversed(rows)]))
+    # without media it packs in no time
     shutil.rmtree(raw_copy / "videos")
     shutil.rmtree(raw_copy / "covers")
     info = pack(raw_copy, tmp_path / "out")
     assert runs(tmp_path / "out") == runs(dataset_dir)
-    assert read_npy(samples(tmp_path / "out", "sequences")[0]["times.npy"])[:5].tolist() == [
-        0,
-        1,
-        2,
-        3,
-        4,
-    ]
+    times = read_npy(samples(tmp_path / "out", "sequences")[0]["times.npy"])
+    assert times[:5].tolist() == [0, 1, 2, 3, 4]
     assert (info.media.kind, info.media.has_cover) == ("none", False)
-    assert {"txt", "json"} == {
-        name for name in samples(tmp_path / "out", "items")[0] if not name.startswith("__")
-    }
+    assert member_names(samples(tmp_path / "out", "items")[0]) == {"txt", "json"}
 
 
 def test_make_clips_are_packed_as_mp4(raw_copy: Path, tmp_path: Path) -> None:
     info = pack(raw_copy, tmp_path / "out", Settings(media="clip", size=32))
     assert info.media.kind == "clip"
-    assert all(sample["mp4"][4:8] == b"ftyp" for sample in samples(tmp_path / "out", "items"))
+    for sample in samples(tmp_path / "out", "items"):
+        # the box with which every MP4 begins
+        assert sample["mp4"][4:8] == b"ftyp"
 
 
 def test_make_complete_data_set_stays_as_it_is(raw_dir: Path, dataset_dir: Path) -> None:
@@ -122,7 +126,7 @@ def test_make_onto_other_settings_or_input_raises(raw_copy: Path, tmp_path: Path
     (raw_copy / "covers" / "1.jpg").write_bytes(b"another")
     with pytest.raises(
         ValueError,
-        match=r"the raw folder has changed since .*out was begun: .*; put back what it held, or choose",
+        match=r"the raw folder has changed since .*out was begun: .*; put back what it held, or",
     ):
         pack(raw_copy, tmp_path / "out")
     with pytest.raises(
@@ -130,6 +134,7 @@ def test_make_onto_other_settings_or_input_raises(raw_copy: Path, tmp_path: Path
         match=r"was begun with size 32 \(now 64\), another raw folder; choose another place",
     ):
         pack(raw_copy, tmp_path / "out", Settings(size=64, items_per_shard=16, users_per_shard=50))
+    # without its settings a data set is somebody else's
     shutil.rmtree(tmp_path / "out" / "_work")
     with pytest.raises(ValueError, match="holds a data set that was not packed here"):
         pack(raw_copy, tmp_path / "out")
@@ -165,12 +170,14 @@ def test_make_killed_three_times_continues_to_the_same_bytes(raw_dir: Path, tmp_
         wait_for(partial(has_begun, out, records))
         os.kill(packer.pid, signal.SIGKILL)
         packer.communicate()
-        wait_for(partial(is_gone, packer.pid))  # workers follow their parent
+        # workers follow their parent
+        wait_for(partial(is_gone, packer.pid))
         assert not (out / "dataset.json").exists()
     packer = start_packer(raw_dir, out, "--items-per-shard", "4")
     _, log = packer.communicate()
     assert packer.returncode == 0
-    assert b"packing items: 60 of 60" not in log  # not from the start
+    # not from the start
+    assert b"packing items: 60 of 60" not in log
     assert tree(out) == tree(whole)
 
 
@@ -183,10 +190,9 @@ def test_make_and_push_onto_a_running_make_fail(
     with pipe.reader():
         for command in (["make", str(raw_copy)], ["push", str(dataset_dir)]):
             assert main([*command, str(out)]) == 1
-            said = capsys.readouterr().err
-            assert (
-                said
-                == f"error: {out} is being written by another process; wait for its end, or choose another place\n"
+            assert capsys.readouterr().err == (
+                f"error: {out} is being written by another process; "
+                "wait for its end, or choose another place\n"
             )
     _, log = first.communicate()
     assert first.returncode == 0, log
@@ -232,15 +238,14 @@ def test_make_bad_input_is_one_line_and_exit_code_2(
 def test_make_microlens_50k_has_its_published_counts(tmp_path: Path) -> None:
     info = pack(MICROLENS_50K, tmp_path / "out", Settings(items_per_shard=8192))
     _, catalogue = open_packed(tmp_path / "out")
-    assert (info.counts["users"], info.counts["interactions"], info.counts["items"]) == (
-        50_000,
-        359_708,
-        19_220,
-    )
-    kept = [
-        item for run in runs(tmp_path / "out").values() for item in run[-SplitInfo().keep_last :]
-    ]
-    assert (len(kept), len(set(kept))) == (339_511, 19_099)
+    assert info.counts["users"] == 50_000
+    assert info.counts["interactions"] == 359_708
+    assert info.counts["items"] == 19_220
+    used_items = []
+    for run in runs(tmp_path / "out").values():
+        used_items += run[-SplitInfo().keep_last :]
+    # training and evaluation see the last 13 of each user, and an item may be in none of them
+    assert (len(used_items), len(set(used_items))) == (339_511, 19_099)
     raw_ids = ["", *catalogue.table["raw_id"].to_pylist()]
     first = [raw_ids[item] for item in runs(tmp_path / "out")[1]]
     assert first == ["1958", "6346", "15223", "17700", "1707"]
@@ -252,14 +257,13 @@ def test_make_microlens_50k_has_its_published_counts(tmp_path: Path) -> None:
 def test_make_into_a_folder_with_foreign_files_raises(
     path: str, raw_dir: Path, tmp_path: Path
 ) -> None:
-    theirs = tmp_path / "out" / path
-    theirs.parent.mkdir(parents=True)
-    theirs.write_text("precious")
+    foreign_file = tmp_path / "out" / path
+    foreign_file.parent.mkdir(parents=True)
+    foreign_file.write_text("precious")
     with pytest.raises(
         ValueError, match=rf"holds 1 file that a data set would replace, such as {path}"
     ):
         pack(raw_dir, tmp_path / "out")
-    assert theirs.read_text() == "precious"
-    assert [
-        file for file in (tmp_path / "out").rglob("*") if file.is_file() and file.name != "lock"
-    ] == [theirs]
+    assert foreign_file.read_text() == "precious"
+    # the lock may stay, because it is released by its process
+    assert tree(tmp_path / "out").keys() - {"_work/lock"} == {path}

@@ -1,4 +1,4 @@
-"""What failures cost: an item each, and no more than was allowed."""
+"""Failures while packing: each costs its item, and too many stop the run."""
 
 import io
 import json
@@ -16,6 +16,11 @@ from shards_tools.make import make
 from shards_tools.pack.settings import Settings
 
 
+def read_failures(out: Path) -> list[dict[str, object]]:
+    """Return the lines of failures.jsonl."""
+    return [json.loads(line) for line in (out / FAILURES_FILE).read_text().splitlines()]
+
+
 def test_make_failed_items_stay_in_the_catalogue_and_leave_the_sequences(
     raw_copy: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
@@ -29,36 +34,35 @@ def test_make_failed_items_stay_in_the_catalogue_and_leave_the_sequences(
     info = pack(raw_copy, tmp_path / "out")
     _, catalogue = open_packed(tmp_path / "out")
 
-    failures = [
-        json.loads(line) for line in (tmp_path / "out" / FAILURES_FILE).read_text().splitlines()
-    ]
-    assert [(f["item"], f["raw_id"], f["kind"]) for f in failures] == [
+    failures = read_failures(tmp_path / "out")
+    assert [(failure["item"], failure["raw_id"], failure["kind"]) for failure in failures] == [
         (1, missing, "video"),
         (18, empty, "video"),
         (19, cut, "video"),
         (20, cover, "cover"),
     ]
-    assert (failures[0]["reason"], failures[1]["reason"]) == (
-        "the file is missing",
-        "the file is empty",
-    )
+    assert failures[0]["reason"] == "the file is missing"
+    assert failures[1]["reason"] == "the file is empty"
     assert np.flatnonzero(~catalogue.ok_N1[1:]).tolist() == [0, 17, 18]
-    assert all(
-        not catalogue.members(item) and catalogue.popularity_N1[item] == 0 for item in (1, 18, 19)
-    )
+    for item in (1, 18, 19):
+        assert not catalogue.members(item)
+        assert catalogue.popularity_N1[item] == 0
+    # an item without its cover stays
     assert "cover.jpg" not in {member.name for member in catalogue.members(20)}
 
     before = runs(dataset_dir)
-    expected = {
-        user: [item for item in run if item not in (1, 18, 19)] for user, run in before.items()
-    }
-    expected = {user: run for user, run in expected.items() if len(run) >= 5}
+    expected = {}
+    for user, run in before.items():
+        remaining_run = [item for item in run if item not in (1, 18, 19)]
+        # users with fewer than 5 interactions leave
+        if len(remaining_run) >= 5:
+            expected[user] = remaining_run
     assert runs(tmp_path / "out") == expected
     assert (info.counts["failed_items"], info.counts["failed_covers"]) == (3, 1)
     assert info.counts["lost_users"] == len(before) - len(expected) > 0
-    assert info.counts["lost_interactions"] == sum(map(len, before.values())) - sum(
-        map(len, expected.values())
-    )
+    num_before = sum(map(len, before.values()))
+    num_after = sum(map(len, expected.values()))
+    assert info.counts["lost_interactions"] == num_before - num_after
     assert main(["check", str(tmp_path / "out")]) == 0
 
 
@@ -66,19 +70,20 @@ def test_make_unreadable_files_fail_alone(raw_copy: Path, tmp_path: Path) -> Non
     unreadable = {"7": raw_copy / "videos" / "7.mp4", "9": raw_copy / "covers" / "9.jpg"}
     for path in unreadable.values():
         path.unlink()
-        path.symlink_to("/proc/self/mem")  # reading it is an error of the system
+        # reading it is an error of the system
+        path.symlink_to("/proc/self/mem")
     info = pack(raw_copy, tmp_path / "out")
-    failures = [
-        json.loads(line) for line in (tmp_path / "out" / FAILURES_FILE).read_text().splitlines()
-    ]
-    found = [(failure["raw_id"], failure["kind"], failure["reason"]) for failure in failures]
-    assert found == [("7", "video", "Input/output error"), ("9", "cover", "Input/output error")]
+    of_video, of_cover = read_failures(tmp_path / "out")
+    assert (of_video["raw_id"], of_video["kind"]) == ("7", "video")
+    assert (of_cover["raw_id"], of_cover["kind"]) == ("9", "cover")
+    assert of_video["reason"] == of_cover["reason"] == "Input/output error"
     assert (info.counts["failed_items"], info.counts["failed_covers"]) == (1, 1)
 
 
 def test_make_reports_items_without_title(raw_copy: Path, tmp_path: Path) -> None:
     titles = raw_copy / "synthetic_titles.csv"
     lines = titles.read_text().splitlines(keepends=True)
+    # one item without a row, and one with an empty title
     titles.write_text("".join([*lines[:-2], lines[-1].split(",")[0] + ",\n"]))
     shutil.rmtree(raw_copy / "videos")
     shutil.rmtree(raw_copy / "covers")

@@ -31,7 +31,7 @@ CLIP = MediaInfo(kind="clip", size=64)
 
 @pytest.fixture(scope="module")
 def video() -> bytes:
-    """Return 40 frames of 64 x 96 pixels, whose lightness of 20 + 4 x index tells which is which."""
+    """Return 40 frames of 64 x 96 pixels, whose lightness is 20 + 4 x index."""
     images = []
     for index in range(40):
         images.append(np.full((64, 96, 3), 20 + 4 * index, dtype=np.uint8))

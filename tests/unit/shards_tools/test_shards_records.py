@@ -1,4 +1,4 @@
-"""What the packer keeps in its work folder and beside the data set, when it comes back damaged."""
+"""Records in the work folder and failures of a data set, when they come back damaged."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_shard_record_damaged_says_where_and_what_to_remove(
     damage(content)
     with pytest.raises(ValueError, match=words) as error:
         ShardRecord.parse(json.dumps(content).encode(), WHERE)
-    assert (
-        WHERE in str(error.value)
-        and "Remove this file" in str(error.value)
-        and "\n" not in str(error.value)
-    )
+    message = str(error.value)
+    assert WHERE in message
+    assert "Remove this file" in message
+    assert "\n" not in message
 
 
+# the third is nested deeper than a parser's stack
 @pytest.mark.parametrize("raw", [b"", b"null", b"[" * 100_000, b"\xff"])
 def test_shard_record_not_json_is_a_sentence(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"items-00000\.json is invalid"):
@@ -111,6 +111,7 @@ def test_claim_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> Non
         pytest.raises(ValueError, match=r"size 64 \(now 32\), xxx") as error,
     ):
         output.claim({"size": 32})
+    # neither a long key nor a long value is quoted whole
     assert len(str(error.value)) < 600
 
 
