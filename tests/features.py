@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mlrec.data.features.files import ItemIds, Maker, write_features
+from mlrec.data.features.files import write_features
+from mlrec.data.features.info import Maker
+from mlrec.data.features.join import ItemIds
 
 FINGERPRINT = "0" * 64
 

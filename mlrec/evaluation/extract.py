@@ -16,14 +16,8 @@ from mlrec.config import Config
 from mlrec.config.run_files import FAILURES_FILE
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
 from mlrec.data.features.blocks import Block, block_path, read_block, write_block
-from mlrec.data.features.files import (
-    INFO_FILE,
-    FeaturesInfo,
-    Maker,
-    are_equal,
-    verify_features,
-    write_features,
-)
+from mlrec.data.features.files import are_equal, verify_features, write_features
+from mlrec.data.features.info import INFO_FILE, FeaturesInfo, Maker
 from mlrec.data.schema import Modality, lookup
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.extraction import (

@@ -15,7 +15,7 @@ from mlrec import storage
 from mlrec.config import Config
 from mlrec.config.run_files import FAILURES_FILE
 from mlrec.data.features.blocks import BLOCK_FILES, WORK_FOLDER
-from mlrec.data.features.files import INFO_FILE, RAW_IDS_FILE, TABLE_FILE, VECTORS_FILE
+from mlrec.data.features.info import INFO_FILE, RAW_IDS_FILE, TABLE_FILE, VECTORS_FILE
 from mlrec.data.stream import Data
 from mlrec.models.encoders import Encoder
 from mlrec.storage.own_files import check_own_folder

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mlrec.config import Config
-from mlrec.data.features.files import ItemIds
+from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import lookup
 from mlrec.data.stream import Data
 from mlrec.models.encoder_files import NOTHING, Restored

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mlrec.config import ItemConfig
-from mlrec.data.features.files import ItemIds, vectors_of_items
+from mlrec.data.features.files import vectors_of_items
+from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import Modality, lookup
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored

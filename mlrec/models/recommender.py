@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.config import Config
-from mlrec.data.features.files import ItemIds
+from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import Batch, Modality, Scored
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
 from mlrec.models.encoder_files import NOTHING, Restored

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mlrec.config import ItemConfig
-from mlrec.data.features.files import ItemIds
+from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import InputSpec, Modality, lookup
 from mlrec.models.activation_cache import ActivationCache
 from mlrec.models.batchnorm import frozen_parts

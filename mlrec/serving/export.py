@@ -10,11 +10,11 @@ from mlrec import config as configuration
 from mlrec import storage
 from mlrec.config.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
 from mlrec.config.yaml_files import parse_yaml
-from mlrec.data.features.files import INFO_FILE
+from mlrec.data.features.info import INFO_FILE, ITEMS_FILE, RAW_IDS_FILE, VECTORS_FILE
 from mlrec.runs import checkpoint, wandb_run
 from mlrec.runs.run import best_checkpoint, load_trained
 from mlrec.runtime.distributed import World
-from mlrec.serving.exported import FEATURES_FILE, INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
+from mlrec.serving.exported import INDEX_FILE, SERVING_FILE
 from mlrec.serving.index import check_index, export_index
 from mlrec.storage.own_files import check_own_folder
 from mlrec.storage.tensor_files import save_tensors
@@ -80,7 +80,7 @@ def check_is_place(out: str) -> None:
         INDEX_FILE,
         ITEMS_FILE,
         RAW_IDS_FILE,
-        FEATURES_FILE,
+        VECTORS_FILE,
         INFO_FILE,
     )
     check_own_folder(out, "mlrec export", names, lambda: _is_export(out))

@@ -20,15 +20,14 @@ from torch import nn
 
 from mlrec import storage
 from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
+from mlrec.data.features.info import ITEMS_FILE, RAW_IDS_FILE, VECTORS_FILE
 from mlrec.serving.index_file import MAX_ITEM_BYTES, check_index_file
 from mlrec.storage.npy import read_npy
 from mlrec.storage.typed_json import MAX_JSON_BYTES, STRICT, parse_json
 
-ITEMS_FILE, FEATURES_FILE = "items.npy", "features.npy"
-"""int64 [n], ids ascending; float32 [n, D], the item tower's vectors of them."""
-RAW_IDS_FILE = "raw_ids.json"
-"""A list of strings: the raw data's ids of the items in items.npy, in its order. With the vectors and a features.json they are
-features for another run too."""
+# An export's vectors and raw ids are features for another run too, so they have the same file names:
+# VECTORS_FILE is float32 [n, D], the item tower's vectors, RAW_IDS_FILE a list of n strings.
+# ITEMS_FILE is int64 [n]: the ids of the rows, ascending.
 INDEX_FILE = "index.faiss"
 """HNSW graph over what states are scored with (Malkov and Yashunin, 2016), by inner product; its ids are those of items.npy."""
 SERVING_FILE = "serving.json"
@@ -180,10 +179,10 @@ class Export:
             raise self._damaged(
                 RAW_IDS_FILE, f"{len(set(raw_ids_N))} different ids for {count} items"
             )
-        vectors_ND = self._array(FEATURES_FILE, np.float32, 2, HEADER_BYTES + 4 * count * MAX_WIDTH)
+        vectors_ND = self._array(VECTORS_FILE, np.float32, 2, HEADER_BYTES + 4 * count * MAX_WIDTH)
         if len(vectors_ND) != count or not np.isfinite(vectors_ND).all():
             raise self._damaged(
-                FEATURES_FILE,
+                VECTORS_FILE,
                 f"{len(vectors_ND)} vectors for {count} items, or one that is not finite",
             )
         return ExportedItems(ids_N, raw_ids_N, vectors_ND)

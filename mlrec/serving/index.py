@@ -14,7 +14,14 @@ import torch
 from mlrec import storage
 from mlrec.config import Config
 from mlrec.config.run_files import WEIGHTS_FILE
-from mlrec.data.features.files import INFO_FILE, Maker, write_info
+from mlrec.data.features.info import (
+    INFO_FILE,
+    ITEMS_FILE,
+    RAW_IDS_FILE,
+    VECTORS_FILE,
+    Maker,
+    write_info,
+)
 from mlrec.data.schema import lookup
 from mlrec.data.spacing import evenly_spaced
 from mlrec.data.stream import open_data
@@ -26,15 +33,7 @@ from mlrec.models.recommenders import RECOMMENDERS, scores_by_product
 from mlrec.runs.compatibility import model_settings
 from mlrec.runtime.distributed import World
 from mlrec.runtime.progress import track
-from mlrec.serving.exported import (
-    FEATURES_FILE,
-    INDEX_FILE,
-    ITEMS_FILE,
-    RAW_IDS_FILE,
-    SEARCH_DEPTH,
-    SERVING_FILE,
-    load_faiss,
-)
+from mlrec.serving.exported import INDEX_FILE, SEARCH_DEPTH, SERVING_FILE, load_faiss
 from mlrec.serving.index_file import check_index_file
 
 ADDED_ITEMS = 8192
@@ -107,11 +106,11 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
         check_index_file(
             Path(folder, INDEX_FILE).read_bytes(), ids_N, scored_NX
         )  # another faiss may write another layout
-        np.save(f"{folder}/{FEATURES_FILE}", vectors_ND, allow_pickle=False)
+        np.save(f"{folder}/{VECTORS_FILE}", vectors_ND, allow_pickle=False)
         np.save(f"{folder}/{ITEMS_FILE}", ids_N, allow_pickle=False)
         raw_ids = data.catalogue.table["raw_id"].take(pa.array(ids_N - 1)).to_pylist()
         Path(folder, RAW_IDS_FILE).write_text(json.dumps(raw_ids), encoding="utf-8")
-        for name in (INDEX_FILE, FEATURES_FILE, RAW_IDS_FILE, ITEMS_FILE):
+        for name in (INDEX_FILE, VECTORS_FILE, RAW_IDS_FILE, ITEMS_FILE):
             sha256[name] = storage.sha256_of(f"{folder}/{name}")
             storage.publish(Path(folder, name), storage.join(out, name))
     facts = {

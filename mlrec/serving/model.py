@@ -13,13 +13,10 @@ from mlrec import config as configuration
 from mlrec import storage
 from mlrec.config import Config
 from mlrec.config.run_files import CONFIG_FILE
+from mlrec.data.features.info import VECTORS_FILE
 from mlrec.models.recommenders import build_user_model, check_recommender
 from mlrec.runs.compatibility import WITHOUT_EFFECT, check_model_settings, differences
-from mlrec.serving.exported import (
-    FEATURES_FILE,
-    REMEDY,
-    Export,
-)
+from mlrec.serving.exported import REMEDY, Export
 from mlrec.serving.index import as_array, check_index, search
 
 
@@ -50,7 +47,7 @@ class ServedModel:
             found, width = items.vectors_ND.shape[1], self.config.recommender.width
             if found != width:
                 raise ValueError(
-                    f"{url}: {FEATURES_FILE} has vectors of width {found}, not {width}. {REMEDY}."
+                    f"{url}: {VECTORS_FILE} has vectors of width {found}, not {width}. {REMEDY}."
                 )
             self._model = export.read_sequence_model(
                 lambda: build_user_model(self.config.recommender, self._length)

@@ -17,7 +17,8 @@ from mlrec.cli.main import run_command
 from mlrec.config import Config, RecommenderConfig, load
 from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.catalogue_pass import ranked_items
-from mlrec.data.features.files import INFO_FILE, read_features
+from mlrec.data.features.files import read_features
+from mlrec.data.features.info import INFO_FILE, ITEMS_FILE, RAW_IDS_FILE
 from mlrec.data.format import DATASET_FILE
 from mlrec.data.stream import Data
 from mlrec.evaluation.evaluate import EncodedCatalogue, encode_catalogue
@@ -25,7 +26,7 @@ from mlrec.models.recommender import Recommender
 from mlrec.runtime.distributed import World
 from mlrec.serving import ServedModel
 from mlrec.serving.export import export
-from mlrec.serving.exported import INDEX_FILE, ITEMS_FILE, RAW_IDS_FILE, SERVING_FILE
+from mlrec.serving.exported import INDEX_FILE, SERVING_FILE
 from mlrec.serving.index import check_index
 from mlrec.serving.recommend import Recommendation, recommend_from_index
 from mlrec.serving.recommend import recommend as recommend_exactly

@@ -12,72 +12,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from mlrec import storage
+from mlrec.data.features.info import (
+    INFO_FILE,
+    ITEMS_FILE,
+    MAX_WIDTH,
+    RAW_IDS_FILE,
+    REMEDY,
+    TABLE_FILE,
+    VECTORS_FILE,
+    FeaturesInfo,
+    Maker,
+    read_info,
+    write_info,
+)
+from mlrec.data.features.join import MAX_NAMED_IDS, ItemIds, match_rows, missing_fault
 from mlrec.data.features.tables import quoted, read_table, table_bytes
 from mlrec.runtime.printable import brief, printable
 from mlrec.storage.npy import npy_bytes, read_npy
-from mlrec.storage.typed_json import STRICT, parse_json
+from mlrec.storage.typed_json import parse_json
 
-VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE = "features.npy", "raw_ids.json", "features.parquet"
-INFO_FILE = "features.json"
-REMEDY = "Write features with mlrec extract CONFIG PATH, or give a Parquet file with the columns raw_id and vector"
-
-MAX_WIDTH = 1 << 16
-_OLD_ITEMS_FILE = "items.npy"
-"""Numbers of one packing, which earlier versions wrote in place of raw ids; exports still have it."""
 _ROUNDING = 1e-5
 """Relative error of fp32 in batches of different sizes."""
-_MAX_NAMED = 3
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-@dataclass(frozen=True)
-class Maker:
-    """What made vectors."""
-
-    encoder: str
-    """Its name, for people."""
-    checkpoint: str | None
-    """What its weights were read from; None for random weights."""
-
-
-@dataclass(frozen=True)
-class FeaturesInfo:
-    """The content of features.json."""
-
-    __pydantic_config__ = STRICT
-
-    dataset: str
-    """Name of the data set that the items were read from."""
-    fingerprint: _Sha256
-    """SHA-256 of its dataset.json."""
-    encoder: str
-    """What made the vectors, for people."""
-    checkpoint: str | None
-    """What the encoder's weights were read from; null for random weights."""
-    count: Annotated[int, Field(ge=1)]
-    width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
-    sha256: dict[str, _Sha256]
-    """Of features.npy, raw_ids.json and, where it is there, features.parquet."""
-
-
-@dataclass(frozen=True)
-class ItemIds:
-    """The items of an opened data set as features know them."""
-
-    raw_ids_N: pa.Array
-    """Strings, in the order of the items 1 ... N; null for an item that packing left out."""
-    dataset: str
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -86,14 +48,15 @@ class Features:
 
     url: str
     raw_ids_n: pa.Array
+    """Strings."""
     vectors_nX: np.ndarray
     """float32."""
     info: FeaturesInfo | None
-    """None where only a Parquet file was given."""
+    """The content of features.json; None for a Parquet file without one."""
 
     @property
     def width(self) -> int:
-        """X: numbers of a vector."""
+        """X: number of values of a vector."""
         return int(self.vectors_nX.shape[1])
 
     def rows_of(self, items: ItemIds) -> np.ndarray:
@@ -102,47 +65,35 @@ class Features:
         Raises:
             ValueError: items of the data set have no vector; names how many, and the first of them.
         """
-        found_N = pc.index_in(items.raw_ids_N, value_set=self.raw_ids_n, skip_nulls=True)
-        missing_N = pc.and_(pc.is_null(found_N), pc.is_valid(items.raw_ids_N))
-        count = pc.sum(missing_N).as_py() or 0
-        if count:
-            names = quoted(items.raw_ids_N.filter(missing_N).slice(0, _MAX_NAMED).to_pylist())
-            wanted = len(items.raw_ids_N) - items.raw_ids_N.null_count
-            spelling = quoted(self.raw_ids_n.slice(0, 1).to_pylist())
-            made_of = f", made of {printable(self.info.dataset)}," if self.info else ""
-            raise ValueError(
-                f"{self.url}{made_of} has no vector for {count:,} of {wanted:,} items of {printable(items.dataset)} "
-                f"(raw ids {names}{', ...' if count > _MAX_NAMED else ''}); its own raw ids look like {spelling}. "
-                "Extract features of this data set; items that could not be read are in the extraction's failures.jsonl, "
-                "repair those in the data set first"
-            )
-        rows_N: np.ndarray = found_N.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        rows_N, missing = match_rows(self.raw_ids_n, items)
+        if missing.num_items:
+            made_of = self.info.dataset if self.info else ""
+            raise missing_fault(self.url, made_of, self.raw_ids_n, items, missing)
         return rows_N
 
     def remarks(self, items: ItemIds) -> tuple[str, ...]:
-        """Return what users should know of the join with these items, in sentences without a full stop."""
-        extra = len(self.raw_ids_n) - int((self.rows_of(items) >= 0).sum())
+        """Return what users should know about the join, in sentences without a full stop."""
+        num_used = int((self.rows_of(items) >= 0).sum())
+        num_extra = len(self.raw_ids_n) - num_used
+        info = self.info
         lines = []
-        if self.info and self.info.fingerprint != items.fingerprint:
+        if info and info.fingerprint != items.fingerprint:
             lines.append(
-                f"{self.url} was made of another packing or data set ({printable(self.info.dataset)}, fingerprint "
-                f"{self.info.fingerprint[:12]}); vectors are joined by raw ids"
+                f"{self.url} was made of another packing or data set ({printable(info.dataset)}, "
+                f"fingerprint {info.fingerprint[:12]}); vectors are joined by raw ids"
             )
-        if self.info and self.info.checkpoint is None:
+        if info and info.checkpoint is None:
+            lines.append(f"{self.url} was made by {printable(info.encoder)} with random weights")
+        if num_extra:
             lines.append(
-                f"{self.url} was made by {printable(self.info.encoder)} with random weights"
-            )
-        if extra:
-            lines.append(
-                f"{extra:,} of {len(self.raw_ids_n):,} vectors in {self.url} belong to no item of the data set"
+                f"{num_extra:,} of {len(self.raw_ids_n):,} vectors in {self.url} belong to no item "
+                "of the data set"
             )
         return tuple(lines)
 
 
 def vectors_of_items(url: str, items: ItemIds | None) -> np.ndarray:
     """Return the vectors, float32 [n, width], of the data set's items in the order of the file.
-
-    So statistics over them are the same for every packing of the items.
 
     Args:
         items: None for all vectors.
@@ -154,6 +105,7 @@ def vectors_of_items(url: str, items: ItemIds | None) -> np.ndarray:
     if items is None:
         return features.vectors_nX
     rows_N = features.rows_of(items)
+    # In the order of the file, so that statistics are the same for every packing of the items.
     vectors_nX: np.ndarray = features.vectors_nX[np.sort(rows_N[rows_N >= 0])]
     return vectors_nX
 
@@ -168,89 +120,93 @@ def read_features(url: str) -> Features:
         if url.endswith(".parquet"):
             return _from_file(url)
         if not storage.exists(storage.join(url, INFO_FILE)):
-            raise ValueError(_without_info(url))
-        return _from_folder(url)
+            raise ValueError(_fault_without_info(url))
+        return _from_folder(url, read_info(url))
     except OSError as error:
         raise ValueError(f"there are no features at {url} ({brief(error)}). {REMEDY}.") from error
 
 
 def verify_features(url: str) -> FeaturesInfo:
-    """Read the features of a folder, the table for other programs included, and return their features.json.
+    """Read all files of a features folder, including the Parquet table, and return features.json.
 
     Raises:
         ValueError: as in read_features.
     """
     try:
-        info = _from_folder(url).info
-        assert info is not None
-        _read_named(url, TABLE_FILE, info)
-        return info
+        info = read_info(url)
+        _from_folder(url, info)
+        _read_verified(url, TABLE_FILE, info)
     except OSError as error:
         raise ValueError(
             f"{url} lacks a file of its features ({brief(error)}). {REMEDY}."
         ) from error
+    return info
 
 
-def _without_info(url: str) -> str:
-    files = (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE, _OLD_ITEMS_FILE)
-    names = {name for name in files if storage.exists(storage.join(url, name))}
-    if VECTORS_FILE not in names:
+def _fault_without_info(url: str) -> str:
+    """Return why a folder without features.json has no features: empty, interrupted, or too old."""
+    present = set()
+    for name in (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE, ITEMS_FILE):
+        if storage.exists(storage.join(url, name)):
+            present.add(name)
+    if VECTORS_FILE not in present:
         return f"there are no features at {url}: it has no {INFO_FILE}. {REMEDY}."
-    if RAW_IDS_FILE in names and _OLD_ITEMS_FILE not in names:
-        return f"{url} has no {INFO_FILE}, so its extraction is incomplete. Run the same mlrec extract again"
-    table = (
-        f", or give {storage.join(url, TABLE_FILE)}, which has raw ids"
-        if TABLE_FILE in names
-        else ""
-    )
+    if RAW_IDS_FILE in present and ITEMS_FILE not in present:
+        return (
+            f"{url} has no {INFO_FILE}, so its extraction is incomplete. "
+            "Run the same mlrec extract again"
+        )
+    table_hint = ""
+    if TABLE_FILE in present:
+        table_hint = f", or give {storage.join(url, TABLE_FILE)}, which has raw ids"
     return (
-        f"{url} has features of an earlier version: {_OLD_ITEMS_FILE} numbers the items of one packing and says nothing about "
-        f"others. Extract them again into another folder{table}"
+        f"{url} has features of an earlier version: {ITEMS_FILE} numbers the items of one packing "
+        f"and says nothing about others. Extract them again into another folder{table_hint}"
     )
 
 
-def _from_folder(url: str) -> Features:
-    where, info = storage.join(url, INFO_FILE), read_info(url)
-    raw_ids = parse_json(
-        _read_named(url, RAW_IDS_FILE, info), list[str], storage.join(url, RAW_IDS_FILE), REMEDY
-    )
-    content = _read_named(url, VECTORS_FILE, info)
+def _from_folder(url: str, info: FeaturesInfo) -> Features:
+    raw_ids_json = _read_verified(url, RAW_IDS_FILE, info)
+    raw_ids = parse_json(raw_ids_json, list[str], storage.join(url, RAW_IDS_FILE), REMEDY)
+    content = _read_verified(url, VECTORS_FILE, info)
     try:
         vectors_nX = read_npy(content, np.float32, ndim=2)
     except ValueError as error:
-        raise ValueError(
-            f"{storage.join(url, VECTORS_FILE)} cannot be used: {error}. {REMEDY}."
-        ) from error
+        where = storage.join(url, VECTORS_FILE)
+        raise ValueError(f"{where} cannot be used: {error}. {REMEDY}.") from error
     if (info.count, info.width) != vectors_nX.shape:
         raise ValueError(
-            f"{where} says {info.count} x {info.width}, {VECTORS_FILE} is {list(vectors_nX.shape)}. {REMEDY}."
+            f"{storage.join(url, INFO_FILE)} says {info.count} x {info.width}, "
+            f"{VECTORS_FILE} is {list(vectors_nX.shape)}. {REMEDY}."
         )
     return _checked(Features(url, pa.array(raw_ids, pa.string()), vectors_nX, info))
 
 
 def _from_file(url: str) -> Features:
-    """Return the features of a Parquet file; that of an extraction has a features.json beside it."""
+    """Return the features of a Parquet file, with the features.json next to it if there is one."""
     folder, _, name = url.rpartition("/")
-    is_extracted = (
-        bool(folder) and name == TABLE_FILE and storage.exists(storage.join(folder, INFO_FILE))
-    )
-    info = read_info(folder) if is_extracted else None
+    info = None
+    # Only the table of an extraction has a features.json; other tables may be in any folder.
+    if folder and name == TABLE_FILE and storage.exists(storage.join(folder, INFO_FILE)):
+        info = read_info(folder)
     if info is None or name not in info.sha256:
         return _from_table(storage.read_bytes(url), url, None)
-    return _from_table(_read_named(folder, name, info), url, info)
+    return _from_table(_read_verified(folder, name, info), url, info)
 
 
-def _read_named(url: str, name: str, info: FeaturesInfo) -> bytes:
+def _read_verified(url: str, name: str, info: FeaturesInfo) -> bytes:
     """Return a file of a folder.
 
     Raises:
-        ValueError: it is not the one that features.json names.
+        ValueError: it does not have the sha256 that features.json names.
     """
-    content = storage.read_bytes(storage.join(url, name))
+    where = storage.join(url, name)
+    content = storage.read_bytes(where)
     if hashlib.sha256(content).hexdigest() != info.sha256.get(name):
         raise ValueError(
-            f"{storage.join(url, name)} does not have the sha256 that {INFO_FILE} beside it names: it is damaged or was "
-            "changed. Run the same mlrec extract again; keep vectors of your own in another folder."
+            f"{where} does not have the sha256 that {INFO_FILE} beside it names: it is damaged or "
+            "was changed. Run the same mlrec extract again; keep vectors of your own in another "
+            "folder."
         )
     return content
 
@@ -259,93 +215,77 @@ def _from_table(raw: bytes, where: str, info: FeaturesInfo | None) -> Features:
     try:
         raw_ids, vectors_nX = read_table(raw)
     except ValueError as error:
-        raise ValueError(
-            f"{where} cannot be used as features: {brief(error)}. {REMEDY}."
-        ) from error
+        raise _unusable(where, brief(error)) from error
     return _checked(Features(where, raw_ids, vectors_nX, info))
 
 
 def _checked(features: Features) -> Features:
-    """
+    """Return the features after checking them.
+
     Raises:
         ValueError: there is no vector, ids are null or not unique, or a vector is not finite.
     """
-    raw_ids, vectors = features.raw_ids_n, features.vectors_nX
-    if not len(vectors) or not 1 <= vectors.shape[1] <= MAX_WIDTH:
-        raise _fault(
-            features,
-            f"{len(vectors)} vectors of width {vectors.shape[1]}; the width is 1 to {MAX_WIDTH:,}",
-        )
-    if len(raw_ids) != len(vectors):
-        raise _fault(features, f"{len(vectors):,} vectors for {len(raw_ids):,} raw ids")
-    if raw_ids.null_count:
-        raise _fault(features, f"{raw_ids.null_count:,} raw ids are null")
-    counts = pc.value_counts(raw_ids)
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if len(twice):
-        raise _fault(
-            features,
-            f"{len(twice):,} raw ids occur more than once, such as {quoted(twice.slice(0, 1).to_pylist())}",
-        )
-    broken_n = ~np.isfinite(vectors).all(axis=1)
-    if broken_n.any():
-        first = quoted(raw_ids.filter(pa.array(broken_n)).slice(0, _MAX_NAMED).to_pylist())
-        raise _fault(
-            features, f"{broken_n.sum():,} vectors are not finite, such as that of {first}"
-        )
+    fault = _shape_fault(features) or _value_fault(features)
+    if fault:
+        raise _unusable(features.url, fault)
     return features
 
 
-def _fault(features: Features, reason: str) -> ValueError:
-    return ValueError(f"{features.url} cannot be used as features: {reason}. {REMEDY}.")
+def _shape_fault(features: Features) -> str:
+    """Return what is wrong with the numbers of vectors and ids, "" if nothing."""
+    vectors = features.vectors_nX
+    if not len(vectors) or not 1 <= vectors.shape[1] <= MAX_WIDTH:
+        return (
+            f"{len(vectors)} vectors of width {vectors.shape[1]}; the width is 1 to {MAX_WIDTH:,}"
+        )
+    if len(features.raw_ids_n) != len(vectors):
+        return f"{len(vectors):,} vectors for {len(features.raw_ids_n):,} raw ids"
+    return ""
+
+
+def _value_fault(features: Features) -> str:
+    """Return what is wrong with the ids and the vectors, "" if nothing."""
+    raw_ids_n = features.raw_ids_n
+    if raw_ids_n.null_count:
+        return f"{raw_ids_n.null_count:,} raw ids are null"
+    counts = pc.value_counts(raw_ids_n)
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        example = quoted(repeated.slice(0, 1).to_pylist())
+        return f"{len(repeated):,} raw ids occur more than once, such as {example}"
+    is_broken_n = ~np.isfinite(features.vectors_nX).all(axis=1)
+    if is_broken_n.any():
+        broken_ids = raw_ids_n.filter(pa.array(is_broken_n))
+        examples = quoted(broken_ids.slice(0, MAX_NAMED_IDS).to_pylist())
+        return f"{is_broken_n.sum():,} vectors are not finite, such as that of {examples}"
+    return ""
+
+
+def _unusable(url: str, reason: str) -> ValueError:
+    return ValueError(f"{url} cannot be used as features: {reason}. {REMEDY}.")
 
 
 def write_features(
     url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of: ItemIds, maker: Maker
 ) -> FeaturesInfo:
-    """Write features to `url`, features.json last."""
+    """Write features to `url`."""
     _checked(Features(url, raw_ids, vectors_nX, None))
+    # features.json goes first and comes last: a folder that has it is never half old, half new.
     storage.remove(storage.join(url, INFO_FILE))
     contents = {
         TABLE_FILE: table_bytes(raw_ids, vectors_nX),
         VECTORS_FILE: npy_bytes(vectors_nX),
         RAW_IDS_FILE: json.dumps(raw_ids.to_pylist()).encode(),
     }
+    sha256 = {}
     for name, content in contents.items():
         storage.write_bytes(storage.join(url, name), content)
-    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        sha256[name] = hashlib.sha256(content).hexdigest()
     return write_info(url, vectors_nX.shape, sha256, made_of, maker)
 
 
-def write_info(
-    url: str, shape: tuple[int, ...], sha256: Mapping[str, str], made_of: ItemIds, maker: Maker
-) -> FeaturesInfo:
-    """Write features.json of vectors of this shape [n, width] that are at `url` already."""
-    count, width = shape
-    named = {
-        name: sha256[name] for name in (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE) if name in sha256
-    }
-    info = FeaturesInfo(
-        made_of.dataset, made_of.fingerprint, maker.encoder, maker.checkpoint, count, width, named
-    )
-    storage.write_bytes(
-        storage.join(url, INFO_FILE), (json.dumps(asdict(info), indent=1) + "\n").encode()
-    )
-    return info
-
-
 def are_equal(vectors_nX: np.ndarray) -> bool:
-    """Tell whether several vectors are equal but for rounding."""
+    """Return whether there are several vectors that are equal except for rounding."""
     largest = max(vectors_nX.max(), -vectors_nX.min())
     spread = (vectors_nX.max(axis=0) - vectors_nX.min(axis=0)).max()
     return len(vectors_nX) > 1 and bool(spread <= _ROUNDING * largest)
-
-
-def read_info(url: str) -> FeaturesInfo:
-    """Return features.json.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    where = storage.join(url, INFO_FILE)
-    return parse_json(storage.read_bytes(where), FeaturesInfo, where, REMEDY)

@@ -34,7 +34,7 @@ from torch import nn
 
 from mlrec.config.encoder_options import EncoderOptions, Projection, Tuning
 from mlrec.config.values import check_typed
-from mlrec.data.features.files import ItemIds
+from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.heads import projection_head
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mlrec import storage
-from mlrec.data.features.files import REMEDY, TABLE_FILE, read_features
+from mlrec.data.features.files import read_features
+from mlrec.data.features.info import REMEDY, TABLE_FILE
 from mlrec.data.features.tables import table_bytes
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, saved_file

@@ -16,14 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mlrec.config.run_files import WEIGHTS_FILE
-from mlrec.serving.exported import (
-    FEATURES_FILE,
-    INDEX_FILE,
-    ITEMS_FILE,
-    RAW_IDS_FILE,
-    SERVING_FILE,
-    Export,
-)
+from mlrec.data.features.info import ITEMS_FILE, RAW_IDS_FILE, VECTORS_FILE
+from mlrec.serving.exported import INDEX_FILE, SERVING_FILE, Export
 
 WIDTH = 4
 IDS_N = np.array([1, 2, 5], dtype=np.int64)
@@ -46,7 +40,7 @@ def write_index(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     np.save(tmp_path / ITEMS_FILE, IDS_N)
-    np.save(tmp_path / FEATURES_FILE, VECTORS_ND)
+    np.save(tmp_path / VECTORS_FILE, VECTORS_ND)
     (tmp_path / RAW_IDS_FILE).write_text(json.dumps(["a", "b", "ü"]))
     save_file(LINEAR, tmp_path / WEIGHTS_FILE)
     write_index(tmp_path / INDEX_FILE)
@@ -84,9 +78,9 @@ DAMAGED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "items of another type": (ITEMS_FILE, lambda path: np.save(path, IDS_N.astype(np.float32))),
     "no item": (ITEMS_FILE, lambda path: np.save(path, IDS_N[:0])),
     "items cut short": (ITEMS_FILE, lambda path: path.write_bytes(path.read_bytes()[:-1])),
-    "fewer vectors": (FEATURES_FILE, lambda path: np.save(path, VECTORS_ND[:2])),
-    "a vector of NaN": (FEATURES_FILE, lambda path: np.save(path, VECTORS_ND * np.nan)),
-    "vectors of one dimension": (FEATURES_FILE, lambda path: np.save(path, VECTORS_ND[:, 0])),
+    "fewer vectors": (VECTORS_FILE, lambda path: np.save(path, VECTORS_ND[:2])),
+    "a vector of NaN": (VECTORS_FILE, lambda path: np.save(path, VECTORS_ND * np.nan)),
+    "vectors of one dimension": (VECTORS_FILE, lambda path: np.save(path, VECTORS_ND[:, 0])),
     "an id too few": (RAW_IDS_FILE, lambda path: path.write_text('["a", "b"]')),
     "an id twice": (RAW_IDS_FILE, lambda path: path.write_text('["a", "b", "a"]')),
     "ids as numbers": (RAW_IDS_FILE, lambda path: path.write_text("[1, 2, 3]")),

@@ -1,0 +1,68 @@
+"""Join features with the items of a data set by raw id, the identity that all packings share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlrec.data.features.tables import quoted
+from mlrec.runtime.printable import printable
+
+MAX_NAMED_IDS = 3
+"""Largest number of raw ids that a message names."""
+
+
+@dataclass(frozen=True)
+class ItemIds:
+    """The items of an opened data set as features know them."""
+
+    raw_ids_N: pa.Array
+    """Strings, in the order of the items 1 ... N; null for an item that packing left out."""
+    dataset: str
+    """Name of the data set."""
+    fingerprint: str
+    """SHA-256 of its dataset.json."""
+
+
+class MissingVectors(NamedTuple):
+    """Items of a data set that features have no vector for."""
+
+    num_items: int
+    first_raw_ids: list[str]
+    """Raw ids of the first of them, at most MAX_NAMED_IDS."""
+
+
+def match_rows(raw_ids_n: pa.Array, items: ItemIds) -> tuple[np.ndarray, MissingVectors]:
+    """Return the row of each item, int64 [N] with -1 for none, and the packed items without a row."""
+    rows_N = pc.index_in(items.raw_ids_N, value_set=raw_ids_n, skip_nulls=True)
+    # An item that packing left out has a null raw id and needs no vector.
+    is_missing_N = pc.and_(pc.is_null(rows_N), pc.is_valid(items.raw_ids_N))
+    first_ids = items.raw_ids_N.filter(is_missing_N).slice(0, MAX_NAMED_IDS).to_pylist()
+    missing = MissingVectors(pc.sum(is_missing_N).as_py() or 0, first_ids)
+    return rows_N.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), missing
+
+
+def missing_fault(
+    where: str, made_of: str, raw_ids_n: pa.Array, items: ItemIds, missing: MissingVectors
+) -> ValueError:
+    """Return the error for items without a vector.
+
+    Args:
+        made_of: name of the data set that the features were made of; "" if unknown.
+    """
+    num_packed = len(items.raw_ids_N) - items.raw_ids_N.null_count
+    names = quoted(missing.first_raw_ids)
+    if missing.num_items > MAX_NAMED_IDS:
+        names += ", ..."
+    example = quoted(raw_ids_n.slice(0, 1).to_pylist())
+    source = f", made of {printable(made_of)}," if made_of else ""
+    return ValueError(
+        f"{where}{source} has no vector for {missing.num_items:,} of {num_packed:,} items of "
+        f"{printable(items.dataset)} (raw ids {names}); its own raw ids look like {example}. "
+        "Extract features of this data set; items that could not be read are in the extraction's "
+        "failures.jsonl, repair those in the data set first"
+    )
