@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from ranks import PRELOADED
 
 LIMIT_S = 30.0
 """Within which every process has to end after a fault."""
@@ -49,9 +50,7 @@ class Ranks:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(
-            ["deepspeed", "mlrec.cli.main", "mlrec.train.loop", "terminating"]
-        )
+        self._context.set_forkserver_preload([*PRELOADED, "mlrec.cli.main", "terminating"])
 
     def run(
         self, ranks: int, folder: Path, fault: Fault, program: str, *arguments: str, faulty: int = 0
