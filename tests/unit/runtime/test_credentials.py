@@ -1,4 +1,6 @@
-"""URLs with credentials are refused where they come in, by a message that does not repeat them."""
+"""URLs with credentials are refused, by a message that does not repeat them."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -54,22 +56,25 @@ HARMLESS = [
 @pytest.mark.parametrize(
     "key", ["data.url", "run_dir", "train.start_from", "item.options.id/embedding.checkpoint"]
 )
-def test_a_configuration_refuses_credentials_without_repeating_them(
-    key: str, url: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=f"^{key}: the URL holds credentials") as error:
+def test_config_with_credentials_is_refused_without_repeating_them(key: str, url: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key}: the URL holds credentials") as raised:
         load([], [f"{key}={url}"])
-    assert SECRET not in str(error.value)
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_config_in_a_file_with_credentials_is_refused_with_its_name(
+    url: str, tmp_path: Path
+) -> None:
     (tmp_path / "run.yaml").write_text(f'data: {{url: "{url}"}}\n')
-    with pytest.raises(
-        ValueError, match=r"run\.yaml: data\.url: the URL holds credentials"
-    ) as error:
+    words = r"run\.yaml: data\.url: the URL holds credentials"
+    with pytest.raises(ValueError, match=words) as raised:
         load_saved(tmp_path / "run.yaml")
-    assert SECRET not in str(error.value)
+    assert SECRET not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", HARMLESS)
-def test_other_urls_are_accepted(url: str) -> None:
+def test_check_no_credentials_of_a_harmless_url_passes(url: str) -> None:
     check_no_credentials(url)
     assert load([], [f"data.url={url}"]).data.url == url
 
@@ -83,25 +88,25 @@ def test_other_urls_are_accepted(url: str) -> None:
         ("https://a:b@c/d", r"~/\.netrc"),
     ],
 )
-def test_the_message_names_the_environment_variables(url: str, words: str) -> None:
+def test_check_no_credentials_names_the_environment_variables(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         check_no_credentials(url)
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_storage_refuses_credentials_before_it_connects(url: str) -> None:
-    for call in (
+def test_storage_with_credentials_in_the_url_is_refused_before_connecting(url: str) -> None:
+    for function in (
         storage.exists,
         storage.read_bytes,
         storage.list_files,
         storage.size_of,
         storage.remove,
     ):
-        with pytest.raises(ValueError, match="holds credentials") as error:
-            call(url)
-        assert SECRET not in str(error.value)
+        with pytest.raises(ValueError, match="holds credentials") as raised:
+            function(url)
+        assert SECRET not in str(raised.value)
 
 
-def test_a_configuration_made_in_code_cannot_hold_a_password_either() -> None:
+def test_config_made_in_code_with_credentials_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data\.url: the URL holds credentials"):
         Config(data=DataConfig(url=f"s3://user:{SECRET}@bucket/set"))

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code and its sentence."""
+"""The exit code and the sentence with which a command ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from mlrec.runtime.ending import Stopped
 from mlrec.runtime.entry_point import run_main
 
 
-def ends_with(error: BaseException | None) -> Callable[[Sequence[str]], int | None]:
+def command_that_raises(error: BaseException | None) -> Callable[[Sequence[str]], int | None]:
+    """Return a command that raises the error, or does nothing."""
+
     def main(arguments: Sequence[str]) -> int | None:
         if error is not None:
             raise error
@@ -24,7 +26,7 @@ def ends_with(error: BaseException | None) -> Callable[[Sequence[str]], int | No
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "sentence"),
     [
         (None, 0, ""),
         (ValueError("lr is 'x'"), 2, "error: lr is 'x'\n"),
@@ -49,7 +51,8 @@ def ends_with(error: BaseException | None) -> Callable[[Sequence[str]], int | No
         (
             MemoryError(),
             1,
-            "error: this machine's memory is full; use a smaller batch, or fewer workers or ranks\n",
+            "error: this machine's memory is full; "
+            "use a smaller batch, or fewer workers or ranks\n",
         ),
         (
             subprocess.TimeoutExpired("ssh", 3),
@@ -74,24 +77,31 @@ def ends_with(error: BaseException | None) -> Callable[[Sequence[str]], int | No
         ),
     ],
 )
-def test_exit_code_and_sentence(
-    error: BaseException | None, code: int, said: str, capsys: pytest.CaptureFixture[str]
+def test_run_main_with_an_error_returns_its_code_and_prints_its_sentence(
+    error: BaseException | None, code: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_main(ends_with(error), []) == code
+    assert run_main(command_that_raises(error), []) == code
     printed = capsys.readouterr().err
-    assert said in printed and bool(said) == bool(printed)
-    assert ("Traceback" in printed) == ("This is a bug" in said)
+    assert sentence in printed
+    assert bool(sentence) == bool(printed)
+    assert ("Traceback" in printed) == ("This is a bug" in sentence)
     assert "pw" not in printed
 
 
-def test_command_whose_reader_is_gone_ends_in_silence() -> None:
-    script = "from mlrec.runtime.entry_point import exit_with, run_main\nexit_with(run_main(lambda _: print('x' * 200_000, flush=True), []))"
+LONG_OUTPUT = """
+from mlrec.runtime.entry_point import exit_with, run_main
+exit_with(run_main(lambda _: print('x' * 200_000, flush=True), []))
+"""
+
+
+def test_run_main_without_a_reader_of_its_output_ends_silently() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", LONG_OUTPUT], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
     process.stdout.close()
-    assert process.communicate(timeout=30)[1] == b""
+    _, errors = process.communicate(timeout=30)
+    assert errors == b""
     assert process.returncode == 141
 
 
@@ -105,6 +115,6 @@ exit_with(run_main(lambda words: print("done") or 3, []))
 """
 
 
-def test_exit_with_closed_output_is_the_commands_own_code() -> None:
+def test_exit_with_closed_output_keeps_the_exit_code() -> None:
     command = [sys.executable, "-c", CLOSED_OUTPUT, CLOSED_OUTPUT]
     assert subprocess.run(command, check=False).returncode == 3

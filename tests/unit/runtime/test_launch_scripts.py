@@ -15,7 +15,7 @@ SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / "launch/slurm.sbatch", ROOT 
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_script_parses(script: Path) -> None:
+def test_launch_script_parses(script: Path) -> None:
     done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -23,7 +23,7 @@ def test_script_parses(script: Path) -> None:
 @pytest.mark.parametrize(
     "script", [*SCRIPTS, ROOT / "launch/kubernetes.yaml"], ids=lambda path: path.name
 )
-def test_script_names_what_exists(script: Path) -> None:
+def test_launch_script_names_existing_files_and_modules(script: Path) -> None:
     text = script.read_text()
     for name in re.findall(r"\b(?:configs|launch)/[\w/.]+\w", text):
         assert (ROOT / name).exists(), f"{script.name} names {name}"
@@ -34,12 +34,14 @@ def test_script_names_what_exists(script: Path) -> None:
 
 
 def kubernetes(kind: str) -> dict[str, Any]:
+    """Return the document of a kind in launch/kubernetes.yaml."""
     documents = list(yaml.safe_load_all((ROOT / "launch/kubernetes.yaml").read_text()))
     return next(document for document in documents if document["kind"] == kind)
 
 
-def test_kubernetes_pods_find_each_other() -> None:
-    service, job = kubernetes("Service"), kubernetes("Job")
+def test_kubernetes_pods_have_consistent_names_and_counts() -> None:
+    service = kubernetes("Service")
+    job = kubernetes("Job")
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
     name = job["metadata"]["name"]
@@ -47,20 +49,14 @@ def test_kubernetes_pods_find_each_other() -> None:
     assert service["metadata"]["name"] == pod["subdomain"]
     assert f"--master-addr={name}-0.{pod['subdomain']}" in container["command"]
     assert f"--nnodes={job['spec']['completions']}" in container["command"]
-    assert (
-        f"--nproc-per-node={container['resources']['limits']['nvidia.com/gpu']}"
-        in container["command"]
-    )
-    assert {mount["name"] for mount in container["volumeMounts"]} == {
-        volume["name"] for volume in pod["volumes"]
-    }
+    gpus = container["resources"]["limits"]["nvidia.com/gpu"]
+    assert f"--nproc-per-node={gpus}" in container["command"]
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_every_pin_is_exact() -> None:
-    pins = [
-        line
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if not line.startswith("#")
-    ]
+def test_constraints_are_exact_versions() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
     assert [pin for pin in pins if pin.startswith("torch==")] == ["torch==2.13.0"]

@@ -1,4 +1,4 @@
-"""One machine's ranks: their place in the run, and that none outlives it. Training is a stand-in."""
+"""One machine's ranks: their place in the run, and that none outlives it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, lines in a log, one voice of many ranks, and nothing on standard output."""
+"""Progress: a bar on a terminal, lines in a log, and nothing on standard output."""
 
 from __future__ import annotations
 
@@ -15,27 +15,25 @@ from mlrec.runtime.units import megabytes
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error is a terminal of 80 columns."""
+    """Make standard error a terminal of 80 columns."""
     for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm", "COLUMNS": "80"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(progress, "REFRESH_S", 0.0)
 
 
-def shown(text: str) -> list[str]:
-    """The lines that a terminal was sent, without its codes."""
-    return [
-        line.rstrip()
-        for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").split("\n")
-        if line.strip()
-    ]
+def visible_lines(text: str) -> list[str]:
+    """Return the lines sent to a terminal, without its control codes."""
+    without_codes = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    lines = without_codes.replace("\r", "\n").split("\n")
+    return [line.rstrip() for line in lines if line.strip()]
 
 
-def test_what_is_done_soon_says_nothing_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_track_of_a_short_task_prints_nothing_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track([1, 2, 3], "packing items")) == [1, 2, 3]
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_log_has_lines_with_the_time_left(
+def test_task_in_a_log_prints_lines_with_the_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
@@ -52,7 +50,7 @@ def test_a_log_has_lines_with_the_time_left(
     assert printed.out == ""
 
 
-def test_lines_are_apart(
+def test_track_in_a_log_prints_lines_at_intervals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
@@ -60,7 +58,7 @@ def test_lines_are_apart(
     assert len(capsys.readouterr().err.splitlines()) == 2, "the first one, and the last"
 
 
-def test_an_interrupted_task_does_not_claim_to_be_done(
+def test_task_that_is_interrupted_prints_no_last_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
@@ -70,7 +68,7 @@ def test_an_interrupted_task_does_not_claim_to_be_done(
     assert "took" not in capsys.readouterr().err
 
 
-def test_one_rank_speaks(
+def test_track_on_another_rank_prints_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: None
 ) -> None:
     monkeypatch.setenv("RANK", "1")
@@ -78,15 +76,18 @@ def test_one_rank_speaks(
     assert capsys.readouterr() == ("", "")
 
 
-def test_chunks_count_what_is_in_them(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_track_with_amounts_counts_the_elements_of_chunks(
+    terminal: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     for _ in track([[1, 2], [3]], "encoding items", 3, amount=len):
         pass
     printed = capsys.readouterr()
     assert list(dict.fromkeys(re.findall(r"\d+/3", printed.err))) == ["0/3", "2/3", "3/3"]
-    assert "left" in printed.err and printed.out == ""
+    assert "left" in printed.err
+    assert printed.out == ""
 
 
-def test_a_task_within_another_stands_below_it(
+def test_bar_within_another_is_shown_below_it(
     terminal: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bar = Bar("training", 200, number, Console(), stays=True)
@@ -96,19 +97,19 @@ def test_a_task_within_another_stands_below_it(
     bar.message("step 50  validation hr@10 0.1")
     bar.close()
     printed = capsys.readouterr()
-    lines = shown(printed.out)
+    lines = visible_lines(printed.out)
     assert printed.err == "", "there is one display"
     assert any(line.startswith("ranking users") and "1/2" in line for line in lines)
-    assert all(
-        "50/200" in line and len(line) <= 80
-        for line in lines
-        if line.startswith("training") and "loss" in line
-    )
+    for line in lines:
+        if line.startswith("training") and "loss" in line:
+            assert "50/200" in line
+            assert len(line) <= 80
     assert "step 50  validation hr@10 0.1" in lines
-    assert lines[-1].startswith("training") and Bar._open is None
+    assert lines[-1].startswith("training")
+    assert Bar._open is None
 
 
-def test_the_time_left_counts_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remaining_after_a_resume_counts_only_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     remaining = Remaining(total=100, done_before=40)

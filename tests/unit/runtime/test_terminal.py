@@ -1,4 +1,4 @@
-"""Text of strangers on terminals, in logs and in JSON."""
+"""Text from outside on terminals, in logs and in JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOSTILE = {
     "surrogate": "x\ud800y",
 }
 ACTED_ON = frozenset("\x1b\x07\x9b\u202e\r\ud800")
-"""Characters that no terminal may be sent."""
+"""Characters that must not reach a terminal."""
 
 
 @pytest.fixture(params=HOSTILE.values(), ids=HOSTILE.keys())
@@ -39,34 +39,36 @@ def hostile(request: pytest.FixtureRequest) -> str:
 
 
 def assert_harmless(printed: str, text: str) -> None:
+    """Check that the text was printed without characters that a terminal acts on."""
     assert not ACTED_ON & set(printed)
     assert terminal.printable_lines(text) in printed
 
 
 @pytest.mark.parametrize("error", [False, True])
-def test_say_hostile_text_is_harmless(
+def test_say_with_hostile_text_is_harmless(
     hostile: str, error: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     say(f"one\n{hostile}", error=error)
-    printed = capsys.readouterr()
-    assert_harmless(printed.err if error else printed.out, hostile)
-    assert len((printed.err if error else printed.out).splitlines()) == 2
+    output = capsys.readouterr()
+    printed = output.err if error else output.out
+    assert_harmless(printed, hostile)
+    assert len(printed.splitlines()) == 2
 
 
-def test_console_hostile_text_in_every_place_of_a_table_is_plain(
+def test_console_with_hostile_text_in_a_table_is_plain(
     hostile: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = Table(hostile, title=hostile, caption=hostile)
     table.add_row(hostile)
-    shown = console()
-    shown.print(table)
-    shown.print(hostile)
+    out = console()
+    out.print(table)
+    out.print(hostile)
     printed = capsys.readouterr().out
     assert_harmless(printed, hostile)
     assert printed.count(terminal.printable_lines(hostile)) == 5
 
 
-def test_errors_hostile_text_stays_on_one_line(
+def test_run_main_with_hostile_text_in_an_error_prints_one_line(
     hostile: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(arguments: object) -> int:
@@ -78,7 +80,7 @@ def test_errors_hostile_text_stays_on_one_line(
     assert not ACTED_ON & set(printed)
 
 
-def test_progress_hostile_text_is_harmless(
+def test_progress_with_hostile_text_is_harmless(
     hostile: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("mlrec.runtime.progress.FIRST_LINE_S", 0.0)
@@ -88,7 +90,7 @@ def test_progress_hostile_text_is_harmless(
     assert_harmless(capsys.readouterr().err, hostile)
 
 
-def test_bar_hostile_text_is_harmless(
+def test_bar_with_hostile_text_is_harmless(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {"TTY_COMPATIBLE": "1", "TERM": "xterm", "COLUMNS": "200"}.items():
@@ -98,11 +100,12 @@ def test_bar_hostile_text_is_harmless(
     bar.message("\x1b]0;message\x07[/]")
     bar.close()
     printed = capsys.readouterr().err
-    assert "\x1b]" not in printed and "\x07" not in printed
+    assert "\x1b]" not in printed
+    assert "\x07" not in printed
     assert r"\x1b]0;message\x07[/]" in printed
 
 
-def test_logs_hostile_text_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_with_hostile_text_are_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = io.StringIO()
     monkeypatch.setattr(sys, "stderr", sink)
     terminal.prepare_output()
@@ -113,7 +116,7 @@ def test_logs_hostile_text_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sink.getvalue() == "\\x1b[31m\n"
 
 
-def test_json_keeps_the_text_and_is_harmless(
+def test_print_json_with_hostile_text_keeps_it_and_is_harmless(
     hostile: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_json({"title": hostile, "fine": "Füße 影 👩‍👧"})
@@ -123,7 +126,9 @@ def test_json_keeps_the_text_and_is_harmless(
     assert "Füße 影 👩‍👧" in printed
 
 
-def test_output_a_terminal_without_unicode_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_output_on_an_ascii_terminal_escapes_other_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
     terminal.prepare_output()
@@ -131,14 +136,14 @@ def test_output_a_terminal_without_unicode_gets_escapes(monkeypatch: pytest.Monk
     assert raw.getvalue() == b"F\\xfc\\xdfe\n"
 
 
-def test_source_every_console_is_a_safe_one() -> None:
+def test_sources_create_no_console_of_rich() -> None:
     root = Path(terminal.__file__).parents[2]
-    sources = [
-        path for folder in ("mlrec", "shards_tools") for path in (root / folder).rglob("*.py")
-    ]
-    assert [path.name for path in sources if " Console(" in path.read_text()] == [], (
-        "use mlrec.runtime.terminal.console"
-    )
+    unsafe = []
+    for folder in ("mlrec", "shards_tools"):
+        for path in (root / folder).rglob("*.py"):
+            if " Console(" in path.read_text():
+                unsafe.append(path.name)
+    assert unsafe == [], "use mlrec.runtime.terminal.console"
 
 
 @pytest.mark.parametrize(
@@ -150,5 +155,5 @@ def test_source_every_console_is_a_safe_one() -> None:
         (ValueError("\x1b[31mred"), r"\x1b[31mred"),
     ],
 )
-def test_brief_library_error_is_one_short_line(error: Exception, shown: str) -> None:
+def test_brief_of_a_library_error_is_one_short_line(error: Exception, shown: str) -> None:
     assert brief(error) == shown
