@@ -11,6 +11,7 @@ samples.py        what the item store delivers of an item
 byte_ranges.py    where items are in shards, and which of them one read covers
 shard_readers.py  bytes of shards: from this node's disk, or by ranged reads
 cache.py          remote shards on the node's disk
+cache_folder.py   where the cache may be
 decode.py, decode_clock.py   items to tensors, with a time limit
 stream.py         steps for a rank, from loader processes
 catalogue_pass.py the whole catalogue, once, over all ranks

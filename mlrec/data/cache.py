@@ -1,7 +1,7 @@
-"""Remote shards on this node's disk: each downloaded once per node and checked while it streams in.
+"""Cache of remote shards on this node's disk. Each shard is downloaded once per node and verified on arrival.
 
-The folder may hold other files. The cache counts, evicts and deletes only regular files that are called as it calls its own:
-64 hexadecimal digits and .tar or .partial. So it recognises the files of earlier versions too.
+The folder may hold other files. The cache counts, evicts and deletes only regular files whose names
+are 64 hexadecimal digits with .tar or .partial. So it recognises the files of earlier versions too.
 """
 
 from __future__ import annotations
@@ -17,94 +17,66 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from mlrec import storage
-from mlrec.config.run_files import CHECKPOINTS, CONFIG_FILE, RECORD_FILE
-from mlrec.data.format import CATALOGUE_FILE, DATASET_FILE, FileInfo
+from mlrec.data.format import FileInfo
 from mlrec.runtime.redact import scrub
 
 LOCKED_WAIT_S = 0.2
+"""Seconds between two looks at a shard that another process downloads."""
 DOWNLOADS_PER_SHARD = 2
-"""A shard that arrived damaged so often stays where it is: its items are read, and judged, one by one."""
+"""After this many failed downloads, stop fetching the shard and read its items individually."""
 
 CLOCK_SLACK_NS = 60 * 10**9
+"""Largest time ahead of the clock (nanoseconds) at which a time of last use is believed."""
 
 Outcome = Literal["there", "elsewhere", "absent"]
-"""Of an attempt to get a shard; "elsewhere": another process is at it."""
+"""State of a shard after an attempt to download it. "elsewhere": another process downloads it now."""
 
 SHA256 = re.compile("[0-9a-f]{64}")
-FOLDER = "items"
-"""Subfolder of data.cache_dir that holds the shards."""
 
 log = logging.getLogger(__name__)
 
 
-def checked_cache_dir(folder: Path, url: str) -> Path:
-    """Return the folder that caches data of the data set at `url`, with links resolved.
+class _CachedFile(NamedTuple):
+    """One file of the cache. Sorting files puts the least recently used one first."""
 
-    Raises:
-        ValueError: it is, holds or lies in a data set or a run's folder, whose files it might take for its own.
-    """
-    folder = folder.expanduser().resolve()
-    data = [storage.local_path(url).resolve()] if storage.is_local(url) else []
-    for path in (*data, folder, *folder.parents, *_subfolders(folder)):
-        is_related = path == folder or path in folder.parents or folder in path.parents
-        if is_related and (kind := "the data set" if path in data else _owner(path)):
-            relation = "is" if path == folder else "holds" if folder in path.parents else "lies in"
-            raise ValueError(
-                f"data.cache_dir: {folder} {relation} {kind} {path}. A cache needs a folder of its own. "
-                "Choose another folder, for example ~/.cache/mlrec"
-            )
-    return folder
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        return [
-            Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)
-        ]
-    except OSError:  # it is not there yet
-        return []
-
-
-def _owner(folder: Path) -> str:
-    """Return what the folder is, in words, if that is a data set or a run; else ""."""
-    with contextlib.suppress(OSError):
-        if (folder / DATASET_FILE).exists() and (
-            (folder / CATALOGUE_FILE).exists() or (folder / FOLDER).exists()
-        ):
-            return "the data set"
-        if (folder / CONFIG_FILE).exists() and (
-            (folder / RECORD_FILE).exists() or (folder / CHECKPOINTS).exists()
-        ):
-            return "the run"
-    return ""
+    used_ns: int
+    """Time of last use."""
+    size: int
+    """Bytes."""
+    path: Path
 
 
 class ShardCache:
-    """A folder of whole shards that all processes and jobs of the node share.
+    """Folder of whole shards that all processes and jobs of the node share.
 
-    A shard appears under its final name by rename, complete and verified. File locks, which die with their process, keep two
-    processes from downloading the same one and tell a live half file from a dead one, without regard to any clock.
+    A shard appears under its final name by rename, complete and verified. File locks keep two
+    processes from downloading the same shard. They are released when their process exits, so they
+    also tell a partial file in progress from an abandoned one, independently of any clock.
 
-    The least recently used shards leave first, but none that was used since this cache was opened: a job that reads more than
-    fits would only push out what it needs next.
+    The least recently used shards are evicted first, but none that was used since this cache was
+    opened: a job that reads more than fits would only evict what it needs next.
     """
 
     def __init__(self, url: str, folder: Path, budget_bytes: int) -> None:
-        """
+        """Create the folder and stamp the time at which this cache was opened.
+
         Raises:
             ValueError: the folder cannot be written, or is a link to another place.
         """
         if folder.resolve() != folder.parent.resolve() / folder.name:
             raise ValueError(
-                f"data.cache_dir: {folder} is a link to {folder.resolve()}. A cache deletes files, so its folder must not lead "
-                "elsewhere. Remove the link, or set data.cache_dir to where it leads"
+                f"data.cache_dir: {folder} is a link to {folder.resolve()}. A cache deletes files, so "
+                "its folder must not lead elsewhere. Remove the link, or set data.cache_dir to where it "
+                "leads"
             )
-        self.url, self.folder, self.budget_bytes = url, folder, budget_bytes
+        self.url = url
+        self.folder = folder
+        self.budget_bytes = budget_bytes
         self._bytes = 0
         self._asked: set[str] = set()
         self._refused: set[str] = set()
@@ -116,16 +88,15 @@ class ShardCache:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock("budget")) as lock:
                 os.utime(lock.lock_file)
-                self._opened_ns = os.stat(
-                    lock.lock_file
-                ).st_mtime_ns  # by the clock that stamps the shards
+                # By the clock that stamps the shards, which may be that of a file server.
+                self._opened_ns = os.stat(lock.lock_file).st_mtime_ns
         except OSError as error:
             raise ValueError(
                 f"data.cache_dir: {folder} cannot be written: {error}; choose another folder"
             ) from error
 
     def path(self, shard: FileInfo) -> Path | None:
-        """Return the shard's file, or None while it is not there; a file that is not whole is removed."""
+        """Return the shard's file, or None if it is not cached. Remove a file that is not whole."""
         path = self._final(shard)
         try:
             status = path.lstat()
@@ -133,16 +104,18 @@ class ShardCache:
                 log.warning("%s is not the shard that was downloaded: it is fetched again", path)
                 path.unlink()
                 return None
-            os.utime(path, follow_symlinks=False)  # its time of last use, for the eviction
-        except OSError:  # not there, or no file at all
+            # Eviction goes by this time of last use.
+            os.utime(path, follow_symlinks=False)
+        except OSError:  # missing, or not a regular file
             return None
         return path
 
     def ask(self, shard: FileInfo) -> None:
-        """Has the shard downloaded in the background, after those that were asked for before."""
+        """Download the shard in the background, after those requested before."""
         if shard.path in self._asked or shard.path in self._refused:
             return
-        if self._filler is None or not self._filler.is_alive():  # a fork leaves the thread behind
+        # A thread does not survive a fork, so each loader worker starts its own.
+        if self._filler is None or not self._filler.is_alive():
             self._queue = SimpleQueue()
             self._filler = threading.Thread(
                 target=self._fill_all, args=[self._queue], daemon=True, name="shard-cache"
@@ -152,7 +125,7 @@ class ShardCache:
         self._queue.put(shard)
 
     def drop(self, shard: FileInfo) -> bool:
-        """Removes a shard that turned out damaged, to be asked for again; whether it was there."""
+        """Delete a damaged shard, so that it can be requested again; return whether it was cached."""
         self._asked.discard(shard.path)
         try:
             self._final(shard).unlink()
@@ -161,19 +134,20 @@ class ShardCache:
         return True
 
     def wait_for(self, shard: FileInfo) -> Path | None:
-        """The shard's file, downloaded now if need be; None where it cannot be had whole."""
+        """Return the shard's file, downloaded now if necessary; None if it cannot be downloaded."""
         while self._fill(shard) == "elsewhere":
             time.sleep(LOCKED_WAIT_S)
         return self.path(shard)
 
     def take_bytes(self) -> int:
-        """Bytes of shards that this process downloaded since the last call."""
+        """Return the bytes of shards that this process downloaded since the last call."""
         taken = self._bytes
-        self._bytes -= taken  # the filler may have added some meanwhile
+        # Not reset to 0: the download thread may have added bytes in the meantime.
+        self._bytes -= taken
         return taken
 
     def _final(self, shard: FileInfo) -> Path:
-        # named by content: two data sets, or two versions of one, never mix
+        # Named by content, so that two data sets, or two versions of one, never mix.
         if not SHA256.fullmatch(shard.sha256):
             raise ValueError(
                 f"{shard.path}: its sha256 {shard.sha256[:80]!r} is not 64 hexadecimal digits"
@@ -187,32 +161,33 @@ class ShardCache:
         while True:
             shard = queue.get()
             if self._fill(shard) == "elsewhere":
-                queue.put(shard)  # should the other process die, this one goes on
+                queue.put(shard)  # if the other process dies, this one takes over
                 time.sleep(LOCKED_WAIT_S)
             else:
-                self._asked.discard(
-                    shard.path
-                )  # another job may evict it: then it is asked for again
+                # Another job may evict it later. Then it can be requested again.
+                self._asked.discard(shard.path)
 
     def _fill(self, shard: FileInfo) -> Outcome:
-        """Downloads the shard, unless it is there or another process is at it."""
+        """Download the shard, unless it is cached or another process downloads it."""
         if self.path(shard) is not None:
             return "there"
         if shard.path in self._refused or not self._usable:
             return "absent"
         try:
             with FileLock(self._lock(shard.sha256), timeout=0):
-                return (
-                    "there" if self.path(shard) is not None or self._download(shard) else "absent"
-                )
+                # Another process may have finished it before this one got the lock.
+                is_cached = self.path(shard) is not None or self._download(shard)
+                return "there" if is_cached else "absent"
         except Timeout:
             return "elsewhere"
         except OSError as error:
             self._usable = False
             log.warning(
-                "%s cannot be written: %s; shards that are not there are read item by item, which is slower: free space, or "
-                "point data.cache_dir elsewhere", self.folder, error.strerror or error,
-            )  # fmt: skip
+                "%s cannot be written: %s. Shards that are not cached are read item by item, which is "
+                "slower. Free space, or set data.cache_dir to another folder",
+                self.folder,
+                error.strerror or error,
+            )
             return "absent"
 
     def _download(self, shard: FileInfo) -> bool:
@@ -229,7 +204,7 @@ class ShardCache:
             if self._failures[shard.path] == DOWNLOADS_PER_SHARD:
                 self._refused.add(shard.path)
                 log.warning(
-                    "%s cannot be had whole, so its items are read one by one: %s",
+                    "%s cannot be downloaded whole, so its items are read one by one: %s",
                     shard.path,
                     scrub(str(error)),
                 )
@@ -239,44 +214,50 @@ class ShardCache:
         return True
 
     def _reserve(self, partial: Path, size: int) -> bool:
-        """Makes room for `size` bytes and takes it by a sparse half file; False where the budget has none."""
+        """Reserve `size` bytes with a sparse partial file, evicting shards if necessary.
+
+        Returns:
+            False if the budget has no room even after eviction.
+        """
+        # One process at a time counts, evicts and reserves: otherwise two could use the same room.
         with FileLock(self._lock("budget")):
-            partial.unlink(
-                missing_ok=True
-            )  # of a killed process, like those that are swept; this one's lock is ours
+            # This process holds the shard's lock, so its partial file is of a killed process.
+            partial.unlink(missing_ok=True)
             self._sweep()
-            entries = [
-                (status.st_mtime_ns, status.st_size, path) for path, status in self._own_files()
-            ]
-            excess = sum(held for _, held, _ in entries) + size - self.budget_bytes
-            # a time ahead of the clock was stamped before the clock was put back
-            recent = range(self._opened_ns, time.time_ns() + CLOCK_SLACK_NS)
-            idle = [
-                entry
-                for entry in sorted(entries)
-                if entry[0] not in recent and entry[2].suffix == ".tar"
-            ]
-            if excess > sum(held for _, held, _ in idle):
+            files = sorted(self._own_files())
+            excess_bytes = sum(file.size for file in files) + size - self.budget_bytes
+            idle_files = [file for file in files if self._is_idle(file)]
+            if excess_bytes > sum(file.size for file in idle_files):
                 return False
-            for _, held, path in idle:
-                if excess <= 0:
+            for file in idle_files:
+                if excess_bytes <= 0:
                     break
-                path.unlink(missing_ok=True)
-                excess -= held
-            with open(partial, "xb") as file:  # new: what stands there by now is not ours
-                file.truncate(size)
+                file.path.unlink(missing_ok=True)
+                excess_bytes -= file.size
+            # Mode x: a file that appeared here in the meantime is not this cache's.
+            with open(partial, "xb") as reserved:
+                reserved.truncate(size)
             return True
 
-    def _own_files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield the shards and partial files of this folder, and nothing that somebody else put there."""
+    def _is_idle(self, file: _CachedFile) -> bool:
+        """Return whether a file is a shard that was not used since this cache was opened."""
+        # A time far ahead of the clock was stamped before the clock was set back.
+        recent_ns = range(self._opened_ns, time.time_ns() + CLOCK_SLACK_NS)
+        return file.path.suffix == ".tar" and file.used_ns not in recent_ns
+
+    def _own_files(self) -> Iterator[_CachedFile]:
+        """Yield the shards and partial files of this cache, and no file of anybody else."""
         for path in (*self.folder.glob("*.tar"), *self.folder.glob("*.partial")):
             if SHA256.fullmatch(path.stem):
                 with contextlib.suppress(FileNotFoundError):  # evicted, or finished a moment ago
-                    if stat.S_ISREG((status := path.lstat()).st_mode):
-                        yield path, status
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        yield _CachedFile(status.st_mtime_ns, status.st_size, path)
 
     def _sweep(self) -> None:
-        """Removes what killed processes left half done: nobody holds its lock."""
-        for stray in [path for path, _ in self._own_files() if path.suffix == ".partial"]:
-            with contextlib.suppress(Timeout), FileLock(self._lock(stray.stem), timeout=0):
-                stray.unlink(missing_ok=True)
+        """Delete the partial files of killed processes, whose locks are free."""
+        for file in list(self._own_files()):
+            if file.path.suffix != ".partial":
+                continue
+            with contextlib.suppress(Timeout), FileLock(self._lock(file.path.stem), timeout=0):
+                file.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Finds items whose decoding ended a loader worker by its time limit, so that the next worker leaves them out."""
+"""Time limit of decoding: find the items that ended a loader worker, so that the next worker leaves them out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ from mlrec.data.samples import Sample
 from mlrec.runtime.time_limit import REASON, seconds_for, time_limit
 
 _OVERDUE = -1.0
+"""Deadline of an item that ended a worker."""
 
 
 class DecodeClock:
-    """When each item's decoding has to end, in memory that forked workers share with the process that replaces them."""
+    """Deadlines of the items that are being decoded.
+
+    They are in memory that forked workers share with the process that replaces them.
+    """
 
     def __init__(self, catalogue_size: int) -> None:
         shared = mmap.mmap(-1, 8 * (catalogue_size + 1))
         self._deadline_N1 = np.frombuffer(shared, dtype=np.float64)
-        """By time.monotonic(), which all processes share; 0 for an item that is not being decoded."""
+        """Deadline in seconds of time.monotonic(), which all processes share; 0 for items not being decoded."""
 
     def timed(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Yield the samples, each with a time limit until the next one is asked for; overdue items come with a reason."""
+        """Yield the samples, each with a time limit until the next one is requested.
+
+        An item that ended a worker before comes with a reason and without members.
+        """
         for item, members in samples:
             if self._deadline_N1[item] == _OVERDUE:
                 yield Sample(item, REASON)
@@ -37,8 +44,9 @@ class DecodeClock:
     def find_overdue(self) -> list[int]:
         """Return the items that ended a worker since the last call; called when all workers have ended."""
         deadline = self._deadline_N1
-        found = np.flatnonzero((deadline > 0) & (deadline <= time.monotonic()))
-        deadline[deadline > 0] = 0.0  # items of workers that ended otherwise
-        deadline[found] = _OVERDUE
-        items: list[int] = found.tolist()
+        overdue_items = np.flatnonzero((deadline > 0) & (deadline <= time.monotonic()))
+        # The other items belong to workers that ended for another reason: they may be decoded again.
+        deadline[deadline > 0] = 0.0
+        deadline[overdue_items] = _OVERDUE
+        items: list[int] = overdue_items.tolist()
         return items

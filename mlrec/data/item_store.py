@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from mlrec import storage
 from mlrec.data.byte_ranges import SampleIndex, SampleRange, ShardRead, read_of
-from mlrec.data.cache import FOLDER, ShardCache, checked_cache_dir
+from mlrec.data.cache import ShardCache
+from mlrec.data.cache_folder import SHARDS_FOLDER, checked_cache_dir
 from mlrec.data.format import Catalogue, DatasetInfo, FileInfo
 from mlrec.data.samples import TITLE, BadItemError, Sample
 from mlrec.data.shard_readers import LocalReader, ReadResult, RemoteReader, ShardReader
@@ -54,7 +55,7 @@ class ItemStore:
         self.cache: ShardCache | None = None
         """Whole shards of a remote data set on this node; None for a local data set."""
         if not storage.is_local(url):
-            self.cache = ShardCache(url, cache_dir / FOLDER, cache_bytes)
+            self.cache = ShardCache(url, cache_dir / SHARDS_FOLDER, cache_bytes)
         self._reader: ShardReader = (
             LocalReader(url) if self.cache is None else RemoteReader(url, self.cache)
         )

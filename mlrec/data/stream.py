@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mlrec.config import DataConfig
-from mlrec.data.cache import checked_cache_dir
+from mlrec.data.cache_folder import checked_cache_dir
 from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_inputs
 from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
 from mlrec.data.decode_clock import DecodeClock

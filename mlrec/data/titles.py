@@ -1,4 +1,4 @@
-"""Titles to token ids."""
+"""Token ids of titles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PADDING, START, END, FIRST_BYTE = 0, 1, 2, 3
 
 
 def tokenize(title: str, length: int, tokenizer: str) -> np.ndarray:
-    """Token ids and the mask of real ones, int64 [2, length]; a longer title is cut.
+    """Return token ids and the mask of real tokens, int64 [2, length]. A longer title is cut.
 
     Args:
         tokenizer: as in InputSpec.
@@ -25,13 +25,15 @@ def tokenize(title: str, length: int, tokenizer: str) -> np.ndarray:
     if tokenizer:
         loaded = load_tokenizer(tokenizer)
         try:
-            found = loaded(title, padding="max_length", truncation=True, max_length=length)
-            return np.asarray([found["input_ids"], found["attention_mask"]], dtype=np.int64)
-        except Exception as error:  # plain Exceptions of the tokenizers package, such as of a token that its vocabulary lacks
+            encoded = loaded(title, padding="max_length", truncation=True, max_length=length)
+            return np.asarray([encoded["input_ids"], encoded["attention_mask"]], dtype=np.int64)
+        # The tokenizers package raises plain Exceptions, such as for a token that its vocabulary lacks.
+        except Exception as error:
             raise _fault(tokenizer, "cannot read a title", error) from error
     ids = [START, *(FIRST_BYTE + byte for byte in title.encode()[: length - 2]), END]
     tokens = np.full((2, length), PADDING, dtype=np.int64)
-    tokens[0, : len(ids)], tokens[1, : len(ids)] = ids, 1
+    tokens[0, : len(ids)] = ids
+    tokens[1, : len(ids)] = 1
     return tokens
 
 
@@ -54,7 +56,9 @@ def load_tokenizer(tokenizer: str) -> Any:
 
 
 def _fault(tokenizer: str, what: str, error: Exception) -> RuntimeError:
-    """No ValueError: that would make one bad item after the other of all."""
+    """Return the error of a tokenizer."""
+    # Not a ValueError: that would quarantine every item, one after the other.
     return RuntimeError(
-        f"the tokenizer {tokenizer!r} {what} ({brief(error)}); the folder of a text encoder's checkpoint holds it too"
+        f"the tokenizer {tokenizer!r} {what} ({brief(error)}); the folder of a text encoder's "
+        "checkpoint holds it too"
     )

@@ -1,4 +1,4 @@
-"""Which frames stand for a video, and how they are taken out of it."""
+"""Choice of the frames that represent a video, and their decoding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MAX_FRAMES = 1_000_000
-"""Longer videos are refused: nine hours at 30 frames a second."""
+"""Largest number of frames of a video: nine hours at 30 frames a second."""
 CODEC_PADDING = 64
 """Pixels by which a codec rounds the sides of a frame up."""
 
@@ -33,13 +33,16 @@ FramePolicy = Callable[[int, int, int], np.ndarray]
 
 
 def middle(length: int, frames: int, interval: int) -> np.ndarray:
-    """T frames around the middle, `interval` apart; a short video repeats its ends (the paper's, with T = 5 and interval 1)."""
+    """Return T positions around the middle, `interval` apart.
+
+    A short video repeats its ends. The paper uses T = 5 and interval 1.
+    """
     first = length // 2 - (frames // 2) * interval
     return np.clip(first + interval * np.arange(frames), 0, length - 1)
 
 
 def uniform(length: int, frames: int, interval: int) -> np.ndarray:
-    """T frames spread over the whole video: the middles of T equal parts; `interval` has no meaning here."""
+    """Return the middles of T equal parts of the video; `interval` has no effect."""
     del interval
     return ((np.arange(frames) + 0.5) * length / frames).astype(np.int64)
 
@@ -60,7 +63,8 @@ def decode_video(
     Args:
         source: path, or the file's bytes.
         positions_of: the wanted positions, given the number of frames.
-        stored: height and width that the data set declares, for a clip of one; they are compared before anything is decoded.
+        stored: height and width (pixels) that the data set declares for its clips, compared before
+            decoding; None for raw videos.
 
     Raises:
         UnreadableError: the video cannot be decoded; the reason is the same on every run.
@@ -69,16 +73,17 @@ def decode_video(
         index = _index(container, stream)
         if index is not None:
             positions = _positions(len(index), positions_of)
-            found = _seek_frames(container, stream, index, set(positions), _Scaler(size))
-            if len(found) == len(set(positions)):
-                return np.stack([found[position] for position in positions])
-    # there are frames without times, or packets that are no whole frames: count what is decoded, then decode once more
+            frame_at = _seek_frames(container, stream, index, set(positions), _Scaler(size))
+            if len(frame_at) == len(set(positions)):
+                return np.stack([frame_at[position] for position in positions])
+    # Some frames have no time, or some packets are not whole frames, so seeking cannot count frames.
+    # Decode the whole video twice: first to count its frames, then to pick the chosen ones.
     with _open_video(source, stored) as (container, stream):
         length = _count(container.decode(stream))
     positions = _positions(length, positions_of)
     with _open_video(source, stored) as (container, stream):
-        counted = _counted_frames(container.decode(stream), set(positions), _Scaler(size))
-    return np.stack([counted[position] for position in positions])
+        frame_at = _counted_frames(container.decode(stream), set(positions), _Scaler(size))
+    return np.stack([frame_at[position] for position in positions])
 
 
 @contextmanager
@@ -107,20 +112,19 @@ def _count(frames: Iterable[av.VideoFrame]) -> int:
 
 
 class _Frame(NamedTuple):
-    """One frame of the video as the container tells it."""
+    """One frame of the video according to the container."""
 
     time: int
-    """When it is shown, in units of the stream's time base."""
+    """Presentation time, in units of the stream's time base."""
     is_keyframe: bool
 
 
 def _index(container: InputContainer, stream: av.VideoStream) -> list[_Frame] | None:
-    """Return all frames that are shown, sorted by time; None where some have no time or two have the same."""
+    """Return all frames that a player shows, sorted by time; None if times are missing or repeated."""
     frames = []
     for packet in container.demux(stream):
-        if (
-            packet.size == 0 or packet.is_discard
-        ):  # the end of the stream; a frame that an edit list cuts off
+        # An empty packet marks the end of the stream; an edit list cuts off discarded frames.
+        if packet.size == 0 or packet.is_discard:
             continue
         if packet.pts is None:
             return None
@@ -144,29 +148,30 @@ def _seek_frames(
     positions: set[int],
     scaler: _Scaler,
 ) -> dict[int, np.ndarray]:
-    """Return the frames at the positions, scaled; not all of them where the decoder's frames are others than the index's."""
-    found: dict[int, np.ndarray] = {}
+    """Return the scaled frames by position, incomplete if the decoder's frames differ from the index."""
+    frame_at: dict[int, np.ndarray] = {}
     position_of = {frame.time: position for position, frame in enumerate(index)}
     keyframes = [position for position, frame in enumerate(index) if frame.is_keyframe]
     remaining = deque(sorted(positions))
     while remaining:
         start = _last_at_or_before(keyframes, remaining[0])
         container.seek(index[start].time, stream=stream)
-        before = len(found)
+        num_before = len(frame_at)
         for frame in container.decode(stream):
             position = -1 if frame.pts is None else position_of.get(frame.pts, -1)
             if position == remaining[0]:
-                found[remaining.popleft()] = scaler(frame)
-            # seek where that skips frames; decoding on reaches a keyframe that comes next just as soon
+                frame_at[remaining.popleft()] = scaler(frame)
+            # Seek only if that skips frames: decoding reaches the next keyframe just as soon.
             if (
                 not remaining
                 or position > remaining[0]
                 or _last_at_or_before(keyframes, remaining[0]) > max(start, position + 1)
             ):
                 break
-        if len(found) == before:
+        # Without progress the index is wrong: leave the rest to the caller.
+        if len(frame_at) == num_before:
             break
-    return found
+    return frame_at
 
 
 def _last_at_or_before(keyframes: list[int], position: int) -> int:
@@ -177,14 +182,15 @@ def _last_at_or_before(keyframes: list[int], position: int) -> int:
 def _counted_frames(
     frames: Iterable[av.VideoFrame], positions: set[int], scaler: _Scaler
 ) -> dict[int, np.ndarray]:
+    """Return the scaled frames by position, counting decoded frames up to the last wanted one."""
     last = max(positions)
-    found: dict[int, np.ndarray] = {}
+    frame_at: dict[int, np.ndarray] = {}
     for position, frame in enumerate(frames):
         if position in positions:
-            found[position] = scaler(frame)
+            frame_at[position] = scaler(frame)
         if position == last:
             break
-    return found
+    return frame_at
 
 
 _TURNS = {0: (), 90: ("2",), 180: ("1", "1"), 270: ("1",)}
@@ -192,7 +198,10 @@ _TURNS = {0: (), 90: ("2",), 180: ("1", "1"), 270: ("1",)}
 
 
 class _Scaler:
-    """Turns frames upright and scales them to a square, with one filter graph while their form stays the same."""
+    """Filter that turns frames upright and scales them to a square.
+
+    One filter graph serves all frames of the same size, pixel format and rotation.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -203,7 +212,8 @@ class _Scaler:
         """Return the frame as uint8 [size, size, 3]."""
         form = (frame.width, frame.height, frame.format.name, round(frame.rotation / 90) * 90 % 360)
         if self._graph is None or form != self._form:
-            self._form, self._graph = form, self._build(frame, _TURNS[form[3]])
+            self._form = form
+            self._graph = self._build(frame, _TURNS[form[3]])
         self._graph.push(frame)
         return np.asarray(self._graph.pull().to_ndarray())
 

@@ -9,7 +9,8 @@ import pytest
 from filelock import FileLock
 
 from mlrec import storage
-from mlrec.data.cache import ShardCache, checked_cache_dir
+from mlrec.data.cache import ShardCache
+from mlrec.data.cache_folder import checked_cache_dir
 from mlrec.data.format import FileInfo, read_dataset_info
 
 LONG_AGO, FAR_AHEAD = 10**9, 4 * 10**9  # 2001 and 2096, in seconds
