@@ -11,6 +11,7 @@ from mlrec.runtime.entry_point import exit_with, run_main
 from mlrec.runtime.terminal import say
 from shards_tools.commands import bench, check, make, push, repair, show, synthetic
 
+# in the order in which a newcomer needs them, which is that of the help
 COMMANDS: dict[str, Command] = {
     "synthetic": synthetic,
     "make": make,
@@ -38,6 +39,7 @@ def run_command(words: Sequence[str]) -> int | None:
         ValueError: the command is missing or unknown, its arguments do not fit, or its input is
             bad.
     """
+    # exit code 2, unlike mlrec, whose help this would print
     if not words:
         raise ValueError(
             f"no command; choose one of {', '.join(COMMANDS)}; see: mlrec-shards --help"
@@ -45,6 +47,7 @@ def run_command(words: Sequence[str]) -> int | None:
     try:
         return PROGRAM.run(words)
     except (KeyboardInterrupt, Stopped):
+        # true of every command: what is complete is never done again
         say("stopped; the same command goes on from here", error=True)
         raise
 

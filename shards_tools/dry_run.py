@@ -41,6 +41,7 @@ def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
     num_interactions = len(planned.sequences.items)
     has_times = planned.sequences.times is not None
     estimate = _estimate(_packable(planned))
+    # None, not the size of the sequences: without items nothing can be packed
     total_bytes = None
     if estimate.bytes_of_items is not None:
         interaction_bytes = ITEM_AND_TIME_BYTES if has_times else ITEM_BYTES
@@ -100,6 +101,7 @@ def _describe_part(part: str, missing: list[str] | None, num_items: int) -> str:
 
 def _packable(plan: Plan) -> list[ItemJob]:
     """Return the jobs of the items that are not known to fail."""
+    # without a folder of videos an item is its cover, audio and title
     if plan.media.kind == "none":
         return plan.jobs
     return [job for job in plan.jobs if job.video is not None]
@@ -122,6 +124,7 @@ def _missing(plan: Plan) -> dict[str, list[str] | None]:
     missing: dict[str, list[str] | None] = {}
     for part, is_there in has_part.items():
         missing[part] = None
+        # None and [] differ: a missing folder is a choice, missing files are likely a mistake
         if is_there:
             missing[part] = [job.raw_id for job in plan.jobs if not part_of[part](job)]
     return missing
@@ -149,6 +152,7 @@ def _estimate(jobs: list[ItemJob]) -> _Estimate:
         for packed in track(results, "packing some items", len(sampled)):
             if packed.members:
                 sizes.append(sum(map(_bytes_in_tar, packed.members.values())))
+    # failed items take no space, but a failed sample says nothing about the size of others
     mean_bytes = float(np.mean(sizes)) if sizes else None
     total_bytes = None if mean_bytes is None else mean_bytes * len(jobs)
     return _Estimate(len(sampled), len(sampled) - len(sizes), total_bytes)

@@ -79,9 +79,12 @@ def make(
         raise ValueError(
             f"--address {address} is that of a ray cluster; it goes with --engine ray, not {engine}"
         )
+    # workers of a Ray cluster run in other working folders
     url = absolute_url(url)
     raw = open_source(raw_root)
     settings = replace(settings, name=settings.name or raw.name)
+    # The claim decides whether a stopped run continues: everything that the bytes depend on is in
+    # it.
     claim = {**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}
     with open_output(url) as output:
         if output.claim(claim):
@@ -90,6 +93,7 @@ def make(
             planned = plan(raw, settings)
             _report_untitled(planned, console)
             pack(planned, output, workers, max_failures, console, engine, address)
+        # Also where nothing was packed: a run may have been stopped between its last file and here.
         output.clean()
     return read_dataset_info(url)
 
@@ -109,6 +113,7 @@ def pack(
         ValueError: more than `max_failures` items failed, or no user is left.
         RuntimeError: worker processes died, or the storage gave up.
     """
+    # A record exists only for a complete shard. Failures in it count against --max-failures again.
     packed_paths: set[str] = set()
     earlier_failures: list[Failure] = []
     for record in read_shard_records(output):
@@ -119,6 +124,7 @@ def pack(
         if item_shard(shard) not in packed_paths:
             remaining[shard] = jobs
     num_items = sum(map(len, remaining.values()))
+    # closing, because an error here must end the worker processes at once
     with closing(ENGINES[engine](remaining, output, workers, address)) as failures:
         tracked = track(failures, "packing items", num_items, console)
         _limit_failures(chain([earlier_failures], tracked), max_failures)
@@ -146,6 +152,7 @@ def _limit_failures(packed: Iterable[list[Failure]], max_failures: int | None) -
     Raises:
         ValueError: more than `max_failures` items failed.
     """
+    # checked after each item, so that a wrong raw folder stops after seconds, not hours
     failed: list[Failure] = []
     for failures in packed:
         failed += failed_items(failures)
@@ -165,6 +172,7 @@ def _finish(plan: Plan, output: Output) -> None:
     shards = _read_shards(plan, output)
     remaining = _remaining_sequences(plan, shards.failures)
     files = [*shards.files, *_write_tables(plan, shards, remaining, output)]
+    # sorted, so that dataset.json does not depend on the order of the steps
     files.sort(key=lambda file: file.path)
     settings = plan.settings
     counts = _counts(plan, shards.failures, remaining)
@@ -205,6 +213,7 @@ def _check_record(record: ShardRecord, jobs: Sequence[ItemJob], where: str) -> N
     Raises:
         ValueError: it has others.
     """
+    # each item is either in the shard or has failed, never both and never neither
     failed = [failure.item for failure in failed_items(record.failures)]
     if sorted([*record.members, *failed]) != [job.item for job in jobs]:
         raise ValueError(
@@ -221,6 +230,8 @@ def _remaining_sequences(plan: Plan, failures: list[Failure]) -> Sequences:
     """
     settings = plan.settings
     failed = [failure.item for failure in failed_items(failures)]
+    # Order matters: failed items leave first, then users who have too few interactions without
+    # them.
     is_packed = ~np.isin(plan.sequences.items, failed)
     remaining = with_enough(plan.sequences.keep(is_packed), settings.split)
     if not len(remaining.users):
@@ -237,11 +248,13 @@ def _write_tables(
     """Write sequences, catalogue, failures and oracle, and yield each file."""
     settings = plan.settings
     yield from write_sequences(remaining, settings.users_per_shard, output)
+    # counted after failed items left, as training sees it; entry 0 is padding
     popularity = training_popularity(remaining, settings.split, len(plan.jobs))[1:]
     columns = catalogue_columns(plan.jobs, shards.members, popularity, settings.items_per_shard)
     yield output.put(CATALOGUE_FILE, catalogue_bytes(columns))
     lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in shards.failures]
     yield output.put(FAILURES_FILE, "".join(lines).encode())
+    # copied byte by byte: reports compare a run with it
     if plan.raw.oracle is not None:
         yield output.put(ORACLE_FILE, storage.read_bytes(plan.raw.oracle))
 

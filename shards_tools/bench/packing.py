@@ -35,6 +35,7 @@ def bench_packing(raw_root: str, settings: Settings, workers: int, num_items: in
     """
     if workers < 1 or num_items < 1:
         raise ValueError(f"--workers {workers} --items {num_items}: both must be 1 or more")
+    # the plan is not measured: it is read once, however many videos there are
     planned = plan(open_source(raw_root), settings)
     jobs = [job for job in planned.jobs if job.video is not None][:num_items]
     if not jobs:
@@ -111,9 +112,12 @@ def measure_packing(jobs: Sequence[ItemJob], workers: int) -> dict[str, Any]:
         packing.run(pack)
         packing.run(pack)
         bare.run(decode)
+    # both rounds pack the same bytes
     shard = shards[-1]
+    # all jobs have the same media settings
     media = jobs[0].media
     float_bytes = FLOAT_BYTES * 3 * media.frames * media.size**2
+    # all may have failed, which the figures then say
     item_bytes = sum(shard.item_bytes) / max(1, len(shard.item_bytes))
     return {
         "videos": len(jobs),
@@ -146,10 +150,12 @@ def _pack(jobs: Sequence[ItemJob], workers: int, progress: Task) -> _PackedShard
         tempfile.TemporaryDirectory(prefix="mlrec-shards-bench-") as folder,
         open_output(folder) as output,
     ):
+        # shard 0 has all jobs, so that no time goes to a half-empty second shard
         with closing(pack_locally({0: jobs}, output, workers, None)) as packed:
             for failures in packed:
                 num_failed += bool(failed_items(failures))
                 progress.advance()
+        # one shard, and read before the folder goes
         (record,) = read_shard_records(output)
     item_bytes = []
     for members in record.members.values():

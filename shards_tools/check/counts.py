@@ -30,6 +30,7 @@ def check_counts(
     totals = _Totals(info, catalogue)
     for file in info.shards("sequences"):
         faults = list(check_file(url, file, progress))
+        # a shard with wrong bytes is not parsed
         if not faults:
             faults = totals.add_shard(url, file)
         if faults:
@@ -83,9 +84,11 @@ class _Totals:
     def faults(self) -> Iterator[str]:
         """Yield the faults of user ids, counts and popularity over all shards."""
         raw_users = pa.chunked_array(self._raw_users, pa.large_string())
+        # over all shards: a user may occur in two of them
         fault = id_fault(np.concatenate(self._users), raw_users)
         if fault:
             yield f"sequences: {fault}"
+        # Counts of lost interactions and failed covers are about the raw folder, and are not here.
         for name, count in sorted(self._counts.items()):
             recorded = self._info.counts.get(name)
             if recorded != count:

@@ -50,6 +50,7 @@ def check(url: str) -> Iterator[str]:
 def _faults(url: str, info: DatasetInfo, progress: Task) -> Iterator[str]:
     """Yield the faults of tables, then item shards, then sequence shards and counts."""
     damaged = set()
+    # shards come later, when their members are known from the catalogue
     shards = {*info.shards("items"), *info.shards("sequences")}
     for file in info.files:
         if file not in shards:
@@ -82,6 +83,7 @@ def _content_faults(url: str, info: DatasetInfo, damaged: set[str]) -> Iterator[
         ORACLE_FILE: lambda: read_oracle(url, info, METRICS),
     }
     for path, parse in parsers.items():
+        # a file with a wrong checksum was reported already
         if info.has(path) and path not in damaged:
             try:
                 parse()

@@ -45,6 +45,7 @@ def check_file(
     try:
         with storage.open_stream(storage.join(url, file.path)) as stream:
             yield from check.read(_HashedStream(stream, progress), members, use)
+    # a fault like any other: the remaining files are still checked
     except FileNotFoundError:
         yield f"{file.path}: missing"
     except OSError as error:
@@ -74,6 +75,7 @@ class _HashedStream:
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, or fewer at the end of the file."""
         data = self._stream.read(size)
+        # one pass for sha256 and members: a data set may have terabytes
         self._digest.update(data)
         self.position += len(data)
         self._progress.advance(len(data))
@@ -102,8 +104,10 @@ class _FileCheck:
     ) -> Iterator[str]:
         """Read the file, and yield its faults."""
         for name, member in members:
+            # up to the content come the header and the padding of the member before it
             header = stream.read(member.offset - stream.position)
             content = stream.read(member.size)
+            # counted, not listed: a shard cut short would print a line per lost member
             if len(content) < member.size:
                 self._num_lost += 1
                 continue
@@ -131,6 +135,7 @@ class _FileCheck:
 
 def _member_fault(name: str, member: Member, header: bytes, content: bytes) -> str:
     """Return what is wrong with a member; "" if nothing is."""
+    # the crc32 covers the content, the name covers the header and the offset
     if zlib.crc32(content) != member.crc32:
         return f"{name} does not have the crc32 that the catalogue names"
     if _name_in(header) != name:
@@ -140,6 +145,7 @@ def _member_fault(name: str, member: Member, header: bytes, content: bytes) -> s
 
 def _name_in(header: bytes) -> str:
     """Return the name in the tar header that ends `header`; "" if there is none."""
+    # strict, because a damaged name must not be replaced by a similar one
     try:
         return tarfile.TarInfo.frombuf(header[-tarfile.BLOCKSIZE :], "utf-8", "strict").name
     except (tarfile.HeaderError, UnicodeDecodeError):

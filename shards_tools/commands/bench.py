@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
     from shards_tools.bench.packing import bench_packing
     from shards_tools.pack.settings import Settings
 
+    # everything else as in a default make, so that figures of machines compare
     settings = Settings(media=options.media)
     result = bench_packing(options.raw, settings, options.workers, options.items)
     show(result, options.json)

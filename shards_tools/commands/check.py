@@ -29,10 +29,12 @@ def run(options: argparse.Namespace) -> int:
     faults = []
     for fault in check(url):
         faults.append(fault)
+        # at once: a check of a large data set takes hours
         if not options.json:
             say(fault, flush=True)
     if options.json:
         print_json({"url": url, "faults": faults})
+    # on standard error, so that standard output has faults alone
     if faults:
         say(
             f"{url}: {counted(len(faults), 'fault')}. mlrec-shards repair RAW {url} packs files "

@@ -20,6 +20,7 @@ def add_raw(parser: Parser) -> None:
 
 def add_workers(parser: Parser) -> None:
     """Add --workers, the number of processes."""
+    # os.cpu_count is None on systems that do not say
     cores = os.cpu_count() or 1
     parser.add_argument(
         "--workers",
@@ -37,6 +38,7 @@ def bytes_of(info: DatasetInfo) -> int:
 
 def file_count(info: DatasetInfo) -> int:
     """Return the number of files of a data set, dataset.json included."""
+    # dataset.json does not list itself
     return len(info.files) + 1
 
 

@@ -67,6 +67,7 @@ def add_arguments(parser: Parser) -> None:
 
 def _add_settings(parser: Parser) -> None:
     """Add an option for each field of Settings."""
+    # defaults have one place, the fields of Settings
     defaults = Settings()
     parser.add_argument(
         "--name", default="", help="name of the data set (default: that of the raw files)"
@@ -83,6 +84,7 @@ def _add_settings(parser: Parser) -> None:
         default=defaults.policy,
         help="which frames of a video are packed (default: %(default)s)",
     )
+    # the types check for whole numbers; Settings checks the ranges and names the flag
     for key, meaning in NUMBERS.items():
         parser.add_argument(
             "--" + key.replace("_", "-"),
@@ -100,6 +102,7 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         _dry_run(options, settings)
         return
+    # imported late: --help and --dry-run need no engine
     from shards_tools.make import make
 
     info = make(
@@ -135,6 +138,7 @@ def _print(url: str, info: DatasetInfo) -> None:
         f"{url}: {counts['users']:,} users, {counts['interactions']:,} interactions, "
         f"{counts['items']:,} items; {megabytes(bytes_of(info))} in {file_count(info)} files"
     )
+    # failures within --max-failures are no error, but nobody should miss them
     if counts["failed_items"]:
         failed_items = counted(counts["failed_items"], "item")
         lost_interactions = counted(counts["lost_interactions"], "interaction")
@@ -144,6 +148,7 @@ def _print(url: str, info: DatasetInfo) -> None:
             f"{FAILURES_FILE} has the reasons"
         )
     if counts["failed_covers"] or counts["failed_audio"]:
+        # covers and audio are optional: their items are packed without them
         failed_covers = f"{counts['failed_covers']:,} covers"
         failed_audio = f"{counts['failed_audio']:,} audio files"
         say(f"{failed_covers} and {failed_audio} failed; their items stay")

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
 
     info = read_dataset_info(options.source)
     num_bytes = bytes_of(info)
+    # files that are there already count too, so that a resumed push begins further along
     with task("copying", num_bytes, megabytes) as progress:
         for number, file in enumerate(push(options.source, options.target), start=1):
             progress.advance(file.size, f"{number} of {len(info.files)} files, {file.path}")

@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"url": url, "repaired": faults})
         return
+    # each fault begins with the path of its file
     for fault in faults.values():
         say(f"repaired {fault}")
     if faults:

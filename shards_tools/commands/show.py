@@ -35,4 +35,5 @@ def run(options: argparse.Namespace) -> None:
         from shards_tools.show.page import write_page
 
         write_page(options.url, options.html)
+        # on standard error: with --json standard output has one document alone
         say(f"page: {options.html}", error=True)

@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
 
     out: Path = options.out
     is_new = make_synthetic(out, options.users, options.items, options.seed, options.workers)
+    # an existing folder with the same arguments is the same folder, byte by byte
     if is_new:
         say(f"{out}: {options.users} users, {options.items} items")
     else:

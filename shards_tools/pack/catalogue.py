@@ -31,6 +31,7 @@ def members_of(jobs: Sequence[ItemJob], record: ShardRecord) -> pa.ListArray:
     for field in fields:
         values = [getattr(member, field.name) for member in all_members]
         columns.append(pa.array(values, field.type))
+    # the members of job j are starts[j] : starts[j + 1] of the joined structs
     starts = pa.array(np.cumsum([0, *lengths]), pa.int32())
     structs = pa.StructArray.from_arrays(columns, fields=fields)
     return pa.ListArray.from_arrays(starts, structs, type=MEMBERS_TYPE)

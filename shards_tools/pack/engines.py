@@ -32,6 +32,7 @@ def pack_locally(
 
     All processes work on one shard, while a thread publishes the shard before it.
     """
+    # engines share a signature, so that ENGINES can hold both
     del address
     upload: Future[None] | None = None
     uploader = ThreadPoolExecutor(1)

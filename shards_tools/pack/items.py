@@ -59,6 +59,7 @@ def pack_item(job: ItemJob) -> Packed:
     sample = _Sample(job)
     if media.kind != "none":
         sample.add("video", job.video, lambda content: video_members(content, media, job.quality))
+        # an item without its video is left out, so that nothing else of it is read
         if sample.failures:
             return Packed({}, sample.failures)
     if media.has_cover:
@@ -67,6 +68,7 @@ def pack_item(job: ItemJob) -> Packed:
             job.cover,
             lambda content: {"cover.jpg": cover_jpeg(content, media.size, job.quality)},
         )
+    # members are in a fixed order, which the bytes of the shard depend on
     sample.members["txt"] = job.title.encode()
     if media.has_audio:
         sample.add("audio", job.audio, lambda content: {"flac": audio_flac(content)})
@@ -95,9 +97,12 @@ class _Sample:
         """Add the members that `convert` makes of a raw file, or the reason why it cannot."""
         try:
             content = _read(file)
+            # some damaged files send decoders into endless loops
             with time_limit(len(content)):
                 members = convert(content)
             _check_sizes(members)
+        # only MediaError: any other exception is a bug, or the fault of the storage, and ends the
+        # run
         except MediaError as error:
             failure = Failure(self._job.item, self._job.raw_id, kind, str(error))
             self.failures.append(failure)
@@ -151,10 +156,12 @@ def pack_shard(
     failures: list[Failure] = []
     with TarWriter(_staged(staging, shard)) as tar:
         for job in jobs:
+            # results come in the order of the jobs, whatever process was faster
             sample = next(packed)
             if sample.members:
                 members[job.item] = tar.write_sample(item_key(job.item), sample.members)
             failures += sample.failures
+            # one list per item, also an empty one: the caller counts items by them
             yield sample.failures
     return ShardRecord(FileInfo(item_shard(shard), tar.size, tar.sha256), members, failures)
 

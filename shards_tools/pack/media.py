@@ -81,6 +81,7 @@ def read_file(file: RawFile | None) -> bytes:
         PermissionError: remote storage denies access, which it will to all files.
         RuntimeError: remote storage failed after all retries.
     """
+    # a failure like any other, so that it is listed with its item
     if file is None:
         raise MediaError("the file is missing")
     if file.size is not None and file.size > MAX_RAW_BYTES:

@@ -67,6 +67,7 @@ class Output:
 
     def write(self, path: str, data: bytes) -> None:
         """Write `data` to `path` within the data set."""
+        # one name for all: a file is published before the next one is written
         staged = self.staging / "file"
         with storage.writing(storage.join(self.url, path)):
             staged.write_bytes(data)
@@ -125,6 +126,7 @@ class Output:
                 f"{self.url} holds a data set that was not packed here; "
                 "choose another place for the new one"
             )
+        # before the first write, which makes the place look like ours
         self.check_free()
         self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
         return False
@@ -156,6 +158,7 @@ class Output:
 
     def clean(self) -> None:
         """Remove the work folder's records except the settings."""
+        # settings stay, because repair needs them; the lock is still held
         folder = storage.join(self.url, WORK_FOLDER)
         for name in storage.list_files(folder):
             if name not in (SETTINGS_FILE, LOCK_FILE):
@@ -172,6 +175,7 @@ def _check_same(url: str, recorded: Mapping[str, Any], settings: Mapping[str, An
     for key in sorted({*recorded, *settings}):
         if recorded.get(key) != settings.get(key):
             changed.append(key)
+    # the usual case has its own message: somebody added or touched a file
     if changed == [RAW_KEY]:
         raise ValueError(
             f"the raw folder has changed since {url} was begun: "
@@ -205,6 +209,8 @@ def open_output(url: str) -> Iterator[Output]:
     Raises:
         RuntimeError: another process writes to it.
     """
+    # object stores have no locks; uploads are complete or absent there, and equal runs write equal
+    # bytes
     if not storage.is_local(url):
         with tempfile.TemporaryDirectory(prefix="mlrec-shards-") as folder:
             yield Output(url, Path(folder))
@@ -230,6 +236,7 @@ def _lock(work: Path, url: str) -> Iterator[None]:
         RuntimeError: another process holds it.
     """
     work.mkdir(parents=True, exist_ok=True)
+    # no waiting: two runs on one place are a mistake, and the second should say so
     lock = FileLock(work / LOCK_FILE, timeout=0)
     try:
         lock.acquire()

@@ -64,6 +64,7 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
     # Users leave before items are numbered: an item that only they watched gets no catalogue id.
     remaining = with_enough(all_interactions.sequences, settings.split)
     numbered = number_items(replace(all_interactions, sequences=remaining))
+    # an empty data set would only fail later, in training
     if not len(numbered.sequences.users):
         raise ValueError(
             f"{raw.pairs}: no user has {settings.min_interactions} interactions; "
@@ -86,6 +87,7 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
 
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
     """Return the job of each item, in the order of `raw_ids`."""
+    # before anything is packed: the catalogue would be refused by its readers after hours
     _check_lengths(raw_ids)
     titles = read_titles(raw.titles, set(raw_ids))
     counts = read_likes_and_views(raw.likes_and_views)
@@ -94,6 +96,7 @@ def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) ->
     audio = _raw_files(raw.audio)
     jobs = []
     for item, raw_id in enumerate(raw_ids, start=1):
+        # items without a row in an optional table are common in MicroLens
         item_counts = counts.get(raw_id, Counts(likes=0, views=0))
         job = ItemJob(
             item=item,

@@ -44,6 +44,7 @@ def map_ordered(
     try:
         for job in jobs:
             queue.submit(job)
+            # jobs may be an endless generator: it is read no further than results are taken
             if queue.is_full:
                 yield queue.next_result()
         while queue.pending:

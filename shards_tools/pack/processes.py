@@ -83,6 +83,7 @@ class Processes:
             worker.process.kill()
             is_timeout = worker.process.exitcode == -signal.SIGALRM
             raise ProcessDiedError(is_timeout) from error
+        # raised outside the try: an OSError of the job must not look like a dead process
         if not answer.succeeded:
             raise answer.result
         return cast(Result, answer.result)
@@ -141,6 +142,7 @@ def _serve(pipe: Connection[Any, Any]) -> None:
     """Answer the jobs that arrive until the pipe is closed."""
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None
+    # first, because the parent may be killed at any time from here on
     end_with_parent(parent.pid)
     allow_time_limit()
     try:

@@ -45,9 +45,11 @@ def pack_with_ray(
         RuntimeError: a shard's process was lost too often.
         Exception: any error of packing a shard.
     """
+    # a cluster takes seconds to join, and a complete data set needs none
     if not shards:
         return
     with _connect(workers, address) as ray:
+        # one CPU per shard: its items are decoded one by one, in a process of their own
         task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(_pack_and_publish)
         remaining = deque(shards.items())
         running: dict[Any, int] = {}
@@ -57,6 +59,7 @@ def pack_with_ray(
             while remaining and len(running) < SHARDS_PER_CPU * num_cpus:
                 shard, jobs = remaining.popleft()
                 running[task.remote(shard, jobs, output.url)] = shard
+            # one at a time, so that the next shard starts as soon as one is complete
             done_tasks, _ = ray.wait(list(running), num_returns=1)
             done = done_tasks[0]
             yield from _result(ray, done, running.pop(done))
@@ -124,6 +127,7 @@ def _join(ray: Any, address: str) -> Iterator[None]:
     Raises:
         ValueError: there is none at the address.
     """
+    # Ray reports a wrong address by any of these, depending on its form.
     try:
         ray.init(address, **QUIET)
     except (OSError, RuntimeError, ValueError, ImportError) as error:

@@ -51,6 +51,7 @@ def read_failures(raw: bytes, where: str) -> Iterator[Failure]:
         ValueError: a line is malformed.
     """
     remedy = "Pack the data set again, or get an undamaged copy of it"
+    # each line by itself, so that an error names the line
     for number, line in enumerate(raw.splitlines(), start=1):
         yield parse_json(line, Failure, f"{where}, line {number},", remedy)
 
@@ -93,6 +94,7 @@ class ShardRecord:
         """
         remedy = "Remove this file; the same command then packs its shard again"
         record = parse_json(raw, ShardRecord, where, remedy)
+        # a record that was copied under another name would hide a shard that was never packed
         if not where.endswith(record_name(shard_number(record.file.path))):
             raise ValueError(
                 f"{where} is the record of another shard, {printable(record.file.path)}. {remedy}."
@@ -123,6 +125,7 @@ def record_name(shard: int) -> str:
 
 def shard_number(path: str) -> int:
     """Return the number of the item shard at `path` in the data set; -1 for other paths."""
+    # compared with item_shard: "items/../items-00000.tar" has the right stem too
     number = PurePosixPath(path).stem.removeprefix(RECORD_PREFIX)
     return int(number) if number.isdecimal() and path == item_shard(int(number)) else -1
 
@@ -133,5 +136,6 @@ def read_shard_records(output: Output) -> Iterator[ShardRecord]:
     Raises:
         ValueError: a record is damaged.
     """
+    # numbers have five digits, so that the order of names is that of shards
     for name, raw in output.read_records(RECORD_PREFIX):
         yield ShardRecord.parse(raw, storage.join(output.url, WORK_FOLDER, name))

@@ -25,6 +25,7 @@ def write_sequences(sequences: Sequences, users_per_shard: int, output: Output) 
     num_users = len(sequences.users)
     for shard, first in enumerate(range(0, num_users, users_per_shard)):
         last = min(first + users_per_shard, num_users)
+        # one name for all: each shard is published before the next one is written
         staged = output.staging / "sequences.tar"
         with TarWriter(staged) as tar:
             for start in range(first, last, USERS_PER_SAMPLE):

@@ -42,6 +42,7 @@ class Settings:
     """Least number of interactions; users with fewer are left out."""
 
     def __post_init__(self) -> None:
+        # messages name the flag, because the command line is where these values come from
         for key in ("frames", "interval", "items_per_shard", "users_per_shard"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{_flag(key)} is {getattr(self, key)}; it must be 1 or more")

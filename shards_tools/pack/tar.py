@@ -43,6 +43,7 @@ class TarWriter:
         header = tarfile.TarInfo(f"{key}.{name}")
         header.size = len(data)
         header.mode = MEMBER_MODE
+        # USTAR has no extended headers, which would hold times
         self._write(header.tobuf(tarfile.USTAR_FORMAT))
         member = Member(name, offset=self.size, size=len(data), crc32=zlib.crc32(data))
         self._write(data)

@@ -54,8 +54,10 @@ def open_raw(root: str) -> RawFolder:
         ValueError: it is no folder, has no interactions, or has a part more than once.
     """
     entries = list_folder(root)
+    # object stores have no empty folders: nothing there means nothing at all
     if not entries and not (storage.is_local(root) and storage.local_path(root).is_dir()):
         raise ValueError(f"{root} is not a folder; give the folder with MicroLens' raw files")
+    # a file named like a folder of media, such as videos.zip, is no part
     files = [entry for entry in entries if not entry.is_folder]
     folders = [entry for entry in entries if entry.is_folder]
     pairs, reader = _find_pairs(root, files)
@@ -78,6 +80,7 @@ def _find_pairs(root: str, files: Iterable[Entry]) -> tuple[str, Reader]:
     Raises:
         ValueError: there is none, or several match the same pattern.
     """
+    # all patterns are looked up, so that two files of one pattern are an error in any case
     urls = {pattern: _find(root, files, pattern) for pattern in READERS}
     for pattern, reader in READERS.items():
         url = urls[pattern]
@@ -93,6 +96,7 @@ def _find(root: str, entries: Iterable[Entry], pattern: str) -> str | None:
         ValueError: several match.
     """
     matches = [entry for entry in entries if fnmatchcase(entry.name, pattern)]
+    # taking the first would silently pack half of the data
     if len(matches) > 1:
         names = ", ".join(entry.name for entry in matches)
         raise ValueError(
@@ -112,6 +116,7 @@ def fingerprint(raw: RawFolder) -> str:
     for folder in (raw.videos, raw.covers, raw.audio):
         for name, file in sorted(media_files(folder).items()):
             digest.update(f"{name} {file.size} {file.version}\n".encode())
+        # without a mark, a file that moves from one folder to the next would change nothing
         digest.update(b"end")
     return digest.hexdigest()
 

@@ -32,6 +32,7 @@ def number_items(interactions: Interactions) -> Interactions:
     The order is numeric where all raw ids are whole numbers, otherwise alphabetic. It is the order
     of the catalogue.
     """
+    # sorted and distinct
     codes = np.unique(interactions.sequences.items)
     raw_ids = [interactions.raw_ids[code] for code in codes]
     is_numeric = all(raw_id.isdecimal() for raw_id in raw_ids)
@@ -87,6 +88,7 @@ def _check_users(users: list[str], url: str) -> None:
     Raises:
         ValueError: they are not.
     """
+    # their rows would have to be merged, in an order that the file does not tell
     if len(set(users)) != len(users):
         repeated = Counter(users).most_common(1)[0][0]
         raise ValueError(

@@ -61,6 +61,7 @@ class _TitleRows:
         for line in self._file:
             self._last_line += 1
             item, comma, _ = line.partition(",")
+            # a line at the start of a row is where an item belongs
             is_within_row = self._last_line > self._first_line
             if is_within_row and comma and item.strip().strip('"') in self._raw_ids:
                 raise self._unclosed(
@@ -99,6 +100,7 @@ def read_likes_and_views(url: str | None) -> dict[str, Counts]:
         for number, line in lines(file):
             try:
                 item, likes, views = line.split()
+                # the last row of an item wins
                 counts[item] = Counts(_count(likes), _count(views))
             except ValueError as error:
                 raise ValueError(

@@ -95,6 +95,7 @@ def _list_remote(url: str) -> list[Entry]:
 
 
 def _remote_entry(url: str, name: str, info: dict[str, Any]) -> Entry:
+    # the name in the listing lacks the scheme, which reads need
     entry_url = storage.join(url, name)
     if info["type"] == "directory":
         return Entry(name, entry_url, True, 0, "")

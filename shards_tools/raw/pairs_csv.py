@@ -92,6 +92,7 @@ def _count_header_rows(url: str) -> int:
             cells = [cell.strip().strip('"') for cell in line.split(",")]
             if tuple(cell.lower() for cell in cells) == COLUMNS:
                 return number
+            # a header of other names has no number in its last cell
             if re.fullmatch(r"-?\d+", cells[-1]):
                 return 0
             raise ValueError(

@@ -31,6 +31,7 @@ def read_pairs_tsv(url: str) -> Interactions:
                     f"{url}, line {number}: expected user<TAB>item item ..., found {line[:60]!r}"
                 )
             users.append(user.strip())
+            # codes in the order of first occurrence; number_items sorts them later
             items.extend([codes.setdefault(item, len(codes)) for item in raw_items])
             lengths.append(len(raw_items))
     ids = user_ids(users, url)

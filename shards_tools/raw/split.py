@@ -51,6 +51,7 @@ class Sequences:
         Args:
             is_kept: bool [users].
         """
+        # first the interactions of the users who leave, then the users themselves
         remaining = self.keep(np.repeat(is_kept, self.lengths))
         offsets = np.concatenate([[0], np.cumsum(self.lengths[is_kept])]).astype(np.int64)
         raw_users = None if self.raw_users is None else self.raw_users.filter(pa.array(is_kept))
@@ -87,6 +88,7 @@ def training_popularity(sequences: Sequences, split: SplitInfo, num_items: int) 
 def split_counts(sequences: Sequences, split: SplitInfo) -> dict[str, int]:
     """Return the number of users and interactions, and of interactions in each split."""
     num_users = len(sequences.users)
+    # validation and test take one interaction each of the used ones
     num_used = int(np.minimum(sequences.lengths, split.keep_last).sum())
     return {
         "users": num_users,

@@ -27,6 +27,7 @@ class _Watched(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        # io.BufferedReader calls this once per block, so that progress costs nothing
         size = int(self._stream.readinto(buffer))
         self._progress.advance(size)
         return size
@@ -58,6 +59,8 @@ def open_text(url: str) -> Iterator[TextIO]:
     try:
         with (
             open_table(url) as table,
+            # sig: spreadsheets write a byte order mark; newline="": csv handles line ends in quoted
+            # fields
             io.TextIOWrapper(table, encoding="utf-8-sig", newline="") as file,
         ):
             yield file

@@ -49,6 +49,7 @@ def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> di
     info = read_dataset_info(url)
     damaged = _find_damaged(url, info, console)
     if damaged:
+        # the lock of the place, and its staging folder
         with open_output(url) as opened:
             output = RepairOutput(url, opened.staging, info, damaged)
             planned = plan(open_source(raw_root), recorded_settings(output))
@@ -70,6 +71,7 @@ def _find_damaged(url: str, info: DatasetInfo, console: Console) -> dict[str, st
     damaged = {}
     num_bytes = sum(file.size for file in info.files)
     with task("checking", num_bytes, megabytes, console) as progress:
+        # by sha256 alone: a member cannot be replaced without its file
         for file in info.files:
             fault = first_fault(url, file, progress)
             if fault is not None:
@@ -126,6 +128,7 @@ def _check_raw_folder(
     Raises:
         ValueError: it has others.
     """
+    # the items tell most wrong folders at once, without a look at media
     raw_ids = [job.raw_id for job in planned.jobs]
     is_same = len(raw_ids) == info.counts.get("items")
     if is_same and catalogue is not None:

@@ -43,6 +43,7 @@ class RepairOutput(Output):
             ValueError: the packed file is not the one that dataset.json names.
         """
         if path not in self.damaged:
+            # the packer writes all tables again, also those that are intact
             staged.unlink()
             return
         sha256 = storage.sha256_of(str(staged))
@@ -68,6 +69,7 @@ class RepairOutput(Output):
 
     def put_record(self, name: str, data: bytes) -> None:
         """Keep a record in memory."""
+        # not to the work folder: a stopped repair must not look like a stopped packing
         self._records[name] = data
 
     def read_records(self, prefix: str) -> Iterator[tuple[str, bytes]]:

@@ -45,6 +45,7 @@ def record_intact_shards(
             members_by_shard[shard] = members
             packed_jobs += [PackedJob(job, members.get(job.item, [])) for job in jobs]
     failures_by_item = _failures_by_item(packed_jobs, output, workers)
+    # after the failures of all shards are known, because they may have to be found by packing
     for shard, members in members_by_shard.items():
         failures: list[Failure] = []
         for job in plan.shards[shard]:
@@ -77,6 +78,7 @@ def _stored_members(url: str, file: FileInfo) -> Members:
     ):
         for entry in tar:
             key, name = entry.name.split(".", 1)
+            # extractfile returns None for folders and links only, which shards do not have
             content = cast("IO[bytes]", tar.extractfile(entry)).read()
             member = Member(name, entry.offset_data, entry.size, zlib.crc32(content))
             members.setdefault(int(key), []).append(member)
@@ -90,6 +92,7 @@ def _failures_by_item(
 
     They come from failures.jsonl or, if it is damaged, from packing incomplete items again.
     """
+    # packing a few items again is slow, but the only other source of the reasons
     if FAILURES_FILE in output.damaged:
         failures = _pack_incomplete(packed_jobs, workers)
     else:

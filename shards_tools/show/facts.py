@@ -61,7 +61,9 @@ def _describe_popularity(popularity: np.ndarray) -> dict[str, int | float]:
     """
     described: dict[str, int | float] = {}
     for name, share in QUANTILES.items():
+        # nearest: a popularity that some item has, not one between two items
         described[name] = int(np.quantile(popularity, share, method="nearest"))
+    # at least one item, in catalogues below 100
     num_top = max(1, len(popularity) // 100)
     top_interactions = np.sort(popularity)[::-1][:num_top].sum()
     described["cold_items"] = int((popularity == 0).sum())
@@ -75,6 +77,7 @@ def facts(described: dict[str, Any]) -> list[dict[str, str]]:
     Args:
         described: Result of `describe`.
     """
+    # 16 of 64 digits are enough to compare by eye
     counts = {"fingerprint": described["fingerprint"][:16]}
     for name, count in described["counts"].items():
         counts[name.replace("_", " ")] = f"{count:,}"
@@ -106,6 +109,7 @@ def as_table(described: dict[str, Any]) -> Table:
     for group in facts(described):
         for name, value in group.items():
             table.add_row(name, value)
+        # a line between groups
         table.add_section()
     return table
 
@@ -113,6 +117,7 @@ def as_table(described: dict[str, Any]) -> Table:
 def _media(media: MediaInfo) -> str:
     """Return one line about videos, covers and audio."""
     size = f"{media.size} x {media.size}"
+    # by the kinds of MediaInfo
     videos = {
         "frames": f"{media.frames} JPEG frames of {size}, policy {media.policy}, "
         f"interval {media.interval}",

@@ -46,10 +46,12 @@ def write_page(url: str, out: str) -> None:
     Raises:
         ValueError: there is no data set, or `out` has another ending.
     """
+    # before the data set is read, which may take minutes
     if not out.endswith(".html"):
         raise ValueError(f"--html {out} must end in .html")
     info = read_dataset_info(url)
     catalogue = read_catalogue(url, info)
+    # the cache of training with default settings, which often has the frames already
     cache_dir = Path(DataConfig.cache_dir)
     pictures = Pictures(ItemStore(url, info, catalogue, cache_dir, DataConfig.cache_bytes), info)
     lengths = np.diff(open_sequences(url, info, catalogue.ok_N1, cache_dir).offsets)
@@ -92,6 +94,7 @@ def _distributions(
     kilobytes = []
     for item in readable.tolist():
         title_lengths.append(len(catalogue.title(item)))
+        # whole numbers, because bins are of whole numbers
         kilobytes.append(sum(member.size for member in catalogue.members(item)) // 1000)
     titles_n = np.asarray(title_lengths)
     kilobytes_n = np.asarray(kilobytes)
@@ -127,6 +130,7 @@ def binned(values: np.ndarray) -> Bins:
         labels = [str(number) for number in range(low, high + 1)]
         return Bins(labels, np.bincount(values - low).tolist())
     starts = _growing_starts(high)
+    # right: a value that equals a start belongs to the bin that begins there
     bins = np.searchsorted(starts, values, side="right") - 1
     counts = np.bincount(bins, minlength=len(starts)).tolist()
     first = int(bins.min())
@@ -140,6 +144,7 @@ def binned(values: np.ndarray) -> Bins:
 def _growing_starts(high: int) -> list[int]:
     """Return the starts 0, 1, 2, 5, 10, 20, ... of bins up to that of `high`, and one more."""
     starts = [0]
+    # one power more than needed, so that the last bin has an end
     for power in range(len(str(high)) + 1):
         for digit in (1, 2, 5):
             starts.append(digit * 10**power)
@@ -163,10 +168,12 @@ def _items(catalogue: Catalogue, readable: np.ndarray, pictures: Pictures) -> li
     by_popularity = readable[np.argsort(-catalogue.popularity_N1[readable], kind="stable")]
     places = evenly_spaced(len(by_popularity), MAX_ITEMS)
     frames = MAX_FRAMES if pictures.media.kind != "none" else 1
+    # an item cannot show more frames than were packed; a clip has any number
     if pictures.media.kind == "frames":
         frames = min(frames, pictures.media.frames)
     drawn = []
     for item in track(by_popularity[places].tolist(), "drawing items"):
+        # an item without any picture keeps its caption
         jpeg = pictures.jpeg(item, frames, FRAME_SIDE_PX) if pictures.has_any else None
         raw_id = catalogue.table["raw_id"][item - 1].as_py()
         popularity = catalogue.popularity_N1[item]
@@ -188,6 +195,7 @@ def _failures(url: str, info: DatasetInfo) -> Failures:
     file = storage.join(url, FAILURES_FILE)
     raw = storage.read_bytes(file) if info.has(FAILURES_FILE) else b""
     rows = []
+    # a data set may have a million failures, of which a page shows the first
     for failure in islice(read_failures(raw, file), MAX_FAILURES):
         rows.append(Row(failure.raw_id, (failure.kind, failure.reason), is_run=False))
     table = Table("raw id", ("file", "reason"), tuple(rows), is_numeric=False)

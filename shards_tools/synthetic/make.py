@@ -47,6 +47,7 @@ def make_synthetic(out: Path, num_users: int, num_items: int, seed: int, workers
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     _write(partial, arguments, workers)
+    # os.replace takes no existing folder, and this one is empty
     if out.exists():
         out.rmdir()
     os.replace(partial, out)
@@ -62,6 +63,7 @@ def _check_same(out: Path, arguments: dict[str, int]) -> None:
     oracle = out / ORACLE_FILE
     recorded: dict[str, Any] = {}
     if oracle.exists():
+        # oracle.json is written last but for the rename: a folder that has it is complete
         recorded = json.loads(oracle.read_bytes())["model"]
     if not recorded.items() >= arguments.items():
         raise ValueError(
@@ -131,6 +133,7 @@ def _write_pairs(folder: Path, sequences: Sequences) -> None:
 def _write_counts(folder: Path, world: World, rng: np.random.Generator) -> None:
     """Draw and write likes and views, which follow popularity."""
     num_items = len(world.looks)
+    # views and likes follow popularity loosely, as they come from outside the sample of users
     noise_N = 0.3 * rng.standard_normal(num_items)
     views_N = (1e5 * np.exp(world.weight_N + noise_N)).astype(int)
     likes_N = (views_N * rng.uniform(0.01, 0.1, size=num_items)).astype(int)

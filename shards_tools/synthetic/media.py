@@ -85,6 +85,7 @@ def video_bytes(look: Look, rng: np.random.Generator) -> bytes:
     """
     # The order of the draws decides the bytes.
     height, width = VIDEO_SIZES[rng.integers(len(VIDEO_SIZES))]
+    # sizes and rates differ as in real data, so that packers meet all of them
     rate = FRAME_RATES[rng.integers(len(FRAME_RATES))]
     length = round(rng.uniform(*DURATION_S) * rate)
     radius = rng.uniform(*RADIUS)
@@ -111,10 +112,12 @@ def cover_bytes(look: Look, rng: np.random.Generator) -> bytes:
 
 def title(look: Look, rng: np.random.Generator) -> str:
     """Return a title that names colour and shape, often wrongly."""
+    # the arc around hue 0 is half below 2 pi, hence the modulo
     colour = round(look.hue / (2 * np.pi) * len(COLOURS)) % len(COLOURS)
     if rng.uniform() > TITLE_COLOUR_ACCURACY:
         colour = int(rng.integers(len(COLOURS)))
     shape = look.shape if rng.uniform() < TITLE_SHAPE_ACCURACY else int(rng.integers(len(SHAPES)))
+    # tags say nothing about the item: they are noise for text encoders
     first, second = rng.choice(len(TAGS), size=2, replace=False)
     opening = OPENINGS[rng.integers(len(OPENINGS))]
     return f"{opening} {COLOURS[colour]} {NOUNS[SHAPES[shape]]} # {TAGS[first]} # {TAGS[second]}"
@@ -153,6 +156,7 @@ def _background(texture: int, height: int, width: int, phase_2: np.ndarray) -> n
         "columns": column_1W + 0 * y_H1,
         "checks": (row_H1 + column_1W) % 2,
     }
+    # 0.2 to 0.7: grey, and distinct from the bright colours of objects
     grey_HW = 0.2 + 0.5 * lightness[TEXTURES[texture]]
     return np.repeat(grey_HW[:, :, None], 3, axis=2)
 
@@ -171,6 +175,7 @@ def _draw(
     # distances to the centre, wrapped around the frame's sides
     right_1W = (x_1W - centre_2[0] + 0.5) % 1.0 - 0.5
     down_H1 = (y_H1 - centre_2[1] + 0.5) % 1.0 - 0.5
+    # the radius is in frame widths, so that the object is as large in any frame
     inside_HW = _inside(SHAPES[shape], right_1W / radius, down_H1 / radius)
     image = np.where(inside_HW[:, :, None], colour, background)
     return np.asarray((image * brightness * 255).round().astype(np.uint8))

@@ -89,6 +89,7 @@ class World:
         Returns:
             float64 [B, N].
         """
+        # affinities add up: k(z, i) + k(p, i) is one dot product with z + p
         wanted_BF = self.ideals_UF[users_B]
         if previous_B is not None:
             wanted_BF = wanted_BF + self.items_NF[previous_B]
@@ -144,6 +145,7 @@ def draw_sequences(world: World, rng: np.random.Generator) -> Sequences:
     """Draw every user's items, numbered from 1."""
     num_users = len(world.ideals_UF)
     num_items = len(world.looks)
+    # geometric starts at 1, so that its mean is 1 more than that of the extra length
     extra_U = rng.geometric(1 / (MEAN_LENGTH - MIN_LENGTH + 1), size=num_users) - 1
     length_U = np.minimum(MIN_LENGTH + extra_U, num_items // 4)
     runs = []
@@ -165,8 +167,10 @@ def _draw_chunk(
     max_length = length_B.max()
     drawn_BL = np.zeros((len(users_B), max_length), dtype=np.int64)
     watched_BN = np.zeros((len(users_B), len(world.looks)), dtype=bool)
+    # all users of the chunk take their next item at once
     for position in range(max_length):
         rows = np.flatnonzero(length_B > position)
+        # the first item has no item before it
         previous = drawn_BL[rows, position - 1] if position else None
         logits = world.logits(users_B[rows], previous)
         is_early = position < length_B[rows] - LATE_INTERACTIONS

@@ -26,6 +26,7 @@ def reference_metrics(
     """Return metrics by ranking, by popularity group of the target, and by name."""
     num_items = len(world.looks)
     popularity_N = training_popularity(sequences, split, num_items)[1:]
+    # items that nobody watched are not in the packed catalogue
     occurs_N = np.isin(np.arange(num_items), sequences.items - 1)
     scores: dict[str, Score] = {
         "oracle": world.logits,
@@ -34,6 +35,7 @@ def reference_metrics(
         ),
         "chance": lambda users_B, previous_B: np.zeros((len(users_B), num_items)),
     }
+    # the last interaction of each user, numbered from 0
     target_U = sequences.items[sequences.offsets[1:] - 1] - 1
     results = {}
     for name, score in scores.items():
