@@ -1,4 +1,7 @@
-"""Machines that are network namespaces of this one: an address, an sshd and one core each, and a cable between two of them."""
+"""Two machines as network namespaces: each has an address, an sshd and one core.
+
+A virtual cable connects them.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,14 @@ PROGRAMS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
-"""What is needed, and Debian's packages of it."""
-SERVE = "mount -t tmpfs tmpfs /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -e -f {folder}/sshd_config"
-"""sshd asks for a folder that its service makes when a real machine starts; this mount is of the namespace alone."""
+"""Required programs, and the Debian package of each."""
+# sshd needs a folder that its service creates when a real machine starts. The mount exists in this
+# namespace only.
+SERVE = (
+    "mount -t tmpfs tmpfs /run && mkdir /run/sshd && "
+    "exec /usr/sbin/sshd -D -e -f {folder}/sshd_config"
+)
+SSHD_START_S = 20
 
 SSHD = """
 Port 22
@@ -39,28 +47,30 @@ LogLevel ERROR
 """
 
 
-def why_not() -> str:
-    """What this machine lacks; nothing where it has all."""
+def missing_requirement() -> str:
+    """Return what this machine lacks, and what to do about it; "" if nothing is missing."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    missing = {
-        package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None
-    }
-    if missing:
-        return f"it needs apt-get install {' '.join(sorted(missing))}"
+    packages = set()
+    for program, package in PROGRAMS.items():
+        if shutil.which(program, path=path) is None:
+            packages.add(package)
+    if packages:
+        return f"it needs apt-get install {' '.join(sorted(packages))}"
     if os.geteuid() != 0:
-        return f"it makes network namespaces, which {getpass.getuser()} may not: run it as root"
+        return f"{getpass.getuser()} may not create network namespaces: run it as root"
+    # Containers often deny namespaces to root as well.
     probe = f"mlrec-{os.getpid()}"
-    made = subprocess.run(
+    done = subprocess.run(
         ["ip", "netns", "add", probe], capture_output=True, text=True, check=False
     )
-    if made.returncode:
-        return f"this machine allows no network namespaces: {made.stderr.strip()}"
+    if done.returncode:
+        return f"this machine allows no network namespaces: {done.stderr.strip()}"
     subprocess.run(["ip", "netns", "delete", probe], check=True)
     return ""
 
 
 class Machines:
-    """Two machines on a cable from `with` to its end, which leaves nothing but the folder: no process, no namespace."""
+    """Two connected machines within a `with` block, which removes them at its end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,7 +91,7 @@ class Machines:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For commands on them: the `ssh` that they find has the machines' key."""
+        """Environment of commands on the machines, whose `ssh` uses the machines' key."""
         return {
             **os.environ,
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
@@ -89,8 +99,9 @@ class Machines:
         }
 
     def on(self, place: int, *command: str) -> list[str]:
-        """A command, as it is started on a machine; it has that one's core."""
-        core = sorted(os.sched_getaffinity(0))[place % len(os.sched_getaffinity(0))]
+        """Return a command line that runs a command on a machine, on its core."""
+        cores = sorted(os.sched_getaffinity(0))
+        core = cores[place % len(cores)]
         return [
             "ip",
             "netns",
@@ -103,43 +114,48 @@ class Machines:
         ]
 
     def processes(self, place: int) -> dict[psutil.Process, list[str]]:
-        """All processes of a machine, and their command lines."""
-        found = {}
+        """Return the command lines of all processes of a machine."""
+        commands = {}
         for pid in _run("ip", "netns", "pids", self._names[place]).split():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(int(pid))
-                found[process] = process.cmdline()
-        return found
+                commands[process] = process.cmdline()
+        return commands
 
     def kill(self, place: int) -> None:
-        """Kills all processes of a machine."""
-        while found := self.processes(place):
-            for process in found:
+        """Kill all processes of a machine."""
+        # A process may start others while it is being killed.
+        while processes := self.processes(place):
+            for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             time.sleep(0.05)
 
     def plug(self, inserted: bool) -> None:
-        """Pulls the cable out, or puts it in again."""
+        """Pull the cable, or plug it in again."""
         _run("ip", "-n", self._names[1], "link", "set", "cable", "up" if inserted else "down")
 
     def serve(self, place: int) -> None:
-        """Starts a machine's sshd."""
+        """Start the sshd of a machine, and wait until it answers."""
         with open(self.folder / "sshd.log", "ab") as log:
             daemon = self.on(place, "sh", "-c", SERVE.format(folder=self.folder))
             subprocess.Popen(
                 daemon, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 20
-        ask = [f"{self.folder}/bin/ssh", "-o", "ConnectTimeout=2", self.addresses[place], "true"]
-        while subprocess.run(
-            self.on(place, *ask), stdin=subprocess.DEVNULL, capture_output=True, check=False
-        ).returncode:
+        deadline = time.monotonic() + SSHD_START_S
+        while not self._answers(place):
             if time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"sshd of machine {place} does not answer: {(self.folder / 'sshd.log').read_text()}"
-                )
+                log_text = (self.folder / "sshd.log").read_text()
+                raise RuntimeError(f"sshd of machine {place} does not answer: {log_text}")
             time.sleep(0.1)
+
+    def _answers(self, place: int) -> bool:
+        """Return whether the machine answers its own ssh."""
+        ssh = [f"{self.folder}/bin/ssh", "-o", "ConnectTimeout=2", self.addresses[place], "true"]
+        done = subprocess.run(
+            self.on(place, *ssh), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        return done.returncode == 0
 
     def _start(self) -> None:
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "key"))
@@ -153,22 +169,10 @@ class Machines:
         wrapper.chmod(0o755)
         for name in self._names:
             _run("ip", "netns", "add", name)
-        one, other = self._names
-        _run(
-            "ip",
-            "link",
-            "add",
-            "cable",
-            "netns",
-            one,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "cable",
-            "netns",
-            other,
-        )
+        first, second = self._names
+        # Both ends of the cable have the same name, each in its own namespace.
+        cable = ["add", "cable", "netns", first, "type", "veth"]
+        _run("ip", "link", *cable, "peer", "name", "cable", "netns", second)
         for place, (name, address) in enumerate(zip(self._names, self.addresses, strict=True)):
             _run("ip", "-n", name, "address", "add", f"{address}/24", "dev", "cable")
             for device in ("lo", "cable"):
@@ -176,19 +180,19 @@ class Machines:
             self.serve(place)
 
     def _stop(self) -> None:
-        known = _run("ip", "netns", "list").split()
+        namespaces = _run("ip", "netns", "list").split()
         for place, name in enumerate(self._names):
-            if name in known:
+            if name in namespaces:
                 self.kill(place)
-                _run(
-                    "ip", "netns", "delete", name
-                )  # its end of the cable, and so the cable, goes with it
+                # Deletes its end of the cable as well, and thereby the cable.
+                _run("ip", "netns", "delete", name)
 
 
 def rank_of(processes: dict[psutil.Process, list[str]]) -> psutil.Process:
-    """The one rank among the processes; its loader workers have the same command line."""
-    ranks = [process for process, words in processes.items() if "mlrec.train" in words]
-    return next(rank for rank in ranks if rank.parent() not in ranks)
+    """Return the one rank among the processes."""
+    # Loader workers are forked from their rank, and have its command line.
+    candidates = [process for process, words in processes.items() if "mlrec.train" in words]
+    return next(process for process in candidates if process.parent() not in candidates)
 
 
 def _run(*command: str) -> str:

@@ -1,4 +1,4 @@
-"""A run that streams its items has the losses of one that reads them from disk, and what it moves over the network."""
+"""Runs that stream their items: their losses, and the bytes they move over the network."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from mlrec.data.format import FileInfo, read_dataset_info
 
 @pytest.fixture(scope="session")
 def shards(dataset_dir: Path) -> list[FileInfo]:
+    """Return the item shards of the data set."""
     return read_dataset_info(str(dataset_dir)).shards("items")
 
 
 def downloads(requests: list[Request], shards: list[FileInfo]) -> dict[str, int]:
-    """How often each whole shard was sent."""
-    found = Counter(
-        request.path.split("/", 3)[3]
-        for request in requests
-        if request.sent in {shard.size for shard in shards}
-    )
-    return dict(found)
+    """Return how often each shard was sent as a whole, by its path."""
+    sizes = {shard.size for shard in shards}
+    counts: Counter[str] = Counter()
+    for request in requests:
+        if request.sent in sizes:
+            _, _, _, path = request.path.split("/", 3)
+            counts[path] += 1
+    return dict(counts)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "http"])
-def test_the_losses_and_the_ranking_are_those_of_a_run_from_disk(
+def test_streamed_run_has_the_losses_and_ranking_of_a_run_from_disk(
     scheme: str,
     trainer: Trainer,
     s3_data: str,
@@ -53,8 +55,8 @@ def test_the_losses_and_the_ranking_are_those_of_a_run_from_disk(
 
 
 @dataclass
-class Watched:
-    """Runs and the requests for items while they went on."""
+class WatchedRuns:
+    """Finished runs, and the requests for items during them."""
 
     runs: list[Path]
     requests: list[Request]
@@ -63,54 +65,54 @@ class Watched:
 @pytest.fixture(scope="module")
 def three_epochs(
     s3_data: str, s3_proxy: Proxy, tmp_path_factory: pytest.TempPathFactory
-) -> Watched:
-    """Three epochs on two ranks of two workers each."""
+) -> WatchedRuns:
+    """Train for three epochs on two ranks with two loader workers each."""
     folder = tmp_path_factory.mktemp("three_epochs")
     s3_proxy.clear()
-    more = [
+    options = [
         "train.duration=3 epochs",
         "data.num_workers=2",
         f"train.save_every={STEPS_PER_EPOCH} steps",
         "train.keep_last=9",
     ]
-    assert "Traceback" not in run([*LAUNCHERS["deepspeed"], *settings(s3_data, folder, *more)])
-    return Watched([folder / "run"], s3_proxy.requests("items/"))
+    assert "Traceback" not in run([*LAUNCHERS["deepspeed"], *settings(s3_data, folder, *options)])
+    return WatchedRuns([folder / "run"], s3_proxy.requests("items/"))
 
 
-def test_ranks_and_workers_share_what_they_download(
-    three_epochs: Watched, shards: list[FileInfo], curve: list[float]
+def test_streamed_run_downloads_each_shard_once_for_all_ranks_and_workers(
+    three_epochs: WatchedRuns, shards: list[FileInfo], curve: list[float]
 ) -> None:
     assert losses(three_epochs.runs[0]) == pytest.approx(curve, abs=TOLERANCE)
     assert downloads(three_epochs.requests, shards) == {shard.path: 1 for shard in shards}
 
 
-def test_no_item_crosses_the_network_after_the_first_epoch(three_epochs: Watched) -> None:
-    second = three_epochs.runs[0] / "checkpoints" / f"step-{STEPS_PER_EPOCH:06d}" / "state.json"
-    late = [request for request in three_epochs.requests if request.time > second.stat().st_mtime]
-    assert not late
-    assert sum(metric(three_epochs.runs[0], "data/remote_bytes")[STEPS_PER_EPOCH:]) == 0
-    hits = metric(three_epochs.runs[0], "data/cache_hits")
-    assert hits[0] < 1.0 and set(hits[STEPS_PER_EPOCH:]) == {1.0}
+def test_streamed_run_reads_no_item_remotely_after_the_first_epoch(
+    three_epochs: WatchedRuns,
+) -> None:
+    run_dir = three_epochs.runs[0]
+    saved = run_dir / "checkpoints" / f"step-{STEPS_PER_EPOCH:06d}" / "state.json"
+    epoch_end = saved.stat().st_mtime
+    late_requests = [request for request in three_epochs.requests if request.time > epoch_end]
+    assert not late_requests
+    assert sum(metric(run_dir, "data/remote_bytes")[STEPS_PER_EPOCH:]) == 0
+    hits = metric(run_dir, "data/cache_hits")
+    assert hits[0] < 1.0
+    assert set(hits[STEPS_PER_EPOCH:]) == {1.0}
 
 
-def test_remote_bytes_are_those_that_the_server_sent(three_epochs: Watched) -> None:
+def test_streamed_run_reports_the_bytes_that_the_server_sent(three_epochs: WatchedRuns) -> None:
     sent = sum(request.sent for request in three_epochs.requests)
     assert sum(metric(three_epochs.runs[0], "data/remote_bytes")) == pytest.approx(sent, rel=0.01)
 
 
-def test_two_jobs_of_a_node_share_what_they_download(
+def test_two_jobs_on_a_node_download_each_shard_once(
     s3_data: str, proxy: Proxy, shards: list[FileInfo], curve: list[float], tmp_path: Path
 ) -> None:
     names = ["one", "two"]
-    jobs = [
-        start(
-            [
-                *LAUNCHERS["plain"],
-                *settings(s3_data, tmp_path, "data.num_workers=1", f"name={name}"),
-            ]
-        )
-        for name in names
-    ]
+    jobs = []
+    for name in names:
+        options = settings(s3_data, tmp_path, "data.num_workers=1", f"name={name}")
+        jobs.append(start([*LAUNCHERS["plain"], *options]))
     for job in jobs:
         assert "Traceback" not in finish(job)
     for name in names:
@@ -118,25 +120,29 @@ def test_two_jobs_of_a_node_share_what_they_download(
     assert downloads(proxy.requests("items/"), shards) == {shard.path: 1 for shard in shards}
 
 
-def test_two_nodes_hold_half_of_the_data_each(
+def test_two_nodes_with_home_ownership_cache_half_of_the_data_each(
     s3_data: str, proxy: Proxy, shards: list[FileInfo], curve: list[float], tmp_path: Path
 ) -> None:
     caches = [tmp_path / f"node{node}" for node in range(2)]
     common = settings(
         s3_data, tmp_path, "data.ownership=home", "train.duration=3 epochs", "data.num_workers=1"
     )
-    for node in start_nodes(tmp_path, *([*common, f"data.cache_dir={cache}"] for cache in caches)):
+    options_of_nodes = [[*common, f"data.cache_dir={cache}"] for cache in caches]
+    for node in start_nodes(tmp_path, *options_of_nodes):
         finish(node)
     assert losses(tmp_path / "run") == pytest.approx(curve, abs=TOLERANCE)
-    found = downloads(proxy.requests("items/"), shards)
-    assert found.keys() == {shard.path for shard in shards}
-    assert sum(found.values()) <= len(shards) + 1, "only the shard where two nodes meet is on both"
-    held = [{path.stem for path in (cache / "items").glob("*.tar")} for cache in caches]
-    assert all(held)
-    assert len(held[0] & held[1]) <= 1
+    counts = downloads(proxy.requests("items/"), shards)
+    assert counts.keys() == {shard.path for shard in shards}
+    # The nodes' halves may meet within a shard, which both of them need then.
+    assert sum(counts.values()) <= len(shards) + 1
+    cached_names = []
+    for cache in caches:
+        cached_names.append({path.stem for path in (cache / "items").glob("*.tar")})
+    assert all(cached_names)
+    assert len(cached_names[0] & cached_names[1]) <= 1
 
 
-def test_a_cache_of_a_quarter_of_the_data(
+def test_streamed_run_with_a_small_cache_stays_within_its_budget(
     trainer: Trainer,
     s3_data: str,
     proxy: Proxy,
@@ -151,8 +157,8 @@ def test_a_cache_of_a_quarter_of_the_data(
     )
     assert outcome.code == 0, outcome.output
     assert losses(tmp_path / "run") == pytest.approx(curve, abs=TOLERANCE)
-    held = [path.stat().st_size for path in (tmp_path / "cache" / "items").glob("*.tar")]
-    assert 0 < sum(held) <= budget
-    assert metric(tmp_path / "run", "data/remote_bytes")[-1] > 0, (
-        "what has no room is read by ranges"
-    )
+    cached_files = (tmp_path / "cache" / "items").glob("*.tar")
+    cached_bytes = sum(path.stat().st_size for path in cached_files)
+    assert 0 < cached_bytes <= budget
+    # Items without room in the cache are read by ranges, in every epoch.
+    assert metric(tmp_path / "run", "data/remote_bytes")[-1] > 0
