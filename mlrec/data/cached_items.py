@@ -77,6 +77,7 @@ def decode_partly_cached(
             inputs.
         cached_n: which items are cached, bool.
     """
+    # Two passes: rows of a skipped input exist for uncached items only.
     uncached_places = np.flatnonzero(~cached_n)
     cached_places = np.flatnonzero(cached_n)
     tensors, uncached_valid, uncached_bad = decode_items(
@@ -89,5 +90,6 @@ def decode_partly_cached(
     order = torch.from_numpy(np.argsort(np.concatenate([uncached_places, cached_places])))
     for spec in inputs.of_cached:
         tensors[spec] = torch.cat([tensors[spec], cached_tensors[spec]])[order]
+    # a cached item is unreadable only if one of its remaining inputs is
     valid_n = torch.cat([uncached_valid, cached_valid])[order]
     return tensors, valid_n, uncached_bad | cached_bad

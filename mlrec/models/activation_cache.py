@@ -65,12 +65,14 @@ class ActivationCache:
                 f"item.prefix_cache_bytes is {budget_bytes}, less than the {self.item_bytes} of "
                 "one item"
             )
+        # more rows than items would never be filled
         self.capacity = min(catalogue_size, budget_bytes // self.item_bytes)
         """Number of items that fit."""
         self.items = CachedItems.none_of(catalogue_size, skipped_inputs)
         self._rows_N1 = torch.full((catalogue_size + 1,), -1)
         """Row of each item in the stores, int64; -1 for items that are not cached."""
         self._count = 0
+        # one tensor per activation, over all items, so that a chunk is gathered in one copy
         self._stores = [_zeros((self.capacity, *layout.shape), layout.dtype) for layout in layouts]
 
     @property
@@ -93,6 +95,7 @@ class ActivationCache:
             activations += prefix.run(media[prefix.encoder.spec])
         rows = slice(self._count, self._count + len(items_n))
         for store, activation in zip(self._stores, activations, strict=True):
+            # without items the prefixes ran on one blank item, of which nothing is stored
             store[rows] = activation[: len(items_n)].to(store)
         self._rows_N1[items_n] = torch.arange(rows.start, rows.stop)
         self._count = rows.stop
@@ -105,6 +108,7 @@ class ActivationCache:
         Without items it is the first row, whatever that holds, for a rank that runs an empty chunk.
         """
         rows_n = self._rows_N1[items_n] if len(items_n) else torch.zeros(1, dtype=torch.int64)
+        # stores are in the order of the prefixes and of their leaves, as in __init__
         stores = iter(self._stores)
         activations = {}
         for index, prefix in self.prefixes.items():
@@ -129,5 +133,6 @@ class ActivationCache:
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """Return zeros that take no memory before they are written, unlike torch.zeros."""
+    # numpy asks the system for zeroed pages, which exist only once they are written
     raw = np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
     return torch.from_numpy(raw).view(dtype).view(shape)

@@ -27,6 +27,7 @@ class BatchNorm(_BatchNorm):
         super().__init__(
             norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
         )
+        # the same objects, not copies: optimizers and checkpoints keep their names
         for name, value in (*norm.named_parameters(), *norm.named_buffers()):
             setattr(self, name, value)
         self.repeats = False
@@ -41,6 +42,7 @@ class BatchNorm(_BatchNorm):
         # in a bf16 run the parameters are in bf16 and the statistics in fp32
         weight = None if self.weight is None else self.weight.to(self.running_mean.dtype)
         bias = None if self.bias is None else self.bias.to(self.running_mean.dtype)
+        # Every rank takes the same branch, for all ranks train or evaluate at the same time.
         if self.training and _over_ranks():
             return self._normalize_over_ranks(
                 values, self.running_mean, self.running_var, weight, bias
@@ -75,6 +77,7 @@ class BatchNorm(_BatchNorm):
             with torch.no_grad():
                 running_mean.lerp_(moments.mean.to(running_mean.dtype), self._momentum())
                 running_var.lerp_(unbiased.to(running_var.dtype), self._momentum())
+        # normalization and affine map in one multiply-add per value
         scale = (moments.variance + self.eps).rsqrt()
         if weight is not None:
             scale = scale * weight
@@ -108,12 +111,14 @@ class _SumOfRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+        # the all-reduce is in place, and autograd may hold `values`
         total = values.clone()
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(context: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        # all ranks run their backward passes over the same chunks in the same order
         total = gradients[0].contiguous().clone()
         distributed.all_reduce(total)
         return total
@@ -130,6 +135,7 @@ class _Moments(NamedTuple):
 
 def _moments(values: torch.Tensor) -> _Moments:
     """Return the moments [C] of all ranks' values [n, C, ...]; collective."""
+    # sums of squares in bf16 would lose the variance
     exact = values.float()
     dims = [0, *range(2, values.ndim)]
     number = exact.new_tensor([values.numel() / values.shape[1]])

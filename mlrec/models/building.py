@@ -12,11 +12,13 @@ from torch import nn
 
 from mlrec.config import Config
 from mlrec.data.features.join import ItemIds
-from mlrec.data.schema import lookup
+from mlrec.data.schema import Modality, lookup
 from mlrec.data.stream import Data
 from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.losses import LOSSES
-from mlrec.models.recommender import Recommender, build_recommender
+from mlrec.models.recommender import Loss, Recommender
+from mlrec.models.recommenders import build_user_model, check_recommender
+from mlrec.models.tower import ItemTower
 
 _USERS_PER_READ = 1 << 16
 """Users whose training sequences are read at a time."""
@@ -31,6 +33,7 @@ def as_trained(model: nn.Module, config: Config, device: torch.device) -> None:
     """Move a model to the device as DeepSpeed does: only parameters change their dtype."""
     model.to(device)
     for parameter in model.parameters():
+        # buffers, such as statistics and tables of features, stay in fp32
         parameter.data = parameter.data.to(training_dtype(config))
 
 
@@ -56,8 +59,59 @@ def build_model(config: Config, data: Data, rank: int, restored: Restored = NOTH
         restored,
         item_ids(data),
     )
+    # graphs and counts come from the training sequences; sequence models ignore them
     model.sequence_model.fit(_training_sequences(data), data.catalogue.size)
     return model
+
+
+def build_recommender(
+    config: Config,
+    loss: Loss,
+    catalogue_size: int,
+    history_length: int,
+    rank: int,
+    restored: Restored = NOTHING,
+    items: ItemIds | None = None,
+) -> Recommender:
+    """Build the model of a configuration on the CPU, with weights drawn from torch's generator.
+
+    Args:
+        restored: as in ItemTower.
+        items: as in ItemTower.
+
+    Raises:
+        ValueError: an encoder, fusion or recommender is unknown or of another class, an option does
+            not fit, or each step would encode the whole catalogue with trained encoders of media.
+    """
+    check_recommender(config.recommender)
+    tower = ItemTower(config.item, config.recommender.width, catalogue_size, restored, items)
+    sequence_model = build_user_model(config.recommender, history_length)
+    recommender = Recommender(
+        tower, sequence_model, loss, config.loss.temperature, rank, config.seed
+    )
+    # a recommender that only counts has no use for vectors
+    if not sequence_model.trained:
+        tower.requires_grad_(False)
+    if recommender.whole_catalogue:
+        _check_encoders_are_light(tower, config)
+    return recommender
+
+
+def _check_encoders_are_light(tower: ItemTower, config: Config) -> None:
+    """Check that no encoder of media is trained.
+
+    Raises:
+        ValueError: one is.
+    """
+    for name, encoder, spec in zip(config.item.encoders, tower.encoders, tower.specs, strict=True):
+        trained = any(parameter.requires_grad for parameter in encoder.parameters())
+        if trained and spec.modality is not Modality.ID:
+            raise ValueError(
+                f"recommender.name={config.recommender.name} with loss.name={config.loss.name} "
+                "needs the vectors of the whole catalogue in every step, and item.encoders trains "
+                f"{name}. Encode ids or frozen features, or choose a sequence recommender with an "
+                "in-batch loss"
+            )
 
 
 def item_ids(data: Data) -> ItemIds:

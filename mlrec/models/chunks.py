@@ -8,14 +8,14 @@ The schedule is pure: it depends on tensors in host memory and on the ranks' agr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
 from mlrec.data.schema import InputSpec
-from mlrec.runtime.distributed import shares
+from mlrec.runtime.distributed import max_over_ranks, shares
 
 
 class Counts(NamedTuple):
@@ -52,6 +52,14 @@ class ChunkSchedule:
     uncached: list[torch.Tensor]
 
 
+class ChunkInputs(NamedTuple):
+    """What the item tower encodes a chunk from, on the device."""
+
+    media: Mapping[InputSpec, torch.Tensor]
+    activations: Mapping[int, Sequence[torch.Tensor]] | None = None
+    """Cached activations by the encoder's index; None to run all stages."""
+
+
 def group_items(valid_O: torch.Tensor, in_cache_O: torch.Tensor, room: int) -> ItemGroups:
     """Return how a rank encodes its items.
 
@@ -60,12 +68,18 @@ def group_items(valid_O: torch.Tensor, in_cache_O: torch.Tensor, room: int) -> I
         in_cache_O: items whose activations are cached already, bool.
         room: number of items to add to the cache at most.
     """
+    # the first ones in the batch, so that all runs with the same plan cache the same items
     new = torch.nonzero(valid_O & ~in_cache_O).flatten()[:room]
     from_cache_O = in_cache_O.clone()
     from_cache_O[new] = True
     cached = torch.nonzero(from_cache_O).flatten()
     uncached = torch.nonzero(~from_cache_O).flatten()
     return ItemGroups(new, cached, uncached)
+
+
+def largest_counts(groups: ItemGroups, device: torch.device) -> Counts:
+    """Return the largest counts of any rank; collective, and the host waits for the device."""
+    return Counts(*max_over_ranks(torch.tensor(groups.counts, device=device)).tolist())
 
 
 def schedule_chunks(
@@ -101,6 +115,7 @@ def split_evenly(rows: torch.Tensor, most: int, chunk_size: int) -> list[torch.T
     if not most:
         return []
     num_chunks = -(-most // chunk_size)
+    # sizes that differ by at most one: no rank waits long for another one's larger chunk
     return list(torch.split(rows, list(shares(len(rows), num_chunks))))
 
 

@@ -91,9 +91,11 @@ class Dropout(nn.Module):
     def mask(self, columns: Sequence[int]) -> torch.Tensor:
         """Return int32 [*rows, *columns]: 0 for values to drop, 1 for all others."""
         keys = self.keys
+        # the upper half of the product depends on all bits of the key
         row_factors = ((keys * _layer_factor(self.number)) >> 32).to(torch.int32)
         # int32 products wrap around, so the numbers are uniform over all of int32
         numbers = row_factors[..., None] * _column_factors(math.prod(columns), keys.device)
+        # int32 starts at -2^31, so a share p of all numbers lies below the threshold
         threshold = round(self.p * (1 << 32)) - (1 << 31)
         return numbers.ge_(threshold).view(*keys.shape, *columns)
 
@@ -137,6 +139,7 @@ def drawing(layers: Sequence[Dropout], make_keys: Callable[[], torch.Tensor]) ->
     rows = _Rows(make_keys)
     # contexts nest: an outer one comes back when this one ends
     before = [(layer.number, layer.rows) for layer in layers]
+    # each caller numbers its own layers: the tower's and the recommender's draw by other keys
     for number, layer in enumerate(layers):
         layer.number = number
         layer.rows = rows

@@ -100,6 +100,7 @@ def _check_projection(
     row: EncoderRow, context: EncoderContext, head: nn.Module, config: ItemConfig
 ) -> None:
     name = context.name
+    # the default projection of a row is no request of the user
     if isinstance(head, nn.Identity) and "projection" in config.options.get(name, {}):
         raise ValueError(
             f"item.options.{name}.projection={row.projection!r} has no effect: {name} already has "
@@ -132,7 +133,9 @@ def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) 
             f"encoder {name!r} is a {type(encoder).__name__}, not an Encoder. Derive it from "
             "mlrec.models.encoders.Encoder"
         )
+    # a wrong size would otherwise show in the first step, on every rank
     check_runs(encoder, name)
+    # batch norms come after the tuning, which decides what is trained
     tune(encoder, tuning)
     encoder.lr = row.lr
     encoder.weight_decay = row.weight_decay
@@ -166,6 +169,7 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
     if context.files is not None and (context.files / WHITENING_FILE).exists():
         path = context.files / WHITENING_FILE
         return nn.Sequential(_load_whitening(path, encoder.width, row.whiten), head)
+    # an encoder of stored features is whitened by these very features
     features = row.features or (row.checkpoint if row.build is Vectors else "")
     if not features:
         raise ValueError(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from mlrec import storage
 from mlrec.config.run_files import ENCODERS
 
+# the tower imports this module
 if TYPE_CHECKING:
     from mlrec.models.tower import ItemTower
 
@@ -53,6 +54,7 @@ def restored_from(run: Path, encoders: Collection[str]) -> Restored:
 
 def save_encoder_files(run: Path, tower: ItemTower) -> None:
     """Write the encoders' files into the run's folder, replacing those of an earlier start."""
+    # the folder gets its name last, so that it is complete or absent
     partial = run / f"{ENCODERS}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     folders = {name: partial / folder_of(run, name).name for name in tower.names}

@@ -21,6 +21,7 @@ class Leaf:
 
     def blank(self, count: int, like: torch.Tensor) -> torch.Tensor:
         """Return zeros of the output's shape for `count` items, which take no memory."""
+        # in a bf16 run the recorded float32 stands for the dtype of training
         dtype = like.dtype if self.dtype.is_floating_point else self.dtype
         return like.new_zeros((), dtype=dtype).expand(count * self.rows, *self.shape)
 
@@ -63,8 +64,10 @@ class FrozenPart:
 
     def __init__(self, encoder: Any) -> None:
         self.encoder = encoder
+        # outermost modules only: what is inside them needs no record
         self.modules = list(_frozen_modules(encoder))
         self._trained_modules = []
+        # modules that hold trained parameters themselves; their parents may begin with frozen ones
         for module in encoder.modules():
             if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
                 self._trained_modules.append(module)
@@ -94,6 +97,7 @@ class FrozenPart:
         except _TrainedModuleReached:
             pass
         finally:
+            # the encoder's next forward is an ordinary one
             for handle in handles:
                 handle.remove()
         return calls
@@ -111,6 +115,7 @@ def generalized(of_two: RecordedCall, of_one: RecordedCall) -> FrozenCall:
     for two, one in zip(tensors_of(of_two.output), tensors_of(of_one.output), strict=True):
         doubled = two.ndim > 0 and len(two) == 2 * len(one)
         grows.append(doubled and two.shape[1:] == one.shape[1:])
+    # an output that mixes both cannot be cached as a whole, nor computed again as a whole
     if any(grows) and not all(grows):
         raise ValueError(
             f"a {type(of_one.module).__name__} among them returns tensors of the items "

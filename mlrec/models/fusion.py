@@ -15,6 +15,7 @@ class Sum(nn.Module):
         super().__init__()
 
     def forward(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+        # one kernel, rather than one per encoder
         return torch.stack(list(vectors)).sum(dim=0)
 
 

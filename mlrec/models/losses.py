@@ -40,6 +40,7 @@ class InBatchSoftmax:
             bias_U = bias_U + scored.batch.count_U.float().log()
         is_target_PU = torch.zeros_like(scored.own_PU).scatter_(1, target_P[:, None], True)
         negatives_PU = (scores_PU + bias_U).masked_fill(~_negatives(scored), float("-inf"))
+        # The target is one of the user's own items, so it is masked above. It counts once.
         logits_PU = torch.where(is_target_PU, scores_PU - log_q_U, negatives_PU)
         return cross_entropy(logits_PU, target_P, reduction="none")
 
@@ -60,6 +61,7 @@ class FullSoftmax:
 
     def __call__(self, scored: Scored) -> torch.Tensor:
         """Return the losses, float32 [P]."""
+        # the batch's items are the whole catalogue here, the user's other items among the negatives
         logits_PU = scored.scores(None).masked_fill(~scored.valid_U, float("-inf"))
         return cross_entropy(logits_PU, scored.target_P, reduction="none")
 
@@ -82,7 +84,7 @@ class SampledSoftmax:
     def __call__(self, scored: Scored) -> torch.Tensor:
         """Return the losses, float32 [P]."""
         negatives = draw_negatives(scored, self.sampled, self.seed)
-        # the target is column 0
+        # column 0 is the target, the others are negatives
         compared = torch.cat([scored.target_P[:, None], negatives.items_PK], dim=1)
         logits = scored.scores(compared) - _log_q(scored.batch, self.logq)[compared]
         is_negative = torch.arange(self.sampled + 1, device=logits.device) > 0
@@ -118,6 +120,7 @@ class BPR(PairLoss):
     def __call__(self, scored: Scored) -> torch.Tensor:
         """Return the losses, float32 [P]; 0 where the batch has no negative for the position."""
         pair = self.scores_of_pair(scored)
+        # -log sigmoid(positive - negative), without overflow
         return softplus(pair.negative_P - pair.positive_P) * pair.exist_P
 
 
@@ -127,6 +130,7 @@ class BCE(PairLoss):
     def __call__(self, scored: Scored) -> torch.Tensor:
         """Return the losses, float32 [P]; of the target alone where there is no negative."""
         pair = self.scores_of_pair(scored)
+        # -log sigmoid(positive) - log(1 - sigmoid(negative)), without overflow
         return softplus(-pair.positive_P) + softplus(pair.negative_P) * pair.exist_P
 
 

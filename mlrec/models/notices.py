@@ -37,6 +37,7 @@ def notices(tower: ItemTower, data: Data) -> list[str]:
 
 def _media_notices(encoder: str, spec: InputSpec, media: MediaInfo) -> Iterator[str]:
     """Yield what all videos or images of the data set lack."""
+    # how many frames a clip has is known only when it is decoded
     if spec.modality is Modality.VIDEO and media.kind == "frames" and spec.frames > media.frames:
         yield (
             f"{encoder} reads {spec.frames} frames, the data set has {media.frames}: frames repeat"

@@ -84,10 +84,12 @@ class Prefix:
             # only
             media = tensors[0].new_zeros((), dtype=self._input_dtype)
             media = media.expand(count, *self._input_shape)
+        # a new replay for each forward, for it counts the calls
         replay = _Replay(self._calls, self._last, tensors, count)
         with ExitStack() as stack:
             for module in dict.fromkeys(call.module for call in self._calls):
                 stack.enter_context(_forward_replaced(module, replay.wrapped(module.forward)))
+            # outside no_grad: autograd records the trained stages, which run as usual
             vectors: torch.Tensor = self.encoder(media)
         return vectors
 
@@ -108,10 +110,12 @@ class _Replay:
 
         def answer(*inputs: Any, **options: Any) -> Any:
             call = next(self._remaining_calls, None)
+            # None: the same frozen module is called once more after the prefix
             if call is None or not call.per_item:
                 return forward(*inputs, **options)
             if call is self._last_call:
                 return call.output_of(self._tensors)
+            # only the shape matters: no later stage reads an earlier output
             return call.blank_output(self._count, like=self._tensors[0])
 
         return answer
@@ -143,10 +147,13 @@ def find_prefix(encoder: Any, set_training: Callable[[bool], object]) -> Prefix 
         calls = []
         for of_two, of_one in zip(calls_of_two, calls_of_one, strict=True):
             calls.append(generalized(of_two, of_one))
+        # frozen modules without parameters, such as a normalization of pixels, are not worth a
+        # cache
         if not any(call.per_item and _has_parameters(call.module) for call in calls):
             return None
         prefix = Prefix(part, calls, media)
         _check_repeatable(calls_of_two[prefix._last], calls_of_one[prefix._last])
+        # in training mode dropout of the trained stages would make the two halves differ
         set_training(False)
         _check_resumes(prefix, media[1:])
     return prefix

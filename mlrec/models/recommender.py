@@ -12,16 +12,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mlrec.config import Config
-from mlrec.data.features.join import ItemIds
-from mlrec.data.schema import Batch, Modality, Scored
+from mlrec.data.schema import Batch, Scored
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
-from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.recommenders import (
     UserModel,
     Vectors,
-    build_user_model,
-    check_recommender,
     readable_slots,
 )
 from mlrec.models.tower import ItemTower
@@ -38,7 +33,7 @@ def _unchanged(vectors: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class ForwardHooks:
-    """Points of a forward pass that a benchmark observes or replaces; training sets none of them."""
+    """Points of a forward pass that a benchmark observes or replaces. Training sets none."""
 
     encode: Callable[[Batch], torch.Tensor] | None = None
     """Function that returns the vectors of a batch's items; None for `Recommender.encode_owned`."""
@@ -131,6 +126,7 @@ class Recommender(nn.Module):
             vectors = self.prepare(batch.items_U, items_UD, targets.valid_U)
         positions = self._positions(batch, vectors, targets)
         loss_sum = self._loss_sum(batch, vectors.items_UX, positions, targets)
+        # DeepSpeed averages gradients over ranks, and the sum over ranks is what counts here
         return loss_sum * (len(batch.owned_W) / targets.total)
 
     def _find_targets(self, batch: Batch) -> Targets:
@@ -193,6 +189,7 @@ class Recommender(nn.Module):
         columns = [torch.split(column, sizes) for column in positions]
         total = positions.target_P.new_zeros((), dtype=torch.float32)
         for part in zip(*columns, strict=True):
+            # backward, a part's scores are computed again, so memory holds one part's at a time
             if len(sizes) > 1:
                 total = total + checkpoint(loss_of, *part, use_reentrant=False)
             else:
@@ -220,6 +217,7 @@ class Recommender(nn.Module):
             def pair_keys() -> torch.Tensor:
                 keys_U = self._item_keys(batch)
                 keys_P = row_keys(RowKind.POSITIONS, key_P, self.seed, batch.step)
+                # a key per pair, for recommenders that score by a network with dropout
                 return keys_P[:, None] ^ (keys_U if at_PK is None else keys_U[at_PK])
 
             with self._drawing(pair_keys):
@@ -251,52 +249,3 @@ def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:
     columns = torch.where(slots >= 0, slots, num_items)
     own = torch.zeros(len(slots), num_items + 1, dtype=torch.bool, device=slots.device)
     return own.scatter_(1, columns, True)[:, :num_items]
-
-
-def build_recommender(
-    config: Config,
-    loss: Loss,
-    catalogue_size: int,
-    history_length: int,
-    rank: int,
-    restored: Restored = NOTHING,
-    items: ItemIds | None = None,
-) -> Recommender:
-    """Build the model of a configuration on the CPU, with weights drawn from torch's generator.
-
-    Args:
-        restored: as in ItemTower.
-        items: as in ItemTower.
-
-    Raises:
-        ValueError: an encoder, fusion or recommender is unknown or of another class, an option does
-            not fit, or each step would encode the whole catalogue with trained encoders of media.
-    """
-    check_recommender(config.recommender)
-    tower = ItemTower(config.item, config.recommender.width, catalogue_size, restored, items)
-    sequence_model = build_user_model(config.recommender, history_length)
-    recommender = Recommender(
-        tower, sequence_model, loss, config.loss.temperature, rank, config.seed
-    )
-    if not sequence_model.trained:
-        tower.requires_grad_(False)
-    if recommender.whole_catalogue:
-        _check_encoders_are_light(tower, config)
-    return recommender
-
-
-def _check_encoders_are_light(tower: ItemTower, config: Config) -> None:
-    """Check that no encoder of media is trained.
-
-    Raises:
-        ValueError: one is.
-    """
-    for name, encoder, spec in zip(config.item.encoders, tower.encoders, tower.specs, strict=True):
-        trained = any(parameter.requires_grad for parameter in encoder.parameters())
-        if trained and spec.modality is not Modality.ID:
-            raise ValueError(
-                f"recommender.name={config.recommender.name} with loss.name={config.loss.name} "
-                "needs the vectors of the whole catalogue in every step, and item.encoders trains "
-                f"{name}. Encode ids or frozen features, or choose a sequence recommender with an "
-                "in-batch loss"
-            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -16,11 +16,11 @@ from mlrec.data.schema import InputSpec, Modality, lookup
 from mlrec.models.activation_cache import ActivationCache
 from mlrec.models.batchnorm import frozen_parts
 from mlrec.models.chunks import (
-    Counts,
-    ItemGroups,
+    ChunkInputs,
     PartialMedia,
     gather_rows,
     group_items,
+    largest_counts,
     media_of_rows,
     schedule_chunks,
     split_evenly,
@@ -32,7 +32,6 @@ from mlrec.models.encoders import Encoder
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.prefix import find_prefixes
 from mlrec.models.recomputation import run_checkpointed
-from mlrec.runtime.distributed import max_over_ranks
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +108,7 @@ class ItemTower(nn.Module):
     def train(self, mode: bool = True) -> ItemTower:
         """Set training mode; frozen parts stay in evaluation mode, without dropout."""
         super().train(mode)
+        # set before every step: batch norms and dropout of frozen parts stay off
         for module in self._frozen_parts:
             module.eval()
         return self
@@ -129,12 +129,14 @@ class ItemTower(nn.Module):
         if budget_bytes <= 0:
             return None
         training = self.training
+        # trying prefixes out switches the training mode back and forth
         prefixes = find_prefixes(self.names, self.encoders, self.train, device)
         self.train(training)
         if not prefixes:
             return None
         read_from_cache = {self.specs[index] for index in prefixes}
         read_always = {spec for index, spec in enumerate(self.specs) if index not in prefixes}
+        # two encoders may read one input, and only one of them have a prefix
         skipped_inputs = frozenset(read_from_cache - read_always)
         try:
             self.activation_cache = ActivationCache(
@@ -153,8 +155,7 @@ class ItemTower(nn.Module):
 
         Args:
             media: of the inputs of all encoders that are not in `activations`.
-            activations: the items' cached activations, by the encoder's index; None to run all
-                stages.
+            activations: cached, by the encoder's index; None to run all stages.
         """
         vectors = []
         for index, head in enumerate(self.heads):
@@ -203,11 +204,10 @@ class ItemTower(nn.Module):
         steady_items = self.steady_items if self.training else 0
         chunks = split_evenly(torch.arange(len(first)), max(1, most, steady_items), self.chunk)
 
-        def encode_media(rows: torch.Tensor) -> torch.Tensor:
-            vectors: torch.Tensor = self(media_of_rows(media, rows, to))
-            return vectors
+        def load(rows: torch.Tensor) -> ChunkInputs:
+            return ChunkInputs(media_of_rows(media, rows, to))
 
-        return torch.cat([self._encode_chunk(encode_media, rows, to, keys_O) for rows in chunks])
+        return torch.cat([self._encode_chunk(load, rows, to, keys_O) for rows in chunks])
 
     def encode_cached(
         self,
@@ -241,59 +241,60 @@ class ItemTower(nn.Module):
         partial_media = PartialMedia(media, cached_O, cache.items.inputs, device)
         groups = group_items(valid_O, in_cache_O, cache.room if add else 0)
         # Both transfers come before the chunks: after them the host would wait for the device.
-        most = _agree(groups, device)
+        most = largest_counts(groups, device)
         order = torch.cat([groups.cached, groups.uncached]).argsort().to(device)
         steady_items = self.steady_items if self.training else 0
         schedule = schedule_chunks(groups, most, self.chunk, steady_items)
 
-        def encode_from_cache(rows: torch.Tensor) -> torch.Tensor:
-            activations = cache.take(items_O[rows], device)
-            vectors: torch.Tensor = self(partial_media.remaining_of(rows), activations)
-            return vectors
+        def load_media(rows: torch.Tensor) -> ChunkInputs:
+            return ChunkInputs(partial_media.all_of(rows))
 
-        def encode_from_media(rows: torch.Tensor) -> torch.Tensor:
-            vectors: torch.Tensor = self(partial_media.all_of(rows))
-            return vectors
+        def load_cached(rows: torch.Tensor) -> ChunkInputs:
+            return ChunkInputs(partial_media.remaining_of(rows), cache.take(items_O[rows], device))
 
+        # New items first: they are then encoded from the cache like all others, with equal vectors.
         for rows in schedule.new:
-            cache.add(items_O[rows], partial_media.all_of(rows))
+            cache.add(items_O[rows], load_media(rows).media)
         vectors = []
         for rows in schedule.cached:
-            vectors.append(self._encode_chunk(encode_from_cache, rows, device, keys_O))
+            vectors.append(self._encode_chunk(load_cached, rows, device, keys_O))
         for rows in schedule.uncached:
-            vectors.append(self._encode_chunk(encode_from_media, rows, device, keys_O))
+            vectors.append(self._encode_chunk(load_media, rows, device, keys_O))
+        # back from the order of the schedule to the order of the batch
         return torch.cat(vectors)[order]
 
     def _encode_chunk(
         self,
-        encode: Callable[[torch.Tensor], torch.Tensor],
+        load: Callable[[torch.Tensor], ChunkInputs],
         rows: torch.Tensor,
         device: torch.device,
         keys_O: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return the vectors of a chunk's rows, with activation checkpointing where that is on.
 
-        `encode` takes the rows' media to the device itself. So they are copied again when the chunk
-        is recomputed, and the device never holds the media of all chunks at once.
+        `load` copies the rows' inputs to the device. It runs again when the chunk is recomputed, so
+        the device never holds the media of all chunks at once.
         """
 
-        def encode_drawing() -> torch.Tensor:
-            if keys_O is None:
-                return encode(rows)
-            # The blank item of an empty chunk needs a key as well, whichever.
-            key_rows = rows if len(rows) else rows.new_zeros(1)
-            keys = keys_O if len(keys_O) else keys_O.new_zeros(1)
-            with drawing(self._dropout_layers, lambda: gather_rows(keys, key_rows, device)):
-                return encode(rows)
+        def encode() -> torch.Tensor:
+            with self._drawing_rows(keys_O, rows, device):
+                vectors: torch.Tensor = self(*load(rows))
+            return vectors
 
         if self.recomputes and self.trained and torch.is_grad_enabled():
-            encoded = run_checkpointed(encode_drawing, self.encoders, device)
+            encoded = run_checkpointed(encode, self.encoders, device)
         else:
-            encoded = encode_drawing()
+            encoded = encode()
         # an empty chunk has run on a blank item
         return encoded[: len(rows)]
 
-
-def _agree(groups: ItemGroups, device: torch.device) -> Counts:
-    """Return the largest counts of any rank; collective, and the host waits for the device."""
-    return Counts(*max_over_ranks(torch.tensor(groups.counts, device=device)).tolist())
+    def _drawing_rows(
+        self, keys_O: torch.Tensor | None, rows: torch.Tensor, device: torch.device
+    ) -> AbstractContextManager[None]:
+        """Return a context in which dropout draws by the keys of these rows."""
+        if keys_O is None:
+            return nullcontext()
+        # The blank item of an empty chunk needs a key as well, whichever.
+        keys = keys_O if len(keys_O) else keys_O.new_zeros(1)
+        key_rows = rows if len(rows) else rows.new_zeros(1)
+        return drawing(self._dropout_layers, lambda: gather_rows(keys, key_rows, device))

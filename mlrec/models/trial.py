@@ -30,6 +30,7 @@ def check_runs(encoder: Encoder, name: str) -> None:
     # deepcopy takes these as copies that it has already made
     stand_ins = {id(tensor): _without_values(tensor) for tensor in tensors}
     try:
+        # the encoder itself keeps its device, mode and weights
         double = copy.deepcopy(encoder, stand_ins).eval()
         with torch.no_grad():
             vectors = double(_input(encoder.spec))

@@ -15,7 +15,7 @@ from mlrec.config import Config, ItemConfig, LossConfig, RecommenderConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset
-from mlrec.models import dropout, recommender, tower
+from mlrec.models import chunks, dropout, recommender
 from mlrec.models.building import build_model
 from mlrec.models.losses import LOSSES
 from mlrec.models.recommender import ForwardHooks
@@ -119,7 +119,7 @@ def test_encode_cached_with_all_prefixes_cached_reads_no_number(
         agreed_devices.append(value.device)
         return torch.tensor([0, 10, 0])
 
-    monkeypatch.setattr(tower, "max_over_ranks", max_over_ranks)
+    monkeypatch.setattr(chunks, "max_over_ranks", max_over_ranks)
     uncached_media = {}
     for spec, tensor in media.items():
         uncached_media[spec] = tensor[:0] if spec in cache.items.inputs else tensor
