@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         _dry_run(options, settings)
         return
-    # imported late: --help and --dry-run need no engine
+    # imported late, so that --help is fast
     from shards_tools.make import make
 
     info = make(

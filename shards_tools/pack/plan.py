@@ -96,7 +96,7 @@ def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) ->
     audio = _raw_files(raw.audio)
     jobs = []
     for item, raw_id in enumerate(raw_ids, start=1):
-        # items without a row in an optional table are common in MicroLens
+        # the tables are optional, and an item may lack its row
         item_counts = counts.get(raw_id, Counts(likes=0, views=0))
         job = ItemJob(
             item=item,

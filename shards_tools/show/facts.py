@@ -109,7 +109,6 @@ def as_table(described: dict[str, Any]) -> Table:
     for group in facts(described):
         for name, value in group.items():
             table.add_row(name, value)
-        # a line between groups
         table.add_section()
     return table
 

@@ -47,7 +47,7 @@ def make_synthetic(out: Path, num_users: int, num_items: int, seed: int, workers
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     _write(partial, arguments, workers)
-    # os.replace takes no existing folder, and this one is empty
+    # the empty folder may have been made for the result
     if out.exists():
         out.rmdir()
     os.replace(partial, out)

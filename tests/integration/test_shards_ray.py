@@ -79,7 +79,7 @@ def cluster() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def raw_copy(raw_dir: Path, tmp_path: Path) -> Path:
-    """A raw folder to damage."""
+    """Return a copy of the raw folder to damage."""
     return Path(shutil.copytree(raw_dir, tmp_path / "raw"))
 
 

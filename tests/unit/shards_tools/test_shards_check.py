@@ -26,7 +26,7 @@ from shards_tools.cli import main
 
 @pytest.fixture
 def copy(dataset_dir: Path, tmp_path: Path) -> Path:
-    """A data set to damage."""
+    """Return a copy of a data set to damage."""
     return Path(shutil.copytree(dataset_dir, tmp_path / "data"))
 
 
@@ -48,7 +48,9 @@ def test_check_intact_data_set_has_no_fault(
 
 def test_check_flipped_byte_of_a_member_is_named(copy: Path) -> None:
     catalogue = read_catalogue(str(copy), read_dataset_info(str(copy)))
+    # item 20 is in shard 1, and member 2 is a frame
     member = catalogue.members(20)[2]
+    # in the middle of the content
     flip(copy / item_shard(1), member.offset + member.size // 2)
     assert list(check(str(copy))) == [
         "items/items-00001.tar: 000000020.2.jpg does not have the crc32 that the catalogue names"
@@ -121,6 +123,7 @@ def test_check_damaged_file_is_one_line_with_its_name(
     words: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # one kind of damage must not show as several faults
     damage(copy / path)
     assert main(["check", str(copy)]) == 1
     printed = capsys.readouterr()
@@ -159,6 +162,7 @@ def test_check_and_show_no_data_set_is_bad_input(
 def test_show_prints_a_table_or_json(dataset_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(dataset_dir)]) == 0
     assert "5 JPEG frames of 32 x 32" in capsys.readouterr().out
+    # standard output has nothing but the document
     assert main(["show", str(dataset_dir), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     info = read_dataset_info(str(dataset_dir))

@@ -16,7 +16,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for pr
 
 @pytest.fixture
 def raw_copy(raw_dir: Path, tmp_path: Path) -> Path:
-    """A raw folder to damage."""
+    """Return a copy of the raw folder to damage."""
     return Path(shutil.copytree(raw_dir, tmp_path / "raw"))
 
 
@@ -26,6 +26,7 @@ def test_local_engine_killed_worker_changes_nothing(
 ) -> None:
     pipe = Pipe(raw_copy / "videos" / "30.mp4")
     packer = start_packer(raw_copy, tmp_path / "out", "--items-per-shard", "16")
+    # the retry gets the video
     pipe.kill()
     pipe.give()
     _, log = packer.communicate()
@@ -59,6 +60,7 @@ def test_make_address_without_the_ray_engine_is_bad_input(
         "--address auto is that of a ray cluster; it goes with --engine ray"
         in capsys.readouterr().err
     )
+    # refused before anything is written
     assert not (tmp_path / "out").exists()
 
 

@@ -7,6 +7,7 @@ import pytest
 from shards_tools.raw.folder import fingerprint, open_raw
 from shards_tools.raw.listing import media_files
 from shards_tools.raw.pairs_tsv import read_pairs_tsv
+from shards_tools.raw.readers import READERS
 
 
 def write(path: Path, text: str) -> str:
@@ -33,9 +34,21 @@ def test_open_raw_finds_parts_by_name(tmp_path: Path) -> None:
 
 
 def test_open_raw_prefers_csv_with_times(tmp_path: Path) -> None:
+    # both layouts of the same interactions, of which only one has times
     write(tmp_path / "x_pairs.tsv", "1\t2\n")
     write(tmp_path / "x_pairs.csv", "1,2,3\n")
     assert open_raw(str(tmp_path)).pairs == f"{tmp_path}/x_pairs.csv"
+
+
+def test_open_raw_layout_in_the_table_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # all that a new layout needs: a reader, and its row
+    monkeypatch.setitem(READERS, "*.pairs", read_pairs_tsv)
+    write(tmp_path / "mine.pairs", "1\t2 3\n")
+    raw = open_raw(str(tmp_path))
+    assert (raw.name, raw.read_pairs) == ("mine", read_pairs_tsv)
+    assert raw.read_pairs(raw.pairs).raw_ids == ["2", "3"]
 
 
 def test_open_raw_missing_or_repeated_part_raises(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_read_titles_unclosed_quote_before_other_items_raises(tmp_path: Path, ro
 
 
 def test_read_titles_unclosed_quote_before_many_rows_raises(tmp_path: Path) -> None:
+    # the items within the quote are no known ones, so that only its length tells
     path = write(tmp_path / "x_titles.csv", '1,first\n2,"stray\n' + "100,of no user\n" * 20_000)
     with pytest.raises(
         ValueError, match=r"x_titles.csv, line 2: .* not closed \(field larger than field limit"

@@ -111,6 +111,7 @@ def test_make_clips_are_packed_as_mp4(raw_copy: Path, tmp_path: Path) -> None:
 
 
 def test_make_complete_data_set_stays_as_it_is(raw_dir: Path, dataset_dir: Path) -> None:
+    # nothing is written, not even a record
     before = tree(dataset_dir)
     pack(raw_dir, dataset_dir)
     assert tree(dataset_dir) == before
@@ -165,6 +166,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for pr
 def test_make_killed_three_times_continues_to_the_same_bytes(raw_dir: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     pack(raw_dir, whole, Settings(size=32, items_per_shard=4, users_per_shard=50))
+    # before the first shard, and after some
     for records in (0, 3, 8):
         packer = start_packer(raw_dir, out, "--items-per-shard", "4")
         wait_for(partial(has_begun, out, records))
@@ -188,6 +190,7 @@ def test_make_and_push_onto_a_running_make_fail(
     pipe, out = Pipe(raw_copy / "videos" / "30.mp4"), tmp_path / "out"
     first = start_packer(raw_copy, out, "--items-per-shard", "16")
     with pipe.reader():
+        # while the first run waits for the video
         for command in (["make", str(raw_copy)], ["push", str(dataset_dir)]):
             assert main([*command, str(out)]) == 1
             assert capsys.readouterr().err == (
@@ -206,6 +209,7 @@ def test_make_ctrl_c_ends_all_processes_and_says_how_to_continue(
 ) -> None:
     packer = start_packer(raw_dir, tmp_path / "out", "--items-per-shard", "4")
     wait_for(lambda: list((tmp_path / "out" / "_work" / "staging").glob("*.tar")))
+    # to the whole group, as a terminal does it
     os.killpg(packer.pid, signal.SIGINT)
     _, log = packer.communicate()
     assert packer.returncode == 130, log
@@ -218,6 +222,7 @@ def test_make_damaged_dataset_json_is_rewritten(
     raw_dir: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(dataset_dir, tmp_path / "out"))
+    # cut short, as by a full disk
     (out / DATASET_FILE).write_bytes((out / DATASET_FILE).read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"is invalid: .* mlrec-shards make"):
         read_dataset_info(str(out))
@@ -259,6 +264,7 @@ def test_make_into_a_folder_with_foreign_files_raises(
 ) -> None:
     foreign_file = tmp_path / "out" / path
     foreign_file.parent.mkdir(parents=True)
+    # at the path of a file that a data set would have
     foreign_file.write_text("precious")
     with pytest.raises(
         ValueError, match=rf"holds 1 file that a data set would replace, such as {path}"

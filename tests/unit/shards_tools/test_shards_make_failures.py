@@ -28,6 +28,7 @@ def test_make_failed_items_stay_in_the_catalogue_and_leave_the_sequences(
     missing, empty, cut, cover = raw_ids[0], raw_ids[17], raw_ids[18], raw_ids[19]
     (raw_copy / "videos" / f"{missing}.mp4").unlink()
     (raw_copy / "videos" / f"{empty}.mp4").write_bytes(b"")
+    # four kinds of damage: missing, empty and truncated videos, and a broken cover
     whole = (raw_copy / "videos" / f"{cut}.mp4").read_bytes()
     (raw_copy / "videos" / f"{cut}.mp4").write_bytes(whole[: len(whole) // 2])
     (raw_copy / "covers" / f"{cover}.jpg").write_bytes(b"no image")
@@ -99,6 +100,7 @@ def test_make_too_many_failures_stop_until_more_are_allowed(raw_copy: Path, tmp_
         ValueError, match=r"3 items failed, more than --max-failures 2\. .*the file is empty"
     ):
         pack(raw_copy, tmp_path / "out", max_failures=2)
+    # the stopped run has left no dataset.json
     with pytest.raises(ValueError, match="is not a data set"):
         read_dataset_info(str(tmp_path / "out"))
     assert pack(raw_copy, tmp_path / "out", max_failures=4).counts["failed_items"] == 4

@@ -137,9 +137,11 @@ def test_read_file_unreadable_has_a_reason_without_paths(tmp_path: Path) -> None
 
 
 def test_read_file_remote_file_is_read_by_its_listed_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 20 bytes take three blocks
     monkeypatch.setattr("mlrec.storage.READ_BYTES", 8)
     storage.write_bytes("memory://raw/1.mp4", bytes(range(20)))
     assert read_file(RawFile("memory://raw/1.mp4", 20)) == bytes(range(20))
+    # the file changed after its folder was listed
     with pytest.raises(MediaError, match="the file is shorter than the listing of its folder says"):
         read_file(RawFile("memory://raw/1.mp4", 21))
     with pytest.raises(MediaError, match="the file is missing"):

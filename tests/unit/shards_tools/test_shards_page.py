@@ -17,7 +17,7 @@ from shards_tools.show.page import MAX_FAILURES, MAX_ITEMS, binned
 
 @pytest.fixture
 def failing_dir(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny data set, with a longer list of failures than a page shows."""
+    """Return a copy of the tiny data set with more failures than a page shows."""
     # the sequence table goes to the node's cache folder
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "data"
@@ -59,7 +59,9 @@ def test_write_page_other_ending_is_bad_input(
 
 def test_binned_covers_every_value_once() -> None:
     assert binned(np.array([], dtype=int)) == ([], [])
+    # a small range has one bin per value, empty ones included
     assert binned(np.array([5, 5, 7])) == (["5", "6", "7"], [2, 0, 1])
+    # a large range has bins that grow
     labels, counts = binned(np.array([0, 1, 3, 9, 1000, 2500]))
     assert labels == [
         "0",

@@ -59,6 +59,7 @@ def test_map_ordered_endless_jobs_takes_few_ahead() -> None:
             taken_numbers.append(number)
             yield number
 
+    # closing, so that the worker ends before the test does
     with closing(map_ordered(slow_square, jobs(), workers=1)) as results:  # type: ignore[arg-type]
         next(results)
     # 4 jobs in flight per worker, and a few that are being handed over

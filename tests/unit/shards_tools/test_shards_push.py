@@ -30,6 +30,7 @@ def test_push_stopped_is_no_data_set_and_continues(dataset_dir: Path, tmp_path: 
     copy = tmp_path / "copy"
     stopped = push(str(dataset_dir), str(copy))
     done = next(stopped)
+    # as Ctrl-C after the first file
     stopped.close()
     assert not (copy / DATASET_FILE).exists()
     before = (copy / done.path).stat().st_mtime_ns
@@ -42,17 +43,20 @@ def test_push_stopped_is_no_data_set_and_continues(dataset_dir: Path, tmp_path: 
 def test_push_damaged_source_raises_before_its_file(dataset_dir: Path, tmp_path: Path) -> None:
     source, copy = tmp_path / "source", tmp_path / "copy"
     shutil.copytree(dataset_dir, source)
+    # one byte differs, the size does not
     with open(source / item_shard(1), "r+b") as shard:
         shard.seek(2000)
         shard.write(b"x")
     with pytest.raises(RuntimeError, match=r"items-00001\.tar does not have the sha256"):
         list(push(str(source), str(copy)))
+    # a file is published only after its sha256 is verified
     assert not (copy / item_shard(1)).exists()
     assert not (copy / DATASET_FILE).exists()
 
 
 def test_push_onto_another_data_set_raises(dataset_dir: Path, tmp_path: Path) -> None:
     other = json.loads((dataset_dir / DATASET_FILE).read_text()) | {"name": "other"}
+    # another name gives another fingerprint
     (tmp_path / DATASET_FILE).write_text(json.dumps(other))
     with pytest.raises(ValueError, match="holds another data set"):
         list(push(str(dataset_dir), str(tmp_path)))
@@ -76,6 +80,7 @@ def test_push_onto_files_of_another_program_compares_their_bytes(
 def test_push_repeated_replaces_damaged_files(dataset_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     assert list(push(str(dataset_dir), str(copy)))
+    # the size is right: only the bytes tell the damage
     (copy / item_shard(2)).write_bytes(bytes((copy / item_shard(2)).stat().st_size))
     assert list(push(str(dataset_dir), str(copy)))
     assert tree(copy) == tree(dataset_dir)

@@ -136,7 +136,9 @@ def test_read_pairs_tsv_not_utf8_raises(tmp_path: Path) -> None:
 
 
 def test_number_items_sorts_by_number_or_else_by_name(tmp_path: Path) -> None:
+    # 9 < 10 < 100 as numbers
     numbers = number_items(read_pairs_tsv(write(tmp_path / "a_pairs.tsv", "1\t10 9 100 9\n")))
     assert (numbers.raw_ids, numbers.sequences.items.tolist()) == (["9", "10", "100"], [1, 0, 2, 0])
+    # "10" < "9" < "x" as texts
     names = number_items(read_pairs_tsv(write(tmp_path / "b_pairs.tsv", "1\t10 9 x\n")))
     assert (names.raw_ids, names.sequences.items.tolist()) == (["10", "9", "x"], [0, 1, 2])

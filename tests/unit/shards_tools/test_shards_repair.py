@@ -33,7 +33,7 @@ UNTOUCHED = 10**18
 
 @pytest.fixture(scope="module")
 def raw(raw_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raw folder with a broken video and a broken cover."""
+    """Return a raw folder with a broken video and a broken cover, whose failures are recorded."""
     folder = Path(shutil.copytree(raw_dir, tmp_path_factory.mktemp("broken") / "raw"))
     (folder / "videos" / "18.mp4").write_bytes(b"no video")
     (folder / "covers" / "40.jpg").write_bytes(b"no image")
@@ -50,7 +50,7 @@ def packed(raw: Path) -> Path:
 
 @pytest.fixture
 def copy(packed: Path, tmp_path: Path) -> Path:
-    """A data set to damage."""
+    """Return a copy of a data set to damage."""
     return Path(shutil.copytree(packed, tmp_path / "data"))
 
 
@@ -84,11 +84,13 @@ DAMAGED = {
 def test_repair_replaces_exactly_the_damaged_files(
     raw: Path, packed: Path, copy: Path, paths: list[str], damage: Callable[[Path], object]
 ) -> None:
+    # a written file gets another time
     for path in copy.rglob("*"):
         if path.is_file():
             os.utime(path, ns=(UNTOUCHED, UNTOUCHED))
     for path in paths:
         damage(copy / path)
+    # the damage is one that check finds
     assert list(check(str(copy)))
     repaired = repair(raw, str(copy), 2, QUIET)
     assert sorted(repaired) == sorted(paths)
@@ -118,6 +120,7 @@ def test_repair_command_prints_faults_and_check_agrees(
 def test_repair_pushed_copy_is_repaired(raw: Path, packed: Path, tmp_path: Path) -> None:
     pushed = tmp_path / "pushed"
     assert list(push(str(packed), str(pushed)))
+    # push copied the settings, without which repair would refuse
     flip(pushed / item_shard(1))
     assert list(repair(raw, str(pushed), 2, QUIET)) == [item_shard(1)]
     assert tree(pushed) == tree(packed)
@@ -149,6 +152,7 @@ def test_repair_raw_folder_with_other_videos_is_bad_input(
     raw: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = Path(shutil.copytree(raw, tmp_path / "other"))
+    # the same items, but item 20 has the video of item 1
     shutil.copy(other / "videos" / "1.mp4", other / "videos" / "20.mp4")
     flip(copy / item_shard(1))
     words = refusal(other, copy, capsys)
@@ -221,6 +225,7 @@ def test_repair_wrong_dataset_json_is_bad_input(
 def test_repair_unreadable_dataset_json_is_bad_input(
     raw: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # without dataset.json there is nothing to compare the files with
     truncate(copy / DATASET_FILE)
     assert "dataset.json is invalid" in refusal(raw, copy, capsys)
     (copy / DATASET_FILE).unlink()

@@ -15,7 +15,7 @@ from shards_tools.raw.split import (
 
 @pytest.fixture
 def sequences() -> Sequences:
-    """Users below, at and above the bounds of 5 and 13 interactions."""
+    """Return users below, at and above the bounds of 5 and 13 interactions."""
     lengths = np.array([3, 5, 20, 4, 14])
     rng = np.random.default_rng(0)
     items = rng.integers(1, 10, size=lengths.sum()).astype(np.int32)

@@ -45,6 +45,7 @@ def test_draw_sequences_has_no_repeats_and_the_lengths_of_microlens(
         assert len(set(run.tolist())) == len(run)
     assert sequences.lengths.min() == MIN_LENGTH
     assert sequences.lengths.mean() == pytest.approx(7.2, abs=0.15)
+    # longer than the history that training uses
     assert 0.02 < (sequences.lengths > 13).mean() < 0.05
 
 
@@ -56,6 +57,7 @@ def test_draw_sequences_late_items_are_targets_but_never_trained_on(
     assert not popularity_N[world.late_N].any()
     assert (popularity_N == 0).mean() == pytest.approx(LATE_SHARE, abs=0.01)
     targets = sequences.items[sequences.offsets[1:] - 1] - 1
+    # cold items matter in the test split
     assert (popularity_N[targets] == 0).mean() > 0.05
 
 
@@ -69,6 +71,7 @@ def test_reference_metrics_rank_oracle_popularity_chance(drawn: tuple[World, Seq
     oracle = results["oracle"]["all"]
     popularity = results["popularity"]["all"]
     chance = results["chance"]["all"]
+    # content is worth learning: popularity alone is far from the best
     assert oracle["hr@10"] > 6 * popularity["hr@10"]
     assert popularity["hr@10"] > 2 * chance["hr@10"]
     assert chance["hr@10"] == pytest.approx(10 / NUM_ITEMS, rel=0.05)
