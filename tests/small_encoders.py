@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
+from mlrec.config import ItemConfig
 from mlrec.data.schema import InputSpec, Modality
+from mlrec.models.tower import ItemTower
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 TRANSFORMER = {
@@ -87,7 +90,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "config": {**TRANSFORMER, "num_mel_bins": 32, "patch_size": 8},
     },
 }
-"""Options of each row but those that need a file (features/vectors) or torchvision (video/r3d_r18)."""
+"""Options of each row, except those that need a file (features/vectors) or torchvision
+(video/r3d_r18)."""
 TWINS = {
     "video/x3d_s": "video/x3d_xs",
     "video/x3d_m": "video/x3d_xs",
@@ -98,13 +102,49 @@ TWINS = {
         for size in ("mini", "small", "medium", "base", "large")
     },
 }
-"""Rows that are the same network as another at these sizes."""
+"""Rows that are the same network as another at these sizes; test_encoders.py checks it."""
 DISTINCT = [name for name in SMALL if name not in TWINS]
-"""Rows that are worth a test of their network."""
+"""Rows whose networks differ."""
+DEEPER = {
+    "video/slowfast_r101": "video/slowfast_r50",
+    "video/x3d_l": "video/x3d_xs",
+    "video/i3d_r50": "video/c2d_r50",
+    "video/slow_r50": "video/c2d_r50",
+    "video/csn_r101": "video/c2d_r50",
+}
+"""Rows that consist of the same classes of modules as another, in other numbers and sizes;
+test_encoders.py checks it."""
+KINDS = [name for name in DISTINCT if name not in DEEPER]
+"""Rows whose classes of modules differ: enough for tests of what a module does."""
+
+TOWER_WIDTH = 16
+
+
+_tried_networks: set[str] = set()
+"""Rows that have passed the trial forward in this process."""
+
+
+def small_tower(name: str, **changes: Any) -> ItemTower:
+    """Build an item tower of one small encoder.
+
+    Args:
+        changes: fields of ItemConfig.
+    """
+    torch.manual_seed(0)
+    config = ItemConfig(encoders=(name,), options={name: SMALL[name]}, **changes)
+    # The trial forward on the meta device takes about half of the time of a build. It depends on
+    # the network alone, so it runs at the first build of each.
+    network = TWINS.get(name, name)
+    if network in _tried_networks:
+        with patch("mlrec.models.encoder_building.check_runs"):
+            return ItemTower(config, TOWER_WIDTH, catalogue_size=50)
+    tower = ItemTower(config, TOWER_WIDTH, catalogue_size=50)
+    _tried_networks.add(network)
+    return tower
 
 
 def media_of(spec: InputSpec, count: int) -> dict[InputSpec, torch.Tensor]:
-    """Random media as the stream would deliver them for `count` items."""
+    """Return random media for `count` items, as the stream delivers them."""
     pixels = (spec.size, spec.size, 3)
     if spec.modality is Modality.VIDEO:
         return {spec: torch.randint(256, (count, spec.frames, *pixels), dtype=torch.uint8)}
@@ -113,6 +153,8 @@ def media_of(spec: InputSpec, count: int) -> dict[InputSpec, torch.Tensor]:
     if spec.modality is Modality.AUDIO:
         return {spec: torch.randint(-999, 999, (count, spec.length), dtype=torch.int16)}
     if spec.modality is Modality.TITLE:
-        mask = (torch.arange(spec.length) < torch.randint(2, spec.length + 1, (count, 1))).long()
-        return {spec: torch.stack([torch.randint(3, 259, mask.shape) * mask, mask], dim=1)}
+        lengths = torch.randint(2, spec.length + 1, (count, 1))
+        mask = (torch.arange(spec.length) < lengths).long()
+        tokens = torch.randint(3, 259, mask.shape) * mask
+        return {spec: torch.stack([tokens, mask], dim=1)}
     return {spec: torch.arange(1, count + 1)}

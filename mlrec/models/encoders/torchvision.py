@@ -1,4 +1,4 @@
-"""R3D-18, which torchvision alone has: uint8 frames [n, T, H, W, C] to vectors [n, width]."""
+"""R3D-18, which only torchvision has: uint8 frames [n, T, H, W, C] to vectors [n, width]."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from mlrec.models.encoders.pretrained import load_row_weights
 
 
 class R3D18(Encoder):
-    """A 3-D ResNet of 18 layers; torchvision is no requirement of mlrec, for its wheel fits one build of torch only.
+    """A 3-D ResNet of 18 layers.
+
+    torchvision is not a requirement of mlrec, because its wheel fits one build of torch only.
 
     Raises:
         ValueError: torchvision cannot be imported.
@@ -23,23 +25,19 @@ class R3D18(Encoder):
         super().__init__()
         try:
             r3d_18 = importlib.import_module("torchvision.models.video").r3d_18
-        except (
-            ImportError,
-            RuntimeError,
-            OSError,
-        ) as error:  # beside another build of torch it raises RuntimeError
+        # with another build of torch, torchvision raises RuntimeError
+        except (ImportError, RuntimeError, OSError) as error:
             raise ValueError(
-                f"{context.name} needs torchvision, which cannot be imported here ({error}); install the build that belongs to "
-                f"torch {torch.__version__} from the index that torch came from, or take video/r3d_r50"
+                f"{context.name} needs torchvision, which cannot be imported here ({error}); "
+                f"install the build that belongs to torch {torch.__version__} from the index that "
+                "torch came from, or take video/r3d_r50"
             ) from error
         self.backbone = r3d_18(weights=None, **row.config)
         published = self.backbone.state_dict()
-        self.width = (
-            self.backbone.fc.out_features
-            if row.output == "scores"
-            else self.backbone.fc.in_features
-        )
-        if row.output == "pooled":
+        if row.output == "scores":
+            self.width = self.backbone.fc.out_features
+        else:
+            self.width = self.backbone.fc.in_features
             self.backbone.fc = nn.Identity()
         load_row_weights(self.backbone, row, context, published)
         self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
@@ -65,7 +63,8 @@ TORCHVISION_ENCODERS = {
     "video/r3d_r18": EncoderRow(
         build=R3D18,
         modality=Modality.VIDEO,
-        paper="Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, 2018",
+        paper="Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, "
+        "2018",
         frames=16,
         size=112,
         width=512,

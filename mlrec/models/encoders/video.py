@@ -13,7 +13,7 @@ from mlrec.models.encoders.torchvision import TORCHVISION_ENCODERS
 
 
 class TinyVideo(Encoder):
-    """A small 3-D residual network with group normalisation, for CPU runs and tests."""
+    """A small 3-D residual network with group normalization, for CPU runs and tests."""
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class TinyVideo(Encoder):
 
 
 class TinyBlock(nn.Module):
-    """Two 3 x 3 x 3 convolutions beside a strided shortcut."""
+    """Two 3 x 3 x 3 convolutions plus a strided shortcut."""
 
     def __init__(self, before: int, after: int, spatial_stride: int) -> None:
         super().__init__()
@@ -71,7 +71,8 @@ VIDEO_ENCODERS = {
     "video/tiny": EncoderRow(
         build=TinyVideo,
         modality=Modality.VIDEO,
-        paper="He et al., Deep Residual Learning for Image Recognition, 2016, with 3-D convolutions",
+        paper="He et al., Deep Residual Learning for Image Recognition, 2016, with 3-D "
+        "convolutions",
         width=64,
         frames=5,
         size=64,
@@ -79,7 +80,8 @@ VIDEO_ENCODERS = {
     "video/videomae": EncoderRow(
         build=HuggingFaceVideo,
         modality=Modality.VIDEO,
-        paper="Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video, 2022",
+        paper="Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for "
+        "Self-Supervised Video, 2022",
         width=768,
         frames=16,
         size=224,
@@ -87,6 +89,7 @@ VIDEO_ENCODERS = {
         licence="CC-BY-NC-4.0",
         config={"model_type": "videomae"},
     ),
+    # any video model: frames, size, mean and std come from the checkpoint
     "video/huggingface": EncoderRow(
         build=HuggingFaceVideo,
         modality=Modality.VIDEO,
@@ -98,7 +101,8 @@ VIDEO_ENCODERS = {
     "video/image_frames": EncoderRow(
         build=HuggingFaceFrames,
         modality=Modality.VIDEO,
-        paper="of the checkpoint, an image model such as CLIP, SigLIP, DINOv2; the mean over the frames",
+        paper="of the checkpoint, an image model such as CLIP, SigLIP, DINOv2; the mean over the "
+        "frames",
         frames=5,
         mean=None,
         std=None,

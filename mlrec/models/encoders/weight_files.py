@@ -1,4 +1,4 @@
-"""Files of pretrained weights: safetensors, sharded or whole, and torch's, of which no pickled object is executed."""
+"""Files of pretrained weights: safetensors, whole or sharded, and torch files without code execution."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from pydantic import ConfigDict
 from mlrec.storage.typed_json import parse_json
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
-"""What Hugging Face calls the weights in a folder, in the order of preference; sharded, the names end in .index.json."""
+"""Hugging Face's names for a folder's weights, in order of preference. The index of sharded weights
+has the same name with .index.json."""
 _WRAPPERS = ("model_state", "state_dict", "model")
-"""Keys that hold the tensors in PySlowFast's files, Lightning's, and many others'."""
+"""Keys of the tensors in files of PySlowFast, Lightning and many others."""
 _WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True)
 class _Index:
-    """model.safetensors.index.json: the shard that each tensor is in."""
+    """The content of model.safetensors.index.json: the shard of each tensor."""
 
     __pydantic_config__ = ConfigDict(strict=True, extra="ignore")
 
@@ -32,6 +33,7 @@ class _Index:
     def __post_init__(self) -> None:
         for shard in self.weight_map.values():
             if Path(shard).name != shard:
+                # a path would let a checkpoint read files outside its folder
                 raise ValueError(f"the shard {shard!r} is not the name of a file beside the index")
 
 
@@ -39,7 +41,7 @@ def read_folder(find: Callable[[str], Path | None]) -> dict[str, torch.Tensor]:
     """Return the tensors of a model in Hugging Face's layout.
 
     Args:
-        find: a file's path by its name, None if there is no such file.
+        find: returns a file's path by its name, or None if there is no such file.
 
     Raises:
         ValueError: there are no weights, a shard is missing, or a shard lacks a tensor.
@@ -53,20 +55,29 @@ def read_folder(find: Callable[[str], Path | None]) -> dict[str, torch.Tensor]:
 
 
 def _read_shards(index: Path, find: Callable[[str], Path | None]) -> dict[str, torch.Tensor]:
-    shard_of = parse_json(
-        index.read_bytes(), _Index, str(index), "Download the checkpoint again"
-    ).weight_map
-    tensors: dict[str, torch.Tensor] = {}
-    shards = sorted(set(shard_of.values()))
-    if missing := [shard for shard in shards if find(shard) is None]:
+    remedy = "Download the checkpoint again"
+    shard_of = parse_json(index.read_bytes(), _Index, str(index), remedy).weight_map
+    paths: list[Path] = []
+    missing: list[str] = []
+    # all are looked up before the first is read, which may take minutes
+    for shard in sorted(set(shard_of.values())):
+        path = find(shard)
+        if path is None:
+            missing.append(shard)
+        else:
+            paths.append(path)
+    if missing:
+        total = len(missing) + len(paths)
         raise ValueError(
-            f"{len(missing)} of its {len(shards)} shards are missing: {', '.join(missing[:5])}"
+            f"{len(missing)} of its {total} shards are missing: {', '.join(missing[:5])}"
         )
-    for path in filter(None, map(find, shards)):
+    tensors: dict[str, torch.Tensor] = {}
+    for path in paths:
         tensors |= read_file(path, str(path))
-    if lacking := sorted(set(shard_of) - set(tensors)):
+    absent = sorted(set(shard_of) - set(tensors))
+    if absent:
         raise ValueError(
-            f"its shards lack {len(lacking)} tensors of {index.name}: {', '.join(lacking[:5])}"
+            f"its shards lack {len(absent)} tensors of {index.name}: {', '.join(absent[:5])}"
         )
     return tensors
 
@@ -75,18 +86,17 @@ def read_file(source: bytes | Path, name: str) -> dict[str, torch.Tensor]:
     """Return the tensors of one file, on the CPU.
 
     Args:
-        name: decides on the format by its ending.
+        name: the file's name; its ending decides on the format.
 
     Raises:
-        ValueError: an entry is not a tensor; the readers of damaged files raise other errors as well.
+        ValueError: an entry is not a tensor. Damaged files raise errors of other types as well.
     """
     if name.endswith(".safetensors"):
-        return (
-            safetensors.torch.load_file(source)
-            if isinstance(source, Path)
-            else safetensors.torch.load(source)
-        )
+        if isinstance(source, Path):
+            return safetensors.torch.load_file(source)
+        return safetensors.torch.load(source)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
+    # weights_only: pickled code in a checkpoint is not executed
     content: Any = torch.load(file, map_location="cpu", weights_only=True)
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -95,28 +105,33 @@ def read_file(source: bytes | Path, name: str) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"{name} holds a {type(content).__name__} where tensors by name are expected"
         )
-    if strange := [key for key, value in content.items() if not isinstance(value, torch.Tensor)]:
-        raise ValueError(f"{name}: the entry {str(strange[0])!r} is not a tensor")
-    return {str(key): value for key, value in content.items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for key, value in content.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{name}: the entry {str(key)!r} is not a tensor")
+        tensors[str(key)] = value
+    return tensors
 
 
 def check_values(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
     """Check that every weight is a finite number in fp32.
 
     Args:
-        expected: the model's own tensors; counters and positions are integers there too.
+        expected: the model's own tensors, whose counters and positions are integers too.
 
     Raises:
-        ValueError: a tensor has NaN or infinite values, or is quantised; names it.
+        ValueError: a tensor is quantized or has NaN or infinite values; names it.
     """
     for name, tensor in tensors.items():
-        counts = name not in expected or not expected[name].is_floating_point()
-        if counts and tensor.dtype in (torch.int64, torch.int32, torch.bool):
+        may_be_integer = name not in expected or not expected[name].is_floating_point()
+        if may_be_integer and tensor.dtype in (torch.int64, torch.int32, torch.bool):
             continue
         if tensor.dtype not in _WEIGHT_DTYPES:
             raise ValueError(
-                f"its tensor {name} is {tensor.dtype}; mlrec reads float32, float16, bfloat16 and float64"
+                f"its tensor {name} is {tensor.dtype}; mlrec reads float32, float16, bfloat16 and "
+                "float64"
             )
+        # as fp32, because a float64 beyond fp32's range would become infinite on loading
         finite = tensor.to(torch.float32).isfinite()
         if not finite.all():
             raise ValueError(

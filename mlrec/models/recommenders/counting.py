@@ -1,4 +1,8 @@
-"""Recommenders that are counted, not trained: one pass over the training interactions, no step."""
+"""Recommenders without training: one pass over the training interactions counts everything.
+
+Shape letters: B users, T items of a training sequence, N catalogue, S pairs of similar items,
+H items of all histories.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from mlrec.models.recommenders.base import UserModel, Vectors
 
 
 class Popularity(UserModel):
-    """The number of training interactions of an item, for every user alike."""
+    """The same ranking for every user: an item's number of training interactions."""
 
     trained: ClassVar[bool] = False
 
@@ -38,27 +42,34 @@ class Popularity(UserModel):
 class ItemKNN(UserModel):
     """Items that were watched by the same users: BM25-weighted co-occurrence.
 
-    An item is a document, a user a term (Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009):
-    a training interaction weighs idf (k1 + 1) / (k1 (1 - b + b length / mean length) + 1), where idf = log(N / (1 + items of the
-    user)) and length is the item's number of interactions. Two items are as similar as the product of their weights, summed over
-    users; the division by the length is what keeps popular items from being everybody's neighbour. A score is the sum over the
-    history, each step back in time weighing `decay` of the one after it: a user's state is the scores of all items themselves.
+    An item is a document and a user is a term (Robertson and Zaragoza, The Probabilistic Relevance
+    Framework: BM25 and Beyond, 2009). The weight of a training interaction is
+    idf (k1 + 1) / (k1 (1 - b + b length / mean length) + 1), with idf = log(N / (1 + items of the
+    user)) and the item's number of interactions as length. The similarity of two items is the
+    product of their weights, summed over users. Dividing by the length keeps popular items from
+    being neighbours of everything. A score sums similarities over the history, where each step
+    back in time multiplies the weight by `decay`. A user's state is the scores of all items.
     """
 
     trained: ClassVar[bool] = False
 
     starts_N2: torch.Tensor
-    """Where an item's neighbours begin; those of item i are starts[i] ... starts[i + 1] - 1."""
+    """Index of each item's first neighbour: those of item i are starts[i] ... starts[i + 1] - 1."""
     neighbours_S: torch.Tensor
+    """Item ids of the neighbours of all items, grouped by item."""
     similarity_S: torch.Tensor
+    """Similarity of each pair in neighbours_S."""
 
     def __init__(
         self, width: int, length: int, k1: float = 1.2, b: float = 0.75, decay: float = 0.7
     ) -> None:
         super().__init__()
-        self.k1, self.b, self.decay = k1, b, decay
+        self.k1 = k1
+        self.b = b
+        self.decay = decay
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
+        # read twice: the weights of the second pass need the lengths counted in the first one
         chunks = [items_BT.int() for items_BT in sequences]
         length_N1 = torch.zeros(num_items + 1)
         for items_BT in chunks:
@@ -74,17 +85,15 @@ class ItemKNN(UserModel):
             idf_B1 = torch.log(num_items / (1 + (items_BT > 0).sum(dim=1, keepdim=True)))
             weight_BT = (items_BT > 0) * idf_B1 * saturation_N1[items_BT]
             value_BTT = weight_BT[:, :, None] * weight_BT[:, None, :]
-            found_BTT = (value_BTT != 0) & (items_BT[:, :, None] != items_BT[:, None, :])
-            pairs = torch.stack(
-                [
-                    side.expand_as(value_BTT)[found_BTT]
-                    for side in (items_BT[:, :, None], items_BT[:, None, :])
-                ]
+            left_BTT = items_BT[:, :, None].expand_as(value_BTT)
+            right_BTT = items_BT[:, None, :].expand_as(value_BTT)
+            is_pair_BTT = (value_BTT != 0) & (left_BTT != right_BTT)
+            pairs = torch.stack([left_BTT[is_pair_BTT], right_BTT[is_pair_BTT]])
+            chunk_products = torch.sparse_coo_tensor(
+                pairs, value_BTT[is_pair_BTT], shape, check_invariants=False
             )
-            found = torch.sparse_coo_tensor(
-                pairs, value_BTT[found_BTT], shape, check_invariants=False
-            )
-            products = (products + found).coalesce()
+            # coalesced per chunk, so that memory holds each pair of items once
+            products = (products + chunk_products).coalesce()
         left_S, right_S = products.indices()
         degree_N1 = torch.bincount(left_S, minlength=num_items + 1)
         self.register_buffer(
@@ -96,10 +105,10 @@ class ItemKNN(UserModel):
     def states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
     ) -> torch.Tensor:
-        lengths = range(1, slots_BL.shape[1] + 1)
-        return torch.stack(
-            [self.last_states(vectors, users_B, slots_BL[:, :length]) for length in lengths], dim=1
-        )
+        states = []
+        for length in range(1, slots_BL.shape[1] + 1):
+            states.append(self.last_states(vectors, users_B, slots_BL[:, :length]))
+        return torch.stack(states, dim=1)
 
     def last_states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
@@ -108,16 +117,16 @@ class ItemKNN(UserModel):
         rows_H, places_H = torch.nonzero(slots_BL >= 0, as_tuple=True)
         ids_H = vectors.ids_U[slots_BL[rows_H, places_H]]
         degree_H = self.starts_N2[ids_H + 1] - self.starts_N2[ids_H]
-        # the neighbours of all history items one behind the other
+        # Concatenate the neighbours of all history items. Adding an item's offset to a position in
+        # this concatenation gives its index into neighbours_S.
         offset_H = self.starts_N2[ids_H] - degree_H.cumsum(0) + degree_H
-        found = torch.arange(
-            int(degree_H.sum()), device=slots_BL.device
-        ) + offset_H.repeat_interleave(degree_H)
-        value = self.similarity_S[found].float() * decay_L[places_H].repeat_interleave(degree_H)
+        positions = torch.arange(int(degree_H.sum()), device=slots_BL.device)
+        indices = positions + offset_H.repeat_interleave(degree_H)
+        weights = decay_L[places_H].repeat_interleave(degree_H)
+        values = self.similarity_S[indices].float() * weights
         scores_BN1 = torch.zeros(len(slots_BL), len(self.starts_N2) - 1, device=slots_BL.device)
-        scores_BN1.index_put_(
-            (rows_H.repeat_interleave(degree_H), self.neighbours_S[found]), value, accumulate=True
-        )
+        rows = rows_H.repeat_interleave(degree_H)
+        scores_BN1.index_put_((rows, self.neighbours_S[indices]), values, accumulate=True)
         return scores_BN1[:, vectors.ids_U]
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

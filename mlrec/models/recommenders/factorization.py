@@ -1,10 +1,16 @@
-"""Factorisation machines: the features are the watched items (each with the weight 1 / their number) and the candidate item.
+"""Factorization machines over the watched items and the candidate item.
 
-With the sum s of the weighted history vectors and the candidate's vector t, the pairwise products of all features add up to
-c + s * t, where c = (s^2 - sum of squares) / 2 holds the pairs within the history.
+Each watched item has the weight 1 / their number. Let s be the sum of the weighted history vectors
+and t the candidate's vector. Then the pairwise products of all features sum to c + s * t, where
+c = (s^2 - sum of squares) / 2 contains the pairs within the history.
+
+Shape letters: B users, L positions, D width, P states, U items, K items per state, H width of the
+network's input.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -34,9 +40,7 @@ class NFM(SequenceModel):
     def forward(
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
     ) -> torch.Tensor:
-        sum_BLD, pairs_BLD = (
-            values_BLD[:, wanted] for values_BLD in _history_features(history_BLD, mask_BL)
-        )
+        sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL, wanted)
         return torch.cat([sum_BLD, pairs_BLD, self.first_order(sum_BLD)], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -49,49 +53,47 @@ class NFM(SequenceModel):
 class DeepFM(SequenceModel):
     """Guo et al., DeepFM: A Factorization-Machine based Neural Network for CTR Prediction, 2017.
 
-    A factorisation machine and a network over the concatenated vectors of history and candidate.
+    A factorization machine plus a network over the concatenated vectors of history and candidate.
     """
 
     def __init__(self, width: int, length: int, layers: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         self.width = width
         self.first_order = _first_order(width)
-        # a layer over a concatenation is the sum of a layer over each part: what is of one side is computed once, not per pair
-        self.of_user, self.of_item = nn.Linear(width, width), nn.Linear(width, width, bias=False)
+        # A layer over a concatenation equals the sum of a layer over each part. Split like this,
+        # each part is computed once per user or item, not once per pair.
+        self.of_user = nn.Linear(width, width)
+        self.of_item = nn.Linear(width, width, bias=False)
         for part in (self.of_user, self.of_item):
             nn.init.xavier_normal_(part.weight)
         nn.init.zeros_(self.of_user.bias)
         self.network = PairNetwork(width, layers - 1, dropout)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
-        return Vectors(
-            ids_U,
-            items_UD,
-            torch.cat([items_UD, self.of_item(items_UD), self.first_order(items_UD)], dim=1),
-        )
+        parts = [items_UD, self.of_item(items_UD), self.first_order(items_UD)]
+        return Vectors(ids_U, items_UD, torch.cat(parts, dim=1))
 
     def forward(
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
     ) -> torch.Tensor:
-        sum_BLD, pairs_BLD = (
-            values_BLD[:, wanted] for values_BLD in _history_features(history_BLD, mask_BL)
-        )
+        sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL, wanted)
         of_user_BL1 = pairs_BLD.sum(dim=-1, keepdim=True) + self.first_order(sum_BLD)
         return torch.cat([sum_BLD, self.of_user(sum_BLD), of_user_BL1], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         sum_PD, hidden_PD, of_user_P1 = torch.split(states_PX, [self.width, self.width, 1], dim=1)
         vectors, hidden, first = torch.split(items, [self.width, self.width, 1], dim=-1)
-        scores: torch.Tensor = super().score(sum_PD, vectors) + self.network(
-            hidden_PD, None, hidden
-        )
+        products = super().score(sum_PD, vectors)
+        scores: torch.Tensor = products + self.network(hidden_PD, None, hidden)
         return scores + of_user_P1 + first[..., 0]
 
 
 class PairNetwork(nn.Module):
-    """A network over a vector of each (state, item) pair, to one number, computed in parts whose activations are not kept.
+    """A network from a vector of each (state, item) pair to one number.
 
-    It holds its weights itself, not in layers of its own: ZeRO-3 gathers them once, however many parts a rank has.
+    Pairs are computed in parts with activation checkpointing, which bounds memory. The weights are
+    parameters of this module, not of submodules, so that ZeRO-3 gathers them once, whatever number
+    of parts a rank has.
     """
 
     def __init__(self, width: int, layers: int, dropout: float) -> None:
@@ -109,12 +111,14 @@ class PairNetwork(nn.Module):
     def forward(
         self, shift_PH: torch.Tensor, scale_PH: torch.Tensor | None, items: torch.Tensor
     ) -> torch.Tensor:
-        """Numbers of the network over shift + scale * item; without a scale, over relu(shift + item).
+        """Return the network's outputs for shift + scale * item, or for relu(shift + item).
 
         Args:
+            scale_PH: None for the second form.
             items: [U, H] for all states, which gives [P, U], or [P, K, H], which gives [P, K].
         """
         first = self._drawing[0]
+        # one key per state: drawing by key makes dropout independent of the parts
         keys = first.keys if first.drops else None
         rows = max(
             1, ELEMENTWISE_VALUES[items.device.type] // max(1, items.shape[-2] * items.shape[-1])
@@ -128,12 +132,10 @@ class PairNetwork(nn.Module):
                 items if items.dim() == 2 else items[part],
                 None if keys is None else keys[part],
             )
-            saving = torch.is_grad_enabled()
-            parts.append(
-                checkpoint(self._score, *arguments, use_reentrant=False)
-                if saving
-                else self._score(*arguments)
-            )
+            if torch.is_grad_enabled():
+                parts.append(checkpoint(self._score, *arguments, use_reentrant=False))
+            else:
+                parts.append(self._score(*arguments))
         return torch.cat(parts)
 
     def _score(
@@ -151,16 +153,14 @@ class PairNetwork(nn.Module):
     def _network(
         self, shift: torch.Tensor, scale: torch.Tensor | None, items: torch.Tensor
     ) -> torch.Tensor:
-        pairs = (
-            torch.relu(shift[:, None] + items)
-            if scale is None
-            else shift[:, None] + scale[:, None] * items
-        )
+        if scale is None:
+            pairs = torch.relu(shift[:, None] + items)
+        else:
+            pairs = shift[:, None] + scale[:, None] * items
         values = self.dropouts[0](pairs)
         for layer in range(self.layers):
-            weight, bias = (
-                getattr(self, f"{name}_{layer}").to(values.dtype) for name in ("weight", "bias")
-            )
+            weight = getattr(self, f"weight_{layer}").to(values.dtype)
+            bias = getattr(self, f"bias_{layer}").to(values.dtype)
             values = self.dropouts[layer + 1](torch.relu(linear(values, weight, bias)))
         return linear(values, self.out.to(values.dtype))[..., 0]
 
@@ -172,10 +172,22 @@ def _first_order(width: int) -> nn.Linear:
     return layer
 
 
+class _HistoryFeatures(NamedTuple):
+    """Sums over the weighted history vectors up to each wanted position."""
+
+    sum_BLD: torch.Tensor
+    """Sum of the vectors: s."""
+    pairs_BLD: torch.Tensor
+    """Sum of the products of all pairs: c."""
+
+
 def _history_features(
-    history_BLD: torch.Tensor, mask_BL: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of the weighted history vectors up to each position and of their pairwise products, both [B, L, D]."""
+    history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice
+) -> _HistoryFeatures:
+    """Return the features of histories at the wanted positions."""
     sum_BLD = mean_so_far(history_BLD, mask_BL)
     count_BL1 = mask_BL.cumsum(dim=1).clamp(min=1)[..., None]
-    return sum_BLD, (sum_BLD.square() - mean_so_far(history_BLD.square(), mask_BL) / count_BL1) / 2
+    # weights are 1 / count, so the squares of weighted vectors have 1 / count^2
+    squares_BLD = mean_so_far(history_BLD.square(), mask_BL) / count_BL1
+    pairs_BLD = (sum_BLD.square() - squares_BLD) / 2
+    return _HistoryFeatures(sum_BLD[:, wanted], pairs_BLD[:, wanted])

@@ -1,4 +1,8 @@
-"""Graph models: users and items are the nodes, the training interactions the edges, and vectors travel along them."""
+"""Graph models: nodes are users and items, edges are training interactions.
+
+Shape letters: M users, N items of the catalogue, E edges, U items of a step, D width of vectors,
+X width of what is scored. Vectors of items have N + 1 rows; row 0 is padding.
+"""
 
 from __future__ import annotations
 
@@ -13,47 +17,52 @@ from mlrec.models.recommenders.base import UserModel, Vectors, unit
 
 
 class GraphModel(UserModel):
-    """Users have trained vectors of their own, items those of the item tower; both are replicated on every rank.
+    """A model with a trained vector per user; item vectors come from the item tower.
 
-    A user is the same after every position: the node, with all its training interactions. Nothing else is in the graph, so that
-    what is held out, validation item included, has no part in any vector.
+    Every rank has all nodes. A user's state is the same after every position: its node, with all
+    its training interactions. The graph contains nothing else, so held-out items, including those
+    for validation, affect no vector.
     """
 
     whole_catalogue: ClassVar[bool] = True
 
     users_E: torch.Tensor
+    """User number of each edge, int64."""
     items_E: torch.Tensor
-    """The edges, int64: numbers of users, ids of items."""
+    """Item id of each edge, int64."""
 
     def __init__(self, width: int, length: int, layers: int = 2) -> None:
         super().__init__()
-        self.width, self.layers = width, layers
+        self.width = width
+        self.layers = layers
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
-        users, items, first = [], [], 0
+        users = []
+        items = []
+        num_users = 0
         for items_BT in sequences:
             rows, places = torch.nonzero(items_BT, as_tuple=True)
-            users.append(rows + first)
+            users.append(rows + num_users)
             items.append(items_BT[rows, places])
-            first += len(items_BT)
-        # what the data set says anew at every start is not kept in checkpoints
+            num_users += len(items_BT)
+        # not in checkpoints, because every start reads the edges from the data set
         self.register_buffer("users_E", torch.cat(users), persistent=False)
         self.register_buffer("items_E", torch.cat(items), persistent=False)
-        self.num_users, self.num_items = first, num_items
-        self.users = nn.Embedding(first, self.width)
+        self.num_users = num_users
+        self.num_items = num_items
+        self.users = nn.Embedding(num_users, self.width)
         nn.init.xavier_normal_(self.users.weight)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         items_ND = items_UD.new_zeros(self.num_items + 1, self.width).index_copy(0, ids_U, items_UD)
-        users_MX, items_NX = self.travel(
-            self.users(torch.arange(self.num_users, device=ids_U.device)), items_ND
-        )
+        users_MD = self.users(torch.arange(self.num_users, device=ids_U.device))
+        users_MX, items_NX = self.travel(users_MD, items_ND)
         return Vectors(ids_U, items_UD, items_NX[ids_U], users_MX)
 
     def travel(
         self, users_MD: torch.Tensor, items_ND: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors of users [M, X] and items [N + 1, X] after the layers; row 0 of the items is padding."""
+        """Return the vectors of users [M, X] and items [N + 1, X] after all layers."""
         raise NotImplementedError
 
     def states(
@@ -64,46 +73,51 @@ class GraphModel(UserModel):
 
 
 class FixedGraph(GraphModel):
-    """A graph whose edges weigh what their ends' degrees say."""
+    """A graph whose edge weights depend on the degrees of both ends only."""
 
     items_MN: torch.Tensor
+    """Weights of items in each user's sum, sparse [M, N + 1]."""
     users_NM: torch.Tensor
-    """Sparse: the weights of the items in a user's sum [M, N + 1], and of the users in an item's [N + 1, M]."""
+    """Weights of users in each item's sum, sparse [N + 1, M]."""
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
         super().fit(sequences, num_items)
-        users_M, items_N = (
-            torch.bincount(ends_E).float() for ends_E in (self.users_E, self.items_E)
-        )
-        in_user_E, in_item_E = self.weights(users_M[self.users_E], items_N[self.items_E])
-        M, N = self.num_users, self.num_items + 1
-        self.register_buffer(
-            "items_MN", _sparse(self.users_E, self.items_E, in_user_E, (M, N)), persistent=False
-        )
-        self.register_buffer(
-            "users_NM", _sparse(self.items_E, self.users_E, in_item_E, (N, M)), persistent=False
-        )
+        user_degree_E = torch.bincount(self.users_E).float()[self.users_E]
+        item_degree_E = torch.bincount(self.items_E).float()[self.items_E]
+        in_user_E, in_item_E = self.weights(user_degree_E, item_degree_E)
+        M = self.num_users
+        N = self.num_items + 1
+        items_MN = _sparse(self.users_E, self.items_E, in_user_E, (M, N))
+        users_NM = _sparse(self.items_E, self.users_E, in_item_E, (N, M))
+        self.register_buffer("items_MN", items_MN, persistent=False)
+        self.register_buffer("users_NM", users_NM, persistent=False)
 
     def weights(
         self, of_user_E: torch.Tensor, of_item_E: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What an edge weighs in its user's sum and in its item's, of the degrees of the two."""
+        """Return each edge's weight in its user's sum and in its item's sum.
+
+        Args:
+            of_user_E: degree of the edge's user.
+            of_item_E: degree of the edge's item.
+        """
         raise NotImplementedError
 
     def to_users(self, items_ND: torch.Tensor) -> torch.Tensor:
-        """Sums of the items' vectors over each user's edges, [M, D]."""
+        """Return the weighted sum of item vectors over each user's edges, [M, D]."""
         return _product(self.items_MN, items_ND)
 
     def to_items(self, users_MD: torch.Tensor) -> torch.Tensor:
-        """Sums of the users' vectors over each item's edges, [N + 1, D]."""
+        """Return the weighted sum of user vectors over each item's edges, [N + 1, D]."""
         return _product(self.users_NM, users_MD)
 
 
 class LightGCN(FixedGraph):
-    """He et al., LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation, 2020.
+    """He et al., LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation,
+    2020.
 
-    Each layer is the sum over the neighbours, weighed with 1 / sqrt(degree of both ends); the result is the mean of all layers,
-    the vectors themselves included.
+    Each layer sums over the neighbours, with weights 1 / sqrt(product of both degrees). The result
+    is the mean of all layers, including the initial vectors.
     """
 
     def __init__(self, width: int, length: int, layers: int = 3) -> None:
@@ -118,9 +132,10 @@ class LightGCN(FixedGraph):
     def travel(
         self, users_MD: torch.Tensor, items_ND: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        users, items = [users_MD], [items_ND]
+        users = [users_MD]
+        items = [items_ND]
         for _ in range(self.layers):
-            # both sides from the layer before
+            # both sides are computed from the previous layer
             users_next = self.to_users(items[-1])
             items.append(self.to_items(users[-1]))
             users.append(users_next)
@@ -128,11 +143,12 @@ class LightGCN(FixedGraph):
 
 
 class MMGCN(FixedGraph):
-    """Wei et al., MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video, 2019.
+    """Wei et al., MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of
+    Micro-video, 2019.
 
-    Each layer: the mean over the neighbours through one layer, and the node's own vector through another with its id vector added
-    (the paper's element-wise combination). The encoders of the item tower are fused before the graph: one graph, where the paper
-    has one for each modality.
+    Each layer adds the mean over the neighbours, the node's own vector and its id vector, after a
+    linear layer for each of the first two (the paper's element-wise combination). The item tower
+    fuses its encoders before the graph, so there is one graph. The paper has one per modality.
     """
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
@@ -156,7 +172,8 @@ class MMGCN(FixedGraph):
         for of_neighbours, of_itself, combine in zip(
             self.of_neighbours, self.of_itself, self.combine, strict=True
         ):
-            users, items = nodes[: self.num_users], nodes[self.num_users :]
+            users = nodes[: self.num_users]
+            items = nodes[self.num_users :]
             means = torch.cat([self.to_users(items), self.to_items(users)])
             itself = leaky_relu(of_itself(nodes)) + ids
             nodes = leaky_relu(combine(leaky_relu(of_neighbours(means))) + itself)
@@ -164,12 +181,14 @@ class MMGCN(FixedGraph):
 
 
 class GRCN(GraphModel):
-    """Wei et al., Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit Feedback, 2020.
+    """Wei et al., Graph-Refined Convolutional Network for Multimedia Recommendation with Implicit
+    Feedback, 2020.
 
-    Refining: a user's preference is routed `routing` times towards the content of the items that agree with it, and an edge
-    weighs as much as its ends agree (softmax over the receiver's edges: the paper's soft variant). Then id vectors travel along
-    the refined edges, their layers added up; the score is of ids and content beside each other. The encoders of the item tower
-    are the content, fused before the graph.
+    Refinement moves a user's preference `routing` times towards the content of items that agree
+    with it. An edge's weight is the agreement of its ends, as a softmax over the receiver's edges
+    (the paper's soft variant). Id vectors are then propagated along the refined edges, and their
+    layers are added. The score uses concatenated id and content vectors. The content is the item
+    tower's vector, with all encoders fused before the graph.
     """
 
     def __init__(self, width: int, length: int, layers: int = 2, routing: int = 3) -> None:
@@ -188,18 +207,21 @@ class GRCN(GraphModel):
         preference_MD = unit(users_MD)
         content_ND = unit(leaky_relu(self.content(items_ND)))
         for _ in range(self.routing):
-            weight_E = _softmax(
-                self._agreement(preference_MD, content_ND), self.users_E, self.num_users
-            )
+            agreement_E = self._agreement(preference_MD, content_ND)
+            weight_E = _softmax(agreement_E, self.users_E, self.num_users)
             preference_MD = unit(preference_MD + self._to_users(weight_E, content_ND))
         agreement_E = self._agreement(preference_MD, content_ND)
         of_user_E = _softmax(agreement_E, self.users_E, self.num_users)
         of_item_E = _softmax(agreement_E, self.items_E, self.num_items + 1)
         ids = self.ids(torch.arange(self.ids.num_embeddings, device=users_MD.device))
-        users, items = ids[: self.num_users], ids[self.num_users :]
+        users = ids[: self.num_users]
+        items = ids[self.num_users :]
         total = ids
         for _ in range(self.layers):
-            users, items = self._to_users(of_user_E, items), self._to_items(of_item_E, users)
+            # both sides are computed from the previous layer
+            users_next = self._to_users(of_user_E, items)
+            items = self._to_items(of_item_E, users)
+            users = users_next
             total = total + torch.cat([users, items])
         users_MX = torch.cat([total[: self.num_users], preference_MD], dim=1)
         return users_MX, torch.cat([total[self.num_users :], content_ND], dim=1)
@@ -211,21 +233,21 @@ class GRCN(GraphModel):
         return _sums(self.items_E, self.users_E, weight_E, users_MD, self.num_items + 1)
 
     def _agreement(self, preference_MD: torch.Tensor, content_ND: torch.Tensor) -> torch.Tensor:
-        return (
-            preference_MD.index_select(0, self.users_E) * content_ND.index_select(0, self.items_E)
-        ).sum(dim=1)
+        """Return the dot product of each edge's ends."""
+        users_ED = preference_MD.index_select(0, self.users_E)
+        items_ED = content_ND.index_select(0, self.items_E)
+        return (users_ED * items_ED).sum(dim=1)
 
 
 def _sparse(
     to_E: torch.Tensor, from_E: torch.Tensor, weight_E: torch.Tensor, shape: tuple[int, int]
 ) -> torch.Tensor:
-    return torch.sparse_coo_tensor(
-        torch.stack([to_E, from_E]), weight_E, shape, check_invariants=True
-    ).coalesce()
+    edges = torch.stack([to_E, from_E])
+    return torch.sparse_coo_tensor(edges, weight_E, shape, check_invariants=True).coalesce()
 
 
 def _product(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """In fp32: torch has no sparse product in bf16 on a CPU."""
+    """Return a sparse product, computed in fp32: torch has none in bf16 on a CPU."""
     product: torch.Tensor = torch.sparse.mm(weights.float(), values.float())
     return product.to(values.dtype)
 
@@ -237,13 +259,19 @@ def _sums(
     values: torch.Tensor,
     count: int,
 ) -> torch.Tensor:
-    """Sums over edges whose weights have gradients, for which a sparse product takes 35 times as long."""
+    """Return weighted sums over the edges of each receiver.
+
+    For weights with gradients, a sparse product takes 35 times as long.
+    """
     weighted = values.index_select(0, from_E) * weight_E.to(values.dtype)[:, None]
     return values.new_zeros(count, values.shape[1]).index_add(0, to_E, weighted)
 
 
 def _softmax(value_E: torch.Tensor, to_E: torch.Tensor, count: int) -> torch.Tensor:
-    """Softmax over the edges of each receiver; the values are cosines, too small to overflow."""
+    """Return the softmax over the edges of each receiver.
+
+    It needs no maximum subtracted: the values are cosines, too small to overflow.
+    """
     exponential_E = value_E.exp()
     return exponential_E / value_E.new_zeros(count).index_add(0, to_E, exponential_E)[to_E]
 

@@ -10,10 +10,11 @@ from mlrec.models.recommenders.base import ALL, SequenceModel
 
 
 class GRU4Rec(SequenceModel):
-    """Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, 2016, with the details of MicroLens' code.
+    """Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, 2016.
 
-    Dropout on the input, then GRU layers of width D without bias: an empty slot (zeros) leaves the zero state as it is, so that
-    padding before the first item has no part in the states.
+    With the details of MicroLens' code: dropout on the input, then GRU layers of width D without
+    bias. Without bias, zeros leave the zero state unchanged, so padding before the first item does
+    not affect the states.
     """
 
     def __init__(self, width: int, length: int, layers: int = 1, dropout: float = 0.1) -> None:
@@ -21,16 +22,16 @@ class GRU4Rec(SequenceModel):
         self.dropout = Dropout(dropout)
         self.gru = nn.GRU(width, width, layers, bias=False, batch_first=True)
         for name, weight in self.gru.named_parameters():
-            # drawn gate by gate: the three stand in one matrix
+            is_recurrent = name.startswith("weight_hh")
+            initialize = nn.init.orthogonal_ if is_recurrent else nn.init.xavier_normal_
+            # one matrix holds three gates; each is initialized separately
             for gate in weight.detach().chunk(3):
-                nn.init.orthogonal_(gate) if name.startswith(
-                    "weight_hh"
-                ) else nn.init.xavier_normal_(gate)
+                initialize(gate)
 
     def forward(
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
     ) -> torch.Tensor:
-        states_BLD: torch.Tensor = self.gru(self.dropout(history_BLD * mask_BL[..., None]))[0][
-            :, wanted
-        ]
-        return states_BLD
+        inputs_BLD = self.dropout(history_BLD * mask_BL[..., None])
+        states_BLD: torch.Tensor
+        states_BLD, _ = self.gru(inputs_BLD)
+        return states_BLD[:, wanted]

@@ -1,4 +1,7 @@
-"""HSTU: attention whose weights are added up, not normalised."""
+"""HSTU: attention without softmax.
+
+Shape letters: B users, L positions, D width.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from mlrec.models.recommenders.base import ALL, SequenceModel
 class HSTU(SequenceModel):
     """Zhai et al., Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers, 2024.
 
-    Each layer: U, V, Q, K = SiLU of one projection of the normed input; attention weights SiLU(Q K + bias of the distance) / L
-    in the place of a softmax; output = input + projection of norm(weights V) times the gate U. Without timestamps the relative
-    bias knows positions only.
+    Each layer computes U, V, Q, K = SiLU of one projection of the normalized input. The attention
+    weights are SiLU(Q K + bias of the distance) / L instead of a softmax. The output is the input
+    plus a projection of norm(weights V) times the gate U. The relative bias uses positions only,
+    because there are no timestamps.
     """
 
     def __init__(
@@ -24,7 +28,8 @@ class HSTU(SequenceModel):
         super().__init__()
         if width % heads:
             raise ValueError(
-                f"recommender.width is {width}, which {heads} heads do not divide; change one of them"
+                f"recommender.width is {width}, which {heads} heads do not divide; "
+                "change one of them"
             )
         self.positions = nn.Embedding(length, width)
         nn.init.xavier_normal_(self.positions.weight)
@@ -35,19 +40,17 @@ class HSTU(SequenceModel):
     def forward(
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
     ) -> torch.Tensor:
-        length, longest = history_BLD.shape[1], self.positions.num_embeddings
+        length = history_BLD.shape[1]
+        longest = self.positions.num_embeddings
+        # right-aligned, so the newest item has the last position in histories of any length
         places = torch.arange(longest - length, longest, device=mask_BL.device)
         states_BLD = self.dropout(history_BLD + self.positions(places))
         distances = (places[:, None] - places).clamp(min=0)
         allowed = (places[:, None] >= places) & mask_BL[:, None, :]
         for height, layer in enumerate(self.layers, start=1):
-            # nothing reads the top layer's other positions
-            states_BLD = layer(
-                states_BLD,
-                distances,
-                allowed[:, None],
-                wanted if height == len(self.layers) else ALL,
-            )
+            # every layer but the top one needs all positions, because the next one attends to them
+            positions = wanted if height == len(self.layers) else ALL
+            states_BLD = layer(states_BLD, distances, allowed[:, None], positions)
         states: torch.Tensor = self.last_norm(states_BLD)
         return states
 
@@ -55,7 +58,8 @@ class HSTU(SequenceModel):
 class _Layer(nn.Module):
     def __init__(self, width: int, length: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.length = heads, length
+        self.heads = heads
+        self.length = length
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, 4 * width)
         self.bias = nn.Embedding(length, heads)
@@ -69,18 +73,13 @@ class _Layer(nn.Module):
     def forward(
         self, values: torch.Tensor, distances: torch.Tensor, allowed: torch.Tensor, wanted: slice
     ) -> torch.Tensor:
-        """The wanted positions' values after the layer; all positions are attended to."""
+        """Return the wanted positions' values after the layer, attending to all positions."""
         gate, *parts = silu(self.project(self.norm(values))).chunk(4, dim=-1)
         value, query, key = (
             part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in parts
         )
-        weights = (
-            silu(
-                query[:, :, wanted] @ key.transpose(-1, -2)
-                + self.bias(distances[wanted]).permute(2, 0, 1)
-            )
-            / self.length
-        )
+        scores = query[:, :, wanted] @ key.transpose(-1, -2)
+        weights = silu(scores + self.bias(distances[wanted]).permute(2, 0, 1)) / self.length
         mixed = ((weights * allowed[:, :, wanted]) @ value).transpose(1, 2).flatten(-2)
         normed = layer_norm(mixed, mixed.shape[-1:])
         updated: torch.Tensor = values[:, wanted] + self.out(self.dropout(normed * gate[:, wanted]))

@@ -12,9 +12,10 @@ _KERNEL = 3
 
 
 class NextItNet(SequenceModel):
-    """Yuan et al., A Simple Convolutional Generative Network for Next Item Recommendation, 2019, as in MicroLens' code.
+    """Yuan et al., A Simple Convolutional Generative Network for Next Item Recommendation, 2019.
 
-    Residual blocks of two causal convolutions of kernel 3 with the dilations d and 2 d, d = 1, 4, the whole repeated.
+    With the details of MicroLens' code: a residual block has two causal convolutions of kernel 3
+    with dilations d and 2 d. The blocks for d = 1 and d = 4 are repeated.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class _Block(nn.Module):
     def forward(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = values
         for layer in self.layers:
-            # padding is empty before each convolution, not only before the first: their biases would fill it
+            # before each convolution, because the bias of the last one filled the padding
             hidden = layer(hidden * mask)
         return values + hidden
 

@@ -1,4 +1,7 @@
-"""SASRec: self-attention over the history."""
+"""SASRec: self-attention over the history.
+
+Shape letters: B users, H heads, L positions, D width.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from mlrec.models.recommenders.base import ALL, SequenceModel
 
 
 class SASRec(SequenceModel):
-    """Kang and McAuley, Self-Attentive Sequential Recommendation, 2018, with the details of MicroLens' code.
+    """Kang and McAuley, Self-Attentive Sequential Recommendation, 2018.
 
-    Learned positions, LayerNorm then dropout on the input, causal attention without biases, ReLU feed-forward of 4 D,
-    normalisation after each sublayer (or before it: `pre_norm`), Xavier-normal weights.
+    With the details of MicroLens' code: learned positions, LayerNorm then dropout on the input,
+    causal attention without biases, ReLU feed-forward of 4 D, Xavier-normal weights. Normalization
+    comes after each sublayer, or before it with `pre_norm`.
     """
 
     def __init__(
@@ -29,7 +33,8 @@ class SASRec(SequenceModel):
         super().__init__()
         if width % heads:
             raise ValueError(
-                f"recommender.width is {width}, which {heads} heads do not divide; change one of them"
+                f"recommender.width is {width}, which {heads} heads do not divide; "
+                "change one of them"
             )
         self.positions = nn.Embedding(length, width)
         self.norm = nn.LayerNorm(width)
@@ -46,19 +51,19 @@ class SASRec(SequenceModel):
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
     ) -> torch.Tensor:
         length = history_BLD.shape[1]
-        places = torch.arange(
-            self.positions.num_embeddings - length,
-            self.positions.num_embeddings,
-            device=mask_BL.device,
-        )
+        longest = self.positions.num_embeddings
+        # right-aligned, so the newest item has the last position in histories of any length
+        places = torch.arange(longest - length, longest, device=mask_BL.device)
         states_BLD = self.dropout(self.norm(history_BLD + self.positions(places)))
         causal = torch.ones(length, length, dtype=torch.bool, device=mask_BL.device).tril()
-        # a padding slot attends to itself alone, so that no row of the softmax is empty; no real position sees it
+        # A padding slot attends to itself only, so that no row of the softmax is empty. No real
+        # position sees it.
         itself = torch.eye(length, dtype=torch.bool, device=mask_BL.device)
         allowed = ((causal & mask_BL[:, None, :]) | itself)[:, None]
         for height, block in enumerate(self.blocks, start=1):
-            # nothing reads the top block's other positions
-            states_BLD = block(states_BLD, allowed, wanted if height == len(self.blocks) else ALL)
+            # every block but the top one needs all positions, because the next one attends to them
+            positions = wanted if height == len(self.blocks) else ALL
+            states_BLD = block(states_BLD, allowed, positions)
         states: torch.Tensor = self.last_norm(states_BLD)
         return states
 
@@ -66,11 +71,13 @@ class SASRec(SequenceModel):
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, pre_norm: bool) -> None:
         super().__init__()
-        self.heads, self.pre_norm = heads, pre_norm
+        self.heads = heads
+        self.pre_norm = pre_norm
         self.attention_dropout = Dropout(dropout)
-        self.query, self.key, self.value, self.out = (
-            nn.Linear(width, width, bias=False) for _ in range(4)
-        )
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.feed_forward = nn.Sequential(
             nn.Linear(width, 4 * width), nn.ReLU(), Dropout(dropout), nn.Linear(4 * width, width)
@@ -78,7 +85,7 @@ class _Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
-        """The wanted positions' values after the block; all positions are attended to."""
+        """Return the wanted positions' values after the block, attending to all positions."""
         first, second = self.norms
         if self.pre_norm:
             values = values[:, wanted] + self._attend(first(values), allowed, wanted)
@@ -92,10 +99,9 @@ class _Block(nn.Module):
         def split(projected: torch.Tensor) -> torch.Tensor:
             return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 
-        query, key, value = (
-            split(projected)
-            for projected in (self.query(values[:, wanted]), self.key(values), self.value(values))
-        )
+        query = split(self.query(values[:, wanted]))
+        key = split(self.key(values))
+        value = split(self.value(values))
         if self.attention_dropout.drops:
             mixed = self._attention_with_dropout(query, key, value, allowed[:, :, wanted])
         else:
@@ -106,7 +112,10 @@ class _Block(nn.Module):
     def _attention_with_dropout(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor
     ) -> torch.Tensor:
-        """Return the attention, step by step: torch's own would draw its dropout from a generator."""
+        """Return the attention's output, computed step by step.
+
+        torch's own attention draws its dropout from a generator, which depends on the rank.
+        """
         scores_BHLL = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         weights_BHLL = scores_BHLL.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
         # a row is a position; heads and the positions attended to are its columns

@@ -1,4 +1,4 @@
-"""Two towers: a user is made of the mean of the watched items' vectors."""
+"""Two towers: a user is computed from the mean of the watched items' vectors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_
 class DSSM(SequenceModel):
     """Huang et al., Learning Deep Structured Semantic Models for Web Search using Clickthrough Data, 2013.
 
-    A network for users and one for items, both with tanh; the score is the cosine, `loss.temperature` its smoothing factor. The
-    user is the mean of the history.
+    One tanh network reads the mean of the history, another one reads items. The score is their
+    cosine, and `loss.temperature` is its smoothing factor.
     """
 
     cosine = True
@@ -36,10 +36,11 @@ class DSSM(SequenceModel):
 
 
 class YoutubeDNN(SequenceModel):
-    """Covington et al., Deep Neural Networks for YouTube Recommendations, 2016: the candidate generation network.
+    """Covington et al., Deep Neural Networks for YouTube Recommendations, 2016.
 
-    A ReLU network over the mean of the history, scored by the dot product with the item vectors; frozen video features join as
-    an encoder of the item tower (VIDRec).
+    This is the candidate generation network: a ReLU network over the mean of the history, scored by
+    the dot product with item vectors. Frozen video features are an encoder of the item tower
+    (VIDRec).
     """
 
     def __init__(self, width: int, length: int, layers: int = 2, dropout: float = 0.1) -> None:
@@ -54,12 +55,13 @@ class YoutubeDNN(SequenceModel):
 
 
 class DecayedMean(SequenceModel):
-    """The mean of the history, recent items first, through one linear map; all vectors have length 1, the score is a cosine.
+    """A weighted mean of the history through one linear map, scored by cosine.
 
-    As SimpleX (Mao et al., SimpleX: A Simple and Strong Baseline for Collaborative Filtering, 2021) without its vectors of
-    users, and with trained weights: an item counts by how many steps ago it was watched, `decay` a step at first. The map
-    starts as the identity. What the items' vectors say about each other thus ranks before the first step, and training
-    changes it: content of items that nobody has watched yet keeps its meaning. `loss.temperature` scales the cosine.
+    It follows SimpleX (Mao et al., SimpleX: A Simple and Strong Baseline for Collaborative
+    Filtering, 2021) without its user vectors. An item's weight depends on how many steps ago it was
+    watched. The weights are trained and start at `decay` per step. The map starts as the identity,
+    so that content vectors rank items even before the first step. Cold items keep the meaning of
+    their content. All vectors have length 1, and `loss.temperature` scales the cosine.
     """
 
     cosine = True
@@ -68,7 +70,8 @@ class DecayedMean(SequenceModel):
         super().__init__()
         if not 0 < decay <= 1:
             raise ValueError(
-                f"recommender.options.decay is {decay}; the weight of one step back is above 0 and at most 1"
+                f"recommender.options.decay is {decay}; the weight of one step back is above 0 and "
+                "at most 1"
             )
         self.log_weights = nn.Parameter(math.log(decay) * torch.arange(length))
         self.map = nn.Linear(width, width, bias=False)
@@ -82,6 +85,7 @@ class DecayedMean(SequenceModel):
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
     ) -> torch.Tensor:
         place_L = torch.arange(history_BLD.shape[1], device=mask_BL.device)
+        # steps from each wanted position back to each position; negative ones are in the future
         steps_LL = place_L[wanted, None] - place_L
         weight_LL = self.log_weights.exp()[steps_LL.clamp(min=0)] * (steps_LL >= 0)
         mean_BLD = weight_LL @ (history_BLD * mask_BL[..., None])
@@ -90,7 +94,7 @@ class DecayedMean(SequenceModel):
 
 
 def _network(width: int, layers: int, activation: type[nn.Module], dropout: float) -> nn.Sequential:
-    """`layers` hidden layers and a linear one."""
+    """Return a network of `layers` hidden layers and a linear one."""
     modules: list[nn.Module] = []
     for _ in range(layers):
         modules += [nn.Linear(width, width), activation(), Dropout(dropout)]

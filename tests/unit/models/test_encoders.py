@@ -1,14 +1,19 @@
+"""Every encoder: its contract, tuning, precision, copies from the host, and errors."""
+
+import functools
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
-from small_encoders import DISTINCT, SMALL, TWINS, media_of
+from small_encoders import DEEPER, DISTINCT, KINDS, SMALL, TWINS, media_of, small_tower
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlrec.config import Config, ItemConfig, load
+from mlrec.config.encoder_options import Tuning
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset
@@ -27,27 +32,34 @@ CHEAP_IN_BF16 = [name for name in DISTINCT if name.split("/")[0] in ("text", "au
 ]
 
 
-def small_tower(name: str, **changes: Any) -> ItemTower:
-    torch.manual_seed(0)
-    return ItemTower(
-        ItemConfig(encoders=(name,), options={name: SMALL[name]}, **changes), 16, catalogue_size=50
-    )
-
-
 def test_every_encoder_has_a_small_version() -> None:
     assert set(SMALL) == set(ENCODERS) - {"features/vectors", "video/r3d_r18"}
 
 
-@pytest.mark.parametrize(("name", "other"), TWINS.items())
-def test_twins_are_the_same_network(name: str, other: str) -> None:
-    one, two = small_tower(name).encoders[0], small_tower(other).encoders[0]
-    assert repr(one) == repr(two)
-    assert [child.shape for child in one.parameters()] == [
-        child.shape for child in two.parameters()
-    ]
-    assert [len(list(stage.parameters())) for stage in one.stages()] == [
-        len(list(stage.parameters())) for stage in two.stages()
-    ]
+@functools.cache
+def shape_of(name: str) -> tuple[str, list[torch.Size], list[int]]:
+    """Return the printed modules, the shapes of parameters, and their number per stage."""
+    (encoder,) = small_tower(name).encoders
+    shapes = [parameter.shape for parameter in encoder.parameters()]
+    per_stage = [len(list(stage.parameters())) for stage in encoder.stages()]
+    return repr(encoder), shapes, per_stage
+
+
+@functools.cache
+def module_classes(name: str) -> set[type]:
+    return {type(module) for module in small_tower(name).encoders[0].modules()}
+
+
+@pytest.mark.parametrize(("name", "twin"), TWINS.items())
+def test_small_encoder_with_a_twin_is_the_same_network(name: str, twin: str) -> None:
+    assert shape_of(name) == shape_of(twin)
+
+
+@pytest.mark.parametrize(("name", "shallower"), DEEPER.items())
+def test_small_encoder_that_is_deeper_has_the_classes_of_the_shallower(
+    name: str, shallower: str
+) -> None:
+    assert module_classes(name) <= module_classes(shallower)
 
 
 @pytest.mark.parametrize("name", DISTINCT)
@@ -65,35 +77,41 @@ def test_an_encoder_keeps_its_contract(name: str) -> None:
     assert [name for name, parameter in tower.named_parameters() if parameter.grad is None] == []
 
 
-@pytest.mark.parametrize("name", [name for name in DISTINCT if name != "id/embedding"])
-@pytest.mark.parametrize("tuning", ["frozen", "top", "half", "full"])
-def test_gradients_reach_what_is_trained_and_nothing_else(name: str, tuning: str) -> None:
+def tuning_cases() -> Iterator[tuple[str, Tuning]]:
+    """Return the last stage for every network, and each regime for one network with batch norms
+    and one without: which stages a regime trains does not depend on the encoder."""
+    for name in DISTINCT:
+        if name != "id/embedding":
+            yield name, "top"
+    for name in ("image/resnet50", "video/videomae"):
+        for tuning in get_args(Tuning):
+            if tuning not in ("top", "scratch"):
+                yield name, tuning
+
+
+@pytest.mark.parametrize(("name", "tuning"), list(tuning_cases()))
+def test_encoder_with_a_tuning_gets_gradients_in_its_trained_stages_only(
+    name: str, tuning: Tuning
+) -> None:
     tower = small_tower(name, tuning=tuning)
     (encoder,) = tower.encoders
     stages = encoder.stages()
-    trained = {"frozen": 0, "top": 1, "half": (len(stages) + 1) // 2, "full": len(stages)}[tuning]
-    norms = {
-        id(p)
-        for module in encoder.modules()
-        if isinstance(module, _BatchNorm)
-        for p in module.parameters()
-    }
-    expected = {
-        id(p) for stage in stages[len(stages) - trained :] for p in stage.parameters()
-    } - norms
+    counts = {"frozen": 0, "top": 1, "half": (len(stages) + 1) // 2, "full": len(stages)}
+    trained_stages = stages[len(stages) - counts[tuning] :]
+    expected = {id(p) for stage in trained_stages for p in stage.parameters()}
+    for module in encoder.modules():
+        if isinstance(module, _BatchNorm):
+            # frozen by default (item.batchnorm)
+            expected -= {id(p) for p in module.parameters()}
     assert {id(p) for p in encoder.parameters() if p.requires_grad} == expected
-    if tuning in (
-        "frozen",
-        "top",
-    ):  # of the others the test above holds that a gradient reaches every part
-        tower.train()
-        tower.encode(media_of(tower.specs[0], 2), most=2).square().sum().backward()
-        assert {id(p) for p in encoder.parameters() if p.grad is not None} == expected
+    tower.train()
+    tower.encode(media_of(tower.specs[0], 2), most=2).square().sum().backward()
+    assert {id(p) for p in encoder.parameters() if p.grad is not None} == expected
     assert all(p.requires_grad for p in tower.heads.parameters())
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in DISTINCT if ENCODERS[name].scores or "resnet" in name]
+    "name", [name for name in KINDS if ENCODERS[name].scores or "resnet" in name]
 )
 def test_chunks_change_neither_vectors_nor_gradients_with_frozen_batch_norms(name: str) -> None:
     whole, chunked = small_tower(name, chunk=100), small_tower(name, chunk=2)
@@ -120,28 +138,28 @@ def test_an_encoder_runs_in_bf16(name: str) -> None:
 
 
 class CopiesFromHost(TorchDispatchMode):
-    """The shapes of what is copied from the CPU."""
+    """A mode that records the shapes of tensors copied from the CPU."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[torch.Size] = []
+        self.shapes: list[torch.Size] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors = [value for value in args if isinstance(value, torch.Tensor)]
         if func._overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_):
-            self.found += [tensor.shape for tensor in tensors if tensor.device.type == "cpu"]
+            self.shapes += [tensor.shape for tensor in tensors if tensor.device.type == "cpu"]
         return func(*args, **(kwargs or {}))
 
 
 # of the meta device, which stands for a GPU; transformers looks whether a title's mask is all ones, which it cannot there
-@pytest.mark.parametrize("name", [name for name in DISTINCT if not name.startswith("text/")])
+@pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith("text/")])
 def test_a_forward_copies_nothing_from_the_host(name: str) -> None:
     tower = small_tower(name).to("meta")
     media = media_of(tower.specs[0], 2)[tower.specs[0]].to("meta")
     tower({tower.specs[0]: media})  # from the first forward on
     with CopiesFromHost() as copies:
         tower({tower.specs[0]: media})
-    assert copies.found == []
+    assert copies.shapes == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -4,20 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from small_encoders import SMALL, media_of
+from small_encoders import media_of, small_tower
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mlrec.config import ItemConfig
 from mlrec.models.batchnorm import BatchNorm, repeated
 from mlrec.models.tower import ItemTower
 
 
 def tower_of(name: str, **changes: Any) -> ItemTower:
-    torch.manual_seed(0)
-    tower = ItemTower(
-        ItemConfig(encoders=(name,), options={name: SMALL[name]}, **changes), 16, catalogue_size=50
-    )
-    return tower.train()
+    return small_tower(name, **changes).train()
 
 
 def statistics(tower: ItemTower) -> dict[str, torch.Tensor]:
