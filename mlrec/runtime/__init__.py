@@ -9,6 +9,7 @@ node.py           start and supervise the ranks of one machine
 phases.py         phases and time limits of these supervisors
 entry_point.py    run a command: errors become one sentence and an exit code
 ending.py         end a process and its children, whatever they are doing
+launcher_watch.py   stop a rank when torchrun or deepspeed is gone
 stop_request.py   stop all ranks after the same step
 time_limit.py     time limits on decoding
 terminal.py, printable.py   print text of strangers safely

@@ -73,6 +73,7 @@ def _refusal(text: str, where: str, scheme: str) -> ValueError:
 def _has_user(scheme: str, host: str, rest: str) -> bool:
     """Return whether a URL names a user whose presence is a secret, or a password."""
     user, at, _ = host.rpartition("@")
+    # container@account, where only a ":" makes the container a user with a password
     if at and scheme in _AZURE_SCHEMES:
         return ":" in user
     if at:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
-from mlrec.runtime.ending import stop_with_launcher
+from mlrec.runtime.launcher_watch import stop_with_launcher
 from mlrec.runtime.rendezvous import Place, find_place, open_store
 
 T = TypeVar("T")
@@ -64,6 +64,7 @@ def start_world() -> World:
         # Before DeepSpeed is imported: it reads the variable once.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     place = find_place()
+    # Before the ranks meet, which may take minutes: a launcher may be killed meanwhile.
     stop_with_launcher()
     allow_open_files()
     device = _choose_device(place.local_rank)
@@ -149,6 +150,7 @@ def _nodes(local_ranks: list[int]) -> tuple[int, ...]:
     Args:
         local_ranks: number of each rank on its node.
     """
+    # Local rank 0 opens a new node.
     starts = [rank for rank, local_rank in enumerate(local_ranks) if local_rank == 0]
     ends = [*starts[1:], len(local_ranks)]
     return tuple(end - start for start, end in zip(starts, ends, strict=True))
@@ -270,6 +272,7 @@ def from_main(function: Callable[[], T]) -> T:
     Rank 0 alone calls the function: on a shared file system, each rank may see another state of a
     folder.
     """
+    # Without a process group there is one rank, as in commands that do not train.
     is_main = not dist.is_initialized() or dist.get_rank() == 0
     result: T | None = None
     failure: Exception | None = None

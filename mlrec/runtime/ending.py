@@ -41,11 +41,7 @@ A terminal and a launcher both send a signal."""
 EXIT_S = 3.0
 """Seconds that exit handlers have. W&B's may wait for the network."""
 
-LAUNCHER_POLL_S = 1.0
 STDERR_FD = 2
-
-_SHELLS = {"sh", "bash", "dash", "ash", "zsh", "busybox"}
-"""Shells that may be a container's first process and start DeepSpeed's launch.py themselves."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -129,10 +125,12 @@ def obey_signals(grace_s: float) -> Iterator[None]:
     Args:
         grace_s: seconds from the first signal to the end of the process.
     """
+    # `grace` changes the time limit of the watch that is active here.
     global _watch
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    # Before the first fork, and once per process.
     _forget_in_children()
     watch = _Watch(grace_s)
     _watch = watch
@@ -206,60 +204,9 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # the parent ended before the call
+    # The kernel sends no signal for a parent that ended before the call.
+    if os.getppid() != parent:
         os._exit(1)
-
-
-def stop_with_launcher() -> None:
-    """Stop this rank as by SIGTERM once the torchrun or deepspeed that started it is gone.
-
-    DeepSpeed's launcher is two processes. The one that a user starts and signals only waits for
-    the other. Either may have ended before this call, which comes seconds after the rank's start.
-    """
-    is_deepspeed = "CROSS_SIZE" in os.environ  # set by DeepSpeed's launch.py
-    if not is_deepspeed and "TORCHELASTIC_RUN_ID" not in os.environ:
-        return
-    with contextlib.suppress(psutil.Error):
-        launcher = psutil.Process(os.getppid())
-        starter = launcher.parent() if is_deepspeed else None
-        # A process whose parent has ended becomes a child of the first process or of systemd.
-        is_starter_gone = (
-            starter is not None and _adopts_orphans(starter) and _program_of(starter) not in _SHELLS
-        )
-        if _adopts_orphans(launcher) or is_starter_gone:
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-        starter_pid = launcher.ppid() if is_deepspeed else None
-        threading.Thread(
-            target=_watch_launcher,
-            args=(launcher.pid, starter_pid),
-            daemon=True,
-            name="launcher",
-        ).start()
-
-
-def _adopts_orphans(process: psutil.Process) -> bool:
-    """Return whether orphans are given to the process, and it is not a launcher itself."""
-    program = _program_of(process)
-    is_adopter = process.pid == 1 or program == "systemd"
-    # A launcher may be the first process of a container.
-    return is_adopter and "python" not in program
-
-
-def _program_of(process: psutil.Process) -> str:
-    """Return the file name of the process's program."""
-    words: list[str] = process.cmdline()
-    # A login shell has a "-" before its name.
-    return os.path.basename(words[0]).removeprefix("-") if words else ""
-
-
-def _watch_launcher(launcher: int, starter: int | None) -> None:
-    while os.getppid() == launcher:
-        with contextlib.suppress(psutil.Error):
-            if starter is not None and psutil.Process(launcher).ppid() != starter:
-                break
-        time.sleep(LAUNCHER_POLL_S)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def kill_workers() -> None:
@@ -272,6 +219,7 @@ def kill_workers() -> None:
 
 def kill_descendants() -> None:
     """Kill all processes that this one and its children started."""
+    # Grandchildren as well: loader workers of ranks, and decoders of packing processes.
     # Without a free file descriptor the processes cannot be looked up.
     with contextlib.suppress(psutil.Error, OSError):
         for child in psutil.Process().children(recursive=True):
@@ -286,6 +234,7 @@ def end_now(code: int, sentence: str) -> NoReturn:
         if writable:  # writing to a full pipe that nobody reads would block
             os.write(STDERR_FD, f"error: {sentence}\n".encode())
     kill_descendants()
+    # sys.exit would only end this thread, and run handlers that may be stuck.
     os._exit(code)
 
 

@@ -175,5 +175,6 @@ def exit_with(code: int) -> NoReturn:
         code = code or FAILED
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
+    # Processes that are not daemons of multiprocessing, such as ranks and ssh.
     kill_descendants()
     os._exit(code)

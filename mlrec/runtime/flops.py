@@ -66,6 +66,7 @@ def matrix_product_flops_per_s(device: torch.device, dtype: torch.dtype) -> floa
     generator = torch.Generator(device).manual_seed(0)
     left = torch.randn(size, size, device=device, generator=generator).to(dtype)
     right = torch.randn(size, size, device=device, generator=generator).to(dtype)
+    # The fastest of many: other work on the machine only makes a product slower.
     times_s = []
     for _ in range(PRODUCTS):
         started_at = now(device)

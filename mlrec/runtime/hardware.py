@@ -25,6 +25,7 @@ def processor_name() -> str:
 
 def free_host_bytes() -> float:
     """Return the free memory of the machine, or of the container if that is less."""
+    # "available" includes memory that the kernel can reclaim, unlike "free".
     free = float(psutil.virtual_memory().available)
     limit_file = CGROUP / "memory.max"
     limit = limit_file.read_text().strip() if limit_file.exists() else "max"

@@ -47,6 +47,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
             raise ValueError(
                 f"{path}, line {number}: {text!r} is not NAME slots=N, with N of 1 or more"
             )
+        # A second line would silently replace the first one's slots.
         name = match[1]
         if name in slots:
             raise ValueError(
@@ -87,6 +88,7 @@ def _ask_address(host: str) -> str | None:
     except subprocess.TimeoutExpired:
         return None
     reported = answer.stdout.split()
+    # Any failure counts as unreachable: ssh's own message is not needed to name the machine.
     if answer.returncode or not reported:
         return None
     try:

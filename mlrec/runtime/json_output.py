@@ -22,6 +22,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def print_json(document: Any) -> None:
     """Print the document, with JSON escapes for characters that a terminal would act on."""
+    # ASCII only would be safe as well, but unreadable for titles in Chinese.
     text = json.dumps(document, indent=1, ensure_ascii=False)
     print(_BEYOND_ASCII.sub(lambda match: _escaped_if_unsafe(match[0]), text))
 

@@ -58,23 +58,27 @@ class Launch:
             codes = self._run_once(stop)
             if not any(codes.values()):
                 return 0
+            # After a stop the ranks' exit codes are those of the signal, which is no failure.
             if stop.first:
                 return 128 + stop.first
             if BAD_INPUT in codes.values():
                 # Every rank found the same fault, and rank 0 has printed it. A restart would too.
                 return BAD_INPUT
+            # A run that trained for a while before it failed made progress: count afresh.
             lasted_s = time.monotonic() - started_at
             failures = 1 if lasted_s > LASTING_START_S else failures + 1
             self._check_restart(failures, "; ".join(describe_failures(codes)))
 
     def _run_once(self, stop: StopSignals) -> dict[str, int]:
         """Start the machines that answer, wait for their end, and return their exit codes."""
+        # Asked before every start: a machine may be down, or have come back.
         addresses = reachable_addresses(list(self.slots)) if self.over_ssh else None
         slots = self._usable_slots(addresses)
         machines = Machines(slots, addresses, self.arguments)
         try:
             return machines.wait(stop)
         finally:
+            # After an error here, too, no machine may keep training.
             machines.end()
 
     def _usable_slots(self, addresses: Mapping[str, str] | None) -> dict[str, int]:
@@ -127,6 +131,7 @@ def parse_arguments(arguments: Sequence[str]) -> Launch:
     train_arguments = [argument for argument in arguments[1:] if argument != "--elastic"]
     local = re.fullmatch(r"localhost:([1-9]\d*)", where)
     has_unknown_option = any(argument.startswith("-") for argument in (where, *train_arguments))
+    # One machine cannot continue without itself, so localhost is never elastic.
     if not train_arguments or has_unknown_option or (local and elastic):
         raise ValueError(USAGE)
     slots = {"localhost": int(local[1])} if local else read_hostfile(Path(where))

@@ -117,6 +117,7 @@ class Machines:
 
     def end(self) -> None:
         """End the remaining nodes: each stops its ranks when its input is closed."""
+        # The end of its input stops a node even where a signal cannot reach it.
         for node in self._nodes.values():
             assert node.stdin is not None
             with contextlib.suppress(OSError):  # it ended without reading its last line
@@ -156,6 +157,7 @@ def describe_exit(host: str, code: int) -> str:
     """Describe the exit code of a machine's node."""
     if code == _SSH_CONNECTION_LOST:
         return f"the connection to {host} is lost"
+    # Shells and nodes report a death by signal N as 128 + N, and Popen reports -N.
     if code > 128:
         return f"a rank on {host} was ended by {_signal_name(code - 128)}"
     if code < 0:  # the node itself was killed, and its ranks with it

@@ -89,6 +89,7 @@ class Ranks:
         threads = max(1, len(os.sched_getaffinity(0)) // len(rank_environments))
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ, **part.environment}
         command = [sys.executable, "-u", "-m", "mlrec.train", *part.arguments]
+        # Read here: in the started process, os.getpid() would be its own id.
         node = os.getpid()
         processes = {}
         for rank, own in rank_environments.items():
@@ -96,6 +97,7 @@ class Ranks:
                 command,
                 env=environment | own,
                 stdin=subprocess.DEVNULL,
+                # A process group of its own lets a signal reach its loader workers as well.
                 start_new_session=True,
                 preexec_fn=lambda: end_with_parent(node),
             )
@@ -146,6 +148,7 @@ class Ranks:
         running = []
         failures = []
         for rank, process in self._processes.items():
+            # poll returns None for a process that still runs, and 0 for one that succeeded.
             code = process.poll()
             if code is None:
                 running.append(rank)
@@ -179,6 +182,7 @@ def serve(instructions: IO[str]) -> int:
     ranks = Ranks(Part(**json.loads(instructions.readline())))
     for number in STOP_SIGNALS:
         signal.signal(number, ranks.handle_signal)
+    # A thread, as the main thread waits for the ranks and handles signals.
     threading.Thread(target=_follow, args=(instructions, ranks), daemon=True).start()
     return ranks.wait()
 

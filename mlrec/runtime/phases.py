@@ -53,6 +53,7 @@ class Countdown:
 
     def __init__(self) -> None:
         self.phase = Phase.RUNNING
+        # A run takes as long as it takes: only the later phases have a limit.
         self._deadline = float("inf")
 
     def enter(self, phase: Phase, limit_s: float) -> None:

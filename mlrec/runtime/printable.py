@@ -19,6 +19,7 @@ def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
     Escape sequences and bidirectional overrides become visible, so a hostile title can neither
     recolour a terminal nor hide a part of a message.
     """
+    # Cut first: escapes make a text up to ten times as long.
     shown = text if len(text) <= max_characters else text[: max_characters - 1] + "…"
     return "".join(
         character if is_printable(character) else _escaped(character) for character in shown

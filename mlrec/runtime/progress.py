@@ -215,6 +215,7 @@ def task(
         form: formats amounts.
         console: where to show it; None is standard error.
     """
+    # Standard output is for results, which may be piped into another program.
     console = console or terminal.console(error=True)
     under_way: Task
     if os.environ.get("RANK", "0") != "0":

@@ -85,6 +85,7 @@ def scrub(value: Any) -> Any:
     These are texts under secret names in mappings, users, passwords and queries of URLs,
     authorization headers, and assignments such as `password=...` within messages.
     """
+    # Configurations and metadata are nested; every level is searched.
     if isinstance(value, Mapping):
         redacted = {}
         for key, entry in value.items():

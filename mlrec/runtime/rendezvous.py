@@ -103,6 +103,7 @@ def open_store(place: Place) -> Store | None:
     Raises:
         RuntimeError: the port is in use, the address is unknown, or rank 0 does not answer.
     """
+    # A single rank needs no network, but gloo and NCCL open sockets all the same.
     if place.size == 1:
         _use_loopback()
         return HashStore()
@@ -116,6 +117,7 @@ def open_store(place: Place) -> Store | None:
 
 
 def _serve_store(place: Place) -> Store:
+    # The socket is opened here: torch would listen on all addresses of the machine.
     listening = _listen(place.address, place.port)
     return TCPStore(
         place.address,
@@ -182,6 +184,7 @@ def _is_listening(place: Place) -> bool:
 
 def _await_all(store: Store, place: Place) -> None:
     """Wait until all ranks have reached the store; collective."""
+    # A key per rank, instead of a count, tells rank 0 which ranks are missing.
     store.set(f"rank{place.rank}", "here")
     names = [f"rank{rank}" for rank in range(place.size)]
     try:
@@ -210,6 +213,7 @@ def _listen(address: str, port: int) -> socket.socket:
         raise RuntimeError(f"MASTER_ADDR={address} cannot be resolved: {error.strerror}") from error
     for host in (address, ""):
         listening = socket.socket(family, socket.SOCK_STREAM)
+        # Allows a restart while connections of the previous run are still closing.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))

@@ -49,6 +49,7 @@ class StopRequest:
             self._exchange.wait()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        # The first signal decides the exit code.
         self._own_signal = self._own_signal or number
 
     def agreed(self) -> int:

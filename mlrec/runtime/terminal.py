@@ -69,6 +69,7 @@ class _SafeFormatter(logging.Formatter):
 
 def nobody_reads(stream: TextIO) -> bool:
     """Return whether the other end of a stream's pipe is closed."""
+    # poll reports a closed reader without writing anything.
     poll = select.poll()
     with contextlib.suppress(OSError, ValueError):  # our end may be closed
         poll.register(stream, 0)
@@ -90,5 +91,6 @@ def prepare_output() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError, ValueError):  # it may be closed
                 stream.reconfigure(errors="backslashreplace")
+    # Commands configure no logging: libraries' warnings go through Python's last resort.
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_SafeFormatter("%(message)s"))

@@ -23,6 +23,7 @@ _is_replaceable = False
 def allow_time_limit() -> None:
     """Declare that this process is replaced when a time limit ends it."""
     global _is_replaceable
+    # The default action ends the process, even while it is inside C code.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _is_replaceable = True
 

@@ -81,6 +81,7 @@ def call(url: str, method: str, limit_s: float = transfer.TIMEOUT_S, **options: 
         limit_s: seconds for one attempt on a remote storage.
     """
     fs, path = open_filesystem(url)
+    # Retries are for networks: an error of a local file system would come again.
     if is_local(url):
         return getattr(fs, method)(path, **options)
     return transfer.call(fs, method, path, limit_s=limit_s, **options)

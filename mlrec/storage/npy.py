@@ -33,6 +33,7 @@ def read_npy(
         ValueError: the bytes are not an .npy file, hold pickled objects or another type or number
             of dimensions, or do not match the shape of the header.
     """
+    # np.load would allocate what the header claims before it reads the values.
     stream = io.BytesIO(raw)
     try:
         header = _read_header(stream)

@@ -38,6 +38,7 @@ def check_own_folder(
         )
     present = [name for name in _names_in(url) if not _matches(name, _IGNORED_PATTERNS)]
     foreign = [name for name in present if not _matches(name, names)]
+    # Files of the right names may still be somebody else's, such as a metrics.jsonl.
     if present and not foreign and not is_own():
         foreign = present
     check_replaceable(url, foreign, command)

@@ -13,6 +13,7 @@ def text_bytes(column: pa.ChunkedArray) -> int:
     """
     total = 0
     for chunk in column.iterchunks():
+        # Lengths are taken per distinct text, and then per row.
         lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
         total += int(pc.sum(lengths).as_py() or 0)  # the sum of no rows is null
     return total

@@ -54,6 +54,7 @@ def list_files(url: str) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     sizes = {}
+    # Storages list files in different orders.
     for path, entry in sorted(entries.items()):
         sizes[str(path)[prefix_length:]] = int(entry["size"])
     return sizes
@@ -103,6 +104,7 @@ def _read_local(path: Path, start: int, size: int) -> bytes:
         data = os.pread(handle, size, start)
     finally:
         os.close(handle)
+    # Reads of local files are not retried: the file is that short.
     if len(data) != size:
         raise transfer.short_answer(str(path), start, size, len(data))
     return data
@@ -124,6 +126,7 @@ def read_ranges(
     path_of_url: dict[str, str] = {}
     path_ranges = []
     for url, start, size in ranges:
+        # Many ranges belong to the same shard: parse its URL once.
         if url not in path_of_url:
             _, path_of_url[url] = open_filesystem(url)
         path_ranges.append((path_of_url[url], start, size))
@@ -147,6 +150,7 @@ class _BlockStream(io.RawIOBase):
             if isinstance(block, Exception):
                 raise block
             self._rest = memoryview(block)
+        # A raw stream may return fewer bytes than the buffer holds; BufferedReader asks again.
         size = min(len(buffer), len(self._rest))
         buffer[:size] = self._rest[:size]
         self._rest = self._rest[size:]
@@ -170,6 +174,7 @@ def open_stream(url: str, size: int | None = None) -> IO[bytes]:
     fs, path = open_filesystem(url)
     if is_local(url):
         return os.fdopen(_open_local(path), "rb")
+    # The size tells where the last block ends, and reveals an answer that was cut.
     length = transfer.call(fs, "info", path)["size"] if size is None else size
     if length is None:
         raise ValueError(

@@ -78,6 +78,7 @@ def delay_s(attempt: int) -> float:
 
     The delay is capped exponential backoff with jitter.
     """
+    # Jitter keeps the ranks of a run from retrying at the same moment.
     return random.uniform(0.5, 1.0) * min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**attempt)
 
 
@@ -97,6 +98,7 @@ class _HedgeDelay:
 
     @property
     def seconds(self) -> float:
+        # A percentile of few reads would be noise.
         if len(self._recent_s) < RECENT_READS // 4:
             return FIRST_HEDGE_S
         percentile_95_s = sorted(self._recent_s)[int(0.95 * len(self._recent_s))]
@@ -109,6 +111,8 @@ _large_reads = _HedgeDelay()
 
 async def _call(fs: Any, method: str, *arguments: Any, **options: Any) -> Any:
     """Call a method of an fsspec file system from the event loop."""
+    # The methods of asynchronous file systems have the same names with an underscore. Others
+    # would block the event loop, and with it all other requests.
     if fs.async_impl:
         return await getattr(fs, f"_{method}")(*arguments, **options)
     return await asyncio.to_thread(getattr(fs, method), *arguments, **options)
@@ -122,6 +126,7 @@ async def _hedged(request: Callable[[], Awaitable[Result]], delay: _HedgeDelay) 
     try:
         _, pending = await asyncio.wait(tasks, timeout=delay.seconds)
         if pending:
+            # The first request goes on: whichever answers first wins.
             tasks.add(asyncio.ensure_future(request()))
         while True:
             done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +139,7 @@ async def _hedged(request: Callable[[], Awaitable[Result]], delay: _HedgeDelay) 
             # One request failed; the other may still answer.
             tasks = pending
     finally:
+        # The slower request would occupy a connection.
         for task in tasks:
             task.cancel()
 
@@ -153,9 +159,11 @@ async def _retried(request: Callable[[], Awaitable[Result]], what: str, limit_s:
             error = _real_error(raised)
             if isinstance(error, NON_RETRYABLE):
                 raise
+            # Nobody tells a short file from an answer that was cut, so one retry must do.
             if isinstance(error, CutShortError) and attempt + 1 >= MAX_SHORT_ANSWERS:
                 raise
             reason = _reason(error, limit_s)
+            # aiohttp's errors have a status; botocore's become PermissionError in s3fs.
             if getattr(error, "status", None) in NON_RETRYABLE_STATUSES:
                 raise PermissionError(f"{what}: {reason}") from error
             if attempt == MAX_ATTEMPTS - 1:
@@ -208,6 +216,7 @@ async def _read_range(fs: Any, path: str, start: int, size: int) -> bytes:
                 f"{path}: asked for {size} bytes at {start}: the file ends before"
             ) from error
         raise
+    # A web server without ranges sends the whole file, for every item again.
     if len(data) > size:
         raise ValueError(
             f"{path}: the server answers a ranged read of {size:,} bytes with {len(data):,}. "
@@ -256,6 +265,7 @@ def read_ranges(
     remaining = iter(ranges)
     try:
         while True:
+            # Keep the pipeline full before waiting for the oldest read.
             while len(pending) < in_flight and (asked := next(remaining, None)) is not None:
                 pending.append(_submit(_read_reliably(fs, *asked)))
             if not pending:
@@ -266,12 +276,14 @@ def read_ranges(
                 data = cast("Exception", error)
             yield data
     finally:
+        # The caller may stop early, for example at an item that fails.
         for future in pending:
             future.cancel()
 
 
 async def _read_reliably(fs: Any, path: str, start: int, size: int) -> bytes:
     """Read bytes [start, start + size), with second requests and retries."""
+    # A large read takes longer without being a straggler.
     delay = _small_reads if size < SMALL_READ_BYTES else _large_reads
 
     def read() -> Awaitable[bytes]:

@@ -44,6 +44,7 @@ def parse_json(raw: bytes, kind: type[T], where: str, remedy: str) -> T:
         raise ValueError(
             f"{where} is {len(raw):,} bytes long, at most {MAX_JSON_BYTES:,} are read. {remedy}."
         )
+    # pydantic parses and checks in one pass, with limits on nesting and on numbers.
     try:
         value: T = _adapter(kind).validate_json(raw)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -84,6 +85,7 @@ def parse_json_lines(raw: bytes, kind: type[T], where: str, remedy: str) -> list
     Raises:
         ValueError: a complete line does not fit `kind`. The message names the file and the line.
     """
+    # The text after the last line break is empty unless a write was interrupted.
     *lines, rest = raw.split(b"\n")
     if rest:
         log.warning(
@@ -97,6 +99,7 @@ def parse_json_lines(raw: bytes, kind: type[T], where: str, remedy: str) -> list
     return values
 
 
+# Each line of a file would build its adapter again otherwise.
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

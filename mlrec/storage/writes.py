@@ -71,6 +71,7 @@ def write_bytes(url: str, data: bytes) -> None:
     if is_local(url):
         folder = local_path(url).parent
         folder.mkdir(parents=True, exist_ok=True)
+    # Next to the target, so that it can be renamed; for remote storage in the temporary folder.
     handle, name = tempfile.mkstemp(dir=folder, suffix=".partial")
     try:
         with writing(url), os.fdopen(handle, "wb") as file:
@@ -92,6 +93,7 @@ def download(url: str, target: Path, sha256: str, size: int | None = None) -> No
     Raises:
         RuntimeError: the content has another SHA-256.
     """
+    # Hashed while it is streamed: reading the copy again would cost as much as the download.
     digest = hashlib.sha256()
     with writing(target), open_stream(url, size) as stream, open(target, "wb") as copy:
         while block := stream.read(READ_BYTES):
@@ -106,5 +108,6 @@ def download(url: str, target: Path, sha256: str, size: int | None = None) -> No
 
 def remove(url: str) -> None:
     """Remove the file at `url`, if it exists."""
+    # rm_file of a missing object is an error on some storages only.
     if exists(url):
         filesystems.call(url, "rm_file")

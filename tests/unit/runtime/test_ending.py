@@ -148,18 +148,18 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 
 RANK = """
 import time
-from mlrec.runtime import ending
-ending.stop_with_launcher()
+from mlrec.runtime.launcher_watch import stop_with_launcher
+stop_with_launcher()
 print('started', flush=True)
 time.sleep(100)
 """
 LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
 LATE_RANK = """
 import time
-from mlrec.runtime import ending
+from mlrec.runtime.launcher_watch import stop_with_launcher
 print('started', flush=True)
 time.sleep(1)
-ending.stop_with_launcher()
+stop_with_launcher()
 time.sleep(100)
 """
 STARTER = (
