@@ -1,4 +1,4 @@
-"""Byte ranges of shards: where the members of an item are, and which neighbouring items one read covers."""
+"""Byte ranges of shards: where an item's members are, and which neighbouring items one read covers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mlrec.data.format import Catalogue, FileInfo, Member
 from mlrec.data.samples import OPTIONAL, BadItemError, stored
 
 MAX_SAMPLE_BYTES = 256 << 20
-"""Longest byte range of one item. Items beyond it are bad items; samples that mlrec packs are far smaller."""
+"""Longest byte range of one item. Longer items are bad items; packed samples are far smaller."""
 MAX_GAP_SHARE = 0.05
-"""Largest share of unwanted bytes in a read that covers several items, relative to the wanted bytes."""
+"""Largest ratio of unwanted to wanted bytes in a read that covers several items."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SampleRange:
         return members
 
     def find_damaged(self, members: dict[str, bytes]) -> str | None:
-        """Return the name of the first member whose bytes do not have its crc32, None if all have."""
+        """Return the name of the first member whose bytes do not have its crc32, or None."""
         for member in self.members:
             if zlib.crc32(members[member.name]) != member.crc32:
                 return member.name
@@ -59,7 +59,11 @@ class ShardRead:
         return self.end - self.start
 
     def try_add(self, sample: SampleRange) -> bool:
-        """Add another item of the same shard and return True, unless the read would become too long or too sparse."""
+        """Add another item of the same shard, unless the read would become too long or too sparse.
+
+        Returns:
+            Whether the item was added.
+        """
         # Ranges are only extended forward: `end` stays the end of the last item.
         if sample.shard is not self.shard or sample.start < self.end:
             return False
@@ -126,5 +130,6 @@ def _check_range(shard: FileInfo, start: int, end: int) -> None:
         )
     if end - start > MAX_SAMPLE_BYTES:
         raise BadItemError(
-            f"its sample takes {end - start:,} bytes, more than the {MAX_SAMPLE_BYTES:,} that are read"
+            f"its sample takes {end - start:,} bytes, "
+            f"more than the {MAX_SAMPLE_BYTES:,} that are read"
         )

@@ -1,4 +1,6 @@
-"""Cache of remote shards on this node's disk. Each shard is downloaded once per node and verified on arrival.
+"""Cache of remote shards on this node's disk.
+
+Each shard is downloaded once per node and verified on arrival.
 
 The folder may hold other files. The cache counts, evicts and deletes only regular files whose names
 are 64 hexadecimal digits with .tar or .partial. So it recognises the files of earlier versions too.
@@ -34,7 +36,7 @@ CLOCK_SLACK_NS = 60 * 10**9
 """Largest time ahead of the clock (nanoseconds) at which a time of last use is believed."""
 
 Outcome = Literal["there", "elsewhere", "absent"]
-"""State of a shard after an attempt to download it. "elsewhere": another process downloads it now."""
+"""State of a shard after an attempt to download it; "elsewhere": in another process."""
 
 SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -70,9 +72,9 @@ class ShardCache:
         """
         if folder.resolve() != folder.parent.resolve() / folder.name:
             raise ValueError(
-                f"data.cache_dir: {folder} is a link to {folder.resolve()}. A cache deletes files, so "
-                "its folder must not lead elsewhere. Remove the link, or set data.cache_dir to where it "
-                "leads"
+                f"data.cache_dir: {folder} is a link to {folder.resolve()}. A cache deletes "
+                "files, so its folder must not lead elsewhere. Remove the link, or set data.cache_dir "
+                "to where it leads"
             )
         self.url = url
         self.folder = folder
@@ -125,7 +127,11 @@ class ShardCache:
         self._queue.put(shard)
 
     def drop(self, shard: FileInfo) -> bool:
-        """Delete a damaged shard, so that it can be requested again; return whether it was cached."""
+        """Delete a damaged shard, so that it can be requested again.
+
+        Returns:
+            Whether it was cached.
+        """
         self._asked.discard(shard.path)
         try:
             self._final(shard).unlink()
@@ -183,8 +189,8 @@ class ShardCache:
         except OSError as error:
             self._usable = False
             log.warning(
-                "%s cannot be written: %s. Shards that are not cached are read item by item, which is "
-                "slower. Free space, or set data.cache_dir to another folder",
+                "%s cannot be written: %s. Shards that are not cached are read item by item, which "
+                "is slower. Free space, or set data.cache_dir to another folder",
                 self.folder,
                 error.strerror or error,
             )

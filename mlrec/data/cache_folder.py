@@ -18,8 +18,8 @@ def checked_cache_dir(folder: Path, url: str) -> Path:
     """Return the folder that caches data of the data set at `url`, with links resolved.
 
     Raises:
-        ValueError: the folder is, contains or lies in the folder of a data set or a run, whose files
-            the cache might take for its own.
+        ValueError: the folder is, contains or lies in the folder of a data set or a run, whose
+            files the cache might take for its own.
     """
     folder = folder.expanduser().resolve()
     data_folders = [storage.local_path(url).resolve()] if storage.is_local(url) else []

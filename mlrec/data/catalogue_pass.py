@@ -1,4 +1,4 @@
-"""The catalogue pass: the whole catalogue's media streamed once, front to back, split over ranks by position."""
+"""The catalogue pass: stream the media of the whole catalogue once, split over ranks by position."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mlrec.runtime.redact import scrub
 from mlrec.runtime.urls import scheme_of
 
 PREFETCHED_CHUNKS = 2
-"""Of each loader worker."""
+"""Chunks that each loader worker prepares ahead."""
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +53,14 @@ class Chunk:
     """Of the chunk in the pass, from 0."""
 
     def pin_memory(self) -> Chunk:
-        """The same chunk with its media in page-locked memory; torch's DataLoader calls this."""
+        """Copy the chunk's media to page-locked memory; torch's DataLoader calls this."""
         return replace(
             self, media={spec: tensor.pin_memory() for spec, tensor in self.media.items()}
         )
 
 
 def ranked_items(data: Data) -> np.ndarray:
-    """The ids of the items that ranking considers, ascending: all that the packer could read."""
+    """Return the ids of the items that ranking considers, ascending: all that were packed."""
     return np.flatnonzero(data.catalogue.ok_N1)
 
 
@@ -127,10 +127,10 @@ class CataloguePass(IterableDataset[Chunk]):
             )
 
     def _samples(self, items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
-        """The items' samples in order, compared with the index: none is lost without a word.
+        """Yield the items' samples in order, each compared with the catalogue.
 
-        What a shard's stream does not deliver as it should, damaged members as well as all behind the place where it ends early,
-        the store reads again, and knows the reason where it cannot.
+        If the stream of a shard delivers damaged members or ends early, the store reads the items
+        again, one by one. It gives the reason for an item that cannot be read.
         """
         store, names = self.data.store, members_of(inputs, self.data.info.media)
         in_shards = stored(names)
@@ -142,7 +142,7 @@ class CataloguePass(IterableDataset[Chunk]):
         for shard in np.unique(shards).tolist():
             stream = _stream_shard(store.shard_url(store.shards[shard]))
             for item in items[shards == shard].tolist():
-                sample = next((found for key, found in stream if key == item_key(item)), {})
+                sample = _next_sample(stream, item_key(item))
                 crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
                 wanted = [name for name in in_shards if name in crcs or name not in OPTIONAL]
                 if all(
@@ -153,6 +153,14 @@ class CataloguePass(IterableDataset[Chunk]):
                     yield Sample(item, store.try_read(item, names))
 
 
+def _next_sample(stream: Iterator[tuple[str, dict[str, bytes]]], key: str) -> dict[str, bytes]:
+    """Return the next sample of a stream with this key, {} if the stream ends before."""
+    for sample_key, sample in stream:
+        if sample_key == key:
+            return sample
+    return {}
+
+
 def pass_of_rank(
     data: Data,
     inputs: Sequence[InputSpec],
@@ -161,7 +169,10 @@ def pass_of_rank(
     owned_W: tuple[int, ...],
     cached_items: CachedItems | None = None,
 ) -> CataloguePass:
-    """The rank's share of `ranked_items`, of which each rank takes owned_W; every rank has the same number of chunks."""
+    """Return the pass over the rank's share of `ranked_items`, of which rank r takes owned_W[r].
+
+    Every rank gets the same number of chunks, because encoding a chunk is collective under ZeRO-3.
+    """
     start = sum(owned_W[:rank])
     items = ranked_items(data)[start : start + owned_W[rank]]
     num_chunks = max(1, -(-max(owned_W) // chunk))
@@ -171,7 +182,7 @@ def pass_of_rank(
 def shared_bytes_of_chunks(
     inputs: Sequence[InputSpec], items: int, chunk: int, num_workers: int
 ) -> int:
-    """Return the shared memory that the chunks of a rank's `items` take: those that are prefetched, and one in use."""
+    """Return the bytes of shared memory for a rank's chunks: those prefetched, and one in use."""
     in_flight = min(items, (num_workers * PREFETCHED_CHUNKS + 1) * chunk)
     return in_flight * item_bytes(inputs) if num_workers else 0
 
@@ -206,9 +217,9 @@ def stream_catalogue(
 
 
 def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, sample) of a shard up to its end, or up to where it cannot be read further."""
+    """Yield (key, sample) of a shard up to its end, or until it cannot be read further."""
     wds.gopen_schemes[scheme_of(url)] = _open
-    # every rank and worker reads the shards of its own run of positions: nothing for webdataset to split
+    # Every rank and worker already reads its own run of positions, so webdataset must not split it.
     stream = wds.WebDataset(
         [url],
         shardshuffle=False,

@@ -1,4 +1,4 @@
-"""Members of a sample to the media that an encoder asks for."""
+"""Decode the members of samples to the media that encoders read."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shared_buffers import BatchMemory
 from mlrec.data.titles import tokenize
 
-JPEG_BYTES_PER_PIXEL, JPEG_SLACK_BYTES = 8, 1 << 20
-"""A JPEG has at most so many bytes: the finest quality takes 3 bytes a pixel; the slack is for comments and profiles."""
+JPEG_BYTES_PER_PIXEL = 8
+"""Most bytes of a JPEG per pixel; the finest quality takes 3."""
+JPEG_SLACK_BYTES = 1 << 20
+"""Additional bytes of a JPEG for comments and profiles."""
 MAX_TITLE_CHARACTERS = 100_000
 """Only this much of a title is tokenized; tokenizers take time in proportion to all of it."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """How one modality is read."""
+    """Reader of one modality."""
 
     members: Callable[[InputSpec, MediaInfo], list[str]]
     """Names of the members that an input needs."""
@@ -45,10 +47,11 @@ class Decoder:
 def decode_jpeg(
     raw: bytes, stored: int, size: int | None = None, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return a JPEG of stored x stored pixels as uint8 [size, size, 3], scaled if it is stored at another size.
+    """Return a JPEG of stored x stored pixels as uint8 [size, size, 3], scaled if necessary.
 
     Args:
-        stored: height and width that the data set declares; they are compared with the header before anything is allocated.
+        stored: height and width that the data set declares, compared with the header before
+            anything is allocated.
         size: height and width of the result; as stored by default.
         out: where to write the result.
 
@@ -72,10 +75,11 @@ def decode_jpeg(
 
 
 def _check_jpeg(raw: bytes, stored: int) -> None:
-    # a progressive JPEG takes time in proportion to its bytes times its pixels
+    # Bounded because a progressive JPEG takes time in proportion to its bytes times its pixels.
     if len(raw) > (limit := JPEG_SLACK_BYTES + JPEG_BYTES_PER_PIXEL * stored**2):
         raise ValueError(
-            f"the image takes {len(raw):,} bytes, more than the {limit:,} that are decoded at this size"
+            f"the image takes {len(raw):,} bytes, "
+            f"more than the {limit:,} that are decoded at this size"
         )
     height, width, *_ = simplejpeg.decode_jpeg_header(raw)
     if (height, width) != (stored, stored):
@@ -85,7 +89,7 @@ def _check_jpeg(raw: bytes, stored: int) -> None:
 
 
 def decode_clip(raw: bytes, media: MediaInfo, frames: int, size: int) -> np.ndarray:
-    """Return frames of a stored clip, chosen by the data set's policy, as uint8 [frames, size, size, 3].
+    """Return frames of a clip as uint8 [frames, size, size, 3], chosen by the data set's policy.
 
     Raises:
         ValueError: its frames are larger than the data set says, or it cannot be decoded.
@@ -97,7 +101,7 @@ def decode_clip(raw: bytes, media: MediaInfo, frames: int, size: int) -> np.ndar
 
 
 def resampled(available: int, frames: int) -> np.ndarray:
-    """Which of the `available` stored frames stand for T frames: all in order, evenly spread or repeated. int64 [T]."""
+    """Return T positions in `available` stored frames, int64 [T]: evenly spaced, repeated if T is larger."""
     return ((np.arange(frames) + 0.5) * available / frames).astype(np.int64)
 
 
@@ -193,14 +197,16 @@ def item_bytes(inputs: Sequence[InputSpec]) -> int:
 
 
 def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> None:
-    """
+    """Check that the data set holds the modalities of all inputs.
+
     Raises:
         ValueError: the data set does not hold what an input reads.
     """
     for spec in inputs:
         if spec.modality not in DECODERS:
             raise ValueError(
-                f"the stream cannot read the modality {spec.modality.value!r}; it reads {', '.join(DECODERS)}"
+                f"the stream cannot read the modality {spec.modality.value!r}; "
+                f"it reads {', '.join(DECODERS)}"
             )
         held = {
             Modality.VIDEO: media.kind != "none",
@@ -215,7 +221,7 @@ def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> Non
 
 
 def members_of(inputs: Sequence[InputSpec], media: MediaInfo) -> list[str]:
-    """Names of the members that the inputs need together, without repeats."""
+    """Return the names of the members that the inputs need together, without repeats."""
     names = [name for spec in inputs for name in DECODERS[spec.modality].members(spec, media)]
     return list(dict.fromkeys(names))
 
@@ -231,7 +237,11 @@ def decode_items(
     media: MediaInfo,
     memory: BatchMemory | None = None,
 ) -> Decoded:
-    """Media of `count` items for every input, one contiguous tensor each; in `memory` where it is given."""
+    """Return the media of `count` items, one contiguous tensor per input.
+
+    Args:
+        memory: where the tensors are allocated; None for new memory.
+    """
     tensors: dict[InputSpec, torch.Tensor] = {}
     for spec in inputs:
         decoder = DECODERS[spec.modality]
@@ -251,7 +261,9 @@ def decode_items(
             for spec in inputs:
                 DECODERS[spec.modality].decode(members, spec, media, item, arrays[spec][row, ...])
         except ValueError as error:
-            valid[row], bad_items[item] = False, str(error)
+            # Zero all inputs of the item: shared memory still holds an earlier batch.
+            valid[row] = False
+            bad_items[item] = str(error)
             for array in arrays.values():
                 array[row] = 0
     return tensors, torch.from_numpy(valid), bad_items

@@ -1,4 +1,4 @@
-"""Time limit of decoding: find the items that ended a loader worker, so that the next worker leaves them out."""
+"""Time limit of decoding: find the items that ended a loader worker, to leave them out next time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DecodeClock:
     def __init__(self, catalogue_size: int) -> None:
         shared = mmap.mmap(-1, 8 * (catalogue_size + 1))
         self._deadline_N1 = np.frombuffer(shared, dtype=np.float64)
-        """Deadline in seconds of time.monotonic(), which all processes share; 0 for items not being decoded."""
+        """Seconds of time.monotonic(), which all processes share; 0 for items not being decoded."""
 
     def timed(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """Yield the samples, each with a time limit until the next one is requested.
@@ -42,10 +42,10 @@ class DecodeClock:
             self._deadline_N1[item] = 0.0
 
     def find_overdue(self) -> list[int]:
-        """Return the items that ended a worker since the last call; called when all workers have ended."""
+        """Return the items that ended a worker since the last call. Call it after all workers ended."""
         deadline = self._deadline_N1
         overdue_items = np.flatnonzero((deadline > 0) & (deadline <= time.monotonic()))
-        # The other items belong to workers that ended for another reason: they may be decoded again.
+        # Other items belong to workers that ended for another reason: decode them again.
         deadline[deadline > 0] = 0.0
         deadline[overdue_items] = _OVERDUE
         items: list[int] = overdue_items.tolist()

@@ -1,4 +1,4 @@
-"""The item store: the members of any item's sample, from a local data set, the node's cache, or ranged reads.
+"""The item store: read the members of any item from a local data set, the node's cache or storage.
 
 Reading many items takes these steps:
 1. Plan: group neighbouring items into few reads (byte_ranges.py).
@@ -24,7 +24,7 @@ from mlrec.data.shard_readers import LocalReader, ReadResult, RemoteReader, Shar
 from mlrec.runtime.redact import scrub
 
 MAX_CRC_TRIES = 2
-"""Reads of an item whose bytes do not have their crc32. The second read bypasses the cached shard."""
+"""Tries to read an item whose bytes do not have their crc32. The second bypasses the cache."""
 
 
 class _Attempt(NamedTuple):
@@ -66,7 +66,11 @@ class ItemStore:
         """Part of `bytes_read` that was on this node when it was requested."""
 
     def room(self) -> str:
-        """Return how much of a remote data set fits on this node, as the end of a sentence; "" for a local one."""
+        """Return how much of a remote data set fits on this node, as the end of a sentence.
+
+        Returns:
+            "" for a local data set.
+        """
         if self.cache is None:
             return ""
         shard_bytes = sum(shard.size for shard in self.shards)
@@ -84,11 +88,11 @@ class ItemStore:
         return self._reader.take_remote_bytes()
 
     def shard_url(self, shard: FileInfo) -> str:
-        """Return the URL to stream a whole shard from: this node's file, downloaded now if necessary, or the origin."""
+        """Return the URL to stream a whole shard from; a remote shard is downloaded first if possible."""
         return self._reader.stream_url(shard)
 
     def read_many(self, items: Iterable[int], names: Sequence[str]) -> Iterator[Sample]:
-        """Yield the members of the given names of each item, checked against their crc32, in the order of `items`."""
+        """Yield the members `names` of each item, checked by crc32, in the order of `items`."""
         plan = self._plan(items, names)
         results = self._reader.read_all([step for step in plan if isinstance(step, ShardRead)])
         remote_shards: list[FileInfo] = []
@@ -125,7 +129,7 @@ class ItemStore:
     def _sample(
         self, read: ShardRead, sample_range: SampleRange, names: Sequence[str], result: ReadResult
     ) -> Sample:
-        """Return an item's sample from the result of a read, or from a read of its own if that is damaged."""
+        """Return an item's sample from a read, or from another read of the item alone if damaged."""
         item = sample_range.item
         if result.error is not None:
             return Sample(item, _storage_fault(read.shard, result.error))
@@ -152,7 +156,8 @@ class ItemStore:
         """Return the item's members of the given names, each checked against its crc32.
 
         Raises:
-            BadItemError: a member that is not OPTIONAL is missing, a member is damaged at its origin, or the storage gave up.
+            BadItemError: a member that is not OPTIONAL is missing, a member is damaged at its
+                origin, or the storage gave up.
         """
         sample_range = self._index.locate(item, names)
         if sample_range is None:
@@ -162,7 +167,7 @@ class ItemStore:
             attempt = self._attempt(sample_range)
             if attempt.members is not None:
                 return self._deliver(item, attempt.members, names)
-            # The cached shard is damaged or unreadable: drop it, so that the next try reads the origin.
+            # The cached shard is damaged or unreadable: the next try must read the origin.
             was_cached = self._reader.discard(sample_range.shard)
             # The storage already retried the origin, so another try would only wait longer.
             if attempt.is_storage_fault and not was_cached:

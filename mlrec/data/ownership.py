@@ -1,4 +1,4 @@
-"""Which rank owns which items: every rank has one run of neighbouring ids, so that a node reads few shards."""
+"""Item ownership: every rank owns one run of neighbouring ids, so that a node reads few shards."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mlrec.runtime.distributed import shares
 
 @dataclass(frozen=True)
 class Owners:
-    """Cuts sorted items into one run per rank; a pure function, the same on all ranks."""
+    """Rule that cuts sorted items into one run per rank. It is pure, so all ranks agree."""
 
     nodes: tuple[int, ...]
     """Ranks of each node; ranks are numbered node by node."""
     first_items: tuple[int, ...] = ()
-    """The lowest id at home on each node but the first; empty to cut without regard to homes."""
+    """Lowest home id of each node except the first; empty to cut into equal runs."""
     slack: float = 0.0
-    """How much more than its equal share a node may own so that its items stay at home."""
+    """Fraction that a node may own above its equal share, to keep items at home."""
 
     @property
     def world_size(self) -> int:
@@ -29,10 +29,10 @@ class Owners:
         return sum(self.nodes)
 
     def split(self, items: np.ndarray) -> tuple[int, ...]:
-        """owned_W: how many of the sorted `items` each rank owns, in the order of the ranks.
+        """Return owned_W: how many of the sorted `items` each rank owns, in the order of the ranks.
 
-        Nodes whose run is too long give its end to their neighbour, so that it is always the same few shards that two nodes read.
-        Ranks of a node differ by at most one item.
+        A node whose run is too long gives the end of it to its neighbour. So two nodes always read
+        the same few shards. Ranks of a node differ by at most one item.
         """
         if not self.first_items:
             return shares(len(items), self.world_size)
@@ -40,18 +40,19 @@ class Owners:
         equal = [len(items) * ranks / self.world_size for ranks in self.nodes]
         limits = [ceil(share) + int(self.slack * share) for share in equal]
         start = 0
-        for node, limit in enumerate(limits):  # what is too much moves on to the next node,
+        # Forward: move the excess of each node to the next one.
+        for node, limit in enumerate(limits):
             start = ends[node] = min(ends[node], start + limit)
         end = len(items)
-        for node in reversed(range(len(limits))):  # and from the last one back
+        # Backward: the last nodes may now have too much, so move that to the node before.
+        for node in reversed(range(len(limits))):
             ends[node] = max(ends[node], end)
             end = ends[node] - limits[node]
         starts = [0, *ends[:-1]]
-        return tuple(
-            owned
-            for ranks, start, end in zip(self.nodes, starts, ends, strict=True)
-            for owned in shares(end - start, ranks)
-        )
+        owned_W: list[int] = []
+        for num_ranks, start, end in zip(self.nodes, starts, ends, strict=True):
+            owned_W.extend(shares(end - start, num_ranks))
+        return tuple(owned_W)
 
 
 def owners_of(
@@ -61,10 +62,11 @@ def owners_of(
     global_batch: int,
     nodes: tuple[int, ...],
 ) -> Owners:
-    """The owners that data.ownership asks for.
+    """Return the owners according to data.ownership.
 
-    With `home` whole shards belong to a node, in runs of neighbouring shards of nearly equal load: the expected number of a
-    step's distinct items, 1 - exp(-G c / users) for an item with c training interactions.
+    With `home`, each node is the home of a run of neighbouring whole shards, and the runs have
+    nearly equal load. The load is the expected number of distinct items per step: an item with c
+    training interactions adds 1 - exp(-G c / users).
     """
     if config.ownership == "balanced" or len(nodes) == 1:
         return Owners(nodes)

@@ -20,10 +20,12 @@ QUALITY = 78
 
 
 class Pictures:
-    """What the items of a data set look like."""
+    """Pictures of the items of a data set."""
 
     def __init__(self, store: ItemStore, info: DatasetInfo) -> None:
-        self.store, self.media, self.fingerprint = store, info.media, info.fingerprint
+        self.store = store
+        self.media = info.media
+        self.fingerprint = info.fingerprint
 
     @property
     def has_any(self) -> bool:
@@ -31,10 +33,10 @@ class Pictures:
         return self.media.kind != "none" or self.media.has_cover
 
     def jpeg(self, item: int, frames: int = 1, side_px: int = SIDE_PX) -> bytes | None:
-        """The item's frames, spread over those that are stored, side by side in one JPEG file; its cover where there is no video.
+        """Return evenly spread frames of an item side by side in one JPEG file, or its cover.
 
         Returns:
-            None where the item cannot be read.
+            None if the item cannot be read.
         """
         try:
             images = self._images(item, frames)
@@ -51,7 +53,7 @@ class Pictures:
         return sink.getvalue()
 
     def row(self, items: Sequence[int], side_px: int = SIDE_PX) -> Image.Image:
-        """The items' pictures side by side; the place of one that cannot be read is black."""
+        """Return the items' pictures side by side. An item that cannot be read is black."""
         row = Image.new("RGB", (side_px * len(items), side_px))
         for place, item in enumerate(items):
             if (jpeg := self.jpeg(item, side_px=side_px)) is not None:
@@ -73,7 +75,9 @@ class Pictures:
 
 
 def open_pictures(config: DataConfig) -> Pictures:
-    """The pictures of the data set at data.url; each is a ranged read where its shard is not on this node.
+    """Open the pictures of the data set at data.url.
+
+    A picture takes one ranged read if its shard is not on this node.
 
     Raises:
         ValueError: there is no data set, or not one that this version reads.

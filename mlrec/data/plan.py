@@ -1,4 +1,4 @@
-"""Plan a training step: which users are in its batch, which items they need, and which rank encodes which item.
+"""Plan a training step: the users of its batch, their items, and the rank that encodes each item.
 
 Invariant: the plan is a pure function of (seed, step, number of ranks on each node).
 Every rank computes it alone and all get the same answer, so planning needs no communication.
@@ -10,7 +10,8 @@ A plan takes four steps:
 3. Index: replace each item of a sequence by its position in that list.
 4. Own: cut the list into one run per rank. A rank reads and encodes only its run.
 
-Shape letters: G users of the global batch, T slots of a training sequence, U distinct items, W ranks.
+Shape letters: G users of the global batch, T slots of a training sequence, U distinct items,
+W ranks.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ def shuffled(positions: np.ndarray, size: int, key: int) -> np.ndarray:
         return np.asarray((left << shift) | right)
 
     walked = permute(positions.astype(np.uint64))
-    # The power of two is at most four times `size`, so a value takes four rounds on average or fewer.
+    # The power of two is at most four times `size`, so an average walk has at most four steps.
     while (outside := walked >= size).any():
         walked[outside] = permute(walked[outside])
     return np.asarray(walked, dtype=np.int64)
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """Return well mixed 64-bit values: the finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
+    """Return mixed 64-bit values by the finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(values ^ (values >> np.uint64(31)))
@@ -73,7 +74,7 @@ class StepPlan:
     users_G: np.ndarray
     """int64: numbers of the users of the global batch."""
     slots_GT: np.ndarray
-    """int64: positions in items_U of each user's training sequence, right-aligned, -1 for padding."""
+    """int64: training sequences as positions in items_U, right-aligned, -1 for padding."""
     items_U: np.ndarray
     """int64: distinct items, ascending. Rank r owns the r-th of W runs."""
     owned_W: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Samples of items as the item store delivers them: stored members by name, or the reason why none could be read."""
+"""Samples as the item store delivers them: members by name, or why they could not be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 TITLE = "txt"
 """Member that is never read from a shard, because the catalogue holds all titles in memory."""
 OPTIONAL = frozenset({"flac", "cover.jpg"})
-"""Members that a sample may lack. Items without audio get silence; items without a cover get a black image."""
+"""Members that a sample may lack. Items without audio get silence, without a cover a black image."""
 
 
 class Sample(NamedTuple):

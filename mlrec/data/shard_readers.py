@@ -1,4 +1,4 @@
-"""Readers of shards: `LocalReader` for a data set on this node, `RemoteReader` for one elsewhere."""
+"""Readers of shards: `LocalReader` for a data set on this node, `RemoteReader` for others."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class LocalReader:
 
 
 class RemoteReader:
-    """Shards of a remote data set: from the node's cache where they are there, else by ranged reads."""
+    """Shards of a remote data set, read from the node's cache or by ranged reads."""
 
     def __init__(self, url: str, cache: ShardCache) -> None:
         self._url = url
@@ -156,7 +156,7 @@ class RemoteReader:
         return self._origin(shard)
 
     def take_remote_bytes(self) -> int:
-        """Return the bytes asked of the network since the last call: ranged reads and whole shards."""
+        """Return the bytes of ranged reads and whole shards requested since the last call."""
         ranged_bytes = self._ranged_bytes
         self._ranged_bytes = 0
         return ranged_bytes + self._cache.take_bytes()

@@ -1,4 +1,4 @@
-"""Memory that a loader worker builds batches in: shared with the training process, and used again."""
+"""Shared memory in which loader workers build batches, used again for later batches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 SHARED_FOLDER = "/dev/shm"
 
 ROOM = 1.2
-"""How much more is taken than a batch needs, so that the next, a little larger one finds room too."""
+"""Factor of memory allocated above the need of a batch, so that a slightly larger one fits too."""
 
 
 BATCHES_PER_WORKER = 2
+"""Batches in memory per worker: one in training, one in the making."""
 
 
 def shared_bytes_of_steps(item_bytes: int, most_items: int, num_workers: int) -> int:
@@ -36,17 +37,17 @@ def check_shared_memory(rank_bytes: int, ranks: int) -> None:
     free = room.f_bavail * room.f_frsize
     if ranks * rank_bytes > free:
         raise RuntimeError(
-            f"loader workers share batches of up to {ranks * rank_bytes / 1e6:,.0f} MB in {SHARED_FOLDER} ({ranks} ranks), which "
-            f"has {free / 1e6:,.0f} MB left. Make it larger (docker run --shm-size=8g), or lower data.num_workers, item.chunk "
-            "or train.global_batch"
+            f"loader workers share batches of up to {ranks * rank_bytes / 1e6:,.0f} MB in "
+            f"{SHARED_FOLDER} ({ranks} ranks), which has {free / 1e6:,.0f} MB left. Make it larger "
+            "(docker run --shm-size=8g), or lower data.num_workers, item.chunk or train.global_batch"
         )
 
 
 class BatchMemory:
-    """Tensors of two batches in turn: the one that the training process is at, and the one that is being built.
+    """Memory of two batches in turn: one in use by the training process, one being built.
 
-    A tensor that a worker sends is otherwise copied into shared memory that is new each time, and the kernel clears such memory
-    page by page: for 224 x 224 frames that took as long as decoding them.
+    Without it, torch copies each tensor that a worker sends into new shared memory. The kernel
+    clears new memory page by page, which took as long as decoding 224 x 224 frames.
     """
 
     def __init__(self) -> None:
@@ -54,12 +55,16 @@ class BatchMemory:
         self._turn = 0
 
     def next_batch(self) -> BatchMemory:
-        """This, after which `tensor` hands out the memory of the batch before the last one."""
+        """Switch to the memory of the batch before the last one, and return this object."""
         self._turn = 1 - self._turn
         return self
 
     def tensor(self, key: Hashable, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor whose content is left over from an earlier batch; `key` tells a batch's tensors apart."""
+        """Return a tensor with arbitrary content.
+
+        Args:
+            key: what distinguishes the tensors of a batch.
+        """
         size = math.prod(shape) * dtype.itemsize
         held = self._held[self._turn]
         if key not in held or held[key].nbytes() < size:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def evenly_spaced(total: int, count: int) -> np.ndarray:
-    """Return up to `count` distinct numbers of 0 ... total - 1, int64, ascending, with both ends."""
+    """Return up to `count` distinct numbers of 0 ... total - 1, int64, ascending."""
     if total <= 0:
         return np.empty(0, dtype=np.int64)
     # Rounding down repeats numbers if `count` exceeds `total`; unique leaves each of them once.

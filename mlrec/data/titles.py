@@ -27,7 +27,7 @@ def tokenize(title: str, length: int, tokenizer: str) -> np.ndarray:
         try:
             encoded = loaded(title, padding="max_length", truncation=True, max_length=length)
             return np.asarray([encoded["input_ids"], encoded["attention_mask"]], dtype=np.int64)
-        # The tokenizers package raises plain Exceptions, such as for a token that its vocabulary lacks.
+        # The tokenizers package raises plain Exceptions, such as for an unknown token.
         except Exception as error:
             raise _fault(tokenizer, "cannot read a title", error) from error
     ids = [START, *(FIRST_BYTE + byte for byte in title.encode()[: length - 2]), END]

@@ -18,7 +18,7 @@ RAW_IDS_FILE = "raw_ids.json"
 TABLE_FILE = "features.parquet"
 INFO_FILE = "features.json"
 ITEMS_FILE = "items.npy"
-"""Item numbers of one packing. Exports have it; earlier versions of features had it in place of raw ids."""
+"""Item numbers of one packing. Exports have it; features of earlier versions had no raw ids."""
 
 REMEDY = (
     "Write features with mlrec extract CONFIG PATH, or give a Parquet file with the columns "

@@ -37,7 +37,7 @@ class MissingVectors(NamedTuple):
 
 
 def match_rows(raw_ids_n: pa.Array, items: ItemIds) -> tuple[np.ndarray, MissingVectors]:
-    """Return the row of each item, int64 [N] with -1 for none, and the packed items without a row."""
+    """Return the row of each item, int64 [N], -1 for none, and the packed items without a row."""
     rows_N = pc.index_in(items.raw_ids_N, value_set=raw_ids_n, skip_nulls=True)
     # An item that packing left out has a null raw id and needs no vector.
     is_missing_N = pc.and_(pc.is_null(rows_N), pc.is_valid(items.raw_ids_N))

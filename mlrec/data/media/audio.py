@@ -1,4 +1,4 @@
-"""Audio members to samples."""
+"""Decode the audio members of samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from mlrec.data.media.containers import audio_frames, open_media
 
 
 def decode_audio(raw: bytes, length: int) -> np.ndarray:
-    """Return the middle `length` samples of a FLAC file, int16, mono at AUDIO_RATE; shorter audio has zeros behind it.
+    """Return the middle `length` samples of a FLAC file, int16, mono at AUDIO_RATE.
+
+    Shorter audio is padded with zeros at its end.
 
     Raises:
         UnreadableError: the bytes cannot be decoded.

@@ -56,9 +56,9 @@ def decode_video(
     size: int,
     stored: int | None = None,
 ) -> np.ndarray:
-    """Return frames of a video as uint8 [T, size, size, 3], scaled without keeping the aspect ratio, as MicroLens does.
+    """Return frames of a video as uint8 [T, size, size, 3].
 
-    Frames are counted in the order in which a player shows them.
+    As in MicroLens, scaling does not keep the aspect ratio. Frames are counted in the order in which a player shows them.
 
     Args:
         source: path, or the file's bytes.
@@ -76,7 +76,7 @@ def decode_video(
             frame_at = _seek_frames(container, stream, index, set(positions), _Scaler(size))
             if len(frame_at) == len(set(positions)):
                 return np.stack([frame_at[position] for position in positions])
-    # Some frames have no time, or some packets are not whole frames, so seeking cannot count frames.
+    # Some frames have no time, or some packets are not whole frames: seeking cannot count them.
     # Decode the whole video twice: first to count its frames, then to pick the chosen ones.
     with _open_video(source, stored) as (container, stream):
         length = _count(container.decode(stream))
@@ -120,7 +120,7 @@ class _Frame(NamedTuple):
 
 
 def _index(container: InputContainer, stream: av.VideoStream) -> list[_Frame] | None:
-    """Return all frames that a player shows, sorted by time; None if times are missing or repeated."""
+    """Return all frames that a player shows by time; None if times are missing or repeated."""
     frames = []
     for packet in container.demux(stream):
         # An empty packet marks the end of the stream; an edit list cuts off discarded frames.
@@ -148,7 +148,7 @@ def _seek_frames(
     positions: set[int],
     scaler: _Scaler,
 ) -> dict[int, np.ndarray]:
-    """Return the scaled frames by position, incomplete if the decoder's frames differ from the index."""
+    """Return the scaled frames by position; some are missing if the index is wrong."""
     frame_at: dict[int, np.ndarray] = {}
     position_of = {frame.time: position for position, frame in enumerate(index)}
     keyframes = [position for position, frame in enumerate(index) if frame.is_keyframe]
@@ -194,7 +194,7 @@ def _counted_frames(
 
 
 _TURNS = {0: (), 90: ("2",), 180: ("1", "1"), 270: ("1",)}
-"""Arguments of FFmpeg's transpose that turn a frame upright, by its rotation counterclockwise in degrees."""
+"""Arguments of FFmpeg's transpose that turn a frame upright, by its counterclockwise rotation (°)."""
 
 
 class _Scaler:

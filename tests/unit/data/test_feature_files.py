@@ -168,7 +168,8 @@ def test_folder_with_a_changed_file_is_refused(tmp_path: Path) -> None:
 
 def test_table_of_an_extraction_that_was_changed_is_refused(tmp_path: Path) -> None:
     save_features(tmp_path, ["1", "2", "3"])
-    pq.write_table(table(), tmp_path / "features.parquet")
+    other_table = pa.table({"raw_id": ["1", "2", "3"], "vector": pa.array(ROWS)})
+    pq.write_table(other_table, tmp_path / "features.parquet")
     with pytest.raises(
         ValueError,
         match=r"features\.parquet does not have the sha256 .* vectors of your own in another folder",
