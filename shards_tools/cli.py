@@ -42,7 +42,7 @@ def run_command(words: Sequence[str]) -> int | None:
     # exit code 2, unlike mlrec, whose help this would print
     if not words:
         raise ValueError(
-            f"no command; choose one of {', '.join(COMMANDS)}; see: mlrec-shards --help"
+            f"no command. Choose one of {', '.join(COMMANDS)}; see: mlrec-shards --help"
         )
     try:
         return PROGRAM.run(words)

@@ -77,7 +77,8 @@ def make(
     """
     if address is not None and engine != "ray":
         raise ValueError(
-            f"--address {address} is that of a ray cluster; it goes with --engine ray, not {engine}"
+            f"--address {address} is the address of a Ray cluster, but the engine is {engine}. "
+            "Add --engine ray, or leave --address out"
         )
     # workers of a Ray cluster run in other working folders
     url = absolute_url(url)

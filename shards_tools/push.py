@@ -31,7 +31,7 @@ def push(source: str, target: str) -> Iterator[FileInfo]:
     sizes = storage.list_files(target)
     if DATASET_FILE in sizes and read_dataset_info(target).fingerprint != info.fingerprint:
         raise ValueError(
-            f"{target} holds another data set; choose another place, or remove it first"
+            f"{target} holds another data set. Choose another place, or remove it first"
         )
     with open_output(target) as output:
         is_resumed = _claim(source, info, output, sizes)
@@ -79,8 +79,8 @@ def _claim(source: str, info: DatasetInfo, output: Output, sizes: Mapping[str, i
     is_other_packing = recorded_settings is not None and recorded_settings != source_settings
     if is_other_push or is_other_packing:
         raise ValueError(
-            f"{output.url} holds another data set that was begun; "
-            "choose another place, or remove it first"
+            f"{output.url} holds another data set that was begun. "
+            "Choose another place, or remove it first"
         )
     is_resumed = recorded_push is not None
     # Files of other sizes belong to this data set only if it is complete or was pushed here.
@@ -112,6 +112,6 @@ def _check_free(info: DatasetInfo, output: Output, sizes: Mapping[str, int]) -> 
     if foreign:
         raise ValueError(
             f"{output.url} holds {counted(len(foreign), 'file')} that the copy would replace, "
-            f"such as {foreign[0]}, and no push has begun there; "
-            "choose another place, or remove them"
+            f"such as {foreign[0]}, and no push has begun there. "
+            "Choose another place, or remove them"
         )

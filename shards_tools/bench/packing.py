@@ -39,7 +39,7 @@ def bench_packing(raw_root: str, settings: Settings, workers: int, num_items: in
     planned = plan(open_source(raw_root), settings)
     jobs = [job for job in planned.jobs if job.video is not None][:num_items]
     if not jobs:
-        raise ValueError(f"{raw_root} holds none of its items' videos: there is nothing to decode")
+        raise ValueError(f"{raw_root} holds none of its items' videos. There is nothing to decode")
     figures = measure_packing(jobs, workers)
     measured = (
         f"packing {len(jobs)} videos of {raw_root} into {settings.media} on {workers} processes"

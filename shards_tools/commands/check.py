@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if faults:
         say(
             f"{url}: {counted(len(faults), 'fault')}. mlrec-shards repair RAW {url} packs files "
-            "again that do not have their checksums; for any other fault, pack the data set again",
+            "again that do not have their checksums. For any other fault, pack the data set again",
             error=True,
         )
         return 1

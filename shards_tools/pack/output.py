@@ -62,7 +62,7 @@ class Output:
             storage.publish(staged, target)
         except (FileNotFoundError, PermissionError) as error:
             raise ValueError(
-                f"{target} cannot be written: {error}; choose a place that exists and is yours"
+                f"{target} cannot be written: {error}. Choose a place that exists and is yours"
             ) from error
 
     def write(self, path: str, data: bytes) -> None:
@@ -123,8 +123,8 @@ class Output:
             return is_complete and self._is_readable()
         if is_complete:
             raise ValueError(
-                f"{self.url} holds a data set that was not packed here; "
-                "choose another place for the new one"
+                f"{self.url} holds a data set that was not packed here. "
+                "Choose another place for the new one"
             )
         # before the first write, which makes the place look like ours
         self.check_free()
@@ -144,8 +144,8 @@ class Output:
         if existing:
             raise ValueError(
                 f"{self.url} holds {counted(len(existing), 'file')} that a data set would replace, "
-                f"such as {printable(existing[0], 80)}, and no packing has begun there; "
-                "choose another place, or remove them"
+                f"such as {printable(existing[0], 80)}, and no packing has begun there. "
+                "Choose another place, or remove them"
             )
 
     def _is_readable(self) -> bool:
@@ -179,8 +179,8 @@ def _check_same(url: str, recorded: Mapping[str, Any], settings: Mapping[str, An
     if changed == [RAW_KEY]:
         raise ValueError(
             f"the raw folder has changed since {url} was begun: "
-            "a table, or the name, size or time of a media file; "
-            "put back what it held, or choose another place, or remove that one to start over"
+            "a table, or the name, size or time of a media file. "
+            "Restore what it held, or choose another place, or remove that one to start over"
         )
     if changed:
         words = []
@@ -191,8 +191,8 @@ def _check_same(url: str, recorded: Mapping[str, Any], settings: Mapping[str, An
         if RAW_KEY in changed:
             words.append("another raw folder")
         raise ValueError(
-            f"{url} was begun with {', '.join(words)}; "
-            "choose another place, or remove it to start over"
+            f"{url} was begun with {', '.join(words)}. "
+            "Choose another place, or remove it to start over"
         )
 
 
@@ -242,7 +242,7 @@ def _lock(work: Path, url: str) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise RuntimeError(
-            f"{url} is being written by another process; wait for its end, or choose another place"
+            f"{url} is being written by another process. Wait for its end, or choose another place"
         ) from None
     try:
         yield

@@ -67,8 +67,8 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
     # an empty data set would only fail later, in training
     if not len(numbered.sequences.users):
         raise ValueError(
-            f"{raw.pairs}: no user has {settings.min_interactions} interactions; "
-            "lower --min-interactions"
+            f"{raw.pairs}: no user has {settings.min_interactions} interactions. "
+            "Lower --min-interactions"
         )
     # catalogue ids start at 1; id 0 is padding
     sequences = replace(numbered.sequences, items=numbered.sequences.items + 1)
@@ -123,8 +123,8 @@ def _check_lengths(raw_ids: list[str]) -> None:
     for raw_id in raw_ids:
         if len(raw_id.encode()) > MAX_RAW_ID_BYTES:
             raise ValueError(
-                f"the item id {raw_id[:40]!r}... is longer than {MAX_RAW_ID_BYTES} bytes; "
-                "shorten it"
+                f"the item id {raw_id[:40]!r}... is longer than {MAX_RAW_ID_BYTES} bytes. "
+                "Shorten it"
             )
 
 

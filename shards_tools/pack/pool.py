@@ -126,6 +126,6 @@ class _Queue(Generic[Job, Result]):
         if error.is_timeout:
             raise RuntimeError(f"a worker process exceeded its time limit at {job}") from error
         raise RuntimeError(
-            f"a worker process died twice at {job}: memory ran out, or a library crashed; "
-            "try fewer --workers"
+            f"a worker process died twice at {job}: memory ran out, or a library crashed. "
+            "Try fewer --workers"
         ) from error

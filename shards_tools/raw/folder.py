@@ -56,7 +56,7 @@ def open_raw(root: str) -> RawFolder:
     entries = list_folder(root)
     # object stores have no empty folders: nothing there means nothing at all
     if not entries and not (storage.is_local(root) and storage.local_path(root).is_dir()):
-        raise ValueError(f"{root} is not a folder; give the folder with MicroLens' raw files")
+        raise ValueError(f"{root} is not a folder. Give the folder with MicroLens' raw files")
     # a file named like a folder of media, such as videos.zip, is no part
     files = [entry for entry in entries if not entry.is_folder]
     folders = [entry for entry in entries if entry.is_folder]
@@ -86,7 +86,7 @@ def _find_pairs(root: str, files: Iterable[Entry]) -> tuple[str, Reader]:
         url = urls[pattern]
         if url is not None:
             return url, reader
-    raise ValueError(f"{root} holds no interactions; expected {' or '.join(READERS)}")
+    raise ValueError(f"{root} holds no interactions. Expected {' or '.join(READERS)}")
 
 
 def _find(root: str, entries: Iterable[Entry], pattern: str) -> str | None:
@@ -100,7 +100,7 @@ def _find(root: str, entries: Iterable[Entry], pattern: str) -> str | None:
     if len(matches) > 1:
         names = ", ".join(entry.name for entry in matches)
         raise ValueError(
-            f"{root} holds {len(matches)} of {pattern}: {names}; leave one of them in the folder"
+            f"{root} holds {len(matches)} of {pattern}: {names}. Leave one of them in the folder"
         )
     return matches[0].url if matches else None
 

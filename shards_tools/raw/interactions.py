@@ -92,12 +92,12 @@ def _check_users(users: list[str], url: str) -> None:
     if len(set(users)) != len(users):
         repeated = Counter(users).most_common(1)[0][0]
         raise ValueError(
-            f"{url}: user {repeated!r} has several lines, spaces around the id aside; "
-            "join them to one"
+            f"{url}: user {repeated!r} has several lines, spaces around the id aside. "
+            "Join them to one"
         )
     for user in users:
         if len(user.encode()) > MAX_RAW_USER_BYTES:
             raise ValueError(
-                f"{url}: the user id {user[:40]!r}... is longer than {MAX_RAW_USER_BYTES} bytes; "
-                "shorten it"
+                f"{url}: the user id {user[:40]!r}... is longer than {MAX_RAW_USER_BYTES} bytes. "
+                "Shorten it"
             )

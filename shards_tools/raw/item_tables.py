@@ -72,8 +72,8 @@ class _TitleRows:
     def _unclosed(self, reason: str) -> ValueError:
         return ValueError(
             f"{self._url}, line {self._first_line}: "
-            f"the row that begins here has a quote that is not closed ({reason}); "
-            'close it there, or double it ("") where it belongs to the title'
+            f"the row that begins here has a quote that is not closed ({reason}). "
+            'Close it there, or double it ("") where it belongs to the title'
         )
 
 

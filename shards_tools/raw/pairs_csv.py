@@ -77,7 +77,7 @@ def _read_table(url: str) -> pa.Table:
         ) from error
     num_missing = table["timestamp"].null_count
     if num_missing:
-        raise ValueError(f"{url}: {num_missing} rows have no timestamp; give every row one")
+        raise ValueError(f"{url}: {num_missing} rows have no timestamp. Give every row one")
     return table
 
 
@@ -128,7 +128,7 @@ def _encode(column: pa.ChunkedArray, url: str, kind: str) -> _Column:
     if "" in ids:
         is_empty = stripped.indices.to_numpy()[codes] == ids.index("")
         raise ValueError(
-            f"{url}: {np.count_nonzero(is_empty)} rows have no {kind}; give every row one"
+            f"{url}: {np.count_nonzero(is_empty)} rows have no {kind}. Give every row one"
         )
     if len(ids) < len(encoded.dictionary):
         merged = _describe_merged(encoded.dictionary, stripped.indices.to_numpy(), kind)
@@ -152,5 +152,5 @@ def _describe_merged(spellings: pa.StringArray, codes: np.ndarray, kind: str) ->
         f"found {num_merged} with spellings that differ only in the spaces around them, "
         f"such as {' and '.join(examples)}. "
         f"Spaces around ids are removed, which would make them one {kind}. "
-        f"Remove the spaces in the file if they are one {kind}, else give them other ids"
+        f"Remove the spaces in the file if they are one {kind}, otherwise give them other ids"
     )

@@ -66,7 +66,7 @@ def open_text(url: str) -> Iterator[TextIO]:
             yield file
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{url} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+            f"{url} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8"
         ) from error
 
 

@@ -62,7 +62,9 @@ def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> di
     # All files are intact now. What still contradicts dataset.json is its own fault.
     fault = contradiction(url, info)
     if fault:
-        raise ValueError(f"{url}: {DATASET_FILE} itself is damaged ({fault}); {PACK_AGAIN}")
+        raise ValueError(
+            f"{url}: {DATASET_FILE} itself is damaged ({fault}). To replace it, {PACK_AGAIN}"
+        )
     return damaged
 
 
@@ -100,8 +102,8 @@ def recorded_settings(output: Output) -> Settings:
     where = storage.join(output.url, WORK_FOLDER, SETTINGS_FILE)
     if not storage.exists(where):
         raise ValueError(
-            f"{where} is missing, which says how the data set was made; "
-            "copy it from where the data set was packed, "
+            f"{where} is missing, which says how the data set was made. "
+            "Copy it from where the data set was packed, "
             "or replace the damaged files from an intact copy of it: "
             f"mlrec-shards push COPY {output.url}"
         )
@@ -111,7 +113,7 @@ def recorded_settings(output: Output) -> Settings:
     recorded = parse_json(storage.read_bytes(where), _RecordedSettings, where, remedy)
     if recorded.version != VERSION:
         raise ValueError(
-            f"{where} has version {recorded.version}, but this mlrec packs version {VERSION}; "
+            f"{where} has version {recorded.version}, but this mlrec packs version {VERSION}. To continue, "
             f"{PACK_AGAIN}"
         )
     # Without the fingerprint of the raw folder: times of files may have changed, and what is packed

@@ -57,14 +57,14 @@ class RepairOutput(Output):
         # The stored file equals the packed one: then the wrong sha256 is that of dataset.json.
         if storage.exists(place) and storage.sha256_of(place) == packed_sha256:
             return ValueError(
-                f"{self.url}: {DATASET_FILE} itself is damaged: {path} is what it should be; "
-                f"{PACK_AGAIN}"
+                f"{self.url}: {DATASET_FILE} itself is damaged: {path} is what it should be. "
+                f"To replace it, {PACK_AGAIN}"
             )
         return ValueError(
-            f"{path}, packed again, does not have the sha256 that {self.url}/{DATASET_FILE} names: "
-            "the raw folder, or the version of a decoder, "
-            "is not the one that the data set was made with; "
-            "give that one, or pack to another place"
+            f"{path}, packed again, does not have the sha256 that {self.url}/{DATASET_FILE} names. "
+            "The raw folder, or the version of a decoder, "
+            "is not the one that the data set was made with. "
+            "Give that one, or pack to another place"
         )
 
     def put_record(self, name: str, data: bytes) -> None:

@@ -67,7 +67,7 @@ def _check_same(out: Path, arguments: dict[str, int]) -> None:
         recorded = json.loads(oracle.read_bytes())["model"]
     if not recorded.items() >= arguments.items():
         raise ValueError(
-            f"{out} is not empty and holds something else; remove it or choose another folder"
+            f"{out} is not empty and holds something else. Remove it, or choose another folder"
         )
 
 

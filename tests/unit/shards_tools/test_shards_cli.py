@@ -59,7 +59,7 @@ def test_help_of_any_command_imports_no_heavy_library() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "error: no command; choose one of synthetic, make, "),
+        ([], "error: no command. Choose one of synthetic, make, "),
         (["mak"], "error: unknown command 'mak'. Did you mean 'make'?"),
         (["push", "here"], "error: the following arguments are required: DST"),
         (["make", "raw", "out", "--size", "x"], "error: argument --size: "),

@@ -57,7 +57,7 @@ def test_make_address_without_the_ray_engine_is_bad_input(
 ) -> None:
     assert main(["make", str(raw_dir), str(tmp_path / "out"), "--address", "auto"]) == 2
     assert (
-        "--address auto is that of a ray cluster; it goes with --engine ray"
+        "--address auto is the address of a Ray cluster, but the engine is local. Add --engine ray"
         in capsys.readouterr().err
     )
     # refused before anything is written

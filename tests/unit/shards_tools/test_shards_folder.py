@@ -58,7 +58,7 @@ def test_open_raw_missing_or_repeated_part_raises(tmp_path: Path) -> None:
         open_raw(str(tmp_path / "absent"))
     write(tmp_path / "a_pairs.tsv", "1\t2\n")
     write(tmp_path / "b_pairs.tsv", "1\t2\n")
-    with pytest.raises(ValueError, match=r"a_pairs.tsv, b_pairs.tsv; leave one"):
+    with pytest.raises(ValueError, match=r"a_pairs.tsv, b_pairs.tsv. Leave one"):
         open_raw(str(tmp_path))
 
 

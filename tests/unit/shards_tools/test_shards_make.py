@@ -121,18 +121,18 @@ def test_make_onto_other_settings_or_input_raises(raw_copy: Path, tmp_path: Path
     shutil.rmtree(raw_copy / "videos")
     pack(raw_copy, tmp_path / "out")
     with pytest.raises(
-        ValueError, match=r"was begun with size 32 \(now 64\); choose another place"
+        ValueError, match=r"was begun with size 32 \(now 64\)\. Choose another place"
     ):
         pack(raw_copy, tmp_path / "out", Settings(size=64, items_per_shard=16, users_per_shard=50))
     (raw_copy / "covers" / "1.jpg").write_bytes(b"another")
     with pytest.raises(
         ValueError,
-        match=r"the raw folder has changed since .*out was begun: .*; put back what it held, or",
+        match=r"the raw folder has changed since .*out was begun: .*\. Restore what it held, or",
     ):
         pack(raw_copy, tmp_path / "out")
     with pytest.raises(
         ValueError,
-        match=r"was begun with size 32 \(now 64\), another raw folder; choose another place",
+        match=r"was begun with size 32 \(now 64\), another raw folder\. Choose another place",
     ):
         pack(raw_copy, tmp_path / "out", Settings(size=64, items_per_shard=16, users_per_shard=50))
     # without its settings a data set is somebody else's
@@ -194,8 +194,8 @@ def test_make_and_push_onto_a_running_make_fail(
         for command in (["make", str(raw_copy)], ["push", str(dataset_dir)]):
             assert main([*command, str(out)]) == 1
             assert capsys.readouterr().err == (
-                f"error: {out} is being written by another process; "
-                "wait for its end, or choose another place\n"
+                f"error: {out} is being written by another process. "
+                "Wait for its end, or choose another place\n"
             )
     _, log = first.communicate()
     assert first.returncode == 0, log

@@ -113,5 +113,5 @@ def test_make_without_any_user_left_raises(raw_copy: Path, tmp_path: Path) -> No
         ValueError, match="60 of 60 items failed, and no user has 5 interactions left"
     ):
         pack(raw_copy, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"no user has 99 interactions; lower --min-interactions"):
+    with pytest.raises(ValueError, match=r"no user has 99 interactions\. Lower --min-interactions"):
         pack(raw_copy, tmp_path / "other", Settings(min_interactions=99, keep_last=99))

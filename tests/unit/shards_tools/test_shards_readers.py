@@ -91,7 +91,7 @@ def test_read_pairs_tsv_users_without_distinct_numbers_are_numbered(tmp_path: Pa
         (
             "x_pairs.csv",
             "user,item,timestamp\n1,2,3\n1,,4\n1, ,5\n",
-            r"x_pairs.csv: 2 rows have no item; give every row one",
+            r"x_pairs.csv: 2 rows have no item\. Give every row one",
         ),
         (
             "x_pairs.csv",

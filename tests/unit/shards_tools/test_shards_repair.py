@@ -157,7 +157,7 @@ def test_repair_raw_folder_with_other_videos_is_bad_input(
     flip(copy / item_shard(1))
     words = refusal(other, copy, capsys)
     assert f"{item_shard(1)}, packed again, does not have the sha256" in words
-    assert "the raw folder, or the version of a decoder, is not the one" in words
+    assert "The raw folder, or the version of a decoder, is not the one" in words
 
 
 def test_repair_raw_folder_that_differs_elsewhere_serves(
