@@ -95,7 +95,7 @@ def source_of(row: EncoderRow, context: EncoderContext) -> str:
 def read_architecture(
     row: EncoderRow, context: EncoderContext, defaults: Mapping[str, Any] | None = None
 ) -> Architecture:
-    """Return the checkpoint's architecture, or that of the row's model type, with row.config applied.
+    """Return the architecture of the checkpoint or the row's model type, with row.config applied.
 
     Args:
         defaults: keys for an architecture without a checkpoint; those it lacks are ignored.
@@ -134,7 +134,8 @@ def _new_config(
     if not model_type:
         raise ValueError(
             f"{context.name} stands for any model: set item.options.{context.name}.checkpoint to "
-            f"a name at the Hugging Face hub or a folder, or {options}.model_type for random weights"
+            f"a name at the Hugging Face hub or a folder, or {options}.model_type for random "
+            "weights"
         )
     _check_known(model_type, CONFIG_MAPPING, "model_type", options)
     _check_keys(changes, AutoConfig.for_model(model_type), context.name)

@@ -59,7 +59,7 @@ class Encoder(nn.Module):
     rereads = False
     """True if later stages read the media again, such as the mask of a title's tokens."""
     joins_by_raw_id = False
-    """True if an encoder that reads item numbers gives equal vectors in every packing of the data."""
+    """True if the vectors of item numbers are the same in every packing of the data."""
     lr: float | None = None
     """Peak learning rate; None for optim.encoder_lr."""
     weight_decay: float | None = None

@@ -16,7 +16,9 @@ from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, save
 
 
 class Vectors(Encoder):
-    """Features of a folder or Parquet file, joined with the items by raw ids: int64 [n] to [n, width].
+    """Features of a folder or Parquet file, joined with the items by raw ids.
+
+    Forward maps item numbers, int64 [n], to vectors [n, width].
 
     Every item that training and ranking use has a vector. Other items and padding have zeros.
     """

@@ -1,4 +1,4 @@
-"""Encoders that run any model of Hugging Face transformers, by the name or folder of its checkpoint.
+"""Encoders that run any Hugging Face transformers model, by name or folder of its checkpoint.
 
 Shape letters: n items, T frames, H W C height, width and color channels.
 """

@@ -53,7 +53,7 @@ class Pixels:
     std: PositiveTriple
     """Standard deviation of values from 0 to 1: a pixel x becomes (x / 255 - mean) / std."""
     size: Annotated[int, Field(ge=0, le=1 << 14)] = 0
-    """Height and width that the model reads; 0 if the checkpoint's preprocessor does not state it."""
+    """Height and width that the model reads; 0 if the preprocessor's file does not state it."""
     resized: Annotated[int, Field(ge=0, le=1 << 14)] = 0
     """Height and width before the center crop to `size`; equal to it without cropping."""
     bgr: bool = False

@@ -22,15 +22,16 @@ from mlrec.runtime.printable import brief
 WEIGHTS = (".safetensors", ".pyth", ".pth", ".pt", ".bin")
 """Endings of files that hold weights."""
 _PATHS = ("/", ".", "~", "file://")
-"""What a path begins with, as opposed to a name at the hub."""
+"""Prefixes of paths; anything else may be a name at the hub."""
 UPDATE_COUNTER = "num_batches_tracked"
-"""Of a batch norm; files of old versions of torch lack it, and nothing reads it."""
+"""Name of a batch norm's counter, which files of old torch versions lack and nothing reads."""
 MAX_REASON_CHARACTERS = 200
-"""Of what a library says about a file."""
+"""Upper bound of the length of a library's error in a message."""
 MAX_MISSING_BYTES = 256 << 20
-"""Of tensors in fp32 that a checkpoint may lack and that are still allocated to compare all names."""
+"""Bytes of fp32 tensors that a checkpoint may lack before loading stops without comparing names.
+transformers would allocate them."""
 _copies: list[tempfile.TemporaryDirectory[str]] = []
-"""Local copies of remote folders; they go with the process."""
+"""Local copies of remote folders, deleted when the process exits."""
 
 
 class MisfitError(ValueError):
@@ -52,7 +53,8 @@ def local_folder(checkpoint: str) -> str:
     files = [name for name in storage.list_files(checkpoint) if "/" not in name]
     if not files:
         raise ValueError(
-            f"there is no checkpoint at {checkpoint}; give the URL of a folder that holds config.json and the weights"
+            f"there is no checkpoint at {checkpoint}; give the URL of a folder that holds "
+            "config.json and the weights"
         )
     copy = tempfile.TemporaryDirectory(prefix="mlrec-checkpoint-")
     _copies.append(copy)
@@ -72,8 +74,8 @@ def find_file(checkpoint: str, name: str) -> Path | None:
         return folder / name if (folder / name).is_file() else None
     from transformers.utils.hub import cached_file
 
-    found = cached_file(str(folder), name, _raise_exceptions_for_missing_entries=False)
-    return Path(found) if found else None
+    path = cached_file(str(folder), name, _raise_exceptions_for_missing_entries=False)
+    return Path(path) if path else None
 
 
 @contextmanager
@@ -81,34 +83,35 @@ def explained(checkpoint: str, encoder: str) -> Iterator[None]:
     """Turn errors of Hugging Face's loaders into one sentence that says what to do.
 
     Raises:
-        ValueError: the checkpoint is not there or cannot be read.
+        ValueError: the checkpoint does not exist or cannot be read.
     """
     try:
         yield
     except MisfitError:
         raise
-    except (
-        Exception
-    ) as error:  # of a damaged file, transformers and tokenizers raise errors of any type
+    except Exception as error:
+        # for a damaged file, transformers and tokenizers raise errors of any type
         raise ValueError(
-            f"the checkpoint {checkpoint!r} of {encoder} cannot be loaded ({reason_of(error)}); {_remedy(checkpoint, encoder)}"
+            f"the checkpoint {checkpoint!r} of {encoder} cannot be loaded ({reason_of(error)}); "
+            f"{_remedy(checkpoint, encoder)}"
         ) from error
 
 
 def _remedy(checkpoint: str, encoder: str) -> str:
-    option, scratch = (
-        f"item.options.{encoder}.checkpoint",
-        "start from random weights with item.tuning=scratch",
-    )
+    option = f"item.options.{encoder}.checkpoint"
+    scratch = "start from random weights with item.tuning=scratch"
     if "://" in checkpoint or checkpoint.endswith(WEIGHTS):
         return f"download it on a machine with network and set {option}=FILE, or {scratch}"
     if checkpoint.startswith(_PATHS) or storage.local_path(checkpoint).exists():
         return f"set {option} to a folder or file that fits, or {scratch}"
-    return f"on a machine with network run `hf download {checkpoint} --local-dir FOLDER` and set {option}=FOLDER, or {scratch}"
+    download = f"hf download {checkpoint} --local-dir FOLDER"
+    return f"on a machine with network run `{download}` and set {option}=FOLDER, or {scratch}"
 
 
 def reason_of(error: BaseException) -> str:
-    if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to run them
+    """Return an error's message for use in a sentence."""
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own message advises to execute the pickled objects
         return "it is damaged, or holds pickled objects, which mlrec does not execute"
     return brief(error, MAX_REASON_CHARACTERS)
 
@@ -134,7 +137,7 @@ def load_model(
     with explained(checkpoint, encoder):
         model, info = _from_tensors(type(skeleton), config, tensors)
     mismatched = {
-        name: (tuple(there), tuple(here)) for name, there, here in info["mismatched_keys"]
+        name: (tuple(stored), tuple(own)) for name, stored, own in info["mismatched_keys"]
     }
     parts = {name.partition(".")[0] for name in expected}
     misfit = Misfit(
@@ -154,10 +157,12 @@ def _refuse_other_sizes(
     checkpoint: str,
     encoder: str,
 ) -> None:
-    """Tell a model that is far larger than its checkpoint, before transformers makes up what is missing.
+    """Check that a model is not far larger than its checkpoint.
+
+    transformers would allocate and initialize everything that the checkpoint lacks.
 
     Raises:
-        MisfitError: it is.
+        MisfitError: the model is far larger.
     """
     missing = {name for name in needed if name not in tensors}
     pairs = {
@@ -166,17 +171,22 @@ def _refuse_other_sizes(
         if name in tensors
     }
     shapes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    if 4 * sum(expected[name].numel() for name in (*missing, *shapes)) > MAX_MISSING_BYTES:
+    missing_values = sum(expected[name].numel() for name in (*missing, *shapes))
+    if 4 * missing_values > MAX_MISSING_BYTES:
         _check_fit(Misfit(missing, (), shapes, len(needed)), checkpoint, encoder)
 
 
 def _from_tensors(
     kind: Any, config: Any, tensors: dict[str, torch.Tensor]
 ) -> tuple[Any, dict[str, Any]]:
-    """The model and how the tensors' names fit, after transformers has renamed those of older versions."""
+    """Return the model and transformers' report on the tensors' names.
+
+    transformers renames tensors of its older versions first.
+    """
     from transformers.utils import logging
 
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
+    bar = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its table of names is the error here
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options = {"config": config, "state_dict": tensors, "dtype": torch.float32}
@@ -197,11 +207,13 @@ def load_row_weights(
     context: EncoderContext,
     architecture: Mapping[str, torch.Tensor],
 ) -> None:
-    """Load the weights that an encoder's row names, if it starts from any; every name and shape must fit.
+    """Load the weights that a row names, unless it starts from random ones or a run's.
+
+    Every name and shape must fit.
 
     Args:
-        architecture: tensors of the whole architecture, of which `model` may lack some. The checkpoint may
-            have those, in any shape.
+        architecture: tensors of the whole architecture, of which `model` may lack some. The
+            checkpoint may have those, in any shape.
 
     Raises:
         MisfitError: names or shapes differ.
@@ -248,7 +260,8 @@ def _read_weights(checkpoint: str) -> dict[str, torch.Tensor]:
         ]
         if len(files) != 1:
             raise ValueError(
-                f"a file ending in {', '.join(WEIGHTS)} is wanted there, or one in a folder; found {files or 'none'}"
+                f"a file ending in {', '.join(WEIGHTS)} is wanted there, or one in a folder; "
+                f"found {files or 'none'}"
             )
         url = storage.join(url, files[0])
     return read_file(

@@ -1,6 +1,6 @@
 """Video encoders of PyTorchVideo's model zoo: uint8 frames [n, T, H, W, C] to vectors [n, width].
 
-Paper of the library: Fan et al., PyTorchVideo: A Deep Learning Library for Video Understanding, 2021.
+Library: Fan et al., PyTorchVideo: A Deep Learning Library for Video Understanding, 2021.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from mlrec.models.encoders.pretrained import load_row_weights
 
 ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
 SLOWFAST_ALPHA = 4
-"""The slow pathway sees every fourth frame of the fast one."""
+"""Ratio of the frames of the fast pathway to those of the slow one."""
 
 
 def load_hub() -> Any:
-    """pytorchvideo.models.hub: functions that build the zoo's architectures.
+    """Import pytorchvideo.models.hub, whose functions build the zoo's architectures.
 
-    The package imports torchvision for one name, which only detection uses; torchvision itself fits one build of torch alone.
+    The package imports torchvision for one name that only detection uses. A stand-in replaces it
+    during the import, because torchvision fits one build of torch only.
     """
     names = [] if "torchvision" in sys.modules else ["torchvision", "torchvision.ops"]
     for name in names:
@@ -50,16 +51,16 @@ def load_hub() -> Any:
 class ZooEncoder(Encoder):
     """An architecture of the zoo, with the names of its published weights.
 
-    The head's pooling window is as large as the clip of the row; here it is the whole clip, of any size. There is no dropout
-    before the scores, so that they are equal for any number of ranks.
+    The zoo's head pools over a window of the published clip size. Here it pools over the whole
+    clip, of any size. There is no dropout before the scores, so that they do not depend on the
+    number of ranks.
     """
 
     def __init__(self, architecture: str, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__()
         self.backbone = getattr(load_hub(), architecture)(**self.settings(row))
-        _replace(
-            self.backbone, "Swish", nn.SiLU
-        )  # the same function; the package's own uses what torch is about to drop
+        # the same function; the package's own uses an API that torch has deprecated
+        _replace(self.backbone, "Swish", nn.SiLU)
         published = self.backbone.state_dict()
         self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
         self.normalize = Normalize(row.mean, row.std)
@@ -67,16 +68,17 @@ class ZooEncoder(Encoder):
         load_row_weights(self.backbone, row, context, published)
 
     def settings(self, row: EncoderRow) -> dict[str, Any]:
-        """Arguments of the architecture."""
+        """Return the arguments of the architecture's function."""
         return dict(row.config)
 
     def open_head(self, scores: bool) -> int:
-        """Makes the model give its scores, or the features that they are computed from; returns their number."""
+        """Let the model return class scores, or the features before them; return their number."""
         *_, before, head = self.backbone.blocks
         for module in (before, head):
             _replace(module, "AvgPool3d", partial(nn.AdaptiveAvgPool3d, 1))
         width: int = head.proj.out_features if scores else head.proj.in_features
-        head.dropout, head.activation = None, None
+        head.dropout = None
+        head.activation = None
         if not scores:
             head.proj = nn.Identity()
         return width
@@ -86,12 +88,12 @@ class ZooEncoder(Encoder):
         return self.encode(values).flatten(1)
 
     def encode(self, clip: torch.Tensor) -> torch.Tensor:
-        """Standardised clips [n, C, T, H, W] to vectors."""
+        """Return vectors of standardized clips [n, C, T, H, W]."""
         vectors: torch.Tensor = self.backbone(clip)
         return vectors
 
     def stages(self) -> list[nn.Module]:
-        """The stem, the residual stages, and with the last one the head."""
+        """Return the stem and the residual stages, the last one together with the head."""
         *trunk, head = self.backbone.blocks
         return _stages(
             [block for block in trunk if next(block.parameters(), None) is not None], [head]
@@ -104,8 +106,8 @@ class SlowFastEncoder(ZooEncoder):
     def __init__(self, architecture: str, row: EncoderRow, context: EncoderContext) -> None:
         if row.frames % SLOWFAST_ALPHA:
             raise ValueError(
-                f"item.options.{context.name}.frames is {row.frames}; the slow pathway has one of {SLOWFAST_ALPHA} frames: "
-                f"give a multiple of {SLOWFAST_ALPHA}"
+                f"item.options.{context.name}.frames is {row.frames}; the slow pathway has one of "
+                f"{SLOWFAST_ALPHA} frames: give a multiple of {SLOWFAST_ALPHA}"
             )
         super().__init__(architecture, row, context)
 
@@ -117,7 +119,7 @@ class SlowFastEncoder(ZooEncoder):
 
 
 class MViTEncoder(ZooEncoder):
-    """A multiscale vision transformer, whose positions are of one clip size; its vector is that of the class token."""
+    """A multiscale vision transformer for one clip size; its vector is the class token's."""
 
     def settings(self, row: EncoderRow) -> dict[str, Any]:
         return {"temporal_size": row.frames, "spatial_size": row.size, **row.config}
@@ -125,7 +127,8 @@ class MViTEncoder(ZooEncoder):
     def open_head(self, scores: bool) -> int:
         head = self.backbone.head
         width: int = head.proj.out_features if scores else head.proj.in_features
-        head.dropout, head.activation = None, None
+        head.dropout = None
+        head.activation = None
         if not scores:
             head.proj = nn.Identity()
         return width
@@ -160,7 +163,8 @@ class EfficientX3DEncoder(ZooEncoder):
         width: int = (
             model.projection.model.out_features if scores else model.projection.model.in_features
         )
-        model.dropout, model.act = nn.Identity(), nn.Identity()
+        model.dropout = nn.Identity()
+        model.act = nn.Identity()
         if not scores:
             model.projection = nn.Identity()
         return width
@@ -173,13 +177,13 @@ class EfficientX3DEncoder(ZooEncoder):
 
 
 def _stages(trunk: list[nn.Module], behind: list[nn.Module]) -> list[nn.Module]:
-    """The trunk's blocks, the last one together with what comes behind it."""
+    """Return the trunk's blocks, the last one together with the modules after it."""
     *blocks, last = trunk
     return [*blocks, nn.ModuleList([last, *behind])]
 
 
 def _replace(module: nn.Module, kind: str, replacement: Callable[[], nn.Module]) -> None:
-    """Puts what `replacement` makes in the place of every module of the class `kind` below `module`."""
+    """Replace every submodule whose class is named `kind` by a new `replacement()`."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child).__name__ == kind:
@@ -196,7 +200,7 @@ def _row(
     width: int,
     **changes: Any,
 ) -> EncoderRow:
-    """A row of the zoo; `changes` are fields in which it differs from the others."""
+    """Return a row of the zoo; `changes` are fields that differ from the other rows."""
     usual: dict[str, Any] = {
         "mean": (0.45, 0.45, 0.45),
         "std": (0.225, 0.225, 0.225),
@@ -216,9 +220,15 @@ def _row(
 
 
 C2D = "Wang et al., Non-local Neural Networks, 2018"
-I3D = "Carreira and Zisserman, Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset, 2017"
+I3D = (
+    "Carreira and Zisserman, Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset, "
+    "2017"
+)
 SLOWFAST = "Feichtenhofer et al., SlowFast Networks for Video Recognition, 2019"
-R2PLUS1D = "Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, 2018; MicroLens' r3d50"
+R2PLUS1D = (
+    "Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Recognition, 2018; "
+    "MicroLens' r3d50"
+)
 CSN = "Tran et al., Video Classification with Channel-Separated Convolutional Networks, 2019"
 X3D = "Feichtenhofer, X3D: Expanding Architectures for Efficient Video Recognition, 2020"
 MVIT = "Fan et al., Multiscale Vision Transformers, 2021"

@@ -16,15 +16,17 @@ from mlrec.models.encoders.huggingface import HuggingFace
 from mlrec.models.encoders.pretrained import local_folder
 
 TOKENIZER_FOLDER = "tokenizer"
-"""In a run's folder, if titles are not read as bytes."""
-MIN_TITLE_TOKENS, MAX_TITLE_TOKENS = 3, 1 << 14
-"""A start, an end and something between; and a bound for models without a table of positions."""
+"""Name of the folder in a run's folder that holds the tokenizer; absent for titles as bytes."""
+MIN_TITLE_TOKENS = 3
+"""A start token, an end token and one between them."""
+MAX_TITLE_TOKENS = 1 << 14
+"""Upper bound for models without a table of positions."""
 
 
 class HuggingFaceText(HuggingFace):
-    """A language model; its vector is the mean over a title's tokens.
+    """A language model, averaged over a title's tokens: int64 [n, 2, length] to [n, width].
 
-    The tokenizer is the checkpoint's. Where there is none, the tokens are the title's bytes: with random weights they do as well.
+    The tokenizer is the checkpoint's. Without a checkpoint, the tokens are the title's bytes.
     """
 
     rereads = True
@@ -40,7 +42,8 @@ class HuggingFaceText(HuggingFace):
         architecture = read_architecture(row, context, bytewise)
         if getattr(architecture.config, "is_encoder_decoder", False):
             raise ValueError(
-                f"{context.name}: a {architecture.config.model_type} has a decoder too; choose an encoder, such as BERT"
+                f"{context.name}: a {architecture.config.model_type} has a decoder too; choose an "
+                "encoder, such as BERT"
             )
         super().__init__(architecture, {})
         if hasattr(self.backbone, "pooler"):
@@ -63,7 +66,7 @@ class HuggingFaceText(HuggingFace):
 
 
 def tokenizer_of(row: EncoderRow, context: EncoderContext) -> str:
-    """Return the folder or the name at the hub of an encoder's tokenizer; "" for the bytes of titles."""
+    """Return the folder or hub name of the tokenizer; "" for titles as bytes."""
     if context.files is not None:
         own = context.files / TOKENIZER_FOLDER
         return str(own) if own.is_dir() else ""
@@ -74,13 +77,14 @@ def check_titles(model: Any, length: int, tokenizer: str, encoder: str) -> None:
     """Check that titles of `length` tokens can be read.
 
     Raises:
-        ValueError: the length does not fit the model's positions, the tokenizer cannot be loaded, or it has
-            more tokens than the model's embedding.
+        ValueError: the length does not fit the model's positions, the tokenizer cannot be loaded,
+            or it has more tokens than the model's embedding.
     """
     longest = _positions(model)
     if not MIN_TITLE_TOKENS <= length <= longest:
         raise ValueError(
-            f"item.options.{encoder}.length is {length}; the model reads titles of {MIN_TITLE_TOKENS} to {longest:,} tokens"
+            f"item.options.{encoder}.length is {length}; the model reads titles of "
+            f"{MIN_TITLE_TOKENS} to {longest:,} tokens"
         )
     try:
         tokens = tokenize("a title", length, tokenizer)
@@ -90,29 +94,33 @@ def check_titles(model: Any, length: int, tokenizer: str, encoder: str) -> None:
     embedded = model.get_input_embeddings().num_embeddings
     if max(largest, int(tokens[0].max())) >= embedded:
         raise ValueError(
-            f"{encoder}: the tokenizer {tokenizer or 'of bytes'!r} has {largest + 1:,} tokens, and the model's embedding "
-            f"{embedded:,}: they belong to different checkpoints. Copy this checkpoint's own tokenizer into its folder"
+            f"{encoder}: the tokenizer {tokenizer or 'of bytes'!r} has {largest + 1:,} tokens, and "
+            f"the model's embedding {embedded:,}: they belong to different checkpoints. Copy this "
+            "checkpoint's own tokenizer into its folder"
         )
 
 
 def _positions(model: Any) -> int:
-    """The longest text that the model has positions for."""
+    """Return the length in tokens of the longest text that the model has positions for."""
     longest: int = getattr(model.config, "max_position_embeddings", 0) or MAX_TITLE_TOKENS
     tables = (
         module for name, module in model.named_modules() if name.endswith("position_embeddings")
     )
-    # RoBERTa numbers tokens from behind the number of its padding
+    # RoBERTa's positions start after the number of its padding token
     offsets = [
         table.padding_idx + 1 for table in tables if getattr(table, "padding_idx", None) is not None
     ]
     return min(longest - max(offsets, default=0), MAX_TITLE_TOKENS)
 
 
-BERT = "Turc et al., Well-Read Students Learn Better: On the Importance of Pre-training Compact Models, 2019"
+BERT = (
+    "Turc et al., Well-Read Students Learn Better: On the Importance of Pre-training Compact "
+    "Models, 2019"
+)
 
 
 def _bert(layers: int, width: int, paper: str = BERT) -> EncoderRow:
-    """A row of Google's family of BERT models: heads of 64, feed-forward layers four times as wide."""
+    """Return a row of Google's BERT family: heads of width 64, feed-forward layers of 4 x width."""
     shape = {
         "num_hidden_layers": layers,
         "hidden_size": width,

@@ -1,4 +1,7 @@
-"""Files of pretrained weights: safetensors, whole or sharded, and torch files without code execution."""
+"""Files of pretrained weights: safetensors, whole or sharded, and torch files.
+
+No pickled code is executed.
+"""
 
 from __future__ import annotations
 

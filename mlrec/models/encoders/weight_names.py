@@ -1,4 +1,4 @@
-"""The names of a checkpoint's tensors against the names that a model has."""
+"""Match the names of a checkpoint's tensors to those of a model."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ T = TypeVar("T")
 _INNER_WRAPPER = re.compile(
     r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
-"""torch.compile, FSDP, activation checkpointing and Lightning Fabric put these between the parts of a name."""
-_TRAINED, _MOMENTUM = "encoder_q.", "encoder_k."
-"""MoCo's trained encoder, and the moving average of it that training needs alone."""
+"""Prefixes that torch.compile, FSDP, activation checkpointing and Lightning Fabric insert into a
+name."""
+_TRAINED = "encoder_q."
+"""Prefix of MoCo's trained encoder."""
+_MOMENTUM = "encoder_k."
+"""Prefix of its moving average, which only training needs."""
 _HEAD = re.compile(
-    r"(\w*head\w*|\w*classifier\w*|fc\d?|fc_norm|decoder\w*|encoder_to_decoder|mask_token|cls|mlm\w*|nsp\w*|sop\w*"
+    r"(\w*head\w*|\w*classifier\w*|fc\d?|fc_norm|decoder\w*|encoder_to_decoder|mask_token|cls|mlm\w*"
+    r"|nsp\w*|sop\w*"
     r"|qa_outputs|\w*predict\w*|\w*projection|\w*proj|projector|logit_scale|logit_bias|pooler|vocab_\w+"
     r"|generator_\w+|queue\w*|loss\w*|criterion)"
 )
-"""Parts of models for one task, that have no part in an encoder's vectors."""
+"""Parts of models for one task, on which an encoder's vectors do not depend."""
 _LISTED_NAMES = 5
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """How a checkpoint's tensors differ from a model's."""
+    """The differences between a checkpoint's tensors and a model's."""
 
     missing: Collection[str]
     unexpected: Collection[str]
@@ -40,13 +44,13 @@ class Misfit:
         return bool(self.missing or self.unexpected or self.shapes)
 
     def in_words(self) -> str:
-        """The differences: counts and the first names of each kind."""
+        """Return counts and the first names of each kind of difference."""
         kinds = {
             f"of the model's {self.total} tensors are missing": self.missing,
             "are not the model's": self.unexpected,
             "have another shape": [
-                f"{name} is {list(there)} instead of {list(here)}"
-                for name, (there, here) in self.shapes.items()
+                f"{name} is {list(stored)} instead of {list(own)}"
+                for name, (stored, own) in self.shapes.items()
             ],
         }
         return "; ".join(
@@ -63,7 +67,7 @@ def plain_names(tensors: Mapping[str, T]) -> dict[str, T]:
     """Return the tensors without the wrappers inside their names.
 
     Raises:
-        ValueError: two tensors have the same name then.
+        ValueError: two tensors get the same name.
     """
     plain: dict[str, T] = {}
     for name, tensor in tensors.items():
@@ -75,9 +79,9 @@ def plain_names(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def find_prefix(names: Iterable[str], expected: Collection[str]) -> str:
-    """Return what stands before the model's names in a checkpoint, such as "module." or "net.backbone.".
+    """Return the prefix of the model's names in a checkpoint, such as "module.".
 
-    It is the prefix under which most of the expected names are found; "" if none is.
+    It is the prefix that most of the expected names have; "" if no name occurs.
 
     Raises:
         ValueError: there are several sets of weights, such as a student's and a teacher's.
@@ -96,16 +100,18 @@ def find_prefix(names: Iterable[str], expected: Collection[str]) -> str:
     best = sorted(prefix for prefix, count in counts.items() if count == most)
     if len(best) > 1:
         raise ValueError(
-            f"it holds several sets of weights, under {' and '.join(map(repr, best))}; keep one of them"
+            f"it holds several sets of weights, under {' and '.join(map(repr, best))}; "
+            "keep one of them"
         )
     return best[0]
 
 
 def backbone_of(tensors: Mapping[str, T], expected: Collection[str]) -> dict[str, T]:
-    """Return the backbone's tensors under their own names: without wrappers, prefixes and the heads of other tasks.
+    """Return the backbone's tensors without wrappers, prefixes and heads of other tasks.
 
-    Tensors beside the prefix belong to other parts of a larger model and are left out. Under it only
-    heads are: whatever else the model does not have stays, for the caller to reject.
+    Tensors without the prefix belong to other parts of a larger model and are left out. Tensors
+    with it are returned even if the model lacks them, except heads, so that the caller rejects
+    them.
 
     Args:
         expected: the names of all tensors of the architecture.
@@ -127,8 +133,9 @@ def backbone_of(tensors: Mapping[str, T], expected: Collection[str]) -> dict[str
 
 
 def is_head(name: str, parts: Collection[str]) -> bool:
-    """Tell whether a tensor belongs to a head for some task, and to none of the model's own top-level parts."""
-    if name.endswith("mask_token"):  # stands for masked patches in pretraining alone
+    """Return whether a tensor belongs to a head and to none of the model's top-level parts."""
+    # replaces masked patches, in pretraining only
+    if name.endswith("mask_token"):
         return True
     first = name.partition(".")[0]
     return first not in parts and _HEAD.fullmatch(first) is not None

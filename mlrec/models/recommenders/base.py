@@ -88,7 +88,7 @@ class UserModel(nn.Module):
         return self.states(vectors, users_B, slots_BL)[:, -1]
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Return scores [P, U] of all items, or [P, K] of each state's own; dot products by default.
+        """Return scores [P, U] of all items or [P, K] of each state's own; by default dot products.
 
         Args:
             items: rows of `Vectors.items_UX`: [U, X] for all states, or [P, K, X].

@@ -14,7 +14,8 @@ from mlrec.models.recommenders.base import ALL, SequenceModel
 
 
 class HSTU(SequenceModel):
-    """Zhai et al., Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers, 2024.
+    """Zhai et al., Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for
+    Generative Recommendations, 2024.
 
     Each layer computes U, V, Q, K = SiLU of one projection of the normalized input. The attention
     weights are SiLU(Q K + bias of the distance) / L instead of a softmax. The output is the input

@@ -12,7 +12,8 @@ from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_
 
 
 class DSSM(SequenceModel):
-    """Huang et al., Learning Deep Structured Semantic Models for Web Search using Clickthrough Data, 2013.
+    """Huang et al., Learning Deep Structured Semantic Models for Web Search using Clickthrough
+    Data, 2013.
 
     One tanh network reads the mean of the history, another one reads items. The score is their
     cosine, and `loss.temperature` is its smoothing factor.
