@@ -23,7 +23,7 @@ from mlrec.models.activation_cache import ActivationCache
 from mlrec.models.building import build_model, training_dtype
 from mlrec.runtime.distributed import World
 from mlrec.runtime.flops import FlopCounter
-from mlrec.train.engine import Engine
+from mlrec.train.engine import build_engine
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> Pref
     local_negatives = config.loss.negatives == "local"
     dataset = MadeUpSteps(data, plan, world.rank, pool, local_negatives, model.whole_catalogue)
     most_items = plan.most_items(steps + 1, dataset.items_N)
-    engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
+    engine = build_engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
     clock = StepClock(engine, world.device)
 
     def encode_all(batch: Batch) -> torch.Tensor:

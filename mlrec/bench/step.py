@@ -24,7 +24,7 @@ from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World
 from mlrec.runtime.flops import FlopCounter, matrix_product_flops_per_s, now
 from mlrec.runtime.progress import track
-from mlrec.train.engine import Engine
+from mlrec.train.engine import build_engine
 
 TABLE_ROWS = {
     "users/s": "users_per_s",
@@ -130,7 +130,7 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
     slots_per_user = data.info.split.keep_last - 2
     most_slots = -(-global_batch // world.size) * slots_per_user
     most_items = most_slots if padded else plan.most_items(steps + 1, dataset.items_N)
-    engine = Engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
+    engine = build_engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
     stream = stream_steps(
         dataset, 0, steps + 1, config.data.num_workers, pin_memory=world.device.type == "cuda"
     )
@@ -166,7 +166,7 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
         steps=steps,
         encoders=list(config.item.encoders),
         precision=config.train.precision,
-        parameters=engine.parameter_counts(),
+        parameters=engine.state.parameter_counts(),
         recomputes=model.tower.recomputes and model.tower.trained,
         figures=ours.reduce(world),
         plan_s=plan_s / steps,

@@ -26,7 +26,7 @@ from mlrec.runs.wandb_run import wandb_mode
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.activation_memory import saved_bytes
-from mlrec.train.engine import deepspeed_config
+from mlrec.train.deepspeed_config import deepspeed_config
 from mlrec.train.warm_start import encoders_to_restore, start_from
 
 FLAG = "--dry-run"
@@ -94,7 +94,8 @@ def figures(config: Config, ranks: int) -> dict[str, Any]:
     resumed, state = find_state(config, data)
     model = build_model(config, data, 0, encoders_to_restore(config, resumed))
     check_inputs(model.tower.specs, data.info.media, data.url)
-    begun = start_from(config, data, model) if resumed is None else ""
+    warm_start = start_from(config, data, model) if resumed is None else None
+    begun = warm_start.in_words() if warm_start else ""
     items_N = np.flatnonzero(data.catalogue.ok_N1) if model.whole_catalogue else None
     names = set(stored(members_of(model.tower.specs, data.info.media)))
     distinct, owned, read = [], [], []

@@ -1,15 +1,16 @@
-"""DeepSpeed: its configuration as a pure function of ours, the engine, and one optimizer step."""
+"""A model under DeepSpeed: how it is built, and one optimizer step."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import deepspeed
 import numpy as np
 import torch
+from deepspeed.utils.logging import logger as deepspeed_logger
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -19,273 +20,234 @@ from mlrec.models.building import training_dtype
 from mlrec.models.recommender import NO_HOOKS, ForwardHooks, Recommender
 from mlrec.runs import checkpoint
 from mlrec.runtime.distributed import World
-from mlrec.train import optim
+from mlrec.train import optim, zero_state
 from mlrec.train.activation_memory import STATE_BYTES, Saving, choose, saved_bytes
-
-BUCKET = 500_000_000
-"""DeepSpeed's own reduce_bucket_size."""
-
-
-def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str, Any]:
-    """The DeepSpeed configuration that a run's configuration means, for so many trained parameters.
-
-    There is no gradient accumulation: one step is one plan and one exchange. The batch size is informational.
-    """
-    # from stage 1 on DeepSpeed holds a buffer of this size, however few gradients there are to average
-    zero: dict[str, Any] = {
-        "stage": config.zero.stage,
-        "reduce_bucket_size": min(BUCKET, trained),
-        **config.zero.options,
-    }
-    if config.zero.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    return {
-        "train_micro_batch_size_per_gpu": -(-config.train.global_batch // world_size),
-        "gradient_accumulation_steps": 1,
-        # without ZeRO the engine clips by the norm that it has read; DeepSpeed would compute another
-        "gradient_clipping": config.optim.clip_norm if config.zero.stage else 0.0,
-        "bf16": {"enabled": config.train.precision == "bf16", "check_grad_overflow": True},
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 1 << 62,
-        "timers": {"throughput": {"enabled": False}},  # it would wait for the device twice a step
-    }
+from mlrec.train.deepspeed_config import deepspeed_config
+from mlrec.train.model_state import ModelState
 
 
+class BatchNormStatistics:
+    """Running statistics of trained batch norms, which a skipped step must leave as they were."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers: list[torch.Tensor] = []
+        self._saved: list[torch.Tensor] = []
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                self._buffers += module.buffers()
+
+    def save(self) -> None:
+        """Copy the statistics before a forward pass changes them."""
+        self._saved = [buffer.clone() for buffer in self._buffers]
+
+    def restore(self) -> None:
+        """Write the copies back."""
+        for buffer, saved in zip(self._buffers, self._saved, strict=True):
+            buffer.copy_(saved)
+
+
+@dataclass
 class Engine:
-    """A model under DeepSpeed with its optimizer and schedule.
+    """A model under DeepSpeed with its optimizer and schedule; `build_engine` makes one.
 
-    Every rank skips the same steps: the decision is read from the norm of the reduced gradient, which all ranks share.
+    Every rank skips the same steps, because all ranks decide by the norm of the reduced gradient.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        model: Recommender,
-        world: World,
-        steps_per_epoch: int,
-        total_steps: int,
-        resumed: Path | None = None,
-        items: int | None = None,
-    ) -> None:
-        """
-        Args:
-            resumed: the checkpoint to go on from, of any number of ranks and any ZeRO stage.
-            items: the most that a rank encodes in a step; None leaves activations to be recomputed with item.checkpoint=auto.
-
-        Raises:
-            ValueError: nothing is trained in a run that has steps, or `resumed` is a checkpoint of another model.
-        """
-        import deepspeed
-        from deepspeed.utils.logging import logger
-
-        logger.setLevel(logging.WARNING)
-        self.config, self.model, self.world = config, model, world
-        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
-        self.parameters: dict[str, nn.Parameter] = {
-            n: p for n, p in model.named_parameters() if p.requires_grad
-        }
-        self.deepspeed_config = deepspeed_config(
-            config, world.size, sum(p.numel() for p in self.parameters.values())
-        )
-        self.learning_rates: dict[str, float] = {}
-        self.base_optimizer: Any = None
-        self.deepspeed: Any = None
-        self.optimizer: Any = None
-        self.saving: Saving | None = None
-        """What item.checkpoint=auto chose; None where there was nothing to choose."""
-        self.skipped_steps = 0
-        """Steps of the run that were skipped because their gradient was not finite."""
-        self.consecutive_skips = 0
-        """Of these, the steps since the last update."""
-        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-        trained_norms = norms if config.item.batchnorm == "sync" else []
-        self._statistics = [buffer for module in trained_norms for buffer in module.buffers()]
-        self._statistics_before: list[torch.Tensor] = []
-        if not self.parameters:
-            if total_steps > 0:
-                raise ValueError(_nothing_trained(config, model))
-            model.to(world.device)  # counted, not trained: there is nothing for DeepSpeed to hold
-            return
-        groups = optim.parameter_groups(model, model.tower.encoders, config.optim)
-        if resumed is not None:
-            checkpoint.load_weights(model, resumed)
-        choosing = config.item.checkpoint == "auto" and items is not None and model.tower.trained
-        item_bytes = (
-            saved_bytes(model.tower, world.device, training_dtype(config)) if choosing else None
-        )
-        self.base_optimizer = optim.build_optimizer(groups, config, world.device)
-        self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
-            model=model, optimizer=self.base_optimizer, config=self.deepspeed_config
-        )
-        from mlrec.train import zero_state as zero
-
-        zero.skip_non_finite(self.optimizer)
-        if resumed is not None:
-            self._load_optimizer(resumed)
-        model.tower.steady_items = (items or 0) if config.zero.stage == 3 else 0
-        if items is not None and item_bytes is not None:
-            self.saving = choose(item_bytes, items, self._coming_bytes(), world)
-            model.tower.recomputes = self.saving.recomputes
-
-    def _coming_bytes(self) -> float:
-        """What the run will take of this rank's memory beside activations, and has not yet: at most."""
-        state, prefixes = (
-            STATE_BYTES * self.parameter_counts()["trained"],
-            self.model.tower.activation_cache,
-        )
-        kept = (
-            prefixes.capacity * prefixes.item_bytes
-            if prefixes and self.world.device.type == "cpu"
-            else 0
-        )
-        return state + kept
-
-    def seed_step(self, step: int) -> None:
-        """Seed torch's generator by (seed, step, rank), so that a resumed run needs no generator's state.
-
-        Only dropout inside pretrained encoders draws from it; mlrec's own layers do not depend on the rank.
-        """
-        seed = np.random.SeedSequence([self.config.seed, step, self.world.rank]).generate_state(
-            1, np.uint64
-        )
-        torch.manual_seed(int(seed[0]) >> 1)
+    config: Config
+    model: Recommender
+    world: World
+    steps_per_epoch: int
+    total_steps: int
+    deepspeed_config: dict[str, Any]
+    state: ModelState
+    deepspeed: Any = None
+    """DeepSpeed's engine; None if nothing is trained."""
+    statistics: BatchNormStatistics | None = None
+    """Statistics that training changes; None if batch norms are frozen."""
+    saving: Saving | None = None
+    """Choice of item.checkpoint=auto; None if there was nothing to choose."""
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    """Learning rates of the last step by parameter group."""
+    skipped_steps: int = 0
+    """Steps of the run that were skipped because their gradient was not finite."""
+    consecutive_skips: int = 0
+    """Skipped steps since the last update."""
 
     def train_step(self, batch: Batch) -> Step:
-        """Take one optimizer step, or skip it when the loss or the gradient is not finite; collective."""
+        """Take an optimizer step, or skip it if loss or gradient is not finite; collective."""
         loss = self.forward(batch)
         self.backward(loss)
         norm, skipped = self.update()
         return Step(loss.detach(), norm, skipped)
 
     def forward(self, batch: Batch, hooks: ForwardHooks = NO_HOOKS) -> torch.Tensor:
-        """This rank's share of the loss, after torch's generator was seeded and the learning rates set for the step."""
+        """Return this rank's share of the loss; collective.
+
+        It seeds torch's generator and sets the learning rates for the step first.
+        """
         self.deepspeed.train()
-        self._statistics_before = [buffer.clone() for buffer in self._statistics]
-        self.seed_step(batch.step)
+        if self.statistics is not None:
+            self.statistics.save()
+        self._seed_step(batch.step)
         factor = optim.schedule(
             self.config.optim, batch.step, self.steps_per_epoch, self.total_steps
         )
-        self.learning_rates = optim.set_learning_rates(self.base_optimizer, factor)
+        self.learning_rates = optim.set_learning_rates(self.state.base_optimizer, factor)
         loss: torch.Tensor = self.deepspeed(batch, hooks)
         return loss
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Compute the gradient and average it over the ranks; a loss that is not finite makes it NaN on all of them."""
+        """Compute the gradient and average it over the ranks; collective.
+
+        A loss that is not finite on one rank makes the gradient NaN on all of them.
+        """
         self.deepspeed.backward(loss * torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan))
 
     def update(self) -> tuple[torch.Tensor | float, bool]:
-        """Update the weights by the gradient, unless it is not finite.
+        """Update the weights by the gradient, unless it is not finite; collective.
 
         Returns:
-            Norm of the gradient before clipping, and whether the step was skipped. A skipped step leaves weights, moments, step
-            counters and batch norm statistics as they were.
+            The norm of the gradient before clipping, and whether the step was skipped. A skipped
+            step leaves weights, moments, step counters and batch norm statistics as they were.
         """
-        norm, skipped = (
-            self._update_without_zero() if self.config.zero.stage == 0 else self._update_with_zero()
-        )
-        if skipped:
-            for buffer, before in zip(self._statistics, self._statistics_before, strict=True):
-                buffer.copy_(before)
+        if self.config.zero.stage == 0:
+            norm, skipped = self._update_without_zero()
+        else:
+            norm, skipped = self._update_with_zero()
+        if skipped and self.statistics is not None:
+            self.statistics.restore()
         self.skipped_steps += skipped
         self.consecutive_skips = self.consecutive_skips + 1 if skipped else 0
         return norm, skipped
-
-    def _update_with_zero(self) -> tuple[torch.Tensor | float, bool]:
-        self.deepspeed.step()  # reads the norm, and skips by it: see zero.skip_non_finite
-        return self.deepspeed.get_global_grad_norm(), bool(self.optimizer.overflow)
-
-    def _update_without_zero(self) -> tuple[torch.Tensor | float, bool]:
-        from mlrec.train import zero_state as zero
-
-        trained = [
-            parameter for parameter in self.parameters.values() if parameter.grad is not None
-        ]
-        norm = zero.gradient_norm(trained)
-        if not torch.isfinite(norm):
-            self.deepspeed.zero_grad()
-            return torch.inf, True
-        if self.config.optim.clip_norm:
-            nn.utils.clip_grads_with_norm_(trained, self.config.optim.clip_norm, norm)
-        self.deepspeed.step()
-        return norm, False
-
-    def parameter_counts(self) -> dict[str, int]:
-        """Number of trained and of all parameters."""
-
-        def size(parameter: Any) -> int:
-            return int(
-                getattr(parameter, "ds_numel", parameter.numel())
-            )  # ZeRO-3 leaves an empty tensor in its place
-
-        everything = [size(parameter) for parameter in self.model.parameters()]
-        return {"trained": sum(map(size, self.parameters.values())), "total": sum(everything)}
 
     def save(self, run: Path, state: checkpoint.TrainingState) -> Path:
         """Write a checkpoint of this state; collective.
 
         Raises:
-            checkpoint.NonFiniteError: a weight or a moment is not finite; no checkpoint was written.
+            checkpoint.NonFiniteError: a weight or moment is not finite; no checkpoint was written.
         """
-        from mlrec.train import zero_state as zero
-
-        if (
-            self.parameters and state.step == self.skipped_steps
-        ):  # no step was taken: the optimizer has no moments yet
-            zero.create_state(self.optimizer, self.base_optimizer, steps=0)
-        counted = replace(
+        if self.state.trained and state.step == self.skipped_steps:
+            # No update has been made: DeepSpeed has no moments yet.
+            self.state.create_moments(steps=0)
+        with_skips = replace(
             state, skipped_steps=self.skipped_steps, consecutive_skips=self.consecutive_skips
         )
-        return checkpoint.save(run, self.world, counted, self._tensors())
+        return checkpoint.save(run, self.world, with_skips, self.state.tensors())
 
-    def _tensors(self) -> Iterator[tuple[int, str, torch.Tensor]]:
-        from mlrec.train import zero_state as zero
+    def _seed_step(self, step: int) -> None:
+        """Seed torch's generator by (seed, step, rank), so that no generator state must be saved.
 
-        zero.link_state(self.optimizer)
-        parameters = dict(self.model.named_parameters())
-        for index, (name, value) in enumerate(self.model.state_dict(keep_vars=True).items()):
-            if name not in parameters:
-                yield index, f"{checkpoint.WEIGHT}{name}", value
-                continue
-            yield index, f"{checkpoint.WEIGHT}{name}", zero.get_weight(value)
-            if name in self.parameters:
-                for moment in zero.MOMENTS:
-                    yield (
-                        index,
-                        f"{moment}/{name}",
-                        zero.get_moment(self.base_optimizer, value, moment),
-                    )
+        Only dropout inside pretrained encoders draws from it. mlrec's layers are rank-independent.
+        """
+        sequence = np.random.SeedSequence([self.config.seed, step, self.world.rank])
+        seed = int(sequence.generate_state(1, np.uint64)[0])
+        torch.manual_seed(seed >> 1)
 
-    def _load_optimizer(self, path: Path) -> None:
-        from mlrec.train import zero_state as zero
+    def _update_with_zero(self) -> tuple[torch.Tensor | float, bool]:
+        # DeepSpeed reads the norm, and skips by it: see zero_state.skip_non_finite.
+        self.deepspeed.step()
+        return self.deepspeed.get_global_grad_norm(), bool(self.state.zero_optimizer.overflow)
 
-        state = checkpoint.read_state(path)
-        self.skipped_steps, self.consecutive_skips = state.skipped_steps, state.consecutive_skips
-        zero.create_state(
-            self.optimizer, self.base_optimizer, steps=state.step - state.skipped_steps
-        )
-        for name, weight in checkpoint.read_tensors(path, checkpoint.WEIGHT):
-            if name in self.parameters:
-                zero.set_weight(self.parameters[name], weight.to(self.world.device))
-        shapes = self._shapes()
-        for moment in zero.MOMENTS:
-            # with resume.force, parameters may be frozen now that were trained then, and the other way round
-            for name, value in checkpoint.read_moments(
-                path, moment, shapes, self.config.resume.force
-            ):
-                zero.set_moment(
-                    self.base_optimizer, self.parameters[name], moment, value.to(self.world.device)
-                )
+    def _update_without_zero(self) -> tuple[torch.Tensor | float, bool]:
+        parameters = [p for p in self.state.trained.values() if p.grad is not None]
+        norm = zero_state.gradient_norm(parameters)
+        # The only point of a step at which the host waits for the device.
+        if not torch.isfinite(norm):
+            self.deepspeed.zero_grad()
+            return torch.inf, True
+        if self.config.optim.clip_norm:
+            nn.utils.clip_grads_with_norm_(parameters, self.config.optim.clip_norm, norm)
+        self.deepspeed.step()
+        return norm, False
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Full shapes of the trained parameters, also where ZeRO-3 has partitioned them."""
-        return {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in self.parameters.items()}
+
+def build_engine(
+    config: Config,
+    model: Recommender,
+    world: World,
+    steps_per_epoch: int,
+    total_steps: int,
+    resumed: Path | None = None,
+    items: int | None = None,
+) -> Engine:
+    """Put a model under DeepSpeed, ready for its next step; collective.
+
+    Args:
+        resumed: checkpoint to resume from, of any number of ranks and any ZeRO stage.
+        items: most items that a rank encodes in a step; None keeps activation checkpointing on with
+            item.checkpoint=auto.
+
+    Raises:
+        ValueError: nothing is trained in a run that has steps, or `resumed` is a checkpoint of
+            another model.
+    """
+    deepspeed_logger.setLevel(logging.WARNING)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    num_trained = sum(parameter.numel() for parameter in trained.values())
+    settings = deepspeed_config(config, world.size, num_trained)
+    state = ModelState(model, trained)
+    engine = Engine(config, model, world, steps_per_epoch, total_steps, settings, state)
+    if not trained:
+        if total_steps > 0:
+            raise ValueError(_nothing_trained(config, model))
+        # A recommender of counts: DeepSpeed has nothing to hold.
+        model.to(world.device)
+        return engine
+    if config.item.batchnorm == "sync":
+        engine.statistics = BatchNormStatistics(model)
+
+    # Before DeepSpeed has the model: afterwards ZeRO-3 has partitioned its parameters.
+    groups = optim.parameter_groups(model, model.tower.encoders, config.optim)
+    if resumed is not None:
+        checkpoint.load_weights(model, resumed)
+    item_bytes = None
+    if config.item.checkpoint == "auto" and items is not None and model.tower.trained:
+        item_bytes = saved_bytes(model.tower, world.device, training_dtype(config))
+
+    base_optimizer = optim.build_optimizer(groups, config, world.device)
+    engine.deepspeed, zero_optimizer, _, _ = deepspeed.initialize(
+        model=model, optimizer=base_optimizer, config=settings
+    )
+    zero_state.skip_non_finite(zero_optimizer)
+    engine.state = ModelState(model, trained, zero_optimizer, base_optimizer)
+    if resumed is not None:
+        _restore_optimizer(engine, resumed)
+
+    # Under ZeRO-3 every rank must run the same number of chunks in every step.
+    model.tower.steady_items = (items or 0) if config.zero.stage == 3 else 0
+    if items is not None and item_bytes is not None:
+        # Now, because the parameters have taken their share of the memory.
+        engine.saving = choose(item_bytes, items, _later_bytes(engine), world)
+        model.tower.recomputes = engine.saving.recomputes
+    return engine
+
+
+def _restore_optimizer(engine: Engine, path: Path) -> None:
+    """Restore optimizer state and counts of skipped steps from a checkpoint; collective."""
+    saved = checkpoint.read_state(path)
+    engine.skipped_steps = saved.skipped_steps
+    engine.consecutive_skips = saved.consecutive_skips
+    updates = saved.step - saved.skipped_steps
+    engine.state.restore_optimizer(path, updates, engine.config.resume.force, engine.world.device)
+
+
+def _later_bytes(engine: Engine) -> float:
+    """Return the most that the run will take of this rank's memory later, besides activations."""
+    optimizer_bytes = STATE_BYTES * engine.state.parameter_counts()["trained"]
+    cache = engine.model.tower.activation_cache
+    # The cache is in host memory, which activations share only on a CPU.
+    if cache is None or engine.world.device.type != "cpu":
+        return optimizer_bytes
+    return optimizer_bytes + cache.capacity * cache.item_bytes
 
 
 def _nothing_trained(config: Config, model: Recommender) -> str:
     if not model.sequence_model.trained:
         return (
-            f"{config.recommender.name} is counted from the training interactions, not trained, and train.duration is "
-            f"{config.train.duration!r}; set train.duration='0 steps'"
+            f"{config.recommender.name} is counted from the training interactions, not trained, "
+            f"and train.duration is {config.train.duration!r}. Set train.duration='0 steps'"
         )
-    return "nothing is trained: every parameter is frozen; set item.tuning or choose another recommender"
+    return (
+        "Nothing is trained: every parameter is frozen. "
+        "Set item.tuning or choose another recommender"
+    )

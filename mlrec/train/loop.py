@@ -1,10 +1,14 @@
-"""The training loop. Start it with `mlrec train`, `deepspeed --module mlrec.train`, or `torchrun -m mlrec.train`."""
+"""The training loop.
+
+Start it with `mlrec train`, `deepspeed --module mlrec.train`, or `torchrun -m mlrec.train`.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
@@ -14,11 +18,13 @@ from mlrec.data.decode import item_bytes
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
 from mlrec.data.shared_buffers import check_shared_memory, shared_bytes_of_steps
-from mlrec.data.stream import StepDataset, open_data, stream_steps
+from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.evaluation.evaluate import evaluate, evaluate_run, flat_metrics, oracle_of
+from mlrec.evaluation.results import Summary
 from mlrec.models.building import build_model, training_dtype
 from mlrec.models.notices import notices
 from mlrec.models.registry import check_rows
+from mlrec.runs.checkpoint import TrainingState
 from mlrec.runs.lock import run_lock
 from mlrec.runs.run import check_place, find_state
 from mlrec.runs.tracker import Tracker
@@ -26,145 +32,195 @@ from mlrec.runs.wandb_run import wandb_mode
 from mlrec.runtime.distributed import World, from_main, start_world, stop_world
 from mlrec.runtime.ending import Stopped
 from mlrec.runtime.stop_request import StopRequest
-from mlrec.train.engine import Engine
 from mlrec.train.training_run import TrainingRun
 from mlrec.train.warm_start import encoders_to_restore, keep_encoder_files, start_from
 
 
 def train(config: Config) -> None:
-    """Trains the run of `config` to its end, going on from its newest checkpoint, and ranks the test split with the best.
+    """Train a run to its end, from its newest checkpoint if it has one, and test the best weights.
 
     Raises:
-        ValueError: the configuration, the data set and the run's checkpoints do not fit together, or WANDB_MODE is no mode.
+        ValueError: configuration, data set and checkpoints do not fit together, or WANDB_MODE is
+            unknown.
         RuntimeError: training diverged, or too many items could not be read.
-        Stopped: a rank was told to stop; there is a checkpoint of the step after which all did.
+        Stopped: a rank got a stop signal; the step after which all ranks stopped is saved.
     """
+    # First what needs neither data nor other ranks, so that a slip is reported at once.
     check_rows(config)
     check_place(config)
     wandb_mode(config.tracking)
+
+    # Every rank, from here to the end of the function.
     world = start_world()
     data = open_data(config.data)
     oracle_of(data)
     owners = data.owners(config.train.global_batch, world.nodes)
     plan = Plan(data.sequences, config.seed, config.train.global_batch, owners)
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
-    with run_lock(
-        config.run_path, world.is_main
-    ):  # before its checkpoints are read, which another process may add and remove
+
+    # The lock comes before reading checkpoints: another process may add and remove them.
+    with run_lock(config.run_path, world.is_main):
         resumed, state = find_state(config, data)
         if state.step > total_steps:
             raise ValueError(
-                f"{config.run_path} has done {state.step} steps, and train.duration={config.train.duration!r} is {total_steps}; "
-                "give the new run another name or run_dir, or make it longer"
+                f"{config.run_path} has done {state.step} steps, and "
+                f"train.duration={config.train.duration!r} is {total_steps}. "
+                "Make the run longer, or give the new run another name or run_dir"
             )
-        model = build_model(config, data, world.rank, encoders_to_restore(config, resumed))
-        begun = start_from(config, data, model) if resumed is None else ""
-        from_main(lambda: keep_encoder_files(config, model, resumed))
-        cache = model.tower.build_activation_cache(
-            config.item.prefix_cache_bytes, training_dtype(config), world.device
-        )
-        local_negatives = config.loss.negatives == "local"
-        dataset = StepDataset(
-            data,
-            plan,
-            world.rank,
-            model.tower.specs,
-            local_negatives,
-            model.whole_catalogue,
-            cached_items=cache.items if cache else None,
-        )
-        items = plan.most_items(total_steps, dataset.items_N)
-        check_room_of_loader(config, dataset, items, world)
-        engine = Engine(config, model, world, plan.steps_per_epoch, total_steps, resumed, items)
-        stream = stream_steps(
-            dataset,
-            state.step,
-            total_steps,
-            config.data.num_workers,
-            pin_memory=world.device.type == "cuda",
-        )
-        stopped_by = _take_steps(TrainingRun(config, data, world, engine, state, begun), stream)
+        run, batches = _build(config, data, world, plan, total_steps, resumed, state)
+        stop_signal = _train_to_end(run, batches)
     stop_world()
-    if stopped_by:
-        raise Stopped(stopped_by)
+    if stop_signal:
+        raise Stopped(stop_signal)
 
 
-def _take_steps(run: TrainingRun, stream: Iterator[Batch]) -> int:
-    """Trains on the stream's batches, evaluates and saves as the run says; the signal that stopped it, 0 at its end."""
-    config, data, world, engine, total_steps = (
-        run.config,
-        run.data,
-        run.world,
-        run.engine,
-        run.total_steps,
+def _build(
+    config: Config,
+    data: Data,
+    world: World,
+    plan: Plan,
+    total_steps: int,
+    resumed: Path | None,
+    state: TrainingState,
+) -> tuple[TrainingRun, Iterator[Batch]]:
+    """Build model, input path and engine; collective."""
+    # DeepSpeed takes seconds to import, and mistakes in a configuration are reported before.
+    from mlrec.train.engine import build_engine
+
+    # Weights come from the run's checkpoint, else from train.start_from, else pretrained or random.
+    model = build_model(config, data, world.rank, encoders_to_restore(config, resumed))
+    warm_start = start_from(config, data, model) if resumed is None else None
+    from_main(lambda: keep_encoder_files(config, model, resumed))
+
+    # The loader's workers share the cache's table of items, so the cache comes before the dataset.
+    cache = model.tower.build_activation_cache(
+        config.item.prefix_cache_bytes, training_dtype(config), world.device
     )
-    every, stopped_by = config.train, 0
+    dataset = StepDataset(
+        data,
+        plan,
+        world.rank,
+        model.tower.specs,
+        local_negatives=config.loss.negatives == "local",
+        whole_catalogue=model.whole_catalogue,
+        cached_items=cache.items if cache else None,
+    )
+    most_items = plan.most_items(total_steps, dataset.items_N)
+    check_room_of_loader(config, dataset, most_items, world)
+
+    engine = build_engine(
+        config, model, world, plan.steps_per_epoch, total_steps, resumed, most_items
+    )
+    pin_memory = world.device.type == "cuda"
+    workers = config.data.num_workers
+    batches = stream_steps(dataset, state.step, total_steps, workers, pin_memory)
+    return TrainingRun(config, data, world, engine, state, warm_start), batches
+
+
+def _train_to_end(run: TrainingRun, batches: Iterator[Batch]) -> int:
+    """Train, then rank the test split; return the signal that stopped the run, or 0."""
+    config = run.config
+    # Every rank has a tracker; only that of rank 0 writes.
     tracking = Tracker(
-        config.run_path, config, total_steps, asdict(config), world.is_main, run.state.step
+        config.run_path,
+        config,
+        run.total_steps,
+        asdict(config),
+        run.world.is_main,
+        run.state.step,
     )
-    with StopRequest(world) as stop, tracking as tracker:
+    with StopRequest(run.world) as stop, tracking as tracker:
         tracker.message(run.greeting())
-        for notice in notices(engine.model.tower, data):
+        for notice in notices(run.engine.model.tower, run.data):
             tracker.message(notice)
-        if total_steps == 0:  # a recommender that is counted, not trained
-            counted = evaluate(engine.model, data, config, world, "validation")
-            tracker.log(
-                0, flat_metrics(counted.metrics, "validation/") | run.data_metrics(0, counted)
-            )
-            run.save(0, counted.metrics)
-        asked = time.perf_counter()
-        for batch in stream:
-            waited_s = time.perf_counter() - asked
-            with run.meter.counting():
-                step = engine.train_step(batch.to(world.device))
-            run.meter.add(batch, step, waited_s)
-            done, summary = batch.step + 1, None
-            if run.has_diverged():
-                tracker.log(done, run.metrics(done))
-                run.give_up(done)
-            stopped_by = stop.agreed() if done < total_steps else 0
-            if run.due(done, every.log_every, every.evaluate_every, every.save_every) or stopped_by:
-                tracker.log(done, run.metrics(done))
-            if run.due(done, every.evaluate_every):
-                found = evaluate(engine.model, data, config, world, "validation")
-                summary = found.metrics
-                tracker.log(
-                    done, flat_metrics(summary, "validation/") | run.data_metrics(done, found)
-                )
-            if run.is_best(summary) or run.is_save_due(done) or stopped_by:
-                run.save(done, summary)
-            if stopped_by:
-                tracker.message(
-                    f"stopped after step {done} of {total_steps}, which is saved: the same command goes on from there"
-                )
-                break
-            asked = time.perf_counter()
-        else:
-            test = evaluate_run(config, data, world, "test")
-            run.account(test.bad_items, total_steps)
-            tracker.log(total_steps, flat_metrics(test.metrics, "test/"))
+        if run.total_steps == 0:
+            # A recommender that is counted, not trained: its only checkpoint is that of step 0.
+            summary = _validate(run, tracker, 0)
+            run.save(0, summary)
+        stop_signal = _take_steps(run, batches, tracker, stop)
+        if not stop_signal:
+            _test(run, tracker)
+    return stop_signal
+
+
+def _take_steps(
+    run: TrainingRun, batches: Iterator[Batch], tracker: Tracker, stop: StopRequest
+) -> int:
+    """Take the run's remaining steps; return the signal that stopped it, or 0 at its end.
+
+    Every rank is at the same line of a step: all calls on `run` and `stop` may be collective, and
+    their conditions are the same on all ranks.
+    """
+    every = run.config.train
+    asked_s = time.perf_counter()
+    for batch in batches:
+        waited_s = time.perf_counter() - asked_s
+        with run.meter.counting():
+            step = run.engine.train_step(batch.to(run.world.device))
+        run.meter.add(batch, step, waited_s)
+        done = batch.step + 1
+
+        if run.has_diverged():
+            tracker.log(done, run.metrics(done))
+            run.give_up(done)
+
+        # A signal that one rank got stops all of them after the same step. The last step ends anyway.
+        stop_signal = stop.agreed() if done < run.total_steps else 0
+
+        # Once in a while, before every evaluation and save, and at the end: rank 0 logs the sums.
+        if run.due(done, every.log_every, every.evaluate_every, every.save_every) or stop_signal:
+            tracker.log(done, run.metrics(done))
+
+        # Once in a while, and at the end: each rank ranks its share of the users.
+        summary = _validate(run, tracker, done) if run.due(done, every.evaluate_every) else None
+
+        # When validation is the best so far, once in a while, and before a stop: each rank writes
+        # its share of the tensors.
+        if run.is_best(summary) or run.is_save_due(done) or stop_signal:
+            run.save(done, summary)
+
+        if stop_signal:
             tracker.message(
-                f"test {_words(test.metrics['all'])}; all figures: {config.run_path / RESULTS_FILE}"
+                f"stopped after step {done} of {run.total_steps}, which is saved: "
+                "run the same command again to resume"
             )
-    return stopped_by
+            return stop_signal
+        asked_s = time.perf_counter()
+    return 0
+
+
+def _validate(run: TrainingRun, tracker: Tracker, done: int) -> Summary:
+    """Rank the validation split with the current weights, and log it; collective."""
+    evaluation = evaluate(run.engine.model, run.data, run.config, run.world, "validation")
+    metrics = flat_metrics(evaluation.metrics, "validation/")
+    tracker.log(done, metrics | run.data_metrics(done, evaluation))
+    return evaluation.metrics
+
+
+def _test(run: TrainingRun, tracker: Tracker) -> None:
+    """Rank the test split with the run's best checkpoint, and log it; collective."""
+    test = evaluate_run(run.config, run.data, run.world, "test")
+    run.record_failures(test.bad_items, run.total_steps)
+    tracker.log(run.total_steps, flat_metrics(test.metrics, "test/"))
+    figures = _in_words(test.metrics["all"])
+    tracker.message(f"test {figures}; all figures: {run.config.run_path / RESULTS_FILE}")
 
 
 def check_room_of_loader(
     config: Config, dataset: StepDataset, most_items: int, world: World
 ) -> None:
-    """Compare the shared memory that batches and evaluations will take on this machine with what there is.
+    """Check that the loader's shared memory holds the batches and evaluations of this machine.
 
     Raises:
-        RuntimeError: it does not fit.
+        RuntimeError: it does not.
     """
-    workers, inputs = config.data.num_workers, dataset.inputs
-    ranked = -(-dataset.data.catalogue.size // world.size)
-    steps = shared_bytes_of_steps(item_bytes(inputs), most_items, workers)
-    chunks = shared_bytes_of_chunks(
-        inputs, ranked, config.item.chunk, workers
-    )  # the batches stay meanwhile
-    check_shared_memory(steps + chunks, max(world.nodes))
+    workers = config.data.num_workers
+    ranked_items = -(-dataset.data.catalogue.size // world.size)
+    step_bytes = shared_bytes_of_steps(item_bytes(dataset.inputs), most_items, workers)
+    # The batches of the next steps stay in memory during an evaluation.
+    chunk_bytes = shared_bytes_of_chunks(dataset.inputs, ranked_items, config.item.chunk, workers)
+    check_shared_memory(step_bytes + chunk_bytes, max(world.nodes))
 
 
-def _words(metrics: dict[str, float]) -> str:
+def _in_words(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "users")

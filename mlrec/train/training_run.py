@@ -6,7 +6,7 @@ import json
 import os
 import time
 from dataclasses import asdict, replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mlrec import config as configuration
 from mlrec import storage
@@ -23,12 +23,15 @@ from mlrec.runs.failures import Failure
 from mlrec.runs.record import new_record, read_record, write_record
 from mlrec.runtime.distributed import World, barrier, from_main, gather_objects
 from mlrec.runtime.redact import scrub
-from mlrec.train.engine import Engine
 from mlrec.train.meter import Meter
+from mlrec.train.warm_start import WarmStart
+
+if TYPE_CHECKING:  # importing it takes DeepSpeed's seconds, which the caller has spent
+    from mlrec.train.engine import Engine
 
 
 class TrainingRun:
-    """The run's folder and its bookkeeping between the steps."""
+    """A run's folder and its bookkeeping between the steps; every rank has one."""
 
     def __init__(
         self,
@@ -37,22 +40,24 @@ class TrainingRun:
         world: World,
         engine: Engine,
         state: TrainingState,
-        begun: str,
+        warm_start: WarmStart | None,
     ) -> None:
-        self.config, self.data, self.world, self.engine, self.begun = (
-            config,
-            data,
-            world,
-            engine,
-            begun,
-        )
-        self.steps_per_epoch, self.total_steps, self.state = (
-            engine.steps_per_epoch,
-            engine.total_steps,
-            state,
-        )
+        """Prepare the run's folder; collective.
+
+        Args:
+            state: state of the checkpoint that the run resumes from, or of step 0.
+            warm_start: weights that a new run took over; None without train.start_from.
+        """
+        self.config = config
+        self.data = data
+        self.world = world
+        self.engine = engine
+        self.warm_start = warm_start
+        self.state = state
+        self.steps_per_epoch = engine.steps_per_epoch
+        self.total_steps = engine.total_steps
         self.meter = Meter(world, training_dtype(config))
-        self._began = time.monotonic()
+        self._start_s = time.monotonic()
         self._bad_items = {
             entry.item: entry.reason
             for entry in from_main(lambda: failures.repair(config.run_path))
@@ -64,12 +69,17 @@ class TrainingRun:
             "fingerprint": data.info.fingerprint,
             "counts": data.info.counts,
         }
-        self.record = new_record(config.name, world.size, dataset, engine.parameter_counts())
+        self.record = new_record(config.name, world.size, dataset, engine.state.parameter_counts())
         self.record["saving"] = asdict(engine.saving) if engine.saving else None
         self.record["random_weights"] = engine.model.tower.random_encoders
         before = from_main(lambda: read_record(config.run_path)) or {}
-        kept = ("started", "hours", "random_weights") if state.step else ("started", "hours")
-        self.record |= {key: before[key] for key in kept if key in before}
+        # A resumed run goes on counting. Its encoders started as its first command found them.
+        carried_over = ["started", "hours"]
+        if state.step:
+            carried_over.append("random_weights")
+        for key in carried_over:
+            if key in before:
+                self.record[key] = before[key]
         self._hours_before = self.record["hours"]
         if world.is_main:
             config.run_path.mkdir(parents=True, exist_ok=True)
@@ -87,90 +97,95 @@ class TrainingRun:
         return state.metrics.get(self.config.evaluate.select_by, -1.0)
 
     def greeting(self) -> str:
-        """What is about to happen, in a line."""
-        config, counts, trained = (
-            self.config,
-            self.data.info.counts,
-            self.record["parameters"]["trained"],
-        )
+        """Return one line that says what is about to happen."""
+        config = self.config
+        counts = self.data.info.counts
+        trained = self.record["parameters"]["trained"]
         cache = self.engine.model.tower.activation_cache
         return (
-            f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items of {self.data.info.name}; "
-            f"{trained:,} trained parameters; {self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
-            f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch{self.begun}{self.data.store.room()}"
+            f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items "
+            f"of {self.data.info.name}; {trained:,} trained parameters; {self.world.size} ranks, "
+            f"ZeRO-{config.zero.stage}, {config.train.precision}; "
+            f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch"
+            f"{self.warm_start.in_words() if self.warm_start else ''}{self.data.store.room()}"
             f"{cache.room_in_words(self.world.size) if cache else ''}"
             f"{self.engine.saving.in_words() if self.engine.saving else ''}"
         )
 
     def due(self, done: int, *durations: str) -> bool:
-        """Whether what happens every so often, by any of the durations, happens after `done` steps; at the end all does."""
-        steps = (
-            max(1, steps_of(every, self.steps_per_epoch, self.total_steps)) for every in durations
-        )
-        return done == self.total_steps or any(done % every == 0 for every in steps)
+        """Return whether an event with one of these periods is due after `done` steps.
+
+        Every event is due at the end of the run.
+        """
+        if done == self.total_steps:
+            return True
+        for duration in durations:
+            period = max(1, steps_of(duration, self.steps_per_epoch, self.total_steps))
+            if done % period == 0:
+                return True
+        return False
 
     def metrics(self, done: int) -> dict[str, float]:
-        """Metrics of the steps since the last call; collective.
+        """Return the metrics of the steps since the last call; collective.
 
         Raises:
             RuntimeError: more items than data.max_bad_items could not be read.
         """
         metrics = self.meter.reduce()
         if metrics["data/bad_items"]:
-            found = {
-                item: reason
-                for found in gather_objects(self.meter.bad_items)
-                for item, reason in found.items()
-            }
+            # Rare, and the sum is the same on all ranks: only then do they exchange the reasons.
+            bad_items: dict[int, str] = {}
+            for bad_items_of_rank in gather_objects(self.meter.bad_items):
+                bad_items.update(bad_items_of_rank)
             self.meter.bad_items.clear()
-            self.account(found, done)
-        rates = self.engine.learning_rates.items()
-        rate_of = {
-            f"train/{name.split('/')[0]}_lr".replace("recommender_", ""): rate
-            for name, rate in rates
-        }
-        return {
-            **metrics,
-            **rate_of,
-            "train/epoch": done / self.steps_per_epoch,
-            "data/bad_items": len(self._bad_items),
-        }
+            self.record_failures(bad_items, done)
+        # Groups with and without weight decay share a learning rate.
+        for group, rate in self.engine.learning_rates.items():
+            part = group.split("/")[0]
+            metrics[f"train/{part}_lr".replace("recommender_", "")] = rate
+        metrics["train/epoch"] = done / self.steps_per_epoch
+        metrics["data/bad_items"] = len(self._bad_items)
+        return metrics
 
-    def data_metrics(self, done: int, found: Evaluation) -> dict[str, float]:
-        """What an evaluation did to the data's metrics.
+    def data_metrics(self, done: int, evaluation: Evaluation) -> dict[str, float]:
+        """Record the items that an evaluation could not read, and return its data metrics.
 
         Raises:
             RuntimeError: more items than data.max_bad_items could not be read.
         """
-        self.account(found.bad_items, done)
-        return {"data/bad_items": len(self._bad_items), "data/remote_bytes": found.remote_bytes}
+        self.record_failures(evaluation.bad_items, done)
+        return {
+            "data/bad_items": len(self._bad_items),
+            "data/remote_bytes": evaluation.remote_bytes,
+        }
 
-    def account(self, found: dict[int, str], done: int) -> None:
-        """Adds to the ledger what of the items that could not be read, the same on all ranks, is new.
+    def record_failures(self, bad_items: dict[int, str], done: int) -> None:
+        """Add items that could not be read to the run's failures, unless they are in it.
+
+        Args:
+            bad_items: reasons by item, the same on all ranks.
 
         Raises:
             RuntimeError: with them there are more than data.max_bad_items.
         """
-        new = {
-            item: reason for item, reason in sorted(found.items()) if item not in self._bad_items
-        }
-        self._bad_items.update(new)
+        new_failures = []
+        for item, reason in sorted(bad_items.items()):
+            if item not in self._bad_items:
+                self._bad_items[item] = reason
+                new_failures.append(Failure(item, reason, done))
         if self.world.is_main:
-            failures.append(
-                self.config.run_path, [Failure(item, reason, done) for item, reason in new.items()]
-            )
-        most = self.config.data.max_bad_items
-        if len(self._bad_items) > most:
-            raise failures.too_many(
-                self._bad_items.values(), most, self.data.url, self.config.run_path / FAILURES_FILE
-            )
+            failures.append(self.config.run_path, new_failures)
+        max_bad_items = self.config.data.max_bad_items
+        if len(self._bad_items) > max_bad_items:
+            file = self.config.run_path / FAILURES_FILE
+            raise failures.too_many(self._bad_items.values(), max_bad_items, self.data.url, file)
 
     def is_best(self, summary: Summary | None) -> bool:
-        """Whether a validation summary beats all before it."""
-        if (
-            summary is None
-            or (value := flat_metrics(summary)[self.config.evaluate.select_by]) <= self._best
-        ):
+        """Return whether a validation summary beats all before it; None never does."""
+        if summary is None:
+            return False
+        value = flat_metrics(summary)[self.config.evaluate.select_by]
+        if value <= self._best:
             return False
         self._best = value
         return True
@@ -178,7 +193,8 @@ class TrainingRun:
     def is_save_due(self, done: int) -> bool:
         """Return whether train.save_every asks for a checkpoint after `done` steps.
 
-        Not within a series of skipped steps: their checkpoints would displace those from before training diverged.
+        It is not due within a series of skipped steps: their checkpoints would displace those from
+        before training diverged.
         """
         return self.due(done, self.config.train.save_every) and (
             not self.engine.consecutive_skips or done == self.total_steps
@@ -190,11 +206,9 @@ class TrainingRun:
         Raises:
             RuntimeError: a weight or a moment is not finite; no checkpoint was written.
         """
+        state = replace(self.state, step=done, metrics=flat_metrics(summary or {}))
         try:
-            self.engine.save(
-                self.config.run_path,
-                replace(self.state, step=done, metrics=flat_metrics(summary or {})),
-            )
+            self.engine.save(self.config.run_path, state)
         except checkpoint.NonFiniteError as error:
             raise RuntimeError(f"{error}. {self._remedy(done)}") from error
         if self.world.is_main:
@@ -205,53 +219,60 @@ class TrainingRun:
                     self.config.evaluate.select_by,
                 )
             self.record["hours"] = round(
-                self._hours_before + (time.monotonic() - self._began) / 3600, 4
+                self._hours_before + (time.monotonic() - self._start_s) / 3600, 4
             )
             write_record(self.config.run_path, self.record)
-        barrier()  # what is read next has no checkpoint that is about to go
+        # All ranks wait: none may read a checkpoint that rank 0 is about to prune.
+        barrier()
         self.meter.restart_clock()
 
     def has_diverged(self) -> bool:
-        """Return whether so many steps in a row were skipped that the run stops, the same on all ranks."""
+        """Return whether train.max_skipped_steps in a row were skipped, the same on all ranks."""
         return self.engine.consecutive_skips >= self.config.train.max_skipped_steps
 
     def give_up(self, done: int) -> NoReturn:
         """End a run that has diverged; collective.
 
         Raises:
-            RuntimeError: always; the message says how to go on.
+            RuntimeError: always; the message says how to continue.
         """
         skips = self.engine.consecutive_skips
         raise RuntimeError(
-            f"Training has diverged: the loss or the gradient of {skips} steps in a row, up to step {done}, was not finite "
-            f"(train.max_skipped_steps is {self.config.train.max_skipped_steps}). {self._remedy(done - skips)}"
+            f"Training has diverged: the loss or the gradient of {skips} steps in a row, "
+            f"up to step {done}, was not finite "
+            f"(train.max_skipped_steps is {self.config.train.max_skipped_steps}). "
+            f"{self._remedy(done - skips)}"
         )
 
     def _remedy(self, updated: int) -> str:
         """Set the checkpoints of diverged weights aside and return how to continue without them; collective.
 
         Args:
-            updated: the step whose update gave these weights.
+            updated: step whose update gave these weights.
         """
         run = self.config.run_path
         aside = from_main(lambda: checkpoint.set_aside(run, updated))
         newest = from_main(lambda: checkpoint.newest(run))
-        how = "Run the same command again with a lower optim.lr and optim.encoder_lr, or a longer optim.warmup"
-        where = (
-            f", and resume.force=true: it continues from {newest}."
-            if newest
-            else ": it starts from the first step."
+        remedy = (
+            "Run the same command again with a lower optim.lr and optim.encoder_lr, "
+            "or a longer optim.warmup"
         )
-        renamed = (
-            f" Checkpoints of the diverged weights were set aside as {', '.join(map(str, aside))}."
-            if aside
-            else ""
-        )
-        return f"{how}{where}{renamed}"
+        if newest:
+            # Another learning rate is another setting, which only resume.force lets pass.
+            remedy += f", and resume.force=true: it continues from {newest}."
+        else:
+            remedy += ": it starts from the first step."
+        if aside:
+            folders = ", ".join(map(str, aside))
+            remedy += f" Checkpoints of the diverged weights were set aside as {folders}."
+        return remedy
 
 
 def _save_config(config: Config) -> None:
-    """Write the run's config.yaml, complete or not at all: a run without it cannot be resumed or evaluated."""
+    """Write the run's config.yaml, complete or not at all.
+
+    A run without it cannot be resumed or evaluated.
+    """
     partial = config.run_path / f"{CONFIG_FILE}.partial"
     configuration.save(config, partial)
     os.replace(partial, config.run_path / CONFIG_FILE)

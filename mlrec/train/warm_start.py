@@ -1,7 +1,8 @@
-"""What a run begins with: the weights of another run."""
+"""Warm start: a new run takes over the weights of another run (train.start_from)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,124 +18,190 @@ from mlrec.runs import checkpoint
 from mlrec.runs.run import best_checkpoint, load_run
 
 TRAINING_OPTIONS = ("tuning", "lr", "weight_decay", "projection", "dropout")
-"""Options of an encoder that change neither its architecture nor what it reads."""
+"""Options of an encoder that change neither its architecture nor its input."""
+
+ENCODER_PREFIX = "tower.encoders."
+HEAD_PREFIX = "tower.heads."
+WHITENING_TOLERANCE = 1e-3
+"""Largest difference between two whitening statistics of the same features."""
 
 
-def start_from(config: Config, data: Data, model: Recommender) -> str:
-    """Takes over the best weights of the run train.start_from, if that is set; collective.
+@dataclass(frozen=True)
+class WarmStart:
+    """Weights that a run took over from another run's checkpoint."""
 
-    All that is behind the encoders must be the same as there; an encoder in the place of another keeps its own weights.
+    checkpoint: Path
+    loaded: frozenset[str]
+    """Names of the tensors that were taken over."""
+    total: int
+    """Number of the model's tensors."""
 
-    Returns:
-        What was taken over, in words behind a semicolon.
+    def in_words(self) -> str:
+        """Return what was taken over, in words after a semicolon."""
+        return f"; warm start with {len(self.loaded)} of {self.total} tensors of {self.checkpoint}"
+
+
+def start_from(config: Config, data: Data, model: Recommender) -> WarmStart | None:
+    """Load the best weights of the run train.start_from into the model, if it is set; collective.
+
+    The weights after the encoders must be the same in both models. An encoder that replaces
+    another one keeps its own weights.
 
     Raises:
-        ValueError: it is no run with a checkpoint, its model is another one, or it knows the items or users of another data set.
+        ValueError: it is no run with a checkpoint, its model differs in more than the encoders, or
+            it knows items or users by the ids of another data set.
     """
     if not config.train.start_from:
-        return ""
+        return None
     other = load_run(Path(config.train.start_from).expanduser())
     path = best_checkpoint(other)
-    whitened = {
-        name: buffer.clone()
-        for name, buffer in model.named_buffers()
-        if name.startswith("tower.heads.")
-    }
-    _check_places(other, config)
+    _check_encoder_order(other, config)
     if config.recommender == other.recommender:
         check_history_length(config.recommender, data, path)
-    taken = checkpoint.take_weights(model, path)
-    there = {name for name, _, _ in checkpoint.read_shapes(path)}
-    for names, who in ((there, f"{path} has"), (set(model.state_dict()), "this run's model has")):
-        if others := {name for name in names if not name.startswith("tower.encoders.")} - taken:
-            raise ValueError(
-                f"train.start_from: {who} {min(others)}, which the other has not: encoders alone may differ; give both one "
-                "recommender, fusion, projection and whitening"
-            )
-    if changed := [
-        name
-        for name, buffer in whitened.items()
-        if not torch.allclose(buffer, model.get_buffer(name), atol=1e-3)
-    ]:
-        raise ValueError(
-            f"train.start_from: {path} has another {min(changed)}: give both runs one whiten, and the features of one encoder"
-        )
-    tables = [
-        f"tower.encoders.{place}."
-        for place, spec in enumerate(model.tower.specs)
-        if spec.modality is Modality.ID
-    ]
-    by_id = model.sequence_model.knows_ids or any(
-        name.startswith(table) for name in taken for table in tables
-    )
-    if (
-        by_id
-        and not config.resume.force
-        and checkpoint.read_state(path).fingerprint != data.info.fingerprint
-    ):
-        raise ValueError(
-            f"train.start_from: {path} was trained on another data set than the one at {data.url}, where ids may mean "
-            "others; append resume.force=true if the ids are the same"
-        )
+
+    # Whitening statistics are buffers: loading overwrites those that this run has computed.
+    own_whitening = {
+        name: buffer.clone()
+        for name, buffer in model.named_buffers()
+        if name.startswith(HEAD_PREFIX)
+    }
+    loaded = checkpoint.take_weights(model, path)
+    _check_only_encoders_differ(model, path, loaded)
+    _check_same_whitening(model, path, own_whitening)
+    if _knows_ids(model, loaded) and not config.resume.force:
+        _check_same_data(data, path)
+
     model.tower.random_encoders = [
-        name for name in model.tower.random_encoders if not _taken(name, config, taken)
+        name
+        for name in model.tower.random_encoders
+        if not _is_any_under(loaded, _encoder_prefix(config.item.encoders.index(name)))
     ]
-    return f"; begins with {len(taken)} of {len(model.state_dict())} tensors of {path}"
+    return WarmStart(path, frozenset(loaded), len(model.state_dict()))
 
 
-def _taken(encoder: str, config: Config, taken: set[str]) -> bool:
-    """Tell whether weights of an encoder were taken over."""
-    place = config.item.encoders.index(encoder)
-    return any(name.startswith(f"tower.encoders.{place}.") for name in taken)
+def _encoder_prefix(place: int) -> str:
+    """Return the beginning of the names of an encoder's tensors."""
+    return f"{ENCODER_PREFIX}{place}."
+
+
+def _is_any_under(names: set[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)
+
+
+def _check_encoder_order(other: Config, config: Config) -> None:
+    """Check that encoders that both runs have are at the same place, which names their weights.
+
+    Raises:
+        ValueError: one is at another place.
+    """
+    for name in set(other.item.encoders) & set(config.item.encoders):
+        before = other.item.encoders.index(name)
+        now = config.item.encoders.index(name)
+        if before != now:
+            raise ValueError(
+                f"train.start_from: {name} is number {now + 1} of item.encoders, and number "
+                f"{before + 1} in {other.run_path}. "
+                "Keep the order of that run, and put new encoders at the end"
+            )
+
+
+def _check_only_encoders_differ(model: Recommender, path: Path, loaded: set[str]) -> None:
+    """Check that everything but encoders was loaded, and that the checkpoint has nothing more.
+
+    Raises:
+        ValueError: a tensor is only in the checkpoint or only in the model.
+    """
+    checkpoint_names = {name for name, _, _ in checkpoint.read_shapes(path)}
+    _check_all_loaded(checkpoint_names, loaded, f"{path} has", "this run's model lacks")
+    model_names = set(model.state_dict())
+    _check_all_loaded(model_names, loaded, "this run's model has", f"{path} lacks")
+
+
+def _check_all_loaded(names: set[str], loaded: set[str], has: str, lacks: str) -> None:
+    missing = {name for name in names - loaded if not name.startswith(ENCODER_PREFIX)}
+    if missing:
+        raise ValueError(
+            f"train.start_from: {has} {min(missing)}, which {lacks}. Only encoders may differ. "
+            "Use the same recommender, fusion, projection and whitening in both runs"
+        )
+
+
+def _check_same_whitening(
+    model: Recommender, path: Path, own_whitening: dict[str, torch.Tensor]
+) -> None:
+    """Check that the loaded whitening statistics equal those that this run has computed.
+
+    Raises:
+        ValueError: they differ.
+    """
+    for name in sorted(own_whitening):
+        loaded = model.get_buffer(name)
+        if not torch.allclose(own_whitening[name], loaded, atol=WHITENING_TOLERANCE):
+            raise ValueError(
+                f"train.start_from: {path} has another {name}. "
+                "Use the same whiten and the features of the same encoder in both runs"
+            )
+
+
+def _knows_ids(model: Recommender, loaded: set[str]) -> bool:
+    """Return whether loaded weights belong to ids of items or users."""
+    if model.sequence_model.knows_ids:
+        return True
+    for place, spec in enumerate(model.tower.specs):
+        if spec.modality is Modality.ID and _is_any_under(loaded, _encoder_prefix(place)):
+            return True
+    return False
+
+
+def _check_same_data(data: Data, path: Path) -> None:
+    """Check that the checkpoint's data set is the run's, so that ids mean the same.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if checkpoint.read_state(path).fingerprint != data.info.fingerprint:
+        raise ValueError(
+            f"train.start_from: {path} was trained on another data set than the one at {data.url}, "
+            "where ids may have another meaning. Set resume.force=true if the ids are the same"
+        )
 
 
 def encoders_to_restore(config: Config, resumed: Path | None) -> Restored:
-    """Return the encoders whose weights come from a checkpoint: the run's own, or that of train.start_from.
+    """Return the encoders whose weights come from a checkpoint: the run's own, or train.start_from's.
 
-    Of train.start_from these are the encoders with the same options whose files that run has kept.
+    Of train.start_from these are the encoders with the same options whose files that run has saved.
 
     Args:
-        resumed: the checkpoint that the run goes on from, if it has one.
+        resumed: the checkpoint that the run resumes from, if it has one.
     """
     if resumed is not None:
         return restored_from(config.run_path, config.item.encoders)
     if not config.train.start_from:
         return NOTHING
     other = load_run(Path(config.train.start_from).expanduser())
-    same = [
+    shared = [
         name
         for name in config.item.encoders
-        if name in other.item.encoders and _same_input(name, config, other)
+        if name in other.item.encoders and _has_same_architecture(name, config, other)
     ]
-    kept = restored_from(other.run_path, same).folders
-    return Restored({name: folder for name, folder in kept.items() if folder is not None})
+    folders = restored_from(other.run_path, shared).folders
+    return Restored({name: folder for name, folder in folders.items() if folder is not None})
 
 
-def _same_input(encoder: str, config: Config, other: Config) -> bool:
-    """Tell whether an encoder has the same architecture and inputs in both runs, however it is trained."""
-    ours, theirs = (
-        {
-            key: value
-            for key, value in one.item.options.get(encoder, {}).items()
-            if key not in TRAINING_OPTIONS
-        }
-        for one in (config, other)
-    )
-    return ours == theirs
+def _has_same_architecture(encoder: str, config: Config, other: Config) -> bool:
+    """Return whether an encoder has the same architecture and input in both runs."""
+    return _architecture_options(encoder, config) == _architecture_options(encoder, other)
+
+
+def _architecture_options(encoder: str, config: Config) -> dict[str, object]:
+    options = config.item.options.get(encoder, {})
+    return {key: value for key, value in options.items() if key not in TRAINING_OPTIONS}
 
 
 def keep_encoder_files(config: Config, model: Recommender, resumed: Path | None) -> None:
-    """Write what builds the run's encoders without their pretrained checkpoints, unless a resumed run has it."""
+    """Save what rebuilds the run's encoders without their pretrained checkpoints.
+
+    A resumed run has saved it before.
+    """
     if resumed is None or not (config.run_path / ENCODERS).is_dir():
         save_encoder_files(config.run_path, model.tower)
-
-
-def _check_places(other: Config, config: Config) -> None:
-    """Weights are known by an encoder's place, for another may follow in it: the same encoder must stand where it stood."""
-    for name in set(other.item.encoders) & set(config.item.encoders):
-        before, now = other.item.encoders.index(name), config.item.encoders.index(name)
-        if before != now:
-            raise ValueError(
-                f"train.start_from: {name} is number {now + 1} of item.encoders, and number {before + 1} in {other.run_path}; "
-                "keep the order of that run, and put what it has not at the end"
-            )

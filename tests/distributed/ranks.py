@@ -87,7 +87,7 @@ def train_runs(
     from deepspeed.utils import safe_get_full_grad
 
     from mlrec.models.building import build_model, training_dtype
-    from mlrec.train.engine import Engine
+    from mlrec.train.engine import build_engine
 
     world = start_world()
     results = {}
@@ -107,7 +107,7 @@ def train_runs(
         resumed = (
             checkpoint.newest(Path(resume_from.replace("{name}", name))) if resume_from else None
         )
-        engine = Engine(
+        engine = build_engine(
             config, model, world, plan.steps_per_epoch, 12, resumed, plan.most_items(12)
         )
         encoded: list[int] = []
@@ -138,7 +138,7 @@ def train_runs(
             distinct.append(len(batch.items_U))
             engine.backward(loss)
             if step == first:
-                for parameter_name, parameter in engine.parameters.items():
+                for parameter_name, parameter in engine.state.trained.items():
                     gradient = safe_get_full_grad(parameter)
                     gradients[parameter_name] = gradient.flatten()[:64].tolist()
             engine.update()

@@ -13,7 +13,7 @@ from mlrec.data.stream import StepDataset, open_data
 from mlrec.models.building import build_model
 from mlrec.runs import checkpoint
 from mlrec.runtime.distributed import start_world, stop_world, sum_over_ranks
-from mlrec.train.engine import Engine
+from mlrec.train.engine import build_engine
 
 POISONED = {2: "gradient", 3: "loss", 5: "huge"}
 """Steps and what the last rank brings to each: a NaN gradient, an infinite loss, a gradient whose square overflows fp32."""
@@ -32,7 +32,9 @@ class Trainer:
         )
         plan = Plan(self.data.sequences, self.config.seed, batch, owners)
         model = build_model(self.config, self.data, self.world.rank)
-        self.engine = Engine(self.config, model, self.world, plan.steps_per_epoch, 12, resumed)
+        self.engine = build_engine(
+            self.config, model, self.world, plan.steps_per_epoch, 12, resumed
+        )
         self.dataset = StepDataset(
             self.data, plan, self.world.rank, model.tower.specs, False, False
         )
@@ -69,11 +71,11 @@ class Trainer:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All weights and moments, copied."""
-        return {name: tensor.cpu().clone() for _, name, tensor in self.engine._tensors()}
+        return {name: tensor.cpu().clone() for _, name, tensor in self.engine.state.tensors()}
 
     def counters(self) -> list[float]:
         """Adam's step counters of the tensors that this rank updates."""
-        return [float(state["step"]) for state in self.engine.base_optimizer.state.values()]
+        return [float(state["step"]) for state in self.engine.state.base_optimizer.state.values()]
 
 
 def skip_steps(variants: dict[str, list[str]]) -> dict[str, dict[str, Any]]:

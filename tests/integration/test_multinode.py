@@ -202,7 +202,7 @@ def test_multinode_on_a_stop_ends_both_machines_after_the_same_step_and_resumes(
     assert 3 <= last_step < THREE_EPOCHS
     assert (
         f"stopped after step {last_step} of {THREE_EPOCHS}, "
-        "which is saved: the same command goes on from there" in output
+        "which is saved: run the same command again to resume" in output
     )
     assert checkpoint.newest(run) == run / "checkpoints" / f"step-{last_step:06d}"
     assert not run_commands(machines)

@@ -22,7 +22,7 @@ from mlrec.models.building import build_model
 from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World
-from mlrec.train.engine import Engine
+from mlrec.train.engine import build_engine
 
 META = torch.device("meta")
 """Stands for a GPU: no number can be read from it."""
@@ -190,7 +190,7 @@ def zero3_tower(config: Config, data: Data, item: ItemConfig, cached: bool) -> I
     model = build_model(config, data, 0)
     if cached:
         assert model.tower.build_activation_cache(1 << 30, torch.float32, CPU) is not None
-    Engine(config, model, ALONE, steps_per_epoch=7, total_steps=12, items=40)
+    build_engine(config, model, ALONE, steps_per_epoch=7, total_steps=12, items=40)
     return model.tower
 
 

@@ -18,7 +18,7 @@ from mlrec.models.building import build_model
 from mlrec.runtime.distributed import World
 from mlrec.train import activation_memory
 from mlrec.train.activation_memory import Saving, choose, saved_bytes
-from mlrec.train.engine import Engine
+from mlrec.train.engine import build_engine
 
 ALONE = World(rank=0, size=1, device=CPU, nodes=(1,))
 
@@ -121,7 +121,7 @@ def test_engine_with_auto_and_known_items_chooses(
     monkeypatch.setattr(activation_memory, "free_host_bytes", lambda: host_bytes)
     config = replace(video_config, item=replace(video_config.item, checkpoint=recompute))
     model = build_model(config, data, 0)
-    engine = Engine(config, model, ALONE, 7, 12, items=items)
+    engine = build_engine(config, model, ALONE, 7, 12, items=items)
     assert model.tower.recomputes == expected
     assert (engine.saving is not None) == (recompute == "auto" and items is not None)
 
@@ -130,7 +130,7 @@ def test_engine_with_a_frozen_tower_chooses_nothing(
     video_config: Config, data: Data, no_deepspeed: None
 ) -> None:
     config = replace(video_config, item=replace(video_config.item, tuning="frozen"))
-    engine = Engine(config, build_model(config, data, 0), ALONE, 7, 12, items=40)
+    engine = build_engine(config, build_model(config, data, 0), ALONE, 7, 12, items=40)
     assert engine.saving is None
 
 

@@ -21,8 +21,8 @@ from mlrec.config import Config, ItemConfig, TrackingConfig, ZeroConfig, load
 from mlrec.data.format import DATASET_FILE, ORACLE_FILE
 from mlrec.data.stream import Data, open_data
 from mlrec.train import dry_run
+from mlrec.train.deepspeed_config import MAX_BUCKET_ELEMENTS, deepspeed_config
 from mlrec.train.dry_run import StateBytes
-from mlrec.train.engine import BUCKET, deepspeed_config
 from mlrec.train.loop import train
 from shards_tools import cli as shards
 
@@ -54,7 +54,7 @@ def test_the_bucket_of_gradients_is_no_larger_than_they_are() -> None:
 
     assert bucket() == 4 * 40 and bucket("zero.options={reduce_bucket_size: 7}") == 4 * 7
     many = deepspeed_config(load([], []), world_size=4, trained=1 << 40)
-    assert many["zero_optimization"]["reduce_bucket_size"] == BUCKET
+    assert many["zero_optimization"]["reduce_bucket_size"] == MAX_BUCKET_ELEMENTS
 
 
 def test_what_a_run_will_do(

@@ -21,7 +21,7 @@ from mlrec.models.losses import LOSSES
 from mlrec.models.recommender import ForwardHooks
 from mlrec.models.recommenders import RECOMMENDERS
 from mlrec.models.tower import ItemTower
-from mlrec.train.engine import deepspeed_config
+from mlrec.train.deepspeed_config import deepspeed_config
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 BLOCKING_OPERATIONS = {

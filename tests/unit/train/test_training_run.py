@@ -98,7 +98,7 @@ def test_weights_that_are_not_finite_are_not_saved(
     def overflow(engine: Engine, batch: object) -> object:
         step = take(engine, batch)  # type: ignore[arg-type]
         with torch.no_grad():
-            engine.optimizer.single_partition_of_fp32_groups[0].fill_(torch.inf)
+            engine.state.zero_optimizer.single_partition_of_fp32_groups[0].fill_(torch.inf)
         return step
 
     monkeypatch.setattr(Engine, "train_step", overflow)

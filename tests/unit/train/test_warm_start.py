@@ -71,12 +71,16 @@ def test_a_run_goes_on_from_what_was_learnt_on_frozen_features(
     train(frozen_config)
     config = trained_further(frozen_config)
     fresh, model = (build_model(config, data, 0) for _ in range(2))
-    words = start_from(config, data, model)
+    warm_start = start_from(config, data, model)
+    assert warm_start is not None
+    words = warm_start.in_words()
     assert words in "\n".join(describe(figures(config, ranks=1)))
     best = checkpoint.best(frozen_config.run_path, "hr@10")
     assert best is not None
     before = dict(checkpoint.read_tensors(best, checkpoint.WEIGHT))
-    assert words == f"; begins with {len(before)} of {len(model.state_dict())} tensors of {best}"
+    assert (
+        words == f"; warm start with {len(before)} of {len(model.state_dict())} tensors of {best}"
+    )
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name] if name in before else fresh.state_dict()[name]), (
             name
@@ -108,19 +112,21 @@ def test_what_a_run_cannot_start_from_is_named(
     train(frozen_config)
     train(tiny_config)
     plain = trained_further(frozen_config, whiten=0.0)
-    with pytest.raises(ValueError, match=r"has tower\.heads\.0\.0\.\w+, which the other has not"):
+    with pytest.raises(
+        ValueError, match=r"has tower\.heads\.0\.0\.\w+, which this run's model lacks"
+    ):
         start_from(plain, data, build_model(plain, data, 0))
     deeper = replace(
         tiny_config, recommender=replace(tiny_config.recommender, options={"layers": 3})
     )
     deeper = replace(deeper, train=replace(tiny_config.train, start_from=str(tiny_config.run_path)))
     with pytest.raises(
-        ValueError, match=r"this run's model has sequence_model\.\S+, which the other has not"
+        ValueError, match=r"this run's model has sequence_model\.\S+, which .*step-\d+ lacks"
     ):
         start_from(deeper, data, build_model(deeper, data, 0))
     less = trained_further(frozen_config, whiten=0.5)
     with pytest.raises(
-        ValueError, match=r"has another tower\.heads\.0\.0\.matrix: give both runs one whiten"
+        ValueError, match=r"has another tower\.heads\.0\.0\.matrix\. Use the same whiten"
     ):
         start_from(less, data, build_model(less, data, 0))
     options = frozen_config.item.options | {"id/embedding": {}}

@@ -1,0 +1,46 @@
+"""DeepSpeed's configuration as a pure function of a run's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from mlrec.config import Config
+
+MAX_BUCKET_ELEMENTS = 500_000_000
+"""Gradient elements that are averaged at a time: DeepSpeed's own default of reduce_bucket_size."""
+NEVER = 1 << 62
+"""Steps between two of DeepSpeed's progress lines."""
+
+
+def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str, Any]:
+    """Return the DeepSpeed configuration of a run.
+
+    There is no gradient accumulation: a step is one plan and one exchange.
+    The batch size is informational.
+
+    Args:
+        trained: number of trained parameters.
+    """
+    # From stage 1 on DeepSpeed allocates a buffer of this size, even for fewer gradients.
+    zero: dict[str, Any] = {
+        "stage": config.zero.stage,
+        "reduce_bucket_size": min(MAX_BUCKET_ELEMENTS, trained),
+        **config.zero.options,
+    }
+    if config.zero.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    # Without ZeRO the engine clips by the norm that it has read. DeepSpeed would compute it again.
+    clip_norm = config.optim.clip_norm if config.zero.stage else 0.0
+    return {
+        "train_micro_batch_size_per_gpu": -(-config.train.global_batch // world_size),
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": clip_norm,
+        "bf16": {"enabled": config.train.precision == "bf16", "check_grad_overflow": True},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": NEVER,
+        # The throughput timer would wait for the device twice per step.
+        "timers": {"throughput": {"enabled": False}},
+    }

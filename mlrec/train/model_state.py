@@ -1,0 +1,87 @@
+"""All tensors of a model in training: what a checkpoint holds and restores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mlrec.models.recommender import Recommender
+from mlrec.runs import checkpoint
+from mlrec.train import zero_state
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """A model and the optimizers that hold its fp32 weights and Adam moments; calls are collective."""
+
+    model: Recommender
+    trained: dict[str, nn.Parameter]
+    """Trained parameters by their names in the model."""
+    zero_optimizer: Any = None
+    """DeepSpeed's optimizer, which partitions the state; None if nothing is trained."""
+    base_optimizer: Any = None
+    """AdamW that DeepSpeed wraps; None if nothing is trained."""
+
+    def tensors(self) -> Iterator[tuple[int, str, torch.Tensor]]:
+        """Yield index, name and full fp32 tensor of each weight and moment.
+
+        Every rank gets all of them, in the same order: gathering a partitioned tensor is collective.
+        """
+        zero_state.link_state(self.zero_optimizer)
+        parameters = dict(self.model.named_parameters())
+        for index, (name, value) in enumerate(self.model.state_dict(keep_vars=True).items()):
+            weight_name = f"{checkpoint.WEIGHT}{name}"
+            if name not in parameters:  # a buffer, which no optimizer holds
+                yield index, weight_name, value
+                continue
+            yield index, weight_name, zero_state.get_weight(value)
+            if name not in self.trained:
+                continue
+            for moment in zero_state.MOMENTS:
+                moment_value = zero_state.get_moment(self.base_optimizer, value, moment)
+                yield index, f"{moment}/{name}", moment_value
+
+    def create_moments(self, steps: int) -> None:
+        """Create zero moments, as after `steps` updates: DeepSpeed has none before the first."""
+        zero_state.create_state(self.zero_optimizer, self.base_optimizer, steps)
+
+    def restore_optimizer(
+        self, path: Path, updates: int, force: bool, device: torch.device
+    ) -> None:
+        """Load the optimizer's weights and moments from a checkpoint.
+
+        The model's own weights were loaded before DeepSpeed took the model.
+
+        Args:
+            updates: steps of the checkpoint's run that were not skipped.
+            force: resume.force, with which other parameters may be trained now than then.
+        """
+        self.create_moments(updates)
+        for name, weight in checkpoint.read_tensors(path, checkpoint.WEIGHT):
+            if name in self.trained:
+                zero_state.set_weight(self.trained[name], weight.to(device))
+        shapes = self._full_shapes()
+        for moment in zero_state.MOMENTS:
+            for name, value in checkpoint.read_moments(path, moment, shapes, force):
+                parameter = self.trained[name]
+                zero_state.set_moment(self.base_optimizer, parameter, moment, value.to(device))
+
+    def _full_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the trained parameters, also where ZeRO-3 has partitioned them."""
+        return {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in self.trained.items()}
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the numbers of trained and of all parameters."""
+        trained = sum(_full_size(parameter) for parameter in self.trained.values())
+        total = sum(_full_size(parameter) for parameter in self.model.parameters())
+        return {"trained": trained, "total": total}
+
+
+def _full_size(parameter: nn.Parameter) -> int:
+    # ZeRO-3 leaves an empty tensor in place of a partitioned parameter.
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
