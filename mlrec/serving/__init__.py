@@ -1,4 +1,4 @@
-"""What a service needs of a trained run: exported weights, item vectors, an index, and recommendations from them.
+"""Serve a trained run: export weights, item vectors and an index, and recommend from them.
 
 export.py        write the best weights as safetensors, with an index if asked for
 index.py         write the vectors of all items and their HNSW index

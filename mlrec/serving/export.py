@@ -1,4 +1,4 @@
-"""A run's best weights as one plain safetensors file, and the configuration that builds the model."""
+"""Export the best weights of a run as safetensors, with the configuration that builds the model."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from mlrec.storage.tensor_files import save_tensors
 def export(
     run: Path, out: str, world: World | None = None, overrides: Sequence[str] = ()
 ) -> tuple[str, float | None]:
-    """Writes the run's best checkpoint by validation to `out`, any URL.
+    """Write the run's best checkpoint by validation to `out`.
 
-    Weights are fp32 under the names of `Recommender.state_dict()`, whatever the ZeRO stage and number of ranks of the run.
-    What an older export left at `out` is no longer served, and this one not before all of it is there.
-
-    The W&B run of a run that has one gets them as an artifact, by reference.
+    Weights are fp32 with the names of `Recommender.state_dict()`, for any ZeRO stage and number of
+    ranks. An older export at `out` is served no longer, and the new one only once it is complete.
+    If the run is tracked in W&B, the weights become an artifact there, by reference.
 
     Args:
-        world: encodes the items for an index of them, where one is wanted.
-        overrides: "key=value" over the run's settings, such as data.url.
+        out: any URL.
+        world: the ranks that encode the items for an index; None for no index.
+        overrides: "key=value" settings that replace those of the run, such as data.url.
 
     Returns:
-        URL of the weights; and of `export_index`, where one is wanted, recall@10.
+        URL of the weights, and recall@10 of the index, or None without one.
 
     Raises:
-        ValueError: there is no such run, or it has no checkpoint, the recommender has no index of its items, or `out` is a run
-            or holds files of others.
+        ValueError: the run does not exist or has no checkpoint, its items cannot be indexed, or
+            `out` is a run or holds files that no export wrote.
     """
     check_is_place(out)
     config = load_trained(run, overrides)
@@ -48,11 +48,13 @@ def export(
     path = best_checkpoint(config)
     step = checkpoint.read_state(path).step
     weights = dict(checkpoint.read_tensors(path, checkpoint.WEIGHT))
+    # removed first and written last: without it nobody serves a mix of two exports
     storage.remove(storage.join(out, SERVING_FILE))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / WEIGHTS_FILE
         save_tensors(weights, file, metadata={"format": "pt", "step": str(step)})
-        file.chmod(0o644)  # safetensors leaves 0600; a service may run as another user
+        # safetensors creates files with mode 0600, but a service may run as another user
+        file.chmod(0o644)
         copy = Path(folder) / CONFIG_FILE
         configuration.save(configuration.load_saved(run / CONFIG_FILE, overrides), copy)
         sha256 = storage.sha256_of(str(file))
@@ -64,14 +66,15 @@ def export(
 
 
 def check_is_place(out: str) -> None:
-    """Refuse a place for an export that holds anything but an export.
+    """Check that an export may be written to `out`.
 
     Raises:
-        ValueError: it does.
+        ValueError: `out` is a run, or holds files that no export wrote.
     """
     if storage.exists(storage.join(out, CHECKPOINTS)):
         raise ValueError(
-            f"{out} is a run's folder, whose {CONFIG_FILE} the export would overwrite; give another place"
+            f"Cannot export to {out}: it is a run's folder, whose {CONFIG_FILE} the export would "
+            "overwrite. Name another folder or URL"
         )
     names = (
         CONFIG_FILE,
@@ -87,12 +90,12 @@ def check_is_place(out: str) -> None:
 
 
 def _is_export(out: str) -> bool:
-    """Tell whether a folder has the configuration of a run, as every export does from its first file on."""
-    where = storage.join(out, CONFIG_FILE)
-    if not storage.exists(where):
+    """Tell whether a folder has the configuration of a run, the first file of every export."""
+    url = storage.join(out, CONFIG_FILE)
+    if not storage.exists(url):
         return False
     try:
-        tree = parse_yaml(storage.read_bytes(where).decode(), where)
+        tree = parse_yaml(storage.read_bytes(url).decode(), url)
     except ValueError:
         return False
     return isinstance(tree, dict) and tree.keys() >= {"data", "item", "recommender", "train"}

@@ -1,11 +1,16 @@
-"""Write the vectors of all items and an HNSW index of them beside an export."""
+"""Write the vectors of all items, and an HNSW index over them, next to an export.
+
+Shape letters: N items with a vector, D width of item vectors, X width of what states are scored
+with, B users, K recommendations, S items of a history.
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +29,7 @@ from mlrec.data.features.info import (
 )
 from mlrec.data.schema import lookup
 from mlrec.data.spacing import evenly_spaced
-from mlrec.data.stream import open_data
+from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.evaluate import encode_catalogue
 from mlrec.evaluation.ranking import Ranking
 from mlrec.evaluation.trained_model import load_model
@@ -36,83 +41,90 @@ from mlrec.runtime.progress import track
 from mlrec.serving.exported import INDEX_FILE, SEARCH_DEPTH, SERVING_FILE, load_faiss
 from mlrec.serving.index_file import check_index_file
 
-ADDED_ITEMS = 8192
-"""Of a call that adds to the index."""
-LINKS = 32
+ITEMS_PER_CALL = 8192
+"""Items that one call adds to the index, between two updates of the progress bar."""
+LINKS_PER_ITEM = 32
+"""M of HNSW (Malkov and Yashunin, 2016)."""
 BUILD_DEPTH = 200
-CUT_OFF = 10
-COMPARED_USERS = 1000
+"""efConstruction of HNSW: candidates that are kept while an item is added."""
+RECALL_CUT_OFF = 10
+MAX_RECALL_USERS = 1000
+
+
+class Hits(NamedTuple):
+    """What a search of the index returns."""
+
+    items_K: np.ndarray
+    """int64 ids, best first."""
+    scores_K: np.ndarray
+    """float32."""
+
+
+@dataclass(frozen=True)
+class IndexedItems:
+    """The items of an index; row i of every array belongs to the same item."""
+
+    ids_N: np.ndarray
+    """int64, ascending."""
+    vectors_ND: np.ndarray
+    """float32: vectors of the item tower."""
+    scored_NX: np.ndarray
+    """float32: what states are scored with, made from the vectors by the recommender."""
 
 
 def check_index(config: Config) -> None:
-    """
+    """Check that an index can be built for a run.
+
     Raises:
-        ValueError: the recommender has no index of its items, or the package for it is not installed.
+        ValueError: the recommender does not score by a product, or faiss is not installed.
     """
     load_faiss()
     if not scores_by_product(lookup(RECOMMENDERS, config.recommender.name, "recommender")):
         raise ValueError(
-            f"{config.recommender.name} does not score by the product of a history's state and an item's vector, which is what "
-            "an index searches; export it without --index"
+            f"Cannot index the items of {config.recommender.name}: it does not score by the "
+            "product of a history's state and an item's vector, which is what an index searches. "
+            "Export it without --index"
         )
 
 
+@torch.no_grad()
 def export_index(config: Config, path: Path, out: str, weights_sha256: str, world: World) -> float:
-    """Encodes the catalogue with the checkpoint at `path` and writes vectors, raw ids and index to `out`, any URL.
+    """Encode the catalogue with a checkpoint, and write vectors, raw ids and index to `out`.
 
     Args:
-        weights_sha256: of the same checkpoint's weights, which `export` wrote to `out`.
+        path: the checkpoint.
+        out: any URL.
+        weights_sha256: SHA-256 of the weights that `export` wrote to `out`.
 
     Returns:
-        recall@10: of the ten best items by exact search, over up to 1,000 users' test histories, the share that the index finds.
+        recall@10: the share of the ten best items by exact search that the index returns, over the
+        test histories of up to 1,000 users.
+
+    Raises:
+        RuntimeError: the item tower gives vectors that are not finite.
     """
-    faiss = load_faiss()
     data = open_data(config.data)
     model = load_model(config, data, world, path).eval()
-    with torch.no_grad():
-        catalogue = encode_catalogue(model, data, config, world)
-        ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
-        readable_N = catalogue.readable_N.cpu().numpy()
-        ids_N, scored_NX = ranking.ids_N[readable_N], as_array(ranking.vectors.items_UX)[readable_N]
-        graph = faiss.IndexHNSWFlat(scored_NX.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILD_DEPTH, SEARCH_DEPTH
-        index = faiss.IndexIDMap2(graph)
-        runs = np.split(np.arange(len(ids_N)), range(ADDED_ITEMS, len(ids_N), ADDED_ITEMS))
-        for run_n in track(runs, "indexing items", len(ids_N), amount=len):
-            index.add_with_ids(scored_NX[run_n], ids_N[run_n])
-        users_B = evenly_spaced(data.sequences.num_users, COMPARED_USERS)
-        exact_BK = ranking.top(users_B, "test", CUT_OFF)
-        states_BX, seen_BS = (
-            as_array(ranking.states(users_B, "test")),
-            data.sequences.seen(users_B, "test"),
-        )
-    users = track(list(zip(states_BX, seen_BS, strict=True)), "comparing users with exact search")
-    found = [search(index, state_X, seen_S, CUT_OFF)[0] for state_X, seen_S in users]
-    shares = [
-        np.isin(best_K[best_K > 0], items).mean()
-        for best_K, items in zip(exact_BK, found, strict=True)
-    ]
-    recall = float(np.mean(shares))
-    vectors_ND = as_array(catalogue.items_ND)[readable_N]
-    if not (np.isfinite(vectors_ND).all() and np.isfinite(scored_NX).all()):
+    catalogue = encode_catalogue(model, data, config, world)
+    ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
+    readable_N = catalogue.readable_N.cpu().numpy()
+    items = IndexedItems(
+        ids_N=ranking.ids_N[readable_N],
+        vectors_ND=as_array(catalogue.items_ND)[readable_N],
+        scored_NX=as_array(ranking.vectors.items_UX)[readable_N],
+    )
+    # checked before building: an index over NaN is useless, and measuring its recall fails late
+    if not (np.isfinite(items.vectors_ND).all() and np.isfinite(items.scored_NX).all()):
         raise RuntimeError(
-            "the item tower gives vectors that are not finite, so no index is written; look for NaN in the run's losses"
+            "No index was written: the item tower gives vectors that are not finite. "
+            "Look for NaN in the losses of the run"
         )
-    sha256 = {WEIGHTS_FILE: weights_sha256}
-    for name in (INFO_FILE, ITEMS_FILE):  # ids of an older export must not stand beside new vectors
-        storage.remove(storage.join(out, name))
-    with tempfile.TemporaryDirectory() as folder:
-        faiss.write_index(index, f"{folder}/{INDEX_FILE}")
-        check_index_file(
-            Path(folder, INDEX_FILE).read_bytes(), ids_N, scored_NX
-        )  # another faiss may write another layout
-        np.save(f"{folder}/{VECTORS_FILE}", vectors_ND, allow_pickle=False)
-        np.save(f"{folder}/{ITEMS_FILE}", ids_N, allow_pickle=False)
-        raw_ids = data.catalogue.table["raw_id"].take(pa.array(ids_N - 1)).to_pylist()
-        Path(folder, RAW_IDS_FILE).write_text(json.dumps(raw_ids), encoding="utf-8")
-        for name in (INDEX_FILE, VECTORS_FILE, RAW_IDS_FILE, ITEMS_FILE):
-            sha256[name] = storage.sha256_of(f"{folder}/{name}")
-            storage.publish(Path(folder, name), storage.join(out, name))
+    index = _build_index(items)
+    recall = _recall(index, ranking, data)
+    sha256 = {WEIGHTS_FILE: weights_sha256} | _publish(index, items, data, out)
+    # item vectors are also features that another run can read
+    maker = Maker(f"item tower of {config.name}", str(path))
+    write_info(out, items.vectors_ND.shape, sha256, item_ids(data), maker)
     facts = {
         "history_length": data.info.split.history_length,
         "recall@10": recall,
@@ -120,25 +132,80 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
         "sha256": sha256,
         "settings": model_settings(config),
     }
-    maker = Maker(f"item tower of {config.name}", str(path))
-    write_info(
-        out, vectors_ND.shape, sha256, item_ids(data), maker
-    )  # the vectors are features for another run too
-    storage.write_bytes(
-        storage.join(out, SERVING_FILE), (json.dumps(facts, indent=1) + "\n").encode()
-    )
+    # written last: an export without it is not served
+    content = json.dumps(facts, indent=1) + "\n"
+    storage.write_bytes(storage.join(out, SERVING_FILE), content.encode())
     return recall
 
 
-def search(
-    index: Any, state_X: np.ndarray, seen_S: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best items of the index and their scores, without the seen ones."""
-    wanted = min(index.ntotal, count + len(seen_S))
-    scores, items = (found[0] for found in index.search(state_X[None], wanted))
-    left = (items >= 0) & ~np.isin(items, seen_S)
-    return items[left][:count], scores[left][:count]
+def _build_index(items: IndexedItems) -> Any:
+    """Return a faiss index that maps states to ids of items by inner product."""
+    faiss = load_faiss()
+    width = items.scored_NX.shape[1]
+    graph = faiss.IndexHNSWFlat(width, LINKS_PER_ITEM, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = BUILD_DEPTH
+    graph.hnsw.efSearch = SEARCH_DEPTH
+    index = faiss.IndexIDMap2(graph)
+    count = len(items.ids_N)
+    calls = np.split(np.arange(count), range(ITEMS_PER_CALL, count, ITEMS_PER_CALL))
+    for rows_n in track(calls, "indexing items", count, amount=len):
+        index.add_with_ids(items.scored_NX[rows_n], items.ids_N[rows_n])
+    return index
+
+
+def _recall(index: Any, ranking: Ranking, data: Data) -> float:
+    """Return the share of the best items by exact search that the index returns."""
+    users_B = evenly_spaced(data.sequences.num_users, MAX_RECALL_USERS)
+    exact_BK = ranking.top(users_B, "test", RECALL_CUT_OFF)
+    states_BX = as_array(ranking.states(users_B, "test"))
+    seen_BS = data.sequences.seen(users_B, "test")
+    users = list(zip(states_BX, seen_BS, exact_BK, strict=True))
+    shares = []
+    for state_X, seen_S, exact_K in track(users, "comparing users with exact search"):
+        hits = search(index, state_X, seen_S, RECALL_CUT_OFF)
+        # 0 pads the exact items of users who have seen nearly all of the catalogue
+        shares.append(np.isin(exact_K[exact_K > 0], hits.items_K).mean())
+    return float(np.mean(shares))
+
+
+def _publish(index: Any, items: IndexedItems, data: Data, out: str) -> dict[str, str]:
+    """Write an index and its items to `out`, and return the SHA-256 of each file."""
+    faiss = load_faiss()
+    # while files are replaced, old ids must not describe new vectors
+    for name in (INFO_FILE, ITEMS_FILE):
+        storage.remove(storage.join(out, name))
+    sha256 = {}
+    with tempfile.TemporaryDirectory() as folder:
+        faiss.write_index(index, f"{folder}/{INDEX_FILE}")
+        # another version of faiss may write a layout that ServedModel would refuse
+        raw = Path(folder, INDEX_FILE).read_bytes()
+        check_index_file(raw, items.ids_N, items.scored_NX)
+        np.save(f"{folder}/{VECTORS_FILE}", items.vectors_ND, allow_pickle=False)
+        np.save(f"{folder}/{ITEMS_FILE}", items.ids_N, allow_pickle=False)
+        raw_ids = data.catalogue.table["raw_id"].take(pa.array(items.ids_N - 1)).to_pylist()
+        Path(folder, RAW_IDS_FILE).write_text(json.dumps(raw_ids), encoding="utf-8")
+        for name in (INDEX_FILE, VECTORS_FILE, RAW_IDS_FILE, ITEMS_FILE):
+            sha256[name] = storage.sha256_of(f"{folder}/{name}")
+            storage.publish(Path(folder, name), storage.join(out, name))
+    return sha256
+
+
+def search(index: Any, state_X: np.ndarray, seen_S: np.ndarray, count: int) -> Hits:
+    """Return the best items of an index for a state, without those that the user has seen.
+
+    Args:
+        seen_S: int64, ids of items.
+        count: how many items to return at most.
+    """
+    num_candidates = min(index.ntotal, count + len(seen_S))
+    scores_1K, items_1K = index.search(state_X[None], num_candidates)
+    scores_K = scores_1K[0]
+    items_K = items_1K[0]
+    # faiss fills up with -1 where its search reached too few items
+    is_new_K = (items_K >= 0) & ~np.isin(items_K, seen_S)
+    return Hits(items_K[is_new_K][:count], scores_K[is_new_K][:count])
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor as a contiguous float32 array, as faiss requires it."""
     return np.ascontiguousarray(tensor.float().cpu().numpy())

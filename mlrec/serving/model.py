@@ -1,4 +1,4 @@
-"""What a service loads: a run's sequence model, the vectors and raw ids of all items, and an index; no encoder, no data set."""
+"""What a service loads of an export: sequence model, item vectors and index, but no encoder."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from mlrec.serving.index import as_array, check_index, search
 
 
 class ServedModel:
-    """An exported run, ready to recommend."""
+    """An exported run, ready to recommend. It needs no data set and no encoder."""
 
     def __init__(self, url: str, overrides: Sequence[str] = ()) -> None:
-        """
+        """Load an export.
+
         Args:
-            url: what `mlrec export RUN OUT --index` wrote.
-            overrides: "key=value" over its settings, such as data.url.
+            url: folder or URL that `mlrec export RUN OUT --index` wrote.
+            overrides: "key=value" settings that replace those of the export, such as data.url.
 
         Raises:
-            ValueError: it is no such folder, or its files are not of one export.
+            ValueError: `url` is no export with an index, or its files are damaged or do not belong
+                together.
         """
+        self.url = url
+        # copies of remote files are needed only until everything is in memory
         with tempfile.TemporaryDirectory() as folder:
             export = Export(url, Path(folder))
             self.config = _exported_config(export, overrides)
-            self.url, self._length = url, export.facts.history_length
+            self._history_length = export.facts.history_length
             self.dataset = export.facts.dataset
             """Fingerprint of the data set that the run was trained on."""
             items = export.read_items()
             self.items_N = items.ids_N
-            """int64: numbers in that data set of the items that can be recommended, ascending."""
+            """int64, ascending: ids, in that data set, of the items that can be recommended."""
             self.raw_ids_N = items.raw_ids_N
-            """Their raw ids."""
-            self._slot_of = {raw_id: slot for slot, raw_id in enumerate(self.raw_ids_N)}
-            found, width = items.vectors_ND.shape[1], self.config.recommender.width
-            if found != width:
-                raise ValueError(
-                    f"{url}: {VECTORS_FILE} has vectors of width {found}, not {width}. {REMEDY}."
-                )
+            """Raw ids of the same items."""
+            self._row_of = {raw_id: row for row, raw_id in enumerate(self.raw_ids_N)}
+            _check_width(url, items.vectors_ND, self.config.recommender.width)
             self._model = export.read_sequence_model(
-                lambda: build_user_model(self.config.recommender, self._length)
+                lambda: build_user_model(self.config.recommender, self._history_length)
             ).eval()
             with torch.no_grad():
                 self._vectors = self._model.prepare(
@@ -60,44 +60,60 @@ class ServedModel:
 
     @torch.no_grad()
     def recommend(self, history: Sequence[str], count: int) -> tuple[list[str], np.ndarray]:
-        """The best items after a history, without those of the history.
+        """Return the best items after a history, without the items of the history.
 
         Args:
-            history: raw ids of items, oldest first; items without a vector are passed over.
+            history: raw ids of items, oldest first. Items without a vector are ignored.
+            count: how many items to return at most.
 
         Returns:
-            Raw ids, best first, at most `count`; and their scores, float32 [K].
+            Raw ids, best first, and their scores, float32 [K].
 
         Raises:
-            ValueError: no item of the history has a vector, so that there is no state: a service falls back to popular items.
+            ValueError: no item of the history has a vector, so the user has no state. A service
+                then recommends popular items.
         """
-        slots = [self._slot_of[raw_id] for raw_id in history if raw_id in self._slot_of]
-        if not slots:
+        rows = [self._row_of[raw_id] for raw_id in history if raw_id in self._row_of]
+        if not rows:
             raise ValueError(
-                f"none of the history's {len(history)} items (newest {list(history[-3:])}) has a vector in {self.url}; items are "
-                "given by their raw ids, as strings; without a vector there is no state of the user; recommend what needs no "
-                "history, such as the most popular items"
+                f"Cannot recommend after this history: none of its {len(history)} items (newest "
+                f"{list(history[-3:])}) has a vector in {self.url}, so the user has no state. Pass "
+                "raw ids as strings, or recommend the most popular items"
             )
-        slots_BL = torch.tensor([slots[-self._length :]])
-        states_BX = self._model.last_states(
-            self._vectors, torch.zeros(1, dtype=torch.int64), slots_BL
-        )
+        history_BL = torch.tensor([rows[-self._history_length :]])
+        users_B = torch.zeros(1, dtype=torch.int64)
+        states_BX = self._model.last_states(self._vectors, users_B, history_BL)
         if not torch.isfinite(states_BX).all():
             raise ValueError(f"{self.url}: the state after this history is not finite. {REMEDY}.")
-        items_K, scores_K = search(self._index, as_array(states_BX)[0], self.items_N[slots], count)
-        return [self.raw_ids_N[slot] for slot in np.searchsorted(self.items_N, items_K)], scores_K
+        hits = search(self._index, as_array(states_BX)[0], self.items_N[rows], count)
+        rows_K = np.searchsorted(self.items_N, hits.items_K)
+        return [self.raw_ids_N[row] for row in rows_K], hits.scores_K
+
+
+def _check_width(url: str, vectors_ND: np.ndarray, expected: int) -> None:
+    width = vectors_ND.shape[1]
+    if width != expected:
+        raise ValueError(
+            f"{url}: {VECTORS_FILE} has vectors of width {width}, not {expected}. {REMEDY}."
+        )
 
 
 def _exported_config(export: Export, overrides: Sequence[str]) -> Config:
+    """Return the configuration of an export, which must describe the exported model.
+
+    Raises:
+        ValueError: an override changes the model, or the file was edited.
+    """
     file = export.config_file()
     config = configuration.load_saved(file, overrides)
-    if changed := differences(configuration.load_saved(file), config, WITHOUT_EFFECT):
+    changed = differences(configuration.load_saved(file), config, WITHOUT_EFFECT)
+    if changed:
         raise ValueError(
-            f"{export.url}: cannot override settings fixed at training time ({changed}). Leave these out"
+            f"{export.url}: cannot override settings fixed at training time ({changed}). "
+            "Leave these out"
         )
-    check_model_settings(
-        config, export.facts.settings, storage.join(export.url, CONFIG_FILE), "this export"
-    )
+    place = storage.join(export.url, CONFIG_FILE)
+    check_model_settings(config, export.facts.settings, place, "this export")
     check_recommender(config.recommender)
     check_index(config)
     return config

@@ -1,4 +1,4 @@
-"""What a trained model recommends to a user, or after a history, with titles."""
+"""Recommend items to a user or after a history, with titles, by a run or an export."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class Recommendation:
     item: int
     raw_id: str
     title: str
+    """Empty if an export is used without its data set."""
     score: float
     popularity: int | None
-    """Training interactions; None, and no title, where an export is used without its data set."""
+    """Training interactions; None if an export is used without its data set."""
 
 
 @torch.no_grad()
@@ -44,16 +45,17 @@ def recommend(
     world: World,
     overrides: Sequence[str] = (),
 ) -> list[Recommendation]:
-    """The best items by the run's best checkpoint, without those of the history.
+    """Return the best items by the run's best checkpoint, without those of the history.
 
     Args:
-        user: id in the raw data; all of the user's items are the history then.
-        history: raw ids of items, oldest first, where no user is given.
-        overrides: "key=value" over the run's settings, such as data.url.
+        user: raw id. The history is then everything that the user has watched.
+        history: raw ids of items, oldest first; used if `user` is None.
+        count: how many items to return at most.
+        overrides: "key=value" settings that replace those of the run, such as data.url.
 
     Raises:
-        ValueError: there is no such run, user or item, no item of the history could be read, or the model knows the users of its
-            training only.
+        ValueError: the run, the user or an item does not exist, no item of the history could be
+            read, or the model can only score users seen in training.
     """
     config = load_trained(run, overrides)
     path = best_checkpoint(config)
@@ -66,34 +68,44 @@ def recommend(
     knows_users = ranking.vectors.users_MX is not None
     if knows_users and number is None:
         raise ValueError(
-            f"{config.recommender.name} knows the users of its training only; give --user instead of --history"
+            f"{config.recommender.name} can only score users seen in training. "
+            "Use --user instead of --history"
         )
     known_S = seen[np.isin(seen, ranking.ids_N[catalogue.readable_N.cpu().numpy()])]
     if not len(known_S) and not knows_users:
         whose = f"--history {','.join(history)}" if user is None else f"--user {user}"
         raise ValueError(
-            f"{whose}: no item of this history could be read, and without one {run} knows nothing of the user; give another one"
+            f"{whose}: no item of this history could be read, so {run} knows nothing of the user. "
+            "Give another history"
         )
+    # padded with 0 on the left, as histories are in training
     length = data.info.split.history_length
     history_L = np.concatenate([np.zeros(length, dtype=np.int64), known_S])[-length:]
-    score_N = ranking.scores(ranking.states_after(np.array([number or 0]), history_L[None]))[0]
+    # a model without users ignores the user's number
+    state = ranking.states_after(np.array([number or 0]), history_L[None])
+    score_N = ranking.scores(state)[0]
     score_N[ranking.row_N1[known_S]] = -torch.inf
-    best = score_N.topk(min(count, int(torch.isfinite(score_N).sum())))
-    return _described(
-        data.catalogue, ranking.ids_N[best.indices.cpu().numpy()], best.values.cpu().numpy()
-    )
+    num_candidates = int(torch.isfinite(score_N).sum())
+    best = score_N.topk(min(count, num_candidates))
+    items_K = ranking.ids_N[best.indices.cpu().numpy()]
+    return _described(data.catalogue, items_K, best.values.cpu().numpy())
 
 
 def recommend_from_index(
     url: str, user: str | None, history: Sequence[str], count: int, overrides: Sequence[str] = ()
 ) -> list[Recommendation]:
-    """As recommend, by what `mlrec export RUN OUT --index` wrote to `url`: no item is encoded.
+    """Recommend by an export with an index, which encodes no item.
 
-    After a history `url` is enough: where the data set at its data.url is not to be had or is another one, titles and popularity
-    are left out; items of the history without a vector are passed over. Both are said on stderr.
+    A history needs nothing but the export. If the data set at its data.url cannot be read or is
+    another one, recommendations have no titles and no popularity. Items of the history without a
+    vector are ignored. Both are reported on stderr.
+
+    Args:
+        url: folder or URL that `mlrec export RUN OUT --index` wrote.
 
     Raises:
-        ValueError: no item of the history is in the index; or for a user, there is no such user or no such data set.
+        ValueError: no item of the history is in the index, or the user or the data set in which to
+            look the user up does not exist.
     """
     served = ServedModel(url, overrides)
     number_of = dict(zip(served.raw_ids_N, served.items_N.tolist(), strict=True))
@@ -101,24 +113,26 @@ def recommend_from_index(
     if user is not None:
         if data is None:
             raise ValueError(
-                f"--user {user} is looked up in the data set, and {problem}; or give --history ID,ID"
+                f"Cannot look up --user {user} in the data set: {problem}. Or give --history ID,ID"
             )
-        history = _raw_ids(
-            data.catalogue, data.sequences.items_of(_number_of(user, data.sequences))
-        )
+        items = data.sequences.items_of(_number_of(user, data.sequences))
+        history = _raw_ids(data.catalogue, items)
     raw_ids, scores_K = served.recommend(history, count)
-    if user is None and (unknown := [raw_id for raw_id in history if raw_id not in number_of]):
-        say(f"passed over, without a vector in {url}: {', '.join(unknown)}", error=True)
+    unknown = [raw_id for raw_id in history if raw_id not in number_of]
+    if user is None and unknown:
+        say(f"ignored, because they have no vector in {url}: {', '.join(unknown)}", error=True)
     items_K = np.array([number_of[raw_id] for raw_id in raw_ids], dtype=np.int64)
     if data is not None:
         return _described(data.catalogue, items_K, scores_K)
     say(f"without titles: {problem}", error=True)
-    found = zip(items_K.tolist(), raw_ids, scores_K.tolist(), strict=True)
-    return [Recommendation(item, raw_id, "", score, None) for item, raw_id, score in found]
+    recommendations = []
+    for item, raw_id, score in zip(items_K.tolist(), raw_ids, scores_K.tolist(), strict=True):
+        recommendations.append(Recommendation(item, raw_id, "", score, None))
+    return recommendations
 
 
 def _exported_data(served: ServedModel) -> tuple[Data | None, str]:
-    """The data set that the export is of, or None and why it cannot be had."""
+    """Return the data set of the export's run, or None and the reason."""
     settings = served.config.data
     remedy = "append data.url=URL if the data set has moved"
     say(f"reading titles from {scrub(settings.url)}", error=True, flush=True)
@@ -128,27 +142,28 @@ def _exported_data(served: ServedModel) -> tuple[Data | None, str]:
         return None, scrub(f"it cannot be read from {settings.url} ({error}); {remedy}")
     if data.info.fingerprint != served.dataset:
         return None, scrub(
-            f"{settings.url} holds {data.info.fingerprint[:12]}, not the exported {served.dataset[:12]}; {remedy}, or train "
-            f"on the new one and mlrec export RUN {served.url} --index"
+            f"{settings.url} holds {data.info.fingerprint[:12]}, not the exported "
+            f"{served.dataset[:12]}; {remedy}, or train on the new one and "
+            f"mlrec export RUN {served.url} --index"
         )
     return data, ""
 
 
 def _raw_ids(catalogue: Catalogue, items: np.ndarray) -> list[str]:
-    return [
-        str(raw_id) for raw_id in catalogue.table["raw_id"].take(pa.array(items - 1)).to_pylist()
-    ]
+    raw_ids = catalogue.table["raw_id"].take(pa.array(items - 1))
+    return [str(raw_id) for raw_id in raw_ids.to_pylist()]
 
 
 def _described(
     catalogue: Catalogue, items_K: np.ndarray, scores_K: np.ndarray
 ) -> list[Recommendation]:
-    found = zip(items_K.tolist(), _raw_ids(catalogue, items_K), scores_K.tolist(), strict=True)
-    popularity_N1 = catalogue.popularity_N1
-    return [
-        Recommendation(item, raw_id, catalogue.title(item), score, int(popularity_N1[item]))
-        for item, raw_id, score in found
-    ]
+    raw_ids = _raw_ids(catalogue, items_K)
+    recommendations = []
+    for item, raw_id, score in zip(items_K.tolist(), raw_ids, scores_K.tolist(), strict=True):
+        popularity = int(catalogue.popularity_N1[item])
+        title = catalogue.title(item)
+        recommendations.append(Recommendation(item, raw_id, title, score, popularity))
+    return recommendations
 
 
 def _number_of(user: str, sequences: SequenceTable) -> int:
@@ -162,10 +177,12 @@ def _items_of(history: Sequence[str], catalogue: Catalogue) -> np.ndarray:
     raw_ids = np.asarray(catalogue.table["raw_id"].to_pylist())
     items = []
     for raw_id in history:
-        (found,) = np.nonzero(raw_ids == raw_id)
-        if not len(found):
+        (places,) = np.nonzero(raw_ids == raw_id)
+        if not len(places):
             raise ValueError(
-                f"--history {raw_id}: the catalogue has no such item; its first ones are {', '.join(raw_ids[:3])}"
+                f"--history {raw_id}: the catalogue has no such item. "
+                f"Its first items are {', '.join(raw_ids[:3])}"
             )
-        items.append(int(found[0]) + 1)
+        # items are numbered from 1, in the order of the catalogue
+        items.append(int(places[0]) + 1)
     return np.asarray(items, dtype=np.int64)

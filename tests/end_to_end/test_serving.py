@@ -116,14 +116,14 @@ def test_a_history_needs_the_export_alone(
         entry.title for entry in with_titles
     )
     said = capsys.readouterr().err
-    assert f"passed over, without a vector in {copied}: nothing\n" in said
+    assert f"ignored, because they have no vector in {copied}: nothing\n" in said
     assert f"without titles: it cannot be read from {tmp_path}/gone" in said
     run_command(["recommend", str(copied), "--history", ",".join(history), "-k", "2"])
     assert "–" in capsys.readouterr().out
     user = data.sequences.raw_user(0)
     with pytest.raises(
         ValueError,
-        match=rf"--user {user} is looked up in the data set, .*/gone .* append data\.url=URL",
+        match=rf"look up --user {user} in the data set: .*/gone .* append data\.url=URL",
     ):
         recommend_from_index(str(copied), user, (), 4)
     capsys.readouterr()
@@ -223,12 +223,12 @@ def test_a_history_without_a_known_item_is_said(
     newest = re.escape(str(history))
     with pytest.raises(
         ValueError,
-        match=rf"none of the .* 3 items \(newest {newest}\) has a vector in .* the most popular items",
+        match=rf"none of its 3 items \(newest {newest}\) has a vector in .* the most popular items",
     ):
         recommend_from_index(str(tmp_path / "export"), None, history, 3)
     served = ServedModel(str(exported))
     for unknown in ([], [""], ["-5", "999999"], [str(NUM_ITEMS + 1)] * 100):
-        with pytest.raises(ValueError, match=f"none of the history's {len(unknown)} items"):
+        with pytest.raises(ValueError, match=f"none of its {len(unknown)} items"):
             served.recommend(unknown, 3)
 
 
@@ -236,7 +236,10 @@ def test_an_export_without_an_index_takes_the_place_of_one_with(
     copied: Path, trained: Config
 ) -> None:
     export(trained.run_path, str(copied))
-    with pytest.raises(ValueError, match=f"has no {SERVING_FILE}; mlrec export RUN OUT --index"):
+    with pytest.raises(
+        ValueError,
+        match=f"has no {SERVING_FILE}. Write the export with mlrec export RUN OUT --index",
+    ):
         ServedModel(str(copied))
 
 
@@ -276,7 +279,7 @@ def test_files_of_several_exports_are_not_served_together(copied: Path, trained:
         (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         with pytest.raises(
             ValueError,
-            match=f"copied/{name} is damaged: it is not the file that {SERVING_FILE} beside",
+            match=f"copied/{name} is damaged: it is not the file that {SERVING_FILE} names",
         ):
             ServedModel(str(copied))
         (copied / name).unlink()
@@ -354,16 +357,19 @@ def test_a_refused_export_touches_nothing(
     config = (trained.run_path / CONFIG_FILE).read_bytes()
     with pytest.raises(
         ValueError,
-        match=rf"{trained.run_path} is a run's folder, whose {CONFIG_FILE} the export would overwrite",
+        match=rf"Cannot export to {trained.run_path}: it is a run's folder, whose {CONFIG_FILE} the export would overwrite",
     ):
         export(run, str(trained.run_path))
     assert (trained.run_path / CONFIG_FILE).read_bytes() == config
 
 
 def test_what_has_no_index_is_said(trained: Config, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nfm does not score by the product"):
+    with pytest.raises(ValueError, match="items of nfm: it does not score by the product"):
         check_index(replace(trained, recommender=RecommenderConfig("nfm", 16, {})))
-    with pytest.raises(ValueError, match=f"has no {SERVING_FILE}; mlrec export RUN OUT --index"):
+    with pytest.raises(
+        ValueError,
+        match=f"has no {SERVING_FILE}. Write the export with mlrec export RUN OUT --index",
+    ):
         ServedModel(str(tmp_path))
 
 
