@@ -110,9 +110,11 @@ class ActivationCache:
         rows_n = self._rows_N1[items_n] if len(items_n) else torch.zeros(1, dtype=torch.int64)
         # stores are in the order of the prefixes and of their leaves, as in __init__
         stores = iter(self._stores)
-        activations = {}
+        activations: dict[int, list[torch.Tensor]] = {}
         for index, prefix in self.prefixes.items():
-            activations[index] = [gather_rows(next(stores), rows_n, device) for _ in prefix.leaves]
+            activations[index] = []
+            for _ in prefix.leaves:
+                activations[index].append(gather_rows(next(stores), rows_n, device))
         return activations
 
     def room_in_words(self, ranks: int) -> str:

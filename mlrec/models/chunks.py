@@ -156,19 +156,17 @@ def media_of_rows(
     Args:
         rows: ascending, int64.
     """
-    if not len(rows):
-        return {
-            spec: tensor.new_zeros((1, *tensor.shape[1:]), device=device)
-            for spec, tensor in media.items()
-        }
-    first = int(rows[0])
-    end = int(rows[-1]) + 1
-    if end - first == len(rows):
-        # Neighbouring rows are a view. The copy of a view of pinned memory does not block the host.
-        return {
-            spec: tensor[first:end].to(device, non_blocking=True) for spec, tensor in media.items()
-        }
-    return {spec: gather_rows(tensor, rows, device) for spec, tensor in media.items()}
+    on_device = {}
+    for spec, tensor in media.items():
+        if not len(rows):
+            on_device[spec] = tensor.new_zeros((1, *tensor.shape[1:]), device=device)
+        elif int(rows[-1]) - int(rows[0]) + 1 == len(rows):
+            # Neighbouring rows are a view. A view of pinned memory is copied without blocking.
+            view = tensor[int(rows[0]) : int(rows[-1]) + 1]
+            on_device[spec] = view.to(device, non_blocking=True)
+        else:
+            on_device[spec] = gather_rows(tensor, rows, device)
+    return on_device
 
 
 def gather_rows(tensor: torch.Tensor, rows_n: torch.Tensor, device: torch.device) -> torch.Tensor:

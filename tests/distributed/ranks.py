@@ -82,7 +82,7 @@ def train_runs(
 
     Returns:
         Per run: losses of the steps, items encoded in each step by this rank, distinct items of each step, the largest absolute
-        gradient sums by parameter at the first step, this rank's items in each step whose prefixes were kept, and the bytes read.
+        gradient sums by parameter at the first step, this rank's items in each step whose activations were cached, and the bytes read.
     """
     from deepspeed.utils import safe_get_full_grad
 
