@@ -1,9 +1,11 @@
-"""The words that every module shares: modalities, what an encoder asks of the stream, and a step's batch.
+"""Types that all modules share: modalities, the input of an encoder, and a step's batch.
 
-Shape letters, used at every module border:
-    B users of this rank    L positions    U distinct items of the global batch    O items owned by this rank
-    N catalogue             D width        T frames    C H W image                 W ranks    K cut-off
-    P positions with a target, of this rank            M users of the data set     E training interactions
+Shape letters, used at module boundaries:
+    B users of this rank     L positions          U distinct items of the global batch
+    O items owned by this rank                    N catalogue
+    D width                  T frames             C H W image
+    W ranks                  K cut-off            P positions of this rank with a target
+    M users of the data set                       E training interactions
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ BYTE_TOKENS = 259
 
 
 class Modality(StrEnum):
-    """What of an item an encoder reads."""
+    """Part of an item that an encoder reads."""
 
     ID = "id"
     TITLE = "title"
@@ -34,21 +36,27 @@ class Modality(StrEnum):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What an encoder asks of the stream; the stream delivers exactly this.
+    """Input of an encoder; the stream delivers exactly this.
 
-    A video arrives as uint8 [n, T, H, W, C], a cover as uint8 [n, H, W, C], an id as int64 [n], a title as int64
-    [n, 2, length]: token ids and the mask of real ones, audio as int16 [n, length]: mono at AUDIO_RATE of the data format.
+    video: uint8 [n, T, H, W, C].
+    cover: uint8 [n, H, W, C].
+    id: int64 [n].
+    title: int64 [n, 2, length], token ids and the mask of real tokens.
+    audio: int16 [n, length], mono at AUDIO_RATE of the data format.
     """
 
     modality: Modality
     frames: int = 1
-    """T of a video."""
+    """T of a video; 1 for other modalities."""
     size: int = 0
-    """H and W in pixels."""
+    """H and W (pixels) of a video or cover; 0 for other modalities."""
     length: int = 0
-    """Tokens of a title, samples of audio."""
+    """Tokens of a title or samples of audio; 0 for other modalities."""
     tokenizer: str = ""
-    """Folder or name at the Hugging Face hub of a title's tokenizer; empty for its bytes: 0 padding, 1 start, 2 end, 3 + byte."""
+    """Folder or Hugging Face name of a title's tokenizer.
+
+    Empty for the bytes of the title: 0 is padding, 1 start, 2 end, 3 + byte the rest.
+    """
 
 
 @dataclass
@@ -62,11 +70,13 @@ class Batch:
     users_B: torch.Tensor
     """int64: numbers of this rank's users, from 0."""
     items_U: torch.Tensor
-    """int64: ids of the distinct items of the global batch, or of the whole catalogue where the model needs it, from 1."""
+    """int64: ids, from 1, of the distinct items of the global batch, or of the whole catalogue if the
+    model needs it."""
     count_U: torch.Tensor
-    """int64: how often each item occurs in the training sequences of the candidates' users (0: no candidate)."""
+    """int64: occurrences of each item in training sequences of the candidates' users; 0 if it is no
+    candidate."""
     targets_U: torch.Tensor
-    """int64: how often each item is a target in the global batch; its sum is the loss's denominator."""
+    """int64: how often each item is a target of the global batch; the sum divides the loss."""
     log_p_U: torch.Tensor
     """float32: logarithm of each item's share of the training interactions."""
     owned_W: tuple[int, ...]
@@ -74,7 +84,9 @@ class Batch:
     items_O: torch.Tensor
     """int64: ids of the owned items."""
     media: dict[InputSpec, torch.Tensor]
-    """Per input of the item tower, the owned items' media [O, ...], in host memory; an item that could not be read is zeros."""
+    """The owned items' media [O, ...] by input of the item tower, in host memory.
+
+    Items that could not be read are zeros."""
     valid_O: torch.Tensor
     """bool: the owned items that could be read."""
     inputs_BL: torch.Tensor
@@ -94,9 +106,9 @@ class Batch:
     no rows of them for an input of CachedItems. None without a cache."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`, but for what is said of the owned items [O]: the host looks at it to encode them.
+        """Copy the batch to `device`; tensors ending in `_O` and the media stay on the host.
 
-        The item tower takes their media there a chunk at a time. Copies do not block where the source is pinned.
+        The item tower copies the media one chunk at a time. Copies from pinned memory do not block.
         """
         tensors = {
             name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)
@@ -109,7 +121,7 @@ class Batch:
         return Batch(**{**vars(self), **moved})
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; torch's DataLoader calls this."""
+        """Copy the batch to page-locked memory; torch's DataLoader calls this."""
         media = {spec: tensor.pin_memory() for spec, tensor in self.media.items()}
         tensors = {
             name: value.pin_memory()
@@ -120,7 +132,7 @@ class Batch:
 
 
 class Step(NamedTuple):
-    """What one training step did."""
+    """Outcome of one training step."""
 
     loss: torch.Tensor
     """This rank's share of the loss; its mean over the ranks is the loss."""
@@ -132,23 +144,24 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """What a loss is a function of: the P positions of this rank that have a target, and the scores of items for each."""
+    """Arguments of a loss: the P positions of this rank that have a target, and their scores."""
 
     scores: Callable[[torch.Tensor | None], torch.Tensor]
-    """float32: of all items, [P, U], for None; of the items at int64 [P, K], [P, K]. What no loss asks for is not computed."""
+    """Function that returns float32 scores: of all items [P, U] for None, of the items at int64
+    [P, K] otherwise. Scores that no loss requests are not computed."""
     target_P: torch.Tensor
     """int64: positions in U."""
     own_PU: torch.Tensor
     """bool: the items of the position's user."""
     key_P: torch.Tensor
-    """int64: numbers of the positions; no two of a step have the same, and they do not depend on the number of ranks."""
+    """int64: unique numbers of the step's positions, independent of the number of ranks."""
     batch: Batch
     valid_U: torch.Tensor
     """bool: items that could be read."""
 
 
 def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:
-    """The row of `table` under exactly `name`.
+    """Return the row of `table` under exactly `name`.
 
     Raises:
         ValueError: there is no such row; the message lists the near names.

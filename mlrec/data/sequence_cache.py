@@ -1,4 +1,4 @@
-"""The files of a node's sequence table: plain arrays, and table.json with the length and sha256 of each."""
+"""Files of a node's sequence table: plain arrays, and table.json with their lengths and sha256."""
 
 from __future__ import annotations
 
@@ -76,13 +76,14 @@ def _mapped(path: Path, name: str, file: _ArrayFile) -> np.ndarray:
 
 
 class TableWriter:
-    """Writes a table's arrays front to back.
+    """Writer of a table's arrays, front to back.
 
-    A full disk is an error then, where a write to a memory map would kill the process.
+    Plain writes make a full disk an error. A write to a memory map would kill the process.
     """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack = folder, stack
+        self._folder = folder
+        self._stack = stack
         self._files: dict[str, _HashedFile] = {}
         self._interactions = 0
         self._id_bytes = 0
@@ -92,7 +93,7 @@ class TableWriter:
         """Append a block.
 
         Raises:
-            ValueError: it has raw user ids and the blocks before it have none, or the other way round.
+            ValueError: it has raw user ids and the blocks before it have none, or vice versa.
         """
         if self._has_raw_users not in (None, block.raw_users is not None):
             raise ValueError("some blocks have raw_users.npy and others have none")
@@ -129,7 +130,9 @@ class _HashedFile:
     """A file of an array's values that hashes what is written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._digest, self._length = file, hashlib.sha256(), 0
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._length = 0
 
     def write(self, values: np.ndarray) -> None:
         raw = values.tobytes()

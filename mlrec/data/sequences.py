@@ -1,4 +1,4 @@
-"""All users' sequences as memory-mapped arrays, made once per node from the sequence shards and shared by its processes."""
+"""All users' sequences as memory-mapped arrays, made once per node and shared by its processes."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from mlrec.runtime.units import megabytes
 Split = Literal["validation", "test"]
 
 _HELD_OUT: dict[Split, int] = {"validation": 2, "test": 1}
-"""How far from the end of a user's sequence the target stands."""
+"""Distance of the target from the end of a user's sequence, in items."""
 
 CHECK_HINT = "mlrec-shards check lists the faults of a data set"
 
 _ITEMS_AT_A_TIME = 1 << 24
-"""Interactions whose items are looked up in the catalogue at once."""
+"""Interactions that are compared with the catalogue at once."""
 
 log = logging.getLogger(__name__)
 
 
 class SequenceTable:
-    """Items of all users, one run per user, oldest first; int32 on disk, so a billion interactions are 4 GB.
+    """Items of all users, one run per user, oldest first.
 
-    Users are numbered from 0 in the order of the shards.
+    Items are int32 on disk, so a billion interactions take 4 GB. Users are numbered from 0 in the order of the shards.
     """
 
     def __init__(
@@ -57,14 +57,18 @@ class SequenceTable:
         split: SplitInfo,
         raw_users: pa.LargeStringArray | None = None,
     ) -> None:
-        """
+        """Hold the arrays of a table without copying them.
+
         Args:
             items: int32 [interactions], item ids.
             offsets: int64 [users + 1], starts of the runs.
             users: int64 [users], ids of the raw data, or 1, 2, ... with `raw_users`.
             raw_users: [users], the raw data's ids where these are not the numbers in `users`.
         """
-        self.items, self.offsets, self.users, self.raw_users = items, offsets, users, raw_users
+        self.items = items
+        self.offsets = offsets
+        self.users = users
+        self.raw_users = raw_users
         self.split = split
 
     def raw_user(self, user: int) -> str:
@@ -72,7 +76,7 @@ class SequenceTable:
         return str(self.users[user] if self.raw_users is None else self.raw_users[user].as_py())
 
     def number_of(self, raw_user: str) -> int:
-        """Return the number of the user with this id in the raw data; spaces around it are no part of it.
+        """Return the number of the user with this id in the raw data; surrounding spaces are ignored.
 
         Raises:
             ValueError: there is no such user.
@@ -96,24 +100,32 @@ class SequenceTable:
         return len(self.users)
 
     def train(self, users_B: np.ndarray) -> np.ndarray:
-        """Training sequences, int64 [B, keep_last - 2], right-aligned, 0 for padding."""
+        """Return training sequences, int64 [B, keep_last - 2], right-aligned, 0 for padding."""
         return self._window(users_B, skip_last=2, width=self.split.keep_last - 2)
 
     def history(self, users_B: np.ndarray, split: Split) -> np.ndarray:
-        """What the model may see before the held-out item: the last L items, int64 [B, L], right-aligned, 0 for padding."""
+        """Return the last L items before the held-out one, the input of the model.
+
+        Returns:
+            int64 [B, L], right-aligned, 0 for padding.
+        """
         return self._window(users_B, skip_last=_HELD_OUT[split], width=self.split.history_length)
 
     def seen(self, users_B: np.ndarray, split: Split) -> np.ndarray:
-        """The kept items before the held-out one, which ranking excludes: int64 [B, keep_last - 1], 0 for padding."""
+        """Return the items before the held-out one in the window of keep_last, which ranking excludes.
+
+        Returns:
+            int64 [B, keep_last - 1 or - 2], 0 for padding.
+        """
         skip = _HELD_OUT[split]
         return self._window(users_B, skip_last=skip, width=self.split.keep_last - skip)
 
     def target(self, users_B: np.ndarray, split: Split) -> np.ndarray:
-        """The held-out item of each user, int64 [B]."""
+        """Return the held-out item of each user, int64 [B]."""
         return np.asarray(self.items[self.offsets[users_B + 1] - _HELD_OUT[split]], dtype=np.int64)
 
     def items_of(self, user: int) -> np.ndarray:
-        """All items of a user, oldest first, held-out ones included: int64."""
+        """Return all items of a user, held-out ones included, oldest first, int64."""
         return np.asarray(self.items[self.offsets[user] : self.offsets[user + 1]], dtype=np.int64)
 
     def _window(self, users_B: np.ndarray, skip_last: int, width: int) -> np.ndarray:
@@ -127,7 +139,9 @@ class SequenceTable:
 def open_sequences(
     url: str, info: DatasetInfo, ok_N1: np.ndarray, cache_dir: Path
 ) -> SequenceTable:
-    """Return the sequence table of the data set at `url`; the first process of the node to ask makes it, the others wait.
+    """Return the sequence table of the data set at `url`.
+
+    The first process of the node makes it, and the others wait.
 
     Args:
         ok_N1: bool by item number, the items that sequences may hold; row 0 is padding.
@@ -147,14 +161,14 @@ def open_sequences(
     except OSError as error:
         size = 4 * info.counts["interactions"] + 16 * info.counts["users"]
         raise RuntimeError(
-            f"data.cache_dir: {folder.parent} cannot take the sequence table of {size / 1e6:,.1f} MB: {error}; free space, or "
-            "choose another folder"
+            f"data.cache_dir: {folder.parent} cannot take the sequence table of {size / 1e6:,.1f} MB: "
+            f"{error}; free space, or choose another folder"
         ) from error
     return table
 
 
 def _open_table(folder: Path, info: DatasetInfo, ok_N1: np.ndarray) -> SequenceTable | None:
-    """Return the table in the folder, every array verified by its sha256; None where there is none or it is damaged."""
+    """Return the table in the folder, every array verified by its sha256; None if missing or damaged."""
     try:
         return _table_of(read_arrays(folder), info, ok_N1)
     except FileNotFoundError:
@@ -165,18 +179,22 @@ def _open_table(folder: Path, info: DatasetInfo, ok_N1: np.ndarray) -> SequenceT
 
 
 def _table_of(arrays: dict[str, np.ndarray], info: DatasetInfo, ok_N1: np.ndarray) -> SequenceTable:
-    """
+    """Return the table of some arrays after checking them.
+
     Raises:
         ValueError: the arrays do not fit each other, dataset.json or the catalogue.
     """
     users, offsets, items = (arrays[name] for name in ("users", "offsets", "items"))
-    found = {"users": len(users), "interactions": len(items)}
-    if found != {name: info.counts[name] for name in found} or len(offsets) != len(users) + 1:
+    expected_users = info.counts["users"]
+    expected_interactions = info.counts["interactions"]
+    has_counts = len(users) == expected_users and len(items) == expected_interactions
+    if not has_counts or len(offsets) != len(users) + 1:
         raise ValueError(
-            f"the sequence shards hold {found['users']} users and {found['interactions']} interactions, dataset.json says "
-            f"{info.counts['users']} and {info.counts['interactions']}"
+            f"the sequence shards hold {len(users)} users and {len(items)} interactions, "
+            f"dataset.json says {expected_users} and {expected_interactions}"
         )
     check_runs(offsets, len(users), len(items), "offsets", "items", info.split.min_interactions)
+    # In parts, because a lookup of a billion items would take gigabytes of memory.
     for start in range(0, len(items), _ITEMS_AT_A_TIME):
         check_items(items[start : start + _ITEMS_AT_A_TIME], ok_N1)
     raw_users = None
@@ -187,7 +205,8 @@ def _table_of(arrays: dict[str, np.ndarray], info: DatasetInfo, ok_N1: np.ndarra
 
 def _make_table(url: str, info: DatasetInfo, ok_N1: np.ndarray, folder: Path) -> SequenceTable:
     partial = Path(f"{folder}.partial")
-    for stray in (partial, folder):  # of a killed process; damaged
+    # A partial folder is of a killed process; a folder under the final name is damaged.
+    for stray in (partial, folder):
         shutil.rmtree(stray, ignore_errors=True)
     partial.mkdir()
     shards = info.shards("sequences")
@@ -217,7 +236,7 @@ def _add_shard(
 
     Raises:
         ValueError: its content contradicts itself or the catalogue.
-        RuntimeError: it is not the file that dataset.json names; what was appended of it is worthless.
+        RuntimeError: it is not the file that dataset.json names; discard the whole table then.
     """
     where = storage.join(url, shard.path)
     fault: ValueError | None = None
@@ -228,11 +247,11 @@ def _add_shard(
                 writer.add(block)
         except ValueError as error:
             fault = error
+        # Read to the end, because the sha256 is of the whole file.
         while hashed.read(storage.READ_BYTES):
             pass
-    if (
-        hashed.digest.hexdigest() != shard.sha256
-    ):  # damaged on its way, or changed: the cause of any other fault
+    # Checked before the fault: a damaged or changed file is the cause of any other fault.
+    if hashed.digest.hexdigest() != shard.sha256:
         raise RuntimeError(
             f"{where} does not have the sha256 that dataset.json names; {CHECK_HINT}"
         )
@@ -244,7 +263,8 @@ class _Hashed(io.RawIOBase):
     """A stream that hashes what passes through it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.digest = stream, hashlib.sha256()
+        self.stream = stream
+        self.digest = hashlib.sha256()
 
     def readable(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The stream of steps: each loader worker plans, reads and decodes whole steps of this rank."""
+"""Stream of steps: each loader worker plans, reads and decodes whole steps of this rank."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mlrec.runtime.time_limit import allow_time_limit
 T = TypeVar("T")
 
 WORKER_DEATHS = 3
-"""The run ends when loader workers died so often without a step between."""
+"""Deaths of loader workers in a row, without a finished step, after which the run ends."""
 
 KILLED_S = 3.0
 """Seconds to wait for a killed worker, which may be stuck in the kernel."""
@@ -61,12 +61,12 @@ class Data:
         self.clock = DecodeClock(self.catalogue.size)
 
     def owners(self, global_batch: int, nodes: tuple[int, ...]) -> Owners:
-        """Which rank owns which items, on nodes with so many ranks each."""
+        """Return the rule of ownership for `nodes`, the number of ranks on each node."""
         return owners_of(self.config, self.catalogue, self.sequences.num_users, global_batch, nodes)
 
 
 def open_data(config: DataConfig) -> Data:
-    """Opens the data set of `config`.
+    """Open the data set of `config`.
 
     Raises:
         ValueError: there is none at data.url, or not one that this version reads.
@@ -84,7 +84,7 @@ def open_data(config: DataConfig) -> Data:
 
 
 class StepDataset(Dataset[Batch]):
-    """Maps a step to this rank's batch."""
+    """Mapping of a step to this rank's batch."""
 
     def __init__(
         self,
@@ -96,14 +96,18 @@ class StepDataset(Dataset[Batch]):
         whole_catalogue: bool = False,
         cached_items: CachedItems | None = None,
     ) -> None:
-        """
+        """Check that the data set holds the inputs, and prepare the shares of the items.
+
         Args:
-            whole_catalogue: a step's items are all that the packer could read, not only the global batch's.
+            whole_catalogue: every step has all packed items, not only those of the global batch.
             cached_items: the items whose activations the item tower caches; None without a cache.
         """
         check_inputs(inputs, data.info.media, data.url)
-        self.data, self.plan, self.rank = data, plan, rank
-        self.inputs, self.local_negatives = tuple(dict.fromkeys(inputs)), local_negatives
+        self.data = data
+        self.plan = plan
+        self.rank = rank
+        self.inputs = tuple(dict.fromkeys(inputs))
+        self.local_negatives = local_negatives
         self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
         self.cached_items = cached_items
         self._memory = BatchMemory()
@@ -115,8 +119,9 @@ class StepDataset(Dataset[Batch]):
         plan = self.plan.step(step, self.items_N)
         own_items = plan.items_U[plan.items_of(self.rank)]
         store = self.data.store
-        bytes_before, local_before = store.bytes_read, store.local_bytes
-        # one copy of the shared table's entries for the whole batch: the tower may set more meanwhile
+        bytes_before = store.bytes_read
+        local_before = store.local_bytes
+        # One copy of the shared table for the whole batch: the tower may set more entries meanwhile.
         cached_O = self.cached_items.cached_N1[own_items] if self.cached_items else None
         media, valid_O, bad_items = self.load_media(own_items, cached_O)
         slots_BT = plan.slots_GT[plan.users_of(self.rank)]
@@ -165,8 +170,13 @@ class StepDataset(Dataset[Batch]):
 
 
 def next_item_pairs(slots_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each training sequence as inputs and the items that follow them, both int64 [B, T - 1], -1 for padding."""
-    inputs_BL, targets_BL = slots_BT[:, :-1].copy(), slots_BT[:, 1:].copy()
+    """Return each training sequence as inputs and the items that follow them.
+
+    Returns:
+        Inputs and targets, both int64 [B, T - 1], -1 for padding.
+    """
+    inputs_BL = slots_BT[:, :-1].copy()
+    targets_BL = slots_BT[:, 1:].copy()
     targets_BL[inputs_BL < 0] = -1  # the first item of a sequence follows nothing
     return inputs_BL, targets_BL
 
@@ -178,9 +188,10 @@ def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
 def stream_steps(
     dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
-    """Yield the batches of steps `first` ... `last` - 1, `num_workers` of them in flight; a worker that dies is replaced.
+    """Yield the batches of steps `first` ... `last` - 1, `num_workers` of them in flight.
 
-    Workers reuse the memory of a batch's media: its tensors are good until the batch after the next is asked for.
+    A worker that dies is replaced. Workers reuse the memory of a batch's media: its tensors are
+    valid until the batch after the next is requested.
 
     Raises:
         RuntimeError: workers die again and again, or a batch cannot be built.
@@ -229,7 +240,8 @@ def workers_output(
     before = set(multiprocessing.active_children())
     try:
         batches = iter(loader)
-        # torch would raise in whatever the main thread is at; without its handler the loader notices within seconds
+        # torch's handler would raise anywhere in the main thread. Without it the loader notices a
+        # death within seconds.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         yield from batches
     except ValueError as error:  # not of the command's input, and perhaps on one rank only

@@ -1,13 +1,16 @@
-"""The data set on storage, written and read through this package front alone.
+"""The on-disk format of a data set. Other packages read and write it through this module alone.
 
 <url>/dataset.json                      DatasetInfo (dataset_info.py)
-<url>/catalogue.parquet                 Catalogue: one row per item, in the order of the ids 1 ... N (catalogue.py)
+<url>/catalogue.parquet                 Catalogue (catalogue.py): one row per item, by id 1 ... N
 <url>/failures.jsonl                    one line per raw file that could not be packed
-<url>/items/items-00000.tar             one WebDataset sample per item: JPEG frames or a clip, cover, title, audio, json
-<url>/sequences/sequences-00000.tar     one WebDataset sample per block of users, of npy members (sequence_shards.py)
+<url>/items/items-00000.tar             one WebDataset sample per item: JPEG frames or a clip,
+                                        cover, title, audio, json
+<url>/sequences/sequences-00000.tar     one WebDataset sample per block of users, with npy members
+                                        (sequence_shards.py)
 
-Whoever published a data set may be wrong or hostile. Each file is therefore parsed once, here, into typed and bounded values,
-before anything acts on it; a fault is a ValueError of one sentence. mlrec-shards check runs the same checks.
+The publisher of a data set may be wrong or hostile. Each file is therefore parsed once, here, into
+typed and bounded values, before anything acts on it. A fault is a ValueError of one sentence.
+mlrec-shards check runs the same checks.
 """
 
 from __future__ import annotations

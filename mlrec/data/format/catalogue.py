@@ -1,4 +1,4 @@
-"""catalogue.parquet: one row per item, in the order of the ids 1 ... N, with the place of each member of its sample."""
+"""catalogue.parquet: one row per item, by id 1 ... N, with the place of each member of its sample."""
 
 from __future__ import annotations
 
@@ -44,16 +44,23 @@ CATALOGUE_SCHEMA = pa.schema(
         ),
     ]
 )
-"""popularity counts training interactions; status is ok or failed; without a sample shard is -1 and members is empty."""
+"""Columns of the catalogue.
+
+popularity counts training interactions. status is ok or failed. An item without a sample has shard -1
+and no members.
+"""
 
 MEMBERS_BESIDE_FRAMES = 8
-"""More than an item has beside its frames: a clip, a cover, a title, sound."""
+"""Most members of an item in addition to its frames: a clip, a cover, a title, audio and spares."""
 _TEXTS = ("raw_id", "title", "status")
-"""Columns that are read as dictionaries: a long text that occurs in every row takes the file next to nothing. It costs 0.7 CPU
-seconds for a million items."""
+"""Columns that are read as dictionaries, because a long text in every row takes few bytes in the file.
+
+This costs 0.7 CPU seconds for a million items.
+"""
 FREE_TABLE_BYTES = 256 << 20
+"""Bytes that any table may take in memory."""
 BYTES_PER_ITEM = 2048
-"""A table that unpacks to more than FREE_TABLE_BYTES and this much for each item is refused; real ones take some 250 an item."""
+"""Bytes that a table may take in addition for each item; real tables take about 250."""
 MAX_COLUMNS = 64
 """Leaf columns of the table; there are 12."""
 
@@ -75,12 +82,14 @@ class Catalogue:
     """The items of a data set; arrays are indexed by item id, row 0 is padding."""
 
     def __init__(self, table: pa.Table) -> None:
-        """
+        """Copy the columns that are read often to arrays.
+
         Args:
             table: of CATALOGUE_SCHEMA, without faults.
         """
         self.table = table.drop_columns("members")
-        """Without the members, which stand in arrays of numbers: for a million items objects of their own would be a gigabyte."""
+        """Table without the column of members."""
+        # Members are held as arrays of numbers: as objects they take a gigabyte for a million items.
         self.size = table.num_rows
         """N: the number of items."""
         self.popularity_N1 = self._column("popularity", np.int64)
@@ -128,7 +137,8 @@ def read_catalogue(url: str, info: DatasetInfo) -> Catalogue:
     raw = storage.read_bytes(where, file.size)
     if hashlib.sha256(raw).hexdigest() != file.sha256:
         raise ValueError(
-            f"{where} does not have the sha256 that {DATASET_FILE} names; mlrec-shards check {url} lists the faults"
+            f"{where} does not have the sha256 that {DATASET_FILE} names; "
+            f"mlrec-shards check {url} lists the faults"
         )
     return parse_catalogue(raw, info, where)
 
@@ -137,18 +147,22 @@ def parse_catalogue(raw: bytes, info: DatasetInfo, where: str) -> Catalogue:
     """Return the catalogue whose file is `raw`.
 
     Raises:
-        ValueError: it is not a table of CATALOGUE_SCHEMA, or its rows contradict each other or dataset.json.
+        ValueError: it is not a table of CATALOGUE_SCHEMA, or its rows contradict each other or
+            dataset.json.
     """
     table = _read_table(raw, info, where)
     if fault := next(catalogue_faults(table, info), None):
         raise ValueError(f"{where}: {fault}. {REMEDY}.")
     catalogue = Catalogue(table)
-    pa.default_memory_pool().release_unused()  # with a million items arrow would keep twice of what stays in use
+    # With a million items arrow would otherwise hold twice the memory in use.
+    pa.default_memory_pool().release_unused()
     return catalogue
 
 
 def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
-    """Read a table of CATALOGUE_SCHEMA; what its footer announces is compared with dataset.json before a column is unpacked.
+    """Return a table of CATALOGUE_SCHEMA.
+
+    Its footer is compared with dataset.json before a column is unpacked.
 
     Raises:
         ValueError: it is not one, or announces more than the data set's items can take.
@@ -175,7 +189,7 @@ def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
 
 
 def _footer_fault(file: pq.ParquetFile, info: DatasetInfo) -> str:
-    """Return what is wrong with the number of rows, the columns and the size that a Parquet file announces, "" if nothing."""
+    """Return the first fault of a Parquet file's rows, columns and announced size, "" if none."""
     footer, items = file.metadata, info.counts["items"]
     if footer.num_rows != items:
         return f"it has {footer.num_rows} rows, {DATASET_FILE} says {items} items"
@@ -186,7 +200,8 @@ def _footer_fault(file: pq.ParquetFile, info: DatasetInfo) -> str:
         if field.name not in types:
             return f"it has no column {field.name}"
         if _plain(types.pop(field.name)) != field.type:
-            return f"column {field.name} is {file.schema_arrow.field(field.name).type}, expected {field.type}"
+            stored_type = file.schema_arrow.field(field.name).type
+            return f"column {field.name} is {stored_type}, expected {field.type}"
     if types:
         return f"it has an unknown column {min(types)!r}"
     if file.schema_arrow.names != CATALOGUE_SCHEMA.names:
@@ -226,7 +241,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def catalogue_bytes(columns: dict[str, Any]) -> bytes:
-    """Return catalogue.parquet of the given columns (those of CATALOGUE_SCHEMA), as lists or arrow's arrays."""
+    """Return catalogue.parquet of the columns of CATALOGUE_SCHEMA, lists or arrow arrays by name."""
     sink = io.BytesIO()
     pq.write_table(pa.table(columns, schema=CATALOGUE_SCHEMA), sink, compression="zstd")
     return sink.getvalue()

@@ -1,4 +1,4 @@
-"""What must hold of the rows of a catalogue: the one list of checks for training, serving and mlrec-shards check."""
+"""Checks of the rows of a catalogue, shared by training, serving and mlrec-shards check."""
 
 from __future__ import annotations
 
@@ -41,15 +41,23 @@ def _id_faults(table: pa.Table) -> Iterator[str]:
         yield f"row {wrong[0]} has item number {table['item'][wrong[0]]}, expected {wrong[0] + 1}"
     raw_id_bytes = pc.binary_length(table["raw_id"]).to_numpy()
     if wrong := _rows((raw_id_bytes < 1) | (raw_id_bytes > MAX_RAW_ID_BYTES)):
-        yield f"item {wrong[0] + 1} has a raw id of {raw_id_bytes[wrong[0]]} bytes, expected 1 to {MAX_RAW_ID_BYTES}"
+        yield (
+            f"item {wrong[0] + 1} has a raw id of {raw_id_bytes[wrong[0]]} bytes, "
+            f"expected 1 to {MAX_RAW_ID_BYTES}"
+        )
     distinct = pc.count_distinct(table["raw_id"]).as_py()
     if distinct != size:
         repeated = pc.value_counts(table["raw_id"].combine_chunks())
         first = repeated.filter(pc.greater(repeated.field("counts"), 1))[0]["values"].as_py()
-        yield f"{size} items have {distinct} different raw ids; {first[:40]!r} occurs more than once"
+        yield (
+            f"{size} items have {distinct} different raw ids; {first[:40]!r} occurs more than once"
+        )
     title_bytes = pc.binary_length(table["title"]).to_numpy()
     if wrong := _rows(title_bytes > MAX_TITLE_BYTES):
-        yield f"item {wrong[0] + 1} has a title of {title_bytes[wrong[0]]:,} bytes, at most {MAX_TITLE_BYTES:,} are read"
+        yield (
+            f"item {wrong[0] + 1} has a title of {title_bytes[wrong[0]]:,} bytes, "
+            f"at most {MAX_TITLE_BYTES:,} are read"
+        )
 
 
 def _number_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
@@ -59,7 +67,10 @@ def _number_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
             yield f"item {wrong[0] + 1} has {table[name][wrong[0]]} {name}"
     trained = int(table["popularity"].to_numpy().astype(np.int64).sum())
     if trained != info.counts["train"]:
-        yield f"the popularities add up to {trained}, dataset.json says {info.counts['train']} training interactions"
+        yield (
+            f"the popularities add up to {trained}, "
+            f"dataset.json says {info.counts['train']} training interactions"
+        )
 
 
 def _sample_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
@@ -71,7 +82,10 @@ def _sample_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
     ok_N = pc.equal(status, "ok").to_numpy(zero_copy_only=False)
     failed = int((~ok_N).sum())
     if failed != info.counts["failed_items"]:
-        yield f"{failed} items have the status failed, dataset.json says {info.counts['failed_items']}"
+        yield (
+            f"{failed} items have the status failed, "
+            f"dataset.json says {info.counts['failed_items']}"
+        )
     shard_N = table["shard"].to_numpy()
     shards = info.shards("items")
     if wrong := _rows(np.where(ok_N, (shard_N < 0) | (shard_N >= len(shards)), shard_N != -1)):
@@ -85,7 +99,10 @@ def _sample_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
     members = table["members"].combine_chunks()
     counts_N = np.diff(members.offsets.to_numpy())
     if wrong := _rows((counts_N > 0) != ok_N):
-        yield f"item {wrong[0] + 1} has {counts_N[wrong[0]]} members and the status {status[int(wrong[0])]}"
+        yield (
+            f"item {wrong[0] + 1} has {counts_N[wrong[0]]} members "
+            f"and the status {status[int(wrong[0])]}"
+        )
         return
     yield from _member_faults(
         members, shard_N, np.array([shard.size for shard in shards], dtype=np.int64)
@@ -123,7 +140,10 @@ def _member_faults(
         yield "an item has two members of one name"
     offset_M, size_M = fields.field("offset").to_numpy(), fields.field("size").to_numpy()
     if wrong := _rows((size_M < 0) | (size_M > MAX_MEMBER_BYTES)):
-        yield f"item {item_M[wrong[0]] + 1} has a member of {size_M[wrong[0]]:,} bytes, at most {MAX_MEMBER_BYTES:,} are read"
+        yield (
+            f"item {item_M[wrong[0]] + 1} has a member of {size_M[wrong[0]]:,} bytes, "
+            f"at most {MAX_MEMBER_BYTES:,} are read"
+        )
         return
     limit_M = shard_bytes[shard_N[item_M]]
     if wrong := _rows(
@@ -132,8 +152,9 @@ def _member_faults(
         | (offset_M > limit_M - size_M)
     ):
         at = wrong[0]
+        end = int(offset_M[at]) + int(size_M[at])
         yield (
-            f"item {item_M[at] + 1} has a member at bytes {offset_M[at]} to {int(offset_M[at]) + int(size_M[at])} "
+            f"item {item_M[at] + 1} has a member at bytes {offset_M[at]} to {end} "
             f"of a shard of {limit_M[at]} bytes"
         )
         return
@@ -146,7 +167,9 @@ def _member_faults(
     if wrong := _rows(
         (offset_M[1:] < offset_M[:-1] + padded_M[:-1]) & (shard_M[1:] == shard_M[:-1])
     ):
-        yield f"the members of items {item_M[wrong[0]] + 1} and {item_M[wrong[0] + 1] + 1} overlap in their shard"
+        first = item_M[wrong[0]] + 1
+        second = item_M[wrong[0] + 1] + 1
+        yield f"the members of items {first} and {second} overlap in their shard"
 
 
 def _rows(where: np.ndarray) -> list[int]:

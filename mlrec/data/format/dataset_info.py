@@ -1,4 +1,4 @@
-"""dataset.json: what a data set holds, and every other file of it with size and sha256."""
+"""dataset.json: the content of a data set, and size and sha256 of every other file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION = 1
 DATASET_FILE = "dataset.json"
 CATALOGUE_FILE = "catalogue.parquet"
 FAILURES_FILE = "failures.jsonl"
-"""One line per raw file that could not be packed: item, raw_id, kind (video, cover, audio), reason."""
+"""One line per raw file that could not be packed: item, raw_id, kind, reason."""
 ORACLE_FILE = "oracle.json"
 """Reference results that a synthetic data set brings along."""
 
@@ -85,9 +85,10 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """Leave-one-out: of each user's last `keep_last` items the last is test, the one before validation, the rest training.
+    """Leave-one-out split of each user's last `keep_last` items.
 
-    MicroLens' protocol: users with 5 or more interactions, the last 13 kept.
+    The last item is test, the one before validation, the rest training. MicroLens' protocol has users
+    with 5 or more interactions and uses their last 13.
     """
 
     __pydantic_config__ = STRICT
@@ -98,12 +99,14 @@ class SplitInfo:
     def __post_init__(self) -> None:
         if self.min_interactions < 4 or self.keep_last < self.min_interactions:
             raise ValueError(
-                f"the split keeps the last {self.keep_last} of at least {self.min_interactions} interactions; leave-one-out "
-                "needs min_interactions of 4 or more (two to train on, two held out) and keep_last not below it"
+                f"the split keeps the last {self.keep_last} of at least {self.min_interactions} "
+                "interactions; leave-one-out needs min_interactions of 4 or more (two to train on, two "
+                "held out) and keep_last not below it"
             )
         if self.keep_last > MAX_KEEP_LAST:
             raise ValueError(
-                f"the split keeps the last {self.keep_last} interactions; at most {MAX_KEEP_LAST} are supported"
+                f"the split keeps the last {self.keep_last} interactions; "
+                f"at most {MAX_KEEP_LAST} are supported"
             )
 
     @property
@@ -119,7 +122,7 @@ class FileInfo:
     __pydantic_config__ = STRICT
 
     path: str
-    """catalogue.parquet, failures.jsonl, oracle.json, items/items-00000.tar or sequences/sequences-00000.tar."""
+    """Path within the data set: one of SINGLE_FILES, or an item or sequence shard."""
     size: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
     """Bytes."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -141,7 +144,7 @@ class DatasetInfo:
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]
     counts: dict[str, Count]
-    """users, items, interactions (all that were packed), train / validation / test interactions, failed_items, ..."""
+    """Numbers of users, items, packed interactions, train / validation / test interactions, ..."""
     media: MediaInfo
     split: SplitInfo
     files: tuple[FileInfo, ...]
@@ -149,10 +152,11 @@ class DatasetInfo:
     format: Literal["mlrec"] = "mlrec"
     version: Annotated[int, Field(ge=1)] = VERSION
     fingerprint: Annotated[str, Field(max_length=0)] = field(default="", compare=False)
-    """SHA-256 of dataset.json, and so of every byte of the data set; added on reading, never stored in the file."""
+    """SHA-256 of dataset.json, and so of every byte of the data set; added on reading, never stored."""
 
     def check(self) -> None:
-        """
+        """Check that counts, split and files fit each other.
+
         Raises:
             ValueError: counts, split and files contradict each other.
         """
@@ -199,8 +203,8 @@ class DatasetInfo:
         needed = 16 * self.counts["users"] + 4 * self.counts["interactions"]
         if needed > (stored := sum(shard.size for shard in self.shards("sequences"))):
             raise ValueError(
-                f"{self.counts['users']} users and {self.counts['interactions']} interactions do not fit "
-                f"{stored} bytes of sequence shards"
+                f"{self.counts['users']} users and {self.counts['interactions']} interactions "
+                f"do not fit {stored} bytes of sequence shards"
             )
 
     def to_bytes(self) -> bytes:
@@ -224,7 +228,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class _Header:
-    """What says whether this mlrec can read the rest."""
+    """Fields that tell whether this mlrec can read the rest."""
 
     __pydantic_config__ = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
@@ -245,7 +249,8 @@ def parse_dataset_info(raw: bytes, where: str) -> DatasetInfo:
         )
     if header.version > VERSION:
         raise ValueError(
-            f"{where}: its format version is {header.version}, this mlrec reads up to {VERSION}. Update mlrec."
+            f"{where}: its format version is {header.version}, "
+            f"this mlrec reads up to {VERSION}. Update mlrec."
         )
     stored = parse_json(raw, DatasetInfo, where, REMEDY)
     try:
@@ -272,6 +277,7 @@ def read_dataset_info(url: str) -> DatasetInfo:
         raw = storage.read_bytes(where, size)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoDatasetError(
-            f"{url} is not a data set: it has no {DATASET_FILE}; mlrec-shards make RAW {url} packs one"
+            f"{url} is not a data set: it has no {DATASET_FILE}; "
+            f"mlrec-shards make RAW {url} packs one"
         ) from error
     return parse_dataset_info(raw, where)

@@ -2,12 +2,13 @@
 
 A block is one WebDataset sample <first user>.<name>.npy with these members, in this order:
 
-    users               int64 [n]        user ids; those of the raw data where these are whole numbers, else 1, 2, ...
+    users               int64 [n]        user ids of the raw data if whole numbers, else 1, 2, ...
     offsets             int64 [n + 1]    starts of the users' runs in `items`
     items               int32 [e]        items of all users, oldest first
     times               int64 [e]        optional: times of the interactions
-    raw_users           uint8 [bytes]    optional: the raw data's user ids in UTF-8, one after the other,
-    raw_user_offsets    int64 [n + 1]    and where each of them begins; stored where `users` does not say it all
+    raw_users           uint8 [bytes]    optional: the raw data's user ids in UTF-8, concatenated;
+                                         stored if `users` does not have them
+    raw_user_offsets    int64 [n + 1]    with raw_users: starts of the ids
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _MEMBER_NAME = re.compile(r"(\d{9,18})\.(\w+)\.npy", re.ASCII)
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring users of a sequence shard; checked, so that the runs and item numbers are safe to index with."""
+    """Neighbouring users of a sequence shard. Runs and item numbers are checked, so safe to index with."""
 
     users: np.ndarray
     """int64 [n]."""
@@ -67,7 +68,8 @@ def read_blocks(stream: IO[bytes], split: SplitInfo, ok_N1: np.ndarray) -> Itera
         ok_N1: bool by item number: the items that sequences may hold; row 0 is padding.
 
     Raises:
-        ValueError: the shard is not a tar file of such blocks, or a block contradicts itself or the catalogue.
+        ValueError: the shard is not a tar file of such blocks, or a block contradicts itself or
+            the catalogue.
     """
     try:
         for key, arrays in _samples(stream):
@@ -94,7 +96,8 @@ def _samples(stream: IO[bytes]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
             num_bytes += member.size
             if num_bytes > MAX_BLOCK_BYTES:
                 raise ValueError(
-                    f"block {key} is longer than {MAX_BLOCK_BYTES:,} bytes, of which no more are read"
+                    f"block {key} is longer than {MAX_BLOCK_BYTES:,} bytes, "
+                    "of which no more are read"
                 )
             raw = cast("IO[bytes]", tar.extractfile(member)).read()
             try:
@@ -146,9 +149,16 @@ def check_runs(
     shortest: int,
     longest: int = 1 << 62,
 ) -> None:
-    """
+    """Check that offsets cut values into runs.
+
+    Args:
+        runs: expected number of runs.
+        values: expected number of values.
+        shortest: least length of a run.
+        longest: greatest length of a run.
+
     Raises:
-        ValueError: the offsets do not cut `values` values into `runs` runs of a length from `shortest` to `longest`.
+        ValueError: they do not.
     """
     if len(offsets) != runs + 1:
         raise ValueError(f"{name} holds {len(offsets)} numbers for {runs} users")
@@ -158,12 +168,17 @@ def check_runs(
         raise ValueError(f"{name} does not ascend")
     lengths = np.diff(offsets)
     if len(lengths) and (lengths.min() < shortest or lengths.max() > longest):
-        found = lengths.min() if lengths.min() < shortest else lengths.max()
+        wrong_length = lengths.min() if lengths.min() < shortest else lengths.max()
         limit = f"{shortest} or more" if lengths.min() < shortest else f"at most {longest}"
-        raise ValueError(f"a user has {found} {of}, expected {limit}")
+        raise ValueError(f"a user has {wrong_length} {of}, expected {limit}")
 
 
 def check_items(items: np.ndarray, ok_N1: np.ndarray) -> None:
+    """Check that the catalogue has all items, and a sample of each.
+
+    Raises:
+        ValueError: it does not.
+    """
     if not len(items):
         return
     if items.min() < 1 or items.max() >= len(ok_N1):
@@ -173,7 +188,8 @@ def check_items(items: np.ndarray, ok_N1: np.ndarray) -> None:
         )
     if not ok_N1[items].all():
         raise ValueError(
-            f"items.npy holds item {items[~ok_N1[items]][0]}, whose status in the catalogue is failed"
+            f"items.npy holds item {items[~ok_N1[items]][0]}, "
+            "whose status in the catalogue is failed"
         )
 
 

@@ -1,8 +1,8 @@
-"""Video and audio files of strangers, opened with bounds, and with reasons that depend on their bytes alone.
+"""Open untrusted video and audio files within bounds, with errors that depend on their bytes alone.
 
-FFmpeg would read playlists that name other files and URLs, allocate whatever a header asks for, and word its errors with
-memory addresses. Here it only reads the container formats listed below, checks sizes before it decodes, decodes on one
-thread, and every failure has one of a few fixed reasons.
+FFmpeg would read playlists that name other files and URLs, allocate any size that a header names, and
+put memory addresses in its errors. Here it only reads the container formats listed below. Sizes are
+checked before decoding, decoding uses one thread, and every failure has one of a few fixed reasons.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MAX_FRAME_PIXELS = 10_000_000
-"""Larger video frames are refused: 4K has 8.8 million pixels, and a decoder may hold 16 frames of 6 bytes a pixel."""
+"""Most pixels of a video frame: 4K has 8.8 million; a decoder may hold 16 frames of 6 bytes a pixel."""
 MAX_AUDIO_S = 3600
-"""Longer audio is refused: an hour at 16 kHz takes 115 MB."""
+"""Longest audio in seconds: an hour at 16 kHz takes 115 MB."""
 AUDIO_RATES_HZ = range(4_000, 768_001)
 MAX_CHANNELS = 64
 
@@ -31,18 +31,18 @@ VIDEO_FORMATS = (
 AUDIO_FORMATS = (
     "wav,flac,mp3,aac,ogg,mov,matroska,avi,mpegts,mpeg,flv,asf,aiff,caf,au,amr,ac3,eac3,w64,wv,ape,tta,rm"
 )  # fmt: skip
-"""Demuxers of FFmpeg by name: those of self-contained files. None reads a second file, as playlists (hls, dash, concat) do."""
+"""FFmpeg's demuxers of self-contained files. Playlists (hls, dash, concat) would read other files."""
 
 
 class UnreadableError(ValueError):
-    """A media file that cannot be read; the message is the reason, the same on every run and machine."""
+    """A media file that cannot be read; the reason is the same on every run and machine."""
 
 
 @contextmanager
 def open_media(
     source: str | bytes, kind: str, formats: str, max_pixels: int = MAX_FRAME_PIXELS
 ) -> Iterator[InputContainer]:
-    """Open a media file; whatever goes wrong while it is open is one of the fixed reasons.
+    """Open a media file; errors while it is open get one of the fixed reasons.
 
     Args:
         source: path, or the file's bytes.
@@ -55,7 +55,7 @@ def open_media(
     """
     import av
 
-    # max_pixels holds for every decoder, the ones that FFmpeg tries while it opens the file included
+    # max_pixels also bounds the decoders that FFmpeg tries while it opens the file.
     options = {"format_whitelist": formats, "max_pixels": str(max_pixels), "threads": "1"}
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
@@ -88,9 +88,8 @@ def video_stream(container: InputContainer, max_pixels: int = MAX_FRAME_PIXELS) 
         raise UnreadableError(
             f"the video is {width} x {height} pixels, more than the {max_pixels:,} that are decoded"
         )
-    stream.codec_context.options = {
-        "max_pixels": str(max_pixels)
-    }  # a stream may say one size and hold another
+    # A stream may declare one size and hold another, so the decoder checks again.
+    stream.codec_context.options = {"max_pixels": str(max_pixels)}
     stream.codec_context.thread_count = 1
     return stream
 
@@ -99,7 +98,8 @@ def audio_frames(container: InputContainer, rate: int) -> Iterator[av.AudioFrame
     """Yield the first audio stream as frames of int16 mono samples at `rate` Hz.
 
     Raises:
-        UnreadableError: there is no audio stream, its rate or channels are out of bounds, or it lasts more than MAX_AUDIO_S.
+        UnreadableError: there is no audio stream, its rate or channels are out of bounds, or it
+            lasts more than MAX_AUDIO_S.
     """
     import av
 
