@@ -84,8 +84,7 @@ def make(
     url = absolute_url(url)
     raw = open_source(raw_root)
     settings = replace(settings, name=settings.name or raw.name)
-    # The claim decides whether a stopped run continues: everything that the bytes depend on is in
-    # it.
+    # It decides whether a stopped run continues, so it has all that the bytes depend on.
     claim = {**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}
     with open_output(url) as output:
         if output.claim(claim):

@@ -113,7 +113,8 @@ def _connect(workers: int, address: str | None) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise ValueError(
-            f"--engine ray needs ray, which cannot be imported ({error}). Run pip install 'mlrec[ray]'"
+            f"--engine ray needs ray, which cannot be imported ({error}). "
+            "Run pip install 'mlrec[ray]'"
         ) from error
     connection = _start_here(ray, workers) if address is None else _join(ray, address)
     with connection:

@@ -113,8 +113,8 @@ def recorded_settings(output: Output) -> Settings:
     recorded = parse_json(storage.read_bytes(where), _RecordedSettings, where, remedy)
     if recorded.version != VERSION:
         raise ValueError(
-            f"{where} has version {recorded.version}, but this mlrec packs version {VERSION}. To continue, "
-            f"{PACK_AGAIN}"
+            f"{where} has version {recorded.version}, but this mlrec packs version {VERSION}. "
+            f"To continue, {PACK_AGAIN}"
         )
     # Without the fingerprint of the raw folder: times of files may have changed, and what is packed
     # is compared byte by byte anyway.
