@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
         RuntimeError: runs failed; the others are done.
     """
     from mlrec.runtime.ending import END_S, grace
-    from mlrec.train.sweep import in_words, read_sweep, sweep
+    from mlrec.train.sweep import in_words, sweep
+    from mlrec.train.sweep_file import read_sweep
 
     # reads and checks the configurations of all runs before the first one starts
     runs = read_sweep(options.file, options.overrides)

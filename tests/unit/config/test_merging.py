@@ -7,7 +7,7 @@ import pytest
 
 from mlrec.config import load, load_arguments, save
 from mlrec.config.merging import Setting, Source, merge_sources
-from mlrec.train.sweep import read_sweep
+from mlrec.train.sweep_file import read_sweep
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SASREC = CONFIGS / "recommender" / "sasrec.yaml"

@@ -21,7 +21,7 @@ from mlrec.data.stream import StepDataset, open_data
 from mlrec.models.building import build_model
 from mlrec.models.encoders import ENCODERS
 from mlrec.report.published import BASELINES, TUNINGS, VIDEO_ENCODERS
-from mlrec.train.sweep import SweepRun, read_sweep
+from mlrec.train.sweep_file import SweepRun, read_sweep
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "sweep"
 
@@ -115,7 +115,7 @@ def test_a_grid_is_every_combination_of_its_points(tmp_path: Path) -> None:
         ("grid: {item.tuning: []}", r"grid\.item\.tuning must be a list"),
         (
             "runs: [other.yaml, other.yaml]",
-            r"two runs have the folder .*other; give each a name of its own",
+            r"two runs have the folder .*other; give each its own name",
         ),
         ("grid: [", "is not YAML"),
         (

@@ -1,0 +1,152 @@
+"""The file of a sweep: its grid and its runs, read and checked before the first run starts."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mlrec import config as configuration
+from mlrec.config import Config, as_value
+from mlrec.config.scalars import Node, Scalar, shown
+from mlrec.config.values import typed
+from mlrec.config.yaml_files import read_yaml
+from mlrec.models.registry import check_rows
+
+MAX_RUNS = 10_000
+"""Most runs of a grid; more are a slip of the pen."""
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """The content of a sweep's file; paths are relative to it."""
+
+    name: str = ""
+    """Start of the names of the grid's runs; empty for the file's own name."""
+    base: tuple[str, ...] = ()
+    """Configuration files that the grid's runs share."""
+    grid: dict[str, Node] = field(default_factory=dict)
+    """Axes, of which every combination is a run. A run is named after its points.
+
+    The points of an axis are {name: {key: value, ...}}, or a list of values of the key that the
+    axis is named after.
+    """
+    runs: tuple[str, ...] = ()
+    """Configuration files of further runs, one each, which come first."""
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run: the arguments of its command line, and the configuration that they mean."""
+
+    arguments: tuple[str, ...]
+    config: Config
+
+
+def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
+    """Return the runs of a sweep's file, with `overrides` ("key=value") last in each.
+
+    Raises:
+        ValueError: the file or a configuration does not fit, one names an unknown row, or two runs
+            have the same folder. The message names place and remedy.
+    """
+    content = _read(path)
+    runs = []
+    for file in _beside(path, content.runs):
+        arguments = (file, *overrides)
+        runs.append(SweepRun(arguments, _load(path, arguments)))
+
+    shared_files = _beside(path, content.base)
+    axes = [list(_points(path, axis, values)) for axis, values in content.grid.items()]
+    num_runs = math.prod(map(len, axes))
+    if num_runs > MAX_RUNS:
+        raise ValueError(
+            f"{path}: the grid has {num_runs:,} runs; it must have at most {MAX_RUNS:,}"
+        )
+    for points in itertools.product(*axes):
+        if not points:  # no grid at all
+            continue
+        names = [content.name or path.stem]
+        settings = []
+        for name, keys in points:
+            names.append(name)
+            settings += [f"{key}={as_value(value, key)}" for key, value in keys.items()]
+        arguments = (*shared_files, f"name={'_'.join(names)}", *settings, *overrides)
+        runs.append(SweepRun(arguments, _load(path, arguments)))
+
+    if not runs:
+        raise ValueError(f"{path} has no runs; give it files under runs, or base and grid")
+    for folder, count in Counter(str(run.config.run_path) for run in runs).items():
+        if count > 1:
+            raise ValueError(f"{path}: two runs have the folder {folder}; give each its own name")
+    return runs
+
+
+def _beside(path: Path, files: Sequence[str]) -> list[str]:
+    """Return the paths of files that a sweep's file names relative to itself."""
+    return [os.path.normpath(path.parent / file) for file in files]
+
+
+def _read(path: Path) -> SweepFile:
+    content = read_yaml(path, "sweep")
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} is a list; it must hold keys: {', '.join(f.name for f in fields(SweepFile))}"
+        )
+    kinds: dict[str, tuple[Any, str]] = {
+        "name": (Scalar, "text"),
+        "base": (list, "list of files"),
+        "grid": (dict, "mapping"),
+        "runs": (list, "list of files"),
+    }
+    for key, value in content.items():
+        if key not in kinds:
+            near = difflib.get_close_matches(key, kinds, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"a sweep has {', '.join(kinds)}"
+            raise ValueError(f"{path}: unknown key {key!r}; {hint}")
+        kind, words = kinds[key]
+        if not isinstance(value, kind):
+            raise ValueError(f"{path}: {key} is {shown(value)}; it must be a {words}")
+    name, grid = content.get("name", Scalar("", quoted=True)), content.get("grid", {})
+    assert isinstance(grid, dict)
+    base, runs = (_files(content.get(key, []), f"{path}: {key}") for key in ("base", "runs"))
+    return SweepFile(typed(name, str, f"{path}: name"), base, grid, runs)
+
+
+def _files(node: Node, key: str) -> tuple[str, ...]:
+    files: tuple[str, ...] = typed(node, tuple[str, ...], key)
+    return files
+
+
+def _points(path: Path, axis: str, values: Node) -> Iterator[tuple[str, dict[str, Node]]]:
+    """Yield the points of an axis: the name as it is written, and the keys that it sets."""
+    points: list[tuple[str, Node]] = []
+    if isinstance(values, list):
+        points = [(as_value(value, axis), {axis: value}) for value in values]
+    elif isinstance(values, dict):
+        points = list(values.items())
+    if not points or not all(isinstance(keys, dict) for _, keys in points):
+        raise ValueError(
+            f"{path}: grid.{axis} must be a list of values of that key, "
+            "or {name: {key: value}} for each point"
+        )
+    for name, keys in points:
+        assert isinstance(keys, dict)
+        yield re.sub(r"[^\w.-]+", "-", name), keys
+
+
+def _load(path: Path, arguments: Sequence[str]) -> Config:
+    """Load the configuration of a run, and check its names before any run starts."""
+    try:
+        config = configuration.load_arguments(arguments)
+        check_rows(config)
+        return config
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
