@@ -1,4 +1,4 @@
-"""Recommenders and losses of every kind have the losses of one rank on two, partitioned and not, with their own dropout."""
+"""Two ranks have the losses of one, for recommenders and losses of every kind, with dropout."""
 
 from pathlib import Path
 

@@ -40,7 +40,9 @@ class MisfitError(ValueError):
 
 @functools.cache
 def local_folder(checkpoint: str) -> str:
-    """Return `checkpoint` itself if it is a local path or a name at the hub, else a local copy of the folder at that URL.
+    """Return a local path or hub name as it is, or a local copy of the folder at a URL.
+
+    The copy is made once per process, because `find_file` and others ask for it again.
 
     Raises:
         ValueError: there is no such folder.
@@ -64,7 +66,7 @@ def local_folder(checkpoint: str) -> str:
 
 
 def find_file(checkpoint: str, name: str) -> Path | None:
-    """Return the path of a file in a checkpoint's folder or of one at the hub, or None if it has no such file.
+    """Return the path of a file of a checkpoint, or None if it has no such file.
 
     Raises:
         OSError: the hub cannot be reached.
@@ -172,6 +174,7 @@ def _refuse_other_sizes(
     }
     shapes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     missing_values = sum(expected[name].numel() for name in (*missing, *shapes))
+    # 4 bytes per fp32 value
     if 4 * missing_values > MAX_MISSING_BYTES:
         _check_fit(Misfit(missing, (), shapes, len(needed)), checkpoint, encoder)
 
@@ -185,6 +188,7 @@ def _from_tensors(
     """
     from transformers.utils import logging
 
+    # restored below, because a user may have set them
     verbosity = logging.get_verbosity()
     bar = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its table of names is the error here
@@ -247,8 +251,8 @@ def load_row_weights(
 def _check_fit(misfit: Misfit, checkpoint: str, encoder: str) -> None:
     if misfit:
         raise MisfitError(
-            f"the checkpoint {checkpoint!r} does not fit {encoder} with its frames, size and config "
-            f"({misfit.in_words()}); {_remedy(checkpoint, encoder)}"
+            f"the checkpoint {checkpoint!r} does not fit {encoder} with its frames, size and "
+            f"config ({misfit.in_words()}); {_remedy(checkpoint, encoder)}"
         )
 
 

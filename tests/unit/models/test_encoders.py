@@ -151,7 +151,8 @@ class CopiesFromHost(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-# of the meta device, which stands for a GPU; transformers looks whether a title's mask is all ones, which it cannot there
+# The meta device stands for a GPU. Titles are left out: transformers checks whether their mask is
+# all ones, which the meta device cannot do.
 @pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith("text/")])
 def test_a_forward_copies_nothing_from_the_host(name: str) -> None:
     tower = small_tower(name).to("meta")

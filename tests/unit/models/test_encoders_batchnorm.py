@@ -37,10 +37,10 @@ def test_checkpointing_counts_a_chunk_once_in_the_running_statistics(name: str) 
         expected = plain({spec: media[spec][start : start + 2]})
         expected.square().sum().backward()
         torch.testing.assert_close(vectors[start : start + 2], expected)
-    found, once = statistics(saving), statistics(plain)
-    assert found
+    repeated_statistics, once = statistics(saving), statistics(plain)
+    assert repeated_statistics
     for key, value in once.items():
-        torch.testing.assert_close(found[key], value, msg=key)
+        torch.testing.assert_close(repeated_statistics[key], value, msg=key)
     for one, other in zip(saving.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-4, rtol=1e-3)
 

@@ -72,15 +72,17 @@ def test_the_spectrogram_is_that_of_the_published_extractor(samples: int) -> Non
     padded = torch.zeros(2, encoder.spec.length, dtype=torch.int16)
     cut = sound[: encoder.spec.length]
     padded[0, : len(cut)] = torch.from_numpy(cut)
-    found = encoder.spectrogram(padded)[0]
+    spectrogram = encoder.spectrogram(padded)[0]
     if samples < FRAME_SAMPLES:  # no frame: the extractor cannot be asked
-        torch.testing.assert_close(found, torch.full_like(found, 4.2677393 / (2 * 4.5689974)))
+        torch.testing.assert_close(
+            spectrogram, torch.full_like(spectrogram, 4.2677393 / (2 * 4.5689974))
+        )
         return
     extractor = ASTFeatureExtractor(max_length=frames)
     expected = extractor(
         sound.astype(np.float32) / 2**15, sampling_rate=16000, return_tensors="pt"
     ).input_values[0]
-    torch.testing.assert_close(found, expected.float(), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(spectrogram, expected.float(), atol=2e-3, rtol=1e-3)
 
 
 def save_ast(folder: Path, **preprocessor: object) -> None:
@@ -137,9 +139,9 @@ def test_features_are_looked_up_by_raw_id_and_stay_as_they_are(file: str, tmp_pa
         item, 16, 4, items=item_ids(["a", "b", None, "c"], fingerprint="1" * 64)
     ).train()
     (spec, _) = tower.specs
-    found = tower.encoders[0](torch.tensor([1, 2, 3, 4]))
+    looked_up = tower.encoders[0](torch.tensor([1, 2, 3, 4]))
     assert torch.equal(
-        found,
+        looked_up,
         torch.from_numpy(np.stack([vectors[1], vectors[3], np.zeros(4, np.float32), vectors[0]])),
     )
     remarks = [
@@ -171,11 +173,11 @@ def test_whitened_vectors_do_not_depend_on_the_axes_they_came_in(
     ):  # of which the square root of a variance depends on lengths, but not on directions
         change = np.linalg.qr(change)[0]
     moved = vectors @ change + draw(size=6)
-    found, again = (
+    whitened, again = (
         Whitening(given, power)(torch.from_numpy(given).float()) for given in (vectors, moved)
     )
-    torch.testing.assert_close(found @ found.T, again @ again.T, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(200))
+    torch.testing.assert_close(whitened @ whitened.T, again @ again.T, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(whitened.norm(dim=1), torch.ones(200))
 
 
 def test_whitening_leaves_what_does_not_differ() -> None:
@@ -200,8 +202,8 @@ def test_the_angles_between_items_are_those_of_their_features_at_first(
             options={"features/vectors": {**options, "whiten": whiten}},
         )
         tower = ItemTower(item, 16, 3, items=numbered(3))
-        found = tower.eval()({tower.specs[0]: torch.tensor([3, 2, 1])})
-        angles = unit(found) @ unit(found).T
+        item_vectors = tower.eval()({tower.specs[0]: torch.tensor([3, 2, 1])})
+        angles = unit(item_vectors) @ unit(item_vectors).T
         torch.testing.assert_close(angles, unit(expected) @ unit(expected).T, atol=1e-4, rtol=1e-4)
         angles.sum().backward()
 
@@ -258,14 +260,14 @@ def test_an_encoder_is_left_out_for_some_items_in_training_alone(recompute: str)
         [tower.heads[0](tower.encoders[0](rows)) for rows in media[tower.specs[0]].split(8)]
     )
     keys_O = row_keys(RowKind.TOWER_ITEMS, torch.arange(1, 51), seed=0, step=3)
-    found = tower.encode(media, most=50, keys_O=keys_O)
-    left_out = (found - title).abs().amax(dim=1) < 1e-5
+    fused = tower.encode(media, most=50, keys_O=keys_O)
+    left_out = (fused - title).abs().amax(dim=1) < 1e-5
     assert 10 < left_out.sum() < 40
     tower.chunk = 7
-    assert torch.allclose(tower.encode(media, most=50, keys_O=keys_O), found, atol=1e-5), (
+    assert torch.allclose(tower.encode(media, most=50, keys_O=keys_O), fused, atol=1e-5), (
         "chunks do not matter"
     )
-    found.sum().backward()
+    fused.sum().backward()
     gradient = tower.encoders[1].embedding.weight.grad[1:]
     assert torch.equal(gradient.abs().amax(dim=1) == 0, left_out)
     tower.eval()

@@ -1,4 +1,4 @@
-"""The preprocessor that a checkpoint states: what we do to pixels against what transformers does, or a sentence."""
+"""Pixel preprocessing of checkpoints, compared with what transformers does."""
 
 import json
 from pathlib import Path
@@ -41,8 +41,8 @@ def values(processor: str, **stated: Any) -> tuple[torch.Tensor, torch.Tensor]:
     expected = theirs(images, return_tensors="pt", input_data_format="channels_last")[
         "pixel_values"
     ]
-    found = PixelValues(pixels)(torch.from_numpy(image)[None], torch.float32)
-    return found, expected.reshape(found.shape).float()
+    actual = PixelValues(pixels)(torch.from_numpy(image)[None], torch.float32)
+    return actual, expected.reshape(actual.shape).float()
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def values(processor: str, **stated: Any) -> tuple[torch.Tensor, torch.Tensor]:
     ],
 )
 def test_pixel_values_are_those_of_transformers(processor: str, stated: dict[str, Any]) -> None:
-    found, expected = values(processor, **stated)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    actual, expected = values(processor, **stated)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_find_pixels_reads_the_statement_for_the_modality(
 
     for name, value in files.items():
         (tmp_path / name).write_text(json.dumps(statement(value)))
-    found = find_pixels(str(tmp_path), "video/videomae", video)
-    assert found is not None
-    assert found[0].mean == (mean,) * 3
+    statement = find_pixels(str(tmp_path), "video/videomae", video)
+    assert statement is not None
+    assert statement[0].mean == (mean,) * 3
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", "[" * 100_000, "null"])

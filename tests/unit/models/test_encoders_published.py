@@ -1,4 +1,4 @@
-"""Encoders against what was published about them: numbers of parameters, and checkpoints as they are distributed."""
+"""Published models: numbers of parameters, and checkpoints in their published file layouts."""
 
 from collections.abc import Callable
 from dataclasses import replace

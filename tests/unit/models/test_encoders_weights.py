@@ -104,8 +104,8 @@ def test_a_checkpoint_with_a_head_gives_its_backbone(
 ) -> None:
     published = save_model(tmp_path, kind, model_class, **config)
     frames = {"frames": 4} if encoder.startswith("video") else {}
-    found = build(encoder, checkpoint=str(tmp_path), size=32, **frames)
-    for name, tensor in found.backbone.state_dict().items():
+    encoder_with_weights = build(encoder, checkpoint=str(tmp_path), size=32, **frames)
+    for name, tensor in encoder_with_weights.backbone.state_dict().items():
         if tensor.numel() > 100 and "mask_token" not in name:
             values = [
                 other for other in published.state_dict().values() if other.shape == tensor.shape
@@ -178,9 +178,9 @@ def test_a_language_models_head_and_tied_weights_are_left_out(
     save_bert(tmp_path)
     config = {"vocab_size": 7, "tie_word_embeddings": tied, **TRANSFORMER}
     published = save_model(tmp_path, "Bert", model_class, **config)
-    found = build("text/huggingface", checkpoint=str(tmp_path), length=6)
+    loaded = build("text/huggingface", checkpoint=str(tmp_path), length=6)
     words = published.bert.embeddings.word_embeddings.weight
-    assert torch.equal(found.backbone.embeddings.word_embeddings.weight, words)
+    assert torch.equal(loaded.backbone.embeddings.word_embeddings.weight, words)
 
 
 def test_find_prefix_prefers_the_longest_set_of_names() -> None:

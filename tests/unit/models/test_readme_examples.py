@@ -1,4 +1,4 @@
-"""The README's encoder and recommender of one's own train as they stand there."""
+"""The README's example encoder and recommender train without changes."""
 
 import re
 from dataclasses import replace
@@ -24,16 +24,16 @@ def test_rows_of_ones_own_train(
     encoder, recommender = re.findall(
         r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL
     )
-    found: dict[str, Any] = {}
-    exec(encoder, found)
-    exec(recommender, found)
-    for table, rows in ((ENCODERS, found["ROWS"]), (RECOMMENDERS, found["RECOMMENDER_ROWS"])):
+    names: dict[str, Any] = {}
+    exec(encoder, names)
+    exec(recommender, names)
+    for table, rows in ((ENCODERS, names["ROWS"]), (RECOMMENDERS, names["RECOMMENDER_ROWS"])):
         for name, row in rows.items():
             monkeypatch.setitem(table, name, row)
     config = replace(
         video_config,
-        item=ItemConfig(tuple(found["ROWS"])),
-        recommender=RecommenderConfig(*found["RECOMMENDER_ROWS"]),
+        item=ItemConfig(tuple(names["ROWS"])),
+        recommender=RecommenderConfig(*names["RECOMMENDER_ROWS"]),
     )
     model = build_model(config, data, 0)
     batch = StepDataset(

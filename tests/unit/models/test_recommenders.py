@@ -78,12 +78,12 @@ def test_a_recommender_learns_and_ranks(
     assert losses[-1] < losses[0]
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
-        # the negative and the positive share what a score says of the user alone: nothing of it is left in a comparison
+        # negative and positive item share the user's term, so it cancels in a comparison of both
         if not parameter_name.endswith("first_order.bias"):
             assert parameter.grad.abs().sum() > 0, parameter_name
-    found = evaluate(model, data, config, ALONE, "test").metrics["all"]
-    assert found["users"] == data.sequences.num_users
-    assert 0 < found["hr@10"] <= 1
+    metrics = evaluate(model, data, config, ALONE, "test").metrics["all"]
+    assert metrics["users"] == data.sequences.num_users
+    assert 0 < metrics["hr@10"] <= 1
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
@@ -142,9 +142,9 @@ def test_a_cosine_is_blind_to_lengths(name: str) -> None:
 
 def test_zeros_stay_zeros_and_have_no_gradient() -> None:
     vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-7, 0.0]], requires_grad=True)
-    found = unit(vectors)
-    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 0.0]]))
-    (found * torch.arange(6.0).view(3, 2)).sum().backward()
+    unit_vectors = unit(vectors)
+    torch.testing.assert_close(unit_vectors, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 0.0]]))
+    (unit_vectors * torch.arange(6.0).view(3, 2)).sum().backward()
     assert vectors.grad is not None
     assert vectors.grad[0].abs().sum() > 0 and vectors.grad[1:].abs().sum() == 0
 
@@ -209,7 +209,7 @@ def with_other_items(data: Data, from_end: int) -> Data:
 def test_no_score_depends_on_what_is_held_out(
     name: str, split: str, from_end: int, tiny_config: Config, data: Data
 ) -> None:
-    config, found = with_row(tiny_config, name), []
+    config, all_scores = with_row(tiny_config, name), []
     for opened in (data, with_other_items(data, from_end)):
         model = build_model(config, opened, 0)
         if name in TRAINED:
@@ -218,9 +218,9 @@ def test_no_score_depends_on_what_is_held_out(
                 model(batch).backward()
                 optimizer.step()
         with torch.no_grad():
-            found.append(scores(model.eval(), config, opened, split))
-    assert torch.equal(*found)
-    assert found[0].std() > 0
+            all_scores.append(scores(model.eval(), config, opened, split))
+    assert torch.equal(*all_scores)
+    assert all_scores[0].std() > 0
 
 
 @pytest.mark.parametrize("name", ["nfm", "deepfm"])
@@ -232,8 +232,13 @@ def test_pairs_scored_in_parts_are_the_same(name: str, monkeypatch: pytest.Monke
 
     def run() -> list[torch.Tensor]:
         vectors = model.prepare(torch.arange(1, 6), items)
-        found = model.score(model.states(vectors, users, slots).flatten(0, 1), vectors.items_UX)
-        return [found, *torch.autograd.grad(found.square().sum(), [items, *model.parameters()])]
+        pair_scores = model.score(
+            model.states(vectors, users, slots).flatten(0, 1), vectors.items_UX
+        )
+        return [
+            pair_scores,
+            *torch.autograd.grad(pair_scores.square().sum(), [items, *model.parameters()]),
+        ]
 
     whole = run()
     monkeypatch.setitem(ELEMENTWISE_VALUES, "cpu", 100)
@@ -263,14 +268,14 @@ def test_factorisation_counts_every_pair_of_features_once() -> None:
     torch.nn.init.zeros_(model.network.out)
     items = torch.randn(4, 8)
     vectors = model.prepare(torch.arange(1, 5), items)
-    found = model.score(
+    score = model.score(
         model.states(vectors, torch.tensor([0]), torch.tensor([[0, 1, 2]]))[0, -1:],
         vectors.items_UX,
     )[0, 3]
     features = [items[0] / 3, items[1] / 3, items[2] / 3, items[3]]
     pairs = sum(features[i] @ features[j] for i in range(4) for j in range(i))
     linear = model.first_order(items[3]) + model.first_order(items[:3].mean(dim=0))
-    torch.testing.assert_close(found, (pairs + linear)[0])
+    torch.testing.assert_close(score, (pairs + linear)[0])
 
 
 def toy() -> Iterator[torch.Tensor]:
@@ -306,16 +311,16 @@ def test_item_knn_equals_products_of_the_weighted_matrix() -> None:
     similar = (weighted.T @ weighted).fill_diagonal_(0)
     vectors = Vectors(torch.arange(1, 5), torch.zeros(4, 1), torch.zeros(4, 1))
     slots = torch.tensor([[-1, 0, 2], [-1, -1, 3]])
-    found = model.score(model.last_states(vectors, torch.arange(2), slots), vectors.items_UX)
-    torch.testing.assert_close(found[0], 0.5 * similar[0] + similar[2])
-    assert found[1].tolist() == [0, 0, 0, 0], "nobody watched item 4"
-    torch.testing.assert_close(model.states(vectors, torch.arange(2), slots)[:, -1], found)
+    item_scores = model.score(model.last_states(vectors, torch.arange(2), slots), vectors.items_UX)
+    torch.testing.assert_close(item_scores[0], 0.5 * similar[0] + similar[2])
+    assert item_scores[1].tolist() == [0, 0, 0, 0], "nobody watched item 4"
+    torch.testing.assert_close(model.states(vectors, torch.arange(2), slots)[:, -1], item_scores)
 
 
 def test_popularity_is_the_baseline(tiny_config: Config, data: Data) -> None:
     config = with_row(tiny_config, "popularity")
-    found = evaluate(build_model(config, data, 0), data, config, ALONE, "test")
-    assert found.metrics == found.baselines["popularity"]
+    evaluation = evaluate(build_model(config, data, 0), data, config, ALONE, "test")
+    assert evaluation.metrics == evaluation.baselines["popularity"]
 
 
 @pytest.mark.parametrize("name", COUNTED)
