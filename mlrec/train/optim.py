@@ -16,12 +16,13 @@ from mlrec.config.durations import steps_of
 def parameter_groups(
     model: nn.Module, encoders: Iterable[nn.Module], config: OptimConfig
 ) -> list[dict[str, Any]]:
-    """Trained parameters in four groups: recommender / encoder, with weight decay / without; empty ones left out.
+    """Return the trained parameters in groups: recommender or encoder, with weight decay or without.
 
-    An encoder with a learning rate or a weight decay of its own has two more: encoder_0 / ..., by its place.
+    Empty groups are left out. An encoder with its own learning rate or weight decay has two more
+    groups, named encoder_0 and so on by its place.
 
-    Biases, norms and position tables have no decay: a pull to zero means something for the weights of a product only. An id
-    table is such weights: its rows are item vectors.
+    Biases, norms and position tables have no decay: a pull to zero is meant for the weights of
+    products. An id table has decay, because its rows are item vectors.
     """
     part_of: dict[int, str] = {}
     rates = {
@@ -60,7 +61,7 @@ def parameter_groups(
 def build_optimizer(
     groups: list[dict[str, Any]], config: Config, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW over the groups; DeepSpeed's CPU version where the optimizer's state is offloaded."""
+    """Return AdamW over the groups, in DeepSpeed's CPU version if its state is offloaded."""
     settings: dict[str, Any] = {"betas": tuple(config.optim.betas), "eps": config.optim.eps}
     if config.zero.offload_optimizer:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -70,7 +71,10 @@ def build_optimizer(
 
 
 def schedule(config: OptimConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
-    """The factor on every peak learning rate at `step` (from 0): linear warm-up, then the configured shape."""
+    """Return the factor on every peak learning rate at `step`, which counts from 0.
+
+    It grows linearly during warm-up, and then follows optim.schedule.
+    """
     warmup = steps_of(config.warmup, steps_per_epoch, total_steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -84,7 +88,7 @@ def schedule(config: OptimConfig, step: int, steps_per_epoch: int, total_steps: 
 
 
 def set_learning_rates(optimizer: Any, factor: float) -> dict[str, float]:
-    """Sets every group to its peak learning rate times `factor`; returns the rates by group."""
+    """Set every group to its peak learning rate times `factor`, and return the rates by group."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
     return {group["name"]: group["lr"] for group in optimizer.param_groups}

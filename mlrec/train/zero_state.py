@@ -1,7 +1,8 @@
-"""A parameter's full fp32 weight and Adam state at any ZeRO stage, so that a checkpoint knows neither stages nor ranks.
+"""Full fp32 weights and Adam state of a parameter at any ZeRO stage.
 
-Written against DeepSpeed 0.19: its public `safe_get_*` and `safe_set_*` calls, and, where those begin too late (before the first
-step there is no state to set), the partitions they stand on. All calls are collective.
+Checkpoints therefore depend neither on stages nor on ranks. Written against DeepSpeed 0.19. It uses
+the public `safe_get_*` and `safe_set_*` calls. Before the first step these have no state to set, and
+the partitions below them are used. All calls are collective.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def skip_non_finite(zero_optimizer: Any) -> None:
-    """Let stages 1 to 3 skip a step by the norm of its gradient alone, which they read in any case.
+    """Make stages 1 to 3 skip a step by the norm of its gradient alone, which they read in any case.
 
-    DeepSpeed clips by this norm, and skips where it is not finite. Two differences between stages are removed. In bf16, stages
-    1 and 2 read the device once more before, to search each gradient for overflow, which the norm shows too. Stage 3 adds up
-    squares in fp64, the others in fp32: there, too, a square sum that does not fit in fp32 counts as not finite.
+    DeepSpeed clips by this norm, and skips a step whose norm is not finite. Two differences between
+    stages are removed. In bf16, stages 1 and 2 first read the device once more to search each
+    gradient for overflow, which the norm shows too. Stage 3 sums squares in fp64, the others in
+    fp32. Now a sum of squares that overflows fp32 counts as not finite at stage 3 too.
     """
     if hasattr(zero_optimizer, "check_grad_overflow"):  # stages 1 and 2
         zero_optimizer.check_overflow = _search_nothing
@@ -47,7 +49,7 @@ def _as_in_fp32(norm: torch.Tensor) -> torch.Tensor:
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
-    """Return the L2 norm of all gradients together, fp32 and infinite above the same bound as at stages 1 to 3."""
+    """Return the L2 norm of all gradients, fp32, infinite above the bound of stages 1 to 3."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(
         [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
@@ -56,8 +58,9 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
 
 
 def get_weight(parameter: nn.Parameter) -> torch.Tensor:
-    """The parameter's fp32 weight; of a frozen one, the weight that the model computes with."""
-    if parameter.requires_grad and (master := safe_get_full_fp32_param(parameter)) is not None:
+    """Return the fp32 weight of a parameter, or the model's own weight if it is frozen."""
+    master = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
+    if master is not None:
         weight: torch.Tensor = master.detach()
         return weight
     with GatheredParameters([parameter], enabled=_is_partitioned(parameter)):
@@ -67,14 +70,14 @@ def get_weight(parameter: nn.Parameter) -> torch.Tensor:
 def get_moment(
     optimizer: torch.optim.Optimizer, parameter: nn.Parameter, moment: str
 ) -> torch.Tensor:
-    """One of the parameter's Adam moments, fp32; `link_state` was called before."""
+    """Return an Adam moment of the parameter, fp32; call `link_state` before."""
     full = safe_get_full_optimizer_state(parameter, moment)
     state: torch.Tensor = optimizer.state[parameter][moment] if full is None else full
     return state.detach()
 
 
 def set_weight(parameter: nn.Parameter, weight: torch.Tensor) -> None:
-    """Sets the fp32 weight that the optimizer updates; the model's own copy was loaded before the engine was built."""
+    """Set the fp32 weight that the optimizer updates; the model's own copy stays as it is."""
     if _is_partitioned(parameter):
         safe_set_local_fp32_param(parameter, _own_part(parameter, weight))
     else:
@@ -84,7 +87,7 @@ def set_weight(parameter: nn.Parameter, weight: torch.Tensor) -> None:
 def set_moment(
     optimizer: torch.optim.Optimizer, parameter: nn.Parameter, moment: str, value: torch.Tensor
 ) -> None:
-    """Sets one of the parameter's Adam moments; `create_state` was called before."""
+    """Set an Adam moment of the parameter; call `create_state` before."""
     if _is_partitioned(parameter):
         safe_set_local_optimizer_state(parameter, _own_part(parameter, value), moment)
     elif hasattr(parameter, "_hp_mapping"):
@@ -94,7 +97,7 @@ def set_moment(
 
 
 def create_state(zero_optimizer: Any, optimizer: torch.optim.Optimizer, steps: int) -> None:
-    """Gives every tensor that the optimizer updates zero moments and the number of `steps` it has done."""
+    """Create zero moments and the step count `steps` for every tensor that the optimizer updates."""
     for tensor in _updated_tensors(zero_optimizer, optimizer):
         # torch's AdamW counts in a tensor, DeepSpeed's CPU Adam in an int
         count: Any = (
@@ -110,9 +113,9 @@ def create_state(zero_optimizer: Any, optimizer: torch.optim.Optimizer, steps: i
 
 
 def link_state(zero_optimizer: Any) -> None:
-    """Lets the parameters of stages 1 and 2 find their moments; call it when there are any, before they are read or set."""
+    """Link the parameters of stages 1 and 2 to their moments; call it before reading or setting."""
     if hasattr(zero_optimizer, "_lazy_init_hp_params_optimizer_state"):
-        # DeepSpeed links once, after the first group's first step, when the other groups have no moments yet
+        # DeepSpeed links once, after the first group's step, when other groups have no moments yet.
         zero_optimizer._hp_optimizer_states_linked = False
         zero_optimizer._lazy_init_hp_params_optimizer_state()
 
@@ -136,7 +139,7 @@ def _is_partitioned(parameter: nn.Parameter) -> bool:
 
 
 def _own_part(parameter: Any, full: torch.Tensor) -> torch.Tensor:
-    """This rank's part of a stage-3 parameter; parts have equal size, the last is filled up with zeros."""
+    """Return this rank's part of a stage-3 parameter: all have one size, the last padded by zeros."""
     size = parameter.ds_tensor.numel()
     start = size * torch.distributed.get_rank()
     part = full.new_zeros(size)
