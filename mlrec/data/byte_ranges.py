@@ -1,4 +1,4 @@
-"""Byte ranges of shards: where an item's members are, and which neighbouring items one read covers."""
+"""Byte ranges of shards: where an item's members are, and which items one read covers."""
 
 from __future__ import annotations
 

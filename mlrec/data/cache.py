@@ -73,8 +73,8 @@ class ShardCache:
         if folder.resolve() != folder.parent.resolve() / folder.name:
             raise ValueError(
                 f"data.cache_dir: {folder} is a link to {folder.resolve()}. A cache deletes "
-                "files, so its folder must not lead elsewhere. Remove the link, or set data.cache_dir "
-                "to where it leads"
+                "files, so its folder must not lead elsewhere. Remove the link, or set "
+                "data.cache_dir to where it leads"
             )
         self.url = url
         self.folder = folder

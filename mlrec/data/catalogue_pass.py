@@ -1,4 +1,4 @@
-"""The catalogue pass: stream the media of the whole catalogue once, split over ranks by position."""
+"""The catalogue pass: stream all media once, split over ranks by position."""
 
 from __future__ import annotations
 

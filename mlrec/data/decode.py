@@ -101,7 +101,10 @@ def decode_clip(raw: bytes, media: MediaInfo, frames: int, size: int) -> np.ndar
 
 
 def resampled(available: int, frames: int) -> np.ndarray:
-    """Return T positions in `available` stored frames, int64 [T]: evenly spaced, repeated if T is larger."""
+    """Return T evenly spaced positions in `available` stored frames, int64 [T].
+
+    Positions repeat if T is larger than `available`.
+    """
     return ((np.arange(frames) + 0.5) * available / frames).astype(np.int64)
 
 
@@ -227,7 +230,10 @@ def members_of(inputs: Sequence[InputSpec], media: MediaInfo) -> list[str]:
 
 
 Decoded = tuple[dict[InputSpec, torch.Tensor], torch.Tensor, dict[int, str]]
-"""Media of n items by input, zeros for one that could not be read or decoded; bool [n]: those that could; the others' reasons."""
+"""Decoded media of n items.
+
+The media by input, with zeros for bad items. bool [n]: the good items. The reasons of the bad ones.
+"""
 
 
 def decode_items(

@@ -1,4 +1,4 @@
-"""Time limit of decoding: find the items that ended a loader worker, to leave them out next time."""
+"""Time limit of decoding: find items that ended a loader worker, to leave them out next time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DecodeClock:
             self._deadline_N1[item] = 0.0
 
     def find_overdue(self) -> list[int]:
-        """Return the items that ended a worker since the last call. Call it after all workers ended."""
+        """Return the items that ended a worker since the last call; all workers must have ended."""
         deadline = self._deadline_N1
         overdue_items = np.flatnonzero((deadline > 0) & (deadline <= time.monotonic()))
         # Other items belong to workers that ended for another reason: decode them again.

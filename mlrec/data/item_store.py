@@ -88,7 +88,7 @@ class ItemStore:
         return self._reader.take_remote_bytes()
 
     def shard_url(self, shard: FileInfo) -> str:
-        """Return the URL to stream a whole shard from; a remote shard is downloaded first if possible."""
+        """Return the URL to stream a whole shard from, downloaded first if remote."""
         return self._reader.stream_url(shard)
 
     def read_many(self, items: Iterable[int], names: Sequence[str]) -> Iterator[Sample]:
@@ -129,7 +129,7 @@ class ItemStore:
     def _sample(
         self, read: ShardRead, sample_range: SampleRange, names: Sequence[str], result: ReadResult
     ) -> Sample:
-        """Return an item's sample from a read, or from another read of the item alone if damaged."""
+        """Return an item's sample from a read, or read the item alone if that is damaged."""
         item = sample_range.item
         if result.error is not None:
             return Sample(item, _storage_fault(read.shard, result.error))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 TITLE = "txt"
 """Member that is never read from a shard, because the catalogue holds all titles in memory."""
 OPTIONAL = frozenset({"flac", "cover.jpg"})
-"""Members that a sample may lack. Items without audio get silence, without a cover a black image."""
+"""Members that a sample may lack: silence and a black image take their place."""
 
 
 class Sample(NamedTuple):

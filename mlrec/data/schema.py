@@ -70,8 +70,10 @@ class Batch:
     users_B: torch.Tensor
     """int64: numbers of this rank's users, from 0."""
     items_U: torch.Tensor
-    """int64: ids, from 1, of the distinct items of the global batch, or of the whole catalogue if the
-    model needs it."""
+    """int64: ids, from 1, of the distinct items of the global batch.
+
+    The whole catalogue if the model needs it.
+    """
     count_U: torch.Tensor
     """int64: occurrences of each item in training sequences of the candidates' users; 0 if it is no
     candidate."""

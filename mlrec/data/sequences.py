@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 class SequenceTable:
     """Items of all users, one run per user, oldest first.
 
-    Items are int32 on disk, so a billion interactions take 4 GB. Users are numbered from 0 in the order of the shards.
+    Items are int32 on disk, so a billion interactions take 4 GB. Users are numbered from 0 in the order of
+    the shards.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class SequenceTable:
         return str(self.users[user] if self.raw_users is None else self.raw_users[user].as_py())
 
     def number_of(self, raw_user: str) -> int:
-        """Return the number of the user with this id in the raw data; surrounding spaces are ignored.
+        """Return the number of the user with this raw id; surrounding spaces are ignored.
 
         Raises:
             ValueError: there is no such user.
@@ -112,7 +113,7 @@ class SequenceTable:
         return self._window(users_B, skip_last=_HELD_OUT[split], width=self.split.history_length)
 
     def seen(self, users_B: np.ndarray, split: Split) -> np.ndarray:
-        """Return the items before the held-out one in the window of keep_last, which ranking excludes.
+        """Return the items of the window before the held-out one, which ranking excludes.
 
         Returns:
             int64 [B, keep_last - 1 or - 2], 0 for padding.
@@ -161,14 +162,14 @@ def open_sequences(
     except OSError as error:
         size = 4 * info.counts["interactions"] + 16 * info.counts["users"]
         raise RuntimeError(
-            f"data.cache_dir: {folder.parent} cannot take the sequence table of {size / 1e6:,.1f} MB: "
-            f"{error}; free space, or choose another folder"
+            f"data.cache_dir: {folder.parent} cannot take the sequence table of "
+            f"{size / 1e6:,.1f} MB: {error}; free space, or choose another folder"
         ) from error
     return table
 
 
 def _open_table(folder: Path, info: DatasetInfo, ok_N1: np.ndarray) -> SequenceTable | None:
-    """Return the table in the folder, every array verified by its sha256; None if missing or damaged."""
+    """Return the table in the folder, verified by sha256; None if missing or damaged."""
     try:
         return _table_of(read_arrays(folder), info, ok_N1)
     except FileNotFoundError:

@@ -39,7 +39,8 @@ def check_shared_memory(rank_bytes: int, ranks: int) -> None:
         raise RuntimeError(
             f"loader workers share batches of up to {ranks * rank_bytes / 1e6:,.0f} MB in "
             f"{SHARED_FOLDER} ({ranks} ranks), which has {free / 1e6:,.0f} MB left. Make it larger "
-            "(docker run --shm-size=8g), or lower data.num_workers, item.chunk or train.global_batch"
+            "(docker run --shm-size=8g), or lower data.num_workers, item.chunk or "
+            "train.global_batch"
         )
 
 

@@ -121,7 +121,7 @@ class StepDataset(Dataset[Batch]):
         store = self.data.store
         bytes_before = store.bytes_read
         local_before = store.local_bytes
-        # One copy of the shared table for the whole batch: the tower may set more entries meanwhile.
+        # One copy of the shared table for the batch: the tower may set more entries meanwhile.
         cached_O = self.cached_items.cached_N1[own_items] if self.cached_items else None
         media, valid_O, bad_items = self.load_media(own_items, cached_O)
         slots_BT = plan.slots_GT[plan.users_of(self.rank)]

@@ -1,7 +1,7 @@
 """Blocks of an unfinished extraction, which resumes after the blocks it has written.
 
-A block is a Parquet file (raw_id, vector, reason) that names its extraction. A block that is damaged
-or belongs to another extraction is encoded again.
+A block is a Parquet file (raw_id, vector, reason) that names its extraction. A block that is
+damaged or belongs to another extraction is encoded again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""catalogue.parquet: one row per item, by id 1 ... N, with the place of each member of its sample."""
+"""catalogue.parquet: one row per item, by id 1 ... N, with the places of its members."""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ CATALOGUE_SCHEMA = pa.schema(
 )
 """Columns of the catalogue.
 
-popularity counts training interactions. status is ok or failed. An item without a sample has shard -1
-and no members.
+popularity counts training interactions. status is ok or failed. An item without a sample has
+shard -1 and no members.
 """
 
 MEMBERS_BESIDE_FRAMES = 8
 """Most members of an item in addition to its frames: a clip, a cover, a title, audio and spares."""
 _TEXTS = ("raw_id", "title", "status")
-"""Columns that are read as dictionaries, because a long text in every row takes few bytes in the file.
+"""Columns that are read as dictionaries.
+
+A long text that occurs in every row takes few bytes in the file, but many in memory.
 
 This costs 0.7 CPU seconds for a million items.
 """
@@ -89,7 +91,7 @@ class Catalogue:
         """
         self.table = table.drop_columns("members")
         """Table without the column of members."""
-        # Members are held as arrays of numbers: as objects they take a gigabyte for a million items.
+        # Members are arrays of numbers: as objects they take a gigabyte for a million items.
         self.size = table.num_rows
         """N: the number of items."""
         self.popularity_N1 = self._column("popularity", np.int64)
@@ -241,7 +243,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def catalogue_bytes(columns: dict[str, Any]) -> bytes:
-    """Return catalogue.parquet of the columns of CATALOGUE_SCHEMA, lists or arrow arrays by name."""
+    """Return catalogue.parquet of the columns of CATALOGUE_SCHEMA, given by name."""
     sink = io.BytesIO()
     pq.write_table(pa.table(columns, schema=CATALOGUE_SCHEMA), sink, compression="zstd")
     return sink.getvalue()

@@ -87,8 +87,8 @@ class MediaInfo:
 class SplitInfo:
     """Leave-one-out split of each user's last `keep_last` items.
 
-    The last item is test, the one before validation, the rest training. MicroLens' protocol has users
-    with 5 or more interactions and uses their last 13.
+    The last item is test, the one before validation, the rest training. MicroLens' protocol has
+    users with 5 or more interactions and uses their last 13.
     """
 
     __pydantic_config__ = STRICT
@@ -100,8 +100,8 @@ class SplitInfo:
         if self.min_interactions < 4 or self.keep_last < self.min_interactions:
             raise ValueError(
                 f"the split keeps the last {self.keep_last} of at least {self.min_interactions} "
-                "interactions; leave-one-out needs min_interactions of 4 or more (two to train on, two "
-                "held out) and keep_last not below it"
+                "interactions; leave-one-out needs min_interactions of 4 or more (two to train on, "
+                "two held out) and keep_last not below it"
             )
         if self.keep_last > MAX_KEEP_LAST:
             raise ValueError(
@@ -152,7 +152,7 @@ class DatasetInfo:
     format: Literal["mlrec"] = "mlrec"
     version: Annotated[int, Field(ge=1)] = VERSION
     fingerprint: Annotated[str, Field(max_length=0)] = field(default="", compare=False)
-    """SHA-256 of dataset.json, and so of every byte of the data set; added on reading, never stored."""
+    """SHA-256 of dataset.json, and so of every byte of the data set; never stored in the file."""
 
     def check(self) -> None:
         """Check that counts, split and files fit each other.
@@ -174,13 +174,15 @@ class DatasetInfo:
             raise ValueError(f"counts.items is {items} with {counts['failed_items']} failed ones")
         if users < 1 or interactions < users * self.split.min_interactions:
             raise ValueError(
-                f"{users} users with {interactions} interactions; each has {self.split.min_interactions} or more"
+                f"{users} users with {interactions} interactions; "
+                f"each has {self.split.min_interactions} or more"
             )
         if (counts["validation"], counts["test"]) != (users, users) or counts[
             "train"
         ] > interactions - 2 * users:
             raise ValueError(
-                "the counts of train, validation and test do not fit those of users and interactions"
+                "the counts of train, validation and test "
+                "do not fit those of users and interactions"
             )
 
     def _check_files(self) -> None:
@@ -197,7 +199,8 @@ class DatasetInfo:
                     raise ValueError(f"files names {file.path} and not {path_of(shard)}")
         if self.counts["items"] > self.file(CATALOGUE_FILE).size:
             raise ValueError(
-                f"{self.counts['items']} items in {self.file(CATALOGUE_FILE).size} bytes of {CATALOGUE_FILE}"
+                f"{self.counts['items']} items in {self.file(CATALOGUE_FILE).size} bytes "
+                f"of {CATALOGUE_FILE}"
             )
         # two int64 of each user and an int32 of each interaction, uncompressed
         needed = 16 * self.counts["users"] + 4 * self.counts["interactions"]

@@ -45,7 +45,7 @@ _MEMBER_NAME = re.compile(r"(\d{9,18})\.(\w+)\.npy", re.ASCII)
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring users of a sequence shard. Runs and item numbers are checked, so safe to index with."""
+    """Neighbouring users of a sequence shard; runs and item numbers are safe to index with."""
 
     users: np.ndarray
     """int64 [n]."""

@@ -1,8 +1,8 @@
 """Open untrusted video and audio files within bounds, with errors that depend on their bytes alone.
 
-FFmpeg would read playlists that name other files and URLs, allocate any size that a header names, and
-put memory addresses in its errors. Here it only reads the container formats listed below. Sizes are
-checked before decoding, decoding uses one thread, and every failure has one of a few fixed reasons.
+FFmpeg would read playlists that name other files and URLs, allocate any size that a header names,
+and put memory addresses in its errors. Here it only reads the container formats listed below. Sizes
+are checked before decoding, decoding uses one thread, and every failure has one of a few reasons.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 MAX_FRAME_PIXELS = 10_000_000
-"""Most pixels of a video frame: 4K has 8.8 million; a decoder may hold 16 frames of 6 bytes a pixel."""
+"""Most pixels of a video frame: 4K has 8.8 million.
+
+A decoder may hold 16 frames of 6 bytes a pixel.
+"""
 MAX_AUDIO_S = 3600
 """Longest audio in seconds: an hour at 16 kHz takes 115 MB."""
 AUDIO_RATES_HZ = range(4_000, 768_001)
@@ -31,7 +34,7 @@ VIDEO_FORMATS = (
 AUDIO_FORMATS = (
     "wav,flac,mp3,aac,ogg,mov,matroska,avi,mpegts,mpeg,flv,asf,aiff,caf,au,amr,ac3,eac3,w64,wv,ape,tta,rm"
 )  # fmt: skip
-"""FFmpeg's demuxers of self-contained files. Playlists (hls, dash, concat) would read other files."""
+"""FFmpeg's demuxers of self-contained files; playlists (hls, dash, concat) read other files."""
 
 
 class UnreadableError(ValueError):

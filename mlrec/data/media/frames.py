@@ -58,7 +58,8 @@ def decode_video(
 ) -> np.ndarray:
     """Return frames of a video as uint8 [T, size, size, 3].
 
-    As in MicroLens, scaling does not keep the aspect ratio. Frames are counted in the order in which a player shows them.
+    As in MicroLens, scaling does not keep the aspect ratio. Frames are counted in the order in
+    which a player shows them.
 
     Args:
         source: path, or the file's bytes.
@@ -194,7 +195,7 @@ def _counted_frames(
 
 
 _TURNS = {0: (), 90: ("2",), 180: ("1", "1"), 270: ("1",)}
-"""Arguments of FFmpeg's transpose that turn a frame upright, by its counterclockwise rotation (°)."""
+"""Arguments of FFmpeg's transpose that undo a counterclockwise rotation in degrees."""
 
 
 class _Scaler:

@@ -1,4 +1,4 @@
-"""Media files of strangers: bounded before they are decoded, with reasons that depend on their bytes alone."""
+"""Untrusted media files: bounded before decoding, with reasons that depend on their bytes alone."""
 
 from __future__ import annotations
 

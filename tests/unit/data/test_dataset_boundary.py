@@ -1,4 +1,4 @@
-"""Data sets with one thing wrong each: mlrec-shards check names it, and opening for training refuses it in one sentence."""
+"""Data sets with one fault each: check names it, and opening refuses it in one sentence."""
 
 from __future__ import annotations
 

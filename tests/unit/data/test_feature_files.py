@@ -1,4 +1,4 @@
-"""Features on storage: what cannot be used is named in one sentence, before anything is computed with it."""
+"""Features on storage: faults are named in one sentence, before anything is computed."""
 
 import json
 from collections.abc import Callable
@@ -75,7 +75,8 @@ def test_missing_items_are_counted(tmp_path: Path) -> None:
     items = item_ids(["a", *"defg", None])
     with pytest.raises(
         ValueError,
-        match=r"made of tiny, has no vector for 4 of 5 items of tiny \(raw ids 'd', 'e', 'f', \.\.\.\); its own .* like 'b'",
+        match=r"made of tiny, has no vector for 4 of 5 items of tiny "
+        r"\(raw ids 'd', 'e', 'f', \.\.\.\); its own .* like 'b'",
     ):
         read_features(str(tmp_path)).rows_of(items)
 
@@ -173,7 +174,8 @@ def test_table_of_an_extraction_that_was_changed_is_refused(tmp_path: Path) -> N
     pq.write_table(other_table, tmp_path / "features.parquet")
     with pytest.raises(
         ValueError,
-        match=r"features\.parquet does not have the sha256 .* vectors of your own in another folder",
+        match=r"features\.parquet does not have the sha256 .* "
+        r"vectors of your own in another folder",
     ):
         read_features(f"{tmp_path}/features.parquet")
     (tmp_path / INFO_FILE).unlink()

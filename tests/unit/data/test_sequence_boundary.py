@@ -1,4 +1,4 @@
-"""Sequence shards with one fault each: check names it, and opening for training refuses it in one sentence."""
+"""Sequence shards with one fault each: check names it, and opening refuses it in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory that loader workers build batches in: two batches in turn, with nothing left of an earlier one."""
+"""Memory of loader workers' batches: two in turn, with nothing left of an earlier one."""
 
 import numpy as np
 import pytest

@@ -32,8 +32,9 @@ def test_raw_user_ids_that_are_no_numbers_are_stored_and_found(
         DataConfig(url=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     ).sequences
     assert [table.raw_user(number) for number in range(len(users))] == users
-    for given in ("{}", " {} "):
-        assert [table.number_of(given.format(user)) for user in users] == list(range(len(users)))
+    for spelling in ("{}", " {} "):
+        numbers = [table.number_of(spelling.format(user)) for user in users]
+        assert numbers == list(range(len(users)))
     with pytest.raises(ValueError, match=r"has no user 'nobody'; its first ones are"):
         table.number_of("nobody")
 
