@@ -1,0 +1,129 @@
+"""Extracted features: lookup by raw id, whitening, and projections."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from features import item_ids, numbered, save_features
+from small_encoders import SMALL
+
+from mlrec.config import ItemConfig
+from mlrec.models.encoders.heads import Whitening
+from mlrec.models.tower import ItemTower
+
+
+@pytest.mark.parametrize("file", ["", "/features.parquet"])
+def test_features_are_looked_up_by_raw_id_and_stay_as_they_are(file: str, tmp_path: Path) -> None:
+    vectors = save_features(tmp_path / "features", ["c", "a", "z", "b"])
+    options = {"features/vectors": {"checkpoint": f"{tmp_path}/features{file}"}}
+    item = ItemConfig(encoders=("features/vectors", "id/embedding"), options=options)
+    tower = ItemTower(
+        item, 16, 4, items=item_ids(["a", "b", None, "c"], fingerprint="1" * 64)
+    ).train()
+    (spec, _) = tower.specs
+    looked_up = tower.encoders[0](torch.tensor([1, 2, 3, 4]))
+    assert torch.equal(
+        looked_up,
+        torch.from_numpy(np.stack([vectors[1], vectors[3], np.zeros(4, np.float32), vectors[0]])),
+    )
+    remarks = [
+        f"features/vectors: {tmp_path}/features{file} was made of another packing or data set (tiny, fingerprint",
+        f"features/vectors: 1 of 4 vectors in {tmp_path}/features{file} belong to no item of the data set",
+    ]
+    assert len(tower.encoders[0].remarks) == len(remarks)
+    assert all(map(str.startswith, tower.encoders[0].remarks, remarks))
+    tower.encode({spec: torch.tensor([1, 2, 4])}, most=3).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in tower.parameters())
+    assert not any("table" in name for name in tower.state_dict())
+    for parameter in tower.parameters():  # as DeepSpeed has it: the table stays in fp32
+        parameter.data = parameter.data.bfloat16()
+    assert tower({spec: torch.tensor([1, 2, 4])}).dtype is torch.bfloat16
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+@pytest.mark.parametrize(("power", "linear"), [(1.0, True), (0.5, False)])
+def test_whitened_vectors_do_not_depend_on_the_axes_they_came_in(
+    power: float, linear: bool
+) -> None:
+    draw = np.random.default_rng(0).normal
+    vectors, change = draw(size=(200, 6)) * [9, 3, 1, 1, 0.5, 0.1], draw(size=(6, 6))
+    if (
+        not linear
+    ):  # of which the square root of a variance depends on lengths, but not on directions
+        change = np.linalg.qr(change)[0]
+    moved = vectors @ change + draw(size=6)
+    whitened, again = (
+        Whitening(given, power)(torch.from_numpy(given).float()) for given in (vectors, moved)
+    )
+    torch.testing.assert_close(whitened @ whitened.T, again @ again.T, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(whitened.norm(dim=1), torch.ones(200))
+
+
+def test_whitening_leaves_what_does_not_differ() -> None:
+    assert not Whitening(np.full((5, 3), 7.0), 1.0)(
+        torch.full((5, 3), 7.0)
+    ).any()  # the mean is no direction
+    few = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    corners = Whitening(few, 1.0)(torch.from_numpy(few))
+    expected = (4 * torch.eye(4) - 1) / 3  # of a tetrahedron: all alike
+    torch.testing.assert_close(corners @ corners.T, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("projection", ["linear", "mlp"])
+def test_the_angles_between_items_are_those_of_their_features_at_first(
+    projection: str, tmp_path: Path
+) -> None:
+    vectors = torch.from_numpy(save_features(tmp_path / "features", [3, 2, 1], width=16))
+    options: dict[str, object] = {"checkpoint": f"{tmp_path}/features", "projection": projection}
+    for whiten, expected in ((0.0, vectors), (0.5, Whitening(vectors.numpy(), 0.5)(vectors))):
+        item = ItemConfig(
+            encoders=("features/vectors",),
+            options={"features/vectors": {**options, "whiten": whiten}},
+        )
+        tower = ItemTower(item, 16, 3, items=numbered(3))
+        item_vectors = tower.eval()({tower.specs[0]: torch.tensor([3, 2, 1])})
+        angles = unit(item_vectors) @ unit(item_vectors).T
+        torch.testing.assert_close(angles, unit(expected) @ unit(expected).T, atol=1e-4, rtol=1e-4)
+        angles.sum().backward()
+
+
+def test_an_encoder_is_whitened_by_what_was_extracted_of_it(tmp_path: Path) -> None:
+    vectors = save_features(tmp_path / "features", ["x", 3, 1, 2], width=16)
+    options = {**SMALL["text/bert_tiny"], "whiten": 1.0, "projection": "linear"}
+    with pytest.raises(
+        ValueError,
+        match=r"text/bert_tiny\.features is not set. Set it to the folder that mlrec extract wrote",
+    ):
+        ItemTower(
+            ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3)
+        )
+    options["features"] = f"{tmp_path}/features"
+    tower = ItemTower(
+        ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3)
+    )
+    torch.testing.assert_close(tower.heads[0][0].mean, torch.from_numpy(vectors[1:]).mean(dim=0))
+    assert {name for name in tower.state_dict() if "heads" in name} > {
+        "heads.0.0.mean",
+        "heads.0.0.matrix",
+    }
+    with pytest.raises(
+        ValueError, match=r"text/bert_tiny\.features has no effect because whiten=0"
+    ):
+        ItemTower(
+            ItemConfig(("text/bert_tiny",), {"text/bert_tiny": {**options, "whiten": 0.0}}),
+            8,
+            3,
+            items=numbered(3),
+        )
+    save_features(tmp_path / "features", [1, 2, 3], width=4)
+    with pytest.raises(
+        ValueError,
+        match="features of width 4, and text/bert_tiny gives 16: they are of another encoder",
+    ):
+        ItemTower(
+            ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3)
+        )
