@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 class SequenceTable:
     """Items of all users, one run per user, oldest first.
 
-    Items are int32 on disk, so a billion interactions take 4 GB. Users are numbered from 0 in the order of
-    the shards.
+    Items are int32 on disk, so a billion interactions take 4 GB. Users are numbered from 0 in the
+    order of the shards.
     """
 
     def __init__(
