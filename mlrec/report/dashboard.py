@@ -1,4 +1,4 @@
-"""mlrec dashboard: the team's view of all runs of a W&B project, as code."""
+"""The W&B dashboard of all runs in a project, as code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINES: dict[str, dict[str, tuple[str, ...]]] = {
         "Videos per second": ("speed/videos_per_s",),
         "Slots per video: what encoding each once saves": ("speed/dedup",),
         "Share of the time that waits for data": ("speed/data_wait",),
-        "Arithmetic done, of what the device can do (HFU; MFU where no activation is computed again)": (
+        "Share of the device's peak FLOP/s (HFU; equals MFU without activation checkpointing)": (
             "speed/hfu",
         ),
     },
@@ -33,7 +33,7 @@ LINES: dict[str, dict[str, tuple[str, ...]]] = {
         "Share of the bytes that the node's cache held": ("data/cache_hits",),
         "Bytes read, from cache and remote": ("data/bytes_read",),
         "Bytes from remote: what the cache did not hold": ("data/remote_bytes",),
-        "Share of videos whose frozen prefix was kept": ("data/prefix_hits",),
+        "Share of videos whose frozen activations were cached": ("data/prefix_hits",),
         "Items that could not be read": ("data/bad_items",),
     },
     "Health": {
@@ -43,25 +43,24 @@ LINES: dict[str, dict[str, tuple[str, ...]]] = {
         "Learning rate of the recommender": ("train/lr",),
     },
 }
-"""Sections, their line charts, and the logged metrics in each chart."""
+"""By section, the logged metrics of each line chart."""
 
 TABLES = {"Quality": (HISTOGRAM + "_table", EXAMPLES), "Data": (FAILURES,), "Health": (PARTS,)}
-"""Logged tables by section; the newest of each run is shown."""
+"""Logged tables by section. The newest of each run is shown."""
 
 
 def workspace(entity: str, project: str) -> Workspace:
-    """The dashboard; nothing is asked of the network."""
+    """Return the dashboard. This needs no network."""
     import wandb_workspaces.reports.v2.interface as panels
     import wandb_workspaces.workspaces as ws
 
-    found: dict[str, list[Any]] = {
-        section: [
-            panels.LinePlot(title=title, y=list(metrics)) for title, metrics in charts.items()
-        ]
-        for section, charts in LINES.items()
-    }
+    panels_of: dict[str, list[Any]] = {}
+    for section, charts in LINES.items():
+        panels_of[section] = []
+        for title, metrics in charts.items():
+            panels_of[section].append(panels.LinePlot(title=title, y=list(metrics)))
     groups = [name for name, _, _ in GROUPS]
-    found["Quality"] += [
+    panels_of["Quality"] += [
         panels.BarPlot(
             title="Test split", metrics=["test/hr@10", "test/hr@20", "test/ndcg@10", "test/ndcg@20"]
         ),
@@ -76,25 +75,24 @@ def workspace(entity: str, project: str) -> Workspace:
         panels.LinePlot(title="HR@10 of cold items, on validation", y=["validation/cold/hr@10"]),
     ]
     for section, tables in TABLES.items():
-        found[section] += [panels.WeavePanelSummaryTable(table_name=table) for table in tables]
-    sections = [
-        ws.Section(name=name, panels=charts, is_open=True) for name, charts in found.items()
-    ]
+        for table in tables:
+            panels_of[section].append(panels.WeavePanelSummaryTable(table_name=table))
+    sections = []
+    for name, own_panels in panels_of.items():
+        sections.append(ws.Section(name=name, panels=own_panels, is_open=True))
     return ws.Workspace(entity=entity, project=project, name=NAME, sections=sections)
 
 
 def write_dashboard(entity: str, project: str, out: str) -> None:
     """Write the dashboard to a JSON file or URL."""
-    view = (
-        workspace(entity, project)
-        ._to_model()
-        .model_dump(mode="json", by_alias=True, exclude_none=True)
-    )
+    # the library offers no public way to write a workspace without creating it
+    model = workspace(entity, project)._to_model()
+    view = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     storage.write_bytes(out, (json.dumps(view, indent=1) + "\n").encode())
 
 
 def create_dashboard(entity: str, project: str) -> str:
-    """Make the dashboard in the W&B project, and return its address.
+    """Create the dashboard in the W&B project, and return its URL.
 
     Raises:
         RuntimeError: W&B refuses, or cannot be reached.
@@ -102,11 +100,11 @@ def create_dashboard(entity: str, project: str) -> str:
     import wandb
 
     try:
-        made = workspace(entity or str(wandb.Api().default_entity), project)
-        made.save()  # type: ignore[no-untyped-call]
-        return str(made.url)
-    except Exception as error:  # the libraries' errors have no common base
+        dashboard = workspace(entity or str(wandb.Api().default_entity), project)
+        dashboard.save()  # type: ignore[no-untyped-call]
+        return str(dashboard.url)
+    except Exception as error:  # the errors of both libraries have no common base class
         raise RuntimeError(
-            f"W&B did not make the dashboard of project {project!r}: {error}; the key must be allowed to write to --entity "
-            f"{entity or '(your own)'!r}; --out FILE needs no W&B"
+            f"W&B did not create the dashboard of project {project!r}: {error}. The key must have "
+            f"write access to --entity {entity or '(your own)'!r}. --out FILE needs no W&B"
         ) from error

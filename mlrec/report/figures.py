@@ -41,6 +41,7 @@ def best(runs: Sequence[Run]) -> list[Run]:
     """Return the runs with a color, in their order: all, or the best by HR@10."""
     if len(runs) <= MAX_COLORED_RUNS:
         return list(runs)
+    # one color is left for the others
     by_hit_rate = sorted(range(len(runs)), key=lambda i: -(runs[i].metric("hr@10") or 0.0))
     return [runs[i] for i in sorted(by_hit_rate[: MAX_COLORED_RUNS - 1])]
 
@@ -58,6 +59,7 @@ def curves(runs: Sequence[Run], metric: str, label: str, markers: bool = False) 
     if not colored and not others:
         return None
     legend = {curve.run: color_of[curve.run] for curve in colored}
+    # grey curves lie below, so that colored ones stay visible
     if others:
         legend[f"{len(others)} others"] = GREY
 

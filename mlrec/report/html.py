@@ -58,6 +58,7 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     Args:
         paper: a table of the paper that includes the runs; shown first.
     """
+    # with many runs, the best come first everywhere: they are the ones with a color
     if len(runs) > figures.MAX_COLORED_RUNS:
         runs = sorted(runs, key=lambda run: -(run.metric("hr@10") or 0.0))
     grouped = groups_by_dataset(runs)

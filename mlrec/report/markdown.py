@@ -84,6 +84,7 @@ def title(runs: Sequence[Run]) -> str:
 
 def table(content: Table) -> str:
     """Return a table in Markdown, with the best values in bold."""
+    # Markdown aligns a column by its second line
     alignment = "---:" if content.is_numeric else "---"
     lines = [
         _line(map(in_markdown, (content.corner, *content.header))),

@@ -1,8 +1,8 @@
 """Our runs in the rows of the paper's tables.
 
-A run belongs to a row by its configuration, whatever its name and folder: by its recommender, and by what an item is made of (id,
-frozen features, a trained video encoder). A video encoder counts if it is one of the paper's with its own architecture: a small
-version of VideoMAE is no row.
+A run belongs to a row because of its configuration, not its name. What counts is the recommender
+and what an item is made of: its id, frozen features, or a trained video encoder. A video encoder
+counts if it is one of the paper's with its own architecture. A small VideoMAE has no row.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mlrec.report.published import (
     SOURCE,
     TUNINGS,
     VIDEO_ENCODERS,
+    Baseline,
     VideoEncoder,
 )
 from mlrec.report.runs import Run
@@ -30,75 +31,104 @@ ENCODERS = {row.encoder for row in VIDEO_ENCODERS}
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper with our figures in it."""
+    """A table of the paper that includes our figures."""
 
     title: str
     table: Table
     notes: tuple[str, ...]
-    """Sentences that belong below it."""
+    """Sentences below the table."""
 
 
 def baselines_table(runs: Sequence[Run]) -> PaperTable:
-    """Table 2: each system's line, then one for each run of it on another data set, which has no figure of the paper's beside."""
+    """Return table 2 of the paper with our runs.
+
+    Each system has a line per run on the paper's data set, or one line without a run. Lines for
+    runs on other data sets follow, without the paper's figures.
+    """
     rows: list[Row] = []
     placed: set[str] = set()
     for baseline in BASELINES:
-        key = (baseline.recommender, baseline.inputs)
-        ours = [run for run in runs if (_option(run, "recommender", "name"), inputs_of(run)) == key]
-        placed |= {run.name for run in ours}
-        on_paper = [run for run in ours if _dataset(run) == DATASET]
-        others = [run for run in ours if run not in on_paper]
-        first: list[Run | None] = [*on_paper] or [None]
-        for run in [*first, *others]:
-            papers = [None] * len(METRICS) if run in others else baseline.figures
-            figures = (
-                _beside(paper, run, name) for name, paper in zip(METRICS, papers, strict=True)
-            )
-            last = (run.name, _dataset(run)) if run else (NONE, DATASET)
-            rows.append(
-                Row(baseline.name, (baseline.kind, *figures, *last), is_run=run is not None)
-            )
-    header = ("", *(f"{name.upper()}: paper / ours" for name in METRICS), "run", "data set")
-    return PaperTable(
-        "Beside the paper's table 2", Table("system", header, tuple(rows)), _notes(runs, placed)
-    )
+        comparable_rows: list[Row] = []
+        other_rows: list[Row] = []
+        for run in runs:
+            if _is_of_baseline(run, baseline):
+                placed.add(run.name)
+                own_rows = comparable_rows if _dataset(run) == DATASET else other_rows
+                own_rows.append(_baseline_row(baseline, run))
+        rows += comparable_rows or [_baseline_row(baseline, None)]
+        rows += other_rows
+    columns = [f"{name.upper()}: paper / ours" for name in METRICS]
+    table = Table("system", ("", *columns, "run", "data set"), tuple(rows))
+    return PaperTable("Beside the paper's table 2", table, _notes(runs, placed))
+
+
+def _is_of_baseline(run: Run, baseline: Baseline) -> bool:
+    recommender = _option(run, "recommender", "name")
+    return recommender == baseline.recommender and inputs_of(run) == baseline.inputs
+
+
+def _baseline_row(baseline: Baseline, run: Run | None) -> Row:
+    """Return the line of a system, for one of our runs or without."""
+    dataset = DATASET if run is None else _dataset(run)
+    cells = [baseline.kind]
+    for name, figure in zip(METRICS, baseline.figures, strict=True):
+        # the paper's figures are comparable only on its own data set
+        paper = figure if dataset == DATASET else None
+        cells.append(_paper_and_ours(paper, run, name))
+    cells += [NONE if run is None else run.name, dataset]
+    return Row(baseline.name, tuple(cells), is_run=run is not None)
 
 
 def encoders_table(runs: Sequence[Run]) -> PaperTable:
-    """The table of video encoders with SASRec, by ACC@5: each encoder's line, then one for each other data set of its runs."""
+    """Return the paper's table of video encoders with SASRec and our runs, by ACC@5.
+
+    Each encoder has a line for the paper's data set, and one for each other data set of its runs.
+    """
     rows: list[Row] = []
     placed: set[str] = set()
-    for row in sorted(VIDEO_ENCODERS, key=lambda row: row.accuracy):
-        lines: dict[tuple[str, int], dict[str, Run]] = {(DATASET, 0): {}}
-        seen: Counter[tuple[str, str]] = Counter()
-        for run in runs:
-            place = (_dataset(run), _tuning(run, row.encoder))
-            if _is_of_encoder(run, row):
-                lines.setdefault((place[0], seen[place]), {})[place[1]] = (
-                    run  # of two runs in one place each has a line
-                )
-                seen[place] += 1
-                placed.add(run.name)
-        for (dataset, _), of_tuning in lines.items():
-            cells = [f"{row.accuracy:.2f}"]
-            for tuning, paper in zip(TUNINGS, row.figures, strict=True):
-                papers = paper if paper and dataset == DATASET else (None, None)
-                cells += [
-                    _beside(*given)
-                    for given in zip(papers, [of_tuning.get(tuning)] * 2, METRICS[:2], strict=True)
-                ]
-            rows.append(Row(row.name, (*cells, dataset), is_run=bool(of_tuning)))
-    columns = (
-        f"{tuning} {name.upper()}: paper / ours" for tuning in TUNINGS for name in METRICS[:2]
-    )
+    for encoder in sorted(VIDEO_ENCODERS, key=lambda encoder: encoder.accuracy):
+        own = [run for run in runs if _is_of_encoder(run, encoder)]
+        placed |= {run.name for run in own}
+        for (dataset, _), run_of_tuning in _lines_of_encoder(own, encoder).items():
+            rows.append(_encoder_row(encoder, dataset, run_of_tuning))
+    columns = []
+    for tuning in TUNINGS:
+        columns += [f"{tuning} {name.upper()}: paper / ours" for name in METRICS[:2]]
     notes = _notes(runs, placed)
-    if missing := [row.name for row in VIDEO_ENCODERS if None in row.figures]:
-        notes = (
-            *notes,
-            f"Not filled in are the paper's HR@10 and NDCG@10 of {', '.join(missing)}.",
-        )
+    missing = [encoder.name for encoder in VIDEO_ENCODERS if None in encoder.figures]
+    if missing:
+        note = f"Not filled in are the paper's HR@10 and NDCG@10 of {', '.join(missing)}."
+        notes = (*notes, note)
     table = Table("video encoder", ("ACC@5", *columns, "data set"), tuple(rows))
     return PaperTable("Beside the paper's table of video encoders", table, notes)
+
+
+def _lines_of_encoder(
+    runs: Sequence[Run], encoder: VideoEncoder
+) -> dict[tuple[str, int], dict[str, Run]]:
+    """Arrange the runs of an encoder in lines of a data set, each with one run per tuning.
+
+    A second run with the same data set and tuning goes to a second line of the data set.
+    """
+    lines: dict[tuple[str, int], dict[str, Run]] = {(DATASET, 0): {}}
+    num_placed: Counter[tuple[str, str]] = Counter()
+    for run in runs:
+        dataset = _dataset(run)
+        tuning = _tuning(run, encoder.encoder)
+        line = lines.setdefault((dataset, num_placed[dataset, tuning]), {})
+        line[tuning] = run
+        num_placed[dataset, tuning] += 1
+    return lines
+
+
+def _encoder_row(encoder: VideoEncoder, dataset: str, run_of_tuning: dict[str, Run]) -> Row:
+    cells = [f"{encoder.accuracy:.2f}"]
+    for tuning, figures in zip(TUNINGS, encoder.figures, strict=True):
+        hit_rate, ndcg = figures if figures and dataset == DATASET else (None, None)
+        run = run_of_tuning.get(tuning)
+        cells.append(_paper_and_ours(hit_rate, run, "hr@10"))
+        cells.append(_paper_and_ours(ndcg, run, "ndcg@10"))
+    return Row(encoder.name, (*cells, dataset), is_run=bool(run_of_tuning))
 
 
 @dataclass(frozen=True)
@@ -114,24 +144,23 @@ class EncoderPoint:
 
 
 def encoder_points(runs: Sequence[Run]) -> list[EncoderPoint]:
-    """Our runs of the paper's video encoders with SASRec that have results of the test split."""
-    return [
-        EncoderPoint(row.name, row.accuracy, _tuning(run, row.encoder), hit_rate)
-        for row in VIDEO_ENCODERS
-        for run in runs
-        if _is_of_encoder(run, row)
-        and _is_ranked(run)
-        and (hit_rate := run.metric("hr@10")) is not None
-    ]
+    """Return our runs of the paper's video encoders with SASRec that have test results."""
+    points = []
+    for encoder in VIDEO_ENCODERS:
+        for run in runs:
+            hit_rate = run.metric("hr@10")
+            if _is_of_encoder(run, encoder) and _is_ranked(run) and hit_rate is not None:
+                tuning = _tuning(run, encoder.encoder)
+                points.append(EncoderPoint(encoder.name, encoder.accuracy, tuning, hit_rate))
+    return points
 
 
-def _is_of_encoder(run: Run, row: VideoEncoder) -> bool:
-    is_encoder = (
-        _encoders(run) == [row.encoder]
-        and _is_papers(run, row.encoder)
-        and _tuning(run, row.encoder) in TUNINGS
-    )
-    return is_encoder and _option(run, "recommender", "name") == "sasrec"
+def _is_of_encoder(run: Run, encoder: VideoEncoder) -> bool:
+    """Tell whether a run is SASRec over this encoder alone, tuned as in the paper."""
+    if _encoders(run) != [encoder.encoder] or not _is_papers(run, encoder.encoder):
+        return False
+    is_sasrec = _option(run, "recommender", "name") == "sasrec"
+    return is_sasrec and _tuning(run, encoder.encoder) in TUNINGS
 
 
 PAPER_TABLES: dict[str, Callable[[Sequence[Run]], PaperTable]] = {
@@ -141,30 +170,50 @@ PAPER_TABLES: dict[str, Callable[[Sequence[Run]], PaperTable]] = {
 
 
 def inputs_of(run: Run) -> frozenset[str]:
-    """What the run's items are made of, in the words of `published.Input`; an encoder that no row has stands for itself."""
-    found = set()
+    """Return what the run's items are made of, as `published.Input`.
+
+    An encoder that belongs to no row is returned under its own name.
+    """
+    inputs = set()
     for name in _encoders(run):
         if _is_papers(run, name):
-            found.add("frozen" if _tuning(run, name) == "frozen" else "trained")
+            inputs.add("frozen" if _tuning(run, name) == "frozen" else "trained")
         else:
-            found.add({"id/embedding": "id", "features/vectors": "frozen"}.get(name, name))
-    return frozenset(found)
+            inputs.add({"id/embedding": "id", "features/vectors": "frozen"}.get(name, name))
+    return frozenset(inputs)
 
 
 def _notes(runs: Sequence[Run], placed: set[str]) -> tuple[str, ...]:
-    others = [run.name for run in runs if run.name in placed and _dataset(run) != DATASET]
-    rowless = [run.name for run in runs if run.name not in placed]
-    unranked = [run.name for run in runs if run.name in placed and not _is_ranked(run)]
+    """Return the sentences below a table.
+
+    Args:
+        placed: names of the runs that have a line in it.
+    """
+    others = []
+    rowless = []
+    unranked = []
+    for run in runs:
+        if run.name not in placed:
+            rowless.append(run.name)
+            continue
+        if _dataset(run) != DATASET:
+            others.append(run.name)
+        if not _is_ranked(run):
+            unranked.append(run.name)
+    # every table says whose figures it compares
     notes = [
-        f"Paper: {SOURCE}, {DATASET}, test split. Ours: test split, ± the standard error over the users."
+        f"Paper: {SOURCE}, {DATASET}, test split. "
+        "Ours: test split, ± the standard error over the users."
     ]
     if others:
         notes.append(
-            f"On another data set than {DATASET}, and so not to be compared with the paper's figures: {listed(others)}."
+            f"On another data set than {DATASET}, and so not to be compared with the paper's "
+            f"figures: {listed(others)}."
         )
     if unranked:
         notes.append(
-            f"Without results of the test split: {listed(unranked)}; mlrec evaluate RUN writes them."
+            f"Without results of the test split: {listed(unranked)}; "
+            "mlrec evaluate RUN writes them."
         )
     if rowless:
         notes.append(f"In no row of this table: {listed(rowless)}.")
@@ -188,14 +237,15 @@ def _tuning(run: Run, encoder: str) -> str:
 
 
 def _is_papers(run: Run, encoder: str) -> bool:
-    """Whether it is one of the paper's video encoders, with its own architecture."""
+    """Tell whether an encoder is one of the paper's video encoders, with its own architecture."""
     return encoder in ENCODERS and "config" not in _options(run, encoder)
 
 
 def _dataset(run: Run) -> str:
-    """The paper's data set, or the name and the size of another."""
+    """Return the paper's data set, or the name and the size of another."""
     dataset = run.info.get("dataset", {})
     counts = dataset.get("counts", {})
+    # whoever packed it chose the name, so the paper's data set is known by its size
     if all(counts.get(name) == count for name, count in COUNTS.items()):
         return DATASET
     sizes = (f"{counts[name]:,} {name}" for name in COUNTS if name in counts)
@@ -206,7 +256,8 @@ def _is_ranked(run: Run) -> bool:
     return run.results.get("split") == "test"
 
 
-def _beside(paper: float | None, run: Run | None, metric: str) -> str:
+def _paper_and_ours(paper: float | None, run: Run | None, metric: str) -> str:
+    """Return a cell: the paper's figure, and ours with its standard error."""
     ours = NONE
     if run is not None and _is_ranked(run):
         ours = number(run.metric(metric))

@@ -1,37 +1,43 @@
-"""What the paper reached, row by row, and which of our runs a row is: the one place of these figures in the package."""
+"""The paper's figures, row by row, and which of our runs belongs to a row.
+
+These figures are in no other place of the package.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-SOURCE = "Ni et al., A Content-Driven Micro-Video Recommendation Dataset at Scale, 2023 (arXiv:2309.15379)"
+SOURCE = (
+    "Ni et al., A Content-Driven Micro-Video Recommendation Dataset at Scale, 2023 "
+    "(arXiv:2309.15379)"
+)
 DATASET = "MicroLens-100K"
 COUNTS = {"users": 100_000, "items": 19_738}
-"""Of the data set that the figures are of."""
+"""Size of the data set."""
 METRICS = ("hr@10", "ndcg@10", "hr@20", "ndcg@20")
 TUNINGS = ("frozen", "top", "full")
 
 Input = Literal["id", "frozen", "trained"]
-"""What an item is made of: its id, features of an encoder that stays as it is, a video encoder that is trained."""
+"""What an item is made of: its id, features of a frozen encoder, or a trained video encoder."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A row of table 2: a system of the paper."""
+    """A row of table 2: one system of the paper."""
 
     name: str
-    """As the paper has it."""
+    """Name in the paper."""
     kind: str
     recommender: str
     """Row of RECOMMENDERS."""
     inputs: frozenset[Input]
     figures: tuple[float, float, float, float]
-    """METRICS on the test split."""
+    """Test split, in the order of METRICS."""
 
     @property
     def config(self) -> str:
-        """Name of its file in configs/experiment, and of the run."""
+        """Name of its file in configs/experiment, and of its run."""
         return f"microlens_100k_{self.name.lower().replace('+', '_')}"
 
 
@@ -64,21 +70,21 @@ BASELINES = (
     _baseline("GRU4Rec_V", "VideoRec", "gru4rec", ("trained",), 0.0954, 0.0517, 0.1377, 0.0623),
     _baseline("SASRec_V", "VideoRec", "sasrec", ("trained",), 0.0948, 0.0515, 0.1364, 0.0619),
 )
-"""Table 2; SASRec, GRU4Rec_V and SASRec_V are confirmed by a second source, the others want comparing with the paper."""
+"""Table 2. A second source confirms SASRec, GRU4Rec_V and SASRec_V. Check others before citing."""
 
 
 @dataclass(frozen=True)
 class VideoEncoder:
-    """A row of the table of video encoders, with SASRec behind each."""
+    """A row of the table of video encoders, each with SASRec."""
 
     name: str
-    """As the paper has it."""
+    """Name in the paper."""
     encoder: str
     """Row of ENCODERS."""
     accuracy: float
-    """ACC@5 of its checkpoint on Kinetics-400, in percent."""
+    """ACC@5 of the checkpoint on Kinetics-400, in percent."""
     figures: tuple[tuple[float, float] | None, ...] = (None, None, None)
-    """HR@10 and NDCG@10 for each of TUNINGS; None where they are not filled in."""
+    """HR@10 and NDCG@10 for each of TUNINGS; None if not filled in."""
 
 
 VIDEO_ENCODERS = (
@@ -98,4 +104,4 @@ VIDEO_ENCODERS = (
     VideoEncoder("MViT-B-32x3", "video/mvit_b_32x3", 94.69),
     VideoEncoder("VideoMAE", "video/videomae", 95.10),
 )
-"""The table of video encoders, by accuracy."""
+"""The table of video encoders, ordered by accuracy."""

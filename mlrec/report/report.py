@@ -1,4 +1,4 @@
-"""mlrec report: what runs reached, as Markdown, as one self-contained page, and as a short table for the console."""
+"""Report runs as Markdown, as one self-contained page, and as a short table."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ REPORT_FILE = "report.html"
 
 
 def write_report(runs: Sequence[Path], out: Path, paper: PaperTable | None = None) -> Path:
-    """Writes the report of the run folders to `out`, an HTML page, and to the .md file beside it; returns `out`.
+    """Write the report of run folders to a page, and to a Markdown file next to it.
 
     Args:
-        paper: a table of the paper with the runs in it, to stand before the rest.
+        out: file that ends in .html; the Markdown file has the same name and ends in .md.
+        paper: a table of the paper that includes the runs; shown first.
+
+    Returns:
+        `out`.
 
     Raises:
-        ValueError: one of the folders is no run, `out` does not end in .html, or one of the two files is there and no report.
+        ValueError: a folder is no run, `out` has another ending, or one of the two files exists and
+            is no report.
     """
     if out.suffix != ".html":
-        raise ValueError(f"the report {out} must end in .html; its Markdown goes beside it")
+        raise ValueError(f"The report {out} must end in .html. Markdown is written next to it")
     read = read_runs(runs)
     _check_unowned(out)
     storage.write_bytes(str(out.with_suffix(".md")), markdown.report(read, paper).encode())
@@ -35,15 +40,16 @@ def write_report(runs: Sequence[Path], out: Path, paper: PaperTable | None = Non
 
 
 def _check_unowned(out: Path) -> None:
-    """Refuse to replace files that are no reports.
+    """Check that a report replaces nothing but a report.
 
     Raises:
-        ValueError: one of them is there.
+        ValueError: one of its two files exists and is no report.
     """
     marks = {out: html.MARKS, out.with_suffix(".md"): markdown.MARKS}
-    foreign = [
-        path.name for path, texts in marks.items() if path.exists() and not _is_report(path, texts)
-    ]
+    foreign = []
+    for path, texts in marks.items():
+        if path.exists() and not _is_report(path, texts):
+            foreign.append(path.name)
     check_replaceable(str(out.parent), foreign, "mlrec report")
 
 
@@ -55,14 +61,16 @@ def _is_report(path: Path, marks: Sequence[str]) -> bool:
 
 
 def short_table(runs: Sequence[Path]) -> str:
-    """The metrics of the run folders against their baselines, as aligned text, a table for each data set and split.
+    """Return the metrics of runs and their baselines as aligned text.
+
+    Each data set and split has a table of its own.
 
     Raises:
-        ValueError: one of the folders is no run.
+        ValueError: a folder is no run.
     """
     groups = groups_by_dataset(read_runs(runs))
-    tables = [markdown.aligned(results_table(group)) for group in groups]
-    return "\n\n".join(
-        f"{printable(name)}\n{text}" if name else text
-        for name, text in zip(group_names(groups), tables, strict=True)
-    )
+    tables = []
+    for group, name in zip(groups, group_names(groups), strict=True):
+        table = markdown.aligned(results_table(group))
+        tables.append(f"{printable(name)}\n{table}" if name else table)
+    return "\n\n".join(tables)

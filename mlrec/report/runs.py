@@ -26,7 +26,7 @@ class Run:
     config: dict[str, Any]
     """Settings, without credentials."""
     info: dict[str, Any]
-    """Content of run.json: commit, started, hours, world, hardware, versions, dataset, parameters."""
+    """Content of run.json: commit, start, hours, world, hardware, versions, dataset, parameters."""
     results: dict[str, Any]
     """Content of results.json: split, step, selected_by, metrics, baselines."""
     metrics: list[dict[str, Any]]
@@ -106,6 +106,7 @@ def read_run(path: Path) -> Run:
         raise ValueError(
             f"{path} is not a run: it has no {CONFIG_FILE}. Name a folder that mlrec train wrote"
         )
+    # the file may be of an earlier version, or edited: one sentence names it either way
     try:
         config = asdict(configuration.load_saved(path / CONFIG_FILE))
     except (ValueError, OSError) as error:
@@ -127,6 +128,7 @@ def read_run(path: Path) -> Run:
     return Run(
         path=path,
         name=path.resolve().name,
+        # reports are shared, so credentials in URLs must not reach them
         config=dict(scrub(config)),
         info=dict(scrub(info)),
         results={} if results is None else asdict(results),

@@ -102,8 +102,10 @@ def _themed(svg: str, label: str) -> Markup:
     """Return matplotlib's SVG with the page's colors and fonts, scaled to the page's width."""
     svg = svg[svg.index("<svg") :]
     svg = svg.replace(TEXT_PLACEHOLDER, "currentColor").replace(GRID_PLACEHOLDER, "var(--line)")
+    # metadata holds the date, which would change the bytes of equal drawings
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1; font-family: inherit", svg)
+    # without width and height the figure takes the width of its card
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     accessible = f'<svg role="img" aria-label="{harmless(label)}"'

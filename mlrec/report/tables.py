@@ -51,6 +51,7 @@ def groups_by_dataset(runs: Sequence[Run]) -> list[list[Run]]:
 
     A run without results joins the first run of its data set that has some.
     """
+    # reversed, so that the first run of a data set wins
     first_split = {}
     for run in reversed(runs):
         if run.results:
@@ -180,6 +181,7 @@ def speed_table(runs: Sequence[Run]) -> Table:
         for metric, in_words in aggregates.values():
             _, values = run.curve(metric)
             cells.append(in_words(values) if values else NONE)
+        # a run that logged no step has no line
         if cells[0] != NONE:
             cells.append(duration(run.info.get("hours")))
             rows.append(Row(run.name, tuple(cells)))
@@ -212,11 +214,12 @@ def facts_table(runs: Sequence[Run]) -> Table:
 
 
 def _versions(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+    return ", ".join(map(" ".join, versions.items()))
 
 
 def differences_table(runs: Sequence[Run]) -> Table:
     """Return the keys of the configuration in which the runs differ."""
+    # names differ in any case, and every run has a column under its name
     settings = [dict(flat(run.config)) for run in runs]
     keys: dict[str, None] = {}
     for settings_of_run in settings:
