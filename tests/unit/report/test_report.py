@@ -2,108 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
+from made_runs import make_recommending, make_run
 
-from mlrec import config as configuration
 from mlrec.cli.main import run_command
 from mlrec.report.report import short_table, write_report
-from mlrec.runs.recommendations import Example, Recommended, write_recommended
-
-POPULARITY = {
-    "users": 1000,
-    "hr@10": 0.1,
-    "hr@20": 0.15,
-    "ndcg@10": 0.05,
-    "ndcg@20": 0.06,
-    "mrr": 0.04,
-}
-GROUPS = ("all", "cold", "1-5", "6-20", "21-100", ">100")
-
-
-def scaled(factor: float) -> dict[str, Any]:
-    return {
-        name: value if name == "users" else value * factor for name, value in POPULARITY.items()
-    }
-
-
-def make_run(
-    path: Path,
-    factor: float = 3.0,
-    encoder: str = "video/tiny",
-    fingerprint: str = "f" * 64,
-    split: str = "test",
-) -> Path:
-    """A finished run whose metrics are `factor` times those of popularity; on validation all are half as high."""
-    scale = 0.5 if split == "validation" else 1.0
-    path.mkdir(parents=True)
-    item = configuration.ItemConfig(encoders=(encoder,))
-    data = configuration.DataConfig(url="s3://bucket/microlens")
-    configuration.save(
-        configuration.Config(name=path.name, item=item, data=data), path / "config.yaml"
-    )
-    lines: list[dict[str, Any]] = [
-        {"step": step, "time": 1.0 * step, "train/loss": 5.0 - factor * step / 100}
-        for step in range(10, 101, 10)
-    ]
-    lines += [
-        {"step": step, "time": 1.0 * step, "validation/hr@10": factor * step / 1000}
-        for step in (50, 100)
-    ]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    info = {
-        "name": path.name,
-        "commit": "0123abc",
-        "started": "2026-01-02T03:04:05",
-        "hours": 0.125,
-        "world": 2,
-        "hardware": "2 CPU cores",
-        "versions": {"mlrec": "0.1.0", "torch": "2.13.0"},
-        "dataset": {
-            "name": "synthetic",
-            "url": "s3://user:hunter2@bucket/microlens",
-            "fingerprint": fingerprint,
-            "counts": {"users": 1000, "items": 300, "interactions": 7200},
-        },
-        "parameters": {"trained": 123456, "total": 1234567},
-    }
-    (path / "run.json").write_text(json.dumps(info))
-    results = {
-        "split": split,
-        "step": 100,
-        "selected_by": "validation hr@10",
-        "metrics": {group: scaled(scale * factor) for group in GROUPS},
-        "baselines": {
-            "popularity": {group: scaled(scale) for group in GROUPS},
-            "chance": {"all": scaled(0.2)},
-            "oracle": {"all": {"hr@10": 0.4, "ndcg@10": 0.2}},
-        },
-    }
-    (path / "results.json").write_text(json.dumps(results))
-    return path
-
-
-def make_recommending(path: Path, items_of: dict[int, tuple[int, ...]]) -> Path:
-    """A run that recommends the given items to each user; every user watched 1 and 2, and next 3."""
-    make_run(path)
-    data = configuration.DataConfig(url=str(path.parent / "gone"))
-    configuration.save(configuration.Config(name=path.name, data=data), path / "config.yaml")
-    examples = tuple(
-        Example(user, (1, 2), 3, 1 if 3 in items else 99, items) for user, items in items_of.items()
-    )
-    counts = {name: {"cold": 1} for name in ("recommended", "targets", "catalogue")}
-    write_recommended(
-        path,
-        Recommended(
-            "test", len(items_of), counts, examples, {item: f"title {item}" for item in range(9)}
-        ),
-    )
-    return path
 
 
 class Page(HTMLParser):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from browser import CHROMIUM, DESKTOP, PHONE, look_at
+from made_runs import make_run
 from PIL import Image
-from test_report import make_run
 
 from mlrec import config as configuration
 from mlrec.config import Config

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from test_report import make_recommending, make_run
+from made_runs import make_recommending, make_run
 
 import mlrec.report.report
 from mlrec.cli.main import run_command

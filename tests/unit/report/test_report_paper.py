@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report import make_run
+from made_runs import make_run
 
 from mlrec import config as configuration
 from mlrec.cli.main import run_command

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from test_report import make_run
+from made_runs import make_run
 
 from mlrec.config import Config
 from mlrec.config import save as save_config
