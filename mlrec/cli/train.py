@@ -96,11 +96,11 @@ def _dry_run(options: argparse.Namespace) -> None:
     import torch
 
     from mlrec.config import load_arguments
-    from mlrec.train.dry_run import describe, figures
+    from mlrec.train.dry_run import predict
 
     ranks = options.dry_run or max(1, torch.cuda.device_count())
-    predicted = figures(load_arguments(options.words), ranks)
+    prediction = predict(load_arguments(options.words), ranks)
     if options.json:
-        print_json(predicted)
+        print_json(prediction.as_json())
     else:
-        say("\n".join(describe(predicted)))
+        say("\n".join(prediction.describe()))

@@ -4,13 +4,14 @@ loop.py           the training loop
 engine.py         build a model under DeepSpeed, and take one optimizer step
 deepspeed_config.py   DeepSpeed's configuration
 model_state.py    all weights and moments, as a checkpoint holds them
-training_run.py   the state of a run beside the engine: what is due, divergence, saving
+training_run.py   a run's folder and bookkeeping: what is due, divergence, saving
 optim.py          optimizer and schedule
 zero_state.py     weights and optimizer state under ZeRO
 warm_start.py     start from the weights of another run
-activation_memory.py   what backward keeps, and when to checkpoint activations
+activation_memory.py   size of activations, and when to checkpoint them
 meter.py          figures of the steps since the last log
-dry_run.py        what a run will do, read and hold in memory
+dry_run.py        predict what a run does, reads and holds in memory
+memory_estimate.py   memory of a rank: parameters, optimizer state and activations
 sweep_file.py     the file of a sweep
 sweep.py          several runs, one after the other
 """

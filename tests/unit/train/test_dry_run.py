@@ -1,9 +1,13 @@
-"""--dry-run of mlrec train and of mlrec-shards make: what they say is what the real command does, and nothing is written."""
+"""--dry-run of mlrec train and mlrec-shards make.
+
+They predict what the command does without it, and write nothing.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,15 +24,15 @@ from mlrec.cli.main import run_command
 from mlrec.config import Config, ItemConfig, TrackingConfig, ZeroConfig, load
 from mlrec.data.format import DATASET_FILE, ORACLE_FILE
 from mlrec.data.stream import Data, open_data
-from mlrec.train import dry_run
 from mlrec.train.deepspeed_config import MAX_BUCKET_ELEMENTS, deepspeed_config
-from mlrec.train.dry_run import StateBytes
+from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
+from mlrec.train.memory_estimate import StateBytes
 from shards_tools import cli as shards
 
 
 def described(config: Config, ranks: int) -> list[str]:
-    return dry_run.describe(dry_run.figures(config, ranks))
+    return predict(config, ranks).describe()
 
 
 @pytest.mark.parametrize(
@@ -41,63 +45,64 @@ def described(config: Config, ranks: int) -> list[str]:
         (3, "bf16", (50, 20, 80, 120)),
     ],
 )
-def test_memory_of_each_zero_stage(stage: int, precision: str, expected: tuple[int, ...]) -> None:
+def test_state_bytes_at_each_zero_stage_are_partitioned(
+    stage: int, precision: str, expected: tuple[int, ...]
+) -> None:
     config = load([], [f"zero.stage={stage}", f"train.precision={precision}"])
     state = StateBytes.of(40, 100, config, ranks=4)
     assert (state.parameters, state.gradients, state.bucket, state.optimizer) == expected
     assert state.on_device(offload_optimizer=True) == sum(expected[:3])
 
 
-def test_the_bucket_of_gradients_is_no_larger_than_they_are() -> None:
+def test_gradient_bucket_of_few_parameters_is_as_large_as_their_gradients() -> None:
     def bucket(*options: str) -> int:
         return StateBytes.of(40, 100, load([], ["zero.stage=1", *options]), ranks=4).bucket
 
-    assert bucket() == 4 * 40 and bucket("zero.options={reduce_bucket_size: 7}") == 4 * 7
+    assert bucket() == 4 * 40
+    assert bucket("zero.options={reduce_bucket_size: 7}") == 4 * 7
     many = deepspeed_config(load([], []), world_size=4, trained=1 << 40)
     assert many["zero_optimization"]["reduce_bucket_size"] == MAX_BUCKET_ELEMENTS
 
 
-def test_what_a_run_will_do(
+def test_train_dry_run_prints_the_prediction_and_writes_nothing(
     dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_command(["train", *tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2"])
-    said = capsys.readouterr().out
-    assert f"synthetic: {NUM_USERS} users, {NUM_ITEMS} items" in said
-    assert "steps    0 to 12, 1.7 epochs of 7; a step has up to 18 users" in said
-    assert re.search(
-        r"a step   \d+ distinct items, at most (\d+); at most \d+ of a rank, of 2; in chunks of 8",
-        said,
+    command = ["train", *tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2"]
+    run_command(command)
+    output = capsys.readouterr().out
+    assert f"synthetic: {NUM_USERS} users, {NUM_ITEMS} items" in output
+    assert "steps    0 to 12, 1.7 epochs of 7; a step has up to 18 users" in output
+    step_line = (
+        r"a step   \d+ distinct items, at most (\d+); "
+        r"at most \d+ on one of 2 ranks; in chunks of 8"
     )
-    assert re.search(
-        r"reads    0\.\d MB a step, \d+\.\d MB an epoch, of 0\.8 MB of item shards", said
+    assert re.search(step_line, output), output
+    reads_line = r"reads    0\.\d MB a step, \d+\.\d MB an epoch, of 0\.8 MB of item shards"
+    assert re.search(reads_line, output), output
+    assert "fits this machine's memory, shared by 2 ranks" in output or torch.cuda.is_available()
+    activations_line = (
+        r"item tower (\d\.\d) MB per item, (\d+\.\d) MB for all items of a step, "
+        r"(\d+\.\d) MB for a chunk; item\.checkpoint=auto: held if they fit in half of the memory"
     )
-    assert "fits this machine's memory, shared by 2 ranks" in said or torch.cuda.is_available()
-    activations = re.search(
-        r"item tower (\d\.\d) MB an item: (\d+\.\d) MB where those of all are held, (\d+\.\d) MB of a chunk",
-        said,
-    )
-    assert activations is not None, said
-    item, _, chunk = map(float, activations.groups())
-    assert (
-        chunk == pytest.approx(8 * item, rel=0.5)
-        and "item.checkpoint=auto: held if half of the memory" in said
-    )
+    activations = re.search(activations_line, output)
+    assert activations is not None, output
+    item_mb, _, chunk_mb = map(float, activations.groups())
+    assert chunk_mb == pytest.approx(8 * item_mb, rel=0.5)
     assert not (tmp_path / "run").exists()
-    run_command(["train", *tiny_overrides(dataset_dir, tmp_path), *VIDEO, "--dry-run=2", "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert (found["users"], found["last_step"], found["ranks"], found["memory"]["fits"]) == (
-        NUM_USERS,
-        12,
-        2,
-        True,
-    )
+
+    run_command([*command, "--json"])
+    prediction = json.loads(capsys.readouterr().out)
+    assert prediction["users"] == NUM_USERS
+    assert prediction["last_step"] == 12
+    assert prediction["ranks"] == 2
+    assert prediction["memory"]["fits"] is True
 
 
-def test_a_run_that_does_not_fit_is_told_what_would_help(
+def test_dry_run_of_a_run_that_does_not_fit_names_the_remedy(
     video_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 64)
+    monkeypatch.setattr(os, "sysconf", lambda name: 64)
     lines = described(replace(video_config, zero=ZeroConfig(stage=0)), 2)
     assert (
         "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: raise zero.stage"
@@ -116,23 +121,24 @@ def test_a_run_that_does_not_fit_is_told_what_would_help(
         (1e6, "never", "fits .* are left for activations$"),
     ],
 )
-def test_activations_that_do_not_fit_are_told_with_the_chunk_that_would(
+def test_dry_run_of_activations_that_do_not_fit_names_the_chunk_that_does(
     left: float, choice: str, words: str, video_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = replace(video_config, item=replace(video_config.item, checkpoint=choice))
-    found = dry_run.figures(config, 1)
-    room = int(found["memory"]["needed_bytes"] + left * found["activations"]["item_bytes"])
-    monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else room)
-    found = dry_run.figures(config, 1)
-    assert re.match(words, dry_run.describe(found)[-1].strip())
-    assert found["memory"]["fits"] == words.startswith("fits")
+    memory = predict(config, 1).memory
+    assert memory.activations is not None
+    room = int(memory.needed_bytes + left * memory.activations.item_bytes)
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else room)
+    prediction = predict(config, 1)
+    assert re.match(words, prediction.describe()[-1].strip())
+    assert prediction.memory.fits == words.startswith("fits")
 
 
 @pytest.mark.parametrize(
-    ("choice", "words"), [("always", "computed again chunk by chunk"), ("never", "held")]
+    ("choice", "words"), [("always", "recomputed chunk by chunk"), ("never", "held")]
 )
-def test_what_activations_take_says_which_way_is_assumed(
+def test_dry_run_with_a_set_item_checkpoint_names_it(
     choice: str, words: str, video_config: Config
 ) -> None:
     lines = described(replace(video_config, item=replace(video_config.item, checkpoint=choice)), 2)
@@ -148,20 +154,20 @@ def test_what_activations_take_says_which_way_is_assumed(
         ("recommender.options={heads: 0}", "recommender.options.heads is 0"),
     ],
 )
-def test_what_a_run_would_refuse_is_refused(
+def test_dry_run_of_invalid_settings_is_refused_as_in_training(
     setting: str, words: str, dataset_dir: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=words):
         described(load([], [*tiny_overrides(dataset_dir, tmp_path), setting]), 1)
 
 
-def test_a_modality_that_is_not_there_is_refused(tiny_config: Config) -> None:
+def test_dry_run_of_a_modality_without_media_is_refused(tiny_config: Config) -> None:
     item = ItemConfig(encoders=("audio/ast",), options={"audio/ast": SMALL["audio/ast"]})
     with pytest.raises(ValueError, match="holds no audio of its items, but an encoder reads it"):
         described(replace(tiny_config, item=item), 1)
 
 
-def test_a_run_has_a_folder_of_its_own(dataset_dir: Path, tmp_path: Path) -> None:
+def test_dry_run_with_an_occupied_run_dir_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
     for place, words in (
         (dataset_dir, "is a data set"),
         (dataset_dir / "dataset.json", "is a file"),
@@ -170,26 +176,24 @@ def test_a_run_has_a_folder_of_its_own(dataset_dir: Path, tmp_path: Path) -> Non
             described(load([], [*tiny_overrides(dataset_dir, tmp_path), f"run_dir={place}"]), 1)
 
 
-def test_ids_read_nothing(tiny_config: Config) -> None:
+def test_dry_run_of_ids_reads_nothing(tiny_config: Config) -> None:
     assert any(line.startswith("reads    0.0 MB a step") for line in described(tiny_config, 1))
 
 
 @pytest.mark.parametrize("flag", ["--dry-run=0", "--dry-run=two", "--dry-runs"])
-def test_ranks_must_be_a_number(flag: str) -> None:
+def test_dry_run_flag_without_a_number_of_ranks_is_refused(flag: str) -> None:
     with pytest.raises(
         ValueError, match=r"(argument --dry-run: the value is|unrecognized arguments: --dry-runs)"
     ):
         run_command(["train", "configs/experiment/quickstart_id.yaml", flag])
 
 
-def test_what_packing_will_give(
+def test_make_dry_run_predicts_the_packed_data_set(
     raw_dir: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = tmp_path / "raw"
     shutil.copytree(raw_dir, raw)
-    videos = sorted(
-        next(path for path in raw.iterdir() if path.is_dir() and "video" in path.name).iterdir()
-    )
+    videos = sorted((raw / "videos").iterdir())
     videos[0].unlink()
     command = [
         "make",
@@ -202,48 +206,50 @@ def test_what_packing_will_give(
         "--dry-run",
     ]
     assert shards.main(command) == 0
-    said = capsys.readouterr().out
-    assert f"{NUM_USERS} users with 5 or more interactions" in said
-    assert f"videos: {NUM_ITEMS - 1} found, 1 missing (raw ids {videos[0].stem})" in said
-    assert f"audio: no such folder\ntitles: {NUM_ITEMS} found, 0 missing\n" in said
-    found = re.search(
-        r"packed: about (\d+\.\d) MB, by 8 items packed in memory, in 2 item shards", said
-    )
-    assert found is not None, said
+    output = capsys.readouterr().out
+    assert f"{NUM_USERS} users with 5 or more interactions" in output
+    assert f"videos: {NUM_ITEMS - 1} found, 1 missing (raw ids {videos[0].stem})" in output
+    assert f"audio: no such folder\ntitles: {NUM_ITEMS} found, 0 missing\n" in output
+    packed_line = r"packed: about (\d+\.\d) MB, by 8 items packed in memory, in 2 item shards"
+    packed = re.search(packed_line, output)
+    assert packed is not None, output
     data: Data = open_data(load([], [f"data.url={dataset_dir}"]).data)
-    assert float(found[1]) == pytest.approx(
-        sum(file.size for file in data.info.files) / 1e6, rel=0.25
-    )
+    actual_mb = sum(file.size for file in data.info.files) / 1e6
+    assert float(packed[1]) == pytest.approx(actual_mb, rel=0.25)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_a_video_that_crashes_its_decoder_does_not_end_it(raw_dir: Path, tmp_path: Path) -> None:
+def test_make_dry_run_with_a_video_that_crashes_its_decoder_continues(
+    raw_dir: Path, tmp_path: Path
+) -> None:
     raw = Path(shutil.copytree(raw_dir, tmp_path / "raw"))
     pipe = Pipe(raw / "videos" / "1.mp4")
     packer = start_packer(raw, tmp_path / "out", "--dry-run", "--json", output=subprocess.PIPE)
+    # The decoder is killed at the first attempt, and at the retry.
     pipe.kill()
     pipe.kill()
-    said, log = packer.communicate()
+    output, log = packer.communicate()
     assert packer.returncode == 0, log
-    found = json.loads(said)
-    assert (found["sampled_items"], found["sampled_items_failed"]) == (8, 1)
+    prediction = json.loads(output)
+    assert prediction["sampled_items"] == 8
+    assert prediction["sampled_items_failed"] == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_dry_run_names_a_wandb_mode_that_is_none(
+def test_dry_run_with_an_unknown_wandb_mode_is_refused_as_in_training(
     tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "junk")
     config = replace(tiny_config, tracking=TrackingConfig(wandb="auto"))
     with pytest.raises(ValueError, match="WANDB_MODE is 'junk'"):
-        dry_run.figures(config, 1)
+        predict(config, 1)
     with pytest.raises(ValueError, match="WANDB_MODE is 'junk'"):
         train(config)
     assert not config.run_path.exists()
 
 
-def test_dry_run_names_a_damaged_oracle(
+def test_dry_run_of_a_damaged_oracle_is_refused(
     dataset_dir: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
@@ -254,4 +260,4 @@ def test_dry_run_names_a_damaged_oracle(
             file |= {"size": 2, "sha256": hashlib.sha256(b"[]").hexdigest()}
     (copy / DATASET_FILE).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"oracle\.json is invalid"):
-        dry_run.figures(replace(tiny_config, data=replace(tiny_config.data, url=str(copy))), 1)
+        predict(replace(tiny_config, data=replace(tiny_config.data, url=str(copy))), 1)

@@ -14,7 +14,7 @@ from mlrec.data.stream import Data
 from mlrec.models.building import build_model
 from mlrec.runs import checkpoint
 from mlrec.runtime.distributed import World
-from mlrec.train.dry_run import describe, figures
+from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
 from mlrec.train.warm_start import start_from
 
@@ -62,7 +62,12 @@ def trained_further(config: Config, whiten: float = 1.0) -> Config:
 
 def losses(config: Config) -> list[float]:
     lines = (config.run_path / "metrics.jsonl").read_text().splitlines()
-    return [found["train/loss"] for line in lines if "train/loss" in (found := json.loads(line))]
+    losses = []
+    for line in lines:
+        metrics = json.loads(line)
+        if "train/loss" in metrics:
+            losses.append(metrics["train/loss"])
+    return losses
 
 
 def test_a_run_goes_on_from_what_was_learnt_on_frozen_features(
@@ -74,7 +79,7 @@ def test_a_run_goes_on_from_what_was_learnt_on_frozen_features(
     warm_start = start_from(config, data, model)
     assert warm_start is not None
     words = warm_start.in_words()
-    assert words in "\n".join(describe(figures(config, ranks=1)))
+    assert words in "\n".join(predict(config, ranks=1).describe())
     best = checkpoint.best(frozen_config.run_path, "hr@10")
     assert best is not None
     before = dict(checkpoint.read_tensors(best, checkpoint.WEIGHT))
