@@ -1,4 +1,4 @@
-"""Two runs beside each other, user by user: is the difference more than chance?"""
+"""Compare two runs user by user: is their difference more than chance?"""
 
 from __future__ import annotations
 
@@ -29,47 +29,48 @@ class Comparison:
     """Second minus first."""
     difference_error: float
     p: float
-    """Two-sided, of the paired differences' mean being 0, by the normal approximation of the paired t-test."""
+    """Two-sided p-value of a paired t-test, by its normal approximation."""
 
 
 def compare(first: Path, second: Path) -> list[Comparison]:
-    """Compares the last full rankings of two runs.
+    """Compare the last full rankings of two runs.
 
     Raises:
-        ValueError: a run has none or a damaged one, or they are of other users, another split or another data set.
+        ValueError: a run has no ranking or a damaged one, or the rankings differ in data set,
+            split or users.
     """
-    ranked = [_read(run) for run in (first, second)]
-    one, other = ranked
+    one = _read(first)
+    other = _read(second)
     if one.fingerprint != other.fingerprint:
         raise ValueError(
-            f"{first} ranked {one.dataset}, {second} ranked {other.dataset}. Runs are compared user by user, so both must be "
-            "trained and ranked on one data set"
+            f"{first} ranked {one.dataset}, {second} ranked {other.dataset}. Runs are compared "
+            "user by user, so both must be trained and ranked on one data set"
         )
     if one.split != other.split:
         raise ValueError(
-            f"{first} ranked the {one.split} split, {second} the {other.split} split. Rank one of them again: "
-            f"mlrec evaluate {second} --split {one.split}"
+            f"{first} ranked the {one.split} split, {second} the {other.split} split. "
+            f"Rank one of them again: mlrec evaluate {second} --split {one.split}"
         )
     if one.users != other.users:
         raise ValueError(
-            f"{first} ranked {one.users:,} users, {second} {other.users:,}, of one data set and split. Rank both again with "
-            "mlrec evaluate RUN"
+            f"{first} ranked {one.users:,} users, {second} {other.users:,}, of one data set and "
+            "split. Rank both again with mlrec evaluate RUN"
         )
-    return [
-        _compare(metric, *(ranking.metrics[metric] for ranking in ranked)) for metric in METRICS
-    ]
+    return [_compare(metric, one.metrics[metric], other.metrics[metric]) for metric in METRICS]
 
 
 @dataclass(frozen=True)
 class _Ranking:
+    """A run's last full ranking, with what must agree between two runs."""
+
     split: str
     fingerprint: str
-    """Of the data set."""
+    """Fingerprint of the ranked data set."""
     dataset: str
-    """Its name, URL and the beginning of the fingerprint, for people."""
+    """The data set in words, for messages."""
     users: int
     metrics: dict[str, np.ndarray]
-    """Each user's, float64 [B]."""
+    """Each user's metrics, float64 [B]."""
 
 
 def _read(run: Path) -> _Ranking:
@@ -78,28 +79,45 @@ def _read(run: Path) -> _Ranking:
             raise ValueError(f"{run} has no {name}; mlrec evaluate {run} writes it")
     results = read_results(run)
     assert results is not None
-    ranks_B2 = read_ranks(run, results)
-    metrics = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results.catalogue_size)
+    ranks = read_ranks(run, results)
     fingerprint = results.fingerprint or trained_on(run)
     return _Ranking(
-        results.split, fingerprint, _described(run, fingerprint), len(ranks_B2), metrics
+        split=results.split,
+        fingerprint=fingerprint,
+        dataset=_describe(run, fingerprint),
+        users=len(ranks.better_B),
+        metrics=user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size),
     )
 
 
-def _described(run: Path, fingerprint: str) -> str:
-    """Return how people know a data set; run.json names only the one of the training."""
+def _describe(run: Path, fingerprint: str) -> str:
+    """Return a data set in words: its fingerprint, and name and URL if the run knows them."""
     words = f"the data set {fingerprint[:12] or 'of an unknown fingerprint'}"
+    # run.json names the data set of the training, which may not be the one that was ranked.
     recorded = (read_record(run) or {}).get("dataset", {})
     if not recorded or recorded.get("fingerprint") != fingerprint:
         return words
-    return f"{words} ({printable(recorded.get('name', ''))} at {scrub(printable(recorded.get('url', '')))})"
+    name = printable(recorded.get("name", ""))
+    url = scrub(printable(recorded.get("url", "")))
+    return f"{words} ({name} at {url})"
 
 
 def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparison:
+    # Paired per user: the spread between users, which both runs share, drops out.
     difference_B = second_B - first_B
-    difference, error = float(difference_B.mean()), standard_error(difference_B)
-    p = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
-    means = (float(values.mean()) for values in (first_B, second_B))
-    errors = (standard_error(values) for values in (first_B, second_B))
-    (first, second), (first_error, second_error) = means, errors
-    return Comparison(metric, first, first_error, second, second_error, difference, error, p)
+    difference = float(difference_B.mean())
+    difference_error = standard_error(difference_B)
+    if difference_error:
+        p = math.erfc(abs(difference) / difference_error / math.sqrt(2))
+    else:
+        p = float(difference == 0)
+    return Comparison(
+        metric=metric,
+        first=float(first_B.mean()),
+        first_error=standard_error(first_B),
+        second=float(second_B.mean()),
+        second_error=standard_error(second_B),
+        difference=difference,
+        difference_error=difference_error,
+        p=p,
+    )

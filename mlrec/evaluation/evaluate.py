@@ -1,23 +1,24 @@
-"""Full ranking: the catalogue encoded once over all ranks, every user's held-out item ranked against all of it."""
+"""Full ranking: every user's held-out item against the whole catalogue, encoded once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from mlrec.config import Config
 from mlrec.config.run_files import RESULTS_FILE
-from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
+from mlrec.data.catalogue_pass import Chunk, pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.format import ORACLE_FILE, read_oracle
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data
 from mlrec.evaluation.examples import recommend_some
 from mlrec.evaluation.metrics import METRICS, summarize, user_metrics
-from mlrec.evaluation.ranking import Ranking
-from mlrec.evaluation.results import Results, Summary, read_results, write_results
+from mlrec.evaluation.ranking import RankCounts, Ranking, TargetCounts
+from mlrec.evaluation.results import Results, Summary, TargetRanks, read_results, write_results
 from mlrec.evaluation.trained_model import load_model
 from mlrec.models.building import as_trained
 from mlrec.models.recommender import Recommender
@@ -25,89 +26,108 @@ from mlrec.runs import checkpoint, failures
 from mlrec.runs.recommendations import Recommended, write_recommended
 from mlrec.runs.record import trained_on
 from mlrec.runs.run import best_checkpoint
-from mlrec.runtime.distributed import (
-    World,
-    from_main,
-    gather,
-    gather_objects,
-    shares,
-)
+from mlrec.runtime.distributed import World, from_main, gather, gather_objects, shares
 from mlrec.runtime.progress import track
 from mlrec.runtime.terminal import say
 
 
 @dataclass(frozen=True)
 class EncodedCatalogue:
-    """The catalogue's vectors on every rank."""
+    """The vectors of all ranked items, the same on every rank, and this rank's account of them.
+
+    Row n of both tensors belongs to item n of `ranked_items`.
+    """
 
     items_ND: torch.Tensor
-    """float32."""
+    """Item vectors, float32."""
     readable_N: torch.Tensor
-    """bool: an item that could not be read is never recommended."""
+    """Whether each item could be read, bool; unreadable ones are not recommended."""
     bad_items: dict[int, str]
-    """Those of this rank's share that could not be read, with the reason."""
+    """Unreadable items of this rank's share, with the reason."""
     remote_bytes: int
-    """That this rank asked of the network."""
+    """Bytes that this rank requested over the network."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What full ranking found."""
+    """The result of a full ranking, the same on every rank except for `recommended`."""
 
     metrics: Summary
     baselines: dict[str, Summary]
-    """Popularity and chance."""
+    """Metrics of ranking by popularity and by chance."""
     bad_items: dict[int, str]
-    """Items of the catalogue that could not be read, with the reason."""
+    """Unreadable items of the catalogue, with the reason."""
     remote_bytes: int
-    """That all ranks asked of the network."""
-    ranks_B2: np.ndarray
-    """int64: of every user, the items that score better than the target, and the others that tie with it."""
+    """Bytes that all ranks requested over the network."""
+    ranks: TargetRanks
+    """The rank of every user's target by the model's scores."""
     catalogue_size: int
-    """Items that were ranked."""
+    """Number of ranked items."""
     recommended: Recommended | None = None
-    """To some users, on rank 0, where that was asked for."""
+    """Recommendations to some users, on rank 0; None on other ranks and if not requested."""
+
+
+class _ReadReport(NamedTuple):
+    """What all ranks met while they read the catalogue."""
+
+    bad_items: dict[int, str]
+    remote_bytes: int
 
 
 @torch.no_grad()
 def encode_catalogue(
     model: Recommender, data: Data, config: Config, world: World
 ) -> EncodedCatalogue:
-    """Vectors of all ranked items, in the order of `ranked_items`; collective."""
+    """Encode all ranked items, in the order of `ranked_items`; collective.
+
+    Every rank encodes its share of the items. Two all-gathers then give every rank all of them.
+    """
     owned_W = data.owners(config.train.global_batch, world.nodes).split(ranked_items(data))
     cache = model.tower.activation_cache
     cached_items = cache.items if cache else None
     share = pass_of_rank(
         data, model.tower.specs, config.item.chunk, world.rank, owned_W, cached_items
     )
-    vectors = torch.zeros(len(share.items), config.recommender.width, device=world.device)
-    readable = torch.zeros(len(share.items), dtype=torch.int64)
+    vectors_OD = torch.zeros(len(share.items), config.recommender.width, device=world.device)
+    readable_O = torch.zeros(len(share.items), dtype=torch.int64)
     bad_items: dict[int, str] = {}
     remote_bytes = 0
-    chunks = stream_catalogue(
-        share, config.data.num_workers, pin_memory=world.device.type == "cuda"
-    )
-    for chunk in track(
-        chunks, "encoding items", len(share.items), amount=lambda chunk: len(chunk.valid_n)
-    ):
-        run = slice(chunk.start, chunk.start + len(chunk.valid_n))
-        if cache is None:
-            vectors[run] = model.tower.encode(chunk.media, most=1, device=world.device).float()
-        else:
-            items_n = torch.from_numpy(share.items[run])
-            encoded = model.tower.encode_cached(
-                items_n, chunk.media, chunk.valid_n, chunk.cached_n, add=False, device=world.device
-            )
-            vectors[run] = encoded.float()
-        readable[run] = chunk.valid_n
+    pin_memory = world.device.type == "cuda"
+    chunks = stream_catalogue(share, config.data.num_workers, pin_memory=pin_memory)
+    # Every rank encodes the same number of chunks, as a partitioned model gathers its weights
+    # on all ranks in each forward pass. A rank with few items gets empty chunks.
+    for chunk in track(chunks, "encoding items", len(share.items), amount=_items_in):
+        rows = slice(chunk.start, chunk.start + _items_in(chunk))
+        vectors_OD[rows] = _encode_chunk(model, chunk, share.items[rows], world.device)
+        readable_O[rows] = chunk.valid_n
         bad_items.update(chunk.bad_items)
         remote_bytes += chunk.remote_bytes
-    return EncodedCatalogue(
-        gather(vectors, owned_W),
-        gather(readable.to(world.device), owned_W) > 0,
-        bad_items,
-        remote_bytes,
+    items_ND = gather(vectors_OD, owned_W)
+    readable_N = gather(readable_O.to(world.device), owned_W) > 0
+    return EncodedCatalogue(items_ND, readable_N, bad_items, remote_bytes)
+
+
+def _items_in(chunk: Chunk) -> int:
+    return len(chunk.valid_n)
+
+
+def _encode_chunk(
+    model: Recommender, chunk: Chunk, items_n: np.ndarray, device: torch.device
+) -> torch.Tensor:
+    """Return the vectors of a chunk's items, float32 [n, D]."""
+    tower = model.tower
+    if tower.activation_cache is None:
+        return tower.encode(chunk.media, most=1, device=device).float()
+    # add=False: the pass settled at its start which items are cached, and reads inputs by that.
+    vectors_nD = tower.encode_cached(
+        torch.from_numpy(items_n),
+        chunk.media,
+        chunk.valid_n,
+        chunk.cached_n,
+        add=False,
+        device=device,
     )
+    return vectors_nD.float()
 
 
 @torch.no_grad()
@@ -119,104 +139,146 @@ def evaluate(
     split: Split,
     recommend: bool = False,
 ) -> Evaluation:
-    """Ranks every user's held-out item of the split; collective.
+    """Rank every user's held-out item of the split; collective.
 
-    The user's kept history is excluded from the ranking. Works on a plain model and on one that DeepSpeed has partitioned:
-    all ranks make the same number of calls.
+    Items of the user's history are excluded from the ranking. The model may be a plain one or
+    one that DeepSpeed has partitioned.
 
     Args:
-        recommend: rank 0 recommends to some users as well; with a plain model only.
+        recommend: whether rank 0 also recommends to some users; for a plain model only.
     """
-    training = model.training
+    was_training = model.training
     model.eval()
+    # Every rank encodes its items, then ranks its users against the whole catalogue.
     catalogue = encode_catalogue(model, data, config, world)
     ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
-    owned_W = shares(data.sequences.num_users, world.size)
+    counts = _rank_all_users(ranking, config.evaluate.user_chunk, world, split)
+    recommended = None
+    if recommend and world.is_main:
+        # Rank 0 alone: a plain model needs no other rank.
+        recommended = recommend_some(ranking, split, config.evaluate.user_chunk)
+    model.train(was_training)
+    # From here every rank summarizes the same counts, so that all ranks agree on the metrics.
+    targets_U = data.sequences.target(np.arange(data.sequences.num_users), split)
+    popularity_U = data.catalogue.popularity_N1[targets_U]
+    catalogue_size = len(catalogue.items_ND)
+    baselines = {
+        "popularity": _summarize(counts.by_popularity, catalogue_size, popularity_U),
+        "chance": _summarize(counts.by_chance, catalogue_size, popularity_U),
+    }
+    report = _gather_report(catalogue)
+    return Evaluation(
+        metrics=_summarize(counts.by_model, catalogue_size, popularity_U),
+        baselines=baselines,
+        bad_items=report.bad_items,
+        remote_bytes=report.remote_bytes,
+        ranks=_as_ranks(counts.by_model),
+        catalogue_size=catalogue_size,
+        recommended=recommended,
+    )
+
+
+def _rank_all_users(ranking: Ranking, user_chunk: int, world: World, split: Split) -> RankCounts:
+    """Rank the targets of all users, and return their counts on the CPU; collective."""
+    owned_W = shares(ranking.data.sequences.num_users, world.size)
+    own_users = owned_W[world.rank]
     first = sum(owned_W[: world.rank])
-    counts = []
-    sizes = shares(owned_W[world.rank], -(-max(owned_W) // config.evaluate.user_chunk))
-    for size in track(sizes, "ranking users", owned_W[world.rank], amount=float):
+    # The number of chunks follows the largest share, so that it is the same on every rank:
+    # a partitioned model gathers its weights on all ranks in each forward pass.
+    num_chunks = -(-max(owned_W) // user_chunk)
+    packed_counts = []
+    for size in track(shares(own_users, num_chunks), "ranking users", own_users, amount=float):
         users_B = np.arange(first, first + size)
         first += size
-        counts.append(ranking.count(users_B, split))
-    recommended = (
-        recommend_some(ranking, split, config.evaluate.user_chunk)
-        if recommend and world.is_main
-        else None
-    )
-    model.train(training)
-    everyone = gather(torch.cat(counts), owned_W).cpu().numpy()
-    targets = data.sequences.target(np.arange(data.sequences.num_users), split)
-    popularity = data.catalogue.popularity_N1[targets]
-    size = len(catalogue.items_ND)
-    metrics, by_popularity, by_chance = (
-        summarize(user_metrics(everyone[:, column], everyone[:, column + 1], size), popularity)
-        for column in (0, 2, 4)
-    )
-    gathered = gather_objects((catalogue.bad_items, catalogue.remote_bytes))
-    bad_items = {item: reason for found, _ in gathered for item, reason in found.items()}
-    baselines = {"popularity": by_popularity, "chance": by_chance}
-    remote_bytes = sum(remote for _, remote in gathered)
-    return Evaluation(
-        metrics, baselines, bad_items, remote_bytes, everyone[:, :2], size, recommended
-    )
+        packed_counts.append(ranking.count(users_B, split).pack())
+    counts_U6 = gather(torch.cat(packed_counts), owned_W)
+    return RankCounts.unpack(counts_U6.cpu())
+
+
+def _as_ranks(counts: TargetCounts) -> TargetRanks:
+    return TargetRanks(counts.better_B.numpy(), counts.tied_B.numpy())
+
+
+def _summarize(counts: TargetCounts, catalogue_size: int, popularity_U: np.ndarray) -> Summary:
+    ranks = _as_ranks(counts)
+    per_user = user_metrics(ranks.better_B, ranks.tied_B, catalogue_size)
+    return summarize(per_user, popularity_U)
+
+
+def _gather_report(catalogue: EncodedCatalogue) -> _ReadReport:
+    """Join the ranks' accounts of reading the catalogue; collective."""
+    bad_items: dict[int, str] = {}
+    remote_bytes = 0
+    for rank_bad_items, rank_bytes in gather_objects((catalogue.bad_items, catalogue.remote_bytes)):
+        bad_items.update(rank_bad_items)
+        remote_bytes += rank_bytes
+    return _ReadReport(bad_items, remote_bytes)
 
 
 def flat_metrics(summary: Summary, prefix: str = "") -> dict[str, float]:
-    """A summary as metric names behind `prefix`: "hr@10" of all users, "cold/hr@10" of a group."""
-    return {
-        prefix + (name if group == "all" else f"{group}/{name}"): value
-        for group, metrics in summary.items()
-        for name, value in metrics.items()
-        if name != "users"
-    }
+    """Return a summary as named metrics: "hr@10" of all users, "cold/hr@10" of a group.
+
+    Args:
+        prefix: what every name starts with.
+    """
+    flat = {}
+    for group, metrics in summary.items():
+        group_prefix = prefix if group == "all" else f"{prefix}{group}/"
+        for name, value in metrics.items():
+            if name != "users":
+                flat[group_prefix + name] = value
+    return flat
 
 
 def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Results:
     """Evaluate the run's best checkpoint by validation, without DeepSpeed; collective.
 
-    Writes results.json, ranks.npy and recommended.json, unless the data set is another one than that of the training, or of the
-    results that are there: those are compared with other runs on their data set.
+    Rank 0 writes results.json, ranks.npy and recommended.json. It leaves them alone if the data
+    set differs from that of the training or of the results so far, because other runs are
+    compared with those.
 
     Raises:
         ValueError: the run has no checkpoint, or its model knows the items of another data set.
-        RuntimeError: more items than data.max_bad_items could not be read.
+        RuntimeError: more than data.max_bad_items items could not be read.
     """
     run = config.run_path
     path = best_checkpoint(config)
-    not_kept = from_main(lambda: _why_not_kept(run, path, data))
+    reason_not_to_write = from_main(lambda: _reason_not_to_write(run, path, data))
     model = load_model(config, data, world, path)
     as_trained(model, config, world.device)
-    found = evaluate(model, data, config, world, split, recommend=True)
-    baselines = dict(found.baselines)
+    evaluation = evaluate(model, data, config, world, split, recommend=True)
+    baselines = dict(evaluation.baselines)
     if split == "test" and (oracle := oracle_of(data)):
         baselines["oracle"] = oracle
     results = Results(
         split=split,
         step=checkpoint.read_state(path).step,
         selected_by=f"validation {config.evaluate.select_by}",
-        metrics=found.metrics,
+        metrics=evaluation.metrics,
         baselines=baselines,
-        bad_items=found.bad_items,
-        catalogue_size=found.catalogue_size,
+        bad_items=evaluation.bad_items,
+        catalogue_size=evaluation.catalogue_size,
         fingerprint=data.info.fingerprint,
     )
-    if world.is_main and not_kept:
-        say(f"{run / RESULTS_FILE} stays as it is: {not_kept}", error=True)
+    if world.is_main and reason_not_to_write:
+        say(f"{run / RESULTS_FILE} is unchanged: {reason_not_to_write}", error=True)
     elif world.is_main:
-        if found.recommended is not None:
-            write_recommended(run, found.recommended)
-        write_results(run, results, found.ranks_B2)
-    if len(found.bad_items) > config.data.max_bad_items:
-        place = None if not_kept else run / RESULTS_FILE
+        if evaluation.recommended is not None:
+            write_recommended(run, evaluation.recommended)
+        write_results(run, results, evaluation.ranks)
+    # After the files are written, as the error refers to the reasons in results.json.
+    if len(evaluation.bad_items) > config.data.max_bad_items:
+        ledger = None if reason_not_to_write else run / RESULTS_FILE
         raise failures.too_many(
-            found.bad_items.values(), config.data.max_bad_items, data.url, place
+            evaluation.bad_items.values(), config.data.max_bad_items, data.url, ledger
         )
     return results
 
 
 def oracle_of(data: Data) -> dict[str, dict[str, float]]:
-    """Return what the best possible model reaches on the test split, which synthetic data sets know; empty for others.
+    """Return the metrics of the best possible model on the test split.
+
+    Synthetic data sets know them; for others the result is empty.
 
     Raises:
         ValueError: oracle.json is damaged.
@@ -224,15 +286,17 @@ def oracle_of(data: Data) -> dict[str, dict[str, float]]:
     return read_oracle(data.url, data.info, METRICS) if data.info.has(ORACLE_FILE) else {}
 
 
-def _why_not_kept(run: Path, path: Path, data: Data) -> str:
-    """Return why a ranking on this data set is not written into the run's folder, "" if it is."""
-    now = data.info.fingerprint
-    if (trained_on(run) or checkpoint.read_state(path).fingerprint) != now:
-        return f"{data.url} is not the data set of the training"
-    before = _fingerprint_of_results(run)
-    if before not in ("", now):
+def _reason_not_to_write(run: Path, path: Path, data: Data) -> str:
+    """Return why the run's files must not hold a ranking of this data set; "" if they may."""
+    fingerprint = data.info.fingerprint
+    trained_fingerprint = trained_on(run) or checkpoint.read_state(path).fingerprint
+    if trained_fingerprint != fingerprint:
+        return f"the run was trained on another data set than the one at {data.url}"
+    ranked_fingerprint = _fingerprint_of_results(run)
+    if ranked_fingerprint not in ("", fingerprint):
         return (
-            f"it was ranked on another data set ({before[:12]}); remove it to keep the next ranking"
+            f"it holds the ranking of another data set ({ranked_fingerprint[:12]}). "
+            "Remove it to write the next ranking"
         )
     return ""
 
@@ -241,5 +305,6 @@ def _fingerprint_of_results(run: Path) -> str:
     try:
         results = read_results(run)
     except ValueError:
-        return ""  # damaged: written again, as its reader's message says
+        # Damaged results are replaced: the error of `read_results` promises that.
+        return ""
     return results.fingerprint if results else ""

@@ -1,4 +1,4 @@
-"""What the best checkpoint recommends to some of the evaluated users, kept in the run's folder for people to look at."""
+"""What a model recommends to some of the evaluated users, for people to look at."""
 
 from __future__ import annotations
 
@@ -10,73 +10,87 @@ from mlrec.data.sequences import Split
 from mlrec.evaluation.metrics import GROUPS
 from mlrec.runs.recommendations import Example, Recommended
 
-if TYPE_CHECKING:  # who only reads the file needs no torch
+# Readers of recommended.json import this module and need no torch.
+if TYPE_CHECKING:
     from mlrec.evaluation.ranking import Ranking
 
-COUNT = 10
-"""K: recommendations of a user."""
-USERS = 1000
-"""Whose recommendations are counted by popularity."""
+RECOMMENDED_ITEMS = 10
+"""K, the recommendations per user."""
+COUNTED_USERS = 1000
+"""Users whose recommendations are counted by popularity."""
 SHOWN_USERS = 12
-"""Whose recommendations are kept."""
-SHOWN_HISTORY = 6
-"""Newest items of a history that are kept."""
+"""Users whose recommendations are stored as examples."""
+SHOWN_HISTORY_ITEMS = 6
+"""Newest items of an example's history that are stored."""
 
 
 def spread(total: int, count: int) -> np.ndarray:
-    """`count` of the numbers 0 ... total - 1, or all, evenly spread: int64."""
+    """Return `count` of the numbers 0 ... total - 1, evenly spread, or all of them: int64."""
     count = min(total, count)
     return np.arange(count, dtype=np.int64) * total // max(1, count)
 
 
 def recommend_some(ranking: Ranking, split: Split, user_chunk: int) -> Recommended:
-    """Recommends to USERS users; not collective."""
+    """Recommend items to COUNTED_USERS users; not collective."""
     data = ranking.data
-    users_M = spread(data.sequences.num_users, USERS)
-    items_MK = np.concatenate(
-        [
-            ranking.top(users_M[i : i + user_chunk], split, COUNT)
-            for i in range(0, len(users_M), user_chunk)
-        ]
-    )
+    users_M = spread(data.sequences.num_users, COUNTED_USERS)
+    chunks = []
+    for start in range(0, len(users_M), user_chunk):
+        users_B = users_M[start : start + user_chunk]
+        chunks.append(ranking.top(users_B, split, RECOMMENDED_ITEMS))
+    items_MK = np.concatenate(chunks)
     shown = spread(len(users_M), SHOWN_USERS)
-    users_B = users_M[shown]
-    histories, targets = (
-        data.sequences.history(users_B, split),
-        data.sequences.target(users_B, split),
-    )
-    counts_B6 = ranking.count(users_B, split).cpu().numpy()
-    examples = tuple(
-        Example(
-            user=data.sequences.raw_user(user),
-            history=tuple(history[history > 0][-SHOWN_HISTORY:].tolist()),
-            target=int(target),
-            rank=int(better + tied // 2 + 1),
-            items=tuple(items[items > 0].tolist()),
-        )
-        for user, history, target, (better, tied), items in zip(
-            users_B, histories, targets, counts_B6[:, :2], items_MK[shown], strict=True
-        )
-    )
-    mentioned = {
-        item for entry in examples for item in (*entry.history, entry.target, *entry.items)
-    }
+    examples = _examples(ranking, split, users_M[shown], items_MK[shown])
     popularity_N1 = data.catalogue.popularity_N1
-    of = {
-        "recommended": popularity_N1[items_MK[items_MK > 0]],
-        "targets": popularity_N1[data.sequences.target(users_M, split)],
-        "catalogue": popularity_N1[data.catalogue.ok_N1],
+    # The recommendations' popularity, and two references to judge it by.
+    popularity = {
+        "recommended": _by_group(popularity_N1[items_MK[items_MK > 0]]),
+        "targets": _by_group(popularity_N1[data.sequences.target(users_M, split)]),
+        "catalogue": _by_group(popularity_N1[data.catalogue.ok_N1]),
     }
     return Recommended(
         split=split,
         users=len(users_M),
-        popularity={name: _by_group(values) for name, values in of.items()},
+        popularity=popularity,
         examples=examples,
-        titles={item: data.catalogue.title(item) for item in sorted(mentioned)},
+        titles={item: data.catalogue.title(item) for item in _mentioned(examples)},
     )
 
 
+def _examples(
+    ranking: Ranking, split: Split, users_B: np.ndarray, items_BK: np.ndarray
+) -> tuple[Example, ...]:
+    sequences = ranking.data.sequences
+    history_BL = sequences.history(users_B, split)
+    target_B = sequences.target(users_B, split)
+    counts = ranking.count(users_B, split).by_model
+    # Of several items with the target's score, the target takes the middle place.
+    rank_B = (counts.better_B + counts.tied_B // 2 + 1).cpu().numpy()
+    examples = []
+    for row, user in enumerate(users_B):
+        history = history_BL[row]
+        items = items_BK[row]
+        example = Example(
+            user=sequences.raw_user(user),
+            history=tuple(history[history > 0][-SHOWN_HISTORY_ITEMS:].tolist()),
+            target=int(target_B[row]),
+            rank=int(rank_B[row]),
+            items=tuple(items[items > 0].tolist()),
+        )
+        examples.append(example)
+    return tuple(examples)
+
+
+def _mentioned(examples: tuple[Example, ...]) -> list[int]:
+    """Return all items of the examples, ascending."""
+    mentioned: set[int] = set()
+    for example in examples:
+        mentioned.update(example.history, [example.target], example.items)
+    return sorted(mentioned)
+
+
 def _by_group(popularity: np.ndarray) -> dict[str, int]:
+    """Return the number of items in each popularity group."""
     return {
         name: int(((popularity >= low) & (popularity <= high)).sum()) for name, low, high in GROUPS
     }

@@ -1,4 +1,4 @@
-"""Data sets whose histories are longer or shorter than those that a checkpoint was trained on."""
+"""Check that a data set's histories have the length that a checkpoint was trained on."""
 
 from __future__ import annotations
 
@@ -13,38 +13,47 @@ from mlrec.runs.checkpoint import read_shapes
 
 
 def check_history_length(recommender: RecommenderConfig, data: Data, path: Path) -> None:
-    """Refuse a checkpoint whose weights have a row per place of a history of another length than the data set's.
+    """Check that a checkpoint's weights are for histories of the data set's length.
+
+    Only recommenders with a weight per history position depend on it.
 
     Raises:
-        ValueError: it has.
+        ValueError: they are for another length.
     """
     split = data.info.split
     trained = _trained_length(recommender, split.history_length, path)
     if trained != split.history_length:
-        other = split.keep_last + trained - split.history_length
+        keep_last = split.keep_last + trained - split.history_length
         raise ValueError(
-            f"{path} was trained on histories of {trained} items (keep_last={other}), and the data set at {data.url} has "
-            f"histories of {split.history_length} (keep_last={split.keep_last}), for which {recommender.name} has other weights. "
-            f"Pack that data set with --keep-last {other}, or train a new run on it"
+            f"{path} was trained on histories of {trained} items (keep_last={keep_last}), but the "
+            f"data set at {data.url} has histories of {split.history_length} "
+            f"(keep_last={split.keep_last}). The weights of {recommender.name} depend on this "
+            f"length. Pack that data set with --keep-last {keep_last}, or train a new run on it"
         )
 
 
 def _trained_length(recommender: RecommenderConfig, length: int, path: Path) -> int:
-    """Return the history length that a checkpoint's weights are for; `length` where no shape depends on it."""
-    here, longer = _shapes(recommender, length), _shapes(recommender, length + 1)
-    there = {name: shape for name, shape, _ in read_shapes(path)}
-    for name, shape in here.items():
-        for size, next_size, trained_size in zip(
-            shape, longer[name], there.get(f"sequence_model.{name}", ()), strict=False
+    """Return the history length of a checkpoint's weights; `length` if no shape depends on it.
+
+    No file states the length. Building the model for two lengths shows which dimensions follow
+    it, and the checkpoint's size in such a dimension gives the length.
+    """
+    shapes = _shapes(recommender, length)
+    longer_shapes = _shapes(recommender, length + 1)
+    checkpoint_shapes = {weight.name: weight.shape for weight in read_shapes(path)}
+    for name, shape in shapes.items():
+        trained_shape = checkpoint_shapes.get(f"sequence_model.{name}", ())
+        # Not strict: a missing or different weight is reported when the weights are loaded.
+        for size, longer_size, trained_size in zip(
+            shape, longer_shapes[name], trained_shape, strict=False
         ):
-            if next_size == size + 1:
+            if longer_size == size + 1:
                 return length + trained_size - size
     return length
 
 
 def _shapes(recommender: RecommenderConfig, length: int) -> dict[str, tuple[int, ...]]:
+    # On the meta device the model has shapes but takes no memory.
     with torch.device("meta"):
-        return {
-            name: tuple(tensor.shape)
-            for name, tensor in build_user_model(recommender, length).state_dict().items()
-        }
+        weights = build_user_model(recommender, length).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -19,11 +19,11 @@ GROUPS: tuple[tuple[str, int, int], ...] = (
     ("21-100", 21, 100),
     (">100", 101, np.iinfo(np.int64).max),
 )
-"""Popularity groups of the target: name, and its training interactions from ... to."""
+"""Popularity groups of targets: name, fewest and most training interactions."""
 
 
 def _gain_of(metric: str) -> Callable[[np.ndarray], np.ndarray]:
-    """What a target at a rank (from 1) earns."""
+    """Return the function from a target's rank (from 1) to its metric."""
     if metric == "mrr":
         return lambda rank: 1.0 / rank
     name, cut_off = metric.split("@")
@@ -35,41 +35,49 @@ def _gain_of(metric: str) -> Callable[[np.ndarray], np.ndarray]:
 def user_metrics(
     better_B: np.ndarray, tied_B: np.ndarray, catalogue_size: int
 ) -> dict[str, np.ndarray]:
-    """Each user's metrics, float64 [B].
+    """Return each user's metrics, float64 [B].
 
-    A target that ties with m others behind g better ones has the ranks g + 1 ... g + 1 + m with equal chance; its metric is the
-    mean over them, so that a constant score earns chance and nothing by luck.
+    A target that ties with m others, below g better ones, has the ranks g + 1 ... g + 1 + m with
+    equal probability. Its metric is the mean over them, so that a constant score earns exactly
+    what chance earns.
 
     Args:
         better_B: int64, items ranked above the target.
         tied_B: int64, other items with the target's score.
         catalogue_size: N, the highest possible rank.
     """
-    ranks = np.arange(1, catalogue_size + 1, dtype=np.float64)
-    results = {}
+    ranks_N = np.arange(1, catalogue_size + 1, dtype=np.float64)
+    metrics = {}
     for metric in METRICS:
-        total = np.concatenate([[0.0], np.cumsum(_gain_of(metric)(ranks))])
-        results[metric] = (total[better_B + tied_B + 1] - total[better_B]) / (tied_B + 1)
-    return results
+        gains_N = _gain_of(metric)(ranks_N)
+        # Prefix sums give the mean over any range of ranks with one subtraction per user.
+        total = np.concatenate([[0.0], np.cumsum(gains_N)])
+        metrics[metric] = (total[better_B + tied_B + 1] - total[better_B]) / (tied_B + 1)
+    return metrics
 
 
 def standard_error(values_B: np.ndarray) -> float:
-    """The standard error of the users' mean; 0 for a single user."""
-    return float(values_B.std(ddof=1) / math.sqrt(len(values_B))) if len(values_B) > 1 else 0.0
+    """Return the standard error of the users' mean; 0 for a single user."""
+    if len(values_B) < 2:
+        return 0.0
+    return float(values_B.std(ddof=1) / math.sqrt(len(values_B)))
 
 
 def summarize(
     per_user: dict[str, np.ndarray], target_popularity_B: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Means over all users and over each popularity group of the target, with the number of users in it."""
+    """Return means over all users and over each popularity group of the target.
+
+    Each group also has the number of its "users". Empty groups are left out.
+    """
     members = {"all": np.ones(len(target_popularity_B), dtype=bool)}
     for name, low, high in GROUPS:
         members[name] = (target_popularity_B >= low) & (target_popularity_B <= high)
-    return {
-        name: {
-            "users": int(chosen.sum()),
-            **{metric: float(values[chosen].mean()) for metric, values in per_user.items()},
-        }
-        for name, chosen in members.items()
-        if chosen.any()
-    }
+    summary: dict[str, dict[str, float]] = {}
+    for name, is_member_B in members.items():
+        if not is_member_B.any():
+            continue
+        summary[name] = {"users": int(is_member_B.sum())}
+        for metric, values_B in per_user.items():
+            summary[name][metric] = float(values_B[is_member_B].mean())
+    return summary

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -15,138 +17,218 @@ from mlrec.runtime.flops import ELEMENTWISE_VALUES
 LOWEST = torch.finfo(torch.float32).min
 
 
+class TargetCounts(NamedTuple):
+    """The items that compete with each user's target, under one way of scoring."""
+
+    better_B: torch.Tensor
+    """Items with a higher score than the target, int64."""
+    tied_B: torch.Tensor
+    """Other items with the target's score, int64."""
+
+
+class RankCounts(NamedTuple):
+    """Each user's target ranked by the model and by both baselines."""
+
+    by_model: TargetCounts
+    by_popularity: TargetCounts
+    by_chance: TargetCounts
+    """Every item has the same score, so all of them tie."""
+
+    def pack(self) -> torch.Tensor:
+        """Return all counts as int64 [B, 6], so that one all-gather carries them."""
+        return torch.stack([*self.by_model, *self.by_popularity, *self.by_chance], dim=1)
+
+    @classmethod
+    def unpack(cls, counts_B6: torch.Tensor) -> RankCounts:
+        """Return the counts that `pack` packed."""
+        columns = counts_B6.unbind(dim=1)
+        return cls(
+            by_model=TargetCounts(*columns[0:2]),
+            by_popularity=TargetCounts(*columns[2:4]),
+            by_chance=TargetCounts(*columns[4:6]),
+        )
+
+
+class _Scored(NamedTuple):
+    """The scores of some users, and the rows of the catalogue to leave out or to rank."""
+
+    score_BN: torch.Tensor
+    """float32."""
+    seen_BS: torch.Tensor
+    """Rows of the items in each user's history, int64; 0 where `is_excluded_BS` is false."""
+    is_excluded_BS: torch.Tensor
+    """Whether the slot of `seen_BS` takes an item out of the ranking, bool."""
+    target_B1: torch.Tensor
+    """Rows of the targets, int64."""
+
+
 class Ranking:
-    """Counts the items that rank above a user's target."""
+    """The encoded catalogue, ready to rank users' targets against all of it.
+
+    Nothing here is collective: each rank ranks its own users against its copy of the catalogue.
+    """
 
     def __init__(
         self, model: Recommender, data: Data, items_ND: torch.Tensor, readable_N: torch.Tensor
     ) -> None:
-        """Prepares the catalogue.
+        """Prepare the catalogue.
 
         Args:
-            items_ND: float32, the vectors of `ranked_items`.
-            readable_N: bool, an item that could not be read is never recommended.
+            items_ND: vectors of `ranked_items`, float32.
+            readable_N: whether each item could be read, bool; unreadable ones are not recommended.
         """
-        self.model, self.data, self.readable_N = model.sequence_model, data, readable_N
-        self.ids_N = ranked = ranked_items(data)
-        ids_N = torch.from_numpy(ranked).to(readable_N.device)
-        self.vectors = model.prepare(ids_N, items_ND.to(next(model.parameters()).dtype), readable_N)
+        device = readable_N.device
+        self.model = model.sequence_model
+        self.data = data
+        self.readable_N = readable_N
         self.unreadable = torch.nonzero(~readable_N)[:, 0]
+        self.ids_N = ranked_items(data)
+        num_items = len(self.ids_N)
+        self.vectors = model.prepare(
+            torch.from_numpy(self.ids_N).to(device),
+            items_ND.to(next(model.parameters()).dtype),
+            readable_N,
+        )
         self.row_N1 = np.full(data.catalogue.size + 1, -1, dtype=np.int64)
-        """Item id to row of items_ND."""
-        self.row_N1[ranked] = np.arange(len(ranked))
-        self.popularity_N = torch.from_numpy(data.catalogue.popularity_N1[ranked]).to(
-            readable_N.device
-        )
+        """Row of items_ND for each item id; -1 for padding and items that are not ranked."""
+        self.row_N1[self.ids_N] = np.arange(num_items)
+        popularity_N = data.catalogue.popularity_N1[self.ids_N]
+        self.popularity_N = torch.from_numpy(popularity_N).to(device)
         self.ascending_N = self.popularity_N.sort().values
-        self.ones_N = torch.ones(len(ranked), device=readable_N.device)
-        rows = max(1, ELEMENTWISE_VALUES[readable_N.device.type] // max(1, len(ranked)))
-        self.compared_bN = torch.empty(rows, len(ranked), device=readable_N.device)
+        self.ones_N = torch.ones(num_items, device=device)
+        # The buffer of `_count_above` is allocated once and sized by the device, not the batch.
+        rows = max(1, ELEMENTWISE_VALUES[device.type] // max(1, num_items))
+        self.compared_bN = torch.empty(rows, num_items, device=device)
 
-    def count(self, users_B: np.ndarray, split: Split) -> torch.Tensor:
-        """int64 [B, 6]: items better than and tied with the target by the model's score, by popularity, by a constant score.
+    def count(self, users_B: np.ndarray, split: Split) -> RankCounts:
+        """Count the items that rank above or tie with each user's target.
 
-        The user's kept history is excluded.
+        Items of the user's history are excluded.
         """
-        score_BN, rows_BS, excluded_BS, target_B1 = self._scored(users_B, split)
-
-        def columns(
-            better_B: torch.Tensor,
-            not_worse_B: torch.Tensor,
-            target_value_B1: torch.Tensor,
-            value_BS: torch.Tensor,
-        ) -> list[torch.Tensor]:
-            above_B = better_B - ((value_BS > target_value_B1) & excluded_BS).sum(dim=1)
-            not_worse_B = not_worse_B - ((value_BS >= target_value_B1) & excluded_BS).sum(dim=1)
-            return [above_B, not_worse_B - above_B - 1]  # the target is not worse than itself
-
-        target_score_B1, popularity_B1, zero_B1 = (
-            score_BN.gather(1, target_B1),
-            self.popularity_N[target_B1],
-            target_B1 * 0,
+        scored = self._score(users_B, split)
+        return RankCounts(
+            by_model=self._count_by_model(scored),
+            by_popularity=self._count_by_popularity(scored),
+            by_chance=self._count_by_chance(scored),
         )
-        better_B, not_worse_B = self._compare(score_BN, target_score_B1)
-        more_B, not_less_B = (self._more_popular(popularity_B1, right) for right in (True, False))
-        by_score = columns(better_B, not_worse_B, target_score_B1, score_BN.gather(1, rows_BS))
-        by_popularity = columns(more_B, not_less_B, popularity_B1, self.popularity_N[rows_BS])
-        by_chance = columns(
-            zero_B1[:, 0], zero_B1[:, 0] + len(self.readable_N), zero_B1, rows_BS * 0
-        )
-        return torch.stack(by_score + by_popularity + by_chance, dim=1)
 
     def top(self, users_B: np.ndarray, split: Split, count: int) -> np.ndarray:
-        """The items with the highest scores, best first, without the user's kept history.
+        """Return the items with the highest scores, best first, without the user's history.
 
         Returns:
-            ids, int64 [B, K]; 0 where there are no more.
+            ids, int64 [B, K]; 0 where fewer than K items remain.
         """
-        score_BN, rows_BS, excluded_BS, _ = self._scored(users_B, split)
-        users, slots = excluded_BS.nonzero(as_tuple=True)
-        score_BN[users, rows_BS[users, slots]] = -torch.inf
+        scored = self._score(users_B, split)
+        score_BN = scored.score_BN
+        users, slots = scored.is_excluded_BS.nonzero(as_tuple=True)
+        score_BN[users, scored.seen_BS[users, slots]] = -torch.inf
         best = score_BN.topk(min(count, score_BN.shape[1]), dim=1)
         items_BK = self.ids_N[best.indices.cpu().numpy()]
         items_BK[best.values.isneginf().cpu().numpy()] = 0
         return np.pad(items_BK, ((0, 0), (0, count - items_BK.shape[1])))
 
     def states(self, users_B: np.ndarray, split: Split) -> torch.Tensor:
-        """The users' states [B, X] after their history, float32."""
+        """Return the users' states [B, X] after their history, float32."""
         return self.states_after(users_B, self.data.sequences.history(users_B, split))
 
     def states_after(self, users_B: np.ndarray, history_BL: np.ndarray) -> torch.Tensor:
-        """The users' states [B, X] after a history of item ids, right-aligned, 0 for padding: float32."""
+        """Return the users' states [B, X] after a history, float32.
+
+        Args:
+            history_BL: item ids, right-aligned; 0 for padding.
+        """
         slots_BL = torch.from_numpy(self.row_N1[history_BL]).to(self.readable_N.device)
         users = torch.from_numpy(users_B).to(slots_BL.device)
-        return self.model.last_states(
-            self.vectors, users, readable_slots(slots_BL, self.readable_N)
-        ).float()
+        readable_BL = readable_slots(slots_BL, self.readable_N)
+        return self.model.last_states(self.vectors, users, readable_BL).float()
 
     def scores(self, states_BX: torch.Tensor) -> torch.Tensor:
-        """Scores of all items, float32 [B, N]; -inf for those that could not be read."""
-        # a score that is no number ties with all others of its kind: it earns chance, not the first rank
-        score_BN = (
-            self.model.score(states_BX, self.vectors.items_UX.float())
-            .float()
-            .nan_to_num_(nan=LOWEST)
-        )
+        """Return the scores of all items, float32 [B, N]; -inf for unreadable ones."""
+        score_BN = self.model.score(states_BX, self.vectors.items_UX.float()).float()
+        # NaN compares false with everything, which would rank the target first. As the lowest
+        # number it ties with all other NaN, and a model that gives only NaN earns chance.
+        score_BN.nan_to_num_(nan=LOWEST)
         return score_BN.index_fill_(1, self.unreadable, -torch.inf)
 
-    def _scored(
-        self, users_B: np.ndarray, split: Split
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Scores, float32 [B, N]; rows of the kept history, and whether they are excluded, [B, S]; the targets' rows, [B, 1]."""
-        sequences, device = self.data.sequences, self.readable_N.device
+    def _score(self, users_B: np.ndarray, split: Split) -> _Scored:
+        sequences = self.data.sequences
+        device = self.readable_N.device
         seen_BS = torch.from_numpy(self.row_N1[sequences.seen(users_B, split)]).to(device)
-        target_B1 = torch.from_numpy(self.row_N1[sequences.target(users_B, split)]).to(device)[
-            :, None
-        ]
+        target_B = torch.from_numpy(self.row_N1[sequences.target(users_B, split)]).to(device)
+        target_B1 = target_B[:, None]
         score_BN = self.scores(self.states(users_B, split))
+        # Sorting puts equal items side by side: each item is excluded, and counted, once.
         seen_BS = seen_BS.sort(dim=1).values
-        # an item may be held out although it was watched before, and may have been watched twice
-        excluded_BS = (seen_BS >= 0) & (seen_BS != target_B1)
-        excluded_BS[:, 1:] &= seen_BS[:, 1:] != seen_BS[:, :-1]
-        return score_BN, seen_BS.clamp(min=0), excluded_BS, target_B1
+        # A target that the user also watched before must stay in the ranking.
+        is_excluded_BS = (seen_BS >= 0) & (seen_BS != target_B1)
+        is_excluded_BS[:, 1:] &= seen_BS[:, 1:] != seen_BS[:, :-1]
+        return _Scored(score_BN, seen_BS.clamp(min=0), is_excluded_BS, target_B1)
 
-    def _compare(
-        self, score_BN: torch.Tensor, target_score_B1: torch.Tensor
+    def _count_by_model(self, scored: _Scored) -> TargetCounts:
+        target_B1 = scored.score_BN.gather(1, scored.target_B1)
+        better_B, not_worse_B = self._count_above(scored.score_BN, target_B1)
+        seen_BS = scored.score_BN.gather(1, scored.seen_BS)
+        return _without_history(better_B, not_worse_B, target_B1, seen_BS, scored)
+
+    def _count_by_popularity(self, scored: _Scored) -> TargetCounts:
+        target_B1 = self.popularity_N[scored.target_B1]
+        num_items = len(self.ascending_N)
+        up_to_B1 = torch.searchsorted(self.ascending_N, target_B1, right=True)
+        below_B1 = torch.searchsorted(self.ascending_N, target_B1, right=False)
+        better_B = num_items - up_to_B1[:, 0]
+        not_worse_B = num_items - below_B1[:, 0]
+        seen_BS = self.popularity_N[scored.seen_BS]
+        return _without_history(better_B, not_worse_B, target_B1, seen_BS, scored)
+
+    def _count_by_chance(self, scored: _Scored) -> TargetCounts:
+        target_B1 = torch.zeros_like(scored.target_B1)
+        better_B = target_B1[:, 0]
+        not_worse_B = better_B + len(self.readable_N)
+        seen_BS = torch.zeros_like(scored.seen_BS)
+        return _without_history(better_B, not_worse_B, target_B1, seen_BS, scored)
+
+    def _count_above(
+        self, score_BN: torch.Tensor, target_B1: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """int64 [B] each: how many scores of a row are above its target's, and how many are not below it."""
+        """Return per user how many scores are above the target's, and how many not below it.
+
+        Returns:
+            int64 [B] each.
+        """
         above: list[torch.Tensor] = []
         not_below: list[torch.Tensor] = []
         rows = len(self.compared_bN)
-        for score_bN, target_score_b1 in zip(
-            torch.split(score_BN, rows), torch.split(target_score_B1, rows), strict=True
-        ):
+        score_chunks = torch.split(score_BN, rows)
+        target_chunks = torch.split(target_B1, rows)
+        for score_bN, target_b1 in zip(score_chunks, target_chunks, strict=True):
             compared_bN = self.compared_bN[: len(score_bN)]
-            for compare, counts in ((torch.gt, above), (torch.ge, not_below)):
-                compare(score_bN, target_score_b1, out=compared_bN)
-                counts.append(
-                    compared_bN @ self.ones_N
-                )  # float32 adds up five times as fast as booleans, exactly up to 2^24
+            # A float32 product sums five times as fast as booleans, and exactly up to 2^24.
+            torch.gt(score_bN, target_b1, out=compared_bN)
+            above.append(compared_bN @ self.ones_N)
+            torch.ge(score_bN, target_b1, out=compared_bN)
+            not_below.append(compared_bN @ self.ones_N)
         return torch.cat(above).long(), torch.cat(not_below).long()
 
-    def _more_popular(self, popularity_B1: torch.Tensor, right: bool) -> torch.Tensor:
-        """int64 [B]: items with more interactions, or with `right` false, with as many or more."""
-        return (
-            len(self.ascending_N)
-            - torch.searchsorted(self.ascending_N, popularity_B1, right=right)[:, 0]
-        )
+
+def _without_history(
+    better_B: torch.Tensor,
+    not_worse_B: torch.Tensor,
+    target_B1: torch.Tensor,
+    seen_BS: torch.Tensor,
+    scored: _Scored,
+) -> TargetCounts:
+    """Take the items of the history out of counts over the whole catalogue.
+
+    Args:
+        better_B: items with a higher score than the target.
+        not_worse_B: items with at least the target's score, the target included.
+        target_B1: scores of the targets.
+        seen_BS: scores of the history's items.
+    """
+    is_excluded_BS = scored.is_excluded_BS
+    seen_better_B = ((seen_BS > target_B1) & is_excluded_BS).sum(dim=1)
+    seen_not_worse_B = ((seen_BS >= target_B1) & is_excluded_BS).sum(dim=1)
+    better_B = better_B - seen_better_B
+    not_worse_B = not_worse_B - seen_not_worse_B
+    # The target itself is not worse than the target: it does not tie with itself.
+    return TargetCounts(better_B, not_worse_B - better_B - 1)

@@ -1,4 +1,4 @@
-"""A run's last full ranking: results.json, and ranks.npy that its figures are computed from."""
+"""A run's last full ranking: the metrics in results.json, and the ranks in ranks.npy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -18,12 +18,21 @@ from mlrec.storage.npy import npy_bytes, read_npy
 from mlrec.storage.typed_json import STRICT, parse_json, read_bounded
 
 MAX_RESULTS_BYTES = 64 << 20
-"""A million items that could not be read, with their reasons, fit."""
+"""Limit of results.json. A million unreadable items with their reasons fit."""
 MAX_USERS = 1 << 31
 MAX_ITEMS = 1 << 31
 
 Summary = dict[str, dict[str, float]]
 """Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
+
+
+class TargetRanks(NamedTuple):
+    """The rank of each user's target: the columns of ranks.npy."""
+
+    better_B: np.ndarray
+    """Items with a higher score than the target, int64."""
+    tied_B: np.ndarray
+    """Other items with the target's score, int64."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +43,24 @@ class Results:
 
     split: Literal["validation", "test"]
     step: Annotated[int, Field(ge=0)]
-    """Of the checkpoint that was ranked."""
+    """Step of the checkpoint."""
     selected_by: str
-    """How this checkpoint was chosen."""
+    """The metric that chose this checkpoint."""
     metrics: Summary
     baselines: dict[str, Summary]
+    """Metrics of the "popularity", "chance" and, on synthetic data, "oracle" rankings."""
     bad_items: dict[int, str] = field(default_factory=dict)
-    """Items that could not be read, with the reason."""
+    """Unreadable items, with the reason."""
     catalogue_size: Annotated[int, Field(ge=0, le=MAX_ITEMS)] = 0
-    """Items that were ranked; 0 in results of earlier versions, which cannot be compared user by user."""
+    """Number of ranked items.
+
+    0 in results of earlier versions, which cannot be compared user by user.
+    """
     fingerprint: str = ""
-    """Of the data set that was ranked; empty in results of earlier versions, which ranked the training's."""
+    """Fingerprint of the ranked data set.
+
+    Empty in results of earlier versions, which ranked the data set of the training.
+    """
 
     def __post_init__(self) -> None:
         if "all" not in self.metrics:
@@ -62,20 +78,19 @@ def read_results(run: Path) -> Results | None:
     path = run / RESULTS_FILE
     if not path.exists():
         return None
-    return parse_json(
-        read_bounded(path, MAX_RESULTS_BYTES, _remedy(run)), Results, str(path), _remedy(run)
-    )
+    raw = read_bounded(path, MAX_RESULTS_BYTES, _remedy(run))
+    return parse_json(raw, Results, str(path), _remedy(run))
 
 
-def read_ranks(run: Path, results: Results) -> np.ndarray:
-    """Return ranks.npy, which belongs to `results`: int64 [users, 2], items better than and tied with each user's target.
+def read_ranks(run: Path, results: Results) -> TargetRanks:
+    """Return the content of ranks.npy, which belongs to `results`.
 
     Raises:
         ValueError: the file is missing or damaged, or does not belong to these results.
     """
     path = run / RANKS_FILE
     users = int(results.metrics["all"].get("users", 0))
-    # 16 bytes a user and the header: what is longer belongs to other results, and is not read
+    # 16 bytes per user and the header. A longer file belongs to other results and is not read.
     raw = read_bounded(path, 16 * users + 4096, _remedy(run))
     try:
         ranks_B2 = read_npy(raw, np.int64, ndim=2)
@@ -83,37 +98,53 @@ def read_ranks(run: Path, results: Results) -> np.ndarray:
         raise ValueError(f"{path} is damaged: {error}. {_remedy(run)}.") from error
     if ranks_B2.shape != (users, 2):
         raise ValueError(
-            f"{path} has shape {list(ranks_B2.shape)}, but {RESULTS_FILE} has {users} users. {_remedy(run)}."
+            f"{path} has shape {list(ranks_B2.shape)}, but {RESULTS_FILE} has {users} users. "
+            f"{_remedy(run)}."
         )
-    if len(ranks_B2) and (ranks_B2.min() < 0 or ranks_B2.max() >= results.catalogue_size):
-        raise ValueError(
-            f"{path} has ranks outside the catalogue of {results.catalogue_size} items. {_remedy(run)}."
-        )
-    if len(ranks_B2) and ranks_B2.sum(axis=1).max() >= results.catalogue_size:
-        raise ValueError(
-            f"{path} has more better and tied items than the catalogue's {results.catalogue_size}. {_remedy(run)}."
-        )
-    _check_agreement(path, ranks_B2, results)
-    return ranks_B2
+    ranks = TargetRanks(better_B=ranks_B2[:, 0], tied_B=ranks_B2[:, 1])
+    # In this order: the agreement check uses ranks as positions in a table of gains.
+    _check_range(path, ranks_B2, results.catalogue_size)
+    _check_agreement(path, ranks, results)
+    return ranks
 
 
-def _check_agreement(path: Path, ranks_B2: np.ndarray, results: Results) -> None:
-    stated = results.metrics["all"]
-    for name, values_B in user_metrics(
-        ranks_B2[:, 0], ranks_B2[:, 1], results.catalogue_size
-    ).items():
-        if (
-            len(values_B)
-            and name in stated
-            and not math.isclose(stated[name], values_B.mean(), rel_tol=1e-6, abs_tol=1e-9)
-        ):
+def _check_range(path: Path, ranks_B2: np.ndarray, catalogue_size: int) -> None:
+    if not len(ranks_B2):
+        return
+    if ranks_B2.min() < 0 or ranks_B2.max() >= catalogue_size:
+        raise ValueError(
+            f"{path} has ranks outside the catalogue of {catalogue_size} items. "
+            f"{_remedy(path.parent)}."
+        )
+    # The target is neither better than itself nor tied with itself, so the sum stays below.
+    if ranks_B2.sum(axis=1).max() >= catalogue_size:
+        raise ValueError(
+            f"{path} has more better and tied items than the catalogue's {catalogue_size}. "
+            f"{_remedy(path.parent)}."
+        )
+
+
+def _check_agreement(path: Path, ranks: TargetRanks, results: Results) -> None:
+    """Check that the ranks give the metrics of results.json.
+
+    The files are written one after the other, so a crash can leave them from two rankings.
+    """
+    stated_metrics = results.metrics["all"]
+    per_user = user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size)
+    for name, values_B in per_user.items():
+        if not len(values_B) or name not in stated_metrics:
+            continue
+        mean = values_B.mean()
+        if not math.isclose(stated_metrics[name], mean, rel_tol=1e-6, abs_tol=1e-9):
             raise ValueError(
-                f"{path} gives {name} {values_B.mean():.6f}, but {RESULTS_FILE} has {stated[name]:.6f}. {_remedy(path.parent)}."
+                f"{path} gives {name} {mean:.6f}, but {RESULTS_FILE} has "
+                f"{stated_metrics[name]:.6f}. {_remedy(path.parent)}."
             )
 
 
-def write_results(run: Path, results: Results, ranks_B2: np.ndarray) -> None:
+def write_results(run: Path, results: Results, ranks: TargetRanks) -> None:
     """Write ranks.npy, then results.json, each complete or not at all."""
+    ranks_B2 = np.stack(ranks, axis=1)
     storage.write_bytes(str(run / RANKS_FILE), npy_bytes(ranks_B2))
     content = json.dumps(asdict(results), indent=1, allow_nan=False) + "\n"
     storage.write_bytes(str(run / RESULTS_FILE), content.encode())

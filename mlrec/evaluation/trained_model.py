@@ -11,29 +11,24 @@ from mlrec.models.building import build_model
 from mlrec.models.encoder_files import restored_from
 from mlrec.models.recommender import Recommender
 from mlrec.runs import checkpoint
+from mlrec.runs.compatibility import check_same_data
 from mlrec.runtime.distributed import World
 
 
 def load_model(config: Config, data: Data, world: World, path: Path) -> Recommender:
-    """The run's model with the weights of a checkpoint, in fp32 on the device.
+    """Return the run's model with the weights of a checkpoint, in fp32 on the device.
+
+    Every rank reads the whole checkpoint.
 
     Raises:
-        ValueError: the model knows items or users by their ids, which in the data set at data.url are not those of its training,
-            or it is for histories of another length.
+        ValueError: the model identifies items or users by ids of another data set, or it is for
+            histories of another length.
     """
-    model = build_model(
-        config, data, world.rank, restored_from(config.run_path, config.item.encoders)
-    )
+    encoders = restored_from(config.run_path, config.item.encoders)
+    model = build_model(config, data, world.rank, encoders)
+    # Before the weights are loaded, where the same mistake would be reported as wrong shapes.
     check_history_length(config.recommender, data, path)
     checkpoint.load_weights(model, path)
-    by_id = model.sequence_model.knows_ids or model.tower.knows_ids
-    if (
-        by_id
-        and not config.resume.force
-        and checkpoint.read_state(path).fingerprint != data.info.fingerprint
-    ):
-        raise ValueError(
-            f"{path} was trained on another data set than the one at {data.url}, where ids may mean others; train a new run, "
-            "or append resume.force=true if the ids are the same"
-        )
+    if model.sequence_model.knows_ids or model.tower.knows_ids:
+        check_same_data(path, data.info.fingerprint, data.url, config.resume.force)
     return model.to(world.device)

@@ -149,6 +149,6 @@ def _errors(path: Path, results: Results) -> dict[str, float]:
     """Return the standard error of each metric over all users."""
     if not (path / RANKS_FILE).exists() or not results.catalogue_size:
         return {}
-    ranks_B2 = read_ranks(path, results)
-    per_user = user_metrics(ranks_B2[:, 0], ranks_B2[:, 1], results.catalogue_size)
+    ranks = read_ranks(path, results)
+    per_user = user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size)
     return {metric: standard_error(values_B) for metric, values_B in per_user.items()}

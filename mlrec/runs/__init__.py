@@ -1,7 +1,8 @@
 """A run's folder: what is written into it, and what a later command reads.
 
 run.py            open a run: configuration, best checkpoint, state to resume from
-checkpoint.py     write, list and load checkpoints
+checkpoint.py     write checkpoints, and load their weights into a model
+checkpoint_reader.py  verify and read the files of a checkpoint
 checkpoint_state.py   what a checkpoint knows beside weights
 compatibility.py  which settings may differ between a checkpoint and a command
 record.py         hardware, commit, versions and hours

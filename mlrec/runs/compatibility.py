@@ -1,21 +1,24 @@
-"""What a run was begun with, against what it is asked to go on with."""
+"""What may differ between a run's checkpoint and the command that continues or reads it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
 from mlrec.config import Config
 from mlrec.config.run_files import CONFIG_FILE
+from mlrec.runs.checkpoint_state import read_state
 from mlrec.runtime.printable import printable
 
 PLACES = ("name", "run_dir", "resume")
-"""Keys and sections that say where a run is, not what it is."""
+"""Keys and sections that say where a run is, not what it computes."""
 WITHOUT_EFFECT = (
     *PLACES,
-    "data",  # the data set itself is compared by its fingerprint
+    # The data set is compared by its fingerprint instead, so that it may move.
+    "data",
     "zero",
     "tracking",
     "evaluate",
@@ -29,9 +32,10 @@ WITHOUT_EFFECT = (
     "item.checkpoint",
     "item.prefix_cache_bytes",
 )
-"""Those in which a run may differ from the one that its folder holds and still be the same run: the losses do not depend on them,
-or, as with a longer train.duration, are asked to."""
+"""Keys and sections that may change when a run is resumed.
 
+The losses do not depend on them, except for train.duration, whose purpose is to be changed.
+"""
 
 MODEL_SETTINGS = (
     "recommender.name",
@@ -41,11 +45,18 @@ MODEL_SETTINGS = (
     "item.encoders",
     "item.fusion",
 )
-"""Weights of equal shapes mean something else with other heads, or scored by cosine."""
+"""Keys that give the weights their meaning.
+
+Shapes alone do not tell: weights of equal shapes differ between numbers of attention heads, or
+between scores by cosine and by dot product.
+"""
 
 
 def changes(config: Config, ignored: tuple[str, ...]) -> str:
-    """In which keys the configuration differs from the one in its run's folder, in words; "" where that has none."""
+    """Return how a configuration differs from the one in its run's folder, in words.
+
+    The result is "" for no difference, and for a folder without a configuration.
+    """
     written = config.run_path / CONFIG_FILE
     if not written.exists():
         return ""
@@ -53,12 +64,17 @@ def changes(config: Config, ignored: tuple[str, ...]) -> str:
 
 
 def differences(saved: Config, config: Config, ignored: tuple[str, ...]) -> str:
-    """Return in which keys a configuration differs from a saved one, in words; "" for in none."""
-    before, now = _leaves(saved), _leaves(config)
-    kept = [key for key in now if key not in ignored and key.partition(".")[0] not in ignored]
-    return "; ".join(
-        _change(key, now[key], before.get(key)) for key in kept if now[key] != before.get(key)
-    )
+    """Return how a configuration differs from a saved one, in words; "" for no difference."""
+    before = _leaves(saved)
+    now = _leaves(config)
+    changed = []
+    for key, value in now.items():
+        section = key.partition(".")[0]
+        if key in ignored or section in ignored:
+            continue
+        if value != before.get(key):
+            changed.append(_change(key, value, before.get(key)))
+    return "; ".join(changed)
 
 
 def _change(key: str, now: Any, before: Any) -> str:
@@ -66,53 +82,89 @@ def _change(key: str, now: Any, before: Any) -> str:
 
 
 def check_same_run(config: Config) -> None:
-    """
+    """Check that the run in the folder has the settings of this one; resume.force allows others.
+
     Raises:
-        ValueError: the run's folder, which has checkpoints, was begun with settings that give other losses.
+        ValueError: settings differ that change the losses.
     """
-    if not config.resume.force and (changed := changes(config, WITHOUT_EFFECT)):
+    if config.resume.force:
+        return
+    changed = changes(config, WITHOUT_EFFECT)
+    if changed:
         raise ValueError(
-            f"{config.run_path} holds a run with other settings ({changed}): give the new one another name or run_dir, or "
-            "append resume.force=true to resume with them"
+            f"{config.run_path} holds a run with other settings ({changed}). Give the new run "
+            "another name or run_dir, or set resume.force=true to resume with the new settings"
         )
 
 
+def check_same_data(
+    checkpoint: Path, fingerprint: str, url: str, force: bool, setting: str = ""
+) -> None:
+    """Check that a checkpoint was trained on the data set in use, so that ids mean the same.
+
+    Args:
+        fingerprint: of the data set in use.
+        url: of the data set in use.
+        force: allow another data set, of which the user says that the ids are the same.
+        setting: what the message starts with, where a setting names the checkpoint.
+
+    Raises:
+        ValueError: the data set is another one.
+    """
+    if force or read_state(checkpoint).fingerprint == fingerprint:
+        return
+    raise ValueError(
+        f"{setting}{checkpoint} was trained on another data set than the one at {url}, where ids "
+        "may have another meaning. Train a new run on this data set, or set resume.force=true "
+        "if the ids are the same"
+    )
+
+
 def model_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that say what a checkpoint's weights mean, as JSON has them."""
+    """Return the settings that give a checkpoint's weights their meaning."""
     leaves = _leaves(config)
-    found: dict[str, Any] = json.loads(json.dumps({key: leaves[key] for key in MODEL_SETTINGS}))
-    return found
+    settings = {key: leaves[key] for key in MODEL_SETTINGS}
+    # Compared with settings read from JSON, where tuples have become lists.
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain
 
 
 def check_model_settings(
     config: Config, trained_with: dict[str, Any], file: str, weights: str
 ) -> None:
-    """Check that the configuration read from `file` describes the model of `weights`, before that model is built.
+    """Check that the configuration in `file` describes the model of `weights`.
+
+    Called before the model is built, where a wrong setting would show as wrong shapes or not at
+    all.
 
     Args:
-        trained_with: model_settings of the training; empty where they are not known.
+        trained_with: model_settings of the training; empty if unknown.
 
     Raises:
-        ValueError: the file was edited, or the run was resumed as another model with resume.force=true.
+        ValueError: the file was edited, or the run was resumed as another model with
+            resume.force=true.
     """
-    now = model_settings(config)
-    changed = [
-        _change(key, now[key], trained_with[key])
-        for key in now
-        if now[key] != trained_with.get(key, now[key])
-    ]
+    changed = []
+    for key, value in model_settings(config).items():
+        trained_value = trained_with.get(key, value)
+        if value != trained_value:
+            changed.append(_change(key, value, trained_value))
     if changed:
         raise ValueError(
-            f"{file} does not describe the model of {weights}: {'; '.join(changed)}. Restore these settings there"
+            f"{file} does not describe the model of {weights}: {'; '.join(changed)}. "
+            "Restore these settings in the file"
         )
 
 
 def _leaves(config: Config) -> dict[str, Any]:
+    """Return the values of a configuration by key: "name", "train.seed"."""
     tree = asdict(config)
-    sections = {key: value for key, value in tree.items() if isinstance(value, dict)}
-    leaves = {
-        f"{section}.{key}": value
-        for section, keys in sections.items()
-        for key, value in keys.items()
-    }
-    return {key: value for key, value in tree.items() if key not in sections} | leaves
+    top: dict[str, Any] = {}
+    in_sections: dict[str, Any] = {}
+    for name, value in tree.items():
+        if not isinstance(value, dict):
+            top[name] = value
+            continue
+        for key, leaf in value.items():
+            in_sections[f"{name}.{key}"] = leaf
+    return top | in_sections

@@ -15,6 +15,7 @@ from mlrec.evaluation.history_length import check_history_length
 from mlrec.models.encoder_files import NOTHING, Restored, restored_from, save_encoder_files
 from mlrec.models.recommender import Recommender
 from mlrec.runs import checkpoint
+from mlrec.runs.compatibility import check_same_data
 from mlrec.runs.run import best_checkpoint, load_run
 
 TRAINING_OPTIONS = ("tuning", "lr", "weight_decay", "projection", "dropout")
@@ -68,8 +69,9 @@ def start_from(config: Config, data: Data, model: Recommender) -> WarmStart | No
     loaded = checkpoint.take_weights(model, path)
     _check_only_encoders_differ(model, path, loaded)
     _check_same_whitening(model, path, own_whitening)
-    if _knows_ids(model, loaded) and not config.resume.force:
-        _check_same_data(data, path)
+    if _knows_ids(model, loaded):
+        setting = "train.start_from: "
+        check_same_data(path, data.info.fingerprint, data.url, config.resume.force, setting)
 
     model.tower.random_encoders = [
         name
@@ -111,7 +113,7 @@ def _check_only_encoders_differ(model: Recommender, path: Path, loaded: set[str]
     Raises:
         ValueError: a tensor is only in the checkpoint or only in the model.
     """
-    checkpoint_names = {name for name, _, _ in checkpoint.read_shapes(path)}
+    checkpoint_names = {weight.name for weight in checkpoint.read_shapes(path)}
     _check_all_loaded(checkpoint_names, loaded, f"{path} has", "this run's model lacks")
     model_names = set(model.state_dict())
     _check_all_loaded(model_names, loaded, "this run's model has", f"{path} lacks")
@@ -151,19 +153,6 @@ def _knows_ids(model: Recommender, loaded: set[str]) -> bool:
         if spec.modality is Modality.ID and _is_any_under(loaded, _encoder_prefix(place)):
             return True
     return False
-
-
-def _check_same_data(data: Data, path: Path) -> None:
-    """Check that the checkpoint's data set is the run's, so that ids mean the same.
-
-    Raises:
-        ValueError: it is another one.
-    """
-    if checkpoint.read_state(path).fingerprint != data.info.fingerprint:
-        raise ValueError(
-            f"train.start_from: {path} was trained on another data set than the one at {data.url}, "
-            "where ids may have another meaning. Set resume.force=true if the ids are the same"
-        )
 
 
 def encoders_to_restore(config: Config, resumed: Path | None) -> Restored:

@@ -9,7 +9,7 @@ from mlrec.cli.main import run_command
 from mlrec.config.run_files import run_names
 from mlrec.data.sequences import Split
 from mlrec.evaluation.compare import compare
-from mlrec.evaluation.results import Results, read_ranks, read_results, write_results
+from mlrec.evaluation.results import Results, TargetRanks, read_ranks, read_results, write_results
 from mlrec.storage.npy import npy_bytes
 
 GENERATOR = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def write_run(
     results = Results(
         split, 1, "validation hr@10", {"all": {"users": len(better)}}, {}, {}, 100, fingerprint
     )
-    write_results(folder, results, np.stack([better, np.zeros_like(better)], axis=1))
+    write_results(folder, results, TargetRanks(better, np.zeros_like(better)))
     (folder / "run.json").write_text(
         json.dumps({"dataset": {"fingerprint": trained_on, "name": "small", "url": "s3://data"}})
     )

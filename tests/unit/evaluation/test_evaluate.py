@@ -28,7 +28,7 @@ from mlrec.evaluation import evaluate as evaluation
 from mlrec.evaluation import extract as extraction
 from mlrec.evaluation.evaluate import encode_catalogue, evaluate, evaluate_run
 from mlrec.evaluation.extraction import settings_of
-from mlrec.evaluation.results import read_ranks, read_results, write_results
+from mlrec.evaluation.results import TargetRanks, read_ranks, read_results, write_results
 from mlrec.evaluation.trained_model import load_model
 from mlrec.models.building import build_model
 from mlrec.runs import checkpoint
@@ -256,8 +256,8 @@ def test_a_ranking_of_another_data_set_is_not_kept(
     )
     assert found.metrics["all"]["users"] == data.sequences.num_users
     assert (
-        f"stays as it is: {video_config.data.url} is not the data set of the training"
-        in capsys.readouterr().err
+        "is unchanged: the run was trained on another data set than the one at "
+        f"{video_config.data.url}" in capsys.readouterr().err
     )
     assert not (video_config.run_path / RESULTS_FILE).exists()
 
@@ -271,17 +271,18 @@ def test_results_name_their_data_set_and_do_not_displace_those_of_another(
     evaluate_run(video_config, data, ALONE, "validation")
     results = read_results(video_config.run_path)
     assert results is not None and results.fingerprint == data.info.fingerprint
-    assert read_ranks(video_config.run_path, results).shape == (data.sequences.num_users, 2)
+    assert len(read_ranks(video_config.run_path, results).tied_B) == data.sequences.num_users
+    no_items = np.zeros(data.sequences.num_users, int)
     write_results(
         video_config.run_path,
         replace(results, fingerprint="e" * 64),
-        np.zeros((data.sequences.num_users, 2), int),
+        TargetRanks(no_items, no_items),
     )
     before = (video_config.run_path / RESULTS_FILE).read_bytes()
     evaluate_run(video_config, data, ALONE, "test")
     assert (
-        "it was ranked on another data set (eeeeeeeeeeee); remove it to keep the next ranking"
-        in capsys.readouterr().err
+        "it holds the ranking of another data set (eeeeeeeeeeee). "
+        "Remove it to write the next ranking" in capsys.readouterr().err
     )
     assert (video_config.run_path / RESULTS_FILE).read_bytes() == before
 

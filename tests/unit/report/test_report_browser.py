@@ -18,7 +18,7 @@ from mlrec.config import Config
 from mlrec.config.run_files import METRICS_FILE
 from mlrec.data.stream import Data
 from mlrec.evaluation.evaluate import evaluate
-from mlrec.evaluation.examples import COUNT, SHOWN_HISTORY
+from mlrec.evaluation.examples import RECOMMENDED_ITEMS, SHOWN_HISTORY_ITEMS
 from mlrec.models.building import build_model
 from mlrec.report.examples import RUNS_SHOWN, USERS_SHOWN
 from mlrec.report.published import TUNINGS, VIDEO_ENCODERS
@@ -56,14 +56,14 @@ def run(video_config: Config, data: Data, tmp_path: Path) -> Path:
 def test_recommendations_are_counted_kept_and_read_again(run: Path, data: Data) -> None:
     found = read_recommended(run)
     assert found is not None
-    assert sum(found.popularity["recommended"].values()) == found.users * COUNT
+    assert sum(found.popularity["recommended"].values()) == found.users * RECOMMENDED_ITEMS
     assert sum(found.popularity["catalogue"].values()) == data.catalogue.ok_N1.sum()
     for entry in found.examples:
-        assert (entry.rank <= COUNT) == (entry.target in entry.items)
-        assert len(set(entry.items)) == COUNT and not set(entry.items) & (
+        assert (entry.rank <= RECOMMENDED_ITEMS) == (entry.target in entry.items)
+        assert len(set(entry.items)) == RECOMMENDED_ITEMS and not set(entry.items) & (
             set(entry.history) - {entry.target}
         )
-        assert len(entry.history) <= SHOWN_HISTORY and {entry.target, *entry.items} <= set(
+        assert len(entry.history) <= SHOWN_HISTORY_ITEMS and {entry.target, *entry.items} <= set(
             found.titles
         )
     (run / "recommended.json").write_text('{"split": "test"}')
@@ -80,7 +80,9 @@ def test_a_page_with_frames(run: Path, tmp_path: Path) -> None:
     for width in (DESKTOP, PHONE):
         seen = look_at(out, width, tmp_path / "shot.png")
         assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
-        assert seen["images"] >= USERS_SHOWN * (COUNT + 2) and seen["broken_images"] == 0
+        assert (
+            seen["images"] >= USERS_SHOWN * (RECOMMENDED_ITEMS + 2) and seen["broken_images"] == 0
+        )
         assert len(seen["figures"]) == 5  # loss, validation, two by popularity, waiting
         assert all(200 < figure < width for figure in seen["figures"])
         for words in (

@@ -154,7 +154,7 @@ def test_checkpoint_without_checksums_is_read_with_a_note(
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (nn.Linear(4, 2), r"weight is \[2, 3\] there and \[2, 4\]"),
+        (nn.Linear(4, 2), r"weight is \[2, 3\] in the checkpoint and \[2, 4\]"),
         (nn.Linear(3, 2, bias=False), "it has bias, which"),
         (nn.Sequential(nn.Linear(3, 2)), "it has"),
     ],
@@ -273,7 +273,7 @@ REWRITTEN: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "infinite": ({"weight/weight": torch.full((2, 3), torch.inf)}, "weight is not finite"),
     "whole numbers": (
         {"weight/weight": torch.ones(2, 3, dtype=torch.int64)},
-        r"weight is int64 \[2, 3\] there",
+        r"weight is int64 \[2, 3\] in the checkpoint",
     ),
     "twice": (
         {"weight/weight": torch.ones(2, 3), "weight/bias": torch.ones(2)},

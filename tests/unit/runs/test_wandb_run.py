@@ -22,7 +22,7 @@ from mlrec.cli import main as cli
 from mlrec.config import Config, TrackingConfig
 from mlrec.data.format import read_catalogue, read_dataset_info
 from mlrec.data.pictures import SIDE_PX
-from mlrec.evaluation.examples import COUNT, SHOWN_USERS
+from mlrec.evaluation.examples import RECOMMENDED_ITEMS, SHOWN_USERS
 from mlrec.evaluation.metrics import GROUPS
 from mlrec.report import dashboard
 from mlrec.runs import wandb_run
@@ -144,7 +144,7 @@ def test_a_run_leaves_figures_tables_pictures_and_its_checkpoint(run: Path) -> N
         if entry.path.startswith("media/images/")
     ]
     shapes = {Image.open(path).size for path in paths}
-    assert {(SIDE_PX, SIDE_PX), (COUNT * SIDE_PX, SIDE_PX)} <= shapes
+    assert {(SIDE_PX, SIDE_PX), (RECOMMENDED_ITEMS * SIDE_PX, SIDE_PX)} <= shapes
     ((item, reason, _),) = table(wandb_run.FAILURES)["data"]
     assert item == BAD_ITEM and "does not have its crc32" in reason
     parts = table(wandb_run.PARTS)["data"]

@@ -157,5 +157,7 @@ def test_what_a_run_cannot_start_from_is_named(
     with pytest.raises(ValueError, match="was trained on another data set than the one at"):
         start_from(again, other, build_model(again, other, 0))
     wider = replace(again, recommender=replace(again.recommender, width=8))
-    with pytest.raises(ValueError, match=r"\[64\] there and \[32\] in this configuration's model"):
+    with pytest.raises(
+        ValueError, match=r"\[64\] in the checkpoint and \[32\] in this configuration's model"
+    ):
         start_from(wider, data, build_model(wider, data, 0))
