@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
-from mlrec.bench.measure import device_name
+from mlrec.bench.measure import Seconds, device_name
 from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result, Row
 from mlrec.config import Config
@@ -37,8 +38,11 @@ class RankingBench:
     users: int
     """Users that all ranks ranked."""
     user_chunk: int
+    """Users that a rank ranks at a time."""
     catalogue_size: int
+    """Items that are ranked."""
     width: int
+    """Width of an item vector."""
     users_per_s: float
     limit_users_per_s: float
     """Users per second of the bare product and top-k."""
@@ -63,28 +67,32 @@ def measure_ranking(config: Config, data: Data, world: World, steps: int) -> Ran
     model = build_model(config, data, world.rank).to(world.device).eval()
     size = len(ranked_items(data))
     width = config.recommender.width
+    # The time does not depend on the values, so that no catalogue has to be encoded.
     items_ND = torch.randn(size, width, device=world.device)
     readable_N = torch.ones(size, dtype=torch.bool, device=world.device)
     ranking = Ranking(model, data, items_ND, readable_N)
     chunk = min(config.evaluate.user_chunk, data.sequences.num_users)
     states_BD = torch.randn(chunk, width, device=world.device)
-    ranking_s = bare_s = 0.0
-    ranking_cpu_s = bare_cpu_s = 0.0
+    full_times: list[Seconds] = []
+    bare_times: list[Seconds] = []
+    # Both take turns, so that a change in the machine's speed affects both alike.
     for step in track(range(steps + 1), "ranking chunks of users"):
         users_B = (np.arange(chunk) + step * chunk) % data.sequences.num_users
-        start_s, start_cpu_s = now(world.device), time.process_time()
+        start = _moment(world)
         ranking.count(users_B, "test")
-        ranked_s, ranked_cpu_s = now(world.device), time.process_time()
+        ranked = _moment(world)
         torch.topk(states_BD @ items_ND.T, min(TOP_K, size), dim=1)
-        end_s, end_cpu_s = now(world.device), time.process_time()
+        end = _moment(world)
         if step > 0:  # the first chunk warms up
-            ranking_s += ranked_s - start_s
-            ranking_cpu_s += ranked_cpu_s - start_cpu_s
-            bare_s += end_s - ranked_s
-            bare_cpu_s += end_cpu_s - ranked_cpu_s
+            full_times.append(ranked.since(start))
+            bare_times.append(end.since(ranked))
+    full = _total(full_times)
+    bare = _total(bare_times)
     # All ranks rank the same number of users. The slowest rank sets the speed.
-    own_seconds = torch.tensor([ranking_s, bare_s], dtype=torch.float64, device=world.device)
-    ranking_s, bare_s = max_over_ranks(own_seconds).tolist()
+    own_seconds = torch.tensor(
+        [full.elapsed_s, bare.elapsed_s], dtype=torch.float64, device=world.device
+    )
+    full_s, bare_s = max_over_ranks(own_seconds).tolist()
     users = int(sum_over_ranks(torch.tensor([chunk * steps], device=world.device)))
     return RankingBench(
         ranks=world.size,
@@ -92,11 +100,24 @@ def measure_ranking(config: Config, data: Data, world: World, steps: int) -> Ran
         user_chunk=chunk,
         catalogue_size=size,
         width=width,
-        users_per_s=users / ranking_s,
+        users_per_s=users / full_s,
         limit_users_per_s=users / bare_s,
-        of_limit=bare_s / ranking_s,
-        cpu_of_limit=bare_cpu_s / ranking_cpu_s,
+        of_limit=bare_s / full_s,
+        cpu_of_limit=bare.cpu_s / full.cpu_s,
     )
+
+
+def _moment(world: World) -> Seconds:
+    # now() waits for the device, and has to come before the CPU clock.
+    elapsed_s = now(world.device)
+    return Seconds(elapsed_s, time.process_time())
+
+
+def _total(times: Sequence[Seconds]) -> Seconds:
+    total = Seconds(0.0, 0.0)
+    for duration in times:
+        total = Seconds(total.elapsed_s + duration.elapsed_s, total.cpu_s + duration.cpu_s)
+    return total
 
 
 def _result(config: Config, world: World, bench: RankingBench) -> Result:

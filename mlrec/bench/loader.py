@@ -1,24 +1,27 @@
-"""mlrec bench loader: the input path, from the plan to batches in the training process, beside reading and decoding bare."""
+"""mlrec bench loader: the input path of a rank, next to bare reading and bare decoding.
+
+The input path goes from the plan to batches in the training process.
+"""
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mlrec import storage
-from mlrec.bench.measure import cpu_seconds, device_name
-from mlrec.bench.result import Result
+from mlrec.bench.bare_decode import Sample, decode_all, time_decoding
+from mlrec.bench.measure import Seconds, cpu_seconds, device_name
+from mlrec.bench.result import Result, Row
 from mlrec.config import DataConfig
-from mlrec.data.decode import DECODERS, members_of
+from mlrec.data.decode import members_of
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
@@ -27,33 +30,71 @@ from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.runtime.progress import track
 
 PARTS = ("read", "decode", "collate", "transfer")
-"""Of a step in a worker: members with their checksums; media of their bytes; the plan, and all into one batch; to where the
-training process finds it."""
+"""Parts of a worker's step.
+
+read      members of the items, with their checksums
+decode    media from their bytes
+collate   the plan, and everything into one batch
+transfer  the batch into shared memory, for the training process
+"""
 
 WARM_UP = 2
-"""Batches of a worker before the clock starts: the first ones fill memory that the later ones use again."""
+"""Batches of a worker before the clock starts. Later ones reuse the memory that these allocate."""
+
+
+@dataclass(frozen=True)
+class WorkerSpeeds:
+    """Speeds of the input path with some number of workers; field names are keys of --json."""
+
+    videos_per_s: float
+    mb_per_s: float
+    """Encoded media (MB) per second."""
+    limit_videos_per_s: float
+    """Videos per second of bare decoding on as many processes."""
+    of_limit: float
+    """Share of the limit that the input path reaches."""
+    cpu_of_limit: float
+    """The same share in CPU seconds, which other work on the cores does not change."""
+
+
+@dataclass(frozen=True)
+class LoaderBench:
+    """What `mlrec bench loader` measured; field names are the keys of --json."""
+
+    modality: str
+    frames: int
+    size: int
+    """Height and width of a frame (pixels)."""
+    global_batch: int
+    videos_per_step: float
+    bytes_per_video: float
+    """Mean bytes of the encoded media of an item."""
+    raw_read_mb_per_s: float
+    """MB per second of reading the same bytes and nothing else."""
+    workers: dict[str, WorkerSpeeds]
+    """Speeds by number of workers."""
+    step_seconds: dict[str, float]
+    """Mean seconds of each of PARTS in a worker."""
 
 
 def run(options: argparse.Namespace) -> Result:
-    """Measures one rank.
+    """Measure one rank.
 
     Raises:
-        ValueError: there is no data set at the URL, it holds nothing to decode, or a number is below 1.
+        ValueError: no data set at the URL, nothing to decode in it, or a number below 1.
     """
     for name in ("workers", "global_batch", "steps"):
-        if getattr(options, name) < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be 1 or more"
-            )
+        value = getattr(options, name)
+        if value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
     torch.set_num_threads(1)  # as in a worker
-    figures = measure_loader(
-        open_data(DataConfig(url=options.url)), options.global_batch, options.workers, options.steps
-    )
-    return _result(options.url, figures)
+    data = open_data(DataConfig(url=options.url))
+    bench = measure_loader(data, options.global_batch, options.workers, options.steps)
+    return _result(options.url, bench)
 
 
 def heavy_input(data: Data) -> InputSpec:
-    """What there is to decode: the videos as they are stored, or the covers.
+    """Return the input that is costly to decode: videos as stored, or else covers.
 
     Raises:
         ValueError: the data set has neither.
@@ -64,14 +105,15 @@ def heavy_input(data: Data) -> InputSpec:
     if media.has_cover:
         return InputSpec(Modality.COVER, size=media.size)
     raise ValueError(
-        f"{data.url} holds neither videos nor covers: there is nothing to decode; pack a raw folder that has them"
+        f"Cannot measure decoding of {data.url}: it holds neither videos nor covers. "
+        "Pack a raw folder that has them"
     )
 
 
 def measure_loader(
     data: Data, global_batch: int, most_workers: int, steps_per_worker: int
-) -> dict[str, Any]:
-    """Figures of one rank for 0, 1, 2 and `most_workers` workers, each between two runs of its limit.
+) -> LoaderBench:
+    """Measure one rank with 0, 1, 2 and `most_workers` workers.
 
     Raises:
         ValueError: the data set holds nothing to decode.
@@ -80,190 +122,171 @@ def measure_loader(
     plan = Plan(data.sequences, 0, global_batch, Owners((1,)))
     dataset = StepDataset(data, plan, 0, [spec], local_negatives=False)
     names = members_of([spec], data.info.media)
-    steps = [
-        plan.step(step).items_U.tolist()
-        for step in range((WARM_UP + steps_per_worker) * most_workers)
-    ]
-    distinct = sorted({item for items in steps for item in items})
-    raw_mb_per_s = _read_raw(data, distinct, names)
-    stored = {
-        item: sample
-        for item, sample in data.store.read_many(distinct, names)
-        if not isinstance(sample, str)
-    }
-    by_workers = {}
-    for workers in track(
-        sorted({0, 1, min(2, most_workers), most_workers}), "measuring numbers of workers"
-    ):
-        run = range(WARM_UP * max(1, workers), (WARM_UP + steps_per_worker) * max(1, workers))
-        samples = [stored[item] for step in run for item in steps[step] if item in stored]
-        limits = [_decode_bare(data, spec, samples, workers)]
-        elapsed_s, cpu_s = _time_stream(dataset, run, workers)
-        limits.append(_decode_bare(data, spec, samples, workers))
-        limit_s, limit_cpu_s = (sum(times) / 2 for times in zip(*limits, strict=True))
-        by_workers[str(workers)] = {
-            "videos_per_s": len(samples) / elapsed_s,
-            "mb_per_s": sum(map(_size, samples)) / elapsed_s / 1e6,
-            "limit_videos_per_s": len(samples) / limit_s,
-            "of_limit": limit_s / elapsed_s,
-            "cpu_of_limit": limit_cpu_s / cpu_s,
-        }
-    account = DataLoader(
-        _Account(dataset, spec, names, WARM_UP + steps_per_worker),
-        None,
-        num_workers=1,
-        multiprocessing_context="fork",
+    steps_of_worker = WARM_UP + steps_per_worker
+    items_by_step: list[list[int]] = []
+    for step in range(steps_of_worker * most_workers):
+        items_by_step.append(plan.step(step).items_U.tolist())
+    distinct_items = sorted(set(chain.from_iterable(items_by_step)))
+
+    # Raw reading comes first. It leaves the bytes in the page cache for all later measurements.
+    raw_read_mb_per_s = _raw_read_mb_per_s(data, distinct_items, names)
+    stored: dict[int, Sample] = {}
+    for item, sample in data.store.read_many(distinct_items, names):
+        if not isinstance(sample, str):  # a str is the reason why an item cannot be read
+            stored[item] = sample
+
+    speeds: dict[str, WorkerSpeeds] = {}
+    worker_counts = sorted({0, 1, min(2, most_workers), most_workers})
+    for workers in track(worker_counts, "measuring numbers of workers"):
+        # Workers take steps in turn, so that each warms up on WARM_UP of them.
+        processes = max(1, workers)
+        measured_steps = range(WARM_UP * processes, steps_of_worker * processes)
+        measured_items = chain.from_iterable(items_by_step[step] for step in measured_steps)
+        samples = [stored[item] for item in measured_items if item in stored]
+        speeds[str(workers)] = _measure_workers(dataset, spec, samples, measured_steps, workers)
+
+    videos = sum(map(len, items_by_step))
+    return LoaderBench(
+        modality=spec.modality.value,
+        frames=spec.frames,
+        size=spec.size,
+        global_batch=global_batch,
+        videos_per_step=videos / len(items_by_step),
+        bytes_per_video=sum(map(_sample_bytes, stored.values())) / max(1, len(stored)),
+        raw_read_mb_per_s=raw_read_mb_per_s,
+        workers=speeds,
+        step_seconds=_step_seconds(dataset, spec, names, steps_of_worker),
     )
-    return {
-        "modality": spec.modality.value,
-        "frames": spec.frames,
-        "size": spec.size,
-        "global_batch": global_batch,
-        "videos_per_step": sum(map(len, steps)) / len(steps),
-        "bytes_per_video": sum(map(_size, stored.values())) / max(1, len(stored)),
-        "raw_read_mb_per_s": raw_mb_per_s,
-        "workers": by_workers,
-        "step_seconds": dict(
-            zip(PARTS, torch.stack(list(account))[WARM_UP:].mean(dim=0).tolist(), strict=True)
-        ),
-    }
 
 
-def _size(sample: Mapping[str, bytes]) -> int:
+def _measure_workers(
+    dataset: StepDataset, spec: InputSpec, samples: Sequence[Sample], steps: range, workers: int
+) -> WorkerSpeeds:
+    # The limit is the mean of a run before and one after the stream. The speed of a shared
+    # machine drifts within minutes, and this way the drift affects both alike.
+    before = time_decoding(dataset.data, spec, samples, workers)
+    stream = _time_stream(dataset, steps, workers)
+    after = time_decoding(dataset.data, spec, samples, workers)
+    limit_s = (before.elapsed_s + after.elapsed_s) / 2
+    limit_cpu_s = (before.cpu_s + after.cpu_s) / 2
+    return WorkerSpeeds(
+        videos_per_s=len(samples) / stream.elapsed_s,
+        mb_per_s=sum(map(_sample_bytes, samples)) / stream.elapsed_s / 1e6,
+        limit_videos_per_s=len(samples) / limit_s,
+        of_limit=limit_s / stream.elapsed_s,
+        cpu_of_limit=limit_cpu_s / stream.cpu_s,
+    )
+
+
+def _sample_bytes(sample: Sample) -> int:
     return sum(map(len, sample.values()))
 
 
-def _read_raw(data: Data, items: Sequence[int], names: Sequence[str]) -> float:
-    """MB per second of reading the items' members from where the data set is, and nothing else."""
-    ranges = []
+def _raw_read_mb_per_s(data: Data, items: Sequence[int], names: Sequence[str]) -> float:
+    """Return the MB per second of reading the items' members from the data set's URL."""
+    ranges: list[tuple[str, int, int]] = []
+    total_bytes = 0
     for item in items:
         members = [member for member in data.catalogue.members(item) if member.name in names]
         if members:
-            start, end = members[0].offset, members[-1].offset + members[-1].size
+            # One read spans all members of an item, as in the loader.
+            start = members[0].offset
+            size = members[-1].offset + members[-1].size - start
             shard = data.store.shards[int(data.catalogue.shard_N1[item])]
-            ranges.append((storage.join(data.url, shard.path), start, end - start))
-    began = time.perf_counter()
+            ranges.append((storage.join(data.url, shard.path), start, size))
+            total_bytes += size
+    start_s = time.perf_counter()
     if storage.is_local(data.url):
         for url, start, size in ranges:
             storage.read_range(url, start, size)
     else:
+        # As in the loader: many requests in flight hide the latency of a remote store.
         for _ in storage.read_ranges(ranges, READS_IN_FLIGHT):
             pass
-    return sum(size for _, _, size in ranges) / (time.perf_counter() - began) / 1e6
+    return total_bytes / (time.perf_counter() - start_s) / 1e6
 
 
-def _time_stream(dataset: StepDataset, run: range, workers: int) -> tuple[float, float]:
-    """Seconds, and seconds of CPU, between the arrivals of the batches before and at the end of the run.
+def _time_stream(dataset: StepDataset, steps: range, workers: int) -> Seconds:
+    """Return the time between the arrivals of the batch before `steps` and of their last batch."""
+    arrivals: list[Seconds] = []
+    # The stream goes on for a batch per worker. At both arrivals every worker is therefore busy
+    # with a later batch, and the work done ahead of the clock is the same at both.
+    for batch in stream_steps(dataset, 0, steps.stop + workers, workers, pin_memory=False):
+        if batch.step in (steps.start - 1, steps.stop - 1):
+            arrivals.append(Seconds(time.perf_counter(), cpu_seconds()))
+    first, last = arrivals
+    return last.since(first)
 
-    At both moments every worker is at work on a batch: what it had done of the first it has done of the last.
+
+def _step_seconds(
+    dataset: StepDataset, spec: InputSpec, names: Sequence[str], steps: int
+) -> dict[str, float]:
+    """Return the mean seconds of each of PARTS in one worker, without those of the warm-up."""
+    timed_steps = _TimedSteps(dataset, spec, names, steps)
+    loader = DataLoader(timed_steps, None, num_workers=1, multiprocessing_context="fork")
+    part_seconds = torch.stack(list(loader))[WARM_UP:].mean(dim=0).tolist()
+    return dict(zip(PARTS, part_seconds, strict=True))
+
+
+class _TimedSteps(Dataset[torch.Tensor]):
+    """Seconds of each of PARTS by step, float64 [4].
+
+    It must run in a worker, where pickling a batch moves its tensors into shared memory.
     """
-    marks = []
-    for batch in stream_steps(dataset, 0, run.stop + workers, workers, pin_memory=False):
-        if batch.step in (run.start - 1, run.stop - 1):
-            marks.append((time.perf_counter(), cpu_seconds()))
-    (began, began_cpu), (ended, ended_cpu) = marks
-    return ended - began, ended_cpu - began_cpu
-
-
-def _decode_bare(
-    data: Data, spec: InputSpec, samples: Sequence[Mapping[str, bytes]], workers: int
-) -> tuple[float, float]:
-    """Seconds, and seconds of CPU, that `workers` processes take to decode the samples once they run; 0 for this one alone."""
-    context = multiprocessing.get_context("fork")  # as the loader's, which share what there is
-    times = context.SimpleQueue()
-    if not workers:
-        _decode_timed(data, spec, samples, times)
-        alone: tuple[float, float] = times.get()
-        return alone
-    parts = [samples[worker::workers] for worker in range(workers)]
-    processes = [
-        context.Process(target=_decode_timed, args=(data, spec, part, times)) for part in parts
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    if any(process.exitcode for process in processes):
-        raise RuntimeError(
-            f"a process that decodes died; memory may have run out: try fewer --workers than {workers}"
-        )
-    found = [times.get() for _ in processes]
-    return max(elapsed_s for elapsed_s, _ in found), sum(cpu_s for _, cpu_s in found)
-
-
-def _decode_timed(
-    data: Data, spec: InputSpec, samples: Sequence[Mapping[str, bytes]], times: Any
-) -> None:
-    began, began_cpu = time.perf_counter(), time.process_time()
-    _decode_all(data, spec, samples)
-    times.put((time.perf_counter() - began, time.process_time() - began_cpu))
-
-
-def _decode_all(data: Data, spec: InputSpec, samples: Sequence[Mapping[str, bytes]]) -> None:
-    decoder = DECODERS[spec.modality]
-    out = np.empty(decoder.shape(spec), dtype=np.uint8)
-    for sample in samples:
-        with suppress(ValueError):  # a damaged one costs the input path the same
-            decoder.decode(sample, spec, data.info.media, 0, out)
-
-
-class _Account(Dataset[torch.Tensor]):
-    """Maps a step to the seconds of PARTS, float64; run it in a worker, whose batches lie in shared memory."""
 
     def __init__(
         self, dataset: StepDataset, spec: InputSpec, names: Sequence[str], steps: int
     ) -> None:
-        self.dataset, self.spec, self.names, self.steps = dataset, spec, names, steps
+        self.dataset = dataset
+        self.spec = spec
+        self.names = names
+        self.steps = steps
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> torch.Tensor:
         data = self.dataset.data
-        times = [time.perf_counter()]
         items = self.dataset.plan.step(step).items_U.tolist()
-        times.append(time.perf_counter())
+        laps_s = [time.perf_counter()]
         samples = list(data.store.read_many(items, self.names))
-        times.append(time.perf_counter())
-        _decode_all(
-            data, self.spec, [sample for _, sample in samples if not isinstance(sample, str)]
-        )
-        times.append(time.perf_counter())
+        laps_s.append(time.perf_counter())
+        intact_samples = [sample for _, sample in samples if not isinstance(sample, str)]
+        decode_all(data, self.spec, intact_samples)
+        laps_s.append(time.perf_counter())
         batch = self.dataset[step]
-        times.append(time.perf_counter())
+        laps_s.append(time.perf_counter())
         ForkingPickler.dumps(batch)
-        times.append(time.perf_counter())
-        _, read_s, decode_s, batch_s, transfer_s = np.diff(times).tolist()
-        return torch.tensor(
-            [read_s, decode_s, max(0.0, batch_s - read_s - decode_s), transfer_s],
-            dtype=torch.float64,
-        )
+        laps_s.append(time.perf_counter())
+        read_s, decode_s, batch_s, transfer_s = np.diff(laps_s).tolist()
+        # Building the batch reads and decodes a second time. The rest of it is collation, which
+        # can come out negative where the second read is much faster.
+        collate_s = max(0.0, batch_s - read_s - decode_s)
+        return torch.tensor([read_s, decode_s, collate_s, transfer_s], dtype=torch.float64)
 
 
-def _result(url: str, figures: dict[str, Any]) -> Result:
-    rows = [("workers", "videos/s", "MB/s", "bare decoding", "of it", "of its CPU")]
-    for workers, found in figures["workers"].items():
-        speeds = (
-            f"{found['videos_per_s']:,.0f}",
-            f"{found['mb_per_s']:,.1f}",
-            f"{found['limit_videos_per_s']:,.0f}",
+def _result(url: str, bench: LoaderBench) -> Result:
+    speeds: list[Row] = [("workers", "videos/s", "MB/s", "bare decoding", "of it", "of its CPU")]
+    for workers, measured in bench.workers.items():
+        speeds.append(
+            (
+                workers,
+                f"{measured.videos_per_s:,.0f}",
+                f"{measured.mb_per_s:,.1f}",
+                f"{measured.limit_videos_per_s:,.0f}",
+                f"{measured.of_limit:.0%}",
+                f"{measured.cpu_of_limit:.0%}",
+            )
         )
-        rows.append((workers, *speeds, f"{found['of_limit']:.0%}", f"{found['cpu_of_limit']:.0%}"))
-    total_s = sum(figures["step_seconds"].values())
-    parts = [
-        (part, f"{1e3 * value:,.0f} ms", f"{value / total_s:.0%}")
-        for part, value in figures["step_seconds"].items()
-    ]
-    measured = (
-        f"input path of {url}: {figures['frames']} x {figures['size']} x {figures['size']} of {figures['modality']}, "
-        f"{figures['bytes_per_video'] / 1e3:,.1f} kB a video, {figures['videos_per_step']:,.0f} videos a step of "
-        f"{figures['global_batch']} users; the same bytes read raw: {figures['raw_read_mb_per_s']:,.0f} MB/s"
+    step_s = sum(bench.step_seconds.values())
+    parts: list[Row] = [("a step in a worker", "time", "share")]
+    for part, seconds in bench.step_seconds.items():
+        parts.append((part, f"{1e3 * seconds:,.0f} ms", f"{seconds / step_s:.0%}"))
+    summary = (
+        f"input path of {url}: {bench.frames} x {bench.size} x {bench.size} of {bench.modality}, "
+        f"{bench.bytes_per_video / 1e3:,.1f} kB a video, {bench.videos_per_step:,.0f} videos "
+        f"a step of {bench.global_batch} users; "
+        f"the same bytes read raw: {bench.raw_read_mb_per_s:,.0f} MB/s"
     )
     device = device_name(torch.device("cpu"))
-    return Result(
-        "loader",
-        measured,
-        device,
-        figures,
-        [rows, [("a step in a worker", "time", "share"), *parts]],
-    )
+    return Result("loader", summary, device, asdict(bench), [speeds, parts])

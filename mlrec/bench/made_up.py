@@ -1,4 +1,7 @@
-"""What the benches run on beside stored media: media in memory, and sequences where no data set is given."""
+"""Inputs of benchmarks that read no stored media.
+
+Media are random and in memory. Sequences come from the data set, or are random without one.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,23 @@ from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import Data, StepDataset, open_data
 from mlrec.models.random_media import random_media
 
-DIFFERENT = 64
-"""Media that differ; items share them in turn, for a catalogue's would not fit in memory."""
-USERS, ITEMS = 50_000, 19_220
-"""Of the made-up sequences: MicroLens-50K's."""
+DISTINCT_MEDIA = 64
+"""Number of distinct media. Items share them, because those of a catalogue do not fit in memory."""
+NUM_USERS = 50_000
+"""Users of the made-up sequences, as in MicroLens-50K."""
+NUM_ITEMS = 19_220
+"""Items of the made-up sequences, as in MicroLens-50K."""
 MEAN_LENGTH = 7.2
+"""Mean interactions of a user, as in MicroLens-50K."""
 POPULARITY_SCALE = 1.4
-"""Standard deviation of the logarithm of an item's popularity: MicroLens-50K's 2.6 slots per distinct item at 480 users."""
+"""Standard deviation of the logarithm of an item's popularity.
+
+It gives 2.6 slots per distinct item at 480 users, as in MicroLens-50K.
+"""
 
 
 def data_of(config: DataConfig) -> Data:
-    """The data set at data.url; without one, made-up sequences of MicroLens-50K's size and no media.
+    """Return the data set at data.url, or made-up sequences without media if there is no URL.
 
     Raises:
         ValueError: there is no data set at data.url.
@@ -38,70 +47,83 @@ def data_of(config: DataConfig) -> Data:
 
 
 def _made_up(config: DataConfig) -> Data:
-    rng, split = np.random.default_rng(0), SplitInfo()
-    lengths = (
-        split.min_interactions
-        + rng.geometric(1 / (MEAN_LENGTH - split.min_interactions + 1), size=USERS)
-        - 1
-    )
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    weights = np.exp(POPULARITY_SCALE * rng.standard_normal(ITEMS))
-    items = (1 + rng.choice(ITEMS, size=int(offsets[-1]), p=weights / weights.sum())).astype(
-        np.int32
-    )
-    sequences = SequenceTable(items, offsets, np.arange(USERS), split)
-    train = sequences.train(np.arange(USERS))
-    popularity = np.bincount(train[train > 0], minlength=ITEMS + 1)[1:]
-    columns = {
-        "item": np.arange(1, ITEMS + 1),
-        "raw_id": [str(item) for item in range(1, ITEMS + 1)],
-        "title": [""] * ITEMS,
-        "popularity": popularity,
-        "likes": np.zeros(ITEMS, dtype=np.int64),
-        "views": np.zeros(ITEMS, dtype=np.int64),
-        "status": ["ok"] * ITEMS,
-        "shard": np.full(ITEMS, -1),
-        "members": [[]] * ITEMS,
-    }
-    catalogue = Catalogue(pa.table(columns, schema=CATALOGUE_SCHEMA))
-    counts = {"users": USERS, "items": ITEMS, "interactions": len(items)}
+    split = SplitInfo()
+    sequences = _made_up_sequences(split)
+    catalogue = _made_up_catalogue(sequences)
+    counts = {"users": NUM_USERS, "items": NUM_ITEMS, "interactions": len(sequences.items)}
     info = DatasetInfo("made-up sequences", counts, MediaInfo("none"), split, files=())
     cache_dir = Path(config.cache_dir).expanduser()
-    return Data(
-        config, "", info, catalogue, sequences, ItemStore("", info, catalogue, cache_dir, 0)
-    )
+    store = ItemStore("", info, catalogue, cache_dir, 0)
+    return Data(config, "", info, catalogue, sequences, store)
+
+
+def _made_up_sequences(split: SplitInfo) -> SequenceTable:
+    """Return random sequences, the same on every rank and in every process."""
+    rng = np.random.default_rng(0)
+    # A geometric number is at least 1, so that nobody has fewer than min_interactions.
+    mean_extra = MEAN_LENGTH - split.min_interactions + 1
+    lengths = split.min_interactions + rng.geometric(1 / mean_extra, size=NUM_USERS) - 1
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    weights = np.exp(POPULARITY_SCALE * rng.standard_normal(NUM_ITEMS))
+    rows = rng.choice(NUM_ITEMS, size=int(offsets[-1]), p=weights / weights.sum())
+    items = (1 + rows).astype(np.int32)  # item 0 is padding
+    return SequenceTable(items, offsets, np.arange(NUM_USERS), split)
+
+
+def _made_up_catalogue(sequences: SequenceTable) -> Catalogue:
+    train_items = sequences.train(np.arange(NUM_USERS))
+    # Popularity counts training slots alone, as the packer does. Row 0 counts padding.
+    popularity = np.bincount(train_items[train_items > 0], minlength=NUM_ITEMS + 1)[1:]
+    item_ids = np.arange(1, NUM_ITEMS + 1)
+    columns = {
+        "item": item_ids,
+        "raw_id": list(map(str, item_ids)),
+        "title": [""] * NUM_ITEMS,
+        "popularity": popularity,
+        "likes": np.zeros(NUM_ITEMS, dtype=np.int64),
+        "views": np.zeros(NUM_ITEMS, dtype=np.int64),
+        "status": ["ok"] * NUM_ITEMS,
+        "shard": np.full(NUM_ITEMS, -1),
+        "members": [[]] * NUM_ITEMS,
+    }
+    return Catalogue(pa.table(columns, schema=CATALOGUE_SCHEMA))
 
 
 class MediaPool:
-    """Made-up media of any item, as the stream delivers them; of item 0, padding, zeros."""
+    """Made-up media of any item in the stream's form; padding (item 0) has zeros."""
 
     def __init__(
         self, specs: Sequence[InputSpec], device: torch.device | str = "cpu", floats: bool = False
     ) -> None:
-        """
+        """Draw the media of the inputs.
+
         Args:
-            floats: bytes as float32, as MicroLens' trainer has them.
+            floats: return frames as float32 instead of bytes, as MicroLens' trainer has them.
         """
         self._pools: dict[InputSpec, torch.Tensor] = {}
+        self._id_specs: list[InputSpec] = []
         for spec in specs:
-            if spec.modality is not Modality.ID:
-                media = random_media(spec, DIFFERENT)
-                pool = torch.cat([torch.zeros_like(media[:1]), media])
-                self._pools[spec] = (
-                    pool.float() if floats and pool.dtype is torch.uint8 else pool
-                ).to(device)
-        self._ids = tuple(spec for spec in specs if spec.modality is Modality.ID)
+            if spec.modality is Modality.ID:
+                self._id_specs.append(spec)
+                continue
+            media = random_media(spec, DISTINCT_MEDIA)
+            padding = torch.zeros_like(media[:1])
+            pool = torch.cat([padding, media])
+            if floats and pool.dtype is torch.uint8:
+                pool = pool.float()
+            self._pools[spec] = pool.to(device)
 
     def of(self, items_n: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
-        """The media of the items, int64 [n]."""
-        rows = torch.where(items_n > 0, 1 + items_n % DIFFERENT, 0)
-        return {spec: pool[rows] for spec, pool in self._pools.items()} | dict.fromkeys(
-            self._ids, items_n
-        )
+        """Return the media of the items, int64 [n], by input."""
+        # Row 0 of a pool is padding; the media follow.
+        rows_n = torch.where(items_n > 0, 1 + items_n % DISTINCT_MEDIA, 0)
+        media = {spec: pool[rows_n] for spec, pool in self._pools.items()}
+        # The input of an id encoder is the item's number itself.
+        return media | dict.fromkeys(self._id_specs, items_n)
 
 
 class MadeUpSteps(StepDataset):
-    """The steps of a plan with made-up media in the place of stored ones."""
+    """Steps of a plan with made-up media instead of stored ones."""
 
     def __init__(
         self,
@@ -112,14 +134,16 @@ class MadeUpSteps(StepDataset):
         local: bool,
         whole_catalogue: bool,
     ) -> None:
-        """
+        """Build the steps of a rank.
+
         Args:
-            pool: None to leave the media out.
-            local: whether only the rank's own users give candidates.
+            pool: source of the media; None leaves them out.
+            local: take candidates only from the rank's own users.
         """
         super().__init__(data, plan, rank, (), local, whole_catalogue)
         self._pool = pool
 
     def load_media(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
+        # The parts are those of Decoded: media, validity of each item, and no errors.
         media = {} if self._pool is None else self._pool.of(torch.from_numpy(items))
         return media, torch.ones(len(items), dtype=torch.bool), {}

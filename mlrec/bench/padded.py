@@ -1,11 +1,13 @@
-"""The step to compare with: the global batch as MicroLens' trainer encodes it.
+"""Padded baseline of `mlrec bench step`: the global batch as MicroLens' trainer encodes it.
 
-There each rank takes its own users with all 11 slots of each, and encodes every slot: an item as often as it occurs, padding as
-zeros, frames as float32. Its candidates are its own users' items, and the ranks' mean losses are averaged.
+There each rank takes its own users with all 11 slots of each, and encodes every slot. An item is
+encoded as often as it occurs. Padding is encoded as zeros, and frames are float32. Candidates are
+the items of the rank's own users, and the mean losses of the ranks are averaged.
 
-What is compared is the encoding: both steps run the same model and optimizer, in the same chunks, hold their activations or
-compute them again, as the larger of the two can (item.checkpoint), and score distinct items, which gives the number that scoring
-every slot gives (loss.multiplicity) for less work than MicroLens' trainer has. On one rank the two steps' losses are equal.
+The comparison is about encoding. Both steps run the same model and optimizer in the same chunks.
+Both checkpoint activations if the larger one must (item.checkpoint). Both score distinct items,
+which gives the same loss as scoring every slot (loss.multiplicity) for less work than MicroLens'
+trainer has. On one rank the losses of the two steps are equal.
 """
 
 from __future__ import annotations
@@ -25,49 +27,56 @@ from mlrec.runtime.distributed import shares
 
 
 class RankPlan(Plan):
-    """A plan's steps over one rank's users alone, as if there were no other rank."""
+    """Steps of a plan over the users of one rank, as if there were no other rank."""
 
     def __init__(self, plan: Plan, global_batch: int, rank: int) -> None:
         super().__init__(plan.table, plan.seed, global_batch, Owners((1,)))
-        self._plan, self._rank = plan, rank
+        self._plan = plan
+        self._rank = rank
 
     def users(self, step: int) -> np.ndarray:
-        users_G, ranks = self._plan.users(step), self._plan.owners.world_size
-        sizes = shares(len(users_G), ranks)
+        users_G = self._plan.users(step)
+        # The split is the one by which the other plan's ranks share their users.
+        sizes = shares(len(users_G), self._plan.owners.world_size)
         start = sum(sizes[: self._rank])
         return users_G[start : start + sizes[self._rank]]
 
 
 def slots_of(batch: Batch) -> torch.Tensor:
-    """The training sequences of the batch's users as positions in U, int64 [B, T], -1 for padding."""
+    """Return the users' training sequences as positions in U, int64 [B, T], with -1 for padding."""
+    # Targets are the inputs shifted by one, so that their last column completes the sequence.
     return torch.cat([batch.inputs_BL, batch.targets_BL[:, -1:]], dim=1)
 
 
 def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> torch.Tensor:
-    """Every slot through the item tower; an item's vector is the mean over its slots: [U, D].
+    """Encode every slot, and return the mean over the slots of each item, [U, D].
+
+    All slots of an item have the same vector. The mean divides the gradient among them.
 
     Args:
         pool: media on the batch's device.
-        most: slots of the rank that has the most of them; all run the same number of chunks, as ZeRO-3 wants it.
+        most: slots of the rank with the most. It sets the number of chunks on all ranks.
     """
     slots_S = slots_of(batch).flatten()
     items_S = torch.where(slots_S >= 0, batch.items_U[slots_S], 0)
     encode = partial(_encode, tower, pool)
-    parts = torch.split(items_S, list(shares(len(items_S), -(-most // tower.chunk))))
+    # ZeRO-3 gathers parameters for each chunk. All ranks must run equally many, or they deadlock.
+    num_chunks = -(-most // tower.chunk)
+    chunks = torch.split(items_S, list(shares(len(items_S), num_chunks)))
     run = partial(checkpoint, encode, use_reentrant=False) if tower.recomputes else encode
-    vectors_SD = torch.cat([run(part) for part in parts])
-    size = len(batch.items_U)
-    rows_S = torch.where(
-        slots_S >= 0, slots_S, size
-    )  # padding adds up in a row of its own, which nothing reads
-    sums = vectors_SD.new_zeros(size + 1, vectors_SD.shape[1]).index_add(0, rows_S, vectors_SD)[
-        :size
-    ]
-    occurs_U1 = torch.bincount(rows_S, minlength=size + 1)[:size, None]
-    return sums / occurs_U1
+    vectors_SD = torch.cat([run(chunk) for chunk in chunks])
+
+    num_items = len(batch.items_U)
+    # Padding adds up in a row of its own at the end, which is cut off.
+    rows_S = torch.where(slots_S >= 0, slots_S, num_items)
+    sums = vectors_SD.new_zeros(num_items + 1, vectors_SD.shape[1])
+    sums = sums.index_add(0, rows_S, vectors_SD)[:num_items]
+    counts = torch.bincount(rows_S, minlength=num_items + 1)[:num_items, None]
+    return sums / counts
 
 
 def _encode(tower: ItemTower, pool: MediaPool, items_n: torch.Tensor) -> torch.Tensor:
+    # Dropout draws by item, also when activation checkpointing runs the chunk again.
     with tower.drawing(items_n):
         vectors: torch.Tensor = tower(pool.of(items_n))
     return vectors

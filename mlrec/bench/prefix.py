@@ -38,7 +38,7 @@ class PrefixBench:
     ranks: int
     steps: int
     item_bytes: int
-    """Bytes of the cached prefix of one item."""
+    """Bytes that the activation cache holds of one item."""
     cached_flops: int
     """Floating-point operations of a step that starts from cached prefixes, on this rank."""
     all_stages_flops: int
@@ -60,6 +60,7 @@ class PrefixBench:
 
     def as_json(self) -> dict[str, Any]:
         """Return the keys that --json prints."""
+        # "kept" are the steps with cached prefixes. Programs read these keys, so that they stay.
         return {
             "kept": asdict(self.cached),
             "all_stages": asdict(self.all_stages),
@@ -110,6 +111,7 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> Pref
     engine = build_engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
     clock = StepClock(engine, world.device)
 
+    # The batch has media of all items. Without marks of cached ones, no stage is skipped.
     def encode_all(batch: Batch) -> torch.Tensor:
         return model.encode_owned(replace(batch, cached_O=None))
 
@@ -126,8 +128,11 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> Pref
 
     cached = StepTimes()
     all_stages = StepTimes()
+    # All ranks take every step. Steps of a pair follow each other, so that a change in the
+    # machine's speed affects both alike.
     for step in range(1, steps + 1):
         batch = dataset[step]
+        # The step that fills the cache is not measured.
         fill_cache(batch)
         clock.step(cached, iter([_without_cached_media(batch, cache)]))
         clock.step(all_stages, iter([batch]), encode_all)
@@ -164,21 +169,25 @@ def _without_cached_media(batch: Batch, cache: ActivationCache) -> Batch:
     """
     cached_O = cache.has(batch.items_O)
     media = {}
+    # Inputs of encoders without a cached prefix are still read, for all items.
     for spec, tensor in batch.media.items():
         media[spec] = tensor[~cached_O] if spec in cache.items.inputs else tensor
     return replace(batch, media=media, cached_O=cached_O)
 
 
 def _result(config: Config, world: World, bench: PrefixBench) -> Result:
-    sides = (bench.cached, bench.all_stages)
-    flops = (bench.cached_flops, bench.all_stages_flops)
+    cached = bench.cached
+    all_stages = bench.all_stages
+    cached_gflop = f"{bench.cached_flops / 1e9:,.1f}"
+    all_stages_gflop = f"{bench.all_stages_flops / 1e9:,.1f}"
     rows: list[Row] = [
         ("", "prefixes cached", "all stages"),
-        ("seconds a step", *(f"{side.step_s:.3f}" for side in sides)),
-        ("videos/s", *(f"{side.videos_per_s:,.2f}" for side in sides)),
-        ("GFLOP a step on a rank", *(f"{count / 1e9:,.1f}" for count in flops)),
+        ("seconds a step", f"{cached.step_s:.3f}", f"{all_stages.step_s:.3f}"),
+        ("videos/s", f"{cached.videos_per_s:,.2f}", f"{all_stages.videos_per_s:,.2f}"),
+        ("GFLOP a step on a rank", cached_gflop, all_stages_gflop),
     ]
     facts: list[Row] = [("", ""), ("times as fast, median of pairs", f"{bench.speedup:.2f}")]
+    # On CUDA the host mostly waits, and its CPU seconds say nothing.
     if world.device.type == "cpu":
         facts.append(("times as fast in CPU seconds", f"{bench.cpu_speedup:.2f}"))
     facts.append(("times less arithmetic: the limit", f"{bench.flops_ratio:.2f}"))

@@ -1,4 +1,4 @@
-"""What a bench found: figures for programs, and the same as tables for people."""
+"""Result of a benchmark: figures for programs, and the same figures in tables for people."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from mlrec.runtime.json_output import print_json
 from mlrec.runtime.terminal import say
 
 Row = tuple[str, ...]
+"""Cells of a table row: a name, then figures."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A bench's figures and how they are shown."""
+    """Figures of a benchmark and their form on the screen."""
 
     bench: str
+    """Name of the benchmark."""
     measured: str
-    """What was measured, in a sentence."""
+    """Sentence that says what was measured."""
     device: str
-    """What it was measured on, in words."""
+    """Device of the measurement in words."""
     figures: Mapping[str, Any]
-    """For programs; units are in the keys."""
+    """Figures for programs, with units in the keys."""
     tables: Sequence[Sequence[Row]]
-    """For people; a table's first row is its header."""
+    """Tables for people. The first row of each is its header."""
 
 
 def show(result: Result, as_json: bool) -> None:
-    """Prints the result."""
+    """Print the result, as one JSON document or as tables."""
     if as_json:
         print_json({"bench": result.bench, "device": result.device, **result.figures})
         return
@@ -38,14 +40,13 @@ def show(result: Result, as_json: bool) -> None:
 
 
 def aligned(table: Sequence[Row]) -> str:
-    """A table as text: names to the left, figures to the right."""
-    first, *others = (max(map(len, column)) for column in zip(*table, strict=True))
-    return "\n".join(
-        "  ".join(
-            [
-                name.ljust(first),
-                *(cell.rjust(width) for cell, width in zip(cells, others, strict=True)),
-            ]
-        )
-        for name, *cells in table
-    )
+    """Return a table as text, with names to the left and figures to the right."""
+    # strict: a row without a cell for each column is a mistake in the benchmark
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for name, *figures in table:
+        cells = [name.ljust(widths[0])]
+        for figure, width in zip(figures, widths[1:], strict=True):
+            cells.append(figure.rjust(width))
+        lines.append("  ".join(cells))
+    return "\n".join(lines)

@@ -1,21 +1,24 @@
-"""The picture of mlrec bench scale: videos that a rank encodes, and users per second of all, over the number of ranks."""
+"""Figure of mlrec bench scale: items of a rank and users per second over the number of ranks."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mlrec import storage
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 COLORS = ("#4c8df6", "#ef8a3c")
-"""The report's first two, legible on white and on black."""
+"""The first two colors of the report, legible on white and on black."""
 SIZE_INCHES = (9.0, 3.4)
 
 
 class Step(Protocol):
-    """A row of the table."""
+    """Row of the table."""
 
     @property
     def ranks(self) -> int: ...
@@ -30,38 +33,50 @@ class Step(Protocol):
     def step_s(self) -> float: ...
 
 
-def write(out: Path, rows: Mapping[str, Sequence[Step]], labels: Mapping[str, str]) -> None:
-    """Draws the rows of each kind of batch into the SVG `out`."""
-    import matplotlib
-    from matplotlib.figure import Figure  # without pyplot: no backend, no global state
+class Curve(Protocol):
+    """Rows of one way to choose the global batch."""
 
-    figures: dict[str, Callable[[Step], float]] = {
-        "videos that a rank encodes in a step": lambda row: row.items_per_rank[1],
-        "users per second, predicted": lambda row: row.users / row.step_s,
-    }
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "scale", "svg.fonttype": "none"}
-    ):  # the same figures give the same bytes
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def rows(self) -> Sequence[Step]: ...
+
+
+def write(out: Path, curves: Sequence[Curve]) -> None:
+    """Draw the rows of each curve into the SVG `out`."""
+    import matplotlib
+
+    # Without pyplot, which keeps figures in global state and picks a backend.
+    from matplotlib.figure import Figure
+
+    # The hash salt makes the ids in the file, and thus its bytes, the same for the same figures.
+    with matplotlib.rc_context({"svg.hashsalt": "scale", "svg.fonttype": "none"}):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-        for axes, (title, value) in zip(
-            figure.subplots(1, len(figures)), figures.items(), strict=True
-        ):
-            for color, (kind, found) in zip(COLORS, rows.items(), strict=True):
-                axes.plot(
-                    [row.ranks for row in found],
-                    [value(row) for row in found],
-                    color=color,
-                    marker="o",
-                    label=labels[kind],
-                )
-            axes.set(title=title, xlabel="ranks", yscale="log")
-            axes.set_xscale("log", base=4)
-            axes.set_xticks([row.ranks for row in max(rows.values(), key=len)])
-            axes.xaxis.set_major_formatter("{x:,.0f}")
-            axes.minorticks_off()
-            axes.grid(axis="y", linewidth=0.5)
-            axes.spines[["top", "right"]].set_visible(False)
-        figure.axes[0].legend(frameon=False)
-        sink = io.BytesIO()
-        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
-    storage.write_bytes(str(out), sink.getvalue())
+        items_axes, speed_axes = figure.subplots(1, 2)
+        for color, curve in zip(COLORS, curves, strict=True):
+            ranks = [row.ranks for row in curve.rows]
+            most_items = [row.items_per_rank[1] for row in curve.rows]
+            users_per_s = [row.users / row.step_s for row in curve.rows]
+            style = {"color": color, "marker": "o", "label": curve.title}
+            items_axes.plot(ranks, most_items, **style)
+            speed_axes.plot(ranks, users_per_s, **style)
+        # The longest curve has a row for every number of ranks that any curve has.
+        longest = max((curve.rows for curve in curves), key=len)
+        ticks = [row.ranks for row in longest]
+        _label(items_axes, "videos that a rank encodes in a step", ticks)
+        _label(speed_axes, "users per second, predicted", ticks)
+        items_axes.legend(frameon=False)
+        svg = io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    storage.write_bytes(str(out), svg.getvalue())
+
+
+def _label(axes: Axes, title: str, ticks: Sequence[int]) -> None:
+    axes.set(title=title, xlabel="ranks", yscale="log")
+    axes.set_xscale("log", base=4)
+    axes.set_xticks(ticks)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.minorticks_off()
+    axes.grid(axis="y", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -24,6 +24,7 @@ from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World
 from mlrec.runtime.flops import FlopCounter, matrix_product_flops_per_s, now
 from mlrec.runtime.progress import track
+from mlrec.runtime.units import rounded_size
 from mlrec.train.engine import build_engine
 
 TABLE_ROWS = {
@@ -55,9 +56,11 @@ class StepBench:
     global_batch: int
     ranks: int
     steps: int
+    """Measured steps."""
     encoders: list[str]
     precision: str
     parameters: dict[str, int]
+    """Counts of parameters by kind."""
     recomputes: bool
     """Whether activation checkpointing was on."""
     figures: StepFigures
@@ -121,21 +124,21 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
             f"--baseline padded cannot measure {config.recommender.name} with {config.loss.name}. "
             "They encode the whole catalogue in every step, not slots. Leave the option out"
         )
-    specs = model.tower.specs
+    pool = MediaPool(model.tower.specs)
     local_negatives = config.loss.negatives == "local"
-    dataset = MadeUpSteps(
-        data, plan, world.rank, MediaPool(specs), local_negatives, model.whole_catalogue
-    )
-    # The padded step encodes more items. Both steps hold their activations if the padded one can.
-    slots_per_user = data.info.split.keep_last - 2
-    most_slots = -(-global_batch // world.size) * slots_per_user
-    most_items = most_slots if padded else plan.most_items(steps + 1, dataset.items_N)
-    engine = build_engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
-    stream = stream_steps(
-        dataset, 0, steps + 1, config.data.num_workers, pin_memory=world.device.type == "cuda"
-    )
+    dataset = MadeUpSteps(data, plan, world.rank, pool, local_negatives, model.whole_catalogue)
     baseline = _PaddedSteps(data, plan, model.tower, world, global_batch)
+    # The padded step encodes more items. Both steps hold their activations if the padded one can.
+    if padded:
+        most_items = baseline.most_slots(global_batch)
+    else:
+        most_items = plan.most_items(steps + 1, dataset.items_N)
+    engine = build_engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
+    on_cuda = world.device.type == "cuda"
+    stream = stream_steps(dataset, 0, steps + 1, config.data.num_workers, pin_memory=on_cuda)
 
+    # All ranks take every step. The first one warms up, and it counts the arithmetic, because
+    # the counter slows a step down.
     clock = StepClock(engine, world.device)
     with FlopCounter() as counter:
         clock.step(StepTimes(), stream)
@@ -146,18 +149,20 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
     peak_bytes = 0
     resident_bytes = 0
     for step in track(range(1, steps + 1), "measuring steps"):
+        # The loader plans too, but in its workers, where this clock does not run.
         start_s = now(world.device)
         users_G = plan.step(step, dataset.items_N).users_G
         plan_s += now(world.device) - start_s
         resident_bytes = reset_peak(world.device)
         batch = clock.step(ours, stream)
+        # Read before the padded step, whose peak is another.
         peak_bytes = max(peak_bytes, peak(world.device))
         ours.videos += len(batch.valid_O)
         if padded:
-            # The last batch of an epoch is smaller, and so are its slots.
-            most_slots = -(-len(users_G) // world.size) * slots_per_user
-            batch = clock.step(padded_times, baseline.batch(step), baseline.encode(most_slots))
-            padded_times.videos += len(batch.users_B) * slots_per_user
+            # The last batch of an epoch has fewer users, and so fewer slots.
+            encode = baseline.encode(baseline.most_slots(len(users_G)))
+            batch = clock.step(padded_times, baseline.batch(step), encode)
+            padded_times.videos += len(batch.users_B) * baseline.slots_per_user
             losses.append((ours.loss, padded_times.loss))
 
     return StepBench(
@@ -184,11 +189,18 @@ class _PaddedSteps:
     def __init__(
         self, data: Data, plan: Plan, tower: ItemTower, world: World, global_batch: int
     ) -> None:
+        # The split keeps two interactions of each user for validation and test.
+        self.slots_per_user = data.info.split.keep_last - 2
+        self._ranks = world.size
         self._tower = tower
         self._pool = MediaPool(tower.specs, world.device, floats=True)
         rank_plan = RankPlan(plan, global_batch, world.rank)
         # Each rank is alone with its users, and encodes media of its own pool on the device.
         self._dataset = MadeUpSteps(data, rank_plan, 0, None, local=True, whole_catalogue=False)
+
+    def most_slots(self, users: int) -> int:
+        """Return the slots of the rank with the most, when the ranks share `users` users."""
+        return -(-users // self._ranks) * self.slots_per_user
 
     def batch(self, step: int) -> Iterator[Batch]:
         """Return a stream of one batch."""
@@ -229,17 +241,17 @@ def _speeds(bench: StepBench) -> list[Row]:
         columns["padded"] = bench.padded.figures
     rows: list[Row] = [("", *columns)]
     for label, name in TABLE_ROWS.items():
-        rows.append((label, *(f"{getattr(side, name):,.2f}" for side in columns.values())))
-    rows.append(("seconds a step", *(f"{side.step_s:.3f}" for side in columns.values())))
+        rows.append((label, *[f"{getattr(side, name):,.2f}" for side in columns.values()]))
+    rows.append(("seconds a step", *[f"{side.step_s:.3f}" for side in columns.values()]))
     for part in PARTS:
-        shares = [side.seconds[part] / side.step_s for side in columns.values()]
-        rows.append((f"  {part}", *(f"{share:.1%}" for share in shares)))
+        shares = [f"{side.seconds[part] / side.step_s:.1%}" for side in columns.values()]
+        rows.append((f"  {part}", *shares))
     return rows
 
 
 def _facts(bench: StepBench, world: World) -> list[Row]:
     activations = "checkpointed per chunk" if bench.recomputes else "held for the backward pass"
-    memory = f"{bench.peak_bytes / 1e6:,.0f} MB, {bench.step_bytes / 1e6:,.0f} MB in the step"
+    memory = f"{rounded_size(bench.peak_bytes)}, {rounded_size(bench.step_bytes)} in the step"
     facts: list[Row] = [
         ("", ""),
         ("planning, while the device is at another step", f"{1e3 * bench.plan_s:.1f} ms"),
