@@ -146,4 +146,4 @@ class MadeUpSteps(StepDataset):
     def load_media(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
         # The parts are those of Decoded: media, validity of each item, and no errors.
         media = {} if self._pool is None else self._pool.of(torch.from_numpy(items))
-        return media, torch.ones(len(items), dtype=torch.bool), {}
+        return Decoded(media, torch.ones(len(items), dtype=torch.bool), {})

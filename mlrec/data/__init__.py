@@ -2,7 +2,7 @@
 
 format/           the data set's files
 features/         features computed before training
-media/            containers, frames, sound
+media/            containers, frames, audio
 sequences.py, sequence_cache.py   users' histories, in memory shared by all processes of a node
 plan.py           which users are in which step, which items are encoded on which rank
 ownership.py      which rank owns an item
@@ -14,7 +14,9 @@ cache.py          remote shards on the node's disk
 cache_folder.py   where the cache may be
 decode.py, decode_clock.py   items to tensors, with a time limit
 stream.py         steps for a rank, from loader processes
+workers.py        start and end of the loader processes
 catalogue_pass.py the whole catalogue, once, over all ranks
+shard_streams.py  whole item shards, front to back
 cached_items.py   which items the loader skips because their activations are cached
 shared_buffers.py batches in shared memory
 schema.py         the types of a batch

@@ -79,10 +79,12 @@ class ShardCache:
         self.url = url
         self.folder = folder
         self.budget_bytes = budget_bytes
+        # State of this process alone. What processes share is in the folder.
         self._bytes = 0
         self._asked: set[str] = set()
         self._refused: set[str] = set()
         self._failures: Counter[str] = Counter()
+        # False after the folder could not be written once: a full disk would fail for each shard.
         self._usable = True
         self._queue: SimpleQueue[FileInfo] = SimpleQueue()
         self._filler: threading.Thread | None = None
@@ -202,8 +204,10 @@ class ShardCache:
             self._refused.add(shard.path)
             return False
         try:
+            # Counted before the download, because a failed one also used the network.
             self._bytes += shard.size
             storage.download(storage.join(self.url, shard.path), partial, shard.sha256, shard.size)
+            # Only a complete file with the right sha256 gets the final name.
             os.replace(partial, self._final(shard))
         except (RuntimeError, FileNotFoundError, PermissionError, ValueError) as error:
             self._failures[shard.path] += 1
@@ -231,8 +235,10 @@ class ShardCache:
             partial.unlink(missing_ok=True)
             self._sweep()
             files = sorted(self._own_files())
+            # Partial files count with their full size, since they are sparse files of that size.
             excess_bytes = sum(file.size for file in files) + size - self.budget_bytes
-            idle_files = [file for file in files if self._is_idle(file)]
+            idle_files = list(filter(self._is_idle, files))
+            # Evict nothing if that would not make enough room.
             if excess_bytes > sum(file.size for file in idle_files):
                 return False
             for file in idle_files:
@@ -254,16 +260,21 @@ class ShardCache:
     def _own_files(self) -> Iterator[_CachedFile]:
         """Yield the shards and partial files of this cache, and no file of anybody else."""
         for path in (*self.folder.glob("*.tar"), *self.folder.glob("*.partial")):
-            if SHA256.fullmatch(path.stem):
-                with contextlib.suppress(FileNotFoundError):  # evicted, or finished a moment ago
-                    status = path.lstat()
-                    if stat.S_ISREG(status.st_mode):
-                        yield _CachedFile(status.st_mtime_ns, status.st_size, path)
+            if not SHA256.fullmatch(path.stem):
+                continue
+            # Another process may have evicted or finished the file a moment ago.
+            with contextlib.suppress(FileNotFoundError):
+                # Not stat: a link could lead to a file that is not this cache's.
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield _CachedFile(status.st_mtime_ns, status.st_size, path)
 
     def _sweep(self) -> None:
         """Delete the partial files of killed processes, whose locks are free."""
+        # A list, because deleting files while the folder is being scanned may skip some.
         for file in list(self._own_files()):
             if file.path.suffix != ".partial":
                 continue
+            # A lock that cannot be had at once is held by a process that downloads the shard.
             with contextlib.suppress(Timeout), FileLock(self._lock(file.path.stem), timeout=0):
                 file.path.unlink(missing_ok=True)

@@ -32,14 +32,16 @@ class CachedItems:
     inputs: frozenset[InputSpec]
     """Inputs to skip for a cached item: those that no encoder without a cached prefix reads."""
     cached_N1: np.ndarray
-    """Table of cached items by item id, bool. In memory shared with forked workers, all False at
-    first."""
+    """bool: items that are cached, by item id; all False at first.
+
+    It lies in memory that forked workers share.
+    """
 
     @classmethod
     def none_of(cls, catalogue_size: int, inputs: frozenset[InputSpec]) -> CachedItems:
         """Return a table in which no item is cached."""
-        # an anonymous map is zeros, and stays shared after a fork; numpy's own memory would be
-        # copied on write
+        # An anonymous map is zeros and stays shared after a fork. The operating system would copy
+        # numpy's own memory on the first write, so workers would never see a new entry.
         memory = mmap.mmap(-1, catalogue_size + 1)
         return cls(inputs, np.frombuffer(memory, dtype=bool))
 
@@ -56,8 +58,12 @@ class PartialInputs:
 
 def partial_inputs(inputs: Sequence[InputSpec], skipped: frozenset[InputSpec]) -> PartialInputs:
     """Return `inputs`, and those of them that are read of a cached item as well."""
-    of_cached = tuple(spec for spec in inputs if spec not in skipped)
-    return PartialInputs(tuple(inputs), of_cached)
+    of_cached = []
+    for spec in inputs:
+        # An input stays if an encoder without a cached prefix reads it too.
+        if spec not in skipped:
+            of_cached.append(spec)
+    return PartialInputs(tuple(inputs), tuple(of_cached))
 
 
 def decode_partly_cached(
@@ -80,16 +86,14 @@ def decode_partly_cached(
     # Two passes: rows of a skipped input exist for uncached items only.
     uncached_places = np.flatnonzero(~cached_n)
     cached_places = np.flatnonzero(cached_n)
-    tensors, uncached_valid, uncached_bad = decode_items(
-        uncached_samples, len(uncached_places), inputs.all, media
-    )
-    cached_tensors, cached_valid, cached_bad = decode_items(
-        cached_samples, len(cached_places), inputs.of_cached, media
-    )
-    # row i of the result is row order[i] of the uncached items followed by the cached ones
+    uncached = decode_items(uncached_samples, len(uncached_places), inputs.all, media)
+    cached = decode_items(cached_samples, len(cached_places), inputs.of_cached, media)
+    # Row i of the result is row order[i] of the uncached items followed by the cached ones.
     order = torch.from_numpy(np.argsort(np.concatenate([uncached_places, cached_places])))
+    # A skipped input keeps the rows of the first pass: those of the uncached items alone.
+    media_of = dict(uncached.media)
     for spec in inputs.of_cached:
-        tensors[spec] = torch.cat([tensors[spec], cached_tensors[spec]])[order]
-    # a cached item is unreadable only if one of its remaining inputs is
-    valid_n = torch.cat([uncached_valid, cached_valid])[order]
-    return tensors, valid_n, uncached_bad | cached_bad
+        media_of[spec] = torch.cat([uncached.media[spec], cached.media[spec]])[order]
+    # A cached item is unreadable only if one of its remaining inputs is.
+    valid_n = torch.cat([uncached.valid_n, cached.valid_n])[order]
+    return Decoded(media_of, valid_n, uncached.bad_items | cached.bad_items)

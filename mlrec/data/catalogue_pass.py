@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
 
-from mlrec import storage
 from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_inputs
 from mlrec.data.decode import check_inputs, item_bytes, members_of
 from mlrec.data.format import item_key
 from mlrec.data.samples import OPTIONAL, Sample, stored
 from mlrec.data.schema import InputSpec
+from mlrec.data.shard_streams import next_sample, stream_shard
 from mlrec.data.shared_buffers import check_shared_memory
-from mlrec.data.stream import Data, WorkerDiedError, log_replacement, workers_output
+from mlrec.data.stream import Data
+from mlrec.data.workers import WorkerDiedError, log_replacement, workers_output
 from mlrec.runtime.distributed import shares
-from mlrec.runtime.redact import scrub
-from mlrec.runtime.urls import scheme_of
 
 PREFETCHED_CHUNKS = 2
-"""Chunks that each loader worker prepares ahead."""
-
-log = logging.getLogger(__name__)
+"""Chunks that each loader worker prepares ahead: one in the making, one ready to encode."""
 
 
 @dataclass
@@ -38,25 +32,27 @@ class Chunk:
     """Neighbouring items of a rank's share of the catalogue."""
 
     start: int
-    """Position of the first one in the share."""
+    """Position of the first item in the share."""
     media: dict[InputSpec, torch.Tensor]
     valid_n: torch.Tensor
     """bool: the items that could be read; the others' media are zeros."""
     bad_items: dict[int, str]
     """Items that could not be read, with the reason."""
     remote_bytes: int
-    """That the loader's process asked of the network since its last chunk."""
+    """Bytes that the loader's process requested over the network since its last chunk."""
     cached_n: torch.Tensor
-    """Items whose activations are cached, bool. `media` has no rows of them for an input of
-    CachedItems."""
+    """bool: items whose activations are cached.
+
+    `media` has no rows of them for an input of CachedItems.
+    """
     number: int
-    """Of the chunk in the pass, from 0."""
+    """Number of the chunk in the pass, from 0."""
 
     def pin_memory(self) -> Chunk:
         """Copy the chunk's media to page-locked memory; torch's DataLoader calls this."""
-        return replace(
-            self, media={spec: tensor.pin_memory() for spec, tensor in self.media.items()}
-        )
+        # Only the media: the other tensors are small.
+        media = {spec: tensor.pin_memory() for spec, tensor in self.media.items()}
+        return replace(self, media=media)
 
 
 def ranked_items(data: Data) -> np.ndarray:
@@ -64,8 +60,20 @@ def ranked_items(data: Data) -> np.ndarray:
     return np.flatnonzero(data.catalogue.ok_N1)
 
 
+class _Share(NamedTuple):
+    """The chunks of one loader worker."""
+
+    numbers: list[int]
+    """Numbers of the chunks, ascending."""
+    places: np.ndarray
+    """int64: positions of their items in the items of the pass, ascending."""
+
+
 class CataloguePass(IterableDataset[Chunk]):
-    """A run of items in chunks of nearly equal size."""
+    """A run of items in chunks of nearly equal size.
+
+    Each loader worker of a rank makes a run of neighbouring chunks, so that it streams few shards.
+    """
 
     def __init__(
         self,
@@ -75,56 +83,85 @@ class CataloguePass(IterableDataset[Chunk]):
         num_chunks: int,
         cached_items: CachedItems | None = None,
     ) -> None:
-        """
+        """Check that the data set holds the inputs, and look up which items are cached.
+
         Args:
-            items: ids, ascending.
+            items: item ids, ascending.
             cached_items: the items whose activations the item tower has cached; None without a
                 cache. The tower caches no more items during the pass.
         """
         check_inputs(inputs, data.info.media, data.url)
-        self.data, self.inputs = data, tuple(dict.fromkeys(inputs))
+        self.data = data
+        self.inputs = tuple(dict.fromkeys(inputs))
         skipped = cached_items.inputs if cached_items else frozenset()
         self.partial_inputs = partial_inputs(self.inputs, skipped)
-        self.items, self.num_chunks = items, num_chunks
-        self.cached_n = (
-            cached_items.cached_N1[items] if cached_items else np.zeros(len(items), dtype=bool)
-        )
+        self.items = items
+        self.num_chunks = num_chunks
+        # Copied in the main process, before the workers fork, so that all of them agree.
+        if cached_items is None:
+            self.cached_n = np.zeros(len(items), dtype=bool)
+        else:
+            self.cached_n = cached_items.cached_N1[items]
+        # starts[i] is the position of chunk i's first item; the last entry is the number of items.
+        self._starts = np.cumsum((0, *shares(len(items), num_chunks)))
         self.delivered: set[int] = set()
         """Numbers of the chunks that a pass whose worker died need not make again."""
 
     def __iter__(self) -> Iterator[Chunk]:
+        """Yield the chunks of this loader worker that were not delivered before."""
+        share = self._share_of_worker()
+        items = self.items[share.places]
+        is_cached = self.cached_n[share.places]
+        # Cached items have a stream of their own, of the inputs that are still read: often none.
+        # Both streams run over all chunks of the worker, so that each shard is opened once.
+        uncached_samples = self._samples(items[~is_cached], self.partial_inputs.all)
+        cached_samples = self._samples(items[is_cached], self.partial_inputs.of_cached)
+        for number in share.numbers:
+            yield self._chunk(number, uncached_samples, cached_samples)
+
+    def _share_of_worker(self) -> _Share:
+        """Return the chunks that this process makes: all of them outside a loader worker."""
         worker = get_worker_info()
-        index, count = (worker.id, worker.num_workers) if worker else (0, 1)
-        starts = np.cumsum((0, *shares(len(self.items), self.num_chunks)))
-        chunks = shares(self.num_chunks, count)
-        first = sum(chunks[:index])
-        own = [
-            number for number in range(first, first + chunks[index]) if number not in self.delivered
-        ]
-        places = np.concatenate(
-            [np.arange(0), *(np.arange(starts[number], starts[number + 1]) for number in own)]
-        )
-        items, cached = self.items[places], self.cached_n[places]
-        # cached items have a stream of their own, of the inputs that are still read: often none
-        uncached_samples = self._samples(items[~cached], self.partial_inputs.all)
-        cached_samples = self._samples(items[cached], self.partial_inputs.of_cached)
+        index = worker.id if worker else 0
+        num_workers = worker.num_workers if worker else 1
+        chunks_of_worker = shares(self.num_chunks, num_workers)
+        first = sum(chunks_of_worker[:index])
+        numbers: list[int] = []
+        # Starts with an empty array, because numpy cannot concatenate nothing.
+        places = [np.arange(0)]
+        for number in range(first, first + chunks_of_worker[index]):
+            # Delivered by a pass whose worker died.
+            if number in self.delivered:
+                continue
+            numbers.append(number)
+            places.append(np.arange(self._starts[number], self._starts[number + 1]))
+        return _Share(numbers, np.concatenate(places))
+
+    def _chunk(
+        self, number: int, uncached_samples: Iterator[Sample], cached_samples: Iterator[Sample]
+    ) -> Chunk:
+        """Take a chunk's samples off the two streams, and decode them."""
+        start = int(self._starts[number])
+        cached_n = self.cached_n[start : self._starts[number + 1]]
+        num_cached = int(cached_n.sum())
+        num_uncached = len(cached_n) - num_cached
         timed = self.data.clock.timed
-        for number in own:
-            cached_n = self.cached_n[starts[number] : starts[number + 1]]
-            decoded = decode_partly_cached(
-                timed(itertools.islice(uncached_samples, int((~cached_n).sum()))),
-                timed(itertools.islice(cached_samples, int(cached_n.sum()))),
-                cached_n,
-                self.partial_inputs,
-                self.data.info.media,
-            )
-            yield Chunk(
-                int(starts[number]),
-                *decoded,
-                remote_bytes=self.data.store.take_remote_bytes(),
-                cached_n=torch.from_numpy(cached_n),
-                number=number,
-            )
+        decoded = decode_partly_cached(
+            timed(itertools.islice(uncached_samples, num_uncached)),
+            timed(itertools.islice(cached_samples, num_cached)),
+            cached_n,
+            self.partial_inputs,
+            self.data.info.media,
+        )
+        return Chunk(
+            start=start,
+            media=decoded.media,
+            valid_n=decoded.valid_n,
+            bad_items=decoded.bad_items,
+            remote_bytes=self.data.store.take_remote_bytes(),
+            cached_n=torch.from_numpy(cached_n),
+            number=number,
+        )
 
     def _samples(self, items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
         """Yield the items' samples in order, each compared with the catalogue.
@@ -132,33 +169,35 @@ class CataloguePass(IterableDataset[Chunk]):
         If the stream of a shard delivers damaged members or ends early, the store reads the items
         again, one by one. It gives the reason for an item that cannot be read.
         """
-        store, names = self.data.store, members_of(inputs, self.data.info.media)
-        in_shards = stored(names)
-        if not in_shards:
+        store = self.data.store
+        names = members_of(inputs, self.data.info.media)
+        stored_names = stored(names)
+        # Titles and ids come from the catalogue, so no shard is opened for them alone.
+        if not stored_names:
             for item in items.tolist():
                 yield Sample(item, store.with_title(item, {}, names))
             return
+        # Shard numbers ascend with item ids, so going shard by shard keeps the order of the items.
         shards = self.data.catalogue.shard_N1[items]
         for shard in np.unique(shards).tolist():
-            stream = _stream_shard(store.shard_url(store.shards[shard]))
+            stream = stream_shard(store.shard_url(store.shards[shard]))
             for item in items[shards == shard].tolist():
-                sample = _next_sample(stream, item_key(item))
-                crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
-                wanted = [name for name in in_shards if name in crcs or name not in OPTIONAL]
-                if all(
-                    name in sample and zlib.crc32(sample[name]) == crcs.get(name) for name in wanted
-                ):
+                sample = next_sample(stream, item_key(item))
+                if self._is_intact(item, sample, stored_names):
                     yield Sample(item, store.with_title(item, sample, names))
                 else:
                     yield Sample(item, store.try_read(item, names))
 
-
-def _next_sample(stream: Iterator[tuple[str, dict[str, bytes]]], key: str) -> dict[str, bytes]:
-    """Return the next sample of a stream with this key, {} if the stream ends before."""
-    for sample_key, sample in stream:
-        if sample_key == key:
-            return sample
-    return {}
+    def _is_intact(self, item: int, sample: dict[str, bytes], names: Sequence[str]) -> bool:
+        """Return whether a streamed sample has all members that it needs, each with its crc32."""
+        crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
+        for name in names:
+            # An optional member that the catalogue lacks too was never packed.
+            if name not in crcs and name in OPTIONAL:
+                continue
+            if name not in sample or zlib.crc32(sample[name]) != crcs.get(name):
+                return False
+        return True
 
 
 def pass_of_rank(
@@ -175,6 +214,7 @@ def pass_of_rank(
     """
     start = sum(owned_W[:rank])
     items = ranked_items(data)[start : start + owned_W[rank]]
+    # Computed from the largest share, not from this rank's own: all ranks get the same number.
     num_chunks = max(1, -(-max(owned_W) // chunk))
     return CataloguePass(data, inputs, items, num_chunks, cached_items)
 
@@ -195,18 +235,22 @@ def stream_catalogue(
     Raises:
         RuntimeError: workers die again and again, or a chunk cannot be read.
     """
-    num_workers, deaths = min(num_workers, catalogue.num_chunks), 0
+    # More workers than chunks would have nothing to do.
+    num_workers = min(num_workers, catalogue.num_chunks)
+    deaths = 0
     largest = -(-len(catalogue.items) // catalogue.num_chunks)
     check_shared_memory(
         shared_bytes_of_chunks(catalogue.inputs, len(catalogue.items), largest, num_workers),
         ranks=1,
     )
+    # Cleared here and not at the end: a caller may abandon a pass and start another one.
     catalogue.delivered.clear()
     while True:
         try:
             for chunk in workers_output(
                 catalogue, None, num_workers, pin_memory, prefetch_factor=PREFETCHED_CHUNKS
             ):
+                # The next pass forks new workers, which see this set of the main process.
                 catalogue.delivered.add(chunk.number)
                 deaths = 0
                 yield chunk
@@ -214,29 +258,3 @@ def stream_catalogue(
         except WorkerDiedError as error:
             deaths += 1
             log_replacement(catalogue.data.clock, "in the catalogue pass", deaths, error)
-
-
-def _stream_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield (key, sample) of a shard up to its end, or until it cannot be read further."""
-    wds.gopen_schemes[scheme_of(url)] = _open
-    # Every rank and worker already reads its own run of positions, so webdataset must not split it.
-    stream = wds.WebDataset(
-        [url],
-        shardshuffle=False,
-        nodesplitter=_all,
-        workersplitter=_all,
-        handler=wds.reraise_exception,
-    )
-    try:
-        for sample in stream:
-            yield sample["__key__"].rsplit("/", 1)[-1], sample
-    except (tarfile.TarError, EOFError, OSError, RuntimeError, ValueError) as error:
-        log.warning("%s ends early: %s", scrub(url), scrub(str(error)))
-
-
-def _open(url: str, mode: str = "rb", bufsize: int = 8192, **options: Any) -> IO[bytes]:
-    return storage.open_stream(url)
-
-
-def _all(urls: Iterator[Any]) -> Iterator[Any]:
-    return urls

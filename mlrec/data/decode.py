@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -61,11 +62,9 @@ def decode_jpeg(
     size = stored if size is None else size
     _check_jpeg(raw, stored)
     out = np.empty((size, size, 3), dtype=np.uint8) if out is None else out
-    settings = {
-        "colorspace": "RGB",
-        "fastdct": False,
-        "fastupsample": False,
-    }  # pixels equal to PIL's
+    # The fast variants of libjpeg-turbo give slightly other pixels. These are equal to PIL's, so
+    # features do not depend on which library decoded an image.
+    settings = {"colorspace": "RGB", "fastdct": False, "fastupsample": False}
     if size == stored:
         simplejpeg.decode_jpeg(raw, buffer=out, **settings)
     else:
@@ -76,11 +75,13 @@ def decode_jpeg(
 
 def _check_jpeg(raw: bytes, stored: int) -> None:
     # Bounded because a progressive JPEG takes time in proportion to its bytes times its pixels.
-    if len(raw) > (limit := JPEG_SLACK_BYTES + JPEG_BYTES_PER_PIXEL * stored**2):
+    limit = JPEG_SLACK_BYTES + JPEG_BYTES_PER_PIXEL * stored**2
+    if len(raw) > limit:
         raise ValueError(
             f"the image takes {len(raw):,} bytes, "
             f"more than the {limit:,} that are decoded at this size"
         )
+    # The decoder allocates what the header announces: a few bytes may claim 65,535 x 65,535 pixels.
     height, width, *_ = simplejpeg.decode_jpeg_header(raw)
     if (height, width) != (stored, stored):
         raise ValueError(
@@ -111,7 +112,9 @@ def resampled(available: int, frames: int) -> np.ndarray:
 def _video_members(spec: InputSpec, media: MediaInfo) -> list[str]:
     if media.kind == "clip":
         return ["mp4"]
-    return [f"{frame}.jpg" for frame in sorted(set(resampled(media.frames, spec.frames).tolist()))]
+    # Positions repeat if the input has more frames than are stored: each member is read once.
+    positions = np.unique(resampled(media.frames, spec.frames)).tolist()
+    return [f"{position}.jpg" for position in positions]
 
 
 def _decode_video(
@@ -122,6 +125,7 @@ def _decode_video(
         return
     stored = resampled(media.frames, spec.frames).tolist()
     for place, frame in enumerate(stored):
+        # Positions ascend, so a repeated frame follows its first occurrence: decode it only once.
         if place and frame == stored[place - 1]:
             out[place] = out[place - 1]
         else:
@@ -131,6 +135,7 @@ def _decode_video(
 def _decode_cover(
     members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
 ) -> None:
+    # Written explicitly: `out` may be shared memory that still holds an earlier batch.
     if "cover.jpg" in members:
         decode_jpeg(members["cover.jpg"], media.size, spec.size, out)
     else:
@@ -140,20 +145,21 @@ def _decode_cover(
 def _decode_title(
     members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
 ) -> None:
-    out[:] = tokenize(
-        members["txt"].decode(errors="replace")[:MAX_TITLE_CHARACTERS], spec.length, spec.tokenizer
-    )
+    title = members["txt"].decode(errors="replace")
+    out[:] = tokenize(title[:MAX_TITLE_CHARACTERS], spec.length, spec.tokenizer)
 
 
 def _decode_audio(
     members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
 ) -> None:
+    # An item without a sound track is silent, not bad.
     out[:] = decode_audio(members["flac"], spec.length) if "flac" in members else 0
 
 
 def _decode_id(
     members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
 ) -> None:
+    # One item's array of ids has no axis, so `[:]` would fail.
     out[...] = item
 
 
@@ -193,10 +199,12 @@ DECODERS: dict[Modality, Decoder] = {
 
 def item_bytes(inputs: Sequence[InputSpec]) -> int:
     """Return the size of one item's decoded media."""
-    decoders = [(DECODERS[spec.modality], spec) for spec in dict.fromkeys(inputs)]
-    return sum(
-        math.prod(decoder.shape(spec)) * decoder.dtype.itemsize for decoder, spec in decoders
-    )
+    num_bytes = 0
+    # Encoders with equal inputs share one tensor.
+    for spec in dict.fromkeys(inputs):
+        decoder = DECODERS[spec.modality]
+        num_bytes += math.prod(decoder.shape(spec)) * decoder.dtype.itemsize
+    return num_bytes
 
 
 def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> None:
@@ -211,6 +219,7 @@ def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> Non
                 f"the stream cannot read the modality {spec.modality.value!r}; "
                 f"it reads {', '.join(DECODERS)}"
             )
+        # Every data set has ids and titles: the catalogue holds them.
         held = {
             Modality.VIDEO: media.kind != "none",
             Modality.COVER: media.has_cover,
@@ -225,15 +234,22 @@ def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> Non
 
 def members_of(inputs: Sequence[InputSpec], media: MediaInfo) -> list[str]:
     """Return the names of the members that the inputs need together, without repeats."""
-    names = [name for spec in inputs for name in DECODERS[spec.modality].members(spec, media)]
+    names: list[str] = []
+    for spec in inputs:
+        names += DECODERS[spec.modality].members(spec, media)
+    # A dict keeps the order and drops repeats. A set would order names differently on each run.
     return list(dict.fromkeys(names))
 
 
-Decoded = tuple[dict[InputSpec, torch.Tensor], torch.Tensor, dict[int, str]]
-"""Decoded media of n items.
+class Decoded(NamedTuple):
+    """Decoded media of n items."""
 
-The media by input, with zeros for bad items. bool [n]: the good items. The reasons of the bad ones.
-"""
+    media: dict[InputSpec, torch.Tensor]
+    """Media [n, ...] by input, with zeros for bad items."""
+    valid_n: torch.Tensor
+    """bool: the items that could be decoded."""
+    bad_items: dict[int, str]
+    """Reasons of the other items, by item id."""
 
 
 def decode_items(
@@ -248,28 +264,31 @@ def decode_items(
     Args:
         memory: where the tensors are allocated; None for new memory.
     """
-    tensors: dict[InputSpec, torch.Tensor] = {}
+    media_of: dict[InputSpec, torch.Tensor] = {}
     for spec in inputs:
         decoder = DECODERS[spec.modality]
         shape = (count, *decoder.shape(spec))
-        tensors[spec] = (
-            torch.empty(shape, dtype=decoder.dtype)
-            if memory is None
-            else memory.tensor(spec, shape, decoder.dtype)
-        )
-    arrays = {spec: tensor.numpy() for spec, tensor in tensors.items()}
-    valid = np.ones(count, dtype=bool)
+        if memory is None:
+            media_of[spec] = torch.empty(shape, dtype=decoder.dtype)
+        else:
+            media_of[spec] = memory.tensor(spec, shape, decoder.dtype)
+    # Views of the same memory: the decoders below write straight into the tensors.
+    arrays = {spec: tensor.numpy() for spec, tensor in media_of.items()}
+    valid_n = np.ones(count, dtype=bool)
     bad_items: dict[int, str] = {}
     for row, (item, members) in enumerate(samples):
         try:
             if isinstance(members, str):
                 raise ValueError(members)
             for spec in inputs:
-                DECODERS[spec.modality].decode(members, spec, media, item, arrays[spec][row, ...])
+                # With the ellipsis the row of a one-dimensional array is a view, not a number.
+                out = arrays[spec][row, ...]
+                DECODERS[spec.modality].decode(members, spec, media, item, out)
         except ValueError as error:
             # Zero all inputs of the item: shared memory still holds an earlier batch.
-            valid[row] = False
+            # Other errors than ValueError are not the item's fault, so they end the run.
+            valid_n[row] = False
             bad_items[item] = str(error)
             for array in arrays.values():
                 array[row] = 0
-    return tensors, torch.from_numpy(valid), bad_items
+    return Decoded(media_of, torch.from_numpy(valid_n), bad_items)

@@ -36,13 +36,18 @@ class Owners:
         """
         if not self.first_items:
             return shares(len(items), self.world_size)
+        # Invariant: node k owns items[ends[k - 1] : ends[k]]. Its ranks share that run equally.
         ends = [*np.searchsorted(items, self.first_items).tolist(), len(items)]
-        equal = [len(items) * ranks / self.world_size for ranks in self.nodes]
-        limits = [ceil(share) + int(self.slack * share) for share in equal]
+        limits = []
+        for ranks in self.nodes:
+            equal_share = len(items) * ranks / self.world_size
+            # Rounded up, so that the limits of all nodes together always cover the items.
+            limits.append(ceil(equal_share) + int(self.slack * equal_share))
         start = 0
         # Forward: move the excess of each node to the next one.
         for node, limit in enumerate(limits):
             start = ends[node] = min(ends[node], start + limit)
+        # The last node got all that was left, so its run may be longer than its limit now.
         end = len(items)
         # Backward: the last nodes may now have too much, so move that to the node before.
         for node in reversed(range(len(limits))):
@@ -70,15 +75,23 @@ def owners_of(
     """
     if config.ownership == "balanced" or len(nodes) == 1:
         return Owners(nodes)
+    # Every rank computes the same cuts from the catalogue alone, so no communication is needed.
     items = np.flatnonzero(catalogue.shard_N1 >= 0)
     shards = catalogue.shard_N1[items]
+    # expm1 stays exact for rare items, where 1 - exp(-x) would round to 0.
     loads = -np.expm1(-global_batch * catalogue.popularity_N1[items] / num_users)
+    # ends[s] is the load of all shards before shard s, and places[s] its first place in `items`.
     ends = np.concatenate([[0.0], np.cumsum(np.bincount(shards, weights=loads))])
-    first_item = np.searchsorted(shards, np.arange(len(ends)))
-    wanted = ends[-1] * np.cumsum(nodes)[:-1] / sum(nodes)
-    cuts = [int(np.abs(ends - load).argmin()) for load in wanted]
-    beyond = len(catalogue.shard_N1)
-    first_items = [
-        int(items[first_item[cut]]) if first_item[cut] < len(items) else beyond for cut in cuts
-    ]
+    places = np.searchsorted(shards, np.arange(len(ends)))
+    wanted_loads = ends[-1] * np.cumsum(nodes)[:-1] / sum(nodes)
+    first_items = []
+    for load in wanted_loads:
+        # Cut at the shard boundary nearest to the wanted load: no shard has two home nodes.
+        nearest_shard = int(np.abs(ends - load).argmin())
+        place = places[nearest_shard]
+        if place < len(items):
+            first_items.append(int(items[place]))
+        else:
+            # With fewer shards than nodes, the last nodes are no home: start beyond all ids.
+            first_items.append(len(catalogue.shard_N1))
     return Owners(nodes, tuple(first_items), config.balance_slack)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 import os
 import shutil
@@ -25,7 +23,7 @@ from mlrec.data.format import (
     raw_user_array,
     read_blocks,
 )
-from mlrec.data.format.sequence_shards import check_items, check_runs
+from mlrec.data.format.sequence_shards import HashedStream, check_items, check_runs
 from mlrec.data.sequence_cache import TableWriter, read_arrays
 from mlrec.runtime.progress import task
 from mlrec.runtime.units import megabytes
@@ -82,18 +80,28 @@ class SequenceTable:
         Raises:
             ValueError: there is no such user.
         """
-        raw_user = raw_user.strip()  # as packing does
+        # Packing strips the ids too.
+        raw_user = raw_user.strip()
         if self.raw_users is not None:
+            # Arrow compares types strictly: a plain string scalar would not match.
             number = pc.index(self.raw_users, pa.scalar(raw_user, pa.large_string())).as_py()
         else:
-            is_number = raw_user.isascii() and raw_user.isdecimal() and len(raw_user) < 19
-            is_number = is_number and str(int(raw_user)) == raw_user  # 007 is not 7
-            places = np.flatnonzero(self.users == int(raw_user)) if is_number else np.empty(0)
-            number = int(places[0]) if len(places) else -1
+            number = self._number_of_integer(raw_user)
         if number < 0:
-            first = ", ".join(self.raw_user(user) for user in range(min(3, self.num_users)))
+            first = ", ".join(map(self.raw_user, range(min(3, self.num_users))))
             raise ValueError(f"the data set has no user {raw_user!r}; its first ones are {first}")
         return int(number)
+
+    def _number_of_integer(self, raw_user: str) -> int:
+        """Return the number of the user whose id is a whole number, -1 if there is none."""
+        # 18 digits fit int64. isdecimal alone would accept the digits of other scripts.
+        if not (raw_user.isascii() and raw_user.isdecimal() and len(raw_user) < 19):
+            return -1
+        # 007 is not 7.
+        if str(int(raw_user)) != raw_user:
+            return -1
+        places = np.flatnonzero(self.users == int(raw_user))
+        return int(places[0]) if len(places) else -1
 
     @property
     def num_users(self) -> int:
@@ -102,6 +110,7 @@ class SequenceTable:
 
     def train(self, users_B: np.ndarray) -> np.ndarray:
         """Return training sequences, int64 [B, keep_last - 2], right-aligned, 0 for padding."""
+        # The last two items are held out, for validation and test.
         return self._window(users_B, skip_last=2, width=self.split.keep_last - 2)
 
     def history(self, users_B: np.ndarray, split: Split) -> np.ndarray:
@@ -130,10 +139,13 @@ class SequenceTable:
         return np.asarray(self.items[self.offsets[user] : self.offsets[user + 1]], dtype=np.int64)
 
     def _window(self, users_B: np.ndarray, skip_last: int, width: int) -> np.ndarray:
+        # Invariant: user u's items are items[offsets[u] : offsets[u + 1]], of which the split uses
+        # the last keep_last. A window ends skip_last items before the end of the run.
         ends = self.offsets[users_B + 1]
         starts = np.maximum(self.offsets[users_B], ends - self.split.keep_last)
         positions = (ends - skip_last)[:, None] + np.arange(-width, 0)
         inside = positions >= starts[:, None]
+        # Positions before the start belong to another user, or are negative: read item 0 instead.
         return np.where(inside, self.items[np.where(inside, positions, 0)], 0).astype(np.int64)
 
 
@@ -157,6 +169,7 @@ def open_sequences(
         folder.parent.mkdir(parents=True, exist_ok=True)
         table = _open_table(folder, info, ok_N1)
         if table is None:
+            # Another process may have made it while this one waited for the lock: look again.
             with FileLock(f"{folder}.lock"):
                 table = _open_table(folder, info, ok_N1) or _make_table(url, info, ok_N1, folder)
     except OSError as error:
@@ -175,6 +188,7 @@ def _open_table(folder: Path, info: DatasetInfo, ok_N1: np.ndarray) -> SequenceT
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
+        # Not fatal: the table is only a copy, which the shards can replace.
         log.warning("%s is damaged and is made again: %s", folder, error)
         return None
 
@@ -185,7 +199,9 @@ def _table_of(arrays: dict[str, np.ndarray], info: DatasetInfo, ok_N1: np.ndarra
     Raises:
         ValueError: the arrays do not fit each other, dataset.json or the catalogue.
     """
-    users, offsets, items = (arrays[name] for name in ("users", "offsets", "items"))
+    users = arrays["users"]
+    offsets = arrays["offsets"]
+    items = arrays["items"]
     expected_users = info.counts["users"]
     expected_interactions = info.counts["interactions"]
     has_counts = len(users) == expected_users and len(items) == expected_interactions
@@ -211,22 +227,25 @@ def _make_table(url: str, info: DatasetInfo, ok_N1: np.ndarray, folder: Path) ->
         shutil.rmtree(stray, ignore_errors=True)
     partial.mkdir()
     shards = info.shards("sequences")
+    shard_bytes = sum(shard.size for shard in shards)
     with ExitStack() as stack:
         writer = TableWriter(partial, stack)
-        under_way = stack.enter_context(
-            task("reading sequences", sum(shard.size for shard in shards), megabytes)
-        )
+        under_way = stack.enter_context(task("reading sequences", shard_bytes, megabytes))
         for shard in shards:
             _add_shard(url, shard, info.split, ok_N1, writer)
             under_way.advance(shard.size)
         writer.finish()
     try:
         table = _table_of(read_arrays(partial), info, ok_N1)
-        if fault := id_fault(table.users, table.raw_users):
+        # Ids must be unique over all shards, which a check of single blocks cannot tell.
+        fault = id_fault(table.users, table.raw_users)
+        if fault:
             raise ValueError(f"the sequence shards: {fault}")
     except ValueError as error:
         raise ValueError(f"{url}: {error}; {CHECK_HINT}") from error
+    # Renamed only when complete and checked: other processes open the folder without the lock.
     os.replace(partial, folder)
+    # Mapped again, because the maps of `table` are of files under the old name.
     return _table_of(read_arrays(folder), info, ok_N1)
 
 
@@ -242,7 +261,7 @@ def _add_shard(
     where = storage.join(url, shard.path)
     fault: ValueError | None = None
     with _open(where, shard.size) as stream:
-        hashed = _Hashed(stream)
+        hashed = HashedStream(stream)
         try:
             for block in read_blocks(cast("IO[bytes]", hashed), split, ok_N1):
                 writer.add(block)
@@ -258,22 +277,6 @@ def _add_shard(
         )
     if fault is not None:
         raise ValueError(f"{where}: {fault}; {CHECK_HINT}") from fault
-
-
-class _Hashed(io.RawIOBase):
-    """A stream that hashes what passes through it."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream = stream
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.stream.read(size)
-        self.digest.update(data)
-        return data
 
 
 def _open(url: str, size: int) -> IO[bytes]:

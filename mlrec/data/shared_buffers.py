@@ -15,7 +15,7 @@ ROOM = 1.2
 
 
 BATCHES_PER_WORKER = 2
-"""Batches in memory per worker: one in training, one in the making."""
+"""Batches in memory per worker: one in training, one being built."""
 
 
 def shared_bytes_of_steps(item_bytes: int, most_items: int, num_workers: int) -> int:
@@ -24,13 +24,14 @@ def shared_bytes_of_steps(item_bytes: int, most_items: int, num_workers: int) ->
 
 
 def check_shared_memory(rank_bytes: int, ranks: int) -> None:
-    """Compare what the loader workers of this machine's ranks will share with the room for it.
+    """Check that the shared memory of this machine has room for its ranks' loader workers.
 
     The kernel kills a worker that writes where there is no room.
 
     Raises:
         RuntimeError: it does not fit.
     """
+    # Other systems than Linux have no such folder, and another limit.
     if not os.path.isdir(SHARED_FOLDER):
         return
     room = os.statvfs(SHARED_FOLDER)
@@ -52,6 +53,7 @@ class BatchMemory:
     """
 
     def __init__(self) -> None:
+        # Never freed: the storages live as long as the worker, which is a whole run.
         self._held: tuple[dict[Hashable, torch.UntypedStorage], ...] = ({}, {})
         self._turn = 0
 
@@ -66,10 +68,14 @@ class BatchMemory:
         Args:
             key: what distinguishes the tensors of a batch.
         """
-        size = math.prod(shape) * dtype.itemsize
+        num_values = math.prod(shape)
         held = self._held[self._turn]
-        if key not in held or held[key].nbytes() < size:
-            held[key] = torch.UntypedStorage._new_shared(
-                dtype.itemsize * int(1 + ROOM * math.prod(shape))
-            )  # type: ignore[no-untyped-call]
-        return torch.empty(0, dtype=dtype).set_(held[key])[: math.prod(shape)].view(shape)
+        if key not in held or held[key].nbytes() < num_values * dtype.itemsize:
+            # The number of items varies from step to step. With some room to spare, a slightly
+            # larger batch needs no new memory, which the kernel would clear. torch has no public
+            # function for it: Tensor.share_memory_ allocates twice and copies.
+            num_bytes = dtype.itemsize * int(1 + ROOM * num_values)
+            held[key] = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call]
+        # A tensor of the whole storage, then its first values. A worker sends the whole storage by
+        # its handle, not by copy.
+        return torch.empty(0, dtype=dtype).set_(held[key])[:num_values].view(shape)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-import multiprocessing.queues
-import os
-import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from mlrec.config import DataConfig
 from mlrec.data.cache_folder import checked_cache_dir
@@ -29,20 +24,7 @@ from mlrec.data.samples import Sample
 from mlrec.data.schema import Batch, InputSpec
 from mlrec.data.sequences import SequenceTable, open_sequences
 from mlrec.data.shared_buffers import BatchMemory
-from mlrec.runtime.distributed import pause_before_fork
-from mlrec.runtime.ending import end_with_parent
-from mlrec.runtime.terminal import say
-from mlrec.runtime.time_limit import allow_time_limit
-
-T = TypeVar("T")
-
-WORKER_DEATHS = 3
-"""Deaths of loader workers in a row, without a finished step, after which the run ends."""
-
-KILLED_S = 3.0
-"""Seconds to wait for a killed worker, which may be stuck in the kernel."""
-
-log = logging.getLogger(__name__)
+from mlrec.data.workers import WorkerDiedError, log_replacement, workers_output
 
 
 @dataclass
@@ -75,6 +57,7 @@ def open_data(config: DataConfig) -> Data:
         raise ValueError(
             "data.url is not set; give the URL of a packed data set, for example data.url=s3://bucket/microlens-50k"
         )
+    # On every rank. The first process of a node makes the sequence table, the others wait for it.
     info = read_dataset_info(config.url)
     catalogue = read_catalogue(config.url, info)
     cache_dir = checked_cache_dir(Path(config.cache_dir), config.url)
@@ -106,41 +89,53 @@ class StepDataset(Dataset[Batch]):
         self.data = data
         self.plan = plan
         self.rank = rank
+        # Encoders with equal inputs share one tensor.
         self.inputs = tuple(dict.fromkeys(inputs))
         self.local_negatives = local_negatives
         self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
         self.cached_items = cached_items
         self._memory = BatchMemory()
         popularity = data.catalogue.popularity_N1
+        # Items without training interactions get a logarithm of -inf; they are no candidates.
         with np.errstate(divide="ignore"):
             self.log_p_N1 = np.log(popularity / popularity.sum()).astype(np.float32)
 
     def __getitem__(self, step: int) -> Batch:
+        """Plan a step, load the media of this rank's items, and return this rank's batch.
+
+        Runs in a loader worker. Every rank plans the same step, without communication.
+        """
+        # 1. Plan: the users and items of the global batch, and this rank's parts of them.
         plan = self.plan.step(step, self.items_N)
+        own_users = plan.users_of(self.rank)
         own_items = plan.items_U[plan.items_of(self.rank)]
+        # 2. Load the media of the items that this rank owns.
         store = self.data.store
         bytes_before = store.bytes_read
         local_before = store.local_bytes
         # One copy of the shared table for the batch: the tower may set more entries meanwhile.
         cached_O = self.cached_items.cached_N1[own_items] if self.cached_items else None
-        media, valid_O, bad_items = self.load_media(own_items, cached_O)
-        slots_BT = plan.slots_GT[plan.users_of(self.rank)]
-        inputs_BL, targets_BL = next_item_pairs(slots_BT)
-        candidates = slots_BT if self.local_negatives else plan.slots_GT
+        decoded = self.load_media(own_items, cached_O)
+        # 3. Cut the sequences into inputs and targets, as positions in items_U.
+        slots_BT = plan.slots_GT[own_users]
+        pairs = next_item_pairs(slots_BT)
+        candidate_slots = slots_BT if self.local_negatives else plan.slots_GT
+        # Targets of all ranks: their sum divides the loss, so it must not depend on the rank.
+        global_targets = next_item_pairs(plan.slots_GT).targets_BL
         return Batch(
             step=step,
-            users_B=torch.from_numpy(plan.users_G[plan.users_of(self.rank)]),
+            users_B=torch.from_numpy(plan.users_G[own_users]),
             items_U=torch.from_numpy(plan.items_U),
-            count_U=_counts(candidates, plan),
-            targets_U=_counts(next_item_pairs(plan.slots_GT)[1], plan),
+            count_U=_counts(candidate_slots, plan),
+            targets_U=_counts(global_targets, plan),
             log_p_U=torch.from_numpy(self.log_p_N1[plan.items_U]),
             owned_W=plan.owned_W,
             items_O=torch.from_numpy(own_items),
-            media=media,
-            valid_O=valid_O,
-            inputs_BL=torch.from_numpy(inputs_BL),
-            targets_BL=torch.from_numpy(targets_BL),
-            bad_items=bad_items,
+            media=decoded.media,
+            valid_O=decoded.valid_n,
+            inputs_BL=torch.from_numpy(pairs.inputs_BL),
+            targets_BL=torch.from_numpy(pairs.targets_BL),
+            bad_items=decoded.bad_items,
             bytes_read=store.bytes_read - bytes_before,
             local_bytes=store.local_bytes - local_before,
             remote_bytes=store.take_remote_bytes(),
@@ -152,11 +147,11 @@ class StepDataset(Dataset[Batch]):
         info = self.data.info.media
 
         def read(items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
-            return self.data.clock.timed(
-                self.data.store.read_many(items.tolist(), members_of(inputs, info))
-            )
+            samples = self.data.store.read_many(items.tolist(), members_of(inputs, info))
+            return self.data.clock.timed(samples)
 
         if self.cached_items is None or cached_n is None:
+            # Only a worker uses memory again. Without workers a caller may hold on to any batch.
             memory = None if get_worker_info() is None else self._memory.next_batch()
             return decode_items(read(items, self.inputs), len(items), self.inputs, info, memory)
         inputs = partial_inputs(self.inputs, self.cached_items.inputs)
@@ -169,16 +164,23 @@ class StepDataset(Dataset[Batch]):
         )
 
 
-def next_item_pairs(slots_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each training sequence as inputs and the items that follow them.
+class NextItemPairs(NamedTuple):
+    """Training sequences as inputs and the items that follow them."""
 
-    Returns:
-        Inputs and targets, both int64 [B, T - 1], -1 for padding.
-    """
+    inputs_BL: np.ndarray
+    """int64 [B, T - 1]: positions of the input items, -1 for padding."""
+    targets_BL: np.ndarray
+    """int64 [B, T - 1]: positions of the items that follow, -1 for padding."""
+
+
+def next_item_pairs(slots_BT: np.ndarray) -> NextItemPairs:
+    """Return each training sequence, int64 [B, T], as inputs and the items that follow them."""
+    # Invariant: targets_BL[b, l] follows inputs_BL[b, l] in the sequence of user b, or is padding.
     inputs_BL = slots_BT[:, :-1].copy()
     targets_BL = slots_BT[:, 1:].copy()
-    targets_BL[inputs_BL < 0] = -1  # the first item of a sequence follows nothing
-    return inputs_BL, targets_BL
+    # Sequences are right-aligned: after padding comes the first item, which follows nothing.
+    targets_BL[inputs_BL < 0] = -1
+    return NextItemPairs(inputs_BL, targets_BL)
 
 
 def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
@@ -196,101 +198,15 @@ def stream_steps(
     Raises:
         RuntimeError: workers die again and again, or a batch cannot be built.
     """
-    deaths, step = 0, first
+    deaths = 0
+    step = first
     while step < last:
         try:
             for batch in workers_output(dataset, range(step, last), num_workers, pin_memory):
-                deaths, step = 0, step + 1
+                # Counted before the yield: if a worker dies now, the next pass starts after it.
+                deaths = 0
+                step += 1
                 yield batch
         except WorkerDiedError as error:
             deaths += 1
             log_replacement(dataset.data.clock, f"at step {step}", deaths, error)
-
-
-class WorkerDiedError(Exception):
-    """A loader worker ended before its work was done."""
-
-
-def workers_output(
-    dataset: Dataset[T],
-    sampler: Iterable[int] | None,
-    num_workers: int,
-    pin_memory: bool,
-    prefetch_factor: int = 1,
-) -> Iterator[T]:
-    """Yield what loader workers make of a data set; none of them is left afterwards.
-
-    Raises:
-        WorkerDiedError: a worker ended; all have ended then.
-        RuntimeError: a worker raised an error.
-    """
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=sampler,
-        num_workers=num_workers,
-        multiprocessing_context="fork"
-        if num_workers
-        else None,  # workers share the data set's arrays
-        prefetch_factor=prefetch_factor if num_workers else None,
-        pin_memory=pin_memory,
-        worker_init_fn=start_worker,
-    )
-    pause_before_fork()
-    before = set(multiprocessing.active_children())
-    try:
-        batches = iter(loader)
-        # torch's handler would raise anywhere in the main thread. Without it the loader notices a
-        # death within seconds.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        yield from batches
-    except ValueError as error:  # not of the command's input, and perhaps on one rank only
-        raise RuntimeError(str(error)) from error
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        # one that dies as it hands a batch over breaks the connection before the loader notices
-        broke_off = num_workers > 0 and not isinstance(error, RuntimeError)
-        if not (broke_off or str(error).startswith("DataLoader worker")):
-            raise
-        raise WorkerDiedError(str(error)) from error
-    finally:
-        for worker in set(multiprocessing.active_children()) - before:
-            worker.kill()  # torch would wait for each of them, and they ignore its SIGTERM
-            worker.join(KILLED_S)
-
-
-def log_replacement(clock: DecodeClock, place: str, deaths: int, error: WorkerDiedError) -> None:
-    """Log why workers are replaced.
-
-    Raises:
-        RuntimeError: they died too often without progress.
-    """
-    overdue = clock.find_overdue()
-    if overdue:
-        log.warning("%s: the decoding of items %s took too long; they are left out", place, overdue)
-    elif deaths == WORKER_DEATHS:
-        raise RuntimeError(
-            f"{place}: loader workers died {deaths} times in a row, last with: {error}"
-        ) from error
-    else:
-        log.warning("a loader worker died %s and is replaced: %s", place, error)
-
-
-def start_worker(worker: int) -> None:
-    """Prepare a loader worker: it has one thread and ends with its parent.
-
-    It ignores stop signals: the last steps of a run that stops need it.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None and parent.pid is not None
-    end_with_parent(parent.pid)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    allow_time_limit()
-    # a batch that cannot be handed over would be lost, and waited for without end
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
-
-
-def _end_worker(error: BaseException, batch: object) -> None:
-    say(f"a loader worker cannot hand over a batch: {error}", error=True, flush=True)
-    os._exit(1)

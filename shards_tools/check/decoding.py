@@ -95,7 +95,7 @@ def _faults_of_item(
     for modality in modalities:
         spec = InputSpec(modality, media.frames, media.size, length=AUDIO_RATE)
         try:
-            _, _, reasons = decode_items([Sample(item, dict(members))], 1, [spec], media)
+            reasons = decode_items([Sample(item, dict(members))], 1, [spec], media).bad_items
         except KeyError as error:
             reasons = {item: f"it has no {error}"}
         for reason in reasons.values():

@@ -13,6 +13,8 @@ A block is one WebDataset sample <first user>.<name>.npy with these members, in 
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
 import tarfile
 from collections.abc import Iterator
@@ -59,6 +61,22 @@ class Block:
     """uint8 [bytes]: UTF-8."""
     raw_user_offsets: np.ndarray | None = None
     """int64 [n + 1]."""
+
+
+class HashedStream(io.RawIOBase):
+    """A stream that hashes what passes through it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(size)
+        self.digest.update(data)
+        return data
 
 
 def read_blocks(stream: IO[bytes], split: SplitInfo, ok_N1: np.ndarray) -> Iterator[Block]:

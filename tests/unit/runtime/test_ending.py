@@ -119,7 +119,7 @@ def test_exit_with_deaf_workers_and_exit_handlers_does_not_wait() -> None:
 
 ORPHAN = """
 import multiprocessing, os, signal, sys, time
-from mlrec.data.stream import start_worker
+from mlrec.data.workers import start_worker
 from shards_tools.pack.pool import map_ordered
 def worker():
     start_worker(0)
