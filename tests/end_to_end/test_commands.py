@@ -52,7 +52,7 @@ def finished(config_file: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("launcher", ["plain", "torchrun"])
-def test_every_launcher_gives_the_same_curve(
+def test_train_every_launcher_gives_the_same_curve(
     launcher: str, finished: Path, config_file: Path, folder: Path
 ) -> None:
     run([*LAUNCHERS[launcher], str(config_file), f"name={launcher}"])
@@ -60,7 +60,7 @@ def test_every_launcher_gives_the_same_curve(
     assert losses_of(folder / launcher) == pytest.approx(losses_of(finished), abs=1e-5)
 
 
-def test_a_finished_run_has_its_results(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_finished_run_has_results(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["split"] == "test"
     assert results["metrics"]["all"]["users"] == NUM_USERS
@@ -76,7 +76,7 @@ def test_a_finished_run_has_its_results(finished: Path, capsys: pytest.CaptureFi
     assert again["metrics"]["all"] == pytest.approx(results["metrics"]["all"], abs=1e-6)
 
 
-def test_a_checkpoint_of_two_ranks_exports_to_plain_weights(finished: Path, folder: Path) -> None:
+def test_export_checkpoint_of_two_ranks_gives_plain_weights(finished: Path, folder: Path) -> None:
     assert call("mlrec", "export", str(finished), str(folder / "export")) == 0
     weights = load_file(folder / "export" / "model.safetensors")
     config = load([folder / "export" / "config.yaml"])
@@ -87,7 +87,7 @@ def test_a_checkpoint_of_two_ranks_exports_to_plain_weights(finished: Path, fold
     assert any(name.startswith("tower.encoders") for name in moved), "the encoder was trained"
 
 
-def test_the_report_shows_the_run(finished: Path, folder: Path) -> None:
+def test_report_command_shows_the_run(finished: Path, folder: Path) -> None:
     assert call("mlrec", "report", str(finished), "--out", str(folder / "report.html")) == 0
     page = (folder / "report.html").read_text()
     assert "finished" in page
@@ -95,7 +95,7 @@ def test_the_report_shows_the_run(finished: Path, folder: Path) -> None:
     assert (folder / "report.md").exists()
 
 
-def test_the_run_recommends_what_was_not_watched(
+def test_recommend_excludes_watched_items(
     finished: Path, config_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = open_data(load([config_file]).data)
@@ -121,7 +121,7 @@ def test_the_run_recommends_what_was_not_watched(
     assert "the catalogue has no such item" in recommended("--history", "nothing", expected=2)
 
 
-def test_what_is_ranked_otherwise_is_not_the_runs_result(
+def test_evaluate_changed_model_setting_is_refused(
     finished: Path, config_file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = (finished / "results.json").read_bytes()
@@ -133,14 +133,14 @@ def test_what_is_ranked_otherwise_is_not_the_runs_result(
     assert (finished / "results.json").read_bytes() == results
 
 
-def test_a_run_does_not_differ_from_itself(
+def test_compare_run_with_itself_has_no_difference(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("mlrec", "compare", str(finished), str(finished)) == 0
     assert "+0.0000 ± 0.0000" in capsys.readouterr().out
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(
+def test_train_killed_run_resumes_from_its_last_checkpoint(
     finished: Path, config_file: Path, folder: Path
 ) -> None:
     command = [*LAUNCHERS["deepspeed"], str(config_file), "name=killed"]
@@ -160,7 +160,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     assert losses_of(folder / "killed") == pytest.approx(losses_of(finished), abs=1e-5)
 
 
-def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
+def test_train_unreadable_item_is_recorded_and_too_many_stop_the_run(
     dataset_dir: Path, config_file: Path, folder: Path
 ) -> None:
     copy = folder / "damaged"
@@ -198,7 +198,7 @@ def test_an_unreadable_item_is_accounted_for_and_too_many_stop_the_run(
         (["data.url=/nowhere"], "/nowhere is not a data set"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(
+def test_train_bad_input_is_one_sentence_and_exit_code_2(
     config_file: Path, arguments: list[str], words: str
 ) -> None:
     output = run([*LAUNCHERS["plain"], str(config_file), "name=bad", *arguments], expected=2)
@@ -206,7 +206,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert "Traceback" not in output
 
 
-def test_a_finished_run_is_not_taken_for_another(finished: Path, config_file: Path) -> None:
+def test_train_existing_run_with_other_settings_is_refused(
+    finished: Path, config_file: Path
+) -> None:
     other = [*LAUNCHERS["plain"], str(config_file), "name=finished"]
     assert "train.global_batch changed from 18 to 20" in run(
         [*other, "train.global_batch=20"], expected=2

@@ -35,7 +35,7 @@ def growth(chunk: int, items: int) -> int:
     return int(done.stdout)
 
 
-def test_memory_follows_the_chunk() -> None:
+def test_encode_peak_memory_grows_with_the_chunk_only() -> None:
     few, many, whole = (
         growth(chunk=8, items=16),
         growth(chunk=8, items=64),

@@ -43,7 +43,7 @@ def train(name: str, folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / name / "results.json").read_text()))
 
 
-def test_end_to_end_video_finds_what_popularity_and_ids_cannot(small_data: Path) -> None:
+def test_quickstart_video_beats_popularity_and_ids(small_data: Path) -> None:
     video, ids = train("quickstart_video", small_data), train("quickstart_id", small_data)
     reached, popularity, oracle = (
         results["all"]["hr@10"]

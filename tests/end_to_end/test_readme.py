@@ -238,7 +238,7 @@ def pretend(command: Sequence[str], config: Config, under_way: Task) -> str:
 @pytest.mark.parametrize(
     "command", [code for code in [*README, *QUICKSTART] if elsewhere(code) is None]
 )
-def test_a_command_does_what_it_says(
+def test_readme_command_succeeds(
     command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if command.startswith("pip install"):  # what it names is there; launch/install.sh installs it
@@ -280,7 +280,7 @@ def test_a_command_does_what_it_says(
 
 
 @pytest.mark.parametrize("beginning", RUN_ELSEWHERE)
-def test_what_is_run_elsewhere_is(beginning: str) -> None:
+def test_readme_command_run_elsewhere_is_named_there(beginning: str) -> None:
     assert any(code.startswith(beginning) for code in README), (
         f"README.md names no `{beginning}` any more: take it out of here"
     )
@@ -319,7 +319,7 @@ def test_what_is_run_elsewhere_is(beginning: str) -> None:
         ("mlrec-shards show data --html data.html", "counts"),
     ],
 )
-def test_json_is_one_document_and_all_of_standard_output(
+def test_json_option_prints_one_document_only(
     command: str,
     key: str | int,
     here: Path,
@@ -339,7 +339,7 @@ def test_json_is_one_document_and_all_of_standard_output(
         ]
 
 
-def test_faults_are_in_the_document_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_option_includes_faults(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree("data", "damaged")
     (here / "damaged" / "catalogue.parquet").unlink()
     assert run(["mlrec-shards", "check", "damaged", "--json"]) == 1
@@ -347,7 +347,7 @@ def test_faults_are_in_the_document_too(here: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("command", ["mlrec list encoders", "mlrec-shards show data"])
-def test_the_installed_commands_are_these(command: str, here: Path) -> None:
+def test_installed_command_prints_json(command: str, here: Path) -> None:
     program, *words = command.split()
     done = subprocess.run(
         [BIN / program, *words, "--json"], capture_output=True, text=True, check=True

@@ -58,9 +58,7 @@ def copied(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "copied"))
 
 
-def test_the_index_finds_what_exact_search_finds(
-    exported: Path, trained: Config, data: Data
-) -> None:
+def test_index_search_matches_exact_search(exported: Path, trained: Config, data: Data) -> None:
     assert json.loads((exported / SERVING_FILE).read_text())["recall@10"] == 1.0, (
         "a graph of so few items is exact"
     )
@@ -73,7 +71,9 @@ def test_the_index_finds_what_exact_search_finds(
         )
 
 
-def test_a_service_needs_no_data_set(exported: Path, trained: Config, data: Data) -> None:
+def test_served_model_recommends_without_the_data_set(
+    exported: Path, trained: Config, data: Data
+) -> None:
     served = ServedModel(str(exported))
     raw_ids = data.catalogue.table["raw_id"].to_pylist()
     assert served.raw_ids_N == [raw_ids[item - 1] for item in served.items_N]
@@ -85,7 +85,7 @@ def test_a_service_needs_no_data_set(exported: Path, trained: Config, data: Data
     assert len(served.recommend(history, count=10_000)[0]) == len(served.items_N) - len(history)
 
 
-def test_raw_ids_need_not_be_numbers_nor_in_the_order_of_the_items(
+def test_served_model_accepts_raw_ids_in_any_form_and_order(
     copied: Path, trained: Config, data: Data
 ) -> None:
     served = ServedModel(str(copied))
@@ -100,7 +100,7 @@ def test_raw_ids_need_not_be_numbers_nor_in_the_order_of_the_items(
     assert scores.tolist() == same_scores.tolist()
 
 
-def test_a_history_needs_the_export_alone(
+def test_recommend_history_needs_only_the_export(
     copied: Path, dataset_dir: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     history = ServedModel(str(copied)).raw_ids_N[:2]
@@ -146,12 +146,12 @@ def test_a_history_needs_the_export_alone(
         recommend_from_index(str(copied), None, history, 4, ["seed=7"])
 
 
-def test_exported_files_can_be_read_by_others(exported: Path) -> None:
+def test_export_files_are_readable_by_other_users(exported: Path) -> None:
     for name in (WEIGHTS_FILE, CONFIG_FILE, RAW_IDS_FILE, SERVING_FILE):
         assert (exported / name).stat().st_mode & 0o777 == 0o644, name
 
 
-def test_the_command_takes_an_export(
+def test_recommend_command_accepts_an_export(
     exported: Path, data: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_command(
@@ -160,7 +160,7 @@ def test_the_command_takes_an_export(
     assert len(json.loads(capsys.readouterr().out)) == 2
 
 
-def test_vectors_of_an_export_are_features(exported: Path, trained: Config) -> None:
+def test_export_vectors_are_readable_as_features(exported: Path, trained: Config) -> None:
     features = read_features(str(exported))
     assert features.vectors_nX.shape == (NUM_ITEMS, trained.recommender.width)
     assert features.raw_ids_n.to_pylist() == json.loads((exported / RAW_IDS_FILE).read_text())
@@ -183,7 +183,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return items
 
 
-def test_unreadable_items_of_a_history_are_passed_over(
+def test_recommend_history_skips_unreadable_items(
     unreadable: list[int], trained: Config, data: Data, tmp_path: Path
 ) -> None:
     export(trained.run_path, str(tmp_path / "export"), ALONE)
@@ -210,7 +210,7 @@ def test_unreadable_items_of_a_history_are_passed_over(
         )
 
 
-def test_a_history_without_a_known_item_is_said(
+def test_recommend_history_without_a_known_item_is_an_error(
     unreadable: list[int], trained: Config, exported: Path, data: Data, tmp_path: Path
 ) -> None:
     raw_ids = data.catalogue.table["raw_id"].to_pylist()
@@ -232,9 +232,7 @@ def test_a_history_without_a_known_item_is_said(
             served.recommend(unknown, 3)
 
 
-def test_an_export_without_an_index_takes_the_place_of_one_with(
-    copied: Path, trained: Config
-) -> None:
+def test_export_without_index_replaces_one_with_index(copied: Path, trained: Config) -> None:
     export(trained.run_path, str(copied))
     with pytest.raises(
         ValueError,
@@ -244,7 +242,7 @@ def test_an_export_without_an_index_takes_the_place_of_one_with(
 
 
 @pytest.mark.parametrize("written", [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, ITEMS_FILE])
-def test_an_export_that_was_interrupted_is_not_served(
+def test_served_model_interrupted_export_is_refused(
     written: str, copied: Path, trained: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish = storage.publish
@@ -267,7 +265,7 @@ def test_an_export_that_was_interrupted_is_not_served(
         ServedModel(str(copied))
 
 
-def test_files_of_several_exports_are_not_served_together(copied: Path, trained: Config) -> None:
+def test_served_model_mixed_export_files_are_refused(copied: Path, trained: Config) -> None:
     facts = json.loads((copied / SERVING_FILE).read_text())
     assert facts["sha256"].keys() == {path.name for path in copied.iterdir()} - {
         CONFIG_FILE,
@@ -289,7 +287,7 @@ def test_files_of_several_exports_are_not_served_together(copied: Path, trained:
     ServedModel(str(copied))
 
 
-def test_another_data_set_is_not_taken_for_the_exported_one(
+def test_recommend_other_data_set_is_not_used_for_an_export(
     copied: Path, dataset_dir: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved, repacked = (
@@ -315,7 +313,7 @@ def test_another_data_set_is_not_taken_for_the_exported_one(
         recommend_from_index(str(copied), user, (), 3)
 
 
-def test_recommend_and_export_take_the_url_of_a_data_set_that_has_moved(
+def test_recommend_and_export_accept_the_url_of_a_moved_data_set(
     trained: Config,
     dataset_dir: Path,
     data: Data,
@@ -340,7 +338,7 @@ def test_recommend_and_export_take_the_url_of_a_data_set_that_has_moved(
     )
 
 
-def test_a_refused_export_touches_nothing(
+def test_export_refused_changes_nothing(
     copied: Path, trained: Config, dataset_dir: Path, tmp_path: Path
 ) -> None:
     settings = [
@@ -363,7 +361,7 @@ def test_a_refused_export_touches_nothing(
     assert (trained.run_path / CONFIG_FILE).read_bytes() == config
 
 
-def test_what_has_no_index_is_said(trained: Config, tmp_path: Path) -> None:
+def test_index_missing_or_unsupported_is_an_error(trained: Config, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="items of nfm: it does not score by the product"):
         check_index(replace(trained, recommender=RecommenderConfig("nfm", 16, {})))
     with pytest.raises(
@@ -373,7 +371,7 @@ def test_what_has_no_index_is_said(trained: Config, tmp_path: Path) -> None:
         ServedModel(str(tmp_path))
 
 
-def test_edited_configuration_of_another_model_is_not_served(copied: Path) -> None:
+def test_served_model_edited_configuration_is_refused(copied: Path) -> None:
     config = (copied / CONFIG_FILE).read_text()
     assert "cosine: true" in config
     (copied / CONFIG_FILE).write_text(config.replace("cosine: true", "cosine: false"))

@@ -11,7 +11,7 @@ from tiny import tiny_overrides
 from mlrec.config import load, save
 
 
-def test_a_stopped_sweep_goes_on_from_the_checkpoint(dataset_dir: Path, tmp_path: Path) -> None:
+def test_sweep_stopped_resumes_from_the_checkpoint(dataset_dir: Path, tmp_path: Path) -> None:
     settings = [
         "train.duration=300 steps",
         "train.save_every=20 steps",

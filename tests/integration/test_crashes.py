@@ -57,7 +57,7 @@ def session_of(pid: int) -> int | None:
         return None
 
 
-def test_a_killed_loader_worker_is_replaced(
+def test_loader_killed_worker_is_replaced(
     s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
 ) -> None:
     job = start(
@@ -78,7 +78,7 @@ def test_a_killed_loader_worker_is_replaced(
     wait_for_nobody(job)
 
 
-def test_a_killed_rank_ends_the_launcher_and_the_command_goes_on(
+def test_launcher_killed_rank_ends_it_and_the_command_resumes(
     s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
 ) -> None:
     more = ["train.duration=3 epochs", "train.save_every=2 steps", "data.num_workers=1"]
@@ -100,7 +100,7 @@ def test_a_killed_rank_ends_the_launcher_and_the_command_goes_on(
     assert losses(tmp_path / "run") == pytest.approx(curve, abs=TOLERANCE)
 
 
-def test_a_job_killed_while_it_saves_goes_on_from_the_checkpoint_before(
+def test_train_killed_while_saving_resumes_from_the_previous_checkpoint(
     s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
 ) -> None:
     arguments = settings(s3_data, tmp_path, "train.save_every=3 steps")
@@ -117,7 +117,7 @@ def test_a_job_killed_while_it_saves_goes_on_from_the_checkpoint_before(
     assert not list(checkpoints.glob("*.partial"))
 
 
-def test_a_job_killed_while_it_downloads_leaves_nothing_in_the_way(
+def test_train_killed_while_downloading_leaves_no_lock_or_partial_file(
     s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
 ) -> None:
     proxy.rules.append(Fault("slow", "/items/", seconds=30, range="bytes=0-"))

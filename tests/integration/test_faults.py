@@ -41,7 +41,7 @@ OVER_HTTP = ("503", "hang", "reset", "truncate", "dataset-503")
     ("scheme", "name"),
     [*(("s3", name) for name in PASSING), *(("http", name) for name in OVER_HTTP)],
 )
-def test_a_fault_that_passes_leaves_no_trace(
+def test_train_transient_fault_keeps_the_loss_curve(
     scheme: str,
     name: str,
     trainer: Trainer,
@@ -61,7 +61,7 @@ def test_a_fault_that_passes_leaves_no_trace(
     assert fault.times == 0, "all of the faults happened"
 
 
-def test_a_server_that_stays_broken_stops_the_run_and_no_secret_gets_out(
+def test_train_broken_server_stops_the_run_without_leaking_secrets(
     trainer: Trainer,
     upload: Callable[[Path, str], str],
     dataset_dir: Path,
@@ -81,7 +81,7 @@ def test_a_server_that_stays_broken_stops_the_run_and_no_secret_gets_out(
         assert KEY.encode() not in file.read_bytes(), file
 
 
-def test_a_server_that_is_not_there_is_one_sentence(trainer: Trainer, tmp_path: Path) -> None:
+def test_train_unreachable_server_is_one_sentence(trainer: Trainer, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/data"
     outcome = trainer.train(*settings(url, tmp_path))
     assert outcome.code == 1, outcome.output

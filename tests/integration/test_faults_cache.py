@@ -32,7 +32,7 @@ def check_undisturbed(run: Path, curve: list[float]) -> None:
     assert not lines(run, "failures.jsonl")
 
 
-def test_a_damaged_shard_is_fetched_again(
+def test_cache_damaged_shard_is_fetched_again(
     trainer: Trainer, s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
 ) -> None:
     assert trainer.train(*settings(s3_data, tmp_path, "name=first")).code == 0
@@ -71,7 +71,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_costs_speed_and_one_warning(
+def test_cache_full_disk_costs_speed_and_one_warning(
     trainer: Trainer,
     s3_data: str,
     proxy: Proxy,
@@ -87,7 +87,7 @@ def test_a_full_disk_costs_speed_and_one_warning(
     assert not list((small_disk / "items").glob("*.partial"))
 
 
-def test_clocks_that_jump_lose_nothing(
+def test_cache_jumping_clock_loses_nothing(
     trainer: Trainer, s3_data: str, proxy: Proxy, curve: list[float], tmp_path: Path
 ) -> None:
     patches = {**QUICK, "time.time": jumping}

@@ -76,7 +76,7 @@ def lost_frames(folder: Path, catalogue: Catalogue) -> set[int]:
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_lost_items_are_left_out_and_named(
+def test_train_lost_items_are_skipped_and_named(
     name: str,
     trainer: Trainer,
     dataset_dir: Path,
@@ -117,7 +117,7 @@ def test_lost_items_are_left_out_and_named(
 
 
 @pytest.mark.parametrize("file", [CATALOGUE_FILE, DATASET_FILE, sequence_shard(1)])
-def test_a_damaged_index_is_one_sentence(
+def test_train_damaged_index_is_one_sentence(
     file: str,
     trainer: Trainer,
     dataset_dir: Path,

@@ -12,7 +12,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 
-def test_readers_mutated_files_end_in_a_sentence_or_an_equal_result(
+def test_readers_mutated_files_give_an_error_or_an_equal_result(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # in a process of its own: cases are forked, and this one has threads

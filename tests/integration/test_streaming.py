@@ -105,7 +105,7 @@ def test_streamed_run_reports_the_bytes_that_the_server_sent(three_epochs: Watch
     assert sum(metric(three_epochs.runs[0], "data/remote_bytes")) == pytest.approx(sent, rel=0.01)
 
 
-def test_two_jobs_on_a_node_download_each_shard_once(
+def test_streamed_runs_on_one_node_download_each_shard_once(
     s3_data: str, proxy: Proxy, shards: list[FileInfo], curve: list[float], tmp_path: Path
 ) -> None:
     names = ["one", "two"]
@@ -120,7 +120,7 @@ def test_two_jobs_on_a_node_download_each_shard_once(
     assert downloads(proxy.requests("items/"), shards) == {shard.path: 1 for shard in shards}
 
 
-def test_two_nodes_with_home_ownership_cache_half_of_the_data_each(
+def test_streamed_runs_on_two_nodes_with_home_ownership_cache_half_each(
     s3_data: str, proxy: Proxy, shards: list[FileInfo], curve: list[float], tmp_path: Path
 ) -> None:
     caches = [tmp_path / f"node{node}" for node in range(2)]

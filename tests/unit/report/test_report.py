@@ -32,7 +32,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_numbers_against_baselines(tmp_path: Path) -> None:
+def test_report_results_are_compared_with_baselines(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "video", 3.0), make_run(tmp_path / "id", 2.0, "id/embedding")]
     out = write_report(runs, tmp_path / "out" / "report.html")
     text = out.with_suffix(".md").read_text()
@@ -50,7 +50,7 @@ def test_numbers_against_baselines(tmp_path: Path) -> None:
     assert "1.235 M, 123.5 k of them trained" in rows["parameters"]
 
 
-def test_page_is_self_contained_and_holds_no_credentials(tmp_path: Path) -> None:
+def test_report_page_is_self_contained_without_credentials(tmp_path: Path) -> None:
     out = write_report(
         [make_run(tmp_path / "video"), make_run(tmp_path / "id", 2.0)], tmp_path / "report.html"
     )
@@ -64,7 +64,7 @@ def test_page_is_self_contained_and_holds_no_credentials(tmp_path: Path) -> None
     assert "hunter2" not in text + out.with_suffix(".md").read_text()
 
 
-def test_the_next_item_is_green_only_where_a_run_recommends_it(tmp_path: Path) -> None:
+def test_report_next_item_is_marked_only_where_recommended(tmp_path: Path) -> None:
     first = make_recommending(tmp_path / "first", {7: (4, 3), 8: (4, 5), 9: (4, 5)})
     second = make_recommending(tmp_path / "second", {7: (5, 6), 8: (5, 3), 9: (5, 6)})
     for runs, kinds in (
@@ -76,13 +76,13 @@ def test_the_next_item_is_green_only_where_a_run_recommends_it(tmp_path: Path) -
         assert text.count('<figure class="hit">') == kinds.count("next hit")
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+def test_report_of_the_same_runs_is_byte_identical(tmp_path: Path) -> None:
     run = make_run(tmp_path / "video")
     first = write_report([run], tmp_path / "report.html").read_bytes()
     assert write_report([run], tmp_path / "report.html").read_bytes() == first
 
 
-def test_unfinished_run_is_reported_with_what_is_missing(tmp_path: Path) -> None:
+def test_report_unfinished_run_names_missing_parts(tmp_path: Path) -> None:
     run = make_run(tmp_path / "video")
     for name in ("results.json", "run.json", "metrics.jsonl"):
         (run / name).unlink()
@@ -93,7 +93,7 @@ def test_unfinished_run_is_reported_with_what_is_missing(tmp_path: Path) -> None
     assert "video" in short_table([run])
 
 
-def test_runs_of_two_data_sets_get_a_table_each(tmp_path: Path) -> None:
+def test_short_table_two_data_sets_get_a_table_each(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", fingerprint="e" * 64)]
     assert short_table(runs).count("popularity\n") + short_table(runs).count("\npopularity ") == 2
     for name in ("synthetic ffffffffffff, test split", "synthetic eeeeeeeeeeee, test split"):
@@ -102,7 +102,7 @@ def test_runs_of_two_data_sets_get_a_table_each(tmp_path: Path) -> None:
         )
 
 
-def test_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path) -> None:
+def test_report_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "a", 3.0),
         make_run(tmp_path / "b", 2.0),
@@ -132,7 +132,7 @@ def test_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path) -> Non
     )
 
 
-def test_runs_of_one_name_are_told_apart_and_a_run_given_twice_is_one(tmp_path: Path) -> None:
+def test_report_equal_names_are_distinguished_and_repeated_runs_merged(tmp_path: Path) -> None:
     first, second, third = (
         make_run(tmp_path / folder, factor)
         for folder, factor in (("a/v1", 3.0), ("b/v1", 2.0), ("c", 1.0))
@@ -158,7 +158,7 @@ def test_runs_of_one_name_are_told_apart_and_a_run_given_twice_is_one(tmp_path: 
     )
 
 
-def test_a_run_without_results_stands_with_the_others_of_its_data_set(tmp_path: Path) -> None:
+def test_short_table_run_without_results_joins_its_data_set(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "a", split="validation"),
         make_run(tmp_path / "b"),
@@ -183,7 +183,7 @@ def test_short_table_is_aligned(tmp_path: Path) -> None:
     ]
 
 
-def test_bad_input_is_named(tmp_path: Path) -> None:
+def test_report_bad_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is not a run: it has no config\.yaml"):
         write_report([tmp_path], tmp_path / "report.html")
     with pytest.raises(ValueError, match=r"must end in \.html"):
@@ -193,7 +193,7 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         write_report([tmp_path / "video"], tmp_path / "report.html")
 
 
-def test_command_writes_beside_the_runs_and_prints_the_table(
+def test_report_command_writes_next_to_the_runs_and_prints_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [make_run(tmp_path / name) for name in ("video", "id")]

@@ -53,7 +53,7 @@ def run(video_config: Config, data: Data, tmp_path: Path) -> Path:
     return path
 
 
-def test_recommendations_are_counted_kept_and_read_again(run: Path, data: Data) -> None:
+def test_recommendations_are_counted_and_read_back(run: Path, data: Data) -> None:
     found = read_recommended(run)
     assert found is not None
     assert sum(found.popularity["recommended"].values()) == found.users * RECOMMENDED_ITEMS
@@ -75,7 +75,7 @@ def test_recommendations_are_counted_kept_and_read_again(run: Path, data: Data) 
 
 
 @needs_chromium
-def test_a_page_with_frames(run: Path, tmp_path: Path) -> None:
+def test_report_page_with_frames_fits_desktop_and_phone(run: Path, tmp_path: Path) -> None:
     out = write_report([run], tmp_path / "report.html")
     for width in (DESKTOP, PHONE):
         seen = look_at(out, width, tmp_path / "shot.png")
@@ -101,7 +101,7 @@ def test_a_page_with_frames(run: Path, tmp_path: Path) -> None:
 
 
 @needs_chromium
-def test_a_page_of_45_runs_stays_readable(run: Path, tmp_path: Path) -> None:
+def test_report_page_of_45_runs_stays_readable(run: Path, tmp_path: Path) -> None:
     paths = []
     for number, (row, tuning) in enumerate(
         (row, tuning) for row in VIDEO_ENCODERS for tuning in TUNINGS
@@ -132,7 +132,7 @@ def test_a_page_of_45_runs_stays_readable(run: Path, tmp_path: Path) -> None:
         assert seen["text"].count("recommends; the item watched") == USERS_SHOWN * RUNS_SHOWN
 
 
-def test_another_data_set_at_the_runs_url_is_not_shown(run: Path, tmp_path: Path) -> None:
+def test_report_other_data_set_at_the_url_is_not_shown(run: Path, tmp_path: Path) -> None:
     info = json.loads((run / "run.json").read_text())
     info["dataset"]["fingerprint"] = "0" * 64
     (run / "run.json").write_text(json.dumps(info))

@@ -60,7 +60,7 @@ def lines(table: PaperTable, name: str) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("row", BASELINES, ids=lambda row: row.name)
-def test_a_row_has_its_configuration_with_the_same_figures(row: Baseline) -> None:
+def test_paper_row_has_a_configuration_with_the_same_figures(row: Baseline) -> None:
     file = EXPERIMENTS / f"{row.config}.yaml"
     config, text = load([file]), file.read_text()
     assert config.name == row.config
@@ -81,7 +81,7 @@ def test_a_row_has_its_configuration_with_the_same_figures(row: Baseline) -> Non
     assert inputs_of(run) == row.inputs
 
 
-def test_rows_are_distinct_and_in_the_papers_order() -> None:
+def test_paper_rows_are_distinct_and_in_published_order() -> None:
     assert len({(row.recommender, row.inputs) for row in BASELINES}) == len(BASELINES) == 18
     assert all(
         row.figures[0] < row.figures[2] and row.figures[1] < row.figures[3] for row in BASELINES
@@ -91,7 +91,7 @@ def test_rows_are_distinct_and_in_the_papers_order() -> None:
     assert {row.encoder for row in VIDEO_ENCODERS} <= set(ENCODERS)
 
 
-def test_a_run_is_placed_by_what_it_is_with_its_standard_error(tmp_path: Path) -> None:
+def test_paper_baselines_run_is_placed_with_its_standard_error(tmp_path: Path) -> None:
     frozen = {"video/videomae": {"tuning": "frozen"}}
     runs = [
         place_run(tmp_path / "a", "sasrec", ItemConfig()),
@@ -110,7 +110,7 @@ def test_a_run_is_placed_by_what_it_is_with_its_standard_error(tmp_path: Path) -
     assert len(table.notes) == 1
 
 
-def test_another_data_set_has_a_line_of_its_own_without_the_papers_figures(tmp_path: Path) -> None:
+def test_paper_tables_other_data_set_gets_a_row_without_published_figures(tmp_path: Path) -> None:
     counts = {"users": 50_000, "items": 19_220}
     runs = [
         place_run(tmp_path / "half", "sasrec", ItemConfig(), counts, "MicroLens-50k"),
@@ -129,7 +129,7 @@ def test_another_data_set_has_a_line_of_its_own_without_the_papers_figures(tmp_p
     assert "In no row of this table: half." in encoder.notes
 
 
-def test_encoders_stand_by_accuracy_with_their_tunings_side_by_side(tmp_path: Path) -> None:
+def test_paper_encoders_are_ordered_by_accuracy_with_tunings_side_by_side(tmp_path: Path) -> None:
     runs = [
         place_run(
             tmp_path / name, "sasrec", ItemConfig(("video/slow_r50",), tuning=name.split("-")[0])
@@ -161,7 +161,7 @@ def test_encoders_stand_by_accuracy_with_their_tunings_side_by_side(tmp_path: Pa
     ],
 )
 @pytest.mark.parametrize("kind", PAPER_TABLES)
-def test_what_the_paper_has_not_is_in_no_row(
+def test_paper_tables_unpublished_model_is_in_no_row(
     kind: str, recommender: str, item: ItemConfig, tmp_path: Path
 ) -> None:
     table = PAPER_TABLES[kind]([place_run(tmp_path / "other", recommender, item)])
@@ -169,7 +169,7 @@ def test_what_the_paper_has_not_is_in_no_row(
     assert not any(row.is_run for row in table.table.rows)
 
 
-def test_figures_of_the_validation_split_are_not_the_tables(tmp_path: Path) -> None:
+def test_paper_tables_validation_results_are_left_out(tmp_path: Path) -> None:
     run = place_run(tmp_path / "run", "sasrec", ItemConfig())
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     (tmp_path / "run" / "results.json").write_text(json.dumps({**results, "split": "validation"}))
@@ -183,7 +183,7 @@ def test_figures_of_the_validation_split_are_not_the_tables(tmp_path: Path) -> N
         read_run(tmp_path / "run")
 
 
-def test_the_command_prints_and_writes_the_table(
+def test_paper_command_prints_and_writes_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def printed(arguments: Sequence[Any]) -> str:
