@@ -38,5 +38,6 @@ if ! command -v radosgw > /dev/null; then
 fi
 # One process per core and one more, because tests of faults mostly wait. Each file runs in one
 # process. The folders with the longest waits come first.
-pytest --numprocesses "$(($(nproc) + 1))" --maxprocesses 8 --dist loadfile -m "$selected" \
+pytest --numprocesses "$(($(nproc) + 1))" --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
+    -m "$selected" \
     tests/integration tests/distributed tests/end_to_end tests/golden tests/unit

@@ -64,6 +64,8 @@ crash dir = {folder}
 admin socket = {folder}/$name.asok
 setuser match path =
 """
+START_TIMEOUT_S = 200.0
+"""Ceph's daemons start in 10 s, and much later beside other tests."""
 
 
 def missing_programs() -> list[str]:
@@ -140,7 +142,7 @@ class ObjectStore:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=START_TIMEOUT_S,
             check=False,
         )
         if check and done.returncode:
@@ -154,7 +156,9 @@ class ObjectStore:
             )
         self._daemons.append(daemon)
 
-    def _until(self, what: str, ready: Callable[[], bool], timeout_s: float = 60) -> None:
+    def _until(
+        self, what: str, ready: Callable[[], bool], timeout_s: float = START_TIMEOUT_S
+    ) -> None:
         deadline = time.monotonic() + timeout_s
         while not ready():
             if time.monotonic() > deadline or any(
