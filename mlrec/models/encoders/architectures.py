@@ -14,6 +14,8 @@ from mlrec.models.encoders.pretrained import explained, local_folder, reason_of
 from mlrec.runtime.printable import printable
 
 CONFIG_FILE = "config.json"
+# Both bounds are far above any published model. They stop typing errors, with which
+# transformers would build modules or allocate memory for minutes before it fails.
 MAX_LAYERS = 1000
 """Upper bound of a configuration's numbers of layers."""
 MAX_SIZE = 1 << 24
@@ -53,6 +55,7 @@ class Architecture:
             ValueError: the value is a list of different numbers.
         """
         for key in keys:
+            # a number, a list of height and width, or absent, depending on the architecture
             value = getattr(self.image, key, None)
             numbers = {value} if isinstance(value, int) else set(value or ())
             if len(numbers) > 1:
@@ -113,6 +116,7 @@ def read_architecture(
         config = _read_config(str(context.files), model_type, context.name)
     elif has_own_files(row, context):
         config = _read_config(row.checkpoint, model_type, context.name)
+        # checked here, because transformers ignores unknown keys
         _check_keys(changes, config, context.name)
         config = _read_changed_config(row.checkpoint, config, changes, context.name)
     else:
@@ -138,6 +142,7 @@ def _new_config(
             "weights"
         )
     _check_known(model_type, CONFIG_MAPPING, "model_type", options)
+    # an unknown key would become an attribute that nothing reads
     _check_keys(changes, AutoConfig.for_model(model_type), context.name)
     with describes_a_model(row, context):
         return AutoConfig.for_model(model_type, **{**defaults, **changes})
@@ -148,6 +153,7 @@ def _read_config(source: str, model_type: str, encoder: str) -> Any:
     from transformers import AutoConfig
 
     with explained(source, encoder):
+        # the Python code of a repository is never executed
         config = AutoConfig.from_pretrained(local_folder(source), trust_remote_code=False)
     _check_type(config, model_type, source, encoder)
     _check_values(config.to_dict(), f"{CONFIG_FILE} of {source!r}")
@@ -169,6 +175,7 @@ def _read_changed_config(
         changed = AutoConfig.from_pretrained(
             local_folder(checkpoint), trust_remote_code=False, **outer
         )
+    # from_pretrained sets keys of the outer configuration only
     for key in changes.keys() - outer.keys():
         setattr(changed.vision_config, key, changes[key])
     return changed
@@ -198,6 +205,7 @@ def describes_a_model(row: EncoderRow, context: EncoderContext) -> Iterator[None
 def _check_type(config: Any, model_type: str, source: str, encoder: str) -> None:
     """Check that a checkpoint is of the row's model type and is not quantized."""
     image_config = getattr(config, "vision_config", config)
+    # a checkpoint of CLIP is a pair, and image/clip_vit_b32 names the type of its image part
     if model_type and model_type not in (config.model_type, image_config.model_type):
         modality = encoder.split("/")[0]
         raise ValueError(
@@ -205,6 +213,7 @@ def _check_type(config: Any, model_type: str, source: str, encoder: str) -> None
             f"{CONFIG_FILE}, and {encoder} is {model_type!r}; name the encoder of that type, or "
             f"one for any type such as {modality}/huggingface"
         )
+    # quantized layers hold integers and scales, which cannot be trained
     if getattr(config, "quantization_config", None):
         raise ValueError(
             f"the checkpoint {source!r} of {encoder} is quantised; use one in float32, float16 or "
@@ -227,6 +236,7 @@ def _check_values(values: Mapping[Any, Any], place: str) -> None:
     from transformers.activations import ACT2FN
 
     for key, value in values.items():
+        # "depths" of Swin and ResNet is a list of the layers of each stage
         upper_bound = MAX_LAYERS if "layers" in str(key) or "depth" in str(key) else MAX_SIZE
         if isinstance(value, Mapping):
             # the halves of a pair such as CLIP
@@ -246,6 +256,7 @@ def _check_values(values: Mapping[Any, Any], place: str) -> None:
 
 def _is_size(value: Any) -> bool:
     """Return whether a value is a whole number of 1 or more, a list of them, or null (default)."""
+    # an exact type, because True and False are instances of int
     numbers = value if isinstance(value, list | tuple) and value else [value]
     return value is None or all(type(number) is int and number >= 1 for number in numbers)
 

@@ -45,6 +45,7 @@ class SpectrogramTransformer(HuggingFace):
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
         architecture = read_architecture(row, context)
+        # AST derives its table of positions from the number of frames
         super().__init__(architecture, {"max_length": num_frames(row.length)})
         self.loudness = loudness_of(architecture)
         self.spec = InputSpec(Modality.AUDIO, length=row.length)
@@ -64,11 +65,14 @@ class SpectrogramTransformer(HuggingFace):
         if self.window.device != samples.device:
             self.window = self.window.to(samples.device)
             self.filters = self.filters.to(samples.device)
+        # Samples from -1 to 1, as the published extractor reads them. The order of steps is
+        # Kaldi's: remove the mean of each frame, pre-emphasize, apply the window.
         frames = (samples.float() / 2**15).unfold(1, FRAME_SAMPLES, HOP_SAMPLES)
         frames = frames - frames.mean(dim=2, keepdim=True)
         # the first sample of a frame has no predecessor and stands in for it
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
         frames = (frames - PREEMPHASIS * previous) * self.window
+        # rfft pads each frame with zeros to FFT_SAMPLES
         power = torch.fft.rfft(frames, FFT_SAMPLES).abs().square()
         log_mels = (power @ self.filters).clamp(min=MIN_MEL_POWER).log()
         is_past_end = self._is_past_end(samples, log_mels.shape[1])
@@ -81,6 +85,8 @@ class SpectrogramTransformer(HuggingFace):
 
         The stream pads short audio with zeros, so the last non-zero sample is the end.
         """
+        # In reverse, the first maximum is the last non-zero sample. Silence alone counts as
+        # unpadded, because argmax is 0 where all values are equal.
         padding = (samples != 0).flip(1).to(torch.int8).argmax(dim=1)
         last_start = samples.shape[1] - padding - FRAME_SAMPLES
         last_frame = last_start.div(HOP_SAMPLES, rounding_mode="floor")

@@ -80,6 +80,7 @@ def _from_config(config: Any, row: EncoderRow, context: EncoderContext, **option
 
 def _with_shape(architecture: Architecture, shape: Mapping[str, Any]) -> Any:
     """Return a copy of the configuration with the keys of `shape` that item.options leaves open."""
+    # a copy, because the checkpoint's own shape is the fallback of build_backbone
     changed = Architecture(
         copy.deepcopy(architecture.config), architecture.row, architecture.context
     )
@@ -102,6 +103,7 @@ def _pretrained(config: Any, row: EncoderRow, context: EncoderContext) -> Any:
     prefix = _path_of(part, trimmed)
     needed = set()
     for name in part.state_dict():
+        # only masked pretraining reads it, so files of fine-tuned models may lack it
         if not name.endswith("mask_token"):
             needed.add(f"{prefix}.{name}" if prefix else name)
     return without_unused(load_model(skeleton, config, row.checkpoint, context.name, needed))

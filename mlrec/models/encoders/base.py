@@ -38,9 +38,11 @@ from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.heads import projection_head
 
+# of red, green and blue values from 0 to 1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# data workers hold batches of items, so a typing error would exhaust the host's memory
 MAX_PIXELS = 1 << 26
 """Upper bound of frames x height x width per item: 64 frames of 1024 x 1024, 200 MB."""
 MAX_TOKENS = 1 << 15
@@ -135,6 +137,7 @@ class EncoderRow:
     whiten: float = 0.0
     """How far the variances of the vectors' directions are equalized before the projection, from
     0 (not at all) to 1 (fully)."""
+    # not compared: it tells where values come from, not what they are
     configured: frozenset[str] = field(default=frozenset(), compare=False)
     """Names of the fields that the configuration has set."""
     features: str = ""
@@ -165,7 +168,9 @@ class EncoderRow:
             # rows hold tuples, a configuration file has lists
             if changes.get(key):
                 changes[key] = tuple(changes[key])
+        # config is merged with the row's, while every other option replaces the row's value
         changes["config"] = {**self.config, **options.get("config", {})}
+        # null in a configuration file stands for the default
         configured = frozenset(key for key, value in options.items() if value is not None)
         row = dataclasses.replace(self, **changes, configured=configured)
         row._check_input(name)
@@ -252,6 +257,7 @@ class Normalize(nn.Module):
         if self.mean.device != pixels.device:
             self.mean = self.mean.to(pixels.device)
             self.scale = self.scale.to(pixels.device)
+        # in fp32 first: bf16 cannot represent all 256 pixel values after the subtraction
         values = (pixels.float() - self.mean) * self.scale
         return values.movedim(-1, -3).to(dtype)
 
@@ -264,5 +270,6 @@ def tune(encoder: Encoder, tuning: Tuning) -> None:
     encoder.requires_grad_(False)
     stages = encoder.stages()
     trained_stages = {"frozen": 0, "top": 1, "half": (len(stages) + 1) // 2}[tuning]
+    # a slice from -trained_stages would select all stages for 0
     for stage in stages[len(stages) - trained_stages :]:
         stage.requires_grad_(True)

@@ -48,6 +48,8 @@ class Vectors(Encoder):
         self.register_buffer("table", table_N1, persistent=False)
 
     def save_files(self, folder: Path) -> None:
+        # All vectors with their raw ids, not the table: another packing of the data numbers its
+        # items differently.
         features = read_features(self._source)
         content = table_bytes(features.raw_ids_n, features.vectors_nX)
         storage.write_bytes(str(folder / TABLE_FILE), content)

@@ -81,6 +81,7 @@ class Whitening(nn.Module):
             power: 1 gives all directions the same variance, 0 leaves them unchanged.
         """
         super().__init__()
+        # in fp64, because small variances become large factors below
         mean = vectors.mean(axis=0, dtype=np.float64)
         centered = vectors - mean
         variances, axes = np.linalg.eigh(centered.T @ centered / len(centered))

@@ -39,6 +39,7 @@ class HuggingFace(Encoder):
         super().__init__()
         name = architecture.context.name
         model, self._config, remark = build_backbone(architecture, shape)
+        # transformers states the modality of a model by the name of its main input only
         if model.main_input_name not in self.inputs:
             raise ValueError(
                 f"{name} cannot use a {model.config.model_type}: it reads {model.main_input_name}, "
@@ -67,6 +68,7 @@ class HuggingFace(Encoder):
         # Descend to the list of blocks. At each level, the children in front of the path run
         # before the blocks, and the others after them, inner ones first.
         for step in self._path_of_blocks:
+            # a class token or a table of positions may belong to no child
             own_parameters = [p for p in module._parameters.values() if p is not None]
             if own_parameters:
                 before_blocks.append(nn.ParameterList(own_parameters))
@@ -116,6 +118,7 @@ class HuggingFaceFrames(HuggingFaceImage):
         self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=self.spec.size)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        # the n * T frames are one batch of images
         vectors = super().forward(frames.flatten(0, 1))
         return vectors.view(*frames.shape[:2], -1).mean(dim=1)
 
@@ -147,6 +150,7 @@ class HuggingFaceVideo(HuggingFace):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         values = self.normalize(frames, self.backbone.dtype)
         output = self.backbone(**{self.backbone.main_input_name: values}, **self.options)
+        # [n, tokens, width]: tokens of all frames and patches, and a class token if there is one
         mean: torch.Tensor = output.last_hidden_state.mean(dim=1)
         return mean
 
@@ -160,6 +164,7 @@ def pooled(output: Any) -> torch.Tensor:
     vectors: torch.Tensor | None = getattr(output, "pooler_output", None)
     if vectors is None:
         vectors = output.last_hidden_state.mean(dim=1)
+    # ResNet's pooling returns [n, width, 1, 1]
     return vectors.flatten(1)
 
 
@@ -209,6 +214,7 @@ def _path_of_blocks(model: nn.Module) -> list[str]:
     """
     num_parameters: dict[str, int] = {}
     for name, module in model.named_modules():
+        # named_modules lists outer modules first, so an outer list is known before its inner ones
         is_inner = any(name.startswith(f"{outer}.") for outer in num_parameters)
         if isinstance(module, nn.ModuleList) and not is_inner:
             num_parameters[name] = sum(parameter.numel() for parameter in module.parameters())

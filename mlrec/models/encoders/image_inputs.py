@@ -66,8 +66,10 @@ def pixels_of(architecture: Architecture, video: bool) -> Pixels:
     stated = architecture.stated(SIZE_KEYS)
     _check_same("size", stated, architecture, CONFIG_FILE)
     _check_same("size", statistics.pixels.size, architecture, statistics.file)
+    # The checks above make all stated sizes equal, unless item.options has set another one.
     size = row.size or statistics.pixels.size or stated or DEFAULT_SIZE
     patch = architecture.patch()
+    # transformers would leave out the pixels that fill no whole patch, without a warning
     if size % patch:
         raise ValueError(
             f"item.options.{context.name}.size is {size}; the model cuts images into patches of "
@@ -93,6 +95,7 @@ def _check_same(option: str, stated: int, architecture: Architecture, file: str)
     number = getattr(row, option)
     if not number or not stated or number == stated or option in row.configured:
         return
+    # a run of an earlier version was trained with the row's number
     if has_own_files(row, context) and not context.restored:
         raise ValueError(
             f"{context.name} reads {option}={number}, and the checkpoint {row.checkpoint!r} "

@@ -14,6 +14,7 @@ from mlrec.models.encoders.base import Normalize
 from mlrec.runtime.printable import printable
 from mlrec.storage.typed_json import STRICT, parse_json
 
+# Bounds of numbers in JSON files. They keep normalized pixels finite in fp32.
 Finite = Annotated[float, Field(ge=-1e6, le=1e6)]
 Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 Length = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -61,6 +62,7 @@ class Pixels:
 
     def of_size(self, size: int) -> Pixels:
         """Return the steps for images of another size, with the same share of them cropped."""
+        # for example a crop of 224 from 256 becomes a crop of 112 from 128
         resized = round(size * self.resized / self.size) if self.size else size
         return Pixels(self.mean, self.std, size, max(size, resized), self.bgr)
 
@@ -134,10 +136,15 @@ def read_pixels(content: Mapping[str, Any], where: str, encoder: str) -> Pixels:
         )
     if statement.offset and not statement.do_rescale:
         raise refuse("offset", "and do_rescale is false, which transformers rejects too")
-    mean, std = _statistics(statement, refuse)
+    statistics = _statistics(statement, refuse)
     geometry = _geometry(statement, refuse)
-    bgr = bool(statement.do_flip_channel_order)
-    return Pixels(mean, std, geometry.size, geometry.resized, bgr=bgr)
+    return Pixels(
+        mean=statistics.mean,
+        std=statistics.std,
+        size=geometry.size,
+        resized=geometry.resized,
+        bgr=bool(statement.do_flip_channel_order),
+    )
 
 
 def _check_keys(content: Mapping[str, Any], kind: str, refuse: Refuse) -> None:
@@ -148,6 +155,7 @@ def _check_keys(content: Mapping[str, Any], kind: str, refuse: Refuse) -> None:
     """
     for key, value in content.items():
         is_known = key in _KNOWN_KEYS or key.startswith("_")
+        # a step that is switched off needs no support
         is_off = value in (None, False, 0, "", [], {})
         if not is_known and not is_off:
             raise refuse(printable(key, 60), "a step that mlrec does not know")
@@ -157,14 +165,22 @@ def _check_keys(content: Mapping[str, Any], kind: str, refuse: Refuse) -> None:
 
 def _with_defaults_of(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document with defaults that only this processor has."""
+    # ViViT subtracts 1 after rescaling unless its file says otherwise
     complete = {"offset": kind.startswith("Vivit"), **content}
     if kind.startswith("MobileViT") and complete.get("do_normalize") is None:
         complete["do_normalize"] = False
     return complete
 
 
-def _statistics(statement: _Statement, refuse: Refuse) -> tuple[Triple, PositiveTriple]:
-    """Return mean and standard deviation of values from 0 to 1, with rescaling included."""
+class _Statistics(NamedTuple):
+    """Mean and standard deviation per channel, of values from 0 to 1."""
+
+    mean: Triple
+    std: PositiveTriple
+
+
+def _statistics(statement: _Statement, refuse: Refuse) -> _Statistics:
+    """Return mean and standard deviation with the file's rescaling included."""
     if statement.do_normalize and statement.image_mean is None:
         raise refuse("image_mean", "and do_normalize is not false")
     if statement.do_normalize and statement.image_std is None:
@@ -175,7 +191,8 @@ def _statistics(statement: _Statement, refuse: Refuse) -> tuple[Triple, Positive
     # by 255 * rescale_factor gives Pixels' form, (x / 255 - mean') / std'.
     factor = 255 * (statement.rescale_factor if statement.do_rescale else 1.0)
     red, green, blue = ((mean + statement.offset) / factor for mean in means)
-    return (red, green, blue), (stds[0] / factor, stds[1] / factor, stds[2] / factor)
+    std = (stds[0] / factor, stds[1] / factor, stds[2] / factor)
+    return _Statistics((red, green, blue), std)
 
 
 def _three(value: Any) -> Triple:
@@ -209,6 +226,7 @@ def _geometry(statement: _Statement, refuse: Refuse) -> _Geometry:
         return _Geometry(size, size)
     if statement.do_center_crop and not crop:
         raise refuse("crop_size", "and do_center_crop is true")
+    # the processor's own default decides whether it crops, and mlrec does not know it
     if statement.do_center_crop is None and crop not in (0, size):
         raise refuse("do_center_crop", "and crop_size is not size")
     if size and size < crop:

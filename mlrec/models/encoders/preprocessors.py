@@ -22,6 +22,7 @@ IMAGE_FILE = "preprocessor_config.json"
 VIDEO_FILE = "video_preprocessor_config.json"
 AUDIO_FILE = "preprocessor_config.json"
 MAX_DOCUMENT_BYTES = 1 << 20
+"""Upper bound of a preprocessor's file in bytes; published ones have a few kB."""
 
 
 class PixelStatement(NamedTuple):
@@ -44,7 +45,9 @@ def find_pixels(checkpoint: str, encoder: str, video: bool) -> PixelStatement | 
     # names of a preprocessor's own file and of its key in the nested one
     sources = [(IMAGE_FILE, "image_processor"), (VIDEO_FILE, "video_processor")]
     if video:
+        # the image file stays as a fallback: VideoMAE and others have no other one
         sources.reverse()
+    # first, because recent versions of transformers write one file for all preprocessors
     nested = read_document(checkpoint, NESTED_FILE, encoder) or {}
     for file, kind in sources:
         content = nested.get(kind)
@@ -103,6 +106,7 @@ def find_loudness(checkpoint: str, encoder: str, frames: int, mels: int) -> Loud
     statement = parse_json(json.dumps(content).encode(), _AudioStatement, where, remedy)
     needed = {"sampling_rate": AUDIO_RATE, "max_length": frames, "num_mel_bins": mels}
     for key, value in needed.items():
+        # a key that the file does not state cannot contradict
         if key in content and getattr(statement, key) != value:
             raise ValueError(
                 f"{where}: {key} is {getattr(statement, key)}, and {encoder} reads audio with "
@@ -131,6 +135,7 @@ def _parse(path: Path, where: str) -> dict[str, Any]:
         raise ValueError(f"{where} is larger than {MAX_DOCUMENT_BYTES:,} bytes. {remedy}.")
     try:
         content = json.loads(path.read_bytes())
+    # json raises RecursionError for deeply nested documents
     except (ValueError, RecursionError) as error:
         reason = printable(str(error), 100)
         raise ValueError(f"{where} is not JSON ({reason}). {remedy}.") from error

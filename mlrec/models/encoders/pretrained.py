@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from torch import nn
 from mlrec import storage
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
 from mlrec.models.encoders.weight_files import check_values, read_file, read_folder
-from mlrec.models.encoders.weight_names import Misfit, backbone_of, is_head
+from mlrec.models.encoders.weight_names import Misfit, ShapePair, backbone_of, is_head
 from mlrec.runtime.printable import brief
 
 WEIGHTS = (".safetensors", ".pyth", ".pth", ".pt", ".bin")
@@ -52,6 +52,7 @@ def local_folder(checkpoint: str) -> str:
         if checkpoint.startswith(_PATHS) and not path.exists():
             raise ValueError(f"there is no folder {path}")
         return str(path)
+    # subfolders hold other formats of the same weights, such as onnx
     files = [name for name in storage.list_files(checkpoint) if "/" not in name]
     if not files:
         raise ValueError(
@@ -59,6 +60,7 @@ def local_folder(checkpoint: str) -> str:
             "config.json and the weights"
         )
     copy = tempfile.TemporaryDirectory(prefix="mlrec-checkpoint-")
+    # the folder is deleted with this object, but transformers reads from it later
     _copies.append(copy)
     for name in files:
         (Path(copy.name) / name).write_bytes(storage.read_bytes(storage.join(checkpoint, name)))
@@ -76,6 +78,7 @@ def find_file(checkpoint: str, name: str) -> Path | None:
         return folder / name if (folder / name).is_file() else None
     from transformers.utils.hub import cached_file
 
+    # None if the repository has no such file; raises if the hub cannot be reached
     path = cached_file(str(folder), name, _raise_exceptions_for_missing_entries=False)
     return Path(path) if path else None
 
@@ -89,6 +92,7 @@ def explained(checkpoint: str, encoder: str) -> Iterator[None]:
     """
     try:
         yield
+    # its message is complete
     except MisfitError:
         raise
     except Exception as error:
@@ -135,21 +139,19 @@ def load_model(
     with explained(checkpoint, encoder):
         tensors = backbone_of(read_folder(functools.partial(find_file, checkpoint)), expected)
         check_values(tensors, expected)
+    # before from_pretrained, which allocates every tensor that the checkpoint lacks
     _refuse_other_sizes(expected, tensors, needed, checkpoint, encoder)
     with explained(checkpoint, encoder):
-        model, info = _from_tensors(type(skeleton), config, tensors)
-    mismatched = {
-        name: (tuple(stored), tuple(own)) for name, stored, own in info["mismatched_keys"]
-    }
+        loaded = _from_tensors(type(skeleton), config, tensors)
     parts = {name.partition(".")[0] for name in expected}
     misfit = Misfit(
-        missing=set(needed) & set(info["missing_keys"]),
-        unexpected={name for name in info["unexpected_keys"] if not is_head(name, parts)},
-        shapes={name: pair for name, pair in mismatched.items() if name in needed},
+        missing=loaded.missing & set(needed),
+        unexpected={name for name in loaded.unexpected if not is_head(name, parts)},
+        shapes={name: shape for name, shape in loaded.shapes.items() if name in needed},
         total=len(needed),
     )
     _check_fit(misfit, checkpoint, encoder)
-    return model
+    return loaded.model
 
 
 def _refuse_other_sizes(
@@ -166,25 +168,35 @@ def _refuse_other_sizes(
     Raises:
         MisfitError: the model is far larger.
     """
-    missing = {name for name in needed if name not in tensors}
-    pairs = {
-        name: (tuple(tensors[name].shape), tuple(expected[name].shape))
-        for name in needed
-        if name in tensors
-    }
-    shapes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    missing: set[str] = set()
+    shapes: dict[str, ShapePair] = {}
+    for name in needed:
+        if name not in tensors:
+            missing.add(name)
+        elif tensors[name].shape != expected[name].shape:
+            shapes[name] = ShapePair.of(tensors[name], expected[name])
     missing_values = sum(expected[name].numel() for name in (*missing, *shapes))
     # 4 bytes per fp32 value
     if 4 * missing_values > MAX_MISSING_BYTES:
         _check_fit(Misfit(missing, (), shapes, len(needed)), checkpoint, encoder)
 
 
-def _from_tensors(
-    kind: Any, config: Any, tensors: dict[str, torch.Tensor]
-) -> tuple[Any, dict[str, Any]]:
-    """Return the model and transformers' report on the tensors' names.
+class _Loaded(NamedTuple):
+    """A model and transformers' report on the tensors that it was loaded from."""
 
-    transformers renames tensors of its older versions first.
+    model: Any
+    missing: set[str]
+    """Names of the model's tensors that were not given; they have random values."""
+    unexpected: set[str]
+    """Names that the model does not have."""
+    shapes: dict[str, ShapePair]
+    """Tensors whose shapes differ, by name; they have random values."""
+
+
+def _from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> _Loaded:
+    """Load a model of class `kind` from tensors.
+
+    transformers first renames tensors of its older versions, so the report has today's names.
     """
     from transformers.utils import logging
 
@@ -195,14 +207,19 @@ def _from_tensors(
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options = {"config": config, "state_dict": tensors, "dtype": torch.float32}
     try:
-        model, info = kind.from_pretrained(
+        # None: all tensors come from state_dict, and no file is looked up. Sizes that differ are
+        # reported instead of raised, so that one message names all differences.
+        model, report = kind.from_pretrained(
             None, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     finally:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    return model, info
+    shapes: dict[str, ShapePair] = {}
+    for name, stored, own in report["mismatched_keys"]:
+        shapes[name] = ShapePair(tuple(stored), tuple(own))
+    return _Loaded(model, set(report["missing_keys"]), set(report["unexpected_keys"]), shapes)
 
 
 def load_row_weights(
@@ -228,23 +245,25 @@ def load_row_weights(
     own = model.state_dict()
     with explained(row.checkpoint, context.name):
         tensors = backbone_of(_read_weights(row.checkpoint), architecture)
+        # leaves out parts of the architecture that `model` lacks, such as the class scores
         tensors = {
             name: tensor
             for name, tensor in tensors.items()
             if name in own or name not in architecture
         }
         check_values(tensors, own)
-    shapes = {
-        name: (tuple(tensors[name].shape), tuple(own[name].shape))
-        for name in own.keys() & tensors.keys()
-    }
-    misfit = Misfit(
-        missing={name for name in own.keys() - tensors.keys() if not name.endswith(UPDATE_COUNTER)},
-        unexpected=tensors.keys() - own.keys(),
-        shapes={name: pair for name, pair in shapes.items() if pair[0] != pair[1]},
-        total=len(own),
-    )
+    missing: set[str] = set()
+    shapes: dict[str, ShapePair] = {}
+    for name, tensor in own.items():
+        if name not in tensors:
+            # files of old torch versions lack the counters, and nothing reads them
+            if not name.endswith(UPDATE_COUNTER):
+                missing.add(name)
+        elif tensors[name].shape != tensor.shape:
+            shapes[name] = ShapePair.of(tensors[name], tensor)
+    misfit = Misfit(missing, tensors.keys() - own.keys(), shapes, total=len(own))
     _check_fit(misfit, row.checkpoint, context.name)
+    # counters that the file lacks stay as they are
     model.load_state_dict(own | tensors)
 
 
@@ -259,15 +278,18 @@ def _check_fit(misfit: Misfit, checkpoint: str, encoder: str) -> None:
 def _read_weights(checkpoint: str) -> dict[str, torch.Tensor]:
     url = checkpoint
     if not url.endswith(WEIGHTS):
-        files = [
-            name for name in storage.list_files(url) if "/" not in name and name.endswith(WEIGHTS)
-        ]
+        files: list[str] = []
+        for name in storage.list_files(url):
+            # subfolders hold other formats or checkpoints of the training
+            if "/" not in name and name.endswith(WEIGHTS):
+                files.append(name)
         if len(files) != 1:
             raise ValueError(
                 f"a file ending in {', '.join(WEIGHTS)} is wanted there, or one in a folder; "
                 f"found {files or 'none'}"
             )
         url = storage.join(url, files[0])
-    return read_file(
-        storage.local_path(url) if storage.is_local(url) else storage.read_bytes(url), url
-    )
+    # a local file can be mapped into memory; a remote one must be read first
+    if storage.is_local(url):
+        return read_file(storage.local_path(url), url)
+    return read_file(storage.read_bytes(url), url)

@@ -16,14 +16,8 @@ import torch
 from torch import nn
 
 from mlrec.data.schema import InputSpec, Modality
-from mlrec.models.encoders.base import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Encoder,
-    EncoderContext,
-    EncoderRow,
-    Normalize,
-)
+from mlrec.models.encoders import base
+from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, Normalize
 from mlrec.models.encoders.pretrained import load_row_weights
 
 ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
@@ -40,11 +34,13 @@ def load_hub() -> Any:
     names = [] if "torchvision" in sys.modules else ["torchvision", "torchvision.ops"]
     for name in names:
         sys.modules[name] = ModuleType(name)
+        # the name that pytorchvideo imports
         vars(sys.modules[name])["RoIAlign"] = None
     try:
         return importlib.import_module("pytorchvideo.models.hub")
     finally:
         for name in names:
+            # a later import must find the real package, or fail
             del sys.modules[name]
 
 
@@ -61,6 +57,7 @@ class ZooEncoder(Encoder):
         self.backbone = getattr(load_hub(), architecture)(**self.settings(row))
         # the same function; the package's own uses an API that torch has deprecated
         _replace(self.backbone, "Swish", nn.SiLU)
+        # before open_head removes parts, because the file has the tensors of the scores in any case
         published = self.backbone.state_dict()
         self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=row.size)
         self.normalize = Normalize(row.mean, row.std)
@@ -73,15 +70,11 @@ class ZooEncoder(Encoder):
 
     def open_head(self, scores: bool) -> int:
         """Let the model return class scores, or the features before them; return their number."""
+        # SlowFast pools its pathways in the block before the head; the others pool in the head
         *_, before, head = self.backbone.blocks
         for module in (before, head):
             _replace(module, "AvgPool3d", partial(nn.AdaptiveAvgPool3d, 1))
-        width: int = head.proj.out_features if scores else head.proj.in_features
-        head.dropout = None
-        head.activation = None
-        if not scores:
-            head.proj = nn.Identity()
-        return width
+        return _open(head, scores)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         values = self.normalize(frames, next(self.backbone.parameters()).dtype).transpose(1, 2)
@@ -95,9 +88,9 @@ class ZooEncoder(Encoder):
     def stages(self) -> list[nn.Module]:
         """Return the stem and the residual stages, the last one together with the head."""
         *trunk, head = self.backbone.blocks
-        return _stages(
-            [block for block in trunk if next(block.parameters(), None) is not None], [head]
-        )
+        # SlowFast's pooling block has no parameters, so it cannot be a stage of its own
+        trained = [block for block in trunk if next(block.parameters(), None) is not None]
+        return _stages(trained, [head])
 
 
 class SlowFastEncoder(ZooEncoder):
@@ -113,6 +106,7 @@ class SlowFastEncoder(ZooEncoder):
 
     def encode(self, clip: torch.Tensor) -> torch.Tensor:
         frames = clip.shape[2]
+        # the published sampling: evenly spaced, with the first and the last frame
         slow = torch.linspace(0, frames - 1, frames // SLOWFAST_ALPHA, device=clip.device).long()
         vectors: torch.Tensor = self.backbone([clip.index_select(2, slow), clip])
         return vectors
@@ -122,24 +116,17 @@ class MViTEncoder(ZooEncoder):
     """A multiscale vision transformer for one clip size; its vector is the class token's."""
 
     def settings(self, row: EncoderRow) -> dict[str, Any]:
+        # its tables of positions are built for one clip size
         return {"temporal_size": row.frames, "spatial_size": row.size, **row.config}
 
     def open_head(self, scores: bool) -> int:
-        head = self.backbone.head
-        width: int = head.proj.out_features if scores else head.proj.in_features
-        head.dropout = None
-        head.activation = None
-        if not scores:
-            head.proj = nn.Identity()
-        return width
+        return _open(self.backbone.head, scores)
 
     def stages(self) -> list[nn.Module]:
         model = self.backbone
-        front = [
-            part
-            for part in (model.patch_embed, model.cls_positional_encoding, model.norm_patch_embed)
-            if part is not None
-        ]
+        # parts that the architecture's options leave out are None
+        parts = (model.patch_embed, model.cls_positional_encoding, model.norm_patch_embed)
+        front = [part for part in parts if part is not None]
         return _stages([nn.ModuleList(front), *model.blocks], [model.norm_embed, model.head])
 
 
@@ -150,9 +137,10 @@ class ImageMViTEncoder(MViTEncoder):
         return {"spatial_size": row.size, **row.config}
 
     def encode(self, clip: torch.Tensor) -> torch.Tensor:
-        count, frames = clip.shape[0], clip.shape[2]
+        frames = clip.shape[2]
+        # [n, C, T, H, W] to n * T images
         vectors: torch.Tensor = self.backbone(clip.transpose(1, 2).flatten(0, 1))
-        return vectors.view(count, frames, -1).mean(dim=1)
+        return vectors.view(len(clip), frames, -1).mean(dim=1)
 
 
 class EfficientX3DEncoder(ZooEncoder):
@@ -160,30 +148,39 @@ class EfficientX3DEncoder(ZooEncoder):
 
     def open_head(self, scores: bool) -> int:
         model = self.backbone
-        width: int = (
-            model.projection.model.out_features if scores else model.projection.model.in_features
-        )
+        linear = model.projection.model
         model.dropout = nn.Identity()
         model.act = nn.Identity()
         if not scores:
             model.projection = nn.Identity()
-        return width
+        return int(linear.out_features if scores else linear.in_features)
 
     def stages(self) -> list[nn.Module]:
         model = self.backbone
-        return _stages(
-            [model.s1, model.s2, model.s3, model.s4, model.s5], [model.head, model.projection]
-        )
+        trunk = [model.s1, model.s2, model.s3, model.s4, model.s5]
+        return _stages(trunk, [model.head, model.projection])
 
 
-def _stages(trunk: list[nn.Module], behind: list[nn.Module]) -> list[nn.Module]:
+def _open(head: Any, scores: bool) -> int:
+    """Let a head return class scores, or the features before them; return their number."""
+    width: int = head.proj.out_features if scores else head.proj.in_features
+    # the published activation is a softmax; an item's vector is what comes before it
+    head.dropout = None
+    head.activation = None
+    if not scores:
+        head.proj = nn.Identity()
+    return width
+
+
+def _stages(trunk: list[nn.Module], after: list[nn.Module]) -> list[nn.Module]:
     """Return the trunk's blocks, the last one together with the modules after it."""
     *blocks, last = trunk
-    return [*blocks, nn.ModuleList([last, *behind])]
+    return [*blocks, nn.ModuleList([last, *after])]
 
 
 def _replace(module: nn.Module, kind: str, replacement: Callable[[], nn.Module]) -> None:
     """Replace every submodule whose class is named `kind` by a new `replacement()`."""
+    # lists, because setattr changes what is iterated over
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child).__name__ == kind:
@@ -201,11 +198,8 @@ def _row(
     **changes: Any,
 ) -> EncoderRow:
     """Return a row of the zoo; `changes` are fields that differ from the other rows."""
-    usual: dict[str, Any] = {
-        "mean": (0.45, 0.45, 0.45),
-        "std": (0.225, 0.225, 0.225),
-        "scores": 400,
-    }
+    # the zoo's normalization and its 400 classes of Kinetics
+    usual: dict[str, Any] = {"mean": (0.45,) * 3, "std": (0.225,) * 3, "scores": 400}
     return EncoderRow(
         build=partial(encoder, architecture),
         modality=Modality.VIDEO,
@@ -233,12 +227,14 @@ CSN = "Tran et al., Video Classification with Channel-Separated Convolutional Ne
 X3D = "Feichtenhofer, X3D: Expanding Architectures for Efficient Video Recognition, 2020"
 MVIT = "Fan et al., Multiscale Vision Transformers, 2021"
 IMAGENET: dict[str, Any] = {
-    "mean": IMAGENET_MEAN,
-    "std": IMAGENET_STD,
+    "mean": base.IMAGENET_MEAN,
+    "std": base.IMAGENET_STD,
     "scores": 1000,
     "config": {"head_num_classes": 1000},
 }
 
+# Class, function of the hub, weights, paper, frames, size in pixels, width of the features.
+# SlowFast's 2304 features are 2048 of the slow and 256 of the fast pathway.
 PYTORCHVIDEO_ENCODERS = {
     "video/c2d_r50": _row(ZooEncoder, "c2d_r50", "kinetics/C2D_8x8_R50.pyth", C2D, 8, 224, 2048),
     "video/i3d_r50": _row(ZooEncoder, "i3d_r50", "kinetics/I3D_8x8_R50.pyth", I3D, 8, 224, 2048),

@@ -33,6 +33,7 @@ class HuggingFaceText(HuggingFace):
     inputs = ("input_ids",)
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
+        # titles as bytes: 256 byte values after padding, start and end
         bytewise: dict[str, Any] = {
             "vocab_size": BYTE_TOKENS,
             "pad_token_id": 0,
@@ -40,12 +41,14 @@ class HuggingFaceText(HuggingFace):
             "eos_token_id": 2,
         }
         architecture = read_architecture(row, context, bytewise)
+        # T5 and others would need tokens for their decoder in each forward
         if getattr(architecture.config, "is_encoder_decoder", False):
             raise ValueError(
                 f"{context.name}: a {architecture.config.model_type} has a decoder too; choose an "
                 "encoder, such as BERT"
             )
         super().__init__(architecture, {})
+        # the mean over tokens does not use it, so its parameters would get no gradient
         if hasattr(self.backbone, "pooler"):
             self.backbone.pooler = None
         tokenizer = tokenizer_of(row, context)
@@ -61,6 +64,7 @@ class HuggingFaceText(HuggingFace):
         tokens, mask = titles.unbind(dim=1)
         vectors = self.backbone(input_ids=tokens, attention_mask=mask).last_hidden_state
         weights = mask.to(vectors.dtype)[..., None]
+        # without any token the vector is zeros, not NaN
         mean: torch.Tensor = (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         return mean
 
@@ -92,6 +96,8 @@ def check_titles(model: Any, length: int, tokenizer: str, encoder: str) -> None:
         raise ValueError(f"{encoder}: {error}") from error
     largest = max(load_tokenizer(tokenizer).get_vocab().values()) if tokenizer else BYTE_TOKENS - 1
     embedded = model.get_input_embeddings().num_embeddings
+    # On a GPU, a token beyond the embedding fails asynchronously with an error that names neither
+    # the token nor the embedding.
     if max(largest, int(tokens[0].max())) >= embedded:
         raise ValueError(
             f"{encoder}: the tokenizer {tokenizer or 'of bytes'!r} has {largest + 1:,} tokens, and "

@@ -33,6 +33,7 @@ class R3D18(Encoder):
                 "torch came from, or take video/r3d_r50"
             ) from error
         self.backbone = r3d_18(weights=None, **row.config)
+        # before the class scores are removed, because the file has their tensors in any case
         published = self.backbone.state_dict()
         if row.output == "scores":
             self.width = self.backbone.fc.out_features
@@ -44,6 +45,7 @@ class R3D18(Encoder):
         self.normalize = Normalize(row.mean, row.std)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        # torchvision reads [n, C, T, H, W]
         values = self.normalize(frames, next(self.backbone.parameters()).dtype).transpose(1, 2)
         vectors: torch.Tensor = self.backbone(values)
         return vectors

@@ -28,6 +28,7 @@ class TinyVideo(Encoder):
         )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        # convolutions read [n, C, T, H, W]
         values = self.normalize(frames, next(self.stem.parameters()).dtype).transpose(1, 2)
         values = self.stem(values)
         for block in self.blocks:
@@ -64,6 +65,7 @@ def _conv(before: int, after: int, spatial_stride: int) -> nn.Sequential:
         padding=1,
         bias=False,
     )
+    # unlike a batch norm, its result does not depend on the other items of a chunk
     return nn.Sequential(conv, nn.GroupNorm(4, after))
 
 

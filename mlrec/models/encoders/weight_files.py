@@ -101,6 +101,7 @@ def read_file(source: bytes | Path, name: str) -> dict[str, torch.Tensor]:
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     # weights_only: pickled code in a checkpoint is not executed
     content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    # each wrapper may be inside the one before it
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -126,6 +127,7 @@ def check_values(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tor
         ValueError: a tensor is quantized or has NaN or infinite values; names it.
     """
     for name, tensor in tensors.items():
+        # a tensor that the model lacks is named as such later, whatever its type
         may_be_integer = name not in expected or not expected[name].is_floating_point()
         if may_be_integer and tensor.dtype in (torch.int64, torch.int32, torch.bool):
             continue

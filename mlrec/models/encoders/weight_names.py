@@ -6,7 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+import torch
 
 T = TypeVar("T")
 
@@ -29,14 +31,28 @@ _HEAD = re.compile(
 _LISTED_NAMES = 5
 
 
+class ShapePair(NamedTuple):
+    """The two shapes of a tensor."""
+
+    stored: tuple[int, ...]
+    """In the checkpoint."""
+    own: tuple[int, ...]
+    """In the model."""
+
+    @classmethod
+    def of(cls, stored: torch.Tensor, own: torch.Tensor) -> ShapePair:
+        """Return the shapes of a checkpoint's tensor and the model's."""
+        return cls(tuple(stored.shape), tuple(own.shape))
+
+
 @dataclass(frozen=True)
 class Misfit:
     """The differences between a checkpoint's tensors and a model's."""
 
     missing: Collection[str]
     unexpected: Collection[str]
-    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    """Shapes in the checkpoint and in the model of each tensor whose shapes differ, by name."""
+    shapes: Mapping[str, ShapePair]
+    """Tensors whose shapes differ, by name."""
     total: int
     """Number of tensors that the model has."""
 
@@ -49,8 +65,8 @@ class Misfit:
             f"of the model's {self.total} tensors are missing": self.missing,
             "are not the model's": self.unexpected,
             "have another shape": [
-                f"{name} is {list(stored)} instead of {list(own)}"
-                for name, (stored, own) in self.shapes.items()
+                f"{name} is {list(shape.stored)} instead of {list(shape.own)}"
+                for name, shape in self.shapes.items()
             ],
         }
         return "; ".join(
@@ -89,12 +105,15 @@ def find_prefix(names: Iterable[str], expected: Collection[str]) -> str:
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")
+        # every suffix, because the prefix may contain dots itself
         for cut in range(len(parts)):
             if ".".join(parts[cut:]) in expected:
                 counts["".join(f"{part}." for part in parts[:cut])] += 1
     if not counts:
         return ""
-    for prefix in [one for one in counts if one.endswith(_TRAINED)]:
+    # MoCo's momentum encoder is not a rival; any other tie is for the user to decide
+    trained_prefixes = [prefix for prefix in counts if prefix.endswith(_TRAINED)]
+    for prefix in trained_prefixes:
         counts.pop(prefix.removesuffix(_TRAINED) + _MOMENTUM, None)
     most = max(counts.values())
     best = sorted(prefix for prefix, count in counts.items() if count == most)

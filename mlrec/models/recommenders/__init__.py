@@ -65,6 +65,7 @@ def check_recommender(config: RecommenderConfig) -> None:
     """
     row = lookup(RECOMMENDERS, config.name, "recommender")
     check_options(config.name, row, config.options)
+    # scaling vectors to length 1 makes a cosine of a plain product only
     if config.cosine and not scores_by_product(row):
         raise ValueError(
             f"recommender.cosine is true, and {config.name} does not score by the product of a "
@@ -81,6 +82,7 @@ def build_user_model(config: RecommenderConfig, length: int) -> UserModel:
     row = lookup(RECOMMENDERS, config.name, "recommender")
     try:
         model = row(config.width, length, **config.options)
+    # a wrong or missing argument; constructors raise ValueError for values
     except TypeError as error:
         raise ValueError(f"recommender.options of {config.name}: {error}") from error
     if not isinstance(model, UserModel):

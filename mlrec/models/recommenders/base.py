@@ -93,6 +93,7 @@ class UserModel(nn.Module):
         Args:
             items: rows of `Vectors.items_UX`: [U, X] for all states, or [P, K, X].
         """
+        # a product with broadcasting would hold [P, U, X] in memory
         if items.dim() == 2:
             return states_PX @ items.T
         return (states_PX[:, None] * items).sum(dim=-1)
@@ -155,6 +156,8 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
     Zeros, the vectors of items without content, get no gradient. Divided by a length near 0, it
     would be larger than all others together.
     """
+    # eps keeps the branch that `where` rejects finite. Its gradient is multiplied by 0, and an
+    # infinite one would become NaN.
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return torch.where(length > MIN_LENGTH, normalize(vectors, dim=-1, eps=MIN_LENGTH), 0.0)
 
@@ -175,15 +178,18 @@ def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor) -> History:
     # fixed order.
     indices = slots_BL.clamp(min=0).flatten()
     picked_BLD = items_UD.index_select(0, indices).view(*slots_BL.shape, -1)
+    # padding has read row 0 above
     return History(picked_BLD * mask_BL[..., None], mask_BL)
 
 
 def readable_slots(slots_BL: torch.Tensor, valid_U: torch.Tensor) -> torch.Tensor:
     """Return the slots with -1 instead of items that could not be read."""
+    # clamped, because -1 would read the last item's entry
     return torch.where((slots_BL >= 0) & valid_U[slots_BL.clamp(min=0)], slots_BL, -1)
 
 
 def mean_so_far(values_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
     """Return the mean [B, L, D] of real items up to each position; zeros before the first."""
+    # a count of 0 before the first item would divide zeros by 0
     count_BL1 = mask_BL.cumsum(dim=1).clamp(min=1)[..., None]
     return (values_BLD * mask_BL[..., None]).cumsum(dim=1) / count_BL1

@@ -31,11 +31,13 @@ class Popularity(UserModel):
         self.register_buffer("count_N1", counts)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
+        # fp32 is exact up to 16.7 million interactions of an item
         return Vectors(ids_U, items_UD, self.count_N1[ids_U, None].float())
 
     def states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
     ) -> torch.Tensor:
+        # times an item's count, this is the score for every user
         return torch.ones(*slots_BL.shape, 1, device=slots_BL.device)
 
 
@@ -70,10 +72,12 @@ class ItemKNN(UserModel):
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
         # read twice: the weights of the second pass need the lengths counted in the first one
+        # int32, because all sequences stay in memory between the passes
         chunks = [items_BT.int() for items_BT in sequences]
         length_N1 = torch.zeros(num_items + 1)
         for items_BT in chunks:
             length_N1 += torch.bincount(items_BT[items_BT > 0], minlength=num_items + 1)
+        # items without interactions do not count in the mean length
         norm_N1 = 1 - self.b + self.b * length_N1 / length_N1[length_N1 > 0].mean()
         saturation_N1 = (self.k1 + 1) / (self.k1 * norm_N1 + 1)
         shape = (num_items + 1, num_items + 1)
@@ -83,6 +87,7 @@ class ItemKNN(UserModel):
         ).coalesce()
         for items_BT in chunks:
             idf_B1 = torch.log(num_items / (1 + (items_BT > 0).sum(dim=1, keepdim=True)))
+            # padding has weight 0, so no pair contains it
             weight_BT = (items_BT > 0) * idf_B1 * saturation_N1[items_BT]
             value_BTT = weight_BT[:, :, None] * weight_BT[:, None, :]
             left_BTT = items_BT[:, :, None].expand_as(value_BTT)
@@ -95,6 +100,7 @@ class ItemKNN(UserModel):
             # coalesced per chunk, so that memory holds each pair of items once
             products = (products + chunk_products).coalesce()
         left_S, right_S = products.indices()
+        # coalesce has sorted the pairs by their left item, so its neighbours are contiguous
         degree_N1 = torch.bincount(left_S, minlength=num_items + 1)
         self.register_buffer(
             "starts_N2", torch.cat([torch.zeros(1, dtype=torch.int64), degree_N1.cumsum(0)])
@@ -113,6 +119,7 @@ class ItemKNN(UserModel):
     def last_states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
     ) -> torch.Tensor:
+        # the newest item, at the last position, has weight 1
         decay_L = self.decay ** torch.arange(slots_BL.shape[1] - 1, -1, -1, device=slots_BL.device)
         rows_H, places_H = torch.nonzero(slots_BL >= 0, as_tuple=True)
         ids_H = vectors.ids_U[slots_BL[rows_H, places_H]]

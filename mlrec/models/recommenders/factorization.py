@@ -35,12 +35,15 @@ class NFM(SequenceModel):
         self.network = PairNetwork(width, layers, dropout)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
+        # `score` splits these columns: the vector t and the first-order term
         return Vectors(ids_U, items_UD, torch.cat([items_UD, self.first_order(items_UD)], dim=1))
 
     def forward(
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
     ) -> torch.Tensor:
         sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL, wanted)
+        # `score` splits these columns: s, c and the first-order term. The weights of the history
+        # add up to 1, so the term of the weighted sum is the weighted sum of the terms.
         return torch.cat([sum_BLD, pairs_BLD, self.first_order(sum_BLD)], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -78,6 +81,7 @@ class DeepFM(SequenceModel):
     ) -> torch.Tensor:
         sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL, wanted)
         of_user_BL1 = pairs_BLD.sum(dim=-1, keepdim=True) + self.first_order(sum_BLD)
+        # `score` splits these columns: s, the hidden layer's part, and all terms without the item
         return torch.cat([sum_BLD, self.of_user(sum_BLD), of_user_BL1], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -120,10 +124,12 @@ class PairNetwork(nn.Module):
         first = self._drawing[0]
         # one key per state: drawing by key makes dropout independent of the parts
         keys = first.keys if first.drops else None
+        # states per part, so that a part [rows, items, H] has at most ELEMENTWISE_VALUES values
         rows = max(
             1, ELEMENTWISE_VALUES[items.device.type] // max(1, items.shape[-2] * items.shape[-1])
         )
         parts = []
+        # one part even without states, because cat needs a tensor
         for start in range(0, max(1, len(shift_PH)), rows):
             part = slice(start, start + rows)
             arguments = (
@@ -133,6 +139,7 @@ class PairNetwork(nn.Module):
                 None if keys is None else keys[part],
             )
             if torch.is_grad_enabled():
+                # not reentrant: parameters get gradients even if no argument requires one
                 parts.append(checkpoint(self._score, *arguments, use_reentrant=False))
             else:
                 parts.append(self._score(*arguments))
@@ -154,8 +161,10 @@ class PairNetwork(nn.Module):
         self, shift: torch.Tensor, scale: torch.Tensor | None, items: torch.Tensor
     ) -> torch.Tensor:
         if scale is None:
+            # DeepFM: the first layer over [history, candidate], as the sum of its two parts
             pairs = torch.relu(shift[:, None] + items)
         else:
+            # NFM: bi-interaction pooling c + s * t
             pairs = shift[:, None] + scale[:, None] * items
         values = self.dropouts[0](pairs)
         for layer in range(self.layers):

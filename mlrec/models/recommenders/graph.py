@@ -7,13 +7,30 @@ X width of what is scored. Vectors of items have N + 1 rows; row 0 is padding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
 from mlrec.models.recommenders.base import UserModel, Vectors, unit
+
+
+class Nodes(NamedTuple):
+    """Vectors of all nodes of a graph."""
+
+    users_MX: torch.Tensor
+    items_NX: torch.Tensor
+    """[N + 1, X], row 0 for padding."""
+
+
+class EdgeWeights(NamedTuple):
+    """Weights of each edge, one per direction."""
+
+    in_user_E: torch.Tensor
+    """Weight of the item in its user's sum."""
+    in_item_E: torch.Tensor
+    """Weight of the user in its item's sum."""
 
 
 class GraphModel(UserModel):
@@ -42,6 +59,7 @@ class GraphModel(UserModel):
         num_users = 0
         for items_BT in sequences:
             rows, places = torch.nonzero(items_BT, as_tuple=True)
+            # users are numbered in the order of the sequences
             users.append(rows + num_users)
             items.append(items_BT[rows, places])
             num_users += len(items_BT)
@@ -54,21 +72,21 @@ class GraphModel(UserModel):
         nn.init.xavier_normal_(self.users.weight)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
+        # items that could not be read, and padding in row 0, are nodes with zeros
         items_ND = items_UD.new_zeros(self.num_items + 1, self.width).index_copy(0, ids_U, items_UD)
         users_MD = self.users(torch.arange(self.num_users, device=ids_U.device))
-        users_MX, items_NX = self.travel(users_MD, items_ND)
-        return Vectors(ids_U, items_UD, items_NX[ids_U], users_MX)
+        nodes = self.travel(users_MD, items_ND)
+        return Vectors(ids_U, items_UD, nodes.items_NX[ids_U], nodes.users_MX)
 
-    def travel(
-        self, users_MD: torch.Tensor, items_ND: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the vectors of users [M, X] and items [N + 1, X] after all layers."""
+    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
+        """Return the vectors of users and items after all layers."""
         raise NotImplementedError
 
     def states(
         self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
     ) -> torch.Tensor:
         assert vectors.users_MX is not None
+        # expand repeats the state for all positions without a copy
         return vectors.users_MX.index_select(0, users_B)[:, None].expand(-1, slots_BL.shape[1], -1)
 
 
@@ -82,20 +100,19 @@ class FixedGraph(GraphModel):
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
         super().fit(sequences, num_items)
+        # an edge counts in both degrees, so none of them is 0
         user_degree_E = torch.bincount(self.users_E).float()[self.users_E]
         item_degree_E = torch.bincount(self.items_E).float()[self.items_E]
-        in_user_E, in_item_E = self.weights(user_degree_E, item_degree_E)
+        weights = self.weights(user_degree_E, item_degree_E)
         M = self.num_users
         N = self.num_items + 1
-        items_MN = _sparse(self.users_E, self.items_E, in_user_E, (M, N))
-        users_NM = _sparse(self.items_E, self.users_E, in_item_E, (N, M))
+        items_MN = _sparse(self.users_E, self.items_E, weights.in_user_E, (M, N))
+        users_NM = _sparse(self.items_E, self.users_E, weights.in_item_E, (N, M))
         self.register_buffer("items_MN", items_MN, persistent=False)
         self.register_buffer("users_NM", users_NM, persistent=False)
 
-    def weights(
-        self, of_user_E: torch.Tensor, of_item_E: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each edge's weight in its user's sum and in its item's sum.
+    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> EdgeWeights:
+        """Return the weights of each edge.
 
         Args:
             of_user_E: degree of the edge's user.
@@ -123,15 +140,11 @@ class LightGCN(FixedGraph):
     def __init__(self, width: int, length: int, layers: int = 3) -> None:
         super().__init__(width, length, layers)
 
-    def weights(
-        self, of_user_E: torch.Tensor, of_item_E: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> EdgeWeights:
         weight_E = (of_user_E * of_item_E).rsqrt()
-        return weight_E, weight_E
+        return EdgeWeights(weight_E, weight_E)
 
-    def travel(
-        self, users_MD: torch.Tensor, items_ND: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
         users = [users_MD]
         items = [items_ND]
         for _ in range(self.layers):
@@ -139,7 +152,8 @@ class LightGCN(FixedGraph):
             users_next = self.to_users(items[-1])
             items.append(self.to_items(users[-1]))
             users.append(users_next)
-        return torch.stack(users).mean(dim=0), torch.stack(items).mean(dim=0)
+        # the paper weighs all K + 1 layers equally
+        return Nodes(torch.stack(users).mean(dim=0), torch.stack(items).mean(dim=0))
 
 
 class MMGCN(FixedGraph):
@@ -159,14 +173,11 @@ class MMGCN(FixedGraph):
         self.of_itself = nn.ModuleList(_linear(self.width) for _ in range(self.layers))
         self.combine = nn.ModuleList(_linear(self.width) for _ in range(self.layers))
 
-    def weights(
-        self, of_user_E: torch.Tensor, of_item_E: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return of_user_E.reciprocal(), of_item_E.reciprocal()
+    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> EdgeWeights:
+        return EdgeWeights(of_user_E.reciprocal(), of_item_E.reciprocal())
 
-    def travel(
-        self, users_MD: torch.Tensor, items_ND: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
+        # users first, then items, in both `ids` and `nodes`
         ids = self.ids(torch.arange(self.ids.num_embeddings, device=users_MD.device))
         nodes = unit(torch.cat([users_MD, items_ND]))
         for of_neighbours, of_itself, combine in zip(
@@ -177,7 +188,7 @@ class MMGCN(FixedGraph):
             means = torch.cat([self.to_users(items), self.to_items(users)])
             itself = leaky_relu(of_itself(nodes)) + ids
             nodes = leaky_relu(combine(leaky_relu(of_neighbours(means))) + itself)
-        return nodes[: self.num_users], nodes[self.num_users :]
+        return Nodes(nodes[: self.num_users], nodes[self.num_users :])
 
 
 class GRCN(GraphModel):
@@ -201,16 +212,16 @@ class GRCN(GraphModel):
         nn.init.xavier_normal_(self.ids.weight)
         self.content = _linear(self.width)
 
-    def travel(
-        self, users_MD: torch.Tensor, items_ND: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
         preference_MD = unit(users_MD)
         content_ND = unit(leaky_relu(self.content(items_ND)))
+        # routing moves preferences only; the content of items stays as it is
         for _ in range(self.routing):
             agreement_E = self._agreement(preference_MD, content_ND)
             weight_E = _softmax(agreement_E, self.users_E, self.num_users)
             preference_MD = unit(preference_MD + self._to_users(weight_E, content_ND))
         agreement_E = self._agreement(preference_MD, content_ND)
+        # each edge has two weights, because a softmax runs over the edges of one receiver
         of_user_E = _softmax(agreement_E, self.users_E, self.num_users)
         of_item_E = _softmax(agreement_E, self.items_E, self.num_items + 1)
         ids = self.ids(torch.arange(self.ids.num_embeddings, device=users_MD.device))
@@ -224,7 +235,8 @@ class GRCN(GraphModel):
             users = users_next
             total = total + torch.cat([users, items])
         users_MX = torch.cat([total[: self.num_users], preference_MD], dim=1)
-        return users_MX, torch.cat([total[self.num_users :], content_ND], dim=1)
+        items_NX = torch.cat([total[self.num_users :], content_ND], dim=1)
+        return Nodes(users_MX, items_NX)
 
     def _to_users(self, weight_E: torch.Tensor, items_ND: torch.Tensor) -> torch.Tensor:
         return _sums(self.users_E, self.items_E, weight_E, items_ND, self.num_users)
@@ -243,6 +255,7 @@ def _sparse(
     to_E: torch.Tensor, from_E: torch.Tensor, weight_E: torch.Tensor, shape: tuple[int, int]
 ) -> torch.Tensor:
     edges = torch.stack([to_E, from_E])
+    # an item watched twice has two edges, which coalesce adds up
     return torch.sparse_coo_tensor(edges, weight_E, shape, check_invariants=True).coalesce()
 
 

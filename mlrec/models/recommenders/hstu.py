@@ -46,6 +46,7 @@ class HSTU(SequenceModel):
         # right-aligned, so the newest item has the last position in histories of any length
         places = torch.arange(longest - length, longest, device=mask_BL.device)
         states_BLD = self.dropout(history_BLD + self.positions(places))
+        # `allowed` masks later positions, whose distance is clamped to a valid index
         distances = (places[:, None] - places).clamp(min=0)
         allowed = (places[:, None] >= places) & mask_BL[:, None, :]
         for height, layer in enumerate(self.layers, start=1):
@@ -80,6 +81,8 @@ class _Layer(nn.Module):
             part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in parts
         )
         scores = query[:, :, wanted] @ key.transpose(-1, -2)
+        # The longest history as L, so that padding changes nothing. Masked weights are set to zero
+        # below, because SiLU of minus infinity is NaN.
         weights = silu(scores + self.bias(distances[wanted]).permute(2, 0, 1)) / self.length
         mixed = ((weights * allowed[:, :, wanted]) @ value).transpose(1, 2).flatten(-2)
         normed = layer_norm(mixed, mixed.shape[-1:])

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from mlrec.models.recommenders.base import ALL, SequenceModel
 
 _KERNEL = 3
+"""Width of a convolution in positions."""
 
 
 class NextItNet(SequenceModel):
@@ -59,5 +60,6 @@ class _CausalConv(nn.Module):
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        # Conv1d reads [B, D, L]; padding on the left only hides later positions
         convolved = self.conv(pad(values.transpose(1, 2), (self.before, 0)))
         return torch.relu(self.norm(convolved.transpose(1, 2)))

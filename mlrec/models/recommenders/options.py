@@ -24,6 +24,7 @@ def in_words(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in options.items())
 
 
+# a decay of 0 has no logarithm, and a dropout of 1 leaves nothing to scale
 _BOUNDS = {"dropout": Between(0, 1, below_high=True), "decay": Between(1e-6, 1), "b": Between(0, 1)}
 """Bounds of options that mean the same for every row, by name."""
 _WHOLE_NUMBER = Between(1, 256)
@@ -46,6 +47,7 @@ def check_options(name: str, row: Callable[..., Any], options: Mapping[str, Any]
             known = in_words(defaults) or "none"
             raise ValueError(f"{where}: unknown option; {name} takes {known}")
         default = defaults[key]
+        # without a default any type is passed on, and the constructor checks it
         if default is not None and not _fits(value, default):
             kind = type(default).__name__.replace("tuple", "list")
             raise ValueError(

@@ -88,6 +88,7 @@ class _Block(nn.Module):
         """Return the wanted positions' values after the block, attending to all positions."""
         first, second = self.norms
         if self.pre_norm:
+            # the residual is for the wanted positions, but attention reads all of them
             values = values[:, wanted] + self._attend(first(values), allowed, wanted)
             updated: torch.Tensor = values + self.dropout(self.feed_forward(second(values)))
             return updated
@@ -116,6 +117,7 @@ class _Block(nn.Module):
 
         torch's own attention draws its dropout from a generator, which depends on the rank.
         """
+        # softmax(Q K / sqrt(width of a head)) V, with dropout of the weights
         scores_BHLL = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         weights_BHLL = scores_BHLL.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
         # a row is a position; heads and the positions attended to are its columns

@@ -74,6 +74,7 @@ class DecayedMean(SequenceModel):
                 f"recommender.options.decay is {decay}; the weight of one step back is above 0 and "
                 "at most 1"
             )
+        # logarithms, so that training cannot make a weight negative
         self.log_weights = nn.Parameter(math.log(decay) * torch.arange(length))
         self.map = nn.Linear(width, width, bias=False)
         nn.init.eye_(self.map.weight)
@@ -89,6 +90,7 @@ class DecayedMean(SequenceModel):
         # steps from each wanted position back to each position; negative ones are in the future
         steps_LL = place_L[wanted, None] - place_L
         weight_LL = self.log_weights.exp()[steps_LL.clamp(min=0)] * (steps_LL >= 0)
+        # not divided by the sum of the weights, because `unit` removes any scale
         mean_BLD = weight_LL @ (history_BLD * mask_BL[..., None])
         states_BLD: torch.Tensor = self.map(unit(mean_BLD))
         return states_BLD
