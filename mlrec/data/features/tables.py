@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 from mlrec.runtime.printable import brief, printable
 from mlrec.storage.parquet_text import text_bytes
 
-_MAX_EXPANSION, _FREE_BYTES = 100, 64 << 20
-"""A Parquet file may not decode to more than this many times its size, beyond the first bytes."""
+_MAX_EXPANSION = 100
+"""Largest ratio of decoded bytes to the bytes of a Parquet file, beyond _FREE_BYTES."""
+_FREE_BYTES = 64 << 20
+"""Bytes that any Parquet file may decode to."""
 
 
 def quoted(raw_ids: list[str]) -> str:
@@ -25,7 +27,7 @@ def read_table(content: bytes) -> tuple[pa.Array, np.ndarray]:
     """Return the raw ids, strings [n], and the vectors, float32 [n, width], of a Parquet file.
 
     Raises:
-        ValueError: it is no such table; the message has no full stop.
+        ValueError: it is not such a table; the message has no full stop.
     """
     try:
         file = pq.ParquetFile(io.BytesIO(content))
@@ -33,7 +35,7 @@ def read_table(content: bytes) -> tuple[pa.Array, np.ndarray]:
         if names.count("raw_id") != 1 or names.count("vector") != 1:
             raise ValueError(f"its columns are {quoted(names)}, not raw_id and vector")
         _check_expansion(file, len(content))
-        # as a dictionary: a long id that occurs in every row takes the file next to nothing
+        # As a dictionary: a long id that occurs in every row takes hardly any bytes in the file.
         file = pq.ParquetFile(io.BytesIO(content), read_dictionary=["raw_id"])
         table = file.read(columns=["raw_id", "vector"])
         _check_text(table["raw_id"], len(content))
@@ -43,9 +45,10 @@ def read_table(content: bytes) -> tuple[pa.Array, np.ndarray]:
 
 
 def _check_expansion(file: pq.ParquetFile, size: int) -> None:
-    """
+    """Check that a file of `size` bytes does not announce far more values than it can hold.
+
     Raises:
-        ValueError: the file claims to hold far more values than its bytes.
+        ValueError: it does.
     """
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     values = sum(
@@ -56,9 +59,10 @@ def _check_expansion(file: pq.ParquetFile, size: int) -> None:
 
 
 def _check_text(column: pa.ChunkedArray, size: int) -> None:
-    """
+    """Check that ids read as a dictionary are not far longer than the file of `size` bytes.
+
     Raises:
-        ValueError: the ids, which are read as a dictionary, are far longer than the file.
+        ValueError: they are.
     """
     if pa.types.is_dictionary(column.type) and not pa.types.is_integer(column.type.value_type):
         num_bytes = text_bytes(column)
@@ -94,7 +98,8 @@ def _vectors_of(column: pa.ChunkedArray) -> np.ndarray:
         raise ValueError(f"{nulls:,} numbers of the vectors are null")
     width = widths[0] if widths else 0
     flat = np.concatenate([np.empty(0, np.float32), *(chunk.to_numpy() for chunk in values)])
-    with np.errstate(over="ignore"):  # what does not fit float32 is infinite, and named as such
+    # Values beyond float32 become infinite, which a later check reports.
+    with np.errstate(over="ignore"):
         return flat.astype(np.float32, copy=False).reshape(len(column), width)
 
 

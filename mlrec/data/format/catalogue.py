@@ -56,8 +56,7 @@ _TEXTS = ("raw_id", "title", "status")
 """Columns that are read as dictionaries.
 
 A long text that occurs in every row takes few bytes in the file, but many in memory.
-
-This costs 0.7 CPU seconds for a million items.
+Reading dictionaries costs 0.7 CPU seconds for a million items.
 """
 FREE_TABLE_BYTES = 256 << 20
 """Bytes that any table may take in memory."""
@@ -89,9 +88,9 @@ class Catalogue:
         Args:
             table: of CATALOGUE_SCHEMA, without faults.
         """
+        # As Python objects, the members of a million items would take a gigabyte: keep arrays.
         self.table = table.drop_columns("members")
         """Table without the column of members."""
-        # Members are arrays of numbers: as objects they take a gigabyte for a million items.
         self.size = table.num_rows
         """N: the number of items."""
         self.popularity_N1 = self._column("popularity", np.int64)
@@ -100,6 +99,7 @@ class Catalogue:
             [[False], np.asarray(table["status"].to_numpy(zero_copy_only=False) == "ok")]
         )
         """bool: items that training and ranking use."""
+        # Invariant: item i has the members _starts[i - 1] to _starts[i] of the arrays below.
         members = table["members"].combine_chunks()
         self._starts = members.offsets.to_numpy()
         names, *numbers = members.values.flatten()
@@ -192,31 +192,47 @@ def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
 
 def _footer_fault(file: pq.ParquetFile, info: DatasetInfo) -> str:
     """Return the first fault of a Parquet file's rows, columns and announced size, "" if none."""
-    footer, items = file.metadata, info.counts["items"]
+    footer = file.metadata
+    items = info.counts["items"]
     if footer.num_rows != items:
         return f"it has {footer.num_rows} rows, {DATASET_FILE} says {items} items"
     if footer.num_columns > MAX_COLUMNS:
         return f"it has {footer.num_columns} columns"
-    types = {field.name: field.type for field in file.schema_arrow}
+    return _column_fault(file.schema_arrow) or _size_fault(footer, info)
+
+
+def _column_fault(schema: pa.Schema) -> str:
+    """Return the first difference between a schema and CATALOGUE_SCHEMA, "" if none."""
+    types = {field.name: field.type for field in schema}
     for field in CATALOGUE_SCHEMA:
         if field.name not in types:
             return f"it has no column {field.name}"
         if _plain(types.pop(field.name)) != field.type:
-            stored_type = file.schema_arrow.field(field.name).type
+            stored_type = schema.field(field.name).type
             return f"column {field.name} is {stored_type}, expected {field.type}"
     if types:
         return f"it has an unknown column {min(types)!r}"
-    if file.schema_arrow.names != CATALOGUE_SCHEMA.names:
-        return f"its columns are {file.schema_arrow.names}, expected {CATALOGUE_SCHEMA.names}"
+    if schema.names != CATALOGUE_SCHEMA.names:
+        return f"its columns are {schema.names}, expected {CATALOGUE_SCHEMA.names}"
+    return ""
+
+
+def _size_fault(footer: pq.FileMetaData, info: DatasetInfo) -> str:
+    """Return the first fault of the sizes that a footer announces, "" if none."""
+    items = info.counts["items"]
     groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
-    chunks = [group.column(column) for group in groups for column in range(footer.num_columns)]
-    unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
-    if unpacked > (limit := _most_bytes(items)):
+    unpacked = 0
+    for group in groups:
+        for column in range(footer.num_columns):
+            unpacked += group.column(column).total_uncompressed_size
+    limit = _most_bytes(items)
+    if unpacked > limit:
         return f"it unpacks to {unpacked:,} bytes, at most {limit:,} are read for {items} items"
     most = items * (info.media.frames + MEMBERS_BESIDE_FRAMES)
     for place in range(footer.num_columns):
         values = sum(group.column(place).num_values for group in groups)
-        if values > most:  # repeated values take next to no bytes in the file
+        # Repeated values take hardly any bytes in the file, so the size alone proves nothing.
+        if values > most:
             name = groups[0].column(place).path_in_schema
             return (
                 f"it has {values:,} values of {name}, at most {most:,} are read for {items} items"
@@ -225,12 +241,12 @@ def _footer_fault(file: pq.ParquetFile, info: DatasetInfo) -> str:
 
 
 def _most_bytes(items: int) -> int:
-    """Return how many bytes a catalogue of so many items may take in memory."""
+    """Return the bytes that a catalogue of `items` items may take in memory."""
     return FREE_TABLE_BYTES + BYTES_PER_ITEM * items
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the type with the dictionaries of texts, which is how they are read, undone."""
+    """Return the type with plain texts in place of dictionaries of texts."""
     if pa.types.is_dictionary(kind):
         return kind.value_type
     if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):

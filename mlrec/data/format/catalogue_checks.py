@@ -96,6 +96,7 @@ def _sample_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
         return
     if np.any(np.diff(shard_N[ok_N]) < 0):
         yield "the items of the shards are not in ascending order"
+    # Members are checked only below: they are looked up by the shard numbers checked above.
     members = table["members"].combine_chunks()
     counts_N = np.diff(members.offsets.to_numpy())
     if wrong := _rows((counts_N > 0) != ok_N):
@@ -104,18 +105,15 @@ def _sample_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
             f"and the status {status[int(wrong[0])]}"
         )
         return
-    yield from _member_faults(
-        members, shard_N, np.array([shard.size for shard in shards], dtype=np.int64)
-    )
+    shard_bytes = np.array([shard.size for shard in shards], dtype=np.int64)
+    yield from _member_faults(members, shard_N, shard_bytes)
 
 
 def _member_faults(
     members: pa.ListArray, shard_N: np.ndarray, shard_bytes: np.ndarray
 ) -> Iterator[str]:
-    """Yield faults of the members' names and places.
-
-    The members of one sample stand side by side in its shard, so that one read covers them.
-    """
+    """Yield faults of the members' names and places, with M members of all items together."""
+    # Invariant: entry m of every array ending in _M belongs to the same member.
     fields = members.flatten()
     item_M = np.repeat(np.arange(len(members)), np.diff(members.offsets.to_numpy()))
     if (
@@ -127,43 +125,74 @@ def _member_faults(
     names = fields.field("name")
     if not pa.types.is_dictionary(names.type):
         names = names.dictionary_encode()
-    codes_M = names.indices.to_numpy().astype(np.int64)
-    known = names.dictionary.to_pylist()
-    for code in np.unique(codes_M).tolist():  # a dictionary may hold more names than occur
-        if known[code] is None or not _MEMBER_NAME.fullmatch(known[code]):
-            yield f"a member is called {str(known[code])[:40]!r}, which no sample holds"
-            return
-    first_of = {name: code for code, name in reversed(list(enumerate(known)))}
-    name_M = np.array([first_of[name] for name in known])[codes_M]
-    keys_M = item_M * len(known) + name_M
-    if len(np.unique(keys_M)) != len(keys_M):
+    unknown_name = _unknown_name_fault(names)
+    if unknown_name:
+        yield unknown_name
+        return
+    if _has_repeated_name(names, item_M):
         yield "an item has two members of one name"
-    offset_M, size_M = fields.field("offset").to_numpy(), fields.field("size").to_numpy()
+    yield from _place_faults(fields, item_M, shard_N[item_M], shard_bytes)
+
+
+def _unknown_name_fault(names: pa.DictionaryArray) -> str:
+    """Return the fault of the first member name that no sample holds, "" if none."""
+    known = names.dictionary.to_pylist()
+    # A dictionary may hold more names than occur.
+    for code in np.unique(names.indices.to_numpy()).tolist():
+        if known[code] is None or not _MEMBER_NAME.fullmatch(known[code]):
+            return f"a member is called {str(known[code])[:40]!r}, which no sample holds"
+    return ""
+
+
+def _has_repeated_name(names: pa.DictionaryArray, item_M: np.ndarray) -> bool:
+    """Return whether an item has two members of one name."""
+    known = names.dictionary.to_pylist()
+    codes_M = names.indices.to_numpy().astype(np.int64)
+    # A hostile dictionary may hold one name under several codes: count the first of them only.
+    first_code: dict[str, int] = {}
+    for code, name in enumerate(known):
+        first_code.setdefault(name, code)
+    name_M = np.array([first_code[name] for name in known])[codes_M]
+    keys_M = item_M * len(known) + name_M
+    return len(np.unique(keys_M)) != len(keys_M)
+
+
+def _place_faults(
+    fields: pa.StructArray, item_M: np.ndarray, shard_M: np.ndarray, shard_bytes: np.ndarray
+) -> Iterator[str]:
+    """Yield faults of the members' sizes and offsets.
+
+    The members of one sample are adjacent in its shard, so that one read covers them.
+    """
+    offset_M = fields.field("offset").to_numpy()
+    size_M = fields.field("size").to_numpy()
     if wrong := _rows((size_M < 0) | (size_M > MAX_MEMBER_BYTES)):
         yield (
             f"item {item_M[wrong[0]] + 1} has a member of {size_M[wrong[0]]:,} bytes, "
             f"at most {MAX_MEMBER_BYTES:,} are read"
         )
         return
-    limit_M = shard_bytes[shard_N[item_M]]
+    limit_M = shard_bytes[shard_M]
+    # Compared by subtraction: offset plus size could overflow int64. Sizes are checked above.
     if wrong := _rows(
         (offset_M < TAR_BLOCK_BYTES)
         | (offset_M % TAR_BLOCK_BYTES != 0)
         | (offset_M > limit_M - size_M)
     ):
         at = wrong[0]
+        # Python numbers, because this sum may exceed int64.
         end = int(offset_M[at]) + int(size_M[at])
         yield (
             f"item {item_M[at] + 1} has a member at bytes {offset_M[at]} to {end} "
             f"of a shard of {limit_M[at]} bytes"
         )
         return
+    # In a tar file a header block comes before each member, and zeros fill its last block.
     padded_M = -(-size_M // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES
     follows_M = offset_M[1:] == offset_M[:-1] + padded_M[:-1] + TAR_BLOCK_BYTES
     if wrong := _rows(~follows_M & (item_M[1:] == item_M[:-1])):
         yield f"the members of item {item_M[wrong[0]] + 1} do not stand side by side in its shard"
         return
-    shard_M = shard_N[item_M]
     if wrong := _rows(
         (offset_M[1:] < offset_M[:-1] + padded_M[:-1]) & (shard_M[1:] == shard_M[:-1])
     ):

@@ -37,8 +37,10 @@ MAX_ITEMS = (1 << 31) - 2
 MAX_KEEP_LAST = 1000
 """A block of 65,536 users takes 0.5 GB at this length."""
 MAX_NAME_CHARACTERS = 500
-MAX_FRAMES, MAX_INTERVAL, MAX_SIZE = 10_000, 1_000_000, 8192
-"""Of MediaInfo; the packer refuses larger settings."""
+# Limits of MediaInfo. The packer refuses larger settings.
+MAX_FRAMES = 10_000
+MAX_INTERVAL = 1_000_000
+MAX_SIZE = 8192
 
 REMEDY = "Pack the data set again with mlrec-shards make, or fetch an intact copy"
 
@@ -169,7 +171,9 @@ class DatasetInfo:
             raise ValueError(f"counts has no {absent[0]}")
         if unknown := set(counts) - {*_REQUIRED_COUNTS, *_OTHER_COUNTS}:
             raise ValueError(f"counts has an unknown entry {min(unknown)!r}")
-        users, items, interactions = counts["users"], counts["items"], counts["interactions"]
+        users = counts["users"]
+        items = counts["items"]
+        interactions = counts["interactions"]
         if not 1 <= items <= MAX_ITEMS or counts["failed_items"] > items:
             raise ValueError(f"counts.items is {items} with {counts['failed_items']} failed ones")
         if users < 1 or interactions < users * self.split.min_interactions:

@@ -1,4 +1,4 @@
-"""oracle.json: what the model that made a synthetic data set reaches on it."""
+"""oracle.json: metrics of the generating model on its synthetic data set."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def read_oracle(url: str, info: DatasetInfo, metrics: Sequence[str]) -> dict[str
     """Return the oracle's metrics on the test split, by group of users ("all", "cold", ...).
 
     Args:
-        metrics: names that each group must have, beside "users".
+        metrics: names that each group must have, in addition to "users".
 
     Raises:
         ValueError: the file is not the one that dataset.json names, or lacks a group or a metric.
     """
-    where, file = storage.join(url, ORACLE_FILE), info.file(ORACLE_FILE)
+    where = storage.join(url, ORACLE_FILE)
+    file = info.file(ORACLE_FILE)
     if file.size > MAX_JSON_BYTES:
         raise ValueError(
             f"{where} is {file.size:,} bytes long, at most {MAX_JSON_BYTES:,} are read. {REMEDY}."

@@ -19,6 +19,7 @@ def decode_audio(raw: bytes, length: int) -> np.ndarray:
     with open_media(raw, "audio", "flac") as container:
         frames = [frame.to_ndarray()[0] for frame in audio_frames(container, AUDIO_RATE)]
     samples = np.concatenate(frames) if frames else np.zeros(0, np.int16)
+    # Decoded whole, because only then the middle is known. MAX_AUDIO_S bounds the length.
     start = max(0, len(samples) - length) // 2
     middle = samples[start : start + length]
     return np.pad(middle, (0, length - len(middle)))

@@ -114,7 +114,8 @@ def audio_frames(container: InputContainer, rate: int) -> Iterator[av.AudioFrame
     context.thread_count = 1
     resampler = av.AudioResampler(format="s16", layout="mono", rate=rate)
     samples = 0
-    for decoded in chain(container.decode(stream), [None]):  # None: what the resampler still holds
+    # None at the end flushes the samples that the resampler still holds.
+    for decoded in chain(container.decode(stream), [None]):
         _check_audio(context if decoded is None else decoded)
         for frame in resampler.resample(decoded):
             samples += frame.samples
@@ -124,7 +125,7 @@ def audio_frames(container: InputContainer, rate: int) -> Iterator[av.AudioFrame
 
 
 def _check_audio(audio: av.AudioFrame | av.AudioCodecContext) -> None:
-    # a second of 1 Hz would become 16,000 samples for each of its own
+    # Bounded because resampling multiplies: a second at 1 Hz is one sample, and 16,000 after it.
     channels = audio.layout.nb_channels
     if audio.sample_rate not in AUDIO_RATES_HZ or not 1 <= channels <= MAX_CHANNELS:
         raise UnreadableError(f"the audio has {channels} channels at {audio.sample_rate} Hz")

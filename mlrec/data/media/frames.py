@@ -132,6 +132,7 @@ def _index(container: InputContainer, stream: av.VideoStream) -> list[_Frame] | 
         frames.append(_Frame(packet.pts, packet.is_keyframe))
         if len(frames) > MAX_FRAMES:
             raise UnreadableError(f"the video has more than {MAX_FRAMES:,} frames")
+    # Packets come in decoding order, which differs from the order of display with B-frames.
     frames.sort()
     return frames if len({frame.time for frame in frames}) == len(frames) else None
 
