@@ -9,9 +9,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault(
-    "DS_ACCELERATOR", "cpu"
-)  # the tests' ranks are processes of this machine's cores
+# DeepSpeed reads this when it is imported. The ranks of the tests are processes on CPU cores.
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -28,7 +27,7 @@ from shards_tools.synthetic.make import make_synthetic
 
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What commands leave in the temporary folder, such as torchrun's logs, goes with the session."""
+    """Remove what commands leave in the temporary folder, such as torchrun's logs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
         yield
@@ -36,7 +35,10 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 @pytest.fixture(scope="session", autouse=True)
 def heeded_signals() -> None:
-    """Tests stop commands by signals, which nohup and a shell's background job have all their children ignore."""
+    """Restore the handlers of SIGINT and SIGHUP, by which tests stop commands.
+
+    Under nohup and in a shell's background job all child processes ignore these signals.
+    """
     for number, handler in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),
@@ -47,11 +49,12 @@ def heeded_signals() -> None:
 
 @pytest.fixture(autouse=True)
 def no_rank_of_an_earlier_test() -> Iterator[None]:
-    """A command that starts a group of one describes it in the environment, as a launcher does."""
-    before = {
-        name: os.environ.get(name)
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    }
+    """Restore the environment variables by which a launcher describes a rank.
+
+    A command that starts a group of one rank sets them, and the next test must not see them.
+    """
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    before = {name: os.environ.get(name) for name in names}
     yield
     for name, value in before.items():
         os.environ.pop(name, None)
@@ -61,7 +64,7 @@ def no_rank_of_an_earlier_test() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def raw_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic raw folder with real video files."""
+    """Write a synthetic raw folder with real video files."""
     folder = tmp_path_factory.mktemp("synthetic") / "raw"
     make_synthetic(folder, NUM_USERS, NUM_ITEMS, seed=0, workers=2)
     return folder
@@ -69,46 +72,40 @@ def raw_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dataset_dir(raw_dir: Path) -> Path:
-    """The same packed: 5 frames of 32 x 32, in shards of 16 items."""
+    """Pack the raw folder: 5 frames of 32 x 32, in shards of 16 items."""
     folder = raw_dir.parent / "data"
+    settings = Settings(size=32, items_per_shard=16, users_per_shard=50)
     quiet = Console(file=io.StringIO())
-    make(
-        raw_dir,
-        str(folder),
-        Settings(size=32, items_per_shard=16, users_per_shard=50),
-        2,
-        None,
-        quiet,
-    )
+    make(raw_dir, str(folder), settings, 2, None, quiet)
     return folder
 
 
 @pytest.fixture
 def tiny_config(dataset_dir: Path, tmp_path: Path) -> Config:
-    """A small run over item ids."""
+    """Return the configuration of a small run over item ids."""
     return load([], tiny_overrides(dataset_dir, tmp_path))
 
 
 @pytest.fixture
 def video_config(dataset_dir: Path, tmp_path: Path) -> Config:
-    """A small run over videos."""
+    """Return the configuration of a small run over videos."""
     return load([], tiny_overrides(dataset_dir, tmp_path) + VIDEO)
 
 
 @pytest.fixture
 def data(tiny_config: Config) -> Iterator[Data]:
-    """The tiny data set, opened."""
+    """Open the tiny data set."""
     yield open_data(tiny_config.data)
 
 
 @pytest.fixture
 def raw_copy(raw_dir: Path, tmp_path: Path) -> Path:
-    """A raw folder to damage."""
+    """Copy the raw folder, for a test that damages it."""
     return Path(shutil.copytree(raw_dir, tmp_path / "raw"))
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """A group of one rank, as a command starts it."""
+    """Start a group of one rank, as a command does."""
     yield start_world()
     stop_world()

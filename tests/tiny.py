@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-NUM_USERS, NUM_ITEMS = 120, 60
+NUM_USERS = 120
+NUM_ITEMS = 60
 
 
 def tiny_overrides(dataset_dir: Path, folder: Path) -> list[str]:
-    """Settings of a small run on the tiny data set that leaves everything below `folder`."""
+    """Return the settings of a small run on the tiny data set. It writes only below `folder`."""
     return [
         f"data.url={dataset_dir}",
         f"data.cache_dir={folder}/cache",
@@ -24,4 +25,4 @@ def tiny_overrides(dataset_dir: Path, folder: Path) -> list[str]:
 
 VIDEO = ["item.encoders=[video/tiny]", "item.options={video/tiny: {size: 32, width: 16}}"]
 SHIPPED_DROPOUT = ["recommender.options={layers: 2, heads: 2, dropout: 0.1}"]
-"""As in configs/recommender/sasrec.yaml."""
+"""Options of configs/recommender/sasrec.yaml, with its dropout."""

@@ -90,5 +90,6 @@ def peak(device: torch.device) -> int:
 
 def _resident(field: str) -> int:
     """Return a memory field of this process in bytes; 0 if the kernel does not report it."""
+    # /proc says kB, and means KiB.
     match = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(match[1]) if match else 0

@@ -29,6 +29,7 @@ def run_on_ranks(
     Raises:
         ValueError: the configuration or the data set does not fit, or --steps is below 1.
     """
+    # Options are checked before the group starts: a rank that failed alone would hang the others.
     config = configuration.load_arguments(options.config)
     if options.steps < 1:
         raise ValueError(f"--steps is {options.steps}; it must be 1 or more")

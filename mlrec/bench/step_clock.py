@@ -113,10 +113,13 @@ class StepClock:
         start_s = self._last_s = now(self.device)
         start_cpu_s = time.process_time()
 
+        # A slow loader shows up here, and so does the copy of everything but owned items' media.
         batch = next(stream).to(self.device)
         self._lap("wait")
         loss = self.engine.forward(batch, ForwardHooks(encode, self._encoded, self._exchanged))
         self._lap("recommend")
+        # The hooks of _lap_backward take the laps of recommender and exchange in this call.
+        # What is left when it returns is the item tower.
         self.engine.backward(loss)
         self._lap("encode")
         self.engine.update()
@@ -126,6 +129,7 @@ class StepClock:
         times.cpu_s.append(time.process_time() - start_cpu_s)
         times.users += len(batch.users_B)
         times.slots += int((slots_of(batch) >= 0).sum())
+        # Reading the loss waits for the device, and therefore comes after the clock.
         times.loss = float(loss.detach())
         return batch
 
@@ -139,6 +143,7 @@ class StepClock:
 
     def _lap(self, part: str) -> None:
         """Add the time since the last lap to `part`."""
+        # now() waits for the device first, so that queued kernels count to their own part.
         reached_s = now(self.device)
         self._times.seconds[part] += reached_s - self._last_s
         self._last_s = reached_s

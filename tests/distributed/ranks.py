@@ -1,4 +1,4 @@
-"""Real ranks over gloo: a function run in several processes, and what the tests have them do."""
+"""Real ranks over gloo: a function run in several processes, and functions for it to run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PRELOADED = [
 def run_ranks(
     function: Callable[..., Any], world_size: int, folder: Path, *arguments: Any
 ) -> list[Any]:
-    """What `function(*arguments)` returns on every rank; results pass through files, so that an exit code is not needed."""
+    """Return the results of `function(*arguments)` on every rank, which pass through JSON files."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -74,15 +74,16 @@ def _enter(
 def train_runs(
     runs: dict[str, list[str]], first: int, last: int, resume_from: str = "", noise: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Trains each run (name: overrides) from step `first` to `last` and saves a checkpoint at the end.
+    """Train each run (name: overrides) from step `first` to `last`, and save a checkpoint.
 
     Args:
-        resume_from: run folder to go on from, with {name} for the run's name; empty to begin.
-        noise: put noise that depends on the item alone in the place of the videos, so that no codec has a part in the numbers.
+        resume_from: run folder to resume, with {name} for the run's name; empty for a new run.
+        noise: replace the videos by noise that depends only on the item, and not on a codec.
 
     Returns:
-        Per run: losses of the steps, items encoded in each step by this rank, distinct items of each step, the largest absolute
-        gradient sums by parameter at the first step, this rank's items in each step whose activations were cached, and the bytes read.
+        Per run: losses of the steps, items encoded in each step by this rank, distinct items of
+        each step, the first 64 gradient elements by parameter at the first step, this rank's
+        items in each step whose activations were cached, and the bytes read.
     """
     from deepspeed.utils import safe_get_full_grad
 
@@ -124,8 +125,12 @@ def train_runs(
             model.whole_catalogue,
             cached_items=cache.items if cache else None,
         )
-        losses, counts, distinct, gradients = [], [], [], {}
-        hits, bytes_read = [], []
+        losses = []
+        counts = []
+        distinct = []
+        gradients = {}
+        hits = []
+        bytes_read = []
         for step in range(first, last):
             batch = dataset[step]
             if noise:
@@ -159,19 +164,19 @@ def train_runs(
 
 
 def put_noise(batch: Batch, rank: int) -> None:
-    """Replaces the videos of a batch."""
+    """Replace the videos of a batch by noise."""
     start = sum(batch.owned_W[:rank])
     own = batch.items_U[start : start + batch.owned_W[rank]].tolist()
     for spec, media in batch.media.items():
         if spec.modality is Modality.VIDEO:
             for row, item in enumerate(own):
-                media[row] = torch.from_numpy(
-                    np.random.default_rng(item).integers(0, 256, media[row].shape, dtype=np.uint8)
-                )
+                generator = np.random.default_rng(item)
+                noise = generator.integers(0, 256, media[row].shape, dtype=np.uint8)
+                media[row] = torch.from_numpy(noise)
 
 
 def exchange_gradients(seed: int) -> dict[str, list[Any]]:
-    """The exchange of ragged shares: the vectors that this rank sees, and the gradient that comes back to its own."""
+    """Exchange ragged shares, and return all vectors and the gradient of this rank's own."""
     from mlrec.runtime.distributed import exchange
 
     world = start_world()

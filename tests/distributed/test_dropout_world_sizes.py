@@ -14,10 +14,11 @@ TOP_TUNED = [
     *SHIPPED_DROPOUT,
     "item.encoders=[video/videomae, id/embedding]",
     "item.options={id/embedding: {dropout: 0.3}, "
-    f"video/videomae: {{checkpoint: '', frames: 4, size: 32, projection: mlp, config: {TRANSFORMER}}}}}",
+    "video/videomae: {checkpoint: '', frames: 4, size: 32, projection: mlp, "
+    f"config: {TRANSFORMER}}}}}",
     "item.tuning=top",
 ]
-"""Frozen prefixes, a head with dropout, and items that go without their id."""
+"""Frozen prefixes, a head with dropout, and dropped item ids."""
 RUNS = {
     "id": ["recommender.options={dropout: 0.4, pre_norm: true}"],
     "video": [*SHIPPED_DROPOUT, *VIDEO, "item.checkpoint=always"],
@@ -27,7 +28,7 @@ RUNS = {
 }
 
 
-def test_losses_with_dropout_do_not_depend_on_the_number_of_ranks(
+def test_dropout_on_one_two_and_four_ranks_has_the_same_losses(
     dataset_dir: Path, tmp_path: Path
 ) -> None:
     losses = {}

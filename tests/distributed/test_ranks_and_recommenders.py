@@ -26,7 +26,9 @@ KINDS = {
 STAGES = {"stage2": ["zero.stage=2"], "stage3": ["zero.stage=3"]}
 
 
-def test_two_ranks_have_the_losses_of_one(dataset_dir: Path, tmp_path: Path) -> None:
+def test_training_every_recommender_on_two_ranks_has_the_losses_of_one(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
     common = [
         setting
         for setting in tiny_overrides(dataset_dir, tmp_path)

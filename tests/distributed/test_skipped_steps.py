@@ -41,22 +41,21 @@ def test_update_with_non_finite_gradient_changes_nothing_on_any_rank(
     ranks: list[dict[str, Any]], variant: str
 ) -> None:
     for rank in ranks:
-        found = rank[variant]
-        assert [step for step, skipped in enumerate(found["skipped"]) if skipped] == sorted(
-            POISONED
-        )
-        assert found["changed"] == []
+        outcome = rank[variant]
+        skipped_steps = [step for step, skipped in enumerate(outcome["skipped"]) if skipped]
+        assert skipped_steps == sorted(POISONED)
+        assert outcome["changed"] == []
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_resume_after_skipped_steps_repeats_the_uninterrupted_losses(
     ranks: list[dict[str, Any]], variant: str
 ) -> None:
-    found = ranks[0][variant]
+    outcome = ranks[0][variant]
     tolerance = 4e-2 if "bf16" in variant else 1e-5
-    assert found["resumed"] == pytest.approx(found["losses"][4:], abs=tolerance)
-    assert found["carried"] == [2, 2]
-    assert found["counts"] == [3, 0, 5.0], "Adam counted the steps that were taken"
+    assert outcome["resumed"] == pytest.approx(outcome["losses"][4:], abs=tolerance)
+    assert outcome["carried"] == [2, 2]
+    assert outcome["counts"] == [3, 0, 5.0], "Adam counted the steps that were taken"
 
 
 @pytest.mark.parametrize(
@@ -68,5 +67,5 @@ def test_losses_after_skipped_steps_do_not_depend_on_the_stage(
     expected = [
         loss for step, loss in enumerate(ranks[0]["stage0"]["losses"]) if step not in POISONED
     ]
-    found = [loss for step, loss in enumerate(ranks[0][variant]["losses"]) if step not in POISONED]
-    assert found == pytest.approx(expected, abs=1e-5)
+    losses = [loss for step, loss in enumerate(ranks[0][variant]["losses"]) if step not in POISONED]
+    assert losses == pytest.approx(expected, abs=1e-5)

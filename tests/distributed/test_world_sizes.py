@@ -11,7 +11,8 @@ from tiny import SHIPPED_DROPOUT, VIDEO, tiny_overrides
 
 from mlrec.runs.checkpoint import WEIGHT, newest, read_tensors
 
-STEPS, HALF = 12, 6
+STEPS = 12
+HALF = 6
 TOLERANCE = 1e-5
 VARIANTS = {
     "stage0": ["zero.stage=0"],
@@ -20,14 +21,14 @@ VARIANTS = {
     "stage3": ["zero.stage=3"],
     "again0": ["zero.stage=0", "item.checkpoint=always"],
     "again3": ["zero.stage=3", "item.checkpoint=always"],
-    # no parameter of the tests' small models is so large that DeepSpeed would give it up between its uses
+    # By default DeepSpeed keeps parameters of small models gathered between their uses.
     "fetched3": ["zero.stage=3", "zero.options={stage3_param_persistence_threshold: 0}"],
 }
 HAS_COMPILER = shutil.which("g++") is not None
 if HAS_COMPILER:
     VARIANTS["offload"] = ["zero.stage=2", "zero.offload_optimizer=true"]
 MLP = ["item.options.video/tiny.projection=mlp"]
-"""A head with dropout."""
+"""Option of a projection head with dropout."""
 SCHEDULE = ["optim.schedule=cosine", "optim.warmup=4 steps"]
 
 
@@ -40,7 +41,7 @@ def runs_of(
 
 @pytest.fixture(scope="module")
 def alone(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One rank, without ZeRO, uninterrupted."""
+    """Train on one rank, without ZeRO and without a stop."""
     folder = tmp_path_factory.mktemp("alone")
     runs = runs_of(dataset_dir, folder, {"alone": ["zero.stage=0"]})
     return run_ranks(train_runs, 1, folder, runs, 0, STEPS)[0]["alone"]
@@ -50,26 +51,26 @@ def alone(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def halves(
     dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """Two ranks at every stage, stopped half way."""
+    """Train on two ranks at every stage, and stop half way."""
     folder = tmp_path_factory.mktemp("halves")
     return folder, run_ranks(train_runs, 2, folder, runs_of(dataset_dir, folder, VARIANTS), 0, HALF)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_two_ranks_have_the_losses_and_gradients_of_one(
+def test_training_on_two_ranks_has_the_losses_and_gradients_of_one(
     alone: dict[str, Any], halves: tuple[Path, list[dict[str, Any]]], variant: str
 ) -> None:
     _, ranks = halves
     for rank in ranks:
-        found = rank[variant]
-        assert found["losses"] == pytest.approx(alone["losses"][:HALF], abs=TOLERANCE)
-        assert found["gradients"].keys() == alone["gradients"].keys()
+        outcome = rank[variant]
+        assert outcome["losses"] == pytest.approx(alone["losses"][:HALF], abs=TOLERANCE)
+        assert outcome["gradients"].keys() == alone["gradients"].keys()
         for name, gradient in alone["gradients"].items():
-            assert found["gradients"][name] == pytest.approx(gradient, abs=TOLERANCE), name
+            assert outcome["gradients"][name] == pytest.approx(gradient, abs=TOLERANCE), name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_each_distinct_item_is_encoded_once_over_all_ranks(
+def test_encoding_on_two_ranks_encodes_each_distinct_item_once(
     halves: tuple[Path, list[dict[str, Any]]], alone: dict[str, Any], variant: str
 ) -> None:
     first, second = (rank[variant] for rank in halves[1])
@@ -80,7 +81,7 @@ def test_each_distinct_item_is_encoded_once_over_all_ranks(
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_a_stopped_run_goes_on_with_the_same_losses_on_another_number_of_ranks(
+def test_resume_on_another_number_of_ranks_has_the_same_losses(
     alone: dict[str, Any],
     halves: tuple[Path, list[dict[str, Any]]],
     dataset_dir: Path,
@@ -96,7 +97,7 @@ def test_a_stopped_run_goes_on_with_the_same_losses_on_another_number_of_ranks(
         ), variant
 
 
-def test_a_stopped_run_goes_on_at_another_stage(
+def test_resume_at_another_zero_stage_has_the_same_losses(
     alone: dict[str, Any],
     halves: tuple[Path, list[dict[str, Any]]],
     dataset_dir: Path,
@@ -117,7 +118,7 @@ def test_a_stopped_run_goes_on_at_another_stage(
         )
 
 
-def test_one_run_goes_over_two_one_four_and_two_ranks(
+def test_resume_over_two_one_four_and_two_ranks_has_the_same_losses(
     alone: dict[str, Any], dataset_dir: Path, tmp_path: Path
 ) -> None:
     variants = {name: VARIANTS[name] for name in ("stage1", "stage2", "stage3")}
@@ -135,20 +136,24 @@ def test_one_run_goes_over_two_one_four_and_two_ranks(
 
 
 @pytest.mark.skipif(
-    not HAS_COMPILER, reason="DeepSpeed compiles its CPU Adam with g++, which this machine has not"
+    not HAS_COMPILER, reason="DeepSpeed compiles its CPU Adam with g++, which is not installed"
 )
-def test_offload_was_among_the_variants(halves: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_variants_with_compiler_include_offload(halves: tuple[Path, list[dict[str, Any]]]) -> None:
     assert "offload" in halves[1][0]
 
 
-def test_bf16_stays_near(alone: dict[str, Any], dataset_dir: Path, tmp_path: Path) -> None:
+def test_training_in_bf16_stays_near_the_fp32_losses(
+    alone: dict[str, Any], dataset_dir: Path, tmp_path: Path
+) -> None:
     variants = {name: [*VARIANTS[name], "train.precision=bf16"] for name in ("stage2", "stage3")}
     results = run_ranks(train_runs, 2, tmp_path, runs_of(dataset_dir, tmp_path, variants), 0, STEPS)
     for name in variants:
         assert results[0][name]["losses"] == pytest.approx(alone["losses"], abs=4e-2), name
 
 
-def test_partly_frozen_encoders_train_and_save_alike(dataset_dir: Path, tmp_path: Path) -> None:
+def test_training_partly_frozen_on_two_ranks_saves_the_weights_of_one(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
     tunings = {tuning: [f"item.tuning={tuning}"] for tuning in ("frozen", "top")}
     whole = {name: [*changes, "zero.stage=0"] for name, changes in tunings.items()}
     parted = {name: [*changes, "zero.stage=3"] for name, changes in tunings.items()}

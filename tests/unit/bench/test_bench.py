@@ -1,4 +1,4 @@
-"""mlrec bench loader and scale, mlrec-shards bench: keys and arithmetic of what they print, not timings."""
+"""mlrec bench loader and scale, mlrec-shards bench: keys and arithmetic of their figures."""
 
 import io
 import json
@@ -52,11 +52,11 @@ def test_scale_items_per_rank_sum_to_distinct_items(data: Data) -> None:
         assert row.step_s == pytest.approx(most / 10 + row.exchange_bytes_per_rank / 1e9)
 
 
-def test_scale_prints_and_draws(
+def test_bench_scale_with_rates_prints_and_draws(
     dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "scale.svg"
-    given = [
+    options = [
         str(dataset_dir),
         f"data.cache_dir={tmp_path}/cache",
         "--users-per-rank",
@@ -67,7 +67,7 @@ def test_scale_prints_and_draws(
         "1",
     ]
     run_command(
-        ["bench", "scale", *given, "--videos-per-s", "100", "--out", str(picture), "--json"]
+        ["bench", "scale", *options, "--videos-per-s", "100", "--out", str(picture), "--json"]
     )
     printed = json.loads(capsys.readouterr().out)
     assert printed["bench"] == "scale" and printed["device"].endswith("1 rank")
@@ -75,11 +75,11 @@ def test_scale_prints_and_draws(
     assert {row["users"] for row in printed["rows"]["global_batch"]} == {60}
     assert "users per second" in picture.read_text()
 
-    run_command(["bench", "scale", *given, "--videos-per-s", "100"])
+    run_command(["bench", "scale", *options, "--videos-per-s", "100"])
     assert "10 users a rank: ranks" in capsys.readouterr().out
 
 
-def test_scale_measures_the_tower(
+def test_bench_scale_without_rates_measures_the_tower(
     dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tower = [
@@ -103,12 +103,12 @@ def test_scale_measures_the_tower(
         (["loader", "nowhere", "--steps", "0"], "--steps is 0"),
     ],
 )
-def test_bad_input_is_named(arguments: list[str], words: str) -> None:
+def test_bench_bad_option_is_named(arguments: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         run_command(["bench", *arguments])
 
 
-def test_loader_needs_something_to_decode(raw_dir: Path, tmp_path: Path) -> None:
+def test_measure_loader_without_media_is_refused(raw_dir: Path, tmp_path: Path) -> None:
     from rich.console import Console
 
     from shards_tools.make import make
@@ -126,7 +126,9 @@ def test_loader_needs_something_to_decode(raw_dir: Path, tmp_path: Path) -> None
         measure_loader(titles_only, global_batch=40, most_workers=1, steps_per_worker=1)
 
 
-def test_packing_counts_videos_and_bytes(raw_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_bench_four_items_counts_videos_and_bytes(
+    raw_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["bench", str(raw_dir), "--items", "4", "--workers", "1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["bench"], printed["videos"], printed["failed"], printed["workers"]) == (
@@ -145,5 +147,5 @@ def test_packing_counts_videos_and_bytes(raw_dir: Path, capsys: pytest.CaptureFi
     assert cli.main(["bench", str(raw_dir), "--items", "0"]) == 2
 
 
-def test_table_is_aligned() -> None:
+def test_aligned_pads_names_and_figures() -> None:
     assert aligned([("", "a"), ("name", "12")]) == "       a\nname  12"
