@@ -1,4 +1,4 @@
-"""A page in a real browser: headless Chromium, told everything on its command line."""
+"""Pages in a real browser: headless Chromium, controlled by its command line."""
 
 from __future__ import annotations
 
@@ -12,29 +12,35 @@ from typing import Any
 
 CHROMIUM = next(
     (
-        found
+        path
         for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
+        if (path := shutil.which(name))
     ),
     None,
 )
 DESKTOP, PHONE = 1280, 390
 """CSS pixels."""
 
-_FRAME = """<!doctype html><meta charset="utf-8"><style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
-<iframe id="frame" width="{width}" height="{height}" src="{page}"></iframe><pre id="seen" hidden></pre>
+_FRAME = """<!doctype html><meta charset="utf-8">
+<style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
+<iframe id="frame" width="{width}" height="{height}" src="{page}"></iframe>
+<pre id="seen" hidden></pre>
 <script>
 frame.onload = () => {{
   const doc = frame.contentDocument, root = doc.documentElement, images = [...doc.images];
-  const sticksOut = (node) => node.getBoundingClientRect().right > root.clientWidth + 1 && !node.closest(".scroll, pre, svg");
+  const widthOf = (node) => Math.round(node.getBoundingClientRect().width);
+  const isBroken = (image) => !image.complete || !image.naturalWidth;
+  const sticksOut = (node) => node.getBoundingClientRect().right > root.clientWidth + 1
+    && !node.closest(".scroll, pre, svg");
+  const outside = [...doc.querySelectorAll("body *")].filter(sticksOut);
   seen.textContent = JSON.stringify({{
     title: doc.title,
     width: root.clientWidth,
     overflow_px: root.scrollWidth - root.clientWidth,
-    sticking_out: [...doc.querySelectorAll("body *")].filter(sticksOut).map((node) => node.tagName + "." + node.className),
+    sticking_out: outside.map((node) => node.tagName + "." + node.className),
     images: images.length,
-    broken_images: images.filter((image) => !image.complete || !image.naturalWidth).length,
-    figures: [...doc.querySelectorAll("svg[role=img]")].map((svg) => Math.round(svg.getBoundingClientRect().width)),
+    broken_images: images.filter(isBroken).length,
+    figures: [...doc.querySelectorAll("svg[role=img]")].map(widthOf),
     height: root.scrollHeight,
     text: doc.body.innerText,
   }});
@@ -44,7 +50,10 @@ frame.onload = () => {{
 
 
 def look_at(page: Path, width: int, shot: Path) -> dict[str, Any]:
-    """What the page is like in a window of `width` CSS pixels, which may be narrower than a window of Chromium's can be."""
+    """Measure the page in a frame of `width` CSS pixels and save a screenshot.
+
+    The frame may be narrower than the smallest window of Chromium.
+    """
     assert CHROMIUM
     common = [
         "--headless=new",
@@ -75,6 +84,6 @@ def look_at(page: Path, width: int, shot: Path) -> dict[str, Any]:
 
     dom = run(900, "--dump-dom")
     (seen,) = re.findall(r'<pre id="seen" hidden="">(.*?)</pre>', dom, re.DOTALL)
-    found: dict[str, Any] = json.loads(unescape(seen))
-    run(min(found["height"], 12_000), f"--screenshot={shot}")
-    return found
+    measured: dict[str, Any] = json.loads(unescape(seen))
+    run(min(measured["height"], 12_000), f"--screenshot={shot}")
+    return measured

@@ -14,12 +14,12 @@ FINGERPRINT = "0" * 64
 
 
 def item_ids(raw_ids: Sequence[str | None], fingerprint: str = FINGERPRINT) -> ItemIds:
-    """A data set's items by their raw ids, None for one that packing left out."""
+    """Return a data set's items by raw id; None stands for one that packing left out."""
     return ItemIds(pa.array(raw_ids, pa.string()), "tiny", fingerprint)
 
 
 def numbered(count: int) -> ItemIds:
-    """Items whose raw ids are their numbers, 1 ... count."""
+    """Return items whose raw ids are their numbers, 1 ... count."""
     return item_ids([str(item) for item in range(1, count + 1)])
 
 

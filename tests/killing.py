@@ -1,4 +1,4 @@
-"""Kills training and packing at random moments, starts them again, and compares the end with an undisturbed one.
+"""Kills and restarts training and packing at random, and compares with an undisturbed result.
 
 From the folder tests:
 
@@ -55,19 +55,19 @@ class Kill:
 
 
 def members(session: int) -> list[psutil.Process]:
-    """The living processes of a session."""
-    found = []
+    """Return the living processes of a session."""
+    processes = []
     for process in psutil.process_iter(["status"]):
         try:
             if process.info["status"] != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == session:
-                found.append(process)
+                processes.append(process)
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
-    return found
+    return processes
 
 
 def role(process: psutil.Process, session: int) -> str:
-    """What a process of a command is, in words."""
+    """Return the role of a process of a command, in words."""
     try:
         words, parent = " ".join(process.cmdline()), process.parent()
         if "mlrec.train" in words and "--local_rank" in words:
@@ -85,7 +85,7 @@ def role(process: psutil.Process, session: int) -> str:
 
 
 def kill_once(command: subprocess.Popen[str], draw: random.Random, moment: str) -> Kill | None:
-    """Send a signal to a random process of the command, or SIGTERM to the command; None if it has ended."""
+    """Kill a random process of the command, or stop the command; None if it has ended."""
     if command.poll() is not None or not (alive := members(command.pid)):
         return None
     if draw.random() < STOP_SHARE:
@@ -129,8 +129,8 @@ def until_done(
 ) -> list[Kill]:
     """Run a command to its end, killing it up to `kills` times on the way.
 
-    The exit code alone does not tell the end: the deepspeed command returns 0 when its own child, which starts the ranks,
-    is killed (runner.py passes on positive codes only).
+    Exit code 0 alone does not prove the end. The deepspeed command also returns 0 when its own
+    child, which starts the ranks, is killed (runner.py passes on positive codes only).
     """
     done: list[Kill] = []
     while True:
@@ -194,7 +194,7 @@ class Training:
         return (self.folder / name / "results.json").exists()
 
     def moment(self, name: str, draw: random.Random) -> str:
-        """Wait: most of the time for a step, else some seconds, as at the start."""
+        """Wait for a step in most cases, else for some seconds."""
         run, began = self.folder / name, time.monotonic()
         if draw.random() < 0.3:
             time.sleep(draw.uniform(0, 0.9 * self.longest_s))
@@ -210,12 +210,12 @@ class Training:
                     break
                 time.sleep(0.01)
             time.sleep(draw.uniform(0, 0.2))
-        found = lines(run)
-        step = int(found[-1]["step"]) if found else 0
+        logged = lines(run)
+        step = int(logged[-1]["step"]) if logged else 0
         return f"after {time.monotonic() - began:.1f} s, at step {step}"
 
     def differences(self, name: str) -> list[str]:
-        """In what a run differs from the undisturbed one."""
+        """Return the differences between a run and the undisturbed one."""
         import torch
 
         from mlrec.runs import checkpoint
@@ -286,7 +286,7 @@ class Packing:
         return (self.folder / name / "dataset.json").exists()
 
     def moment(self, name: str, draw: random.Random) -> str:
-        """Wait: half of the time for an item shard, else for a part of the time that packing takes."""
+        """Wait for an item shard in half of the cases, else for part of the packing time."""
         began = time.monotonic()
         if draw.random() < 0.5:
             wanted = self._shards(name) + draw.randrange(1, 4)
@@ -295,13 +295,13 @@ class Packing:
             time.sleep(draw.uniform(0, 0.2))
         else:
             time.sleep(draw.uniform(0, self.longest_s))
-        return f"after {time.monotonic() - began:.1f} s, {self._shards(name)} item shards there"
+        return f"after {time.monotonic() - began:.1f} s, {self._shards(name)} item shards written"
 
     def _shards(self, name: str) -> int:
         return len(list((self.folder / name).glob("items/*.tar")))
 
     def differences(self, name: str) -> list[str]:
-        """In what the packed files differ."""
+        """Return the packed files that differ."""
         before, after = data_set(self.folder / "undisturbed"), data_set(self.folder / name)
         return sorted(
             path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
@@ -350,7 +350,8 @@ def main() -> int:
             print(f"{run}: {'; '.join(faults) or 'identical'}", flush=True)
     ranks = f" on {options.ranks} rank{'s' * (options.ranks > 1)}" * (options.what == "train")
     print(
-        f"{options.what}{ranks}: {total} kills in {runs} runs, {identical} identical, {time.monotonic() - began:.0f} s"
+        f"{options.what}{ranks}: {total} kills in {runs} runs, {identical} identical, "
+        f"{time.monotonic() - began:.0f} s"
     )
     return int(identical < total)
 

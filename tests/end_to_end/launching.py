@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 
 
 def start(command: list[str], **options: object) -> subprocess.Popen[str]:
-    """A command of this environment in a process group of its own, on a rendezvous port of its own."""
+    """Start a command of this environment with its own process group and rendezvous port."""
     if command[0] in ("deepspeed", "torchrun") and "--master_port" not in command:
         command = [command[0], "--master_port", str(free_port()), *command[1:]]
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
@@ -37,7 +37,10 @@ def start(command: list[str], **options: object) -> subprocess.Popen[str]:
 
 
 def start_nodes(folder: Path, *arguments: list[str]) -> list[subprocess.Popen[str]]:
-    """A training run of one rank on each of several nodes that are all this machine, with the arguments of each node."""
+    """Start one rank on each of several nodes that are all this machine.
+
+    `arguments` holds the command-line arguments of each node.
+    """
     hosts = folder / "hostfile"
     hosts.write_text("".join(f"127.0.0.{node + 1} slots=1\n" for node in range(len(arguments))))
     together = [
@@ -56,7 +59,7 @@ def start_nodes(folder: Path, *arguments: list[str]) -> list[subprocess.Popen[st
 
 
 def finish(process: subprocess.Popen[str], expected: int = 0, timeout_s: float = 200) -> str:
-    """Output of a command that ends with the `expected` exit code."""
+    """Return the output of a command that ends with the `expected` exit code."""
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
@@ -67,17 +70,17 @@ def finish(process: subprocess.Popen[str], expected: int = 0, timeout_s: float =
 
 
 def run(command: list[str], expected: int = 0) -> str:
-    """Output of a command that is run and ends with the `expected` exit code."""
+    """Run a command and return its output; it must end with the `expected` exit code."""
     return finish(start(command), expected)
 
 
 def result_of(command: list[str]) -> str:
-    """What a command prints as its result."""
+    """Return what a command prints on standard output."""
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
 
 
 def call(*words: str) -> int:
-    """The exit code of a command that is run in this process, for which no other has to be started."""
+    """Run a command in this process and return its exit code."""
     programs = {"mlrec": cli.run_command, "mlrec-shards": shards_cli.run_command}
     before = dict(os.environ)
     try:
@@ -85,13 +88,14 @@ def call(*words: str) -> int:
     except SystemExit as ended:  # argparse
         return int(ended.code or 0)
     finally:
-        stop_world()  # a process ends after one command; here many follow each other, after errors too
+        # Other commands follow in this process, after errors too.
+        stop_world()
         os.environ.clear()
         os.environ.update(before)
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """Return a TCP port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

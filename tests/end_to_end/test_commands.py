@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config_file(dataset_dir: Path, folder: Path) -> Path:
-    """A video run of 12 steps, as a file."""
+    """Return the configuration file of a video run of 12 steps."""
     overrides = [
         *tiny_overrides(dataset_dir, folder),
         *VIDEO,
@@ -46,7 +46,7 @@ def config_file(dataset_dir: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(config_file: Path, folder: Path) -> Path:
-    """A run that the deepspeed launcher brought to its end, on two ranks with ZeRO-2."""
+    """Return a run that the deepspeed launcher finished on two ranks with ZeRO-2."""
     run([*LAUNCHERS["deepspeed"], str(config_file), "name=finished", "tracking.wandb=offline"])
     return folder / "finished"
 
@@ -105,18 +105,20 @@ def test_recommend_excludes_watched_items(
     def recommended(*words: str, expected: int = 0) -> str:
         capsys.readouterr()
         assert call("mlrec", "recommend", str(finished), *words) == expected
-        said = capsys.readouterr()
-        return said.err if expected else said.out
+        captured = capsys.readouterr()
+        return captured.err if expected else captured.out
 
-    found = json.loads(recommended("--user", str(data.sequences.users[7]), "-k", "5", "--json"))
-    assert len(found) == 5
-    assert [entry["score"] for entry in found] == sorted(
-        (entry["score"] for entry in found), reverse=True
+    recommendations = json.loads(
+        recommended("--user", str(data.sequences.users[7]), "-k", "5", "--json")
     )
-    assert not {entry["raw_id"] for entry in found} & set(watched)
-    assert all(entry["title"] == data.catalogue.title(entry["item"]) for entry in found)
+    assert len(recommendations) == 5
+    assert [entry["score"] for entry in recommendations] == sorted(
+        (entry["score"] for entry in recommendations), reverse=True
+    )
+    assert not {entry["raw_id"] for entry in recommendations} & set(watched)
+    assert all(entry["title"] == data.catalogue.title(entry["item"]) for entry in recommendations)
     same = json.loads(recommended("--history", ",".join(watched), "-k", "5", "--json"))
-    assert [entry["item"] for entry in same] == [entry["item"] for entry in found]
+    assert [entry["item"] for entry in same] == [entry["item"] for entry in recommendations]
     assert "the data set has no user '123456789'" in recommended("--user", "123456789", expected=2)
     assert "the catalogue has no such item" in recommended("--history", "nothing", expected=2)
 

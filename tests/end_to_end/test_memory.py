@@ -1,4 +1,4 @@
-"""Peak memory of encoding with gradient grows with item.chunk, not with the number of items; one process per measurement."""
+"""Peak memory of encoding with gradient grows with item.chunk, not with the number of items."""
 
 import os
 import subprocess
@@ -12,25 +12,29 @@ from mlrec.models.tower import ItemTower
 
 chunk, items = map(int, sys.argv[1:])
 torch.set_num_threads(1)
-shape = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}
+shape = {"hidden_size": 96, "intermediate_size": 384}
+shape |= {"num_hidden_layers": 4, "num_attention_heads": 4}
 options = {"checkpoint": "", "frames": 8, "size": 112, "config": shape}
-item = ItemConfig(encoders=("video/videomae",), options={"video/videomae": options}, chunk=chunk, checkpoint="always")
+options = {"video/videomae": options}
+item = ItemConfig(("video/videomae",), options, chunk=chunk, checkpoint="always")
 tower = ItemTower(item, 64, 100)
 media = {tower.specs[0]: torch.zeros(items, 8, 112, 112, 3, dtype=torch.uint8)}
-before = reset_peak(torch.device("cpu"))  # getrusage's would begin with the peak of the process that started this one
+# The peak of getrusage would include that of the parent process.
+before = reset_peak(torch.device("cpu"))
 tower.encode(media, most=items).sum().backward()
 print(peak(torch.device("cpu")) - before)
 """
 
 
 def growth(chunk: int, items: int) -> int:
-    """Bytes of peak memory that encoding `items` in chunks adds."""
-    # glibc keeps what is freed, in pieces: up to 1.4 times as much for four times the items. Here it gives every tensor back
-    # at once, so that what is resident is what is held; a run does not, for that costs three fifths more CPU.
-    given_back = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
+    """Return the peak memory (bytes) that encoding `items` in chunks adds."""
+    # glibc does not return all freed memory: resident memory grows up to 1.4 times for four
+    # times the items. With this setting it returns every tensor at once. Real runs do not use
+    # it, as it costs 60 % more CPU.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
     command = [sys.executable, "-c", PROGRAM, str(chunk), str(items)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=120, env=given_back
+        command, capture_output=True, text=True, check=True, timeout=120, env=environment
     )
     return int(done.stdout)
 

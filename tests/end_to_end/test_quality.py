@@ -1,4 +1,4 @@
-"""What launch/quickstart.sh does, with its configurations, on a smaller data set: what a trained model reaches."""
+"""The configurations of launch/quickstart.sh reach their quality on a smaller data set."""
 
 import io
 import json
@@ -30,7 +30,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(name: str, folder: Path) -> dict[str, Any]:
-    """results.json of a shipped quickstart configuration trained on the small data set by two ranks."""
+    """Train a quickstart configuration on two ranks and return its results.json."""
     overrides = [
         f"data.url={folder}/data",
         f"data.cache_dir={folder}/cache",

@@ -28,19 +28,26 @@ COMMAND = re.compile(
 """How a command begins."""
 
 RUN_ELSEWHERE = {
-    "bash launch/quickstart.sh": "tests/end_to_end/test_quality.py",  # its own lines are run here, too
+    "bash launch/quickstart.sh": "tests/end_to_end/test_quality.py",
     "bash launch/test.sh": ".ci/run",
     "bash launch/multinode.sh": "tests/integration/test_multinode.py",
-    "bash launch/local.sh CONFIG": "bash launch/local.sh configs/experiment/microlens_100k_sasrec_v.yaml data.url=OUT",
+    "bash launch/local.sh CONFIG": (
+        "bash launch/local.sh configs/experiment/microlens_100k_sasrec_v.yaml data.url=OUT"
+    ),
     "deepspeed --module mlrec.train": "tests/end_to_end/launching.py",
     "torchrun -m mlrec.train": "tests/end_to_end/launching.py",
     "mlrec-shards make RAW OUT --engine ray": "tests/integration/test_shards_ray.py",
     "mlrec-shards bench RAW --items": "mlrec-shards bench RAW",
-    "mlrec extract configs/item/minilm_title.yaml": "mlrec extract CONFIG OUT",  # a checkpoint that no test downloads
-    "sbatch launch/slurm.sbatch": "tests/unit/runtime/test_launch_scripts.py",  # its form only: there is no SLURM here
-    "kubectl apply -f launch/kubernetes.yaml": "tests/unit/runtime/test_launch_scripts.py",  # its form only: there is no cluster here
+    # No test downloads this checkpoint.
+    "mlrec extract configs/item/minilm_title.yaml": "mlrec extract CONFIG OUT",
+    # Without SLURM and Kubernetes, tests can only check the form of these files.
+    "sbatch launch/slurm.sbatch": "tests/unit/runtime/test_launch_scripts.py",
+    "kubectl apply -f launch/kubernetes.yaml": "tests/unit/runtime/test_launch_scripts.py",
 }
-"""How a command begins that this file does not run: the file that does and names it, or the README's command of the same code."""
+"""Beginnings of commands that this file does not run.
+
+The value is the file that runs and names the command, or a README command of the same code.
+"""
 
 IS_NAMED_AS = {
     "tests/end_to_end/launching.py": "mlrec.train",
@@ -63,7 +70,7 @@ PLACEHOLDERS = {
     "P": "P",
     "E": "E",
 }
-"""Words of the README that stand for something, and what they are here, in the folder of a command."""
+"""Placeholders of the README and their values in the folder of a command."""
 
 SMALL = {
     "hidden_size": 16,
@@ -110,7 +117,7 @@ SHRUNK: dict[str, tuple[str, ...]] = {
     "mlrec-shards make": ("--size", "32"),
     "mlrec-shards bench": ("--items", "4"),
 }
-"""What is added to a command that begins so, the longest of these, to make it a matter of seconds."""
+"""Arguments that shrink a command to seconds, by its beginning; the longest match counts."""
 
 
 def commands_of(text: str) -> list[str]:
@@ -140,14 +147,14 @@ QUICKSTART = [
 
 
 def elsewhere(command: str) -> str | None:
-    """Where a command is run, if not here."""
+    """Return where a command is run, or None for here."""
     return next(
         (place for beginning, place in RUN_ELSEWHERE.items() if command.startswith(beginning)), None
     )
 
 
 def words_of(command: str) -> list[str]:
-    """A command of the README with what it leaves open filled in, as words."""
+    """Return the words of a README command, with its placeholders filled in."""
     text = command.replace("[key=value ...]", "train.log_every='1 steps'")
     text = re.sub(r" \[(RUN|CONFIG) \.\.\.\]| \.\.\.", "", text).replace("[", "").replace("]", "")
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(text)]
@@ -171,7 +178,7 @@ def words_of(command: str) -> list[str]:
 
 
 def run(words: Sequence[str]) -> int:
-    """The exit code of a command that is run in this process, or by the shell where it is a script."""
+    """Run a command in this process, or a script in the shell, and return its exit code."""
     if words[:3] == ["torchrun", "-m", "mlrec"]:  # what a launcher does in each of its processes
         return call("mlrec", *words[3:])
     if words[0] != "bash":
@@ -187,8 +194,8 @@ def run(words: Sequence[str]) -> int:
 
 
 @pytest.fixture(scope="module")
-def begun(raw_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the README's commands work on, made by commands of the README."""
+def prepared(raw_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the inputs of the README's commands, made by commands of the README."""
     folder = tmp_path_factory.mktemp("readme")
     for name, target in {
         "configs": ROOT / "configs",
@@ -215,13 +222,13 @@ def begun(raw_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working folder of a command's own, with all that was begun."""
-    for path in begun.iterdir():
+def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield a working folder for one command, with links to the prepared files."""
+    for path in prepared.iterdir():
         if path.name != "runs":
             (tmp_path / path.name).symlink_to(path.resolve())
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "tiny").symlink_to(begun / "runs" / "tiny")
+    (tmp_path / "runs" / "tiny").symlink_to(prepared / "runs" / "tiny")
     monkeypatch.chdir(tmp_path)
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -229,7 +236,7 @@ def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def pretend(command: Sequence[str], config: Config, under_way: Task) -> str:
-    """Leaves a finished run behind, where `mlrec sweep` would train one; test_sweep_command.py trains."""
+    """Copy a finished run instead of training one, which test_sweep_command.py does."""
     shutil.copytree("runs/tiny", config.run_path, ignore=shutil.ignore_patterns("checkpoints"))
     configuration.save(config, config.run_path / "config.yaml")
     return ""
@@ -271,12 +278,12 @@ def test_readme_command_succeeds(
         (here / "runs" / "quickstart").mkdir()
         (here / "runs" / "quickstart" / "raw").symlink_to(here / "raw")
     code = run(words)
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert code == 0, (
-        f"README.md names `{command}`, which fails as `{shlex.join(words)}`:\n{said.err}\nMend it, or say in RUN_ELSEWHERE where "
-        "it is run"
+        f"README.md names `{command}`, which fails as `{shlex.join(words)}`:\n{captured.err}\n"
+        "Correct it, or name in RUN_ELSEWHERE where it is run"
     )
-    assert said.out
+    assert captured.out
 
 
 @pytest.mark.parametrize("beginning", RUN_ELSEWHERE)
@@ -328,9 +335,9 @@ def test_json_option_prints_one_document_only(
 ) -> None:
     monkeypatch.setattr(sweep, "_start", pretend)
     code = run([*command.split(), "--json"])
-    said = capsys.readouterr()
-    assert code == 0, said.err
-    document = json.loads(said.out)
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    document = json.loads(captured.out)
     assert document[key] is not None
     if command == "mlrec sweep study.yaml":
         assert [(outcome["name"], outcome["error"]) for outcome in document] == [

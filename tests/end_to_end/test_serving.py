@@ -64,9 +64,9 @@ def test_index_search_matches_exact_search(exported: Path, trained: Config, data
     )
     for user in map(data.sequences.raw_user, range(3)):
         exact = recommend_exactly(trained.run_path, user, (), 5, ALONE)
-        found = recommend_from_index(str(exported), user, (), 5)
-        assert [entry.item for entry in found] == [entry.item for entry in exact]
-        assert [entry.score for entry in found] == pytest.approx(
+        recommendations = recommend_from_index(str(exported), user, (), 5)
+        assert [entry.item for entry in recommendations] == [entry.item for entry in exact]
+        assert [entry.score for entry in recommendations] == pytest.approx(
             [entry.score for entry in exact], abs=1e-5
         )
 
@@ -108,16 +108,16 @@ def test_recommend_history_needs_only_the_export(
     config = (copied / CONFIG_FILE).read_text()
     (copied / CONFIG_FILE).write_text(config.replace(str(dataset_dir), str(tmp_path / "gone")))
     capsys.readouterr()
-    found = recommend_from_index(str(copied), None, [*history, "nothing"], 4)
-    assert [(entry.item, entry.raw_id, entry.score) for entry in found] == [
+    recommendations = recommend_from_index(str(copied), None, [*history, "nothing"], 4)
+    assert [(entry.item, entry.raw_id, entry.score) for entry in recommendations] == [
         (entry.item, entry.raw_id, entry.score) for entry in with_titles
     ]
-    assert all((entry.title, entry.popularity) == ("", None) for entry in found) and all(
+    assert all((entry.title, entry.popularity) == ("", None) for entry in recommendations) and all(
         entry.title for entry in with_titles
     )
-    said = capsys.readouterr().err
-    assert f"ignored, because they have no vector in {copied}: nothing\n" in said
-    assert f"without titles: it cannot be read from {tmp_path}/gone" in said
+    errors = capsys.readouterr().err
+    assert f"ignored, because they have no vector in {copied}: nothing\n" in errors
+    assert f"without titles: it cannot be read from {tmp_path}/gone" in errors
     run_command(["recommend", str(copied), "--history", ",".join(history), "-k", "2"])
     assert "–" in capsys.readouterr().out
     user = data.sequences.raw_user(0)
@@ -168,14 +168,14 @@ def test_export_vectors_are_readable_as_features(exported: Path, trained: Config
 
 @pytest.fixture
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Items that whoever encodes the catalogue finds damaged: the first, one in the middle, the last."""
+    """Return three items that encoding the catalogue treats as damaged."""
     items = [1, NUM_ITEMS // 2, NUM_ITEMS]
 
     def encode(model: Recommender, data: Data, config: Config, world: World) -> EncodedCatalogue:
-        found = encode_catalogue(model, data, config, world)
+        catalogue = encode_catalogue(model, data, config, world)
         return replace(
-            found,
-            readable_N=found.readable_N & torch.from_numpy(~np.isin(ranked_items(data), items)),
+            catalogue,
+            readable_N=catalogue.readable_N & torch.from_numpy(~np.isin(ranked_items(data), items)),
         )
 
     monkeypatch.setattr("mlrec.serving.index.encode_catalogue", encode)
@@ -197,15 +197,15 @@ def test_recommend_history_skips_unreadable_items(
         ]
 
     readable = [7, NUM_ITEMS - 1, 2]
-    for found in (
+    for recommendations in (
         *both(unreadable[0], 7, unreadable[1], NUM_ITEMS - 1, 2, unreadable[2]),
         *both(*readable),
     ):
-        assert sorted(entry.item for entry in found) == sorted(
+        assert sorted(entry.item for entry in recommendations) == sorted(
             {*range(1, NUM_ITEMS + 1)} - {*unreadable, *readable}
         )
         expected = both(*readable)[0]
-        assert [entry.score for entry in found] == pytest.approx(
+        assert [entry.score for entry in recommendations] == pytest.approx(
             [entry.score for entry in expected], abs=1e-5
         )
 
@@ -355,7 +355,8 @@ def test_export_refused_changes_nothing(
     config = (trained.run_path / CONFIG_FILE).read_bytes()
     with pytest.raises(
         ValueError,
-        match=rf"Cannot export to {trained.run_path}: it is a run's folder, whose {CONFIG_FILE} the export would overwrite",
+        match=rf"Cannot export to {trained.run_path}: it is a run's folder, "
+        rf"whose {CONFIG_FILE} the export would overwrite",
     ):
         export(run, str(trained.run_path))
     assert (trained.run_path / CONFIG_FILE).read_bytes() == config
@@ -375,6 +376,9 @@ def test_served_model_edited_configuration_is_refused(copied: Path) -> None:
     config = (copied / CONFIG_FILE).read_text()
     assert "cosine: true" in config
     (copied / CONFIG_FILE).write_text(config.replace("cosine: true", "cosine: false"))
-    words = "config.yaml does not describe the model of this export: recommender.cosine is False, was True. Restore"
+    words = (
+        "config.yaml does not describe the model of this export: "
+        "recommender.cosine is False, was True. Restore"
+    )
     with pytest.raises(ValueError, match=words):
         ServedModel(str(copied))

@@ -19,7 +19,8 @@ def test_sweep_stopped_resumes_from_the_checkpoint(dataset_dir: Path, tmp_path: 
         "recommender.options={}",
     ]
     save(load([], [*tiny_overrides(dataset_dir, tmp_path), *settings]), tmp_path / "base.yaml")
-    points = "{gru: {recommender.name: gru4rec}, youtube: {recommender.name: youtube_dnn, train.duration: 3 steps}}"
+    youtube = "{recommender.name: youtube_dnn, train.duration: 3 steps}"
+    points = f"{{gru: {{recommender.name: gru4rec}}, youtube: {youtube}}}"
     (tmp_path / "study.yaml").write_text(f"base: [base.yaml]\ngrid: {{recommender: {points}}}\n")
     command = [sys.executable, "-m", "mlrec", "sweep", str(tmp_path / "study.yaml")]
     process = start(command)
@@ -32,9 +33,9 @@ def test_sweep_stopped_resumes_from_the_checkpoint(dataset_dir: Path, tmp_path: 
     output = run(command)
     assert "[1/2] study_gru  HR@10 0." in output
     assert "[2/2] study_youtube  HR@10 0." in output
-    begun = (tmp_path / "study_gru" / "output.log").read_text().count("; steps ")
+    starts = (tmp_path / "study_gru" / "output.log").read_text().count("; steps ")
     assert (
-        begun == 2
+        starts == 2
         and "; steps 0 to 300"
         not in (tmp_path / "study_gru" / "output.log").read_text().split("$ ")[-1]
     )

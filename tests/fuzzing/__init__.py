@@ -1,7 +1,7 @@
 """A seeded fuzz driver: one mutated file per case, read by the operations that read it, judged.
 
-From the folder tests, `python -m fuzzing --cases 5000` runs many cases and prints a table by kind of file, and
-`python -m fuzzing --seed 0 --case 17` runs one of them again and shows all that it printed.
+From the folder tests, `python -m fuzzing --cases 5000` runs many cases and prints a table by kind
+of file. `python -m fuzzing --seed 0 --case 17` repeats one case and shows all its output.
 
     workspace.py    a healthy workspace: every kind of file, below one folder
     kinds.py        which files are mutated, and which operations read them

@@ -54,7 +54,7 @@ class Driver:
         folder.mkdir()
         names = tuple(operations.OPERATIONS)
         # one process each: what an operation leaves must not be met by the next
-        found: dict[str, operations.Facts] = {}
+        healthy_facts: dict[str, operations.Facts] = {}
         modules: set[str] = set()
         for name in names:
             own = folder / name.replace(" ", "-")
@@ -74,17 +74,17 @@ class Driver:
                 or any(key.startswith("quarantined") for key in result["facts"])
             ):
                 raise RuntimeError(f"{name} fails on a healthy workspace: {faults} {result}")
-            found[name] = result["facts"]
+            healthy_facts[name] = result["facts"]
         for module in sorted(modules - set(sys.modules)):  # imported once here, not by each case
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
         gc.collect()
         gc.freeze()  # collections would copy the parent's pages
         self.rss = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        return found
+        return healthy_facts
 
     def run(self, drawn: Iterator[Case], seconds: float) -> Iterator[tuple[Case, Verdict]]:
-        """Yield a verdict for each case, in the order in which they end; start none after `seconds`."""
+        """Yield a verdict for each case, in the order of their ends; start none after `seconds`."""
         running: dict[int, Running] = {}
         deadline, exhausted = time.monotonic() + seconds, False
         while running or not exhausted:
@@ -139,11 +139,12 @@ def _prepare() -> None:
 
     workspace.pack_in_this_process()
     for module in (evaluate, export, extract, recommend):
-        module.start_world, module.stop_world = lambda: operations.ALONE, lambda: None  # type: ignore[attr-defined]
+        module.start_world = lambda: operations.ALONE  # type: ignore[attr-defined]
+        module.stop_world = lambda: None  # type: ignore[attr-defined]
 
 
 def _build(healthy: Path) -> None:
-    """Make the workspace in a process of its own: DeepSpeed and its threads stay out of this one."""
+    """Make the workspace in a child process, so that no DeepSpeed threads start in this one."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -166,8 +167,10 @@ def _build(healthy: Path) -> None:
 def _table(counts: dict[str, Counter[str]]) -> str:
     rows = [("kind of file", "cases", *OUTCOMES)]
     total: Counter[str] = sum(counts.values(), Counter())
-    for name, found in [*sorted(counts.items()), ("all", total)]:
-        rows.append((name, str(found.total()), *(str(found[outcome]) for outcome in OUTCOMES)))
+    for name, outcomes in [*sorted(counts.items()), ("all", total)]:
+        rows.append(
+            (name, str(outcomes.total()), *(str(outcomes[outcome]) for outcome in OUTCOMES))
+        )
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
@@ -222,7 +225,7 @@ def main() -> int:
     took = time.monotonic() - began
     ran = sum(map(Counter.total, counts.values()))
     print(_table(counts), f"{ran} mutations in {took:.0f} s", sep="\n\n")
-    return int(any(found["failure"] for found in counts.values()))
+    return int(any(outcomes["failure"] for outcomes in counts.values()))
 
 
 if __name__ == "__main__":

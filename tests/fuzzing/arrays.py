@@ -1,4 +1,4 @@
-"""Mutations of .npy, Parquet and safetensors files: headers that lie, and values beyond their range."""
+"""Mutations of .npy, Parquet and safetensors files: wrong headers and values out of range."""
 
 from __future__ import annotations
 
@@ -75,14 +75,17 @@ def _npy_header(content: bytes, rng: Random) -> Mutation:
     match = re.search(rb"\{[^}]*\}", content[:200])
     if match is None:
         return flip(content, rng)
+    dtypes = ["<f8", "|O", "<i8", ">i4", "<U9", "V9", "|b1", "<m8[s]", "x"]
+    shapes = ["10**12,", "999999999999,", "3, 3", "-1,", "0,", "2, 999999999", "1," * 40]
+    # Both are drawn even if only one is used: a case depends on the order of draws.
     pairs = [
         (
             rb"'descr': '[^']*'",
-            f"'descr': '{rng.choice(['<f8', '|O', '<i8', '>i4', '<U9', 'V9', '|b1', '<m8[s]', 'x'])}'",
+            f"'descr': '{rng.choice(dtypes)}'",
         ),
         (
             rb"\((\d+, ?\d*,?)\)",
-            f"({rng.choice(['10**12,', '999999999999,', '3, 3', '-1,', '0,', '2, 999999999', '1,' * 40])})",
+            f"({rng.choice(shapes)})",
         ),
         (rb"False", "True"),
     ]

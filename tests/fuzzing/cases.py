@@ -1,4 +1,4 @@
-"""One case: a copy of the workspace with one mutated file, read in a forked process, and what is to be said of the outcome."""
+"""One case: a copy of the workspace with one mutated file, read in a forked process."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ class Case:
 
 
 def run_in_child(case: Case | None, names: tuple[str, ...], workspace: Path, folder: Path) -> None:
-    """Make the case's folder, do the operations `names` and write outcome.json; without a case the workspace is healthy."""
+    """Make the case's folder, run the operations `names` and write outcome.json.
+
+    Without a case, the workspace stays healthy.
+    """
     needs = (
         case.kind.needs
         if case
@@ -106,7 +109,10 @@ def run_in_child(case: Case | None, names: tuple[str, ...], workspace: Path, fol
 
 
 def _digests(folder: Path, watched: dict[str, bool]) -> dict[str, str]:
-    """Digests of what no operation may change: canaries, what lies beside the workspace, and its watched folders."""
+    """Return digests of everything that no operation may change.
+
+    These are the canaries, the files next to the workspace, and its watched folders.
+    """
     tops = [
         folder / CANARY,
         folder / "ws" / CANARY,
@@ -116,9 +122,9 @@ def _digests(folder: Path, watched: dict[str, bool]) -> dict[str, str]:
         set(os.listdir(folder)) - {"output", "what", "ws", CANARY}, "beside the workspace"
     )
     return beside | {
-        f"{top}/{name}": found
+        f"{top}/{name}": digest
         for top in tops
-        for name, found in operations.digest_of_tree(top).items()
+        for name, digest in operations.digest_of_tree(top).items()
     }
 
 
@@ -129,18 +135,18 @@ def _operate(name: str, output: Path) -> dict[str, Any]:
     def main(_: object) -> None:
         facts.update(operations.OPERATIONS[name]())
 
-    found: dict[str, Any] = {}
+    ending: dict[str, Any] = {}
     try:
-        found["code"] = run_main(main, [])
+        ending["code"] = run_main(main, [])
     except SystemExit as error:
-        found["code"] = error.code
+        ending["code"] = error.code
     except BaseException as error:  # whatever it is, it is judged
-        found |= {"code": None, "raised": "".join(traceback.format_exception(error)[-4:])}
+        ending |= {"code": None, "raised": "".join(traceback.format_exception(error)[-4:])}
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     printed = output.read_bytes()[before:].decode(errors="replace")
     return {
-        **found,
+        **ending,
         "facts": facts,
         "printed": printed[-200_000:],
         "seconds": time.monotonic() - began,

@@ -1,4 +1,4 @@
-"""What is to be said of a case: which outcomes are allowed, and which are faults."""
+"""The verdict on a case: which outcomes are allowed, and which are faults."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ def judge(
         problems += [f"wrote {', '.join(outcome['new'])}"] * bool(outcome["new"])
     results: dict[str, dict[str, Any]] = outcome["operations"]
     classes = set()
-    for name, found in results.items():
+    for name, result in results.items():
         problems += [
-            f"{name}: {problem}" for problem in faults(found) + vagueness(found, case.file)
+            f"{name}: {problem}" for problem in faults(result) + vagueness(result, case.file)
         ]
-        classes.add(_classify(found, healthy[name]))
-        if found["code"] == 0 and case.kind.guarded and not outcome["sealed"]:
+        classes.add(_classify(result, healthy[name]))
+        if result["code"] == 0 and case.kind.guarded and not outcome["sealed"]:
             problems += [
                 f"{name}: undetected change of {key}"
-                for key in _changed(found["facts"], healthy[name])
+                for key in _changed(result["facts"], healthy[name])
             ]
     problems += _contradictions(results)
     order = ("quarantined", "sentence", "valid change", "identical")
@@ -81,11 +81,11 @@ def judge(
     return Verdict("failure" if problems else best, outcome["what"], problems, results)
 
 
-def faults(found: dict[str, Any]) -> list[str]:
+def faults(result: dict[str, Any]) -> list[str]:
     """What is wrong with how an operation ended and what it printed, whatever the mutation."""
-    printed, code = found["printed"], found["code"]
-    if "raised" in found:
-        return [found["raised"].strip().splitlines()[-1][:300] or "raised"]
+    printed, code = result["printed"], result["code"]
+    if "raised" in result:
+        return [result["raised"].strip().splitlines()[-1][:300] or "raised"]
     faults = []
     errors = [line for line in printed.splitlines() if line.startswith("error")]
     if "Traceback (most recent" in printed:
@@ -109,10 +109,10 @@ def faults(found: dict[str, Any]) -> list[str]:
     return faults
 
 
-def vagueness(found: dict[str, Any], file: str) -> list[str]:
+def vagueness(result: dict[str, Any], file: str) -> list[str]:
     """An error must say where: the file, its folder, or a configuration's key."""
-    errors = [line for line in found["printed"].splitlines() if line.startswith("error")]
-    if not found["code"] or len(errors) != 1 or "Traceback (most recent" in found["printed"]:
+    errors = [line for line in result["printed"].splitlines() if line.startswith("error")]
+    if not result["code"] or len(errors) != 1 or "Traceback (most recent" in result["printed"]:
         return []
     places = [part for part in Path(file).parts if len(part) > 3] or [file]
     if any(place in errors[0] for place in (*places, "item.options.")):
@@ -133,9 +133,9 @@ def _changed(facts: Facts, healthy: Facts) -> list[str]:
     return [key for key in watched if facts.get(key) != healthy[key]]
 
 
-def _classify(found: dict[str, Any], healthy: Facts) -> str:
-    facts = found["facts"]
-    if found["code"] != 0 or facts.get("check", "0") != "0":
+def _classify(result: dict[str, Any], healthy: Facts) -> str:
+    facts = result["facts"]
+    if result["code"] != 0 or facts.get("check", "0") != "0":
         return "sentence"
     if any(key.startswith("quarantined") for key in facts):
         return "quarantined"
@@ -144,7 +144,7 @@ def _classify(found: dict[str, Any], healthy: Facts) -> str:
 
 def _contradictions(results: dict[str, dict[str, Any]]) -> list[str]:
     """A data set in which check finds no fault must be one that training takes whole."""
-    found = []
+    contradictions = []
     for check, load in (("check", "load"), ("check clips", "load clips")):
         if check in results and load in results and results[check]["facts"].get("check") == "0":
             facts = results[load]["facts"]
@@ -152,7 +152,8 @@ def _contradictions(results: dict[str, dict[str, Any]]) -> list[str]:
                 (f"{key}: {facts[key]}" for key in facts if key.startswith("quarantined")), ""
             )
             if results[load]["code"] or bad:
-                found.append(
-                    f"check finds no fault, {load} ends with {bad or results[load]['printed'][-200:]!r}"
+                contradictions.append(
+                    f"check finds no fault, "
+                    f"{load} ends with {bad or results[load]['printed'][-200:]!r}"
                 )
-    return found
+    return contradictions

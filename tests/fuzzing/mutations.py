@@ -1,4 +1,4 @@
-"""One mutation of a file, by its format or without regard to it; everything is drawn from the given generator."""
+"""One mutation of a file, with or without regard to its format, drawn from a generator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fuzzing.unstructured import UNSTRUCTURED, Mutation, flip, lines
 
 
 def mutate(name: str, content: bytes, rng: Random) -> Mutation:
-    """Return one mutation of the file `name`: two of three times by its format, where it has one."""
+    """Return one mutation of the file `name`, in two of three cases by its format."""
     structured = STRUCTURED.get(PurePath(name).suffix)
     if structured is not None and content and rng.random() < 0.67:
         words, mutated = structured(content, rng)

@@ -1,4 +1,4 @@
-"""What reads the files of the workspace: the real commands and functions, and digests of all that they take from them."""
+"""The real commands and functions that read the workspace, and digests of what they read."""
 
 from __future__ import annotations
 
@@ -42,17 +42,19 @@ ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
 def digest(*values: Any) -> str:
     """SHA-256 of arrays, tensors, or what JSON holds; numbers must be finite."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for value in values:
         if isinstance(value, torch.Tensor):
             value = value.detach().cpu().numpy()
         if isinstance(value, np.ndarray):
             assert value.dtype.kind != "f" or np.isfinite(value).all(), "a number is not finite"
-            found.update(f"{value.dtype} {value.shape}".encode())
-            found.update(np.ascontiguousarray(value).tobytes())
+            checksum.update(f"{value.dtype} {value.shape}".encode())
+            checksum.update(np.ascontiguousarray(value).tobytes())
         else:
-            found.update(json.dumps(value, sort_keys=True, default=str, allow_nan=False).encode())
-    return found.hexdigest()[:16]
+            checksum.update(
+                json.dumps(value, sort_keys=True, default=str, allow_nan=False).encode()
+            )
+    return checksum.hexdigest()[:16]
 
 
 def digest_of_tree(folder: Path, ignored: tuple[str, ...] = ()) -> dict[str, str]:
@@ -154,7 +156,7 @@ def check(url: str) -> Facts:
 
 
 def push(url: str) -> Facts:
-    """mlrec-shards push into an empty folder and from there a read; it may not write anything else."""
+    """Run mlrec-shards push into an empty folder, where it may write nothing else."""
     Path("pushed").mkdir()
     try:
         assert not shards.run_command(["push", url, "pushed/copy"])

@@ -1,4 +1,4 @@
-"""Checksums brought up to date after a file was changed, as its publisher would: only the content is wrong then."""
+"""Update checksums after a change of a file, as its publisher would."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_PASSES = 6
 
 
 def seal(root: Path, changed: str, before: bytes) -> bool:
-    """Update every checksum below `root` that was right for `changed` before; False if there was none."""
+    """Update every checksum below `root` of the file `changed`; return whether one matched."""
     if changed.endswith(".tar"):
         _seal_members(root, root / changed, root)
     sealed = changed.endswith(".tar")
@@ -67,7 +67,7 @@ def _updated(content: bytes, old: bytes, new: bytes) -> bytes:
 
 
 def _signed(content: bytes) -> bytes:
-    """A document that holds the digest of its own other fields, such as a checkpoint's state, with the right one."""
+    """Return a document with the correct digest of its own other fields, if it holds one."""
     try:
         tree = json.loads(content)
         if not isinstance(tree, dict) or "parts" not in tree or "sha256" not in tree:
@@ -86,14 +86,14 @@ def _signed(content: bytes) -> bytes:
 def _set_sizes(tree: Any, digest: str, old: int, new: int) -> bool:
     """Set the sizes that stand beside the digest."""
     children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    found = sum(_set_sizes(child, digest, old, new) for child in children) > 0  # all of them
+    updated = sum(_set_sizes(child, digest, old, new) for child in children) > 0  # all of them
     if isinstance(tree, dict) and digest in [
         value for value in tree.values() if isinstance(value, str)
     ]:
         for key, value in tree.items():
             if value == old and not isinstance(value, bool):
-                tree[key], found = new, True
-    return found
+                tree[key], updated = new, True
+    return updated
 
 
 def _seal_members(root: Path, shard: Path, folder: Path) -> None:
@@ -111,10 +111,10 @@ def _seal_members(root: Path, shard: Path, folder: Path) -> None:
             ]
     except (tarfile.TarError, OSError, ValueError):
         return
-    found: dict[str, list[dict[str, Any]]] = {}
+    members_by_key: dict[str, list[dict[str, Any]]] = {}
     for name, offset, data in entries:
         key, _, member = name.partition(".")
-        found.setdefault(key, []).append(
+        members_by_key.setdefault(key, []).append(
             {"name": member, "offset": offset, "size": len(data), "crc32": zlib.crc32(data)}
         )
     table = pq.read_table(catalogue)
@@ -125,7 +125,9 @@ def _seal_members(root: Path, shard: Path, folder: Path) -> None:
         table["members"].to_pylist(),
         strict=True,
     )
-    members = [found.get(f"{item:09d}", []) if of == number else old for item, of, old in rows]
+    members = [
+        members_by_key.get(f"{item:09d}", []) if of == number else old for item, of, old in rows
+    ]
     before = catalogue.read_bytes()
     place = table.schema.get_field_index("members")
     field = table.schema.field(place)

@@ -1,4 +1,4 @@
-"""A small healthy workspace: every kind of file that mlrec reads, below one folder and named by relative paths."""
+"""A small healthy workspace with every kind of file that mlrec reads, by relative paths."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ RUN = """\
 base: [base.yaml]
 name: id
 recommender: {width: 8, options: {dropout: 0.0}}
-train: {duration: 4 steps, global_batch: 10, log_every: 1 steps, save_every: 2 steps, evaluate_every: 2 steps}
+train: {duration: 4 steps, global_batch: 10, log_every: 1 steps, \
+save_every: 2 steps, evaluate_every: 2 steps}
 """
 BASE = """\
 run_dir: runs/{name}
@@ -69,7 +70,7 @@ def build(root: Path) -> None:
 
 
 def pack_in_this_process() -> None:
-    """Have the packer work without worker processes: starting them takes longer than packing a dozen items."""
+    """Make the packer work without worker processes, which take longer than a dozen items."""
     from shards_tools.pack import engines
     from shards_tools.repair import records
 
@@ -156,7 +157,7 @@ def _pack() -> None:
     )
     finish = make._finish
     try:  # stopped when all shards are packed
-        make._finish = lambda *given: (_ for _ in ()).throw(RuntimeError("stopped"))
+        make._finish = lambda *arguments: (_ for _ in ()).throw(RuntimeError("stopped"))
         assert cli.main(["make", "raw", "half", *PACKED]) == 1
     finally:
         make._finish = finish

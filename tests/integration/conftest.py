@@ -1,4 +1,4 @@
-"""An S3 server of this machine behind a proxy that logs and breaks requests, the tiny data set on it, a process that trains."""
+"""A local S3 server behind a proxy that logs and breaks requests, and a process that trains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ KEY = "a-secret-that-no-file-may-hold"
 
 @pytest.fixture(scope="session")
 def s3_proxy() -> Iterator[Proxy]:
-    """The proxy in front of a server with an empty bucket; the environment leads S3 clients there."""
+    """Yield the proxy in front of a server with an empty bucket.
+
+    The environment points S3 clients to it.
+    """
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -48,7 +51,7 @@ def s3_proxy() -> Iterator[Proxy]:
 
 
 def create_bucket(endpoint: str) -> None:
-    """Waits for the server and makes the bucket."""
+    """Wait for the server and create the bucket."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -85,7 +88,7 @@ def s3_data(s3: str, dataset_dir: Path) -> str:
 
 @pytest.fixture(scope="session")
 def upload(s3: str) -> Callable[[Path, str], str]:
-    """Copies a folder into the bucket as it is, damaged or not, and tells its URL."""
+    """Return a function that copies a folder, damaged or not, into the bucket."""
 
     def copy(folder: Path, name: str) -> str:
         client = boto3.client("s3")
@@ -119,6 +122,6 @@ def undisturbed(
 @pytest.fixture(scope="session")
 def curve(undisturbed: Path) -> list[float]:
     """Its losses; shorter runs have the first ones of them."""
-    found = losses(undisturbed)
-    assert len(found) == 3 * STEPS_PER_EPOCH
-    return found
+    loss_curve = losses(undisturbed)
+    assert len(loss_curve) == 3 * STEPS_PER_EPOCH
+    return loss_curve

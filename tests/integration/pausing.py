@@ -1,4 +1,7 @@
-"""`mlrec train` that stops for good in the middle of writing a checkpoint: pausing.py STEP MARKER argument ..."""
+"""`mlrec train` that pauses for good while it writes a checkpoint.
+
+Usage: pausing.py STEP MARKER argument ...
+"""
 
 import sys
 import time
@@ -12,7 +15,7 @@ flush = storage.flush
 
 
 def pause(path: Path) -> None:
-    """Sleeps between a checkpoint's parts and its state."""
+    """Sleep between a checkpoint's parts and its state."""
     flush(path)
     if path.suffix == ".safetensors" and path.parent.name.startswith(f"step-{int(step):06d}"):
         Path(marker).touch()

@@ -1,6 +1,6 @@
-"""An HTTP proxy in front of a storage server that keeps a log of all requests and injects faults by rule.
+"""An HTTP proxy in front of a storage server that logs all requests and injects faults by rule.
 
-It passes headers through unchanged, and with them S3's signatures, which are made for the proxy's own address.
+It passes headers through unchanged. S3 signatures stay valid: they are made for its address.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 PIECES = 20
-"""A dripping answer comes in so many pieces."""
+"""Pieces of a slow answer."""
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}
 
 ERRORS = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
@@ -38,7 +38,7 @@ class Request:
     """Its Range header, or ""."""
     time: float = field(default_factory=time.time)
     status: int = 0
-    """Of the answer; 0 where there was none."""
+    """HTTP status of the answer; 0 without an answer."""
     sent: int = 0
     """Bytes of the answer's body that went out."""
     complete: bool = False
@@ -47,11 +47,14 @@ class Request:
 
 @dataclass
 class Fault:
-    """A rule: the next `times` requests of `method` whose path and range match get an answer that is faulty in this way.
+    """A rule for the next `times` requests of `method` whose path and range match.
 
-    Numbers are answered in the server's place; "slow" drips the body over `seconds`; "hang" answers nothing until the proxy
-    is cleared; "reset" breaks the connection half way; "flip" changes a bit of the byte in the body's middle; "truncate" sends
-    half of the body as if it were all.
+    A number: the proxy answers with this status instead of the server.
+    "slow": the body takes `seconds`.
+    "hang": no answer until the proxy is cleared.
+    "reset": the connection breaks after half of the body.
+    "flip": one bit in the middle of the body is changed.
+    "truncate": half of the body is sent as if it were complete.
     """
 
     kind: Kind
@@ -64,7 +67,7 @@ class Fault:
     """Regular expression, searched in the Range header."""
 
     def fits(self, request: Request) -> bool:
-        """Whether a request falls under the rule."""
+        """Return whether a request falls under the rule."""
         same_method = self.method == request.method
         return same_method and bool(
             re.search(self.match, request.path) and re.search(self.range, request.range)
@@ -93,20 +96,20 @@ class Proxy:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def clear(self) -> None:
-        """Forgets log and rules; requests that hang are let go."""
+        """Clear the log and the rules, and release hanging requests."""
         self._cleared.set()
         self._cleared = threading.Event()
         self.log, self.rules = [], []
 
     def close(self) -> None:
-        """Stops listening."""
+        """Stop listening."""
         self.clear()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     def requests(self, match: str, method: str = "GET") -> list[Request]:
-        """The requests so far of this method whose path matches."""
+        """Return the requests so far of this method whose path matches."""
         return [
             request
             for request in list(self.log)
@@ -114,7 +117,7 @@ class Proxy:
         ]
 
     def sent(self, match: str) -> int:
-        """Bytes of bodies sent so far for paths that match."""
+        """Return the body bytes sent so far for paths that match."""
         return sum(request.sent for request in self.requests(match))
 
     def fault_of(self, request: Request) -> Fault | None:
@@ -127,7 +130,7 @@ class Proxy:
         return None
 
     def wait(self, seconds: float | None) -> None:
-        """Waits, but not longer than until `clear`."""
+        """Wait for `seconds`, or until `clear`."""
         self._cleared.wait(seconds)
 
 
@@ -156,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The log is kept in `Proxy.log`."""
+        """Print nothing. `Proxy.log` holds the requests."""
 
     def _handle(self) -> None:
         proxy = self.server.proxy
@@ -170,7 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(request, *self._forward(body))
         elif isinstance(fault.kind, int):
             code = ERRORS[fault.kind]
-            text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+            error = f"<Error><Code>{code}</Code><Message>injected</Message></Error>"
+            text = f"<?xml version='1.0'?>{error}".encode()
             self._answer(
                 request,
                 fault.kind,

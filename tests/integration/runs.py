@@ -13,7 +13,10 @@ TOLERANCE = 1e-5
 
 
 def settings(url: str | Path, folder: Path, *more: str) -> list[str]:
-    """Settings of an epoch over the videos of a tiny data set; the run's folder is `folder`/run, its cache `folder`/cache."""
+    """Return settings of an epoch over the videos of a tiny data set.
+
+    The run's folder is `folder`/run, its cache `folder`/cache.
+    """
     return [
         *tiny_overrides(Path("unused"), folder),
         *VIDEO,
@@ -24,7 +27,7 @@ def settings(url: str | Path, folder: Path, *more: str) -> list[str]:
 
 
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
-    """The lines of one of a run's files; none where it is not there."""
+    """Return the lines of a run's file, or none if it does not exist."""
     return (
         [json.loads(line) for line in (run / name).read_text().splitlines()]
         if (run / name).exists()
@@ -33,21 +36,21 @@ def lines(run: Path, name: str) -> list[dict[str, Any]]:
 
 
 def metric(run: Path, name: str) -> list[float]:
-    """The values of a metric that a run logged, by step."""
+    """Return the values of a metric that a run logged, by step."""
     return [line[name] for line in lines(run, "metrics.jsonl") if name in line]
 
 
 def losses(run: Path) -> list[float]:
-    """The losses that a run logged, by step."""
+    """Return the losses that a run logged, by step."""
     return metric(run, "train/loss")
 
 
 def lost_items(run: Path) -> set[int]:
-    """The items in a run's ledger of failures."""
+    """Return the items in a run's ledger of failures."""
     return {entry["item"] for entry in lines(run, "failures.jsonl")}
 
 
 def results(run: Path) -> dict[str, Any]:
-    """What the full ranking at a run's end found."""
-    found: dict[str, Any] = json.loads((run / "results.json").read_text())
-    return found
+    """Return the results of the full ranking at the end of a run."""
+    ranking: dict[str, Any] = json.loads((run / "results.json").read_text())
+    return ranking

@@ -1,4 +1,7 @@
-"""Ranks that meet a fault: started from one process that has imported everything, each in a session and a log of its own."""
+"""Ranks that meet a fault.
+
+One process that has imported everything starts them. Each rank has its own session and log.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ SPENT_S = 120.0
 _CLONE_NEWNS, _MS_PRIVATE, _MS_REC = 0x20000, 1 << 18, 1 << 14
 
 Fault = Callable[[Callable[[], None]], None]
-"""Prepares a rank, given what notes that the fault happens now."""
+"""Prepares a rank. Its argument records that the fault happens now."""
 
 
 class End(NamedTuple):
@@ -38,7 +41,7 @@ class End(NamedTuple):
     """From the fault to the end of the last rank."""
     output: str
     left: list[str]
-    """Processes that were still there after the ranks."""
+    """Processes that were left after the ranks ended."""
 
     @property
     def sentences(self) -> list[str]:
@@ -55,7 +58,10 @@ class Ranks:
     def run(
         self, ranks: int, folder: Path, fault: Fault, program: str, *arguments: str, faulty: int = 0
     ) -> End:
-        """Run a command of `mlrec` or `mlrec-shards` on so many ranks until all have ended, with a fault on one of them (-1: all)."""
+        """Run a command of `mlrec` or `mlrec-shards` on `ranks` ranks until all have ended.
+
+        The fault happens on rank `faulty`; -1 means all ranks.
+        """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -111,12 +117,12 @@ class Ranks:
 
 
 def _session(session: int | None) -> list[int]:
-    found = []
+    pids = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if process.status() != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == session:
-                found.append(process.pid)
-    return found
+                pids.append(process.pid)
+    return pids
 
 
 def _rank(
@@ -198,7 +204,7 @@ class Raises(NamedTuple):
 
 
 class Sleeps(NamedTuple):
-    """A method that never returns from its `call`-th call on, and hears no signal: another process meets the fault."""
+    """A method that never returns and ignores signals, while `then` causes the fault."""
 
     module: str
     owner: str
@@ -254,7 +260,7 @@ class TakenPort(NamedTuple):
 
 @contextlib.contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path | None]:
-    """A file system with so much room; None where mounting is not possible."""
+    """Yield a file system of `kilobytes`, or None if mounting is not possible."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:

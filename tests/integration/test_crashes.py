@@ -1,4 +1,7 @@
-"""Processes that are killed, as by a scheduler or for memory: the run goes on, or the same command does, with the same losses."""
+"""Runs whose processes are killed, as by a scheduler or for lack of memory.
+
+The run continues, or the same command resumes it, with the same losses.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ THREE_EPOCHS = 3 * STEPS_PER_EPOCH
 def wait_until(
     happened: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 90
 ) -> None:
-    """Waits for something that a running command does."""
+    """Wait until `happened()` is true of a running command."""
     deadline = time.monotonic() + timeout_s
     while not happened():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -33,17 +36,17 @@ def wait_until(
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Kills the command's own process; those that it started have to notice."""
+    """Kill the command's own process. The processes that it started have to notice."""
     process.kill()
     process.communicate(timeout=60)
     wait_for_nobody(process)
 
 
 def wait_for_nobody(process: subprocess.Popen[str]) -> None:
-    """Waits until no process that a command started is left."""
+    """Wait until no process that a command started is left."""
     deadline = time.monotonic() + 30
     while left := [
-        found.cmdline() for found in psutil.process_iter() if session_of(found.pid) == process.pid
+        other.cmdline() for other in psutil.process_iter() if session_of(other.pid) == process.pid
     ]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
@@ -85,12 +88,16 @@ def test_launcher_killed_rank_ends_it_and_the_command_resumes(
     command = [*LAUNCHERS["deepspeed"], *settings(s3_data, tmp_path, *more)]
     job = start(command)
     wait_until((tmp_path / "run" / "checkpoints" / "step-000004").exists, job)
-    found = [
+    rank_processes = [
         child
         for child in psutil.Process(job.pid).children(recursive=True)
         if "--local_rank=1" in child.cmdline()
     ]
-    rank = next(child for child in found if not any(parent in found for parent in child.parents()))
+    rank = next(
+        child
+        for child in rank_processes
+        if not any(parent in rank_processes for parent in child.parents())
+    )
     rank.kill()
     output, _ = job.communicate(timeout=60)
     assert job.returncode != 0, output

@@ -1,4 +1,4 @@
-"""A network and a storage server that fail for a while: the loss curve stays the undisturbed one."""
+"""Transient faults of the network and the storage server leave the loss curve unchanged."""
 
 from __future__ import annotations
 

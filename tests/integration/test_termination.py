@@ -1,4 +1,4 @@
-"""Every run ends: a fault in any part ends all ranks in time, with a sentence and an exit code, and leaves no process.
+"""A fault in any part ends all ranks in time, with an error line and without a process left.
 
 `pytest -s tests/integration/test_termination.py` prints the table of outcomes.
 """
@@ -130,9 +130,15 @@ def note(table: list[str], fault: str, count: int, end: End) -> None:
     sentence = (
         end.sentences or [end.output.strip().splitlines()[-1] if end.output.strip() else ""]
     )[0]
-    table.append(
-        f"| {fault} | {count} | {sentence[:110]} | {end.seconds:.1f} | {end.codes} | {len(end.left)} |"
+    cells = (
+        fault,
+        str(count),
+        sentence[:110],
+        f"{end.seconds:.1f}",
+        str(end.codes),
+        str(len(end.left)),
     )
+    table.append(f"| {' | '.join(cells)} |")
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -1,4 +1,7 @@
-"""A process that trains one run after another: starting Python, torch and DeepSpeed anew takes longer than a tiny run."""
+"""A process that trains one run after another.
+
+Starting Python, torch and DeepSpeed again takes longer than a tiny run.
+"""
 
 from __future__ import annotations
 
@@ -43,17 +46,19 @@ class Trainer:
     def train(
         self, *arguments: str, patches: dict[str, Any] = QUICK, timeout_s: float = 100.0
     ) -> Outcome:
-        """The outcome of `mlrec train` with these arguments, while the named module attributes have other values.
+        """Run `mlrec train` with these arguments and patched module attributes.
 
         Raises:
             TimeoutError: it took longer.
         """
         if self._process is None or not self._process.is_alive():
             context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self.folder), daemon=False)
+            self._pipe, child_end = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(child_end, self.folder), daemon=False
+            )
             self._process.start()
-            theirs.close()
+            child_end.close()
         self._pipe.send((arguments, patches))
         output = self.folder / "output"
         if not self._pipe.poll(timeout_s):
@@ -100,7 +105,7 @@ def _serve(pipe: Connection, folder: Path) -> None:
 
 
 def _set(name: str, value: Any) -> Any:
-    """Sets an attribute of a module, by its full name; its value before."""
+    """Set an attribute of a module by its full name, and return the previous value."""
     module, _, attribute = name.rpartition(".")
     holder = importlib.import_module(module)
     before = getattr(holder, attribute)

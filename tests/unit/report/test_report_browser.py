@@ -45,26 +45,28 @@ def run(video_config: Config, data: Data, tmp_path: Path) -> Path:
         }
         file.write(json.dumps({"step": 110, "time": 110.0, **speed}) + "\n")
     world = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
-    found = evaluate(
+    evaluation = evaluate(
         build_model(video_config, data, 0), data, video_config, world, "test", recommend=True
     )
-    assert found.recommended is not None
-    write_recommended(path, found.recommended)
+    assert evaluation.recommended is not None
+    write_recommended(path, evaluation.recommended)
     return path
 
 
 def test_recommendations_are_counted_and_read_back(run: Path, data: Data) -> None:
-    found = read_recommended(run)
-    assert found is not None
-    assert sum(found.popularity["recommended"].values()) == found.users * RECOMMENDED_ITEMS
-    assert sum(found.popularity["catalogue"].values()) == data.catalogue.ok_N1.sum()
-    for entry in found.examples:
+    recommended = read_recommended(run)
+    assert recommended is not None
+    assert (
+        sum(recommended.popularity["recommended"].values()) == recommended.users * RECOMMENDED_ITEMS
+    )
+    assert sum(recommended.popularity["catalogue"].values()) == data.catalogue.ok_N1.sum()
+    for entry in recommended.examples:
         assert (entry.rank <= RECOMMENDED_ITEMS) == (entry.target in entry.items)
         assert len(set(entry.items)) == RECOMMENDED_ITEMS and not set(entry.items) & (
             set(entry.history) - {entry.target}
         )
         assert len(entry.history) <= SHOWN_HISTORY_ITEMS and {entry.target, *entry.items} <= set(
-            found.titles
+            recommended.titles
         )
     (run / "recommended.json").write_text('{"split": "test"}')
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Names, titles and reasons of strangers in reports: shown as they are, and nothing else."""
+"""Reports show hostile names, titles and reasons as plain text."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ class Tags(HTMLParser):
 
 
 def assert_page_is_harmless(text: str) -> None:
-    found = Tags(text)
-    assert found.tags <= TAGS | SVG_TAGS
-    assert not [name for name in found.attributes if name.startswith("on") or name == "href"]
+    tags = Tags(text)
+    assert tags.tags <= TAGS | SVG_TAGS
+    assert not [name for name in tags.attributes if name.startswith("on") or name == "href"]
     assert not ACTED_ON.search(text)
 
 
@@ -114,7 +114,7 @@ def hostile(request: pytest.FixtureRequest) -> str:
 
 
 def hostile_run(folder: Path, text: str) -> Path:
-    """A run, and every text of its files that may come from elsewhere is `text`."""
+    """Write a run in which every text that may come from outside is `text`."""
     run = make_recommending(folder, {7: (4, 3)})
     info = json.loads((run / "run.json").read_text())
     info |= {"commit": text, "hardware": text, "versions": {text: text}}
