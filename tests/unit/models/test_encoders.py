@@ -63,7 +63,7 @@ def test_small_encoder_that_is_deeper_has_the_classes_of_the_shallower(
 
 
 @pytest.mark.parametrize("name", DISTINCT)
-def test_an_encoder_keeps_its_contract(name: str) -> None:
+def test_encoder_of_every_row_keeps_its_contract(name: str) -> None:
     tower = small_tower(name, batchnorm="sync")
     (encoder,) = tower.encoders
     vectors = tower(media_of(tower.specs[0], 3))
@@ -113,7 +113,7 @@ def test_encoder_with_a_tuning_gets_gradients_in_its_trained_stages_only(
 @pytest.mark.parametrize(
     "name", [name for name in KINDS if ENCODERS[name].scores or "resnet" in name]
 )
-def test_chunks_change_neither_vectors_nor_gradients_with_frozen_batch_norms(name: str) -> None:
+def test_encode_in_chunks_with_frozen_batch_norms_changes_nothing(name: str) -> None:
     whole, chunked = small_tower(name, chunk=100), small_tower(name, chunk=2)
     chunked.load_state_dict(whole.state_dict())
     media, weights = media_of(whole.specs[0], 3), torch.randn(3, 16)
@@ -126,7 +126,7 @@ def test_chunks_change_neither_vectors_nor_gradients_with_frozen_batch_norms(nam
 
 
 @pytest.mark.parametrize("name", CHEAP_IN_BF16)
-def test_an_encoder_runs_in_bf16(name: str) -> None:
+def test_encoder_in_bf16_runs(name: str) -> None:
     tower = small_tower(name).eval()
     media = media_of(tower.specs[0], 2)
     with torch.no_grad():
@@ -154,7 +154,7 @@ class CopiesFromHost(TorchDispatchMode):
 # The meta device stands for a GPU. Titles are left out: transformers checks whether their mask is
 # all ones, which the meta device cannot do.
 @pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith("text/")])
-def test_a_forward_copies_nothing_from_the_host(name: str) -> None:
+def test_encoder_forward_copies_nothing_from_the_host(name: str) -> None:
     tower = small_tower(name).to("meta")
     media = media_of(tower.specs[0], 2)[tower.specs[0]].to("meta")
     tower({tower.specs[0]: media})  # from the first forward on
@@ -184,7 +184,7 @@ def test_videomae_with_its_table_of_positions_as_a_buffer_is_the_published_model
 @pytest.mark.parametrize(
     "name", ["video/slow_r50", "video/slowfast_r50", "video/mvit_b_16x4", "video/efficient_x3d_xs"]
 )
-def test_class_scores_take_the_place_of_the_features(name: str) -> None:
+def test_encoder_with_output_scores_returns_class_scores(name: str) -> None:
     tower = ItemTower(
         ItemConfig(encoders=(name,), options={name: {**SMALL[name], "output": "scores"}}), 16, 50
     )
@@ -194,7 +194,7 @@ def test_class_scores_take_the_place_of_the_features(name: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_a_list_of_encoders_is_fused_and_trained(
+def test_tower_of_several_encoders_fuses_and_trains_them(
     fusion: str, tiny_config: Config, data: Data
 ) -> None:
     names = ("video/slowfast_r50", "text/bert_small", "id/embedding")
@@ -214,14 +214,14 @@ def test_a_list_of_encoders_is_fused_and_trained(
     sorted((Path(__file__).parents[3] / "configs" / "item").glob("*.yaml")),
     ids=lambda path: path.stem,
 )
-def test_the_item_files_name_rows(path: Path) -> None:
+def test_item_configurations_name_existing_rows(path: Path) -> None:
     item = load([path]).item
     assert set(item.encoders) <= set(ENCODERS)
     assert item.fusion in FUSIONS
 
 
 @pytest.mark.parametrize("fusion", [name for name in FUSIONS if name != "film"])
-def test_one_vector_may_be_fused(fusion: str) -> None:
+def test_tower_of_one_encoder_accepts_any_fusion(fusion: str) -> None:
     assert FUSIONS[fusion](1, 8)([torch.randn(3, 8)]).shape == (3, 8)
 
 
@@ -248,12 +248,12 @@ def test_one_vector_may_be_fused(fusion: str) -> None:
         (ItemConfig(encoders=("image/resnet50",), tuning="scratch"), r"Set item\.batchnorm=sync"),
     ],
 )
-def test_what_an_encoder_cannot_do_is_named(item: ItemConfig, words: str) -> None:
+def test_encoder_option_that_is_impossible_is_named(item: ItemConfig, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ItemTower(item, 16, 50)
 
 
-def test_r3d_18_is_built_where_torchvision_can_be_imported() -> None:
+def test_r3d_18_with_torchvision_is_built() -> None:
     item = ItemConfig(
         encoders=("video/r3d_r18",),
         options={"video/r3d_r18": {"checkpoint": "", "frames": 2, "size": 16}},

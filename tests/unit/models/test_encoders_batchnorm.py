@@ -64,14 +64,14 @@ def test_batch_norms_of_frozen_stages_keep_theirs_too() -> None:
     assert all(m.training for m in top.modules() if isinstance(m, _BatchNorm))
 
 
-def test_an_error_in_the_repetition_leaves_the_statistics_on() -> None:
+def test_checkpointing_with_an_error_leaves_the_statistics_on() -> None:
     tower = tower_of("image/resnet50", batchnorm="sync")
     with pytest.raises(RuntimeError, match="stop"), repeated(tower):
         raise RuntimeError("stop")
     assert not any(m.repeats for m in tower.modules() if isinstance(m, BatchNorm))
 
 
-def test_a_frozen_encoder_has_no_dropout() -> None:
+def test_frozen_encoder_in_training_has_no_dropout() -> None:
     for tuning, same in (("frozen", True), ("full", False)):
         tower = tower_of("text/bert_tiny", tuning=tuning)
         media = media_of(tower.specs[0], 3)

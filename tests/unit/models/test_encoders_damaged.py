@@ -121,7 +121,7 @@ def with_value(key: str, value: Any) -> Callable[[Path], None]:
         (quantised, "is quantised; use one in float32"),
     ],
 )
-def test_a_damaged_folder_is_an_error_with_a_remedy(
+def test_damaged_checkpoint_folder_is_an_error_with_a_remedy(
     change: Callable[[Path], None], words: str, copy: Path
 ) -> None:
     change(copy)
@@ -129,7 +129,7 @@ def test_a_damaged_folder_is_an_error_with_a_remedy(
         video(copy)
 
 
-def test_a_checkpoint_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_missing_checkpoint_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"there is no folder .*/nothing\); set item\.options"
     ) as raised:

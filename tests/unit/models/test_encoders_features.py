@@ -14,7 +14,7 @@ from mlrec.models.tower import ItemTower
 
 
 @pytest.mark.parametrize("file", ["", "/features.parquet"])
-def test_features_are_looked_up_by_raw_id_and_stay_as_they_are(file: str, tmp_path: Path) -> None:
+def test_features_encoder_looks_up_raw_ids_and_stays_frozen(file: str, tmp_path: Path) -> None:
     vectors = save_features(tmp_path / "features", ["c", "a", "z", "b"])
     options = {"features/vectors": {"checkpoint": f"{tmp_path}/features{file}"}}
     item = ItemConfig(encoders=("features/vectors", "id/embedding"), options=options)
@@ -46,9 +46,7 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("power", "linear"), [(1.0, True), (0.5, False)])
-def test_whitened_vectors_do_not_depend_on_the_axes_they_came_in(
-    power: float, linear: bool
-) -> None:
+def test_whitening_of_rotated_vectors_gives_the_same_angles(power: float, linear: bool) -> None:
     draw = np.random.default_rng(0).normal
     vectors, change = draw(size=(200, 6)) * [9, 3, 1, 1, 0.5, 0.1], draw(size=(6, 6))
     if (
@@ -63,7 +61,7 @@ def test_whitened_vectors_do_not_depend_on_the_axes_they_came_in(
     torch.testing.assert_close(whitened.norm(dim=1), torch.ones(200))
 
 
-def test_whitening_leaves_what_does_not_differ() -> None:
+def test_whitening_of_equal_vectors_is_finite() -> None:
     assert not Whitening(np.full((5, 3), 7.0), 1.0)(
         torch.full((5, 3), 7.0)
     ).any()  # the mean is no direction
@@ -74,7 +72,7 @@ def test_whitening_leaves_what_does_not_differ() -> None:
 
 
 @pytest.mark.parametrize("projection", ["linear", "mlp"])
-def test_the_angles_between_items_are_those_of_their_features_at_first(
+def test_projection_before_training_preserves_the_angles_of_features(
     projection: str, tmp_path: Path
 ) -> None:
     vectors = torch.from_numpy(save_features(tmp_path / "features", [3, 2, 1], width=16))
@@ -91,7 +89,7 @@ def test_the_angles_between_items_are_those_of_their_features_at_first(
         angles.sum().backward()
 
 
-def test_an_encoder_is_whitened_by_what_was_extracted_of_it(tmp_path: Path) -> None:
+def test_whitening_of_an_encoder_uses_its_extracted_features(tmp_path: Path) -> None:
     vectors = save_features(tmp_path / "features", ["x", 3, 1, 2], width=16)
     options = {**SMALL["text/bert_tiny"], "whiten": 1.0, "projection": "linear"}
     with pytest.raises(

@@ -20,7 +20,7 @@ from mlrec.models.encoders import architectures
 from mlrec.models.tower import ItemTower
 
 
-def test_an_encoder_for_titles_does_not_take_a_model_of_images(published: Path) -> None:
+def test_text_encoder_with_an_image_model_is_refused(published: Path) -> None:
     with pytest.raises(ValueError, match="reads pixel_values, not input_ids"):
         build("text/huggingface", checkpoint=str(published), length=8)
 
@@ -49,7 +49,7 @@ def test_an_encoder_for_titles_does_not_take_a_model_of_images(published: Path) 
         ),
     ],
 )
-def test_options_that_do_not_fit_a_checkpoint_are_named(
+def test_encoder_options_that_do_not_fit_a_checkpoint_are_named(
     options: dict[str, Any], words: str, published: Path
 ) -> None:
     with pytest.raises(ValueError, match=words):
@@ -81,7 +81,7 @@ def test_architecture_without_a_checkpoint_names_a_bad_value(
         build("video/huggingface", frames=4, size=32, config=config)
 
 
-def test_a_row_that_reads_other_sizes_than_its_checkpoint_asks_for_them(published: Path) -> None:
+def test_row_with_other_sizes_than_its_checkpoint_asks_for_the_option(published: Path) -> None:
     with pytest.raises(
         ValueError,
         match=r"reads frames=16, .* states 4 in its config\.json; set item\.options.*frames=4",
@@ -128,12 +128,12 @@ def test_tower_refuses_an_encoder_that_cannot_encode_its_inputs(
         (2, "titles of 3 to 512 tokens"),
     ],
 )
-def test_titles_longer_than_the_positions_are_named(length: int, words: str) -> None:
+def test_check_titles_beyond_the_positions_names_the_length(length: int, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build("text/bert_tiny", checkpoint="", length=length, config=TRANSFORMER)
 
 
-def test_titles_of_roberta_leave_room_for_its_padding() -> None:
+def test_check_titles_of_roberta_leaves_room_for_padding() -> None:
     with pytest.raises(ValueError, match="titles of 3 to 38 tokens"):
         build(
             "text/roberta",
@@ -154,7 +154,7 @@ def test_tokenize_a_word_that_the_tokenizer_cannot_read_is_an_error_that_names_i
         tokenize("snowflakes \u2603", 6, str(tmp_path))
 
 
-def test_a_tokenizer_of_another_checkpoint_is_named(tmp_path: Path) -> None:
+def test_check_titles_with_another_checkpoints_tokenizer_names_it(tmp_path: Path) -> None:
     from transformers import BertConfig, BertModel
 
     save_bert(tmp_path)
@@ -167,7 +167,7 @@ def test_a_tokenizer_of_another_checkpoint_is_named(tmp_path: Path) -> None:
         build("text/huggingface", checkpoint=str(tmp_path), length=6)
 
 
-def test_a_key_of_a_configuration_that_is_quoted_is_cut_short() -> None:
+def test_architecture_with_a_long_key_quotes_it_shortened() -> None:
     with pytest.raises(
         ValueError, match=r"^config\.json has x{59}… 99999999999; at most"
     ) as caught:

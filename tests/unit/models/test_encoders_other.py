@@ -23,7 +23,7 @@ def build(name: str, **options: object) -> Encoder:
     return row.build(row, EncoderContext(16, 50, scratch=False, name=name))
 
 
-def test_a_title_is_read_with_the_tokenizer_of_the_checkpoint(tmp_path: Path) -> None:
+def test_text_encoder_with_a_checkpoint_uses_its_tokenizer(tmp_path: Path) -> None:
     save_bert(tmp_path)
     encoder = build("text/huggingface", checkpoint=str(tmp_path), length=6).eval()
     assert encoder.spec == InputSpec(Modality.TITLE, length=6, tokenizer=str(tmp_path))
@@ -32,14 +32,14 @@ def test_a_title_is_read_with_the_tokenizer_of_the_checkpoint(tmp_path: Path) ->
     assert encoder(torch.from_numpy(tokens)[None]).shape == (1, 16)
 
 
-def test_padding_does_not_change_a_title() -> None:
+def test_text_encoder_with_more_padding_gives_the_same_vectors() -> None:
     for name in ("text/bert_tiny", "text/roberta"):
         encoder = build(name, **SMALL[name]).eval()
         short, long = (torch.from_numpy(tokenize("a cat", length, "")) for length in (7, 12))
         torch.testing.assert_close(encoder(short[None]), encoder(long[None]), atol=1e-5, rtol=1e-5)
 
 
-def test_without_a_checkpoint_the_tokens_are_bytes() -> None:
+def test_text_encoder_without_a_checkpoint_reads_bytes() -> None:
     encoder = build("text/bert_small", **SMALL["text/bert_small"])
     assert encoder.spec.tokenizer == ""
     assert encoder.backbone.get_input_embeddings().num_embeddings == BYTE_TOKENS
@@ -48,13 +48,13 @@ def test_without_a_checkpoint_the_tokens_are_bytes() -> None:
     assert tokenize("long title", 4, "")[0].tolist() == [1, 3 + ord("l"), 3 + ord("o"), 2]
 
 
-def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_text_encoder_without_its_tokenizer_names_it(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"the tokenizer .* cannot be loaded"):
         tokenize("a", 4, f"{tmp_path}/nothing")
 
 
 @pytest.mark.parametrize("samples", [300, 9000, 16000, 40000])
-def test_the_spectrogram_is_that_of_the_published_extractor(samples: int) -> None:
+def test_spectrogram_of_any_audio_equals_the_published_extractors(samples: int) -> None:
     from transformers import ASTFeatureExtractor
 
     frames = 99
@@ -102,7 +102,7 @@ def save_ast(folder: Path, **preprocessor: object) -> None:
         ({}, -4.2677393, 9.1379948),
     ],
 )
-def test_sounds_are_standardised_as_the_checkpoint_says(
+def test_spectrogram_of_a_checkpoint_is_standardized_as_it_states(
     stated: dict[str, object], mean: float, scale: float, tmp_path: Path
 ) -> None:
     save_ast(tmp_path, **stated)
@@ -120,7 +120,7 @@ def test_sounds_are_standardised_as_the_checkpoint_says(
         ({"mean": None}, "mean is None"),
     ],
 )
-def test_a_preprocessor_of_other_sounds_is_named(
+def test_audio_encoder_with_a_preprocessor_for_other_audio_names_the_key(
     stated: dict[str, object], words: str, tmp_path: Path
 ) -> None:
     save_ast(tmp_path, **stated)
@@ -129,7 +129,7 @@ def test_a_preprocessor_of_other_sounds_is_named(
 
 
 @pytest.mark.parametrize("recompute", ["always", "never"])
-def test_an_encoder_is_left_out_for_some_items_in_training_alone(recompute: str) -> None:
+def test_encoder_dropout_in_training_only_leaves_out_some_items(recompute: str) -> None:
     torch.manual_seed(0)
     options = {"id/embedding": {"dropout": 0.5}, "text/bert_tiny": SMALL["text/bert_tiny"]}
     names = ("text/bert_tiny", "id/embedding")
@@ -174,17 +174,19 @@ def test_an_encoder_is_left_out_for_some_items_in_training_alone(recompute: str)
         ),
     ],
 )
-def test_an_option_that_is_none_is_named(name: str, option: dict[str, object], words: str) -> None:
+def test_encoder_option_out_of_bounds_is_named(
+    name: str, option: dict[str, object], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         build(name, **option)
 
 
-def test_the_only_encoder_is_not_left_out() -> None:
+def test_encoder_dropout_of_the_only_encoder_is_refused() -> None:
     with pytest.raises(ValueError, match="id/embedding is the only encoder"):
         ItemTower(ItemConfig(options={"id/embedding": {"dropout": 0.1}}), 16, 50)
 
 
-def test_a_projection_of_nothing_is_named() -> None:
+def test_projection_without_effect_is_named() -> None:
     """A table of the recommender's width is not projected; of another width it is."""
     with pytest.raises(
         ValueError,

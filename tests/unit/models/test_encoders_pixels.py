@@ -122,9 +122,7 @@ def test_pixel_values_are_those_of_transformers(processor: str, stated: dict[str
         ({"image_processor_type": "LevitImageProcessor"}, "whose steps mlrec does not know"),
     ],
 )
-def test_a_preprocessor_that_cannot_be_reproduced_is_named(
-    stated: dict[str, Any], words: str
-) -> None:
+def test_read_pixels_of_an_unknown_step_names_the_key(stated: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words) as raised:
         read_pixels({**HALF, **stated}, "FOLDER/preprocessor_config.json", "video/videomae")
     assert "FOLDER/preprocessor_config.json" in str(raised.value)
@@ -135,7 +133,7 @@ def test_a_preprocessor_that_cannot_be_reproduced_is_named(
     "harmless",
     [{"do_convert_rgb": None}, {"do_pad": False}, {"_valid_processor_keys": ["a"]}, {"fps": 24}],
 )
-def test_keys_that_change_nothing_are_accepted(harmless: dict[str, Any]) -> None:
+def test_read_pixels_with_harmless_keys_accepts_them(harmless: dict[str, Any]) -> None:
     assert read_pixels({**HALF, **harmless}, "file", "video/videomae").mean == (0.5, 0.5, 0.5)
 
 
@@ -171,13 +169,13 @@ def test_find_pixels_reads_the_statement_for_the_modality(
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", "[" * 100_000, "null"])
-def test_a_preprocessor_file_that_is_no_object_is_named(content: str, tmp_path: Path) -> None:
+def test_find_pixels_of_a_file_without_an_object_names_it(content: str, tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(content)
     with pytest.raises(ValueError, match=r"preprocessor_config\.json"):
         find_pixels(str(tmp_path), "video/videomae", video=True)
 
 
-def test_options_replace_what_the_file_states(tmp_path: Path) -> None:
+def test_pixel_options_replace_the_files_values(tmp_path: Path) -> None:
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     tiny = {

@@ -18,7 +18,7 @@ from mlrec.models.recommenders import RECOMMENDERS
 README = Path(__file__).parents[3] / "README.md"
 
 
-def test_rows_of_ones_own_train(
+def test_readme_examples_as_rows_train(
     video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, recommender = re.findall(

@@ -1,7 +1,6 @@
 """Every row of RECOMMENDERS: trained, ranked, causal, and blind to what is held out."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import (
     RECOMMENDERS,
     SequenceModel,
-    Vectors,
     build_user_model,
     select_history,
 )
@@ -61,7 +59,7 @@ def batches(model: Recommender, data: Data, steps: int) -> list[Batch]:
 
 @pytest.mark.parametrize("loss", ["in_batch_softmax", "bpr"])
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_recommender_learns_and_ranks(
+def test_recommender_of_every_row_learns_and_ranks(
     name: str, loss: str, tiny_config: Config, data: Data
 ) -> None:
     config = with_row(tiny_config, name, loss)
@@ -87,7 +85,7 @@ def test_a_recommender_learns_and_ranks(
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_a_sequence_model_is_causal_and_blind_to_padding(name: str) -> None:
+def test_sequence_model_states_ignore_later_items_and_padding(name: str) -> None:
     torch.manual_seed(0)
     model = RECOMMENDERS[name](8, 6, **options(name)).eval()
     for parameter in model.parameters():
@@ -106,7 +104,7 @@ def test_a_sequence_model_is_causal_and_blind_to_padding(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "more"), [*((name, {}) for name in SEQUENCES), ("sasrec", {"pre_norm": True})]
 )
-def test_the_last_state_alone_is_the_last_of_all(name: str, more: dict[str, bool]) -> None:
+def test_last_states_equal_the_last_of_all_states(name: str, more: dict[str, bool]) -> None:
     torch.manual_seed(0)
     model = RECOMMENDERS[name](8, 6, **options(name), **more).eval()
     for parameter in model.parameters():
@@ -116,14 +114,17 @@ def test_the_last_state_alone_is_the_last_of_all(name: str, more: dict[str, bool
         [[0, 4, 2, 8, 1, 3], [-1, -1, -1, 5, 0, 7], [-1, 6, -1, 2, 2, -1], [-1, -1, -1, -1, -1, -1]]
     )
     for columns in (slice(0, 6), slice(2, 6), slice(5, 6)):
-        given = vectors, torch.arange(4), slots[:, columns]
+        users_and_slots = (torch.arange(4), slots[:, columns])
         torch.testing.assert_close(
-            model.last_states(*given), model.states(*given)[:, -1], rtol=1e-5, atol=1e-5
+            model.last_states(vectors, *users_and_slots),
+            model.states(vectors, *users_and_slots)[:, -1],
+            rtol=1e-5,
+            atol=1e-5,
         )
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "nextitnet", "hstu", "youtube_dnn"])
-def test_a_cosine_is_blind_to_lengths(name: str) -> None:
+def test_cosine_scores_ignore_the_length_of_vectors(name: str) -> None:
     """Items three times as long score the same, which they do not by a dot product."""
     for cosine in (False, True):
         torch.manual_seed(0)
@@ -140,7 +141,7 @@ def test_a_cosine_is_blind_to_lengths(name: str) -> None:
             )
 
 
-def test_zeros_stay_zeros_and_have_no_gradient() -> None:
+def test_unit_of_zeros_is_zeros_without_gradient() -> None:
     vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-7, 0.0]], requires_grad=True)
     unit_vectors = unit(vectors)
     torch.testing.assert_close(unit_vectors, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 0.0]]))
@@ -150,7 +151,7 @@ def test_zeros_stay_zeros_and_have_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("name", ["dssm", "decayed_mean", "grcn", "mmgcn"])
-def test_an_item_without_content_does_not_drown_the_others(
+def test_gradient_with_an_item_without_content_stays_small(
     name: str, tiny_config: Config, data: Data
 ) -> None:
     config = with_row(tiny_config, name)
@@ -170,7 +171,9 @@ def test_an_item_without_content_does_not_drown_the_others(
 
 
 @pytest.mark.parametrize("name", ["nfm", "deepfm", "lightgcn", "popularity"])
-def test_a_cosine_of_what_is_no_product_is_refused(name: str, tiny_config: Config) -> None:
+def test_cosine_of_a_recommender_without_product_scores_is_refused(
+    name: str, tiny_config: Config
+) -> None:
     wrong = replace(tiny_config, recommender=RecommenderConfig(name, 8, cosine=True))
     with pytest.raises(
         ValueError, match=f"recommender.cosine is true, and {name} does not score by the product"
@@ -206,7 +209,7 @@ def with_other_items(data: Data, from_end: int) -> Data:
 
 @pytest.mark.parametrize(("split", "from_end"), [("validation", 2), ("test", 1)])
 @pytest.mark.parametrize("name", RECOMMENDERS)
-def test_no_score_depends_on_what_is_held_out(
+def test_scores_of_every_recommender_ignore_held_out_items(
     name: str, split: str, from_end: int, tiny_config: Config, data: Data
 ) -> None:
     config, all_scores = with_row(tiny_config, name), []
@@ -224,7 +227,9 @@ def test_no_score_depends_on_what_is_held_out(
 
 
 @pytest.mark.parametrize("name", ["nfm", "deepfm"])
-def test_pairs_scored_in_parts_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pair_network_in_parts_gives_the_same_scores(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     model = RECOMMENDERS[name](8, 6, dropout=0.0)
     items = torch.randn(5, 8, requires_grad=True)
@@ -247,7 +252,7 @@ def test_pairs_scored_in_parts_are_the_same(name: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_pair_has_the_score_that_it_has_among_all(
+def test_score_of_a_pair_equals_its_score_among_all(
     name: str, tiny_config: Config, data: Data
 ) -> None:
     config = with_row(tiny_config, name)
@@ -262,69 +267,14 @@ def test_a_pair_has_the_score_that_it_has_among_all(
     torch.testing.assert_close(model_of_users.score(states, vectors.items_UX[at]), expected)
 
 
-def test_factorisation_counts_every_pair_of_features_once() -> None:
-    torch.manual_seed(0)
-    model = RECOMMENDERS["deepfm"](8, 3, dropout=0.0)
-    torch.nn.init.zeros_(model.network.out)
-    items = torch.randn(4, 8)
-    vectors = model.prepare(torch.arange(1, 5), items)
-    score = model.score(
-        model.states(vectors, torch.tensor([0]), torch.tensor([[0, 1, 2]]))[0, -1:],
-        vectors.items_UX,
-    )[0, 3]
-    features = [items[0] / 3, items[1] / 3, items[2] / 3, items[3]]
-    pairs = sum(features[i] @ features[j] for i in range(4) for j in range(i))
-    linear = model.first_order(items[3]) + model.first_order(items[:3].mean(dim=0))
-    torch.testing.assert_close(score, (pairs + linear)[0])
-
-
-def toy() -> Iterator[torch.Tensor]:
-    """Three users, in two chunks; item 4 was watched by nobody."""
-    yield torch.tensor([[0, 1, 2], [1, 2, 3]])
-    yield torch.tensor([[0, 0, 3]])
-
-
-def test_lightgcn_equals_products_with_the_whole_matrix() -> None:
-    torch.manual_seed(0)
-    model = RECOMMENDERS["lightgcn"](5, 6, layers=3)
-    model.fit(toy(), 4)
-    adjacency = torch.zeros(3 + 5, 3 + 5)
-    for user, watched in enumerate([[1, 2], [1, 2, 3], [3]]):
-        for item in watched:
-            adjacency[user, 3 + item] = adjacency[3 + item, user] = 1.0
-    scale = adjacency.sum(dim=1).clamp(min=1).rsqrt()
-    normed = scale[:, None] * adjacency * scale
-    nodes = torch.randn(8, 5)
-    expected = sum(torch.linalg.matrix_power(normed, layer) @ nodes for layer in range(4)) / 4
-    users, items = model.travel(nodes[:3], nodes[3:])
-    torch.testing.assert_close(torch.cat([users, items]), expected)
-
-
-def test_item_knn_equals_products_of_the_weighted_matrix() -> None:
-    model = RECOMMENDERS["item_knn"](1, 3, k1=1.2, b=0.75, decay=0.5)
-    model.fit(toy(), 4)
-    watched = torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 0]])
-    idf = torch.log(4 / (1 + torch.tensor([2.0, 3.0, 1.0])))
-    weighted = (
-        watched * idf[:, None] * 2.2 / (1.2 * (0.25 + 0.75 * torch.tensor([2.0, 2, 2, 0]) / 2) + 1)
-    )
-    similar = (weighted.T @ weighted).fill_diagonal_(0)
-    vectors = Vectors(torch.arange(1, 5), torch.zeros(4, 1), torch.zeros(4, 1))
-    slots = torch.tensor([[-1, 0, 2], [-1, -1, 3]])
-    item_scores = model.score(model.last_states(vectors, torch.arange(2), slots), vectors.items_UX)
-    torch.testing.assert_close(item_scores[0], 0.5 * similar[0] + similar[2])
-    assert item_scores[1].tolist() == [0, 0, 0, 0], "nobody watched item 4"
-    torch.testing.assert_close(model.states(vectors, torch.arange(2), slots)[:, -1], item_scores)
-
-
-def test_popularity_is_the_baseline(tiny_config: Config, data: Data) -> None:
+def test_popularity_recommender_equals_the_baseline(tiny_config: Config, data: Data) -> None:
     config = with_row(tiny_config, "popularity")
     evaluation = evaluate(build_model(config, data, 0), data, config, ALONE, "test")
     assert evaluation.metrics == evaluation.baselines["popularity"]
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_a_counted_recommender_has_a_run_without_steps(
+def test_counted_recommender_trains_without_steps(
     name: str, dataset_dir: Path, tmp_path: Path
 ) -> None:
     common = [
