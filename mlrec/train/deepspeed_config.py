@@ -36,6 +36,7 @@ def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str,
     return {
         "train_micro_batch_size_per_gpu": -(-config.train.global_batch // world_size),
         "gradient_accumulation_steps": 1,
+        # DeepSpeed clips by the same norm that decides whether a step is skipped.
         "gradient_clipping": clip_norm,
         "bf16": {"enabled": config.train.precision == "bf16", "check_grad_overflow": True},
         "zero_optimization": zero,

@@ -153,6 +153,7 @@ def predict(config: Config, ranks: int) -> DryRun:
     Raises:
         ValueError: the run would end with the same error.
     """
+    # One process predicts for all ranks: the plan and the memory estimate need no others.
     # The same checks in the same order as in training, so that the first error is the same.
     check_rows(config)
     check_place(config)
@@ -168,6 +169,7 @@ def predict(config: Config, ranks: int) -> DryRun:
     warm_start = start_from(config, data, model) if resumed is None else None
 
     step_sizes = _step_sizes(plan, total_steps, data, model)
+    # The fullest rank decides whether the activations fit.
     activations = ActivationBytes.of(model.tower, step_sizes.most_items_of_rank, config)
     total = 0
     trained = 0

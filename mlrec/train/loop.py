@@ -160,11 +160,13 @@ def _take_steps(
         run.meter.add(batch, step, waited_s)
         done = batch.step + 1
 
+        # Every rank has counted the same skipped steps: all log, set aside and raise together.
         if run.has_diverged():
             tracker.log(done, run.metrics(done))
             run.give_up(done)
 
-        # A signal that one rank got stops all of them after the same step. The last step ends anyway.
+        # A signal that one rank got stops all of them after the same step. The last step needs no
+        # exchange: the run ends anyway.
         stop_signal = stop.agreed() if done < run.total_steps else 0
 
         # Once in a while, before every evaluation and save, and at the end: rank 0 logs the sums.

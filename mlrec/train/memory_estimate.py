@@ -82,6 +82,7 @@ class ActivationBytes:
         """Return the estimate for a step of `items` items, or None if no encoder is trained."""
         if not tower.trained:
             return None
+        # Measured on the CPU, so that no GPU is needed; a GPU's kernels may save other tensors.
         item_bytes = saved_bytes(tower, torch.device("cpu"), training_dtype(config))
         return ActivationBytes(
             item_bytes=item_bytes,
@@ -118,6 +119,7 @@ class ActivationBytes:
                 "those of one item do not fit; choose a smaller encoder or input, "
                 "or train less of it (item.tuning)"
             )
+        # A chunk's size matters only where chunks are recomputed, so the order is this.
         settings = []
         if self.checkpoint == "never":
             settings.append("item.checkpoint=auto")

@@ -1,4 +1,7 @@
-"""Figures of the steps since the last log line, added up on the device and over the ranks without a synchronisation per step."""
+"""Figures of the steps since the last log line.
+
+They are summed on the device, and over the ranks once per log line: a step never waits for them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import resource
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import astuple, dataclass
 
 import torch
 
@@ -13,106 +17,147 @@ from mlrec.data.schema import Batch, Step
 from mlrec.runtime.distributed import World, max_over_ranks, sum_over_ranks
 from mlrec.runtime.flops import FlopCounter, matrix_product_flops_per_s
 
-_COUNTED_EVERY = 50
-"""Steps between two whose arithmetic is counted, which costs some milliseconds."""
+_STEPS_PER_FLOP_COUNT = 50
+"""Steps that one count of floating-point operations stands for; counting takes milliseconds."""
+
+
+@dataclass
+class _Sums:
+    """Sums over steps, of one rank or of all ranks."""
+
+    users: float = 0
+    items: float = 0
+    cached_items: float = 0
+    """Items whose activations the item tower has cached."""
+    item_slots: float = 0
+    """Positions of items in the sequences; an item of several sequences counts several times."""
+    bytes_read: float = 0
+    local_bytes: float = 0
+    """Part of bytes_read that was on this node."""
+    remote_bytes: float = 0
+    """Bytes that came over the network."""
+    waited_s: float = 0.0
+    """Time that the loop waited for batches (seconds)."""
+    compute_at_peak_s: float = 0.0
+    """Time that the arithmetic would take at the device's peak speed (seconds)."""
+    bad_items: float = 0
 
 
 class Meter:
-    """Collects what a step did; `reduce` turns it into metrics."""
+    """Collector of what the steps did; every rank has one, and `reduce` turns it into metrics."""
 
     def __init__(self, world: World, dtype: torch.dtype) -> None:
-        """
+        """Start with no steps.
+
         Args:
             dtype: of the activations in training.
         """
         self.world = world
         self._peak_flops_per_s = matrix_product_flops_per_s(world.device, dtype)
-        self._counter, self._steps_counted_for = FlopCounter(), _COUNTED_EVERY
+        self._counter = FlopCounter()
+        # The first step is counted.
+        self._steps_since_count = _STEPS_PER_FLOP_COUNT
         self.bad_items: dict[int, str] = {}
         """Items of this rank that could not be read, since the last `reduce`, with the reason."""
         self._reset()
 
     def _reset(self) -> None:
-        self._start = time.perf_counter()
-        self._steps = self._skipped = 0
+        self._start_s = time.perf_counter()
+        self._steps = 0
+        self._skipped = 0
+        self._flops = 0
+        self._sums = _Sums()
+        # On the device, because reading a loss would make the host wait for it. In fp64, because
+        # a small loss would vanish in a long fp32 sum.
         self._loss = torch.zeros((), dtype=torch.float64, device=self.world.device)
         self._norm = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        self._users = self._videos = self._hits = self._slots = self._bytes = self._local_bytes = (
-            self._remote_bytes
-        ) = 0
-        self._flops, self._waited_s = 0, 0.0
 
     def counting(self) -> AbstractContextManager[object]:
-        """What a step runs in; the arithmetic of some is counted, and stands for that of the steps after it."""
-        if self._steps_counted_for < _COUNTED_EVERY:
+        """Return the context in which a step runs; it counts the arithmetic of some steps.
+
+        The count of a step stands for that of the steps after it.
+        """
+        if self._steps_since_count < _STEPS_PER_FLOP_COUNT:
             return nullcontext()
-        self._steps_counted_for, self._counter = 0, FlopCounter()
+        self._steps_since_count = 0
+        self._counter = FlopCounter()
         return self._counter
 
     def restart_clock(self) -> None:
-        """Leaves out of the speeds what happened since the last `reduce`, such as an evaluation."""
-        self._start = time.perf_counter()
+        """Leave the time since the last `reduce` out of the speeds, such as an evaluation's."""
+        self._start_s = time.perf_counter()
 
     def add(self, batch: Batch, step: Step, waited_s: float) -> None:
-        """Add one step; `batch` is the one from the loader, on the CPU. The loss of a skipped step is left out of the mean."""
+        """Add one step; a skipped step's loss is left out of the mean.
+
+        Args:
+            batch: the step's batch as it came from the loader, in host memory.
+            waited_s: time that the loop waited for the batch (seconds).
+        """
         self._steps += 1
-        self._steps_counted_for += 1
+        self._steps_since_count += 1
         self._flops += self._counter.total
         self._skipped += step.skipped
         if not step.skipped:
             self._loss += step.loss
         self._norm = torch.as_tensor(step.norm, dtype=torch.float64, device=self.world.device)
-        self._users += len(batch.inputs_BL)
-        self._videos += len(batch.valid_O)
-        self._hits += 0 if batch.cached_O is None else int(batch.cached_O.sum())
-        self._slots += int((batch.inputs_BL >= 0).sum() + (batch.targets_BL[:, -1] >= 0).sum())
-        self._bytes += batch.bytes_read
-        self._local_bytes += batch.local_bytes
-        self._remote_bytes += batch.remote_bytes
-        self._waited_s += waited_s
+
+        sums = self._sums
+        sums.users += len(batch.inputs_BL)
+        sums.items += len(batch.valid_O)
+        if batch.cached_O is not None:
+            sums.cached_items += int(batch.cached_O.sum())
+        # Inputs hold all items of a sequence but the last, which is a target only.
+        sums.item_slots += int((batch.inputs_BL >= 0).sum())
+        sums.item_slots += int((batch.targets_BL[:, -1] >= 0).sum())
+        sums.bytes_read += batch.bytes_read
+        sums.local_bytes += batch.local_bytes
+        sums.remote_bytes += batch.remote_bytes
+        sums.waited_s += waited_s
         self.bad_items.update(batch.bad_items)
 
     def reduce(self) -> dict[str, float]:
         """Return metrics over all ranks of the steps since the last call; collective."""
-        elapsed_s = time.perf_counter() - self._start
-        items = [self._videos, self._hits, self._slots]
-        read = [self._bytes, self._local_bytes, self._remote_bytes]
-        seconds = [self._waited_s, self._flops / self._peak_flops_per_s]
-        parts = [self._users, *items, *read, *seconds, len(self.bad_items)]
-        totals = torch.cat(
-            [self._loss[None], torch.tensor(parts, dtype=torch.float64, device=self.world.device)]
-        )
-        loss, users, videos, hits, slots, bytes_read, local, remote, waited_s, at_peak_s, bad = (
-            sum_over_ranks(totals).tolist()
-        )
-        peak_bytes = float(
-            max_over_ranks(torch.tensor(_peak_bytes(self.world.device), device=self.world.device))
-        )
-        taken = self._steps - self._skipped
+        elapsed_s = time.perf_counter() - self._start_s
+        device = self.world.device
+        ranks = self.world.size
+        self._sums.compute_at_peak_s = self._flops / self._peak_flops_per_s
+        self._sums.bad_items = len(self.bad_items)
+
+        # One all-reduce for all sums. The host waits for the device only when it reads them.
+        own_sums = torch.tensor(astuple(self._sums), dtype=torch.float64, device=device)
+        totals = sum_over_ranks(torch.cat([own_sums, self._loss[None]]))
+        *other_totals, loss = totals.tolist()
+        sums = _Sums(*other_totals)
+        peak_bytes = max_over_ranks(torch.tensor(_peak_bytes(device), device=device))
+
+        # All ranks skip the same steps, so that this rank's count is that of all.
+        updates = self._steps - self._skipped
+        items = max(1.0, sums.items)
         metrics = {
-            "train/loss": loss / taken / self.world.size if taken else math.nan,
+            "train/loss": loss / updates / ranks if updates else math.nan,
             "train/grad_norm": float(self._norm),
             "train/skipped_steps": self._skipped,
-            "speed/users_per_s": users / elapsed_s,
-            "speed/videos_per_s": videos / elapsed_s,
-            "speed/dedup": slots / max(1.0, videos),
-            "speed/data_wait": waited_s / self.world.size / elapsed_s,
-            "speed/hfu": at_peak_s / self.world.size / elapsed_s,
-            "data/prefix_hits": hits / max(1.0, videos),
-            "data/cache_hits": local / bytes_read
-            if bytes_read
-            else 1.0,  # what is not read at all misses no cache
-            "data/bytes_read": bytes_read,
-            "data/remote_bytes": remote,
-            "data/bad_items": bad,
-            "memory/peak_bytes": peak_bytes,
+            "speed/users_per_s": sums.users / elapsed_s,
+            "speed/videos_per_s": sums.items / elapsed_s,
+            "speed/dedup": sums.item_slots / items,
+            "speed/data_wait": sums.waited_s / ranks / elapsed_s,
+            "speed/hfu": sums.compute_at_peak_s / ranks / elapsed_s,
+            "data/prefix_hits": sums.cached_items / items,
+            # What is not read at all misses no cache.
+            "data/cache_hits": sums.local_bytes / sums.bytes_read if sums.bytes_read else 1.0,
+            "data/bytes_read": sums.bytes_read,
+            "data/remote_bytes": sums.remote_bytes,
+            "data/bad_items": sums.bad_items,
+            "memory/peak_bytes": float(peak_bytes),
         }
         self._reset()
         return metrics
 
 
 def _peak_bytes(device: torch.device) -> float:
-    """Peak memory of this process so far: of the device, or resident memory on the CPU."""
+    """Return the peak memory of this process: of the device, or resident memory on the CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
+    # Linux reports it in KiB.
     return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -17,7 +17,7 @@ from mlrec.train import zero_state
 
 @dataclass(frozen=True)
 class ModelState:
-    """A model and the optimizers that hold its fp32 weights and Adam moments; calls are collective."""
+    """A model, and the optimizers with its fp32 weights and moments; calls are collective."""
 
     model: Recommender
     trained: dict[str, nn.Parameter]
@@ -30,7 +30,7 @@ class ModelState:
     def tensors(self) -> Iterator[tuple[int, str, torch.Tensor]]:
         """Yield index, name and full fp32 tensor of each weight and moment.
 
-        Every rank gets all of them, in the same order: gathering a partitioned tensor is collective.
+        Every rank gets all of them in the same order, because gathering a tensor is collective.
         """
         zero_state.link_state(self.zero_optimizer)
         parameters = dict(self.model.named_parameters())

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
@@ -38,6 +39,7 @@ def final_metrics(run: Path) -> dict[str, float] | None:
     lines = [line for line in read_metrics(run) if "test/hr@10" in line]
     if not lines:
         return None
+    # A run that was evaluated again has several lines: the last one counts.
     metrics = {}
     for key, value in lines[-1].items():
         if key.startswith("test/"):
@@ -52,10 +54,11 @@ def check_unchanged(config: Config) -> None:
         ValueError: the run's folder holds checkpoints or results of a run with other settings.
     """
     run = config.run_path
-    if not (run / CONFIG_FILE).exists() or (
-        checkpoint.newest(run) is None and final_metrics(run) is None
-    ):
-        return  # nothing that another run's settings would be taken for
+    if not (run / CONFIG_FILE).exists():
+        return
+    # A run that has neither trained nor been tested may still change its settings.
+    if checkpoint.newest(run) is None and final_metrics(run) is None:
+        return
     if changed := settings.changes(config, settings.PLACES):
         raise ValueError(
             f"{run} holds a run with other settings ({changed}). "
@@ -65,18 +68,27 @@ def check_unchanged(config: Config) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of a sweep ended."""
+    """Result of a run of a sweep."""
 
     name: str
     run_dir: str
     before: bool
-    """Whether it was finished before this command."""
+    """Whether the run was finished before this command."""
     hours: float
-    """That it took within this command."""
+    """Duration of the run within this command (hours)."""
     error: str
-    """What went wrong; "" for nothing."""
+    """Reason why the run failed; empty if it did not."""
     test: dict[str, float] | None
-    """Metrics of the test split, by their names."""
+    """Metrics of the test split by name; None if the run is not finished."""
+
+
+class Progress(NamedTuple):
+    """Progress of a run, as its log tells it."""
+
+    share: float
+    """Share of the run's steps that are done, from 0 to 1."""
+    figures: str
+    """Newest figures of the run, in words; empty before the first log line."""
 
 
 def sweep(runs: Sequence[SweepRun], launcher: Sequence[str]) -> Iterator[Outcome]:
@@ -88,18 +100,28 @@ def sweep(runs: Sequence[SweepRun], launcher: Sequence[str]) -> Iterator[Outcome
     Raises:
         ValueError: the folder of a run holds another one; nothing was started.
     """
+    # All runs are checked before the first one trains for hours.
     for run in runs:
         check_unchanged(run.config)
-    todo = [run for run in runs if final_metrics(run.config.run_path) is None]
-    with task("runs", len(todo), _runs) as under_way:
+    unfinished = [run for run in runs if final_metrics(run.config.run_path) is None]
+    with task("runs", len(unfinished), _runs) as under_way:
         for run in runs:
-            path, began, before = run.config.run_path, time.monotonic(), run not in todo
-            error = "" if before else _start([*launcher, *run.arguments], run.config, under_way)
-            result = final_metrics(path)
-            if not error and result is None:
+            path = run.config.run_path
+            start_s = time.monotonic()
+            error = ""
+            if run in unfinished:
+                error = _train([*launcher, *run.arguments], run.config, under_way)
+            test = final_metrics(path)
+            # A launcher that only submits a job returns before the run has ended.
+            if not error and test is None:
                 error = f"it ended without test results; see {path / OUTPUT_FILE}"
             yield Outcome(
-                run.config.name, str(path), before, (time.monotonic() - began) / 3600, error, result
+                name=run.config.name,
+                run_dir=str(path),
+                before=run not in unfinished,
+                hours=(time.monotonic() - start_s) / 3600,
+                error=error,
+                test=test,
             )
 
 
@@ -118,60 +140,82 @@ def in_words(outcome: Outcome) -> str:
     return f"{outcome.name}  {ending}  {duration}"
 
 
-def _start(command: Sequence[str], config: Config, under_way: Task) -> str:
+def _train(command: Sequence[str], config: Config, under_way: Task) -> str:
     """Run a command to its end with its output in the run's folder; return its error, or ""."""
-    run, before, sweep_process = config.run_path, under_way.done, os.getpid()
-    run.mkdir(parents=True, exist_ok=True)
-    with open(run / OUTPUT_FILE, "ab") as output:
-        begin = output.tell()
+    config.run_path.mkdir(parents=True, exist_ok=True)
+    output_path = config.run_path / OUTPUT_FILE
+    runs_before = under_way.done
+    # Appended, because a resumed run keeps the output of its earlier commands.
+    with open(output_path, "ab") as output:
+        output_start = output.tell()
         output.write(f"$ {scrub(shlex.join(command))}\n".encode())
         output.flush()
+        process = _launch(command, output)
         try:
-            process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=lambda: end_with_parent(sweep_process, signal.SIGTERM),
-            )
-        except OSError as error:
-            raise ValueError(
-                f"--launcher: {command[0]} cannot be started: {error.strerror}"
-            ) from error
-        try:
-            begun, _ = _share_done(config)
-            while (code := _ended(process)) is None:
-                share, newest = _share_done(config)
-                # a run that goes on is as long as what is left of it
-                under_way.reach(
-                    before + max(0.0, share - begun) / max(1e-9, 1 - begun),
-                    f"{config.name}  {newest}",
-                )
+            exit_code = _wait(process, config, under_way)
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)  # a launcher's ranks too
+            # To the whole process group, because a launcher's ranks must stop too.
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
             raise
-    under_way.reach(before + 1)
-    if code == 0:
+    under_way.reach(runs_before + 1)
+    if exit_code == 0:
         return ""
-    lines = (run / OUTPUT_FILE).read_bytes()[begin:].decode(errors="replace").strip().splitlines()
-    reason = next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
-    return f"exit code {code}, {reason}; see {run / OUTPUT_FILE}"
+    output_text = output_path.read_bytes()[output_start:].decode(errors="replace")
+    reason = _error_line(output_text.strip().splitlines())
+    return f"exit code {exit_code}, {reason}; see {output_path}"
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int | None:
-    """Return the exit code of a process that ends within POLL_S, else None."""
+def _launch(command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own, which ends with this process.
+
+    Raises:
+        ValueError: the command does not exist.
+    """
+    sweep_process = os.getpid()
     try:
-        return process.wait(POLL_S)
-    except subprocess.TimeoutExpired:
-        return None
+        return subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: end_with_parent(sweep_process, signal.SIGTERM),
+        )
+    except OSError as error:
+        raise ValueError(f"--launcher: {command[0]} cannot be started: {error.strerror}") from error
 
 
-def _share_done(config: Config) -> tuple[float, str]:
-    """Return the share of a run that is done, from 0 to 1, and its newest figures, from its log."""
+def _wait(process: subprocess.Popen[bytes], config: Config, under_way: Task) -> int:
+    """Wait for the end of a run, report its progress, and return its exit code."""
+    runs_before = under_way.done
+    share_at_start = _progress(config).share
+    while True:
+        try:
+            return process.wait(POLL_S)
+        except subprocess.TimeoutExpired:
+            progress = _progress(config)
+        # For a resumed run, the steps that remained at its start are the whole.
+        new_share = max(0.0, progress.share - share_at_start)
+        run_share = new_share / max(1e-9, 1 - share_at_start)
+        under_way.reach(runs_before + run_share, f"{config.name}  {progress.figures}")
+
+
+def _error_line(lines: Sequence[str]) -> str:
+    """Return the last line that names an error, or the last line if none does."""
+    for line in reversed(lines):
+        if _ERROR.match(line):
+            return line
+    return lines[-1]
+
+
+def _progress(config: Config) -> Progress:
+    """Return the progress of a run from its log."""
     lines = [line for line in read_metrics(config.run_path) if line.get("train/epoch")]
     if not lines:
-        return 0.0, ""
-    step, epoch = lines[-1]["step"], lines[-1]["train/epoch"]
-    total_steps = steps_of(config.train.duration, max(1, round(step / epoch)), 0)
-    return min(1.0, step / max(1, total_steps)), f"step {step}/{total_steps}  {summary(lines[-1])}"
+        return Progress(0.0, "")
+    step = lines[-1]["step"]
+    # The log has no number of steps per epoch, but the epoch of a step.
+    steps_per_epoch = max(1, round(step / lines[-1]["train/epoch"]))
+    total_steps = steps_of(config.train.duration, steps_per_epoch, 0)
+    share = min(1.0, step / max(1, total_steps))
+    return Progress(share, f"step {step}/{total_steps}  {summary(lines[-1])}")

@@ -21,7 +21,7 @@ from mlrec.config.yaml_files import read_yaml
 from mlrec.models.registry import check_rows
 
 MAX_RUNS = 10_000
-"""Most runs of a grid; more are a slip of the pen."""
+"""Maximum number of runs of a grid; more are a mistake."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
         runs.append(SweepRun(arguments, _load(path, arguments)))
 
     shared_files = _beside(path, content.base)
+    # Axes in the order of the file, which is the order of the points in a run's name.
     axes = [list(_points(path, axis, values)) for axis, values in content.grid.items()]
     num_runs = math.prod(map(len, axes))
+    # Counted before the product is made, which could fill the memory.
     if num_runs > MAX_RUNS:
         raise ValueError(
             f"{path}: the grid has {num_runs:,} runs; it must have at most {MAX_RUNS:,}"
@@ -78,11 +80,13 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
         for name, keys in points:
             names.append(name)
             settings += [f"{key}={as_value(value, key)}" for key, value in keys.items()]
+        # The command line comes last, and overrides the points.
         arguments = (*shared_files, f"name={'_'.join(names)}", *settings, *overrides)
         runs.append(SweepRun(arguments, _load(path, arguments)))
 
     if not runs:
         raise ValueError(f"{path} has no runs; give it files under runs, or base and grid")
+    # In one folder the second run would resume the first.
     for folder, count in Counter(str(run.config.run_path) for run in runs).items():
         if count > 1:
             raise ValueError(f"{path}: two runs have the folder {folder}; give each its own name")
@@ -114,10 +118,15 @@ def _read(path: Path) -> SweepFile:
         kind, words = kinds[key]
         if not isinstance(value, kind):
             raise ValueError(f"{path}: {key} is {shown(value)}; it must be a {words}")
-    name, grid = content.get("name", Scalar("", quoted=True)), content.get("grid", {})
+    name = content.get("name", Scalar("", quoted=True))
+    grid = content.get("grid", {})
     assert isinstance(grid, dict)
-    base, runs = (_files(content.get(key, []), f"{path}: {key}") for key in ("base", "runs"))
-    return SweepFile(typed(name, str, f"{path}: name"), base, grid, runs)
+    return SweepFile(
+        name=typed(name, str, f"{path}: name"),
+        base=_files(content.get("base", []), f"{path}: base"),
+        grid=grid,
+        runs=_files(content.get("runs", []), f"{path}: runs"),
+    )
 
 
 def _files(node: Node, key: str) -> tuple[str, ...]:
@@ -139,6 +148,7 @@ def _points(path: Path, axis: str, values: Node) -> Iterator[tuple[str, dict[str
         )
     for name, keys in points:
         assert isinstance(keys, dict)
+        # The name becomes part of a folder's name.
         yield re.sub(r"[^\w.-]+", "-", name), keys
 
 

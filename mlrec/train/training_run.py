@@ -58,10 +58,10 @@ class TrainingRun:
         self.total_steps = engine.total_steps
         self.meter = Meter(world, training_dtype(config))
         self._start_s = time.monotonic()
-        self._bad_items = {
-            entry.item: entry.reason
-            for entry in from_main(lambda: failures.repair(config.run_path))
-        }
+        # Rank 0 alone repairs the file of failures. All ranks get its entries, to count them alike.
+        self._bad_items: dict[int, str] = {}
+        for entry in from_main(lambda: failures.repair(config.run_path)):
+            self._bad_items[entry.item] = entry.reason
         self._best = from_main(self._best_before)
         dataset = {
             "name": data.info.name,
@@ -73,7 +73,8 @@ class TrainingRun:
         self.record["saving"] = asdict(engine.saving) if engine.saving else None
         self.record["random_weights"] = engine.model.tower.random_encoders
         before = from_main(lambda: read_record(config.run_path)) or {}
-        # A resumed run goes on counting. Its encoders started as its first command found them.
+        # A resumed run goes on counting. Its encoders started from the weights that its first
+        # command loaded, whatever they would start from now.
         carried_over = ["started", "hours"]
         if state.step:
             carried_over.append("random_weights")
@@ -81,6 +82,7 @@ class TrainingRun:
             if key in before:
                 self.record[key] = before[key]
         self._hours_before = self.record["hours"]
+        # Before the first step, so that a run that is killed at any time can be resumed.
         if world.is_main:
             config.run_path.mkdir(parents=True, exist_ok=True)
             _save_config(config)
@@ -89,11 +91,12 @@ class TrainingRun:
             write_record(config.run_path, self.record)
 
     def _best_before(self) -> float:
-        """Return the best validation metric on this data set so far, below all values if there is none."""
+        """Return the best validation metric on this data set so far, or -1 if there is none."""
         best = checkpoint.best(self.config.run_path, self.config.evaluate.select_by)
         state = checkpoint.read_state(best) if best else None
         if state is None or state.fingerprint != self.data.info.fingerprint:
             return -1.0
+        # -1 is below every metric, so that the first validation is the best so far.
         return state.metrics.get(self.config.evaluate.select_by, -1.0)
 
     def greeting(self) -> str:
@@ -132,7 +135,7 @@ class TrainingRun:
             RuntimeError: more items than data.max_bad_items could not be read.
         """
         metrics = self.meter.reduce()
-        if metrics["data/bad_items"]:
+        if metrics["data/bad_items"]:  # in the sum over all ranks
             # Rare, and the sum is the same on all ranks: only then do they exchange the reasons.
             bad_items: dict[int, str] = {}
             for bad_items_of_rank in gather_objects(self.meter.bad_items):
@@ -168,6 +171,7 @@ class TrainingRun:
         Raises:
             RuntimeError: with them there are more than data.max_bad_items.
         """
+        # Sorted, so that all ranks report the same first reasons if there are too many.
         new_failures = []
         for item, reason in sorted(bad_items.items()):
             if item not in self._bad_items:
@@ -212,15 +216,15 @@ class TrainingRun:
         except checkpoint.NonFiniteError as error:
             raise RuntimeError(f"{error}. {self._remedy(done)}") from error
         if self.world.is_main:
+            # The newest checkpoints may hold diverging weights: those before them must stay.
             if not self.engine.consecutive_skips:
                 checkpoint.prune(
                     self.config.run_path,
                     self.config.train.keep_last,
                     self.config.evaluate.select_by,
                 )
-            self.record["hours"] = round(
-                self._hours_before + (time.monotonic() - self._start_s) / 3600, 4
-            )
+            hours = (time.monotonic() - self._start_s) / 3600
+            self.record["hours"] = round(self._hours_before + hours, 4)
             write_record(self.config.run_path, self.record)
         # All ranks wait: none may read a checkpoint that rank 0 is about to prune.
         barrier()
@@ -245,12 +249,13 @@ class TrainingRun:
         )
 
     def _remedy(self, updated: int) -> str:
-        """Set the checkpoints of diverged weights aside and return how to continue without them; collective.
+        """Set the checkpoints of diverged weights aside, and return how to continue; collective.
 
         Args:
             updated: step whose update gave these weights.
         """
         run = self.config.run_path
+        # Rank 0 renames the folders. All ranks need the outcome, to raise the same error.
         aside = from_main(lambda: checkpoint.set_aside(run, updated))
         newest = from_main(lambda: checkpoint.newest(run))
         remedy = (

@@ -57,27 +57,30 @@ def start_from(config: Config, data: Data, model: Recommender) -> WarmStart | No
     other = load_run(Path(config.train.start_from).expanduser())
     path = best_checkpoint(other)
     _check_encoder_order(other, config)
+    # Weights of another recommender are refused below, for that reason.
     if config.recommender == other.recommender:
         check_history_length(config.recommender, data, path)
 
     # Whitening statistics are buffers: loading overwrites those that this run has computed.
-    own_whitening = {
-        name: buffer.clone()
-        for name, buffer in model.named_buffers()
-        if name.startswith(HEAD_PREFIX)
-    }
+    own_whitening = {}
+    for name, buffer in model.named_buffers():
+        if name.startswith(HEAD_PREFIX):
+            own_whitening[name] = buffer.clone()
     loaded = checkpoint.take_weights(model, path)
     _check_only_encoders_differ(model, path, loaded)
     _check_same_whitening(model, path, own_whitening)
+    # Only weights that belong to ids depend on the data set; content encoders do not.
     if _knows_ids(model, loaded):
         setting = "train.start_from: "
         check_same_data(path, data.info.fingerprint, data.url, config.resume.force, setting)
 
-    model.tower.random_encoders = [
-        name
-        for name in model.tower.random_encoders
-        if not _is_any_under(loaded, _encoder_prefix(config.item.encoders.index(name)))
-    ]
+    # An encoder with loaded weights no longer starts from random ones.
+    random_encoders = []
+    for name in model.tower.random_encoders:
+        prefix = _encoder_prefix(config.item.encoders.index(name))
+        if not _is_any_under(loaded, prefix):
+            random_encoders.append(name)
+    model.tower.random_encoders = random_encoders
     return WarmStart(path, frozenset(loaded), len(model.state_dict()))
 
 
@@ -120,8 +123,10 @@ def _check_only_encoders_differ(model: Recommender, path: Path, loaded: set[str]
 
 
 def _check_all_loaded(names: set[str], loaded: set[str], has: str, lacks: str) -> None:
-    missing = {name for name in names - loaded if not name.startswith(ENCODER_PREFIX)}
+    """Check that all tensors of these names were loaded, except those of encoders."""
+    missing = [name for name in names - loaded if not name.startswith(ENCODER_PREFIX)]
     if missing:
+        # One name is enough; the first by name, so that all ranks report the same.
         raise ValueError(
             f"train.start_from: {has} {min(missing)}, which {lacks}. Only encoders may differ. "
             "Use the same recommender, fusion, projection and whitening in both runs"
@@ -138,6 +143,7 @@ def _check_same_whitening(
     """
     for name in sorted(own_whitening):
         loaded = model.get_buffer(name)
+        # Ranks and devices sum in other orders, so that equal statistics differ a little.
         if not torch.allclose(own_whitening[name], loaded, atol=WHITENING_TOLERANCE):
             raise ValueError(
                 f"train.start_from: {path} has another {name}. "
@@ -156,9 +162,10 @@ def _knows_ids(model: Recommender, loaded: set[str]) -> bool:
 
 
 def encoders_to_restore(config: Config, resumed: Path | None) -> Restored:
-    """Return the encoders whose weights come from a checkpoint: the run's own, or train.start_from's.
+    """Return the encoders whose weights come from a checkpoint.
 
-    Of train.start_from these are the encoders with the same options whose files that run has saved.
+    It is the run's own checkpoint, else that of train.start_from. From train.start_from come the
+    encoders with the same options whose files that run has saved.
 
     Args:
         resumed: the checkpoint that the run resumes from, if it has one.
@@ -168,13 +175,16 @@ def encoders_to_restore(config: Config, resumed: Path | None) -> Restored:
     if not config.train.start_from:
         return NOTHING
     other = load_run(Path(config.train.start_from).expanduser())
-    shared = [
-        name
-        for name in config.item.encoders
-        if name in other.item.encoders and _has_same_architecture(name, config, other)
-    ]
-    folders = restored_from(other.run_path, shared).folders
-    return Restored({name: folder for name, folder in folders.items() if folder is not None})
+    shared_encoders = []
+    for name in config.item.encoders:
+        if name in other.item.encoders and _has_same_architecture(name, config, other):
+            shared_encoders.append(name)
+    saved_folders = {}
+    for name, folder in restored_from(other.run_path, shared_encoders).folders.items():
+        # A run of an earlier version saved no files: its encoders are built as for a new run.
+        if folder is not None:
+            saved_folders[name] = folder
+    return Restored(saved_folders)
 
 
 def _has_same_architecture(encoder: str, config: Config, other: Config) -> bool:
@@ -192,5 +202,6 @@ def keep_encoder_files(config: Config, model: Recommender, resumed: Path | None)
 
     A resumed run has saved it before.
     """
+    # A run of an earlier version has saved none: it does so when it is resumed.
     if resumed is None or not (config.run_path / ENCODERS).is_dir():
         save_encoder_files(config.run_path, model.tower)

@@ -1,7 +1,7 @@
 """Full fp32 weights and Adam state of a parameter at any ZeRO stage.
 
 Checkpoints therefore depend neither on stages nor on ranks. Written against DeepSpeed 0.19. It uses
-the public `safe_get_*` and `safe_set_*` calls. Before the first step these have no state to set, and
+the public `safe_get_*` and `safe_set_*` calls. Before the first step these have no state to set:
 the partitions below them are used. All calls are collective.
 """
 
@@ -26,12 +26,13 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def skip_non_finite(zero_optimizer: Any) -> None:
-    """Make stages 1 to 3 skip a step by the norm of its gradient alone, which they read in any case.
+    """Make stages 1 to 3 skip a step by the norm of its gradient alone.
 
-    DeepSpeed clips by this norm, and skips a step whose norm is not finite. Two differences between
-    stages are removed. In bf16, stages 1 and 2 first read the device once more to search each
-    gradient for overflow, which the norm shows too. Stage 3 sums squares in fp64, the others in
-    fp32. Now a sum of squares that overflows fp32 counts as not finite at stage 3 too.
+    DeepSpeed reads this norm in any case: it clips by it, and skips a step whose norm is not
+    finite. Two differences between stages are removed. In bf16, stages 1 and 2 first read the
+    device once more to search each gradient for overflow, which the norm shows too. Stage 3 sums
+    squares in fp64, the others in fp32. Now a sum of squares that overflows fp32 counts as not
+    finite at stage 3 too.
     """
     if hasattr(zero_optimizer, "check_grad_overflow"):  # stages 1 and 2
         zero_optimizer.check_overflow = _search_nothing
@@ -41,6 +42,7 @@ def skip_non_finite(zero_optimizer: Any) -> None:
 
 
 def _search_nothing(partition_gradients: bool = True) -> None:
+    # DeepSpeed passes the argument by name.
     del partition_gradients
 
 
@@ -51,14 +53,14 @@ def _as_in_fp32(norm: torch.Tensor) -> torch.Tensor:
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
     """Return the L2 norm of all gradients, fp32, infinite above the bound of stages 1 to 3."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms = torch.stack(
-        [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
-    )
-    return norms.square().sum().float().sqrt()
+    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
+    # Rounding to fp32 makes a sum of squares infinite at the same bound as in stages 1 and 2.
+    return torch.stack(norms).square().sum().float().sqrt()
 
 
 def get_weight(parameter: nn.Parameter) -> torch.Tensor:
     """Return the fp32 weight of a parameter, or the model's own weight if it is frozen."""
+    # None without ZeRO in fp32 training: then the model's own weight is the one that is updated.
     master = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
     if master is not None:
         weight: torch.Tensor = master.detach()
@@ -90,25 +92,26 @@ def set_moment(
     """Set an Adam moment of the parameter; call `create_state` before."""
     if _is_partitioned(parameter):
         safe_set_local_optimizer_state(parameter, _own_part(parameter, value), moment)
-    elif hasattr(parameter, "_hp_mapping"):
+    elif hasattr(parameter, "_hp_mapping"):  # stages 1 and 2
         safe_set_full_optimizer_state(parameter, value, moment)
     else:
         optimizer.state[parameter][moment].copy_(value)
 
 
 def create_state(zero_optimizer: Any, optimizer: torch.optim.Optimizer, steps: int) -> None:
-    """Create zero moments and the step count `steps` for every tensor that the optimizer updates."""
+    """Create zero moments and the step count `steps` for every tensor of the optimizer."""
     for tensor in _updated_tensors(zero_optimizer, optimizer):
-        # torch's AdamW counts in a tensor, DeepSpeed's CPU Adam in an int
-        count: Any = (
-            torch.tensor(float(steps)) if isinstance(optimizer, torch.optim.AdamW) else steps
-        )
-        if isinstance(count, torch.Tensor) and optimizer.defaults.get("fused"):
-            count = count.to(tensor.device)
-        optimizer.state[tensor] = {
-            "step": count,
-            **{moment: torch.zeros_like(tensor) for moment in MOMENTS},
-        }
+        # torch's AdamW counts in a tensor, DeepSpeed's CPU Adam in an int.
+        count: Any = steps
+        if isinstance(optimizer, torch.optim.AdamW):
+            count = torch.tensor(float(steps))
+            # The fused kernel updates the count on the device, the others on the host.
+            if optimizer.defaults.get("fused"):
+                count = count.to(tensor.device)
+        state = {"step": count}
+        for moment in MOMENTS:
+            state[moment] = torch.zeros_like(tensor)
+        optimizer.state[tensor] = state
     link_state(zero_optimizer)
 
 
@@ -123,26 +126,27 @@ def link_state(zero_optimizer: Any) -> None:
 def _updated_tensors(
     zero_optimizer: Any, optimizer: torch.optim.Optimizer
 ) -> Iterator[torch.Tensor]:
-    for partitions in (
-        "fp32_partitioned_groups_flat",
-        "single_partition_of_fp32_groups",
-    ):  # stage 3; stages 1 and 2
-        if hasattr(zero_optimizer, partitions):
-            yield from getattr(zero_optimizer, partitions)
-            return
-    for group in optimizer.param_groups:
-        yield from group["params"]
+    """Yield the tensors that the optimizer updates: this rank's partitions, or the parameters."""
+    if hasattr(zero_optimizer, "fp32_partitioned_groups_flat"):  # stage 3
+        yield from zero_optimizer.fp32_partitioned_groups_flat
+    elif hasattr(zero_optimizer, "single_partition_of_fp32_groups"):  # stages 1 and 2
+        yield from zero_optimizer.single_partition_of_fp32_groups
+    else:
+        for group in optimizer.param_groups:
+            yield from group["params"]
 
 
 def _is_partitioned(parameter: nn.Parameter) -> bool:
+    # ZeRO-3 gives every parameter an id, also those so small that all ranks keep them whole.
     return hasattr(parameter, "ds_id")
 
 
 def _own_part(parameter: Any, full: torch.Tensor) -> torch.Tensor:
-    """Return this rank's part of a stage-3 parameter: all have one size, the last padded by zeros."""
+    """Return this rank's part of a stage-3 parameter."""
+    # All parts have one size: the end of the last one is padded with zeros.
     size = parameter.ds_tensor.numel()
     start = size * torch.distributed.get_rank()
     part = full.new_zeros(size)
-    real = full.flatten()[start : start + size]
-    part[: len(real)] = real
+    values = full.flatten()[start : start + size]
+    part[: len(values)] = values
     return part

@@ -5,18 +5,18 @@ from mlrec.config import OptimConfig
 from mlrec.train.optim import parameter_groups, schedule
 
 
-def test_four_groups_with_their_rates_and_decay() -> None:
+def test_parameter_groups_of_an_encoder_have_their_rates_and_decay() -> None:
     model = nn.ModuleDict(
         {"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 3), "positions": nn.Embedding(4, 3)}
     )
     groups = parameter_groups(
         model, [model["encoder"]], OptimConfig(lr=2.0, encoder_lr=1.0, weight_decay=0.3)
     )
-    found = {
+    rates = {
         group["name"]: (len(group["params"]), group["lr"], group["weight_decay"])
         for group in groups
     }
-    assert found == {
+    assert rates == {
         "recommender/decay": (1, 2.0, 0.3),
         "recommender/no_decay": (2, 2.0, 0.0),
         "encoder/decay": (1, 1.0, 0.0),
@@ -24,7 +24,7 @@ def test_four_groups_with_their_rates_and_decay() -> None:
     }
 
 
-def test_an_encoder_has_rates_of_its_own() -> None:
+def test_parameter_groups_of_an_encoder_with_own_rates_use_them() -> None:
     model = nn.ModuleDict(
         {"ids": nn.Linear(3, 3), "text": nn.Linear(3, 3), "head": nn.Linear(3, 3)}
     )
@@ -33,26 +33,26 @@ def test_an_encoder_has_rates_of_its_own() -> None:
     groups = parameter_groups(
         model, encoders, OptimConfig(lr=2.0, encoder_lr=1.0, encoder_weight_decay=1.5)
     )
-    found = {
+    rates = {
         group["name"]: (group["lr"], group["weight_decay"])
         for group in groups
         if group["name"].endswith("/decay")
     }
-    assert found == {
+    assert rates == {
         "recommender/decay": (2.0, 0.1),
         "encoder/decay": (1.0, 1.5),
         "encoder_1/decay": (0.1, 1.5),
     }
 
 
-def test_frozen_parameters_are_in_no_group() -> None:
+def test_parameter_groups_leave_frozen_parameters_out() -> None:
     model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 3)})
     model["encoder"].requires_grad_(False)
     names = [group["name"] for group in parameter_groups(model, [model["encoder"]], OptimConfig())]
     assert names == ["recommender/no_decay", "recommender/decay"]
 
 
-def test_schedules() -> None:
+def test_schedule_after_warmup_follows_its_shape() -> None:
     def factors(name: str) -> list[float]:
         config = OptimConfig(schedule=name, warmup="10 steps")
         return [schedule(config, step, 100, 110) for step in (0, 4, 9, 10, 60, 109)]

@@ -1,4 +1,4 @@
-"""What a training run does when it diverges, and how it goes on from there."""
+"""Training runs that diverge, and how they resume."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_diverged_run_starts_again_with_a_lower_learning_rate(
     ]
     with pytest.raises(
         RuntimeError,
-        match=r"3 steps in a row, up to step 4, .* lower optim.lr .*: it starts from the first step",
+        match=r"3 steps in a row, up to step 4, .* lower optim.lr .*: it starts from the first",
     ):
         run(load([], [*usual, *DIVERGING]))
     path = tmp_path / "run"
@@ -88,7 +88,7 @@ def test_diverged_run_continues_from_the_checkpoint_before(
     assert all(torch.isfinite(weight).all() for weight in weights.values())
 
 
-def test_weights_that_are_not_finite_are_not_saved(
+def test_save_of_non_finite_weights_is_refused(
     dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlrec.train.engine import Engine

@@ -43,7 +43,7 @@ def frozen_config(dataset_dir: Path, tmp_path: Path) -> Config:
 
 
 def trained_further(config: Config, whiten: float = 1.0) -> Config:
-    """The run that trains an encoder behind those weights."""
+    """Return a run that starts from those weights and trains a video encoder."""
     features = config.item.options["features/vectors"]["checkpoint"]
     video = {
         "size": 32,
@@ -70,7 +70,7 @@ def losses(config: Config) -> list[float]:
     return losses
 
 
-def test_a_run_goes_on_from_what_was_learnt_on_frozen_features(
+def test_start_from_of_frozen_features_loads_all_but_the_encoders(
     frozen_config: Config, data: Data, world: World
 ) -> None:
     train(frozen_config)
@@ -95,7 +95,7 @@ def test_a_run_goes_on_from_what_was_learnt_on_frozen_features(
     }
 
 
-def test_a_run_starts_once_and_then_goes_on_from_its_own_checkpoints(tiny_config: Config) -> None:
+def test_start_from_of_a_resumed_run_is_ignored(tiny_config: Config) -> None:
     train(tiny_config)
     again = replace(
         tiny_config,
@@ -111,7 +111,7 @@ def test_a_run_starts_once_and_then_goes_on_from_its_own_checkpoints(tiny_config
     assert losses(longer) == pytest.approx(losses(at_once), abs=1e-5)
 
 
-def test_what_a_run_cannot_start_from_is_named(
+def test_start_from_of_another_model_or_data_set_is_refused(
     frozen_config: Config, tiny_config: Config, data: Data, world: World
 ) -> None:
     train(frozen_config)
