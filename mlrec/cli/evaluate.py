@@ -36,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluate on all ranks; rank 0 prints the metrics."""
     from mlrec.data.stream import open_data
-    from mlrec.evaluation.evaluate import evaluate_run
+    from mlrec.evaluation.run_evaluation import evaluate_run
     from mlrec.runs.run import load_trained
     from mlrec.runtime.distributed import start_world, stop_world
 

@@ -1,6 +1,7 @@
 """Passes over the full catalogue with a model: rank it, compare runs, extract features.
 
 evaluate.py       rank every user's held-out item against the whole catalogue
+run_evaluation.py rank the best checkpoint of a run, and keep the results
 ranking.py        scores, and the rank of a target among them
 metrics.py        HR, NDCG and MRR, with ties by expectation
 results.py        what a ranking leaves in the run's folder

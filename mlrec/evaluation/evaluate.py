@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from mlrec.config import Config
-from mlrec.config.run_files import RESULTS_FILE
 from mlrec.data.catalogue_pass import Chunk, pass_of_rank, ranked_items, stream_catalogue
-from mlrec.data.format import ORACLE_FILE, read_oracle
 from mlrec.data.sequences import Split
 from mlrec.data.stream import Data
 from mlrec.evaluation.examples import recommend_some
-from mlrec.evaluation.metrics import METRICS, summarize, user_metrics
+from mlrec.evaluation.metrics import summarize, user_metrics
 from mlrec.evaluation.ranking import RankCounts, Ranking, TargetCounts
-from mlrec.evaluation.results import Results, Summary, TargetRanks, read_results, write_results
-from mlrec.evaluation.trained_model import load_model
-from mlrec.models.building import as_trained
+from mlrec.evaluation.results import Summary, TargetRanks
 from mlrec.models.recommender import Recommender
-from mlrec.runs import checkpoint, failures
-from mlrec.runs.recommendations import Recommended, write_recommended
-from mlrec.runs.record import trained_on
-from mlrec.runs.run import best_checkpoint
-from mlrec.runtime.distributed import World, from_main, gather, gather_objects, shares
+from mlrec.runs.recommendations import Recommended
+from mlrec.runtime.distributed import World, gather, gather_objects, shares
 from mlrec.runtime.progress import track
-from mlrec.runtime.terminal import say
 
 
 @dataclass(frozen=True)
@@ -228,83 +219,3 @@ def flat_metrics(summary: Summary, prefix: str = "") -> dict[str, float]:
             if name != "users":
                 flat[group_prefix + name] = value
     return flat
-
-
-def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Results:
-    """Evaluate the run's best checkpoint by validation, without DeepSpeed; collective.
-
-    Rank 0 writes results.json, ranks.npy and recommended.json. It leaves them alone if the data
-    set differs from that of the training or of the results so far, because other runs are
-    compared with those.
-
-    Raises:
-        ValueError: the run has no checkpoint, or its model knows the items of another data set.
-        RuntimeError: more than data.max_bad_items items could not be read.
-    """
-    run = config.run_path
-    path = best_checkpoint(config)
-    reason_not_to_write = from_main(lambda: _reason_not_to_write(run, path, data))
-    model = load_model(config, data, world, path)
-    as_trained(model, config, world.device)
-    evaluation = evaluate(model, data, config, world, split, recommend=True)
-    baselines = dict(evaluation.baselines)
-    if split == "test" and (oracle := oracle_of(data)):
-        baselines["oracle"] = oracle
-    results = Results(
-        split=split,
-        step=checkpoint.read_state(path).step,
-        selected_by=f"validation {config.evaluate.select_by}",
-        metrics=evaluation.metrics,
-        baselines=baselines,
-        bad_items=evaluation.bad_items,
-        catalogue_size=evaluation.catalogue_size,
-        fingerprint=data.info.fingerprint,
-    )
-    if world.is_main and reason_not_to_write:
-        say(f"{run / RESULTS_FILE} is unchanged: {reason_not_to_write}", error=True)
-    elif world.is_main:
-        if evaluation.recommended is not None:
-            write_recommended(run, evaluation.recommended)
-        write_results(run, results, evaluation.ranks)
-    # After the files are written, as the error refers to the reasons in results.json.
-    if len(evaluation.bad_items) > config.data.max_bad_items:
-        ledger = None if reason_not_to_write else run / RESULTS_FILE
-        raise failures.too_many(
-            evaluation.bad_items.values(), config.data.max_bad_items, data.url, ledger
-        )
-    return results
-
-
-def oracle_of(data: Data) -> dict[str, dict[str, float]]:
-    """Return the metrics of the best possible model on the test split.
-
-    Synthetic data sets know them; for others the result is empty.
-
-    Raises:
-        ValueError: oracle.json is damaged.
-    """
-    return read_oracle(data.url, data.info, METRICS) if data.info.has(ORACLE_FILE) else {}
-
-
-def _reason_not_to_write(run: Path, path: Path, data: Data) -> str:
-    """Return why the run's files must not hold a ranking of this data set; "" if they may."""
-    fingerprint = data.info.fingerprint
-    trained_fingerprint = trained_on(run) or checkpoint.read_state(path).fingerprint
-    if trained_fingerprint != fingerprint:
-        return f"the run was trained on another data set than the one at {data.url}"
-    ranked_fingerprint = _fingerprint_of_results(run)
-    if ranked_fingerprint not in ("", fingerprint):
-        return (
-            f"it holds the ranking of another data set ({ranked_fingerprint[:12]}). "
-            "Remove it to write the next ranking"
-        )
-    return ""
-
-
-def _fingerprint_of_results(run: Path) -> str:
-    try:
-        results = read_results(run)
-    except ValueError:
-        # Damaged results are replaced: the error of `read_results` promises that.
-        return ""
-    return results.fingerprint if results else ""

@@ -20,12 +20,12 @@ from mlrec.report.tables import (
     groups_by_dataset,
     headed,
     headline,
-    listed,
     popularity_table,
     results_table,
     speed_table,
     splits,
 )
+from mlrec.report.wording import listed
 
 MARKS = (f"<footer>{MADE_BY}",)
 """Text of every page, also of earlier versions."""

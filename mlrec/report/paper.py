@@ -24,7 +24,8 @@ from mlrec.report.published import (
     VideoEncoder,
 )
 from mlrec.report.runs import Run
-from mlrec.report.tables import NONE, Row, Table, listed, number
+from mlrec.report.tables import Row, Table
+from mlrec.report.wording import NONE, listed, number
 
 ENCODERS = {row.encoder for row in VIDEO_ENCODERS}
 

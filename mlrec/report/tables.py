@@ -10,9 +10,17 @@ from typing import Any
 
 from mlrec.evaluation.metrics import METRICS
 from mlrec.report.runs import Run, flat
+from mlrec.report.wording import (
+    NONE,
+    counts_in_words,
+    duration,
+    number,
+    parameters_in_words,
+    ratio,
+    share,
+)
 from mlrec.runtime.units import rounded_size
 
-NONE = "–"
 BASELINES = ("popularity", "chance", "oracle")
 
 
@@ -196,10 +204,12 @@ def facts_table(runs: Sequence[Run]) -> Table:
         "duration": lambda run: duration(run.info.get("hours")),
         "processes": lambda run: run.info.get("world"),
         "hardware": lambda run: run.info.get("hardware"),
-        "parameters": lambda run: _parameters(run.info.get("parameters", {})),
+        "parameters": lambda run: parameters_in_words(run.info.get("parameters", {})),
         "data set": lambda run: run.info.get("dataset", {}).get("name"),
         "data set at": lambda run: run.info.get("dataset", {}).get("url"),
-        "data set holds": lambda run: _counts(run.info.get("dataset", {}).get("counts", {})),
+        "data set holds": lambda run: counts_in_words(
+            run.info.get("dataset", {}).get("counts", {})
+        ),
         "fingerprint": lambda run: _fingerprint(run)[:12],
         "versions": lambda run: _versions(run.info.get("versions", {})),
         "reported split": lambda run: run.results.get("split"),
@@ -262,56 +272,6 @@ def splits(runs: Sequence[Run]) -> str:
     """Return the splits that the runs were ranked on; "test" if none was ranked."""
     names = {str(run.results["split"]) for run in runs if "split" in run.results}
     return " and ".join(sorted(names)) or "test"
-
-
-def number(value: float | None) -> str:
-    """Return a metric with four decimals."""
-    return NONE if value is None else f"{value:.4f}"
-
-
-def ratio(value: float | None, base: float | None) -> str:
-    """Return a value as a multiple of a baseline."""
-    return NONE if value is None or not base else f"{value / base:.2f} ×"
-
-
-def share(value: float | None, base: float | None) -> str:
-    """Return a value in percent of a baseline."""
-    return NONE if value is None or not base else f"{100 * value / base:.0f} %"
-
-
-def listed(names: Sequence[str], most: int = 6) -> str:
-    """Return names separated by commas; of more than `most`, only the first."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
-
-
-def duration(hours: float | None) -> str:
-    """Return hours, or minutes below one hour."""
-    if hours is None:
-        return NONE
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
-
-
-def _parameters(parameters: dict[str, int]) -> str:
-    total = parameters.get("total")
-    trained = parameters.get("trained")
-    if total is None or trained is None:
-        return NONE
-    return f"{_short(total)}, {_short(trained)} of them trained"
-
-
-def _short(count: float) -> str:
-    for unit in ("", " k", " M"):
-        if count < 1000:
-            return f"{count:.4g}{unit}"
-        count /= 1000
-    return f"{count:.4g} G"
-
-
-def _counts(counts: dict[str, int]) -> str:
-    names = [name for name in ("users", "items", "interactions") if name in counts]
-    return ", ".join(f"{counts[name]:,} {name}" for name in names)
 
 
 def _with_baseline(runs: Iterable[Run], name: str) -> Run | None:

@@ -14,7 +14,7 @@ from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.samples import stored
 from mlrec.data.schema import Modality
 from mlrec.data.stream import Data, open_data
-from mlrec.evaluation.evaluate import oracle_of
+from mlrec.evaluation.run_evaluation import oracle_of
 from mlrec.models.building import build_model
 from mlrec.models.notices import notices
 from mlrec.models.recommender import Recommender

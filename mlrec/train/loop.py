@@ -19,8 +19,9 @@ from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
 from mlrec.data.shared_buffers import check_shared_memory, shared_bytes_of_steps
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
-from mlrec.evaluation.evaluate import evaluate, evaluate_run, flat_metrics, oracle_of
+from mlrec.evaluation.evaluate import evaluate, flat_metrics
 from mlrec.evaluation.results import Summary
+from mlrec.evaluation.run_evaluation import evaluate_run, oracle_of
 from mlrec.models.building import build_model, training_dtype
 from mlrec.models.notices import notices
 from mlrec.models.registry import check_rows

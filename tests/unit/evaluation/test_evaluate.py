@@ -12,7 +12,6 @@ import torch
 
 from mlrec.config import Config, DataConfig, ResumeConfig
 from mlrec.config.run_files import RESULTS_FILE
-from mlrec.data import stream as step_stream
 from mlrec.data.catalogue_pass import (
     CataloguePass,
     Chunk,
@@ -26,9 +25,10 @@ from mlrec.data.schema import InputSpec
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation import evaluate as evaluation
 from mlrec.evaluation import extract as extraction
-from mlrec.evaluation.evaluate import encode_catalogue, evaluate, evaluate_run
+from mlrec.evaluation.evaluate import encode_catalogue, evaluate
 from mlrec.evaluation.extraction import settings_of
 from mlrec.evaluation.results import TargetRanks, read_ranks, read_results, write_results
+from mlrec.evaluation.run_evaluation import evaluate_run
 from mlrec.evaluation.trained_model import load_model
 from mlrec.models.building import build_model
 from mlrec.runs import checkpoint
@@ -112,7 +112,7 @@ def test_a_chunk_is_pinned_by_the_loader(
         made.append(options)
         return share
 
-    monkeypatch.setattr(step_stream, "DataLoader", loader)
+    monkeypatch.setattr("mlrec.data.workers.DataLoader", loader)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     model = build_model(video_config, data, 0)
     share = pass_of_rank(data, model.tower.specs, 7, 0, (20,))
