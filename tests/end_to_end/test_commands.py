@@ -195,7 +195,7 @@ def test_train_unreadable_item_is_recorded_and_too_many_stop_the_run(
     ("arguments", "words"),
     [
         (["recommender.name=sasrek"], "did you mean 'sasrec'"),
-        (["evaluate.select_by=hr@5"], "full ranking gives hr@10"),
+        (["evaluate.select_by=hr@5"], "it must be one of hr@10, hr@20"),
         (["optim.lrr=1"], "did you mean 'optim.lr'"),
         (["data.url=/nowhere"], "/nowhere is not a data set"),
     ],

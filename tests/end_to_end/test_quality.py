@@ -1,4 +1,4 @@
-"""The configurations of launch/quickstart.sh reach their quality on a smaller data set."""
+"""The quality that the quickstart's configurations reach on a smaller data set."""
 
 import io
 import json
@@ -16,6 +16,7 @@ from shards_tools.synthetic.make import make_synthetic
 
 @pytest.fixture(scope="module")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pack a synthetic data set of 1,500 users and 120 items."""
     folder = tmp_path_factory.mktemp("small")
     make_synthetic(folder / "raw", 1500, 120, seed=1, workers=2)
     make(
@@ -30,29 +31,27 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(name: str, folder: Path) -> dict[str, Any]:
-    """Train a quickstart configuration on two ranks and return its results.json."""
+    """Train a quickstart configuration on the small data set, and return its results.json.
+
+    One rank is enough: other tests show that launchers and numbers of ranks give the same losses.
+    """
     overrides = [
         f"data.url={folder}/data",
         f"data.cache_dir={folder}/cache",
         f"run_dir={folder}/{name}",
-        "train.duration=16 epochs",
+        "train.duration=12 epochs",
         "train.global_batch=128",
         "tracking.wandb=disabled",
     ]
-    run([*LAUNCHERS["deepspeed"], f"configs/experiment/{name}.yaml", *overrides])
+    run([*LAUNCHERS["plain"], f"configs/experiment/{name}.yaml", *overrides])
     return dict(json.loads((folder / name / "results.json").read_text()))
 
 
 def test_quickstart_video_beats_popularity_and_ids(small_data: Path) -> None:
-    video, ids = train("quickstart_video", small_data), train("quickstart_id", small_data)
-    reached, popularity, oracle = (
-        results["all"]["hr@10"]
-        for results in (
-            video["metrics"],
-            video["baselines"]["popularity"],
-            video["baselines"]["oracle"],
-        )
-    )
-    assert reached > 2 * popularity
-    assert reached > 0.5 * oracle
+    video = train("quickstart_video", small_data)
+    ids = train("quickstart_id", small_data)
+    hit_rate = video["metrics"]["all"]["hr@10"]
+    assert hit_rate > 2 * video["baselines"]["popularity"]["all"]["hr@10"]
+    assert hit_rate > 0.5 * video["baselines"]["oracle"]["all"]["hr@10"]
+    # an embedding of ids knows nothing of items without training interactions
     assert video["metrics"]["cold"]["hr@10"] > 2 * ids["metrics"]["cold"]["hr@10"] + 0.1
