@@ -45,7 +45,8 @@ def test_diverged_run_starts_again_with_a_lower_learning_rate(
     ]
     with pytest.raises(
         RuntimeError,
-        match=r"3 steps in a row, up to step 4, .* lower optim.lr .*: it starts from the first",
+        match=r"3 steps in a row, up to step 4, .* lower optim.lr .*: "
+        r"it starts from the first step",
     ):
         run(load([], [*usual, *DIVERGING]))
     path = tmp_path / "run"
