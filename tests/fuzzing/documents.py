@@ -21,14 +21,47 @@ ENTRY = {
 }
 """A file of a data set that lies outside it."""
 HOSTILE: list[Any] = [
-    None, True, 0, -1, 1, 2**31, -(2**63), 2**63, 10**30, 0.5, -0.0, 1e308,
-    float("nan"), float("inf"), -float("inf"),
-    "", "x", "7", "nan", "x" * 70_000, "\x1b]0;title\x07\x1b[31mred",
-    "a\nb\x00\u202e", "[/]x[bold]", "<script>1</script>",
-    f"../{CANARY}/victim", f"../../{CANARY}/victim", ENTRY, "/etc/passwd",
-    "C:\\x", "items/../../x", "${oc.env:HOME}", "${seed}",
-    "s3://user:secret@host/x", "\ud800", [], {}, [[]], {"x": 1}, [1, "2", None], list(range(3000)),
-]  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2**31,
+    -(2**63),
+    2**63,
+    10**30,
+    0.5,
+    -0.0,
+    1e308,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    "",
+    "x",
+    "7",
+    "nan",
+    "x" * 70_000,
+    "\x1b]0;title\x07\x1b[31mred",
+    "a\nb\x00\u202e",
+    "[/]x[bold]",
+    "<script>1</script>",
+    f"../{CANARY}/victim",
+    f"../../{CANARY}/victim",
+    ENTRY,
+    "/etc/passwd",
+    "C:\\x",
+    "items/../../x",
+    "${oc.env:HOME}",
+    "${seed}",
+    "s3://user:secret@host/x",
+    "\ud800",
+    [],
+    {},
+    [[]],
+    {"x": 1},
+    [1, "2", None],
+    list(range(3000)),
+]
 """Values that take the place of another one in a document."""
 
 
@@ -102,11 +135,18 @@ def mutate_yaml(content: bytes, rng: Random) -> Mutation:
         "!!python/object/apply:os.system ['touch x']\n",
         "a: &a [x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n" * 2,
         "\tx: 1\n",
-        f"base: [../{CANARY}/victim]\n", "base: [/etc/passwd]\n", "base: [run.yaml]\n",
+        f"base: [../{CANARY}/victim]\n",
+        "base: [/etc/passwd]\n",
+        "base: [run.yaml]\n",
         "base: [base.yaml, base.yaml]\n",
-        "? [a]\n: 1\n", "seed: 0x1F\n", "seed: 010\n", "seed: 1_000\n", "<<: {seed: 1}\n",
-        "seed: 12:30\n", "name: 0123\n",
-    ]  # fmt: skip
+        "? [a]\n: 1\n",
+        "seed: 0x1F\n",
+        "seed: 010\n",
+        "seed: 1_000\n",
+        "<<: {seed: 1}\n",
+        "seed: 12:30\n",
+        "name: 0123\n",
+    ]
     if rng.random() < 0.25:
         line = rng.choice(insertions)
         return f"line {line[:40]!r} added", rng.choice(

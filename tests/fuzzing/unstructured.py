@@ -78,5 +78,12 @@ def _replaced(content: bytes, rng: Random) -> Mutation:
 
 
 UNSTRUCTURED: list[Callable[[bytes, Random], Mutation]] = [
-    flip, flip, _truncate, _extend, _overwrite, _swap_halves, lines, _replaced,
-]  # fmt: skip
+    flip,
+    flip,
+    _truncate,
+    _extend,
+    _overwrite,
+    _swap_halves,
+    lines,
+    _replaced,
+]

@@ -79,7 +79,8 @@ def with_value(key: str, value: Any) -> Callable[[Path], None]:
         *[
             (
                 with_value(key, value),
-                rf"^config\.json of .* has {key} {re.escape(repr(value))}; it must be a whole number of 1 or more",
+                rf"^config\.json of .* has {key} {re.escape(repr(value))}; "
+                "it must be a whole number of 1 or more",
             )
             for key in (
                 "tubelet_size",

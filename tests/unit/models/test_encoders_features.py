@@ -28,8 +28,10 @@ def test_features_encoder_looks_up_raw_ids_and_stays_frozen(file: str, tmp_path:
         torch.from_numpy(np.stack([vectors[1], vectors[3], np.zeros(4, np.float32), vectors[0]])),
     )
     remarks = [
-        f"features/vectors: {tmp_path}/features{file} was made of another packing or data set (tiny, fingerprint",
-        f"features/vectors: 1 of 4 vectors in {tmp_path}/features{file} belong to no item of the data set",
+        f"features/vectors: {tmp_path}/features{file} was made of another packing or data set "
+        "(tiny, fingerprint",
+        f"features/vectors: 1 of 4 vectors in {tmp_path}/features{file} belong to no item "
+        "of the data set",
     ]
     assert len(tower.encoders[0].remarks) == len(remarks)
     assert all(map(str.startswith, tower.encoders[0].remarks, remarks))

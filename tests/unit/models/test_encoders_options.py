@@ -97,16 +97,44 @@ def test_row_with_other_sizes_than_its_checkpoint_asks_for_the_option(published:
 @pytest.mark.parametrize(
     ("encoder", "kind", "config", "options", "words"),
     [
-        ("image/huggingface", "ViT", IMAGE, {"size": 48}, r"cannot encode images of 48 x 48 \(Input image size"),
-        ("video/huggingface", "Vivit", {**IMAGE, "num_frames": 4, "tubelet_size": [2, 8, 8]}, {"frames": 8},
-         "cannot encode 8 frames of 32 x 32"),
-        ("video/huggingface", "Vivit", {**IMAGE, "num_frames": 4, "tubelet_size": [2, 8, 8]}, {"size": 36},
-         "patches of 8 pixels"),
+        (
+            "image/huggingface",
+            "ViT",
+            IMAGE,
+            {"size": 48},
+            r"cannot encode images of 48 x 48 \(Input image size",
+        ),
+        (
+            "video/huggingface",
+            "Vivit",
+            {**IMAGE, "num_frames": 4, "tubelet_size": [2, 8, 8]},
+            {"frames": 8},
+            "cannot encode 8 frames of 32 x 32",
+        ),
+        (
+            "video/huggingface",
+            "Vivit",
+            {**IMAGE, "num_frames": 4, "tubelet_size": [2, 8, 8]},
+            {"size": 36},
+            "patches of 8 pixels",
+        ),
         ("video/huggingface", "ViT", IMAGE, {"frames": 4}, "cannot encode 4 frames of 32 x 32"),
-        ("image/huggingface", "VideoMAE", {**IMAGE, "num_frames": 4}, {}, "cannot encode images of 32 x 32"),
-        ("image/huggingface", "MobileViT", {"image_size": 64}, {}, r"vectors have the shape \[640\], not its width, 240"),
+        (
+            "image/huggingface",
+            "VideoMAE",
+            {**IMAGE, "num_frames": 4},
+            {},
+            "cannot encode images of 32 x 32",
+        ),
+        (
+            "image/huggingface",
+            "MobileViT",
+            {"image_size": 64},
+            {},
+            r"vectors have the shape \[640\], not its width, 240",
+        ),
     ],
-)  # fmt: skip
+)
 def test_tower_refuses_an_encoder_that_cannot_encode_its_inputs(
     encoder: str,
     kind: str,

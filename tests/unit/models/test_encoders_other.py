@@ -84,7 +84,7 @@ def test_spectrogram_of_any_audio_equals_the_published_extractors(samples: int) 
 
 
 def save_ast(folder: Path, **preprocessor: object) -> None:
-    """A published audio spectrogram transformer for 4,000 samples, with the statement of its preprocessor."""
+    """Save an audio spectrogram transformer for 4,000 samples, as it is published."""
     from transformers import ASTConfig, ASTModel
 
     frames = 1 + (4000 - FRAME_SAMPLES) // HOP_SAMPLES

@@ -85,7 +85,12 @@ def test_a_checkpoint_of_another_dtype_is_read_in_fp32(dtype: torch.dtype, copy:
 @pytest.mark.parametrize(
     ("encoder", "kind", "model_class", "config"),
     [
-        ("video/videomae", "VideoMAE", "VideoMAEForVideoClassification", {"num_frames": 4, **IMAGE}),
+        (
+            "video/videomae",
+            "VideoMAE",
+            "VideoMAEForVideoClassification",
+            {"num_frames": 4, **IMAGE},
+        ),
         ("video/videomae", "VideoMAE", "VideoMAEForPreTraining", {"num_frames": 4, **IMAGE}),
         ("image/vit_mae", "ViTMAE", "ViTMAEForPreTraining", IMAGE),
         ("image/huggingface", "ViT", "ViTForImageClassification", IMAGE),
@@ -93,12 +98,27 @@ def test_a_checkpoint_of_another_dtype_is_read_in_fp32(dtype: torch.dtype, copy:
         ("image/huggingface", "Dinov2", "Dinov2ForImageClassification", IMAGE),
         ("image/clip_vit_b32", "CLIPVision", "CLIPVisionModelWithProjection", IMAGE),
         ("image/huggingface", "SiglipVision", "SiglipVisionModel", IMAGE),
-        ("image/swin", "Swin", "SwinForImageClassification", {"image_size": 32, "patch_size": 4, "embed_dim": 8,
-                                                            "depths": [1, 1], "num_heads": [1, 2], "window_size": 2}),
-        ("image/resnet50", "ResNet", "ResNetForImageClassification", {"embedding_size": 8, "hidden_sizes": [8, 8, 16],
-                                                                    "depths": [1, 1, 1]}),
+        (
+            "image/swin",
+            "Swin",
+            "SwinForImageClassification",
+            {
+                "image_size": 32,
+                "patch_size": 4,
+                "embed_dim": 8,
+                "depths": [1, 1],
+                "num_heads": [1, 2],
+                "window_size": 2,
+            },
+        ),
+        (
+            "image/resnet50",
+            "ResNet",
+            "ResNetForImageClassification",
+            {"embedding_size": 8, "hidden_sizes": [8, 8, 16], "depths": [1, 1, 1]},
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_checkpoint_with_a_head_gives_its_backbone(
     encoder: str, kind: str, model_class: str, config: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -120,23 +140,62 @@ def without(part: str) -> Callable[[Tensors], Tensors]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (without("layer.1."), r"15 of the model's 47 tensors are missing: encoder\.layer\.1\..*, \.\.\.\); set item"),
-        (without(FIRST), r"1 of the model's 47 tensors are missing: embeddings\.patch_embeddings\.projection\.weight\);"),
-        (lambda weights: weights | {"encoder.layer.3.output.dense.bias": torch.zeros(16)}, r"not the model.s: encoder\.layer\.3"),
-        (lambda weights: weights | {"adapter.down": torch.zeros(2)}, r"1 are not the model's: adapter\.down"),
-        (lambda weights: weights | {FIRST: torch.zeros(16, 3, 2, 4, 4)},
-         r"1 have another shape: embeddings.*is \[16, 3, 2, 4, 4\] instead of \[16, 3, 2, 8, 8\]"),
-        (lambda weights: {f"other.{place}": tensor for place, tensor in enumerate(weights.values())}, "47 of the model's 47"),
-        (lambda weights: weights | {FIRST: weights[FIRST].fill_(float("nan"))}, r"tensor embeddings.*6,144 values that are NaN"),
+        (
+            without("layer.1."),
+            r"15 of the model's 47 tensors are missing: encoder\.layer\.1\..*, \.\.\.\); set item",
+        ),
+        (
+            without(FIRST),
+            r"1 of the model's 47 tensors are missing: "
+            r"embeddings\.patch_embeddings\.projection\.weight\);",
+        ),
+        (
+            lambda weights: weights | {"encoder.layer.3.output.dense.bias": torch.zeros(16)},
+            r"not the model.s: encoder\.layer\.3",
+        ),
+        (
+            lambda weights: weights | {"adapter.down": torch.zeros(2)},
+            r"1 are not the model's: adapter\.down",
+        ),
+        (
+            lambda weights: weights | {FIRST: torch.zeros(16, 3, 2, 4, 4)},
+            r"1 have another shape: embeddings.*is \[16, 3, 2, 4, 4\] "
+            r"instead of \[16, 3, 2, 8, 8\]",
+        ),
+        (
+            lambda weights: {
+                f"other.{place}": tensor for place, tensor in enumerate(weights.values())
+            },
+            "47 of the model's 47",
+        ),
+        (
+            lambda weights: weights | {FIRST: weights[FIRST].fill_(float("nan"))},
+            r"tensor embeddings.*6,144 values that are NaN",
+        ),
         (lambda weights: weights | {FIRST: weights[FIRST].double() * 1e300}, "NaN or infinite"),
-        (lambda weights: weights | {FIRST: weights[FIRST].to(torch.int8)}, "tensor embeddings.* is torch.int8"),
-        (lambda weights: weights | {FIRST: weights[FIRST].long()}, "tensor embeddings.* is torch.int64"),
-        (lambda weights: {f"{who}.{name}": tensor.clone() for name, tensor in weights.items() for who in ("student", "teacher")},
-         r"several sets of weights, under 'student\.' and 'teacher\.'; keep one"),
-        (lambda weights: weights | {f"_orig_mod.{FIRST}": weights[FIRST] + 1}, "it holds embeddings.* twice"),
+        (
+            lambda weights: weights | {FIRST: weights[FIRST].to(torch.int8)},
+            "tensor embeddings.* is torch.int8",
+        ),
+        (
+            lambda weights: weights | {FIRST: weights[FIRST].long()},
+            "tensor embeddings.* is torch.int64",
+        ),
+        (
+            lambda weights: {
+                f"{who}.{name}": tensor.clone()
+                for name, tensor in weights.items()
+                for who in ("student", "teacher")
+            },
+            r"several sets of weights, under 'student\.' and 'teacher\.'; keep one",
+        ),
+        (
+            lambda weights: weights | {f"_orig_mod.{FIRST}": weights[FIRST] + 1},
+            "it holds embeddings.* twice",
+        ),
         (lambda weights: {}, "47 of the model's 47 tensors are missing"),
     ],
-)  # fmt: skip
+)
 def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_its_tensors(
     change: Callable[[Tensors], Tensors], words: str, copy: Path
 ) -> None:

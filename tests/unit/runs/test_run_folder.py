@@ -89,7 +89,15 @@ READERS: dict[str, tuple[Callable[[Path], Any], list[bytes]]] = {
     ),
     "run.json": (
         read_record,
-        [b"", b"{", b'{"hours": NaN}', b'{"hours": "2"}', b'{"started": 3}', b'{"dataset": 1}', b'{"dataset": {"counts": 1}}'],
+        [
+            b"",
+            b"{",
+            b'{"hours": NaN}',
+            b'{"hours": "2"}',
+            b'{"started": 3}',
+            b'{"dataset": 1}',
+            b'{"dataset": {"counts": 1}}',
+        ],
     ),
     "results.json": (
         read_results,
@@ -97,17 +105,20 @@ READERS: dict[str, tuple[Callable[[Path], Any], list[bytes]]] = {
             b"",
             b"{}",
             b"null",
-            *(json.dumps(RESULTS | change).encode() for change in [
-                {"split": "train"},
-                {"step": -1},
-                {"metrics": {}},
-                {"metrics": {"all": {"users": -1}}},
-                {"metrics": {"all": {"users": 1e30}}},
-                {"metrics": {"all": {"hr@10": "much"}}},
-                {"catalogue_size": 10**12},
-                {"bad_items": {"one": "reason"}},
-                {"fingerprint": 3},
-            ]),
+            *(
+                json.dumps(RESULTS | change).encode()
+                for change in [
+                    {"split": "train"},
+                    {"step": -1},
+                    {"metrics": {}},
+                    {"metrics": {"all": {"users": -1}}},
+                    {"metrics": {"all": {"users": 1e30}}},
+                    {"metrics": {"all": {"hr@10": "much"}}},
+                    {"catalogue_size": 10**12},
+                    {"bad_items": {"one": "reason"}},
+                    {"fingerprint": 3},
+                ]
+            ),
         ],
     ),
     "recommended.json": (
@@ -120,7 +131,13 @@ READERS: dict[str, tuple[Callable[[Path], Any], list[bytes]]] = {
                 for change in [
                     {"users": "2"},
                     {"popularity": {}},
-                    {"popularity": {"recommended": {}, "targets": {"cold": 1}, "catalogue": {"cold": 1}}},
+                    {
+                        "popularity": {
+                            "recommended": {},
+                            "targets": {"cold": 1},
+                            "catalogue": {"cold": 1},
+                        }
+                    },
                     {"titles": {"x": "title"}},
                     {"examples": [{**EXAMPLE, "items": [0]}]},
                     {"examples": [{**EXAMPLE, "target": 1 << 40}]},
@@ -129,8 +146,11 @@ READERS: dict[str, tuple[Callable[[Path], Any], list[bytes]]] = {
             ),
         ],
     ),
-    "wandb_id.txt": (wandb_run._run_id, [b"", b"\x00\x01", b"a b", b"../../x", b"x" * 65, b"x" * 10_000]),
-}  # fmt: skip
+    "wandb_id.txt": (
+        wandb_run._run_id,
+        [b"", b"\x00\x01", b"a b", b"../../x", b"x" * 65, b"x" * 10_000],
+    ),
+}
 CASES = [(name, content) for name, (_, contents) in READERS.items() for content in contents]
 
 

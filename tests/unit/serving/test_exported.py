@@ -1,4 +1,4 @@
-"""An export whose files fit their checksums, but not each other: each fault is one sentence that names the file."""
+"""Exports whose files fit their checksums, but not each other: one sentence names the file."""
 
 from __future__ import annotations
 
