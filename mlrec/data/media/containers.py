@@ -28,8 +28,14 @@ AUDIO_RATES_HZ = range(4_000, 768_001)
 MAX_CHANNELS = 64
 
 CLIP_FORMATS = "mov"
-VIDEO_FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,m4v,h264,hevc,av1,obu,ivf,nut,mxf,dv,rm"
-AUDIO_FORMATS = "wav,flac,mp3,aac,ogg,mov,matroska,avi,mpegts,mpeg,flv,asf,aiff,caf,au,amr,ac3,eac3,w64,wv,ape,tta,rm"
+VIDEO_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,m4v,h264,hevc,av1,obu,ivf,nut,"
+    "mxf,dv,rm"
+)
+AUDIO_FORMATS = (
+    "wav,flac,mp3,aac,ogg,mov,matroska,avi,mpegts,mpeg,flv,asf,aiff,caf,au,amr,ac3,eac3,w64,wv,"
+    "ape,tta,rm"
+)
 """FFmpeg's demuxers of self-contained files; playlists (hls, dash, concat) read other files."""
 
 
