@@ -109,3 +109,16 @@ def world() -> Iterator[World]:
     """Start a group of one rank, as a command does."""
     yield start_world()
     stop_world()
+
+
+@pytest.fixture
+def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A user without a key of W&B."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+    for name in ("WANDB_API_KEY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    import wandb
+
+    wandb.teardown()

@@ -33,7 +33,7 @@ def write_run(
     return folder
 
 
-def test_means_errors_and_the_paired_test(tmp_path: Path) -> None:
+def test_compare_two_runs_gives_means_errors_and_a_paired_test(tmp_path: Path) -> None:
     first = GENERATOR.integers(0, 90, 400)
     second = np.maximum(0, first - GENERATOR.integers(0, 8, 400))
     rows = compare(write_run(tmp_path / "one", first), write_run(tmp_path / "two", second))
@@ -48,13 +48,13 @@ def test_means_errors_and_the_paired_test(tmp_path: Path) -> None:
     assert 0 < row.p < 0.01
 
 
-def test_equal_runs_do_not_differ(tmp_path: Path) -> None:
+def test_compare_equal_runs_shows_no_difference(tmp_path: Path) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
     rows = compare(write_run(tmp_path / "one", ranks), write_run(tmp_path / "two", ranks))
     assert all((row.difference, row.p) == (0.0, 1.0) for row in rows)
 
 
-def test_chance_is_seldom_called_a_difference(tmp_path: Path) -> None:
+def test_compare_random_runs_seldom_shows_a_difference(tmp_path: Path) -> None:
     found = []
     for trial in range(60):
         runs = (
@@ -82,7 +82,7 @@ def test_chance_is_seldom_called_a_difference(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_compare_incomparable_runs_is_refused(
     tmp_path: Path, changes: dict[str, str], words: str
 ) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
@@ -94,7 +94,7 @@ def test_what_cannot_be_compared_is_refused(
 
 
 @pytest.mark.parametrize("name", ["ranks.npy", "results.json"])
-def test_a_ranking_without_all_of_its_files_is_said(name: str, tmp_path: Path) -> None:
+def test_compare_with_a_damaged_or_missing_file_is_refused(name: str, tmp_path: Path) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
     one, two = (write_run(tmp_path / folder, ranks) for folder in ("one", "two"))
     content = (two / name).read_bytes()
@@ -121,7 +121,7 @@ def test_a_ranking_without_all_of_its_files_is_said(name: str, tmp_path: Path) -
         (np.zeros((5000, 2), dtype=np.int64), "is 80,128 bytes long, at most"),
     ],
 )
-def test_ranks_that_do_not_belong_to_the_results_are_refused(
+def test_compare_ranks_that_do_not_fit_the_results_are_refused(
     tmp_path: Path, ranks_B2: np.ndarray, words: str
 ) -> None:
     one = write_run(tmp_path / "one", GENERATOR.integers(0, 90, 50))
@@ -130,7 +130,7 @@ def test_ranks_that_do_not_belong_to_the_results_are_refused(
         compare(one, one)
 
 
-def test_ranks_of_other_metrics_are_refused(tmp_path: Path) -> None:
+def test_compare_ranks_of_other_metrics_are_refused(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", np.arange(50))
     results = read_results(one)
     assert results is not None
@@ -146,7 +146,7 @@ def test_ranks_of_other_metrics_are_refused(tmp_path: Path) -> None:
         compare(one, one)
 
 
-def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
     run_command(
         [
@@ -160,7 +160,7 @@ def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "+0.0000 ± 0.0000" in printed
 
 
-def test_runs_of_one_name_have_headings_that_differ(
+def test_compare_command_runs_of_one_name_get_distinct_headings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
@@ -177,6 +177,6 @@ def test_runs_of_one_name_have_headings_that_differ(
     assert "a/v1" in printed and "b/v1" in printed
 
 
-def test_runs_are_called_by_what_tells_them_apart() -> None:
+def test_run_names_are_the_shortest_distinct_endings() -> None:
     paths = [Path(path) for path in ("/v1", "/x/v1", "/x/y/v1", "/z/y/v1", "/z/w", "/z/w")]
     assert run_names(paths) == ["/v1", "x/v1", "x/y/v1", "z/y/v1", "w", "w"]

@@ -50,7 +50,9 @@ def read(
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_ranking_equals_a_sort_per_user(video_config: Config, data: Data, split: str) -> None:
+def test_evaluate_ranks_as_a_sort_per_user_does(
+    video_config: Config, data: Data, split: str
+) -> None:
     model = build_model(video_config, data, 0).eval()
     ranked = evaluate(model, data, video_config, ALONE, split)
     found, baselines = ranked.metrics, ranked.baselines
@@ -85,7 +87,7 @@ def test_ranking_equals_a_sort_per_user(video_config: Config, data: Data, split:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 3])
-def test_the_catalogue_pass_delivers_every_item_once(
+def test_stream_catalogue_delivers_every_item_once(
     video_config: Config, data: Data, num_workers: int, world_size: int
 ) -> None:
     model = build_model(video_config, data, 0)
@@ -103,7 +105,7 @@ def test_the_catalogue_pass_delivers_every_item_once(
     assert len(lengths) == 1, "every rank has the same number of chunks"
 
 
-def test_a_chunk_is_pinned_by_the_loader(
+def test_stream_catalogue_chunks_are_pinned_by_the_loader(
     video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[dict[str, Any]] = []
@@ -124,7 +126,7 @@ def test_a_chunk_is_pinned_by_the_loader(
     assert replace(pinned, media=chunk.media) == chunk
 
 
-def test_media_are_pinned_for_a_gpu_alone(
+def test_encode_catalogue_pins_media_only_for_a_gpu(
     video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
@@ -155,7 +157,7 @@ def test_media_are_pinned_for_a_gpu_alone(
 
 
 @pytest.mark.parametrize("cut", ["between two samples", "inside a member"])
-def test_what_a_cut_shard_lost_is_told_item_by_item(
+def test_encode_catalogue_of_a_cut_shard_lists_every_lost_item(
     dataset_dir: Path, tmp_path: Path, video_config: Config, cut: str
 ) -> None:
     copy = tmp_path / "data"
@@ -171,7 +173,7 @@ def test_what_a_cut_shard_lost_is_told_item_by_item(
     assert len(catalogue.items_ND) == len(ranked_items(opened))
 
 
-def test_an_item_that_cannot_be_read_is_never_recommended(
+def test_evaluate_with_an_unreadable_item_never_recommends_it(
     dataset_dir: Path, tmp_path: Path, video_config: Config
 ) -> None:
     copy = tmp_path / "data"
@@ -190,14 +192,14 @@ def test_an_item_that_cannot_be_read_is_never_recommended(
     assert found.metrics["all"]["users"] == opened.sequences.num_users
 
 
-def test_scores_that_are_no_numbers_earn_chance(tiny_config: Config, data: Data) -> None:
+def test_evaluate_scores_that_are_nan_earn_chance(tiny_config: Config, data: Data) -> None:
     model = build_model(tiny_config, data, 0)
     torch.nn.init.constant_(model.tower.encoders[0].embedding.weight, float("nan"))
     found = evaluate(model, data, tiny_config, ALONE, "test")
     assert found.metrics["all"]["hr@10"] == pytest.approx(found.baselines["chance"]["all"]["hr@10"])
 
 
-def test_a_model_that_knows_ids_is_not_ranked_on_another_data_set(
+def test_load_model_with_ids_of_another_data_set_is_refused(
     tiny_config: Config, video_config: Config, data: Data, tmp_path: Path
 ) -> None:
     for config, knows_ids in (
@@ -219,7 +221,7 @@ def test_a_model_that_knows_ids_is_not_ranked_on_another_data_set(
         assert load_model(config, data, ALONE, path).state_dict().keys() == weights.keys()
 
 
-def test_a_model_for_histories_of_another_length_is_refused(
+def test_load_model_for_another_history_length_is_refused(
     video_config: Config, data: Data, tmp_path: Path
 ) -> None:
     weights = build_model(video_config, data, 0).state_dict()
@@ -247,7 +249,7 @@ def trained_elsewhere(config: Config, data: Data) -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_ranking_of_another_data_set_is_not_kept(
+def test_evaluate_run_on_another_data_set_writes_no_results(
     video_config: Config, data: Data, capsys: pytest.CaptureFixture[str], force: bool
 ) -> None:
     trained_elsewhere(video_config, data)
@@ -262,7 +264,7 @@ def test_a_ranking_of_another_data_set_is_not_kept(
     assert not (video_config.run_path / RESULTS_FILE).exists()
 
 
-def test_results_name_their_data_set_and_do_not_displace_those_of_another(
+def test_evaluate_run_leaves_results_of_another_data_set(
     video_config: Config, data: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained_elsewhere(video_config, data)
@@ -287,7 +289,7 @@ def test_results_name_their_data_set_and_do_not_displace_those_of_another(
     assert (video_config.run_path / RESULTS_FILE).read_bytes() == before
 
 
-def test_damaged_results_are_written_again(video_config: Config, data: Data) -> None:
+def test_evaluate_run_replaces_damaged_results(video_config: Config, data: Data) -> None:
     trained_elsewhere(video_config, data)
     write_record(video_config.run_path, {"dataset": {"fingerprint": data.info.fingerprint}})
     (video_config.run_path / RESULTS_FILE).write_bytes(b"{")

@@ -27,7 +27,9 @@ def begun(data: Data, dataset_dir: Path, folder: Path) -> Config:
     return config
 
 
-def test_other_losses_are_another_run(data: Data, dataset_dir: Path, tmp_path: Path) -> None:
+def test_find_state_with_other_settings_is_refused(
+    data: Data, dataset_dir: Path, tmp_path: Path
+) -> None:
     begun(data, dataset_dir, tmp_path)
 
     def go_on(*changes: str) -> int:

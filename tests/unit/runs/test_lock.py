@@ -6,7 +6,7 @@ from mlrec.runs import lock as locking
 from mlrec.runs.lock import run_lock
 
 
-def test_a_second_process_cannot_write_a_run(
+def test_run_lock_held_by_another_process_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locking, "WAIT_S", 0.0)

@@ -45,7 +45,9 @@ def lines(*values: object) -> bytes:
     ("content", "expected"),
     [(b"", 0), (lines(FAILURE), 1), (lines(FAILURE) + b'{"item": 4, "rea', 1), (b'{"it', 0)],
 )
-def test_ledger_that_was_cut_off_is_repaired(tmp_path: Path, content: bytes, expected: int) -> None:
+def test_failures_file_that_was_cut_off_is_repaired(
+    tmp_path: Path, content: bytes, expected: int
+) -> None:
     (tmp_path / "failures.jsonl").write_bytes(content)
     assert failures.repair(tmp_path) == [Failure(3, "crc32", 7)] * expected
     failures.append(tmp_path, [Failure(9, "new", 8)])
@@ -55,7 +57,7 @@ def test_ledger_that_was_cut_off_is_repaired(tmp_path: Path, content: bytes, exp
 @pytest.mark.parametrize(
     "content", [b"", lines(METRICS), lines(METRICS) + b'{"step": 8, "ti', b"\xff\xfe"]
 )
-def test_metrics_that_were_cut_off_keep_their_whole_lines(tmp_path: Path, content: bytes) -> None:
+def test_read_metrics_of_a_cut_off_file_keeps_whole_lines(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(content)
     assert read_metrics(tmp_path) == [METRICS] * content.count(b"\n")
     assert final_metrics(tmp_path) is None
@@ -157,7 +159,9 @@ CASES = [(name, content) for name, (_, contents) in READERS.items() for content 
 @pytest.mark.parametrize(
     ("name", "content"), CASES, ids=[f"{name}-{content[:24]!r}" for name, content in CASES]
 )
-def test_damaged_file_is_named_with_its_remedy(tmp_path: Path, name: str, content: bytes) -> None:
+def test_run_file_that_is_damaged_is_refused_with_a_remedy(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"{path}.*\. (Remove|mlrec evaluate).*\.$"):
@@ -166,7 +170,7 @@ def test_damaged_file_is_named_with_its_remedy(tmp_path: Path, name: str, conten
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_file_that_is_none_is_named(tmp_path: Path, name: str) -> None:
+def test_run_file_that_is_no_regular_file_is_refused(tmp_path: Path, name: str) -> None:
     for make in (os.mkfifo, os.mkdir):
         folder = tmp_path / make.__name__
         folder.mkdir()
@@ -175,20 +179,20 @@ def test_file_that_is_none_is_named(tmp_path: Path, name: str) -> None:
             READERS[name][0](folder)
 
 
-def test_recommended_whole_is_read(tmp_path: Path) -> None:
+def test_read_recommended_of_a_whole_file_returns_its_content(tmp_path: Path) -> None:
     (tmp_path / "recommended.json").write_text(json.dumps(RECOMMENDED))
     found = read_recommended(tmp_path)
     assert found is not None and (found.examples[0].items, found.titles) == ((2,), {1: "title"})
 
 
-def test_record_with_keys_of_a_later_version_is_read_whole(tmp_path: Path) -> None:
+def test_read_record_with_unknown_keys_keeps_them(tmp_path: Path) -> None:
     record = {"hours": 1, "started": "2026", "something_new": {"a": [1]}}
     (tmp_path / "run.json").write_text(json.dumps(record))
     assert read_record(tmp_path) == record
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
-def test_saved_configuration_that_was_cut_off_is_refused(tmp_path: Path, share: float) -> None:
+def test_load_saved_of_a_cut_off_configuration_is_refused(tmp_path: Path, share: float) -> None:
     path = tmp_path / "config.yaml"
     configuration.save(configuration.Config(), path)
     lines = path.read_text().splitlines(keepends=True)
@@ -199,7 +203,7 @@ def test_saved_configuration_that_was_cut_off_is_refused(tmp_path: Path, share: 
         configuration.load_saved(path)
 
 
-def test_too_many_bad_items_name_the_most_frequent_reason(tmp_path: Path) -> None:
+def test_too_many_failures_name_the_most_frequent_reason(tmp_path: Path) -> None:
     error = failures.too_many(
         ["torn", "not a JPEG", "not a JPEG"], 1, "s3://b/data", tmp_path / "failures.jsonl"
     )

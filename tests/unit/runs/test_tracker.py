@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import re
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb_files import records
 
 from mlrec.config import Config, TrackingConfig
 from mlrec.config.run_files import METRICS_FILE
@@ -34,7 +34,7 @@ def open_tracker(
     return Tracker(path, config, 100, resolved, enabled, resumed_step)
 
 
-def test_metrics_file_holds_a_line_per_call(tmp_path: Path) -> None:
+def test_tracker_log_writes_a_line_per_call(tmp_path: Path) -> None:
     with open_tracker(tmp_path) as tracker:
         tracker.log(10, {"train/loss": 1.5})
         assert read_metrics(tmp_path)[0]["train/loss"] == 1.5  # written before the run ends
@@ -45,7 +45,7 @@ def test_metrics_file_holds_a_line_per_call(tmp_path: Path) -> None:
     assert lines[0]["time"] <= lines[1]["time"]
 
 
-def test_resuming_drops_later_steps_and_a_line_that_was_cut(tmp_path: Path) -> None:
+def test_tracker_resumed_drops_later_steps_and_cut_lines(tmp_path: Path) -> None:
     with open_tracker(tmp_path) as tracker:
         for step in (10, 20, 30):
             tracker.log(step, {"train/loss": 1.0})
@@ -61,7 +61,9 @@ def test_resuming_drops_later_steps_and_a_line_that_was_cut(tmp_path: Path) -> N
     ]
 
 
-def test_other_ranks_leave_no_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tracker_of_other_ranks_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with open_tracker(tmp_path, enabled=False, wandb="offline") as tracker:
         tracker.log(10, {"train/loss": 1.0})
         tracker.message("hello")
@@ -69,7 +71,7 @@ def test_other_ranks_leave_no_trace(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == ""
 
 
-def test_console_without_terminal_prints_plain_lines(
+def test_tracker_without_a_terminal_prints_plain_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with open_tracker(tmp_path) as tracker:
@@ -81,7 +83,7 @@ def test_console_without_terminal_prints_plain_lines(
     assert re.fullmatch(r"step 10/100  loss 1\.2346  100 users/s  \d+:\d\d:\d\d left", second)
 
 
-def test_console_on_a_terminal_shows_progress(
+def test_tracker_on_a_terminal_shows_progress(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
@@ -135,7 +137,7 @@ def test_console_on_a_terminal_shows_progress(
         ),
     ],
 )
-def test_scrub_takes_credentials_out(value: Any, expected: Any) -> None:
+def test_scrub_removes_credentials(value: Any, expected: Any) -> None:
     assert scrub(value) == expected
 
 
@@ -151,24 +153,7 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     wandb.teardown()
 
 
-def records(path: Path) -> Iterator[Any]:
-    """The records of an offline W&B run: a LevelDB log (32 KiB blocks, 7-byte headers) of protobuf messages."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, parts = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if (left := 32768 - at % 32768) < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        parts += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield wandb_internal_pb2.Record.FromString(parts)
-            parts = b""
-
-
-def test_wandb_offline_holds_the_figures_and_no_credentials(wandb_home: Path) -> None:
+def test_tracker_offline_wandb_holds_figures_and_no_credentials(wandb_home: Path) -> None:
     for resumed, steps in ((0, (10, 20)), (20, (30,))):
         with open_tracker(wandb_home, wandb="offline", resumed_step=resumed) as tracker:
             for step in steps:
@@ -198,7 +183,7 @@ def test_wandb_offline_holds_the_figures_and_no_credentials(wandb_home: Path) ->
     assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
 
 
-def test_failing_wandb_is_a_warning(
+def test_tracker_with_failing_wandb_warns(
     wandb_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import wandb

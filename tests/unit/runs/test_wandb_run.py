@@ -1,25 +1,20 @@
 """What a real training run leaves in its offline W&B file, and the dashboard that shows it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 from PIL import Image
-from test_tracker import records
 from tiny import VIDEO, tiny_overrides
+from wandb_files import read
 
-from mlrec.cli import main as cli
-from mlrec.config import Config, TrackingConfig
+from mlrec.config import Config
 from mlrec.data.format import read_catalogue, read_dataset_info
 from mlrec.data.pictures import SIDE_PX
 from mlrec.evaluation.examples import RECOMMENDED_ITEMS, SHOWN_USERS
@@ -29,46 +24,6 @@ from mlrec.runs import wandb_run
 from mlrec.serving.export import export
 
 BAD_ITEM = 3
-
-
-@dataclass
-class Logged:
-    """A training run and the content of its W&B file."""
-
-    path: Path
-    history: dict[str, Any]
-    """The last value of everything that was logged."""
-    config: dict[str, Any]
-    kinds: set[str]
-    artifacts: list[Any]
-    files: Path
-
-
-def read(run: Path, which: int = -1) -> Logged:
-    """The newest offline file of a run, or an earlier one."""
-    folder = sorted(run.glob("wandb/offline-run-*"), key=lambda path: path.stat().st_mtime_ns)[
-        which
-    ]
-    (file,) = folder.glob("*.wandb")
-    found = Logged(run, {}, {}, set(), [], folder / "files")
-    for record in records(file):
-        kind = record.WhichOneof("record_type")
-        found.kinds.add(kind)
-        if kind == "history":
-            for item in record.history.item:
-                name, *inner = [item.key] if item.key else item.nested_key
-                value = json.loads(item.value_json)
-                if inner:  # a table or a chart, field by field
-                    found.history.setdefault(name, {})[inner[0]] = value
-                else:
-                    found.history[name] = value
-        elif kind == "run":
-            found.config |= {
-                item.key: json.loads(item.value_json) for item in record.run.config.update
-            }
-        elif kind == "artifact":
-            found.artifacts.append(record.artifact)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -105,20 +60,7 @@ def run(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tracked"
 
 
-@pytest.fixture
-def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A user without a key of W&B."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
-    for name in ("WANDB_API_KEY", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    yield
-    import wandb
-
-    wandb.teardown()
-
-
-def test_a_run_leaves_figures_tables_pictures_and_its_checkpoint(run: Path) -> None:
+def test_wandb_run_holds_figures_tables_pictures_and_the_checkpoint(run: Path) -> None:
     found = read(run)
     assert found.config["record"]["commit"] == json.loads((run / "run.json").read_text())["commit"]
     assert (
@@ -160,7 +102,7 @@ def test_a_run_leaves_figures_tables_pictures_and_its_checkpoint(run: Path) -> N
     )
 
 
-def test_every_panel_shows_something_that_a_run_logs(run: Path) -> None:
+def test_dashboard_panels_show_what_a_run_logs(run: Path) -> None:
     logged = read(run).history
     groups = set(json.loads((run / "results.json").read_text())["metrics"])
     view = dashboard.workspace("team", "project")._to_model().model_dump(by_alias=True)
@@ -190,31 +132,11 @@ def test_every_panel_shows_something_that_a_run_logs(run: Path) -> None:
     )
 
 
-def test_the_dashboard_is_a_file_without_a_key(
-    no_key: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "view.json"
-    cli.run_command(["dashboard", "--project", "videos", "--entity", "team", "--out", str(out)])
-    assert "to make the dashboard in project 'videos'" in capsys.readouterr().out
-    view = json.loads(out.read_text())
-    assert (view["entity"], view["project"], view["displayName"]) == ("team", "videos", "mlrec")
-
-
-def test_without_the_extra_the_command_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    with pytest.raises(
-        ValueError, match=r"needs wandb-workspaces .* pip install 'mlrec\[dashboard\]'"
-    ):
-        cli.run_command(["dashboard"])
-
-
 @pytest.mark.parametrize(
     ("last", "exit_code", "expected"),
     [("test/hr@10", 0, 1), ("train/loss", 0, 0), ("test/hr@10", 1, 0)],
 )
-def test_a_run_that_was_stopped_or_failed_leaves_its_figures_only(
+def test_wandb_run_stopped_or_failed_logs_no_final_tables(
     last: str, exit_code: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[tuple[object, ...]] = []
@@ -226,87 +148,7 @@ def test_a_run_that_was_stopped_or_failed_leaves_its_figures_only(
     assert len(ends) == expected
 
 
-@pytest.mark.parametrize(
-    ("said", "configured", "mode", "words"),
-    [
-        ("", "disabled", "disabled", ""),
-        ("", "auto", "offline", ""),
-        ("", "online", "online", ""),
-        ("disabled", "auto", "disabled", ""),
-        ("disabled", "online", "disabled", "tracking.wandb is online, and WANDB_MODE=disabled"),
-        ("disabled", "offline", "disabled", "tracking.wandb is offline, and WANDB_MODE=disabled"),
-        (
-            "offline",
-            "online",
-            "offline",
-            "W&B is offline: tracking.wandb is online, and WANDB_MODE=offline",
-        ),
-        ("dryrun", "online", "offline", "WANDB_MODE=dryrun"),
-        ("offline", "auto", "offline", ""),
-        (
-            "online",
-            "offline",
-            "offline",
-            "W&B is offline: tracking.wandb is offline, and WANDB_MODE=online",
-        ),
-        ("run", "online", "online", ""),
-        (
-            "Online",
-            "disabled",
-            "disabled",
-            "W&B is off: tracking.wandb is disabled, which WANDB_MODE=online does not change",
-        ),
-        ("offline", "disabled", "disabled", ""),
-        ("nonsense", "disabled", "disabled", ""),
-    ],
-)
-def test_wandb_mode_restricts_and_a_contradiction_is_told(
-    said: str, configured: Any, mode: str, words: str, no_key: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_MODE", said)
-    chosen, told = wandb_run.wandb_mode(TrackingConfig(wandb=configured))
-    assert chosen == mode
-    assert (words in told) if words else told == ""
-
-
-def test_wandb_mode_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "shred")
-    with pytest.raises(
-        ValueError,
-        match="WANDB_MODE is 'shred'; it must be one of disabled, offline, online, dryrun, run",
-    ):
-        wandb_run.wandb_mode(TrackingConfig(wandb="auto"))
-
-
-def test_auto_is_online_with_a_key_unless_wandb_mode_restricts_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "key")
-    for said, mode in {
-        "": "online",
-        "online": "online",
-        "offline": "offline",
-        "disabled": "disabled",
-    }.items():
-        monkeypatch.setenv("WANDB_MODE", said)
-        assert wandb_run.wandb_mode(TrackingConfig(wandb="auto")) == (mode, "")
-
-
-def test_a_key_is_found_in_the_environment_and_in_netrc(
-    no_key: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
-    assert not wandb_run.has_key()
-    (tmp_path / ".netrc").write_text("machine wandb.example login user password key\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    assert wandb_run.has_key()
-    monkeypatch.setenv("WANDB_BASE_URL", "https://other.example")
-    assert not wandb_run.has_key()
-    monkeypatch.setenv("WANDB_API_KEY", "key")
-    assert wandb_run.has_key()
-
-
-def test_exported_weights_are_an_artifact_of_the_same_run_by_reference(
+def test_export_adds_a_reference_artifact_to_the_run(
     no_key: None, run: Path, tmp_path: Path
 ) -> None:
     import wandb

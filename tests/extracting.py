@@ -1,0 +1,57 @@
+"""Extractions that are recorded, stopped or meet a damaged item."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlrec.config import Config, DataConfig
+from mlrec.data.features.blocks import Block
+from mlrec.data.format import item_shard
+from mlrec.data.stream import open_data
+from mlrec.evaluation import extract as extraction
+from mlrec.evaluation.extract import extract
+from mlrec.runtime.distributed import World
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
+
+
+def record_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Starts of the blocks that are written from now on."""
+    begun: list[int] = []
+    write = extraction.write_block
+
+    def record(out: str, start: int, block: Block, digest: str) -> None:
+        begun.append(start)
+        write(out, start, block, digest)
+
+    monkeypatch.setattr(extraction, "write_block", record)
+    return begun
+
+
+def stop_after_two_blocks(config: Config, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extraction whose storage fails at the third block."""
+    write = extraction.write_block
+
+    def fail_at_third(out: str, start: int, block: Block, digest: str) -> None:
+        if start == 32:
+            raise RuntimeError("the storage gave up")
+        write(out, start, block, digest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "write_block", fail_at_third)
+        with pytest.raises(RuntimeError, match="gave up"):
+            extract(config, out, ALONE)
+
+
+def with_a_damaged_item(dataset_dir: Path, config: Config, folder: Path) -> Config:
+    """The configuration on a copy of the data set whose item 5 cannot be read."""
+    copy = folder / "data"
+    shutil.copytree(dataset_dir, copy)
+    opened = open_data(DataConfig(url=str(copy), cache_dir=str(folder / "cache")))
+    with open(copy / item_shard(0), "r+b") as shard:
+        shard.seek(opened.catalogue.members(5)[1].offset)
+        shard.write(b"no jpeg at all")
+    return replace(config, data=replace(config.data, url=str(copy)))
