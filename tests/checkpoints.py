@@ -22,7 +22,7 @@ ALONE = World(0, 1, torch.device("cpu"), (1,))
 
 
 def write(run: Path, step: int, metrics: dict[str, float] | None = None, width: int = 3) -> Path:
-    """A checkpoint as two ranks would leave it."""
+    """Write a checkpoint as two ranks would leave it and return its folder."""
     path = checkpoint.folder_of(run) / f"step-{step:06d}"
     path.mkdir(parents=True)
     save_file({"weight/weight": torch.full((2, width), float(step))}, path / PARTS[0])
@@ -32,7 +32,7 @@ def write(run: Path, step: int, metrics: dict[str, float] | None = None, width: 
 
 
 def describe(path: Path, state: TrainingState | None = None) -> None:
-    """Writes state.json for the parts that are there now."""
+    """Write state.json for the parts in the folder, with fresh checksums."""
     state = state or checkpoint.read_state(path)
     parts = {name: checkpoint._flush_and_hash(path / name) for name in PARTS}
     content = asdict(replace(state, parts=parts))
@@ -41,7 +41,7 @@ def describe(path: Path, state: TrainingState | None = None) -> None:
 
 
 def edit(path: Path, **changes: object) -> None:
-    """Changes keys of state.json and nothing else; None takes one out."""
+    """Change keys of state.json without fresh checksums. None removes a key."""
     content = json.loads((path / checkpoint.STATE_FILE).read_text()) | changes
     content = {key: value for key, value in content.items() if value is not None}
     (path / checkpoint.STATE_FILE).write_text(json.dumps(content))

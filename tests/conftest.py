@@ -113,7 +113,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A user without a key of W&B."""
+    """Hide every key of W&B from the test and end W&B's service after it."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("WANDB_API_KEY", "NETRC"):

@@ -19,20 +19,20 @@ ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
 
 def record_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Starts of the blocks that are written from now on."""
-    begun: list[int] = []
+    """Return a list that gets the start of every block written after this call."""
+    starts: list[int] = []
     write = extraction.write_block
 
     def record(out: str, start: int, block: Block, digest: str) -> None:
-        begun.append(start)
+        starts.append(start)
         write(out, start, block, digest)
 
     monkeypatch.setattr(extraction, "write_block", record)
-    return begun
+    return starts
 
 
 def stop_after_two_blocks(config: Config, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An extraction whose storage fails at the third block."""
+    """Run an extraction whose storage fails at the third block."""
     write = extraction.write_block
 
     def fail_at_third(out: str, start: int, block: Block, digest: str) -> None:
@@ -47,7 +47,7 @@ def stop_after_two_blocks(config: Config, out: str, monkeypatch: pytest.MonkeyPa
 
 
 def with_a_damaged_item(dataset_dir: Path, config: Config, folder: Path) -> Config:
-    """The configuration on a copy of the data set whose item 5 cannot be read."""
+    """Return the configuration on a copy of the data set whose item 5 cannot be read."""
     copy = folder / "data"
     shutil.copytree(dataset_dir, copy)
     opened = open_data(DataConfig(url=str(copy), cache_dir=str(folder / "cache")))

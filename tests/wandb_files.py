@@ -22,10 +22,15 @@ class Logged:
 
 
 def records(path: Path) -> Iterator[Any]:
-    """The records of an offline W&B run: a LevelDB log (32 KiB blocks, 7-byte headers) of protobuf messages."""
+    """Yield the records of an offline W&B run.
+
+    The file is a LevelDB log of protobuf messages, in blocks of 32 KiB with headers of 7 bytes.
+    """
     from wandb.proto import wandb_internal_pb2
 
-    data, at, parts = path.read_bytes(), 7, b""
+    data = path.read_bytes()
+    at = 7
+    parts = b""
     while at + 7 <= len(data):
         if (left := 32768 - at % 32768) < 7:
             at += left
@@ -39,27 +44,27 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def read(run: Path, which: int = -1) -> Logged:
-    """The newest offline file of a run, or an earlier one."""
+    """Return the content of a run's newest offline file, or of an earlier one."""
     folder = sorted(run.glob("wandb/offline-run-*"), key=lambda path: path.stat().st_mtime_ns)[
         which
     ]
     (file,) = folder.glob("*.wandb")
-    found = Logged(run, {}, {}, set(), [], folder / "files")
+    logged = Logged(run, {}, {}, set(), [], folder / "files")
     for record in records(file):
         kind = record.WhichOneof("record_type")
-        found.kinds.add(kind)
+        logged.kinds.add(kind)
         if kind == "history":
             for item in record.history.item:
                 name, *inner = [item.key] if item.key else item.nested_key
                 value = json.loads(item.value_json)
                 if inner:  # a table or a chart, field by field
-                    found.history.setdefault(name, {})[inner[0]] = value
+                    logged.history.setdefault(name, {})[inner[0]] = value
                 else:
-                    found.history[name] = value
+                    logged.history[name] = value
         elif kind == "run":
-            found.config |= {
+            logged.config |= {
                 item.key: json.loads(item.value_json) for item in record.run.config.update
             }
         elif kind == "artifact":
-            found.artifacts.append(record.artifact)
-    return found
+            logged.artifacts.append(record.artifact)
+    return logged

@@ -1,3 +1,5 @@
+"""Two runs compared user by user."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -38,13 +40,14 @@ def test_compare_two_runs_gives_means_errors_and_a_paired_test(tmp_path: Path) -
     second = np.maximum(0, first - GENERATOR.integers(0, 8, 400))
     rows = compare(write_run(tmp_path / "one", first), write_run(tmp_path / "two", second))
     (row,) = (row for row in rows if row.metric == "hr@10")
-    hits = (first < 10).astype(float), (second < 10).astype(float)
-    assert (row.first, row.second) == pytest.approx((hits[0].mean(), hits[1].mean()))
+    first_hits = (first < 10).astype(float)
+    second_hits = (second < 10).astype(float)
+    assert (row.first, row.second) == pytest.approx((first_hits.mean(), second_hits.mean()))
     assert row.first_error == pytest.approx(np.sqrt(row.first * (1 - row.first) / 399))
-    paired = hits[1] - hits[0]
+    paired = second_hits - first_hits
     assert row.difference == pytest.approx(paired.mean())
     assert row.difference_error == pytest.approx(paired.std(ddof=1) / 20)
-    assert row.difference_error < row.first_error, "pairing takes out what the users have in common"
+    assert row.difference_error < row.first_error, "pairing removes what the users have in common"
     assert 0 < row.p < 0.01
 
 
@@ -55,14 +58,14 @@ def test_compare_equal_runs_shows_no_difference(tmp_path: Path) -> None:
 
 
 def test_compare_random_runs_seldom_shows_a_difference(tmp_path: Path) -> None:
-    found = []
+    p_values = []
     for trial in range(60):
         runs = (
             write_run(tmp_path / f"{trial}-{name}", GENERATOR.integers(0, 90, 300))
             for name in ("one", "two")
         )
-        found.append(next(row.p for row in compare(*runs) if row.metric == "ndcg@10"))
-    assert 0.0 < np.mean(np.array(found) < 0.1) < 0.25
+        p_values.append(next(row.p for row in compare(*runs) if row.metric == "ndcg@10"))
+    assert 0.0 < np.mean(np.array(p_values) < 0.1) < 0.25
 
 
 @pytest.mark.parametrize(
@@ -70,11 +73,13 @@ def test_compare_random_runs_seldom_shows_a_difference(tmp_path: Path) -> None:
     [
         (
             {"split": "validation"},
-            r"one ranked the test split, .* Rank one of them again: mlrec evaluate \S+two --split test$",
+            r"one ranked the test split, .* Rank one of them again: "
+            r"mlrec evaluate \S+two --split test$",
         ),
         (
             {"fingerprint": "xyz" * 9},
-            r"one ranked the data set abc \(small at s3://data\), \S+two ranked the data set xyzxyzxyzxyz\. Runs",
+            r"one ranked the data set abc \(small at s3://data\), "
+            r"\S+two ranked the data set xyzxyzxyzxyz\. Runs",
         ),
         (
             {"fingerprint": "", "trained_on": "xyz"},
@@ -100,7 +105,10 @@ def test_compare_with_a_damaged_or_missing_file_is_refused(name: str, tmp_path: 
     content = (two / name).read_bytes()
     for damaged in (b"", content[: len(content) // 2]):
         (two / name).write_bytes(damaged)
-        words = rf"^{two}/{name} is (damaged|invalid): .*\. mlrec evaluate {two} writes results.json and ranks.npy again\.$"
+        words = (
+            rf"^{two}/{name} is (damaged|invalid): .*\. "
+            rf"mlrec evaluate {two} writes results.json and ranks.npy again\.$"
+        )
         with pytest.raises(ValueError, match=words):
             compare(one, two)
     (two / name).unlink()

@@ -43,7 +43,7 @@ ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 def read(
     data: Data, items: np.ndarray, inputs: Sequence[InputSpec]
 ) -> dict[InputSpec, torch.Tensor]:
-    """Media of `items` by random access."""
+    """Return the media of `items` by random access."""
     names = members_of(inputs, data.info.media)
     samples = ((item, data.store.read(item, names)) for item in items.tolist())
     return decode_items(samples, len(items), inputs, data.info.media)[0]
@@ -55,7 +55,6 @@ def test_evaluate_ranks_as_a_sort_per_user_does(
 ) -> None:
     model = build_model(video_config, data, 0).eval()
     ranked = evaluate(model, data, video_config, ALONE, split)
-    found, baselines = ranked.metrics, ranked.baselines
 
     items = ranked_items(data)
     with torch.no_grad():
@@ -76,13 +75,14 @@ def test_evaluate_ranks_as_a_sort_per_user_does(
             rank = scores.argsort(descending=True).tolist().index(row_of[target]) + 1
             hits.append(rank <= 10)
             gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)
-    assert found["all"]["hr@10"] == pytest.approx(np.mean(hits), abs=1e-6)
-    assert found["all"]["ndcg@10"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert ranked.metrics["all"]["hr@10"] == pytest.approx(np.mean(hits), abs=1e-6)
+    assert ranked.metrics["all"]["ndcg@10"] == pytest.approx(np.mean(gains), abs=1e-6)
     assert (
-        sum(group["users"] for name, group in found.items() if name != "all")
+        sum(group["users"] for name, group in ranked.metrics.items() if name != "all")
         == data.sequences.num_users
     )
-    assert baselines["chance"]["all"]["hr@10"] == pytest.approx(10 / (len(items) - 5), rel=0.1)
+    chance = ranked.baselines["chance"]["all"]["hr@10"]
+    assert chance == pytest.approx(10 / (len(items) - 5), rel=0.1)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -93,25 +93,26 @@ def test_stream_catalogue_delivers_every_item_once(
     model = build_model(video_config, data, 0)
     items = ranked_items(data)
     expected = read(data, items, model.tower.specs)[model.tower.specs[0]]
-    found, lengths = [], set()
+    media: list[torch.Tensor] = []
+    chunk_counts = set()
     for rank in range(world_size):
         chunks = pass_of_rank(data, model.tower.specs, 7, rank, shares(len(items), world_size))
         pieces = sorted(
             stream_catalogue(chunks, num_workers, pin_memory=False), key=lambda chunk: chunk.start
         )
-        lengths.add(len(pieces))
-        found += [chunk.media[model.tower.specs[0]] for chunk in pieces]
-    assert torch.equal(torch.cat(found), expected)
-    assert len(lengths) == 1, "every rank has the same number of chunks"
+        chunk_counts.add(len(pieces))
+        media += [chunk.media[model.tower.specs[0]] for chunk in pieces]
+    assert torch.equal(torch.cat(media), expected)
+    assert len(chunk_counts) == 1, "every rank has the same number of chunks"
 
 
 def test_stream_catalogue_chunks_are_pinned_by_the_loader(
     video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[dict[str, Any]] = []
+    loader_options: list[dict[str, Any]] = []
 
     def loader(share: CataloguePass, **options: Any) -> CataloguePass:
-        made.append(options)
+        loader_options.append(options)
         return share
 
     monkeypatch.setattr("mlrec.data.workers.DataLoader", loader)
@@ -119,7 +120,7 @@ def test_stream_catalogue_chunks_are_pinned_by_the_loader(
     model = build_model(video_config, data, 0)
     share = pass_of_rank(data, model.tower.specs, 7, 0, (20,))
     chunk = next(stream_catalogue(share, 0, pin_memory=True))
-    assert [options["pin_memory"] for options in made] == [True]
+    assert [options["pin_memory"] for options in loader_options] == [True]
     pinned = chunk.pin_memory()
     assert pinned.media.keys() == chunk.media.keys()
     assert all(torch.equal(pinned.media[spec], tensor + 1) for spec, tensor in chunk.media.items())
@@ -129,10 +130,10 @@ def test_stream_catalogue_chunks_are_pinned_by_the_loader(
 def test_encode_catalogue_pins_media_only_for_a_gpu(
     video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bool] = []
+    pinned: list[bool] = []
 
     def stream(share: CataloguePass, num_workers: int, pin_memory: bool) -> Iterator[Chunk]:
-        asked.append(pin_memory)
+        pinned.append(pin_memory)
         return iter(())
 
     zeros = torch.zeros
@@ -150,10 +151,12 @@ def test_encode_catalogue_pins_media_only_for_a_gpu(
         encoder = model.tower.encoders[0]
         settings = settings_of(video_config, data, encoder)
         with task("nothing", 0) as under_way:
-            begun = extraction._Extraction(video_config, "", world, data, encoder, None, settings)
-            block = extraction._encode(begun, 0, ranked_items(data), under_way)
+            encoding = extraction._Extraction(
+                video_config, "", world, data, encoder, None, settings
+            )
+            block = extraction._encode(encoding, 0, ranked_items(data), under_way)
         assert set(block.reasons_n) == {"it was not delivered"}
-    assert asked == [True, True, False, False]
+    assert pinned == [True, True, False, False]
 
 
 @pytest.mark.parametrize("cut", ["between two samples", "inside a member"])
@@ -168,7 +171,7 @@ def test_encode_catalogue_of_a_cut_shard_lists_every_lost_item(
         shard.truncate(start_of_item_10 + (5 if cut == "inside a member" else -512))
     model = build_model(video_config, opened, 0)
     catalogue = encode_catalogue(model, opened, video_config, ALONE)
-    assert sorted(catalogue.bad_items) == list(range(10, 17)), "items 10 to 16 stood behind the cut"
+    assert sorted(catalogue.bad_items) == list(range(10, 17)), "items 10 to 16 are behind the cut"
     assert all("the file is cut short" in reason for reason in catalogue.bad_items.values())
     assert len(catalogue.items_ND) == len(ranked_items(opened))
 
@@ -187,16 +190,18 @@ def test_evaluate_with_an_unreadable_item_never_recommends_it(
     catalogue = encode_catalogue(model, opened, video_config, ALONE)
     assert list(catalogue.bad_items) == [5]
     assert catalogue.readable_N.tolist() == (ranked_items(opened) != 5).tolist()
-    found = evaluate(model, opened, video_config, ALONE, "test")
-    assert found.bad_items.keys() == {5}
-    assert found.metrics["all"]["users"] == opened.sequences.num_users
+    ranking = evaluate(model, opened, video_config, ALONE, "test")
+    assert ranking.bad_items.keys() == {5}
+    assert ranking.metrics["all"]["users"] == opened.sequences.num_users
 
 
 def test_evaluate_scores_that_are_nan_earn_chance(tiny_config: Config, data: Data) -> None:
     model = build_model(tiny_config, data, 0)
     torch.nn.init.constant_(model.tower.encoders[0].embedding.weight, float("nan"))
-    found = evaluate(model, data, tiny_config, ALONE, "test")
-    assert found.metrics["all"]["hr@10"] == pytest.approx(found.baselines["chance"]["all"]["hr@10"])
+    ranking = evaluate(model, data, tiny_config, ALONE, "test")
+    assert ranking.metrics["all"]["hr@10"] == pytest.approx(
+        ranking.baselines["chance"]["all"]["hr@10"]
+    )
 
 
 def test_load_model_with_ids_of_another_data_set_is_refused(
@@ -234,12 +239,16 @@ def test_load_model_for_another_history_length_is_refused(
     shorter = replace(
         data, info=replace(data.info, split=replace(data.info.split, keep_last=keep_last - 3))
     )
-    words = rf"trained on histories of {keep_last - 3} items \(keep_last={keep_last}\), .* --keep-last {keep_last}, or train a new"
+    words = (
+        rf"trained on histories of {keep_last - 3} items \(keep_last={keep_last}\), .* "
+        rf"--keep-last {keep_last}, or train a new"
+    )
     with pytest.raises(ValueError, match=words):
         load_model(video_config, shorter, ALONE, path)
 
 
 def trained_elsewhere(config: Config, data: Data) -> None:
+    """Save a checkpoint whose weights were trained on another data set."""
     weights = build_model(config, data, 0).state_dict()
     tensors = (
         (index, f"{checkpoint.WEIGHT}{name}", tensor)
@@ -253,10 +262,10 @@ def test_evaluate_run_on_another_data_set_writes_no_results(
     video_config: Config, data: Data, capsys: pytest.CaptureFixture[str], force: bool
 ) -> None:
     trained_elsewhere(video_config, data)
-    found = evaluate_run(
+    ranking = evaluate_run(
         replace(video_config, resume=ResumeConfig(force=force)), data, ALONE, "test"
     )
-    assert found.metrics["all"]["users"] == data.sequences.num_users
+    assert ranking.metrics["all"]["users"] == data.sequences.num_users
     assert (
         "is unchanged: the run was trained on another data set than the one at "
         f"{video_config.data.url}" in capsys.readouterr().err
@@ -268,7 +277,7 @@ def test_evaluate_run_leaves_results_of_another_data_set(
     video_config: Config, data: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained_elsewhere(video_config, data)
-    # resumed with resume.force on this data set, which run.json names then
+    # A run resumed with resume.force on this data set names it in run.json.
     write_record(video_config.run_path, {"dataset": {"fingerprint": data.info.fingerprint}})
     evaluate_run(video_config, data, ALONE, "validation")
     results = read_results(video_config.run_path)

@@ -20,6 +20,7 @@ from tiny import NUM_ITEMS
 from mlrec.cli.main import run_command
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import ranked_items
+from mlrec.data.decode import decode_items, members_of
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation import extract as extraction
 from mlrec.evaluation.extract import extract
@@ -55,8 +56,6 @@ def test_extract_writes_the_encoders_vectors_in_item_order(
         .encoders[0]
         .eval()
     )
-    from mlrec.data.decode import decode_items, members_of
-
     names = members_of([encoder.spec], data.info.media)
     media, _, _ = decode_items(
         data.store.read_many([20, 40], names), 2, [encoder.spec], data.info.media
@@ -181,7 +180,8 @@ def test_extract_by_an_encoder_of_ids_is_refused(
     )
     with pytest.raises(
         ValueError,
-        match=f"item.encoders is .{name}., which looks vectors up by an item's id and encodes no content",
+        match=f"item.encoders is .{name}., which looks vectors up by an item's id "
+        "and encodes no content",
     ):
         extract(config, str(tmp_path / "out"), ALONE)
     assert not (tmp_path / "out").exists()
@@ -203,6 +203,6 @@ def test_extract_command_without_out_is_refused(arguments: list[str], words: str
 def test_extract_command_help_explains_every_argument(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run_command(["extract", "--help"])
-    said = capsys.readouterr().out
-    for given in ("CONFIG", "OUT", "key=value", "--json"):
-        assert f"\n  {given} " in said, given
+    printed = capsys.readouterr().out
+    for argument in ("CONFIG", "OUT", "key=value", "--json"):
+        assert f"\n  {argument} " in printed, argument

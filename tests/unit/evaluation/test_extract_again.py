@@ -32,12 +32,12 @@ def test_extract_after_a_stop_encodes_the_missing_blocks(
 ) -> None:
     whole, stopped = str(tmp_path / "whole"), str(tmp_path / "stopped")
     extract(video_config, whole, ALONE)
-    begun = record_blocks(monkeypatch)
+    starts = record_blocks(monkeypatch)
     stop_after_two_blocks(video_config, stopped, monkeypatch)
     extract(video_config, stopped, ALONE)
-    assert begun == [0, 16, 32, 48]
+    assert starts == [0, 16, 32, 48]
     extract(video_config, stopped, ALONE)
-    assert begun == [0, 16, 32, 48], "a complete one is left as it is"
+    assert starts == [0, 16, 32, 48], "a complete extraction is left as it is"
     for name in storage.list_files(whole):
         assert storage.read_bytes(f"{stopped}/{name}") == storage.read_bytes(f"{whole}/{name}")
 
@@ -48,7 +48,7 @@ def test_extract_after_a_stop_encodes_unusable_blocks_again(
 ) -> None:
     whole, out = str(tmp_path / "whole"), str(tmp_path / "stopped")
     extract(video_config, whole, ALONE)
-    begun = record_blocks(monkeypatch)
+    starts = record_blocks(monkeypatch)
     stop_after_two_blocks(video_config, out, monkeypatch)
     path = Path(block_path(out, 16))
     settings = ExtractionSettings(
@@ -65,7 +65,7 @@ def test_extract_after_a_stop_encodes_unusable_blocks_again(
     else:
         write_block(out, 16, Block(raw_ids, vectors * np.nan, [None] * 16), settings.digest)
     extract(video_config, out, ALONE)
-    assert begun == [0, 16, 16, 32, 48]
+    assert starts == [0, 16, 16, 32, 48]
     assert storage.read_bytes(f"{out}/features.npy") == storage.read_bytes(f"{whole}/features.npy")
 
 
@@ -77,13 +77,13 @@ def test_extract_with_other_weights_or_data_set_is_refused(
     copy = tmp_path / "data"
     shutil.copytree(dataset_dir, copy)
     facts = (copy / "dataset.json").read_text()
-    (copy / "dataset.json").write_text(facts + "\n")  # another fingerprint
-    elsewhere = replace(video_config, data=replace(video_config.data, url=str(copy)))
+    (copy / "dataset.json").write_text(facts + "\n")  # gives the data set another fingerprint
+    on_other_data = replace(video_config, data=replace(video_config.data, url=str(copy)))
     with pytest.raises(
         ValueError,
         match=r"holds features that were made otherwise \(dataset changed\)\. Choose another place",
     ):
-        extract(elsewhere, out, ALONE)
+        extract(on_other_data, out, ALONE)
     build = extraction.ItemTower
 
     def other_weights(*arguments: Any, **items: Any) -> ItemTower:
@@ -116,9 +116,9 @@ def test_extract_with_too_many_failures_writes_no_features_and_retries(
         ):
             extract(strict, str(out), ALONE)
         assert not list(out.glob("features*"))
-    begun = record_blocks(monkeypatch)
+    starts = record_blocks(monkeypatch)
     extract(config, str(out), ALONE)
-    assert begun == [0], "the block with the failed item alone"
+    assert starts == [0], "the block with the failed item alone"
 
 
 def test_extract_with_a_broken_encoder_leaves_the_folder_free(
@@ -150,7 +150,8 @@ def test_extract_into_a_folder_with_other_files_is_refused(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(
         ValueError,
-        match=r"data holds catalogue\..* and \d+ more, which mlrec extract did not write, so nothing",
+        match=r"data holds catalogue\..* and \d+ more, "
+        r"which mlrec extract did not write, so nothing",
     ):
         extract(video_config, str(out), ALONE)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

@@ -33,9 +33,11 @@ def test_prune_keeps_newest_and_best_and_what_it_did_not_create(tmp_path: Path) 
         write(tmp_path, step, {"hr@10": value})
     shutil.copytree(checkpoint.newest(tmp_path), checkpoint.folder_of(tmp_path) / "step-000005.bak")
     checkpoint.prune(tmp_path, keep_last=2, metric="hr@10")
-    kept = [checkpoint.read_state(path).step for path in checkpoint.complete_checkpoints(tmp_path)]
-    assert kept == [2, 4, 5]
-    assert checkpoint.best(tmp_path, "hr@10").name == "step-000002", "of equal ones the earliest"
+    complete = checkpoint.complete_checkpoints(tmp_path)
+    assert [checkpoint.read_state(path).step for path in complete] == [2, 4, 5]
+    assert checkpoint.best(tmp_path, "hr@10").name == "step-000002", (
+        "the earliest of equal checkpoints"
+    )
     assert (checkpoint.folder_of(tmp_path) / "step-000005.bak" / PARTS[0]).exists()
 
 
@@ -74,7 +76,8 @@ def test_best_with_unknown_metric_is_refused(tmp_path: Path) -> None:
     write(tmp_path, 1, {"hr@10": 0.1, "mrr": 0.2})
     with pytest.raises(
         ValueError,
-        match=r"has no validation metric 'hr@5', which .* Set evaluate.select_by to .*: hr@10, mrr\.",
+        match=r"has no validation metric 'hr@5', which .* "
+        r"Set evaluate.select_by to .*: hr@10, mrr\.",
     ):
         checkpoint.best(tmp_path, "hr@5")
 

@@ -35,17 +35,20 @@ def test_load_weights_without_checksums_warns(
     edit(path, parts=None, sha256=None, skipped_steps=None, consecutive_skips=None)
     checkpoint.load_weights(nn.Linear(3, 2), path)
     assert [record.message for record in caplog.records] == [
-        f"{path} has no checksums: an earlier mlrec wrote it. Damage to its tensors may go unnoticed"
+        f"{path} has no checksums: an earlier mlrec wrote it. "
+        "Damage to its tensors may go unnoticed"
     ]
 
 
 def flip(file: Path) -> None:
+    """Flip the last bit of a file."""
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
 
 
 def swap(path: Path) -> None:
+    """Exchange the content of the two parts."""
     first, second = ((path / name).read_bytes() for name in PARTS)
     (path / PARTS[0]).write_bytes(second)
     (path / PARTS[1]).write_bytes(first)
@@ -126,7 +129,8 @@ def test_load_weights_of_a_damaged_checkpoint_is_refused(tmp_path: Path, kind: s
     before = model.weight.clone()
     with pytest.raises(
         ValueError,
-        match=rf"{path}.*{words}.*\. Remove the folder {path} to resume from the checkpoint before it",
+        match=rf"{path}.*{words}.*\. "
+        rf"Remove the folder {path} to resume from the checkpoint before it",
     ):
         checkpoint.load_weights(model, path)
     assert torch.equal(model.weight, before)

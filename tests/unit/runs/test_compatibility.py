@@ -1,4 +1,4 @@
-"""A run's folder goes on with the settings that it was begun with."""
+"""A run continues only with the settings that it started with."""
 
 import json
 from dataclasses import asdict
@@ -16,8 +16,8 @@ from mlrec.runs.compatibility import check_model_settings
 from mlrec.runs.run import find_state
 
 
-def begun(data: Data, dataset_dir: Path, folder: Path) -> Config:
-    """The configuration of a run that has a checkpoint."""
+def start_run(data: Data, dataset_dir: Path, folder: Path) -> Config:
+    """Write a run that has a checkpoint and return its configuration."""
     config = load([], tiny_overrides(dataset_dir, folder))
     state = TrainingState(6, config.seed, data.info.fingerprint, config.train.global_batch)
     written = folder_of(config.run_path) / "step-000006" / "state.json"
@@ -30,16 +30,16 @@ def begun(data: Data, dataset_dir: Path, folder: Path) -> Config:
 def test_find_state_with_other_settings_is_refused(
     data: Data, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    begun(data, dataset_dir, tmp_path)
+    start_run(data, dataset_dir, tmp_path)
 
-    def go_on(*changes: str) -> int:
-        return find_state(load([], [*tiny_overrides(dataset_dir, tmp_path), *changes]), data)[
-            1
-        ].step
+    def resumed_step(*changes: str) -> int:
+        config = load([], [*tiny_overrides(dataset_dir, tmp_path), *changes])
+        _, state = find_state(config, data)
+        return state.step
 
-    assert go_on() == 6
+    assert resumed_step() == 6
     assert (
-        go_on(
+        resumed_step(
             "train.duration=9 epochs",
             "zero.stage=3",
             "item.chunk=3",
@@ -57,8 +57,8 @@ def test_find_state_with_other_settings_is_refused(
         with pytest.raises(
             ValueError, match=f"holds a run with other settings .*{words}.* another name or run_dir"
         ):
-            go_on(change)
-        assert go_on(change, "resume.force=true") == 6
+            resumed_step(change)
+        assert resumed_step(change, "resume.force=true") == 6
 
 
 def test_check_model_settings_long_values_are_cut(tiny_config: Config) -> None:

@@ -1,4 +1,4 @@
-"""The small files of a run's folder: what was cut off is repaired, what is damaged is named with its remedy."""
+"""The small files of a run's folder: cut files are repaired, damaged ones refused with a remedy."""
 
 import json
 import os
@@ -38,6 +38,7 @@ RECOMMENDED = {
 
 
 def lines(*values: object) -> bytes:
+    """Return each value as a line of JSON."""
     return b"".join(json.dumps(value).encode() + b"\n" for value in values)
 
 
@@ -181,8 +182,10 @@ def test_run_file_that_is_no_regular_file_is_refused(tmp_path: Path, name: str) 
 
 def test_read_recommended_of_a_whole_file_returns_its_content(tmp_path: Path) -> None:
     (tmp_path / "recommended.json").write_text(json.dumps(RECOMMENDED))
-    found = read_recommended(tmp_path)
-    assert found is not None and (found.examples[0].items, found.titles) == ((2,), {1: "title"})
+    recommended = read_recommended(tmp_path)
+    assert recommended is not None
+    assert recommended.examples[0].items == (2,)
+    assert recommended.titles == {1: "title"}
 
 
 def test_read_record_with_unknown_keys_keeps_them(tmp_path: Path) -> None:
@@ -198,7 +201,10 @@ def test_load_saved_of_a_cut_off_configuration_is_refused(tmp_path: Path, share:
     lines = path.read_text().splitlines(keepends=True)
     assert configuration.load_saved(path) == configuration.Config()
     path.write_text("".join(lines[: int(share * len(lines))]))
-    words = r"(: optim.betas has no value| is truncated: it has no \w+. Restore it, or run the training command)"
+    words = (
+        r"(: optim.betas has no value"
+        r"| is truncated: it has no \w+. Restore it, or run the training command)"
+    )
     with pytest.raises(ValueError, match=rf"{path}{words}"):
         configuration.load_saved(path)
 
@@ -208,7 +214,7 @@ def test_too_many_failures_name_the_most_frequent_reason(tmp_path: Path) -> None
         ["torn", "not a JPEG", "not a JPEG"], 1, "s3://b/data", tmp_path / "failures.jsonl"
     )
     assert (
-        "3 items could not be read, data.max_bad_items is 1. The most frequent reason, of 2: not a JPEG."
-        in str(error)
+        "3 items could not be read, data.max_bad_items is 1. "
+        "The most frequent reason, of 2: not a JPEG." in str(error)
     )
     assert str(tmp_path / "failures.jsonl") in str(error)

@@ -143,7 +143,7 @@ def test_scrub_removes_credentials(value: Any, expected: Any) -> None:
 
 @pytest.fixture
 def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A run folder; W&B's own folders lie beside it and its service ends with the test."""
+    """Return a run folder next to W&B's own folders, and end W&B's service after the test."""
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.setattr(sys, "argv", ["mlrec", f"data.url=s3://user:{SECRET}@bucket/set"])
@@ -158,29 +158,27 @@ def test_tracker_offline_wandb_holds_figures_and_no_credentials(wandb_home: Path
         with open_tracker(wandb_home, wandb="offline", resumed_step=resumed) as tracker:
             for step in steps:
                 tracker.log(step, {"train/loss": step / 10})
-        time.sleep(
-            1.1
-        )  # W&B names an offline run's folder by the second; a run resumed within it would overwrite the first
+        # W&B names an offline run's folder by the second. A run resumed within the same second
+        # would overwrite the first.
+        time.sleep(1.1)
     files = sorted(wandb_home.glob("wandb/offline-run-*/*.wandb"))
-    found = [record for file in files for record in records(file)]
-    history = [
-        record.history.item for record in found if record.WhichOneof("record_type") == "history"
-    ]
-    logged = [
-        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
-        for items in history
-    ]
-    assert [(line["_step"], line["train/loss"]) for line in logged] == [
-        (10, 1.0),
-        (20, 2.0),
-        (30, 3.0),
-    ]
-    assert (
-        len({record.run.run_id for record in found if record.WhichOneof("record_type") == "run"})
-        == 1
-    )
-    kept = [path for path in wandb_home.rglob("*") if path.is_file()]
-    assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
+    losses = []
+    run_ids = set()
+    for file in files:
+        for record in records(file):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                run_ids.add(record.run.run_id)
+            if kind == "history":
+                values = {
+                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                    for item in record.history.item
+                }
+                losses.append((values["_step"], values["train/loss"]))
+    assert losses == [(10, 1.0), (20, 2.0), (30, 3.0)]
+    assert len(run_ids) == 1
+    written = [path for path in wandb_home.rglob("*") if path.is_file()]
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
 def test_tracker_with_failing_wandb_warns(

@@ -33,7 +33,7 @@ def test_dashboard_without_its_extra_names_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("said", "configured", "mode", "words"),
+    ("variable", "configured", "mode", "words"),
     [
         ("", "disabled", "disabled", ""),
         ("", "auto", "offline", ""),
@@ -67,12 +67,17 @@ def test_dashboard_without_its_extra_names_what_to_install(
     ],
 )
 def test_wandb_mode_variable_restricts_and_reports_contradictions(
-    said: str, configured: Any, mode: str, words: str, no_key: None, monkeypatch: pytest.MonkeyPatch
+    variable: str,
+    configured: Any,
+    mode: str,
+    words: str,
+    no_key: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", said)
-    chosen, told = wandb_run.wandb_mode(TrackingConfig(wandb=configured))
+    monkeypatch.setenv("WANDB_MODE", variable)
+    chosen, remark = wandb_run.wandb_mode(TrackingConfig(wandb=configured))
     assert chosen == mode
-    assert (words in told) if words else told == ""
+    assert (words in remark) if words else remark == ""
 
 
 def test_wandb_mode_unknown_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,13 +93,13 @@ def test_wandb_mode_auto_with_a_key_is_online_unless_restricted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "key")
-    for said, mode in {
+    for variable, mode in {
         "": "online",
         "online": "online",
         "offline": "offline",
         "disabled": "disabled",
     }.items():
-        monkeypatch.setenv("WANDB_MODE", said)
+        monkeypatch.setenv("WANDB_MODE", variable)
         assert wandb_run.wandb_mode(TrackingConfig(wandb="auto")) == (mode, "")
 
 

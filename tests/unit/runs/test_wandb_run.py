@@ -61,24 +61,24 @@ def run(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wandb_run_holds_figures_tables_pictures_and_the_checkpoint(run: Path) -> None:
-    found = read(run)
-    assert found.config["record"]["commit"] == json.loads((run / "run.json").read_text())["commit"]
+    logged = read(run)
+    assert logged.config["record"]["commit"] == json.loads((run / "run.json").read_text())["commit"]
     assert (
-        found.config["recommender"]["name"] == "sasrec"
-        and found.config["record"]["parameters"]["trained"] > 0
+        logged.config["recommender"]["name"] == "sasrec"
+        and logged.config["record"]["parameters"]["trained"] > 0
     )
-    assert {"history", "stats", "exit"} <= found.kinds  # stats are the machine's own figures
+    assert {"history", "stats", "exit"} <= logged.kinds  # stats are the machine's own figures
     assert sum(
-        found.history[wandb_run.SHARE.format(group=group)] for group, _, _ in GROUPS
+        logged.history[wandb_run.SHARE.format(group=group)] for group, _, _ in GROUPS
     ) == pytest.approx(1)
 
     def table(name: str) -> dict[str, Any]:
-        return dict(json.loads((found.files / found.history[name]["path"]).read_text()))
+        return dict(json.loads((logged.files / logged.history[name]["path"]).read_text()))
 
     examples = table(wandb_run.EXAMPLES)
     assert len(examples["data"]) == SHOWN_USERS
     (pictured,) = (
-        artifact for artifact in found.artifacts if "recommendedexamples" in artifact.name
+        artifact for artifact in logged.artifacts if "recommendedexamples" in artifact.name
     )
     paths = [
         entry.local_path
@@ -90,8 +90,8 @@ def test_wandb_run_holds_figures_tables_pictures_and_the_checkpoint(run: Path) -
     ((item, reason, _),) = table(wandb_run.FAILURES)["data"]
     assert item == BAD_ITEM and "does not have its crc32" in reason
     parts = table(wandb_run.PARTS)["data"]
-    assert sum(size for _, _, size, _ in parts) >= found.config["record"]["parameters"]["trained"]
-    (model,) = (artifact for artifact in found.artifacts if artifact.type == "model")
+    assert sum(size for _, _, size, _ in parts) >= logged.config["record"]["parameters"]["trained"]
+    (model,) = (artifact for artifact in logged.artifacts if artifact.type == "model")
     assert (
         "best" in model.aliases
         and json.loads(model.metadata)["step"]
@@ -141,7 +141,7 @@ def test_wandb_run_stopped_or_failed_logs_no_final_tables(
 ) -> None:
     ends: list[tuple[object, ...]] = []
     monkeypatch.setattr(wandb_run, "_begin", lambda *_: MagicMock())
-    monkeypatch.setattr(wandb_run, "_log_end", lambda *given: ends.append(given))
+    monkeypatch.setattr(wandb_run, "_log_end", lambda *arguments: ends.append(arguments))
     sink = wandb_run.WandbRun(tmp_path, Config(), {})
     sink.log(10, {last: 0.5})
     sink.close(exit_code)
