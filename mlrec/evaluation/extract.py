@@ -1,4 +1,4 @@
-"""Frozen features of the whole catalogue, by one encoder, for `features/vectors`. Alone or under a launcher."""
+"""Extract frozen features of the whole catalogue for `features/vectors`, on all ranks."""
 
 from __future__ import annotations
 
@@ -81,19 +81,24 @@ class _Extraction:
 
 
 def extract(config: Config, out: str, world: World) -> FeaturesInfo:
-    """Encode the catalogue with the one encoder of `config` and write its vectors to `out`, any URL; collective.
+    """Encode the catalogue with the encoder of `config` and write its vectors to `out`; collective.
 
-    They are what the encoder gives before any projection, computed in train.precision. Items that cannot be read, or whose
-    vector is not finite, are left out and listed in failures.jsonl. A run that was stopped goes on, on any number of ranks.
+    Vectors are the encoder's output before any projection, computed in train.precision. Items that
+    cannot be read, or whose vector is not finite, are omitted and listed in failures.jsonl. A
+    stopped extraction resumes on any number of ranks.
+
+    Args:
+        out: any URL.
 
     Raises:
-        ValueError: several encoders are configured, or one that encodes no content; or `out` holds features of something else,
-            or files of others.
+        ValueError: several encoders are configured, or one that encodes no content, or `out` holds
+            other features or files that no extraction wrote.
         RuntimeError: more items than data.max_bad_items failed; no features are written.
     """
     if len(config.item.encoders) != 1:
         raise ValueError(
-            f"item.encoders is {list(config.item.encoders)}; features are extracted with one encoder at a time"
+            f"item.encoders is {list(config.item.encoders)}; name one. "
+            "Features are extracted with one encoder at a time"
         )
     from_main(lambda: check_is_place(out))
     data = open_data(config.data)
@@ -123,14 +128,16 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
 
 
 def _check_encodes_content(tower: ItemTower) -> None:
-    """
+    """Check that the encoder encodes content.
+
     Raises:
-        ValueError: the encoder looks up ids.
+        ValueError: it looks up ids.
     """
     if tower.specs[0].modality is Modality.ID:
         raise ValueError(
-            f"item.encoders is [{tower.names[0]}], which looks vectors up by an item's id and encodes no content, so there "
-            "are no features to extract. Name an encoder of videos, images, titles or audio; see: mlrec list encoders"
+            f"item.encoders is [{tower.names[0]}], which looks vectors up by an item's id and "
+            "encodes no content, so there are no features to extract. Name an encoder of videos, "
+            "images, titles or audio; see: mlrec list encoders"
         )
 
 
@@ -141,7 +148,9 @@ def _checkpoint_of(config: Config, tower: ItemTower) -> str | None:
 
 
 def _complete_features(out: str) -> FeaturesInfo | None:
-    """Return what is known of features that are there and whole; damaged ones lose their features.json.
+    """Return the description of complete features at `out`, or None.
+
+    The features.json of damaged ones is removed, so that nobody reads them.
 
     Raises:
         OSError: storage cannot tell.
@@ -167,7 +176,7 @@ def _claim(extraction: _Extraction) -> None:
 
 
 def _encode_missing_blocks(extraction: _Extraction) -> None:
-    """Encode this rank's share of the blocks that are not there yet, or have items that failed; collective."""
+    """Encode this rank's share of the blocks that are missing or have failed items; collective."""
     world = extraction.world
     missing = from_main(
         lambda: [start for start in extraction.starts if not _is_complete(extraction, start)]
@@ -188,7 +197,7 @@ def _encode_missing_blocks(extraction: _Extraction) -> None:
 
 
 def _is_complete(extraction: _Extraction, start: int) -> bool:
-    """Return whether a block is there and whole; failed items are tried again, as storage may have been at fault."""
+    """Tell whether a block is complete. A block with failed items is not: storage may have failed."""
     if not storage.exists(block_path(extraction.out, start)):
         return False
     try:
@@ -255,7 +264,7 @@ def _merge(extraction: _Extraction) -> FeaturesInfo:
     encoder = extraction.config.item.encoders[0]
     if are_equal(vectors_nX):
         log.warning(
-            "all %d vectors are equal, so %s tells no item from another; check its inputs and weights",
+            "all %d vectors are equal, so %s cannot tell items apart; check its inputs and weights",
             len(raw_ids),
             encoder,
         )
@@ -268,17 +277,24 @@ def _merge(extraction: _Extraction) -> FeaturesInfo:
 
 
 def _check_failures(extraction: _Extraction, count: int) -> None:
-    most, total = extraction.config.data.max_bad_items, len(extraction.items)
+    """Warn of failed items.
+
+    Raises:
+        RuntimeError: more than data.max_bad_items failed, or all.
+    """
+    most = extraction.config.data.max_bad_items
+    total = len(extraction.items)
+    ledger = storage.join(extraction.out, FAILURES_FILE)
     if count > most or count == total:
         raise RuntimeError(
-            f"no features are written: {count:,} of {total:,} items failed, data.max_bad_items is {most}. "
-            f"{storage.join(extraction.out, FAILURES_FILE)} has the reasons; the same command tries these items again"
+            f"no features are written: {count:,} of {total:,} items failed, data.max_bad_items is "
+            f"{most}. {ledger} has the reasons; the same command tries these items again"
         )
     if count:
         log.warning(
-            "%d of %d items have no features; %s has the reasons. A run on these features needs all items: "
-            "repair the data set and extract again",
+            "%d of %d items have no features; %s has the reasons. A run on these features needs all "
+            "items: repair the data set and extract again",
             count,
             total,
-            storage.join(extraction.out, FAILURES_FILE),
+            ledger,
         )

@@ -112,5 +112,5 @@ def check_same_settings(out: str, settings: ExtractionSettings) -> None:
     changed = [key for key, value in asdict(settings).items() if getattr(recorded, key) != value]
     if changed:
         raise ValueError(
-            f"{out} holds features that were made otherwise ({', '.join(changed)} changed). {_REMEDY}"
+            f"{out} holds features of another extraction ({', '.join(changed)} changed). {_REMEDY}"
         )

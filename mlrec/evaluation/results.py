@@ -23,7 +23,7 @@ MAX_USERS = 1 << 31
 MAX_ITEMS = 1 << 31
 
 Summary = dict[str, dict[str, float]]
-"""Per group of users ("all", "cold", "1-5", ...): the number of users and the mean of each metric."""
+"""By group of users ("all", "cold", "1-5", ...): number of users, and mean of each metric."""
 
 
 class TargetRanks(NamedTuple):

@@ -8,6 +8,7 @@ compatibility.py  which settings may differ between a checkpoint and a command
 record.py         hardware, commit, versions and hours
 tracker.py        metrics: console, metrics.jsonl and W&B
 wandb_run.py      the run in W&B
+wandb_tables.py   tables and pictures that W&B shows of a finished run
 recommendations.py   recommended.json
 failures.py       items that could not be read
 lock.py           one process writes a run at a time

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: their states, which of them is the newest and the best, and which are removed."""
+"""The checkpoints of a run: their states, the newest and the best one, and which are removed."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ class TrainingState:
     metrics: dict[str, float] = field(default_factory=dict)
     """Validation metrics at this step, if it was evaluated."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Those that the model is built by, see `settings.model_settings`; empty in checkpoints of earlier versions."""
+    """Settings that define the model, see `compatibility.model_settings`. Empty in old ones."""
     skipped_steps: Count = 0
     """Steps that were skipped because their gradient was not finite; Adam did not count them."""
     consecutive_skips: Count = 0
     """Of these, the steps since the last update."""
     parts: dict[str, Part] = field(default_factory=dict)
-    """Every file of tensors, by name; empty in checkpoints of earlier versions, which had no checksums."""
+    """Every file of tensors, by name. Empty in old checkpoints, which had no checksums."""
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     """Of all other fields; see `digest_of`."""
 
     def __post_init__(self) -> None:
         if not self.consecutive_skips <= self.skipped_steps <= self.step:
             raise ValueError(
-                f"consecutive_skips ({self.consecutive_skips}), skipped_steps ({self.skipped_steps}) and step ({self.step}) "
-                "must not decrease in this order"
+                f"consecutive_skips ({self.consecutive_skips}), skipped_steps "
+                f"({self.skipped_steps}) and step ({self.step}) must not decrease in this order"
             )
 
 
@@ -78,7 +78,7 @@ def folder_of(run: Path) -> Path:
 
 
 def _step_of(name: str) -> int | None:
-    """Return the step that a checkpoint's folder is named after, None for a name that mlrec does not give."""
+    """Return the step in the name of a checkpoint's folder, or None for any other name."""
     match = _NAME.fullmatch(name)
     step = int(match[1]) if match else None
     return step if step is not None and name == folder_name(step) else None
@@ -92,7 +92,7 @@ def folder_name(step: int) -> str:
 def complete_checkpoints(run: Path) -> list[Path]:
     """Return all checkpoints of the run, oldest first.
 
-    Folders under other names, such as step-000600.bak, are not the run's: they are neither read nor removed.
+    Folders with other names, such as step-000600.bak, are neither read nor removed.
     """
     steps = {
         step: path
@@ -104,14 +104,15 @@ def complete_checkpoints(run: Path) -> list[Path]:
 
 def newest(run: Path) -> Path | None:
     """Return the newest checkpoint, or None."""
-    found = complete_checkpoints(run)
-    return found[-1] if found else None
+    complete = complete_checkpoints(run)
+    return complete[-1] if complete else None
 
 
 def best(run: Path, metric: str) -> Path | None:
-    """Return the checkpoint with the highest validation metric; the earliest of equal ones; the newest if none was evaluated.
+    """Return the checkpoint with the highest validation metric, the earliest of equal ones.
 
-    Only checkpoints on the newest one's data set compete.
+    Only checkpoints on the data set of the newest one compete. If none of them was evaluated, the
+    newest is returned.
 
     Raises:
         ValueError: a checkpoint is damaged, or the evaluated checkpoints do not have this metric.
@@ -128,8 +129,9 @@ def best(run: Path, metric: str) -> Path | None:
     for path, metrics in evaluated.items():
         if metric not in metrics:
             raise ValueError(
-                f"{path / STATE_FILE} has no validation metric {metric!r}, which evaluate.select_by names. "
-                f"Set evaluate.select_by to one that it has: {', '.join(name for name in metrics if '/' not in name)}."
+                f"{path / STATE_FILE} has no validation metric {metric!r}, which "
+                "evaluate.select_by names. Set evaluate.select_by to one that it has: "
+                f"{', '.join(name for name in metrics if '/' not in name)}."
             )
     return (
         max(evaluated, key=lambda path: evaluated[path][metric])
@@ -140,7 +142,10 @@ def best(run: Path, metric: str) -> Path | None:
 
 def remedy_of(path: Path) -> str:
     """Return what to do about a damaged checkpoint, without a full stop."""
-    return f"Remove the folder {path} to resume from the checkpoint before it, or from the start if there is none"
+    return (
+        f"Remove the folder {path} to resume from the checkpoint before it, "
+        "or from the start if there is none"
+    )
 
 
 def read_state(path: Path) -> TrainingState:
@@ -164,7 +169,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the content of state.json with an empty `sha256`, whatever keys it has."""
+    """Return the SHA-256 of state.json with an empty `sha256`, whatever other keys it has."""
     return hashlib.sha256(
         json.dumps({**content, "sha256": ""}, sort_keys=True).encode()
     ).hexdigest()
@@ -190,7 +195,11 @@ def prune(run: Path, keep_last: int, metric: str) -> None:
 
 
 def set_aside(run: Path, first_step: int) -> list[Path]:
-    """Rename the checkpoints of `first_step` and later, so that no command reads them; return their new paths."""
+    """Rename the checkpoints from `first_step` on, so that no command reads them.
+
+    Returns:
+        Their new paths.
+    """
     renamed = []
     for path in complete_checkpoints(run):
         if (_step_of(path.name) or 0) >= first_step:
@@ -206,7 +215,7 @@ def check_resumable(state: TrainingState, now: TrainingState, path: Path, force:
     """Check that the checkpoint continues the run that is configured now.
 
     Raises:
-        ValueError: the data set, the global batch or the seed is not the checkpoint's, and `force` is off.
+        ValueError: the data set, the global batch or the seed differs, and `force` is off.
     """
     names: Mapping[str, str] = {
         "fingerprint": "the data set",

@@ -26,14 +26,16 @@ class Failure:
     __pydantic_config__ = STRICT
 
     item: Annotated[int, Field(ge=1, le=1 << 40)]
-    """Its number in the catalogue."""
+    """Number in the catalogue."""
     reason: str
     step: Annotated[int, Field(ge=0)]
-    """Steps done when this was found."""
+    """Number of steps that were done when it failed."""
 
 
 def read_failures(run_path: Path) -> list[Failure]:
-    """Return the run's ledger, oldest first; empty if it has none. A last line that a crash cut off is left out.
+    """Return the run's ledger, oldest first; empty if it has none.
+
+    The last line is ignored if a crash cut it off.
 
     Raises:
         ValueError: another line is damaged.
@@ -48,26 +50,33 @@ def read_failures(run_path: Path) -> list[Failure]:
 
 
 def too_many(reasons: Collection[str], most: int, url: str, ledger: Path | None) -> RuntimeError:
-    """Return the error of a run in which more than `most` items of the data set at `url` could not be read.
+    """Return the error of a run with more than `most` unreadable items.
 
     Args:
-        reasons: one of each item.
-        ledger: the file that has them; None if they are not kept.
+        reasons: one reason per item.
+        most: data.max_bad_items.
+        url: the data set.
+        ledger: file with all reasons; None if there is none.
     """
     reason, count = Counter(reasons).most_common(1)[0]
-    kept = f"; all reasons are in {ledger}" if ledger else ""
+    place = f"; all reasons are in {ledger}" if ledger else ""
     return RuntimeError(
         f"{counted(len(reasons), 'item')} could not be read, data.max_bad_items is {most:,}. "
-        f"The most frequent reason, of {count:,}: {printable(reason)}. Repair the data set ({url}){kept}"
+        f"The most frequent reason, of {count:,}: {printable(reason)}. "
+        f"Repair the data set ({url}){place}"
     )
 
 
 def repair(run_path: Path) -> list[Failure]:
-    """Return the run's ledger and remove a line that a crash cut off, so that the next one is whole."""
+    """Return the run's ledger, and remove a line that a crash cut off.
+
+    Without that the next line would be appended to the broken one.
+    """
     ledger = read_failures(run_path)
     path = run_path / FAILURES_FILE
-    if path.exists() and (whole := _lines(ledger).encode()) != path.read_bytes():
-        storage.write_bytes(str(path), whole)
+    complete_lines = _lines(ledger).encode()
+    if path.exists() and complete_lines != path.read_bytes():
+        storage.write_bytes(str(path), complete_lines)
     return ledger
 
 

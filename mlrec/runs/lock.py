@@ -1,4 +1,4 @@
-"""One process at a time writes a run's folder."""
+"""Let one process at a time write the folder of a run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from filelock import FileLock, Timeout
 from mlrec.config.run_files import LOCK_FILE
 
 WAIT_S = 10.0
-"""The rank of a stopped run may take so long to end after its launcher did."""
+"""Seconds that the last rank of a stopped run may need to exit after its launcher."""
 
 
 @contextmanager
 def run_lock(run_path: Path, is_main: bool) -> Iterator[None]:
-    """Holds the run's folder from `with` to its end, on rank 0 alone; the lock dies with its process.
+    """Lock the run's folder on rank 0; other ranks do nothing.
+
+    The operating system releases the lock when its process exits.
 
     Raises:
-        RuntimeError: another process holds it, which two runs of one command or two runs of one name do.
+        RuntimeError: another process holds the lock, because the same command or a run with the
+            same name is still running.
     """
     if not is_main:
         yield
@@ -30,7 +33,8 @@ def run_lock(run_path: Path, is_main: bool) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise RuntimeError(
-            f"{run_path} is being written by another process; wait for the end of that run, or give this one another name=..."
+            f"{run_path} is being written by another process. "
+            "Wait for the end of that run, or give this one another name=..."
         ) from None
     try:
         yield

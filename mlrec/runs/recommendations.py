@@ -1,11 +1,11 @@
-"""What the best checkpoint recommends to some of the evaluated users, kept in the run's folder for people to look at."""
+"""recommended.json: recommendations of the best checkpoint to some users, for people to look at."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
@@ -13,10 +13,6 @@ from mlrec import storage
 from mlrec.config.run_files import RECOMMENDED_FILE
 from mlrec.data.sequences import Split
 from mlrec.storage.typed_json import STRICT, parse_json, read_bounded
-
-if TYPE_CHECKING:  # who only reads the file needs no torch
-    pass
-
 
 MAX_RECOMMENDED_BYTES = 16 << 20
 
@@ -55,7 +51,7 @@ class Recommended:
 
     split: Split
     users: Annotated[int, Field(ge=0)]
-    """Whose recommendations `popularity` counts, spread evenly over all: the same ones for every run on a data set."""
+    """Number of users whose recommendations `popularity` counts, spread evenly over all users."""
     popularity: dict[str, dict[str, Annotated[int, Field(ge=0)]]]
     """Of "recommended", "targets" and "catalogue": how many items are in each popularity group."""
     examples: Annotated[tuple[Example, ...], Field(max_length=MAX_EXAMPLES)]

@@ -1,4 +1,4 @@
-"""run.json: what a run ran on, so that its figures can be repeated."""
+"""run.json: hardware, commit and versions of a run, so that its figures can be repeated."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ _PACKAGES = ("torch", "deepspeed", "transformers", "webdataset", "numpy")
 
 
 def hardware() -> str:
-    """The accelerators or the processor of this machine, in words."""
+    """Return the accelerators of this machine, or its processor, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return f"{os.cpu_count()} cores, {processor_name()}"
 
 
 def commit() -> str:
-    """The commit of the checkout that this code runs from, "" outside one; "+" marks uncommitted changes."""
+    """Return the commit of the checkout that this code runs from, or "" outside of one.
+
+    A "+" marks uncommitted changes.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -44,9 +47,8 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
+        is_changed = bool(git("status", "--porcelain", "--untracked-files=no"))
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if is_changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -54,7 +56,7 @@ def commit() -> str:
 def new_record(
     name: str, world_size: int, dataset: dict[str, Any], parameters: dict[str, int]
 ) -> dict[str, Any]:
-    """The record of a run that begins now; `hours` grows with every call of `write_record`."""
+    """Return the record of a run that starts now."""
     return {
         "name": name,
         "commit": commit(),
@@ -82,7 +84,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Record:
-    """The keys of run.json that commands read, with their types; it may have others, of later versions."""
+    """The keys of run.json that commands read. Later versions may add others."""
 
     __pydantic_config__ = KNOWN_KEYS
 
@@ -96,11 +98,13 @@ class Record:
     dataset: Dataset = field(default_factory=Dataset)
     parameters: dict[str, int] = field(default_factory=dict)
     random_weights: list[str] = field(default_factory=list)
-    """Encoders that started from random weights where others have pretrained ones."""
+    """Encoders that started from random weights, although pretrained ones are usual."""
 
 
 def read_record(run_path: Path) -> dict[str, Any] | None:
-    """Return the run's run.json, or None if it has none yet; the keys of `Record` that it has are of their types.
+    """Return the run's run.json, or None if it has none yet.
+
+    Keys that `Record` names have its types.
 
     Raises:
         ValueError: the file is damaged.
@@ -121,5 +125,5 @@ def trained_on(run_path: Path) -> str:
 
 
 def write_record(run_path: Path, record: dict[str, Any]) -> None:
-    """Writes the run's record, complete or not at all."""
+    """Write the run's record, complete or not at all."""
     storage.write_bytes(str(run_path / RECORD_FILE), (json.dumps(record, indent=1) + "\n").encode())

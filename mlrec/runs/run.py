@@ -1,4 +1,4 @@
-"""Open a run's folder: its configuration, its best checkpoint, and the state that training resumes from."""
+"""Open the folder of a run: configuration, best checkpoint, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -24,26 +24,30 @@ from mlrec.runtime.distributed import from_main
 
 
 def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a run's folder, wherever it lies now, with "key=value" in the place of its own.
+    """Return the configuration of a run, whose folder may have moved, with overrides.
+
+    Args:
+        overrides: "key=value" settings that replace those of the run.
 
     Raises:
-        ValueError: it is no run's folder, or a key or a value does not fit.
+        ValueError: the folder is no run, or a key or a value does not fit.
     """
     if not (run / CONFIG_FILE).exists():
         raise ValueError(
-            f"{run} is no run: it has no {CONFIG_FILE}; give the folder that mlrec train wrote"
+            f"{run} is no run: it has no {CONFIG_FILE}. Name a folder that mlrec train wrote"
         )
     return replace(configuration.load_saved(run / CONFIG_FILE, overrides), run_dir=str(run))
 
 
 def load_trained(run: Path, overrides: Sequence[str] = ()) -> Config:
-    """Return the configuration of a run's folder, with overrides of keys that its weights do not depend on.
+    """Return the configuration of a run, with overrides of keys that do not affect its weights.
 
     Raises:
         ValueError: as load_run, or an override changes what was trained.
     """
     config = load_run(run, overrides)
-    if changed := changes(config, WITHOUT_EFFECT):
+    changed = changes(config, WITHOUT_EFFECT)
+    if changed:
         raise ValueError(
             f"{run}: cannot override settings fixed at training time ({changed}). Leave these out"
         )
@@ -54,12 +58,14 @@ def best_checkpoint(config: Config) -> Path:
     """Return the run's best checkpoint by validation; collective.
 
     Raises:
-        ValueError: it has none, or the configuration does not describe its model.
+        ValueError: the run has no checkpoint, or its configuration does not describe the model.
     """
+    # rank 0 reads the folder: on shared storage other ranks may see it later
     path = from_main(lambda: checkpoint.best(config.run_path, config.evaluate.select_by))
     if path is None:
         raise ValueError(
-            f"{config.run_path} has no checkpoint; mlrec train writes the first one after train.save_every"
+            f"{config.run_path} has no checkpoint. "
+            "mlrec train writes the first one after train.save_every"
         )
     trained_with = checkpoint.read_state(path).settings
     check_model_settings(config, trained_with, str(config.run_path / CONFIG_FILE), str(path))
@@ -67,26 +73,29 @@ def best_checkpoint(config: Config) -> Path:
 
 
 def check_place(config: Config) -> None:
-    """
+    """Check that run_dir can hold a run.
+
     Raises:
-        ValueError: run_dir is no folder for a run.
+        ValueError: it is a file or a data set.
     """
     path = config.run_path
     if path.is_file() or (path / DATASET_FILE).exists():
         what = "a file" if path.is_file() else "a data set"
         raise ValueError(
-            f"run_dir is {config.run_dir!r}, and {path} is {what}; give a folder for the run alone"
+            f"run_dir is {config.run_dir!r}, and {path} is {what}. Name a folder for this run alone"
         )
 
 
 def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
-    """Return the checkpoint that the run resumes from, if it has one, and the state that it begins in; collective.
+    """Return the checkpoint to resume from, or None, and the state in which training starts.
+
+    Collective: every rank calls it, and rank 0 chooses the checkpoint.
 
     Raises:
-        ValueError: the checkpoint is damaged, or the data set, the global batch, the seed or other settings are not the
-            checkpoint's.
+        ValueError: the checkpoint is damaged, or the data set, the global batch, the seed or other
+            settings differ from those of the checkpoint.
     """
-    begin = TrainingState(
+    new = TrainingState(
         0,
         config.seed,
         data.info.fingerprint,
@@ -95,13 +104,14 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
     )
     path = from_main(lambda: checkpoint.newest(config.run_path))
     if path is None:
-        return None, begin
+        return None, new
     state = checkpoint.read_state(path)
-    checkpoint.check_resumable(state, begin, path, config.resume.force)
+    checkpoint.check_resumable(state, new, path, config.resume.force)
     if not config.resume.force and not (config.run_path / CONFIG_FILE).exists():
         raise ValueError(
-            f"{config.run_path} has checkpoints but no {CONFIG_FILE}, so that their settings cannot be compared with this "
-            "command's. Restore the file, or set resume.force=true to continue with this command's settings."
+            f"{config.run_path} has checkpoints but no {CONFIG_FILE}, so their settings cannot be "
+            "compared with those of this command. Restore the file, or set resume.force=true to "
+            "continue with this command's settings."
         )
     check_same_run(config)
-    return path, replace(begin, step=state.step)
+    return path, replace(new, step=state.step)

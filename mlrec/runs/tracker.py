@@ -47,8 +47,8 @@ MAX_METRICS_BYTES = 1 << 30
 def read_metrics(run_path: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics.jsonl, oldest first; none without the file.
 
-    Each has step, time (seconds since 1970) and metrics, which are numbers or None for one that is not finite. A last line that a
-    crash cut off is left out.
+    A line has step, time (seconds since 1970) and metrics. A metric that is not finite is None. The
+    last line is ignored if a crash cut it off.
 
     Raises:
         ValueError: another line is damaged.
@@ -64,7 +64,8 @@ def read_metrics(run_path: Path) -> list[dict[str, Any]]:
         step = line.get("step")
         if not isinstance(step, int) or step < 0:
             raise ValueError(
-                f"{path}, line {place}: step is {step!r}, not a whole number of 0 or more. {remedy}."
+                f"{path}, line {place}: step is {step!r}, not a whole number of 0 or more. "
+                f"{remedy}."
             )
     return lines
 
@@ -80,7 +81,7 @@ class Sink(Protocol):
 
 
 class Tracker:
-    """Hands a run's figures to the console, metrics.jsonl and W&B; one that is not enabled has no sinks and does nothing."""
+    """Logs metrics to the terminal, metrics.jsonl and W&B; on ranks other than 0 it does nothing."""
 
     def __init__(
         self,

@@ -192,5 +192,5 @@ def test_tracker_with_failing_wandb_warns(
     monkeypatch.setattr(wandb, "init", fail)
     with caplog.at_level(logging.WARNING), open_tracker(wandb_home, wandb="online") as tracker:
         tracker.log(10, {"train/loss": 1.0})
-    assert "W&B gets nothing more of this run: CommError: no network" in caplog.text
+    assert "Stopped tracking in W&B: CommError: no network" in caplog.text
     assert len(read_metrics(wandb_home)) == 1

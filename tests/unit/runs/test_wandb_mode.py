@@ -60,7 +60,7 @@ def test_dashboard_without_its_extra_names_what_to_install(
             "Online",
             "disabled",
             "disabled",
-            "W&B is off: tracking.wandb is disabled, which WANDB_MODE=online does not change",
+            "W&B is off: tracking.wandb=disabled has priority over WANDB_MODE=online",
         ),
         ("offline", "disabled", "disabled", ""),
         ("nonsense", "disabled", "disabled", ""),
