@@ -197,7 +197,7 @@ def _encode_missing_blocks(extraction: _Extraction) -> None:
 
 
 def _is_complete(extraction: _Extraction, start: int) -> bool:
-    """Tell whether a block is complete. A block with failed items is not: storage may have failed."""
+    """Tell whether a block is complete. A block with failed items is tried again."""
     if not storage.exists(block_path(extraction.out, start)):
         return False
     try:
@@ -292,8 +292,8 @@ def _check_failures(extraction: _Extraction, count: int) -> None:
         )
     if count:
         log.warning(
-            "%d of %d items have no features; %s has the reasons. A run on these features needs all "
-            "items: repair the data set and extract again",
+            "%d of %d items have no features; %s has the reasons. A run on these features needs "
+            "all items: repair the data set and extract again",
             count,
             total,
             ledger,

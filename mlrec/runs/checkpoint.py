@@ -1,6 +1,6 @@
 """Write and read checkpoints, which do not depend on the number of ranks or the ZeRO stage.
 
-    <run>/checkpoints/step-000600/state.json              TrainingState, size and SHA-256 of each part
+    <run>/checkpoints/step-000600/state.json              TrainingState, SHA-256 of each part
     <run>/checkpoints/step-000600/part-00000.safetensors  tensors in fp32, named
         weight/<name>, exp_avg/<name> and exp_avg_sq/<name>
 

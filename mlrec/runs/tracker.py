@@ -81,7 +81,7 @@ class Sink(Protocol):
 
 
 class Tracker:
-    """Logs metrics to the terminal, metrics.jsonl and W&B; on ranks other than 0 it does nothing."""
+    """Logs metrics to the terminal, metrics.jsonl and W&B. Other ranks than 0 log nothing."""
 
     def __init__(
         self,

@@ -81,7 +81,7 @@ def test_extract_with_other_weights_or_data_set_is_refused(
     on_other_data = replace(video_config, data=replace(video_config.data, url=str(copy)))
     with pytest.raises(
         ValueError,
-        match=r"holds features that were made otherwise \(dataset changed\)\. Choose another place",
+        match=r"holds features of another extraction \(dataset changed\)\. Choose another place",
     ):
         extract(on_other_data, out, ALONE)
     build = extraction.ItemTower
@@ -93,7 +93,7 @@ def test_extract_with_other_weights_or_data_set_is_refused(
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(ValueError, match=r"made otherwise \(weights changed\)"),
+        pytest.raises(ValueError, match=r"another extraction \(weights changed\)"),
     ):
         patch.setattr(extraction, "ItemTower", other_weights)
         extract(video_config, out, ALONE)
@@ -190,7 +190,7 @@ def test_extract_with_another_encoder_into_the_same_folder_is_refused(
         video_config,
         item=replace(video_config.item, options={"video/tiny": {"size": 32, "width": 32}}),
     )
-    with pytest.raises(ValueError, match=r"made otherwise \(item, weights changed\)"):
+    with pytest.raises(ValueError, match=r"another extraction \(item, weights changed\)"):
         extract(other, str(tmp_path / "out"), ALONE)
     two = replace(
         video_config, item=replace(video_config.item, encoders=("id/embedding", "video/tiny"))

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checkpoints import IMAGE, save_model
+from published_checkpoints import IMAGE, save_model
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import (
+from published_checkpoints import (
     to_shards,
     video,
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import (
+from published_checkpoints import (
     IMAGE,
     build,
     save_bert,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import save_bert
+from published_checkpoints import save_bert
 from small_encoders import SMALL, TRANSFORMER, media_of
 
 from mlrec.config import ItemConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import (
+from published_checkpoints import (
     FIRST,
     IMAGE,
     Tensors,

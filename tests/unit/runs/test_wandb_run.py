@@ -20,7 +20,7 @@ from mlrec.data.pictures import SIDE_PX
 from mlrec.evaluation.examples import RECOMMENDED_ITEMS, SHOWN_USERS
 from mlrec.evaluation.metrics import GROUPS
 from mlrec.report import dashboard
-from mlrec.runs import wandb_run
+from mlrec.runs import wandb_run, wandb_tables
 from mlrec.serving.export import export
 
 BAD_ITEM = 3
@@ -69,13 +69,13 @@ def test_wandb_run_holds_figures_tables_pictures_and_the_checkpoint(run: Path) -
     )
     assert {"history", "stats", "exit"} <= logged.kinds  # stats are the machine's own figures
     assert sum(
-        logged.history[wandb_run.SHARE.format(group=group)] for group, _, _ in GROUPS
+        logged.history[wandb_tables.SHARE.format(group=group)] for group, _, _ in GROUPS
     ) == pytest.approx(1)
 
     def table(name: str) -> dict[str, Any]:
         return dict(json.loads((logged.files / logged.history[name]["path"]).read_text()))
 
-    examples = table(wandb_run.EXAMPLES)
+    examples = table(wandb_tables.EXAMPLES)
     assert len(examples["data"]) == SHOWN_USERS
     (pictured,) = (
         artifact for artifact in logged.artifacts if "recommendedexamples" in artifact.name
@@ -87,9 +87,9 @@ def test_wandb_run_holds_figures_tables_pictures_and_the_checkpoint(run: Path) -
     ]
     shapes = {Image.open(path).size for path in paths}
     assert {(SIDE_PX, SIDE_PX), (RECOMMENDED_ITEMS * SIDE_PX, SIDE_PX)} <= shapes
-    ((item, reason, _),) = table(wandb_run.FAILURES)["data"]
+    ((item, reason, _),) = table(wandb_tables.FAILURES)["data"]
     assert item == BAD_ITEM and "does not have its crc32" in reason
-    parts = table(wandb_run.PARTS)["data"]
+    parts = table(wandb_tables.PARTS)["data"]
     assert sum(size for _, _, size, _ in parts) >= logged.config["record"]["parameters"]["trained"]
     (model,) = (artifact for artifact in logged.artifacts if artifact.type == "model")
     assert (

@@ -172,7 +172,9 @@ def test_dry_run_with_an_occupied_run_dir_is_refused(dataset_dir: Path, tmp_path
         (dataset_dir, "is a data set"),
         (dataset_dir / "dataset.json", "is a file"),
     ):
-        with pytest.raises(ValueError, match=f"{place} {words}; give a folder for the run alone"):
+        with pytest.raises(
+            ValueError, match=rf"{place} {words}\. Name a folder for this run alone"
+        ):
             described(load([], [*tiny_overrides(dataset_dir, tmp_path), f"run_dir={place}"]), 1)
 
 
