@@ -16,6 +16,7 @@ import pytest
 from launching import result_of, run
 from radosgw import KEY, ObjectStore, missing_programs
 from runs import TOLERANCE, losses, metric, results, settings
+from s3fs import S3FileSystem
 
 from mlrec import storage
 from mlrec.data.format import read_dataset_info
@@ -40,9 +41,12 @@ def bucket() -> Iterator[str]:
             patch.setenv("AWS_ACCESS_KEY_ID", KEY)
             patch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
             patch.setenv("AWS_DEFAULT_REGION", "default")
-            boto3.client("s3").create_bucket(Bucket=BUCKET)
+            # clients of other tests in this process have another server and other keys
+            boto3.session.Session().client("s3").create_bucket(Bucket=BUCKET)
+            S3FileSystem.clear_instance_cache()
             yield f"s3://{BUCKET}"
     finally:
+        S3FileSystem.clear_instance_cache()
         shutil.rmtree(folder)
 
 
