@@ -2,8 +2,9 @@
 
 To add a layout:
 
-1. Write a reader in a file of its own, as in pairs_tsv.py: a function that takes the URL of a file
-   and returns its Interactions. It raises ValueError with the URL and the line of malformed input.
+1. Write a reader in a file of its own, as in pairs_csv.py (with times) or pairs_tsv.py (without): a
+   function that takes the URL of a file and returns its Interactions, in which each user's items
+   run from the oldest to the newest. Malformed input is a ValueError with the URL and the line.
 2. Add a row to READERS: the name of such files as a shell pattern, and the reader.
 
 Nothing else needs to change.
