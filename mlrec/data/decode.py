@@ -145,6 +145,7 @@ def _decode_cover(
 def _decode_title(
     members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
 ) -> None:
+    # A title with a few broken bytes still has words, so it does not make the item bad.
     title = members["txt"].decode(errors="replace")
     out[:] = tokenize(title[:MAX_TITLE_CHARACTERS], spec.length, spec.tokenizer)
 
@@ -269,6 +270,7 @@ def decode_items(
         decoder = DECODERS[spec.modality]
         shape = (count, *decoder.shape(spec))
         if memory is None:
+            # Not zeroed, because below every row is written, also that of a bad item.
             media_of[spec] = torch.empty(shape, dtype=decoder.dtype)
         else:
             media_of[spec] = memory.tensor(spec, shape, decoder.dtype)

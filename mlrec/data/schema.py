@@ -20,6 +20,7 @@ import torch
 
 Row = TypeVar("Row")
 
+# 256 bytes, and the ids of padding, start and end.
 BYTE_TOKENS = 259
 """Number of token ids of a title without a tokenizer."""
 
@@ -34,6 +35,7 @@ class Modality(StrEnum):
     AUDIO = "audio"
 
 
+# Frozen, because inputs are keys of Batch.media: encoders with equal inputs share a tensor.
 @dataclass(frozen=True)
 class InputSpec:
     """Input of an encoder; the stream delivers exactly this.
@@ -69,6 +71,7 @@ class Batch:
     step: int
     users_B: torch.Tensor
     """int64: numbers of this rank's users, from 0."""
+    # Invariant: row u of every tensor ending in _U is about items_U[u]; all ranks share this order.
     items_U: torch.Tensor
     """int64: ids, from 1, of the distinct items of the global batch.
 
@@ -140,6 +143,7 @@ class Step(NamedTuple):
     """This rank's share of the loss; its mean over the ranks is the loss."""
     norm: torch.Tensor | float
     """L2 norm of the global gradient before clipping; infinite when the step was skipped."""
+    # Equal on all ranks: if only some of them updated, their weights would diverge.
     skipped: bool
     """Whether the gradient or the loss was not finite on some rank, so that nothing was updated."""
 

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from mlrec.runtime.printable import printable
 from mlrec.runtime.terminal import MAX_LINE_CHARACTERS, printable_lines
 
+# "<" and "&" are left to html.escape, and an underscore within a word starts no emphasis
 _SPECIAL_IN_MARKDOWN = re.compile(r"[\\`*\[\]|]")
 _STARTS_A_BLOCK = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[#+\-=~:]))")
 
@@ -27,6 +28,7 @@ def in_markdown(text: object) -> str:
 
 def paragraph(text: object) -> str:
     """Return `text` as a paragraph of Markdown that starts no list and no heading."""
+    # "1." becomes "1\.", because Markdown takes a backslash before a digit literally
     return _STARTS_A_BLOCK.sub(r"\1\\", in_markdown(text))
 
 

@@ -66,6 +66,7 @@ def examples_of(runs: Sequence[Run]) -> Examples | None:
     best_run, best_recommended = evaluated[0]
     draw, problem = _open_pictures(best_run)
     examples = best_recommended.examples
+    # evenly spaced, not the first or the best users, so that the page flatters no run
     every = max(1, len(examples) // USERS_SHOWN)
     users = []
     for example in track(examples[::every][:USERS_SHOWN], "drawing recommendations"):
@@ -81,6 +82,7 @@ def _rows_of_user(
     rows = []
     for run, recommended in evaluated:
         for example in recommended.examples:
+            # matched by user, because runs need not have stored examples of the same users
             if example.user == user:
                 pictures = _recommended(example, recommended, draw)
                 is_hit = example.target in example.items
@@ -119,8 +121,10 @@ def _open_pictures(run: Run) -> tuple[Draw, str]:
         say(f"reading frames from {scrub(data.url)}", error=True, flush=True)
         pictures = open_pictures(data)
     except (ValueError, OSError, RuntimeError) as error:
+        # reports are often made on a machine that cannot reach the data, and titles are in the run
         reason = f"cannot read the data set from here ({scrub(str(error))})"
         return draw_nothing, f"Titles only: {reason}."
+    # in another packing the same item numbers are other items, so pictures would be wrong
     if pictures.fingerprint != run.fingerprint:
         return draw_nothing, (
             f"Titles only: {scrub(data.url)} now holds another data set than the one that "

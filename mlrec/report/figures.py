@@ -185,6 +185,7 @@ def waiting(runs: Sequence[Run], label: str) -> Drawing | None:
     for run in best(runs):
         _, waits = run.curve("speed/data_wait")
         if waits:
+            # the median, because the first steps wait for the loader to start
             wait_of[run.name] = median(waits)
     if not wait_of:
         return None
@@ -197,6 +198,7 @@ def waiting(runs: Sequence[Run], label: str) -> Drawing | None:
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
         axes.grid(visible=False, axis="y")
+        # barh puts the first bar at the bottom, but the tables list the first run at the top
         axes.invert_yaxis()
 
     width, height = SIZE_INCHES

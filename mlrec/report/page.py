@@ -65,6 +65,7 @@ def _environment(package: str) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in packages]),
         autoescape=True,
+        # autoescape alone would let control characters and texts of any length through
         finalize=_escaped,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

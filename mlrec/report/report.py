@@ -35,6 +35,7 @@ def write_report(runs: Sequence[Path], out: Path, paper: PaperTable | None = Non
     read = read_runs(runs)
     _check_unowned(out)
     storage.write_bytes(str(out.with_suffix(".md")), markdown.report(read, paper).encode())
+    # the page comes second: if drawing it fails, the old page stays next to the new Markdown
     storage.write_bytes(str(out), html.report(read, paper).encode())
     return out
 

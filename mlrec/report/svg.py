@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GREY = "#8b8f98"
 PALETTE = ("#4c8df6", "#ef8a3c", "#2fb380", "#b06be8", "#e5577b", "#b9a22c", "#2fb0c7", "#a9744f")
 """Legible on white and on black."""
+# matplotlib accepts no CSS variables, so colors that no drawing uses stand for them
 TEXT_PLACEHOLDER = "#010101"
 GRID_PLACEHOLDER = "#020202"
 """Colors that are replaced by those of the page."""
@@ -43,6 +44,7 @@ def draw_svg(
 
     style: dict[Any, Any] = {
         "text.parse_math": False,  # a dollar sign in a name starts no formula
+        # texts stay texts, so they take the page's font and can be searched
         "svg.fonttype": "none",
         "svg.hashsalt": label,  # ids must differ within a page
         "font.family": "sans-serif",
@@ -72,6 +74,7 @@ def draw_svg(
         axes = figure.add_subplot()
         draw(axes)
         axes.set_title(printable(label))
+        # saved within the context, because matplotlib reads svg.* settings only when it writes
         sink = io.StringIO()
         figure.savefig(
             sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
@@ -100,6 +103,7 @@ def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: st
 
 def _themed(svg: str, label: str) -> Markup:
     """Return matplotlib's SVG with the page's colors and fonts, scaled to the page's width."""
+    # an HTML page may not contain the XML declaration and the doctype that come first
     svg = svg[svg.index("<svg") :]
     svg = svg.replace(TEXT_PLACEHOLDER, "currentColor").replace(GRID_PLACEHOLDER, "var(--line)")
     # metadata holds the date, which would change the bytes of equal drawings

@@ -41,6 +41,7 @@ def export(
         ValueError: the run does not exist or has no checkpoint, its items cannot be indexed, or
             `out` is a run or holds files that no export wrote.
     """
+    # before the older export is withdrawn below, so that it is still served after a refusal
     check_is_place(out)
     config = load_trained(run, overrides)
     if world is not None:
@@ -57,9 +58,12 @@ def export(
         file.chmod(0o644)
         copy = Path(folder) / CONFIG_FILE
         configuration.save(configuration.load_saved(run / CONFIG_FILE, overrides), copy)
+        # before publish, which moves the file away
         sha256 = storage.sha256_of(str(file))
+        # configuration first: _is_export looks for it, so an interrupted export can be repeated
         storage.publish(copy, storage.join(out, CONFIG_FILE))
         storage.publish(file, storage.join(out, WEIGHTS_FILE))
+    # only now, because the artifact is a reference to weights that must exist
     wandb_run.log_export(run, config, storage.join(out, WEIGHTS_FILE), step)
     recall = None if world is None else export_index(config, path, out, sha256, world)
     return storage.join(out, WEIGHTS_FILE), recall

@@ -208,6 +208,7 @@ class Export:
             weights = _read_weights(file, expected)
         except (ValueError, SafetensorError, OSError) as error:
             raise self._damaged(WEIGHTS_FILE, error) from error
+        # only after the weights match, because a configuration can ask for any size
         model = build()
         model.load_state_dict(weights)
         return model
@@ -228,10 +229,12 @@ class Export:
         raw = self._verified(INDEX_FILE, max_bytes).read_bytes()
         try:
             check_index_file(raw, items_N, scored_NX)
+            # from the bytes that were checked, because the file could have changed since
             index = faiss.deserialize_index(np.frombuffer(raw, dtype=np.uint8))
         except (ValueError, RuntimeError) as error:
             # RuntimeError: faiss checks some values itself
             raise self._damaged(INDEX_FILE, error) from error
+        # faiss types the inner index as a plain Index, which has no hnsw until it is downcast
         faiss.downcast_index(index.index).hnsw.efSearch = SEARCH_DEPTH
         return index
 

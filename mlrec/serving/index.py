@@ -105,6 +105,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
     """
     data = open_data(config.data)
     model = load_model(config, data, world, path).eval()
+    # collective: every rank encodes its share of the items and gets the vectors of all
     catalogue = encode_catalogue(model, data, config, world)
     ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
     readable_N = catalogue.readable_N.cpu().numpy()
@@ -120,6 +121,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
             "Look for NaN in the losses of the run"
         )
     index = _build_index(items)
+    # measured before publishing: if it fails, the item files at `out` are still of one export
     recall = _recall(index, ranking, data)
     sha256 = {WEIGHTS_FILE: weights_sha256} | _publish(index, items, data, out)
     # item vectors are also features that another run can read
@@ -145,6 +147,7 @@ def _build_index(items: IndexedItems) -> Any:
     graph = faiss.IndexHNSWFlat(width, LINKS_PER_ITEM, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = BUILD_DEPTH
     graph.hnsw.efSearch = SEARCH_DEPTH
+    # HNSW numbers its vectors from 0, and the map turns these numbers into item ids
     index = faiss.IndexIDMap2(graph)
     count = len(items.ids_N)
     calls = np.split(np.arange(count), range(ITEMS_PER_CALL, count, ITEMS_PER_CALL))
@@ -197,6 +200,7 @@ def search(index: Any, state_X: np.ndarray, seen_S: np.ndarray, count: int) -> H
         seen_S: int64, ids of items.
         count: how many items to return at most.
     """
+    # the index cannot exclude items, so the search returns as many more as may be dropped
     num_candidates = min(index.ntotal, count + len(seen_S))
     scores_1K, items_1K = index.search(state_X[None], num_candidates)
     scores_K = scores_1K[0]

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 _HEADER = struct.Struct("<iqqq?i")
+# faiss still writes two fields of an early layout, always with this value
 _CONSTANT = 1 << 20
 _INNER_PRODUCT = 0
 MAX_LEVELS = 64
@@ -63,6 +64,7 @@ def _check_graph(reader: _Reader, count: int) -> None:
     """
     probabilities = reader.vector(np.dtype("<f8"), None, "level probabilities", MAX_LEVELS)
     cumulated = reader.vector(np.dtype("<i4"), len(probabilities) + 1, "links per level")
+    # as int64, because differences and sums of hostile int32 values could overflow
     cumulated = cumulated.astype(np.int64)
     if cumulated[0] != 0 or (np.diff(cumulated) < 0).any() or cumulated[-1] > MAX_LINKS:
         raise ValueError(f"its numbers of links per level are {cumulated.tolist()}")
@@ -70,6 +72,7 @@ def _check_graph(reader: _Reader, count: int) -> None:
     if levels_N.min() < 1 or levels_N.max() > len(probabilities):
         raise ValueError(f"its levels are from {levels_N.min()} to {levels_N.max()}")
     offsets = reader.vector(np.dtype("<u8"), count + 1, "offsets")
+    # recomputed, because only these offsets keep the lists of links from overlapping
     expected = np.concatenate([[0], np.cumsum(cumulated[levels_N])]).astype(np.uint64)
     if not np.array_equal(offsets, expected):
         raise ValueError("its offsets do not follow from its levels")

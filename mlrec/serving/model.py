@@ -85,6 +85,7 @@ class ServedModel:
         states_BX = self._model.last_states(self._vectors, users_B, history_BL)
         if not torch.isfinite(states_BX).all():
             raise ValueError(f"{self.url}: the state after this history is not finite. {REMEDY}.")
+        # the whole history is excluded, also what is too old for the model to see
         hits = search(self._index, as_array(states_BX)[0], self.items_N[rows], count)
         rows_K = np.searchsorted(self.items_N, hits.items_K)
         return [self.raw_ids_N[row] for row in rows_K], hits.scores_K

@@ -63,6 +63,7 @@ def recommend(
     number = None if user is None else _number_of(user, data.sequences)
     seen = _items_of(history, data.catalogue) if number is None else data.sequences.items_of(number)
     model = load_model(config, data, world, path).eval()
+    # collective: every rank encodes its share, and then computes the same recommendations
     catalogue = encode_catalogue(model, data, config, world)
     ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
     knows_users = ranking.vectors.users_MX is not None
@@ -84,6 +85,7 @@ def recommend(
     # a model without users ignores the user's number
     state = ranking.states_after(np.array([number or 0]), history_L[None])
     score_N = ranking.scores(state)[0]
+    # known items only, because row_N1 is -1 for others and would exclude the last item
     score_N[ranking.row_N1[known_S]] = -torch.inf
     num_candidates = int(torch.isfinite(score_N).sum())
     best = score_N.topk(min(count, num_candidates))

@@ -44,6 +44,7 @@ def block_path(out: str, start: int) -> str:
 
 def write_block(out: str, start: int, block: Block, extraction: str) -> None:
     """Write a block of the extraction with this digest."""
+    # The digest is in the schema, so one comparison tells a block of other settings apart.
     schema = _schema(block.vectors_nX.shape[1], extraction)
     vectors = pa.FixedSizeListArray.from_arrays(
         pa.array(block.vectors_nX.reshape(-1)), type=schema.field("vector").type
@@ -65,6 +66,7 @@ def read_block(out: str, start: int, raw_ids_n: pa.Array, width: int, extraction
         file = pq.ParquetFile(io.BytesIO(storage.read_bytes(where)))
         if not file.schema_arrow.equals(_schema(width, extraction), check_metadata=True):
             raise ValueError("it belongs to another extraction")
+        # Compared with the footer first, because read() allocates what the footer announces.
         groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
         values = sum(
             group.column(place).num_values for group in groups for place in range(group.num_columns)
@@ -74,6 +76,7 @@ def read_block(out: str, start: int, raw_ids_n: pa.Array, width: int, extraction
         table = file.read().combine_chunks()
         raw_ids, vectors, reasons = (column.chunk(0) for column in table.columns)
         flat = vectors.flatten()
+        # flatten drops null lists, so nulls are refused before the reshape to one row per item.
         if not raw_ids.equals(raw_ids_n) or vectors.null_count or flat.null_count:
             raise ValueError("it has other items")
         vectors_nX = flat.to_numpy().reshape(len(raw_ids_n), width)
@@ -81,6 +84,7 @@ def read_block(out: str, start: int, raw_ids_n: pa.Array, width: int, extraction
             raise ValueError("it has vectors that are not finite")
         return Block(raw_ids, vectors_nX, reasons.to_pylist())
     except (OSError, ValueError, pa.ArrowException) as error:
+        # One type for all faults: whatever is wrong with a block, its items are encoded again.
         raise ValueError(f"{where} cannot be used: {brief(error)}") from error
 
 

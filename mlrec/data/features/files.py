@@ -151,6 +151,7 @@ def _fault_without_info(url: str) -> str:
             present.add(name)
     if VECTORS_FILE not in present:
         return f"there are no features at {url}: it has no {INFO_FILE}. {REMEDY}."
+    # Only mlrec extract writes raw ids without item numbers, and it ends with features.json.
     if RAW_IDS_FILE in present and ITEMS_FILE not in present:
         return (
             f"{url} has no {INFO_FILE}, so its extraction is incomplete. "
@@ -189,6 +190,7 @@ def _from_file(url: str) -> Features:
     # Only the table of an extraction has a features.json; other tables may be in any folder.
     if folder and name == TABLE_FILE and storage.exists(storage.join(folder, INFO_FILE)):
         info = read_info(folder)
+    # The features.json of an export names no table, so a table next to it is somebody else's.
     if info is None or name not in info.sha256:
         return _from_table(storage.read_bytes(url), url, None)
     return _from_table(_read_verified(folder, name, info), url, info)
@@ -269,6 +271,7 @@ def write_features(
     url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of: ItemIds, maker: Maker
 ) -> FeaturesInfo:
     """Write features to `url`."""
+    # Checked before the first write, so refused vectors leave the features at `url` readable.
     _checked(Features(url, raw_ids, vectors_nX, None))
     # features.json goes first and comes last: a folder that has it is never half old, half new.
     storage.remove(storage.join(url, INFO_FILE))
@@ -286,6 +289,7 @@ def write_features(
 
 def are_equal(vectors_nX: np.ndarray) -> bool:
     """Return whether there are several vectors that are equal except for rounding."""
+    # Encoders differ in scale, so the tolerance is relative; `<=` below makes zeros equal too.
     largest = max(vectors_nX.max(), -vectors_nX.min())
     spread = (vectors_nX.max(axis=0) - vectors_nX.min(axis=0)).max()
     return len(vectors_nX) > 1 and bool(spread <= _ROUNDING * largest)

@@ -92,5 +92,6 @@ def write_info(
         sha256=feature_sha256,
     )
     content = json.dumps(asdict(info), indent=1) + "\n"
+    # Written after the other files, so that after a crash read_features refuses the folder.
     storage.write_bytes(storage.join(url, INFO_FILE), content.encode())
     return info

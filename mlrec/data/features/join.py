@@ -38,11 +38,13 @@ class MissingVectors(NamedTuple):
 
 def match_rows(raw_ids_n: pa.Array, items: ItemIds) -> tuple[np.ndarray, MissingVectors]:
     """Return the row of each item, int64 [N], -1 for none, and the packed items without a row."""
+    # skip_nulls, because index_in would otherwise look up a null like any other value.
     rows_N = pc.index_in(items.raw_ids_N, value_set=raw_ids_n, skip_nulls=True)
     # An item that packing left out has a null raw id and needs no vector.
     is_missing_N = pc.and_(pc.is_null(rows_N), pc.is_valid(items.raw_ids_N))
     first_ids = items.raw_ids_N.filter(is_missing_N).slice(0, MAX_NAMED_IDS).to_pylist()
     missing = MissingVectors(pc.sum(is_missing_N).as_py() or 0, first_ids)
+    # Nulls are filled first, because to_numpy turns integers with nulls into floats.
     return rows_N.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), missing
 
 

@@ -64,6 +64,7 @@ def _check_text(column: pa.ChunkedArray, size: int) -> None:
     Raises:
         ValueError: they are.
     """
+    # The arrow schema in a file can make a dictionary of integers, which have no text length.
     if pa.types.is_dictionary(column.type) and not pa.types.is_integer(column.type.value_type):
         num_bytes = text_bytes(column)
         if num_bytes > size * _MAX_EXPANSION + _FREE_BYTES:
@@ -93,10 +94,12 @@ def _vectors_of(column: pa.ChunkedArray) -> np.ndarray:
     widths = pc.unique(pc.list_value_length(column)).to_pylist()
     if len(widths) > 1:
         raise ValueError(f"vectors have several widths, such as {widths[0]} and {widths[1]}")
+    # flatten, not .values: the latter ignores that a chunk may be a slice.
     values = [chunk.flatten() for chunk in column.chunks]
     if nulls := sum(chunk.null_count for chunk in values):
         raise ValueError(f"{nulls:,} numbers of the vectors are null")
     width = widths[0] if widths else 0
+    # concatenate needs at least one array, and a table without rows may have no chunk.
     flat = np.concatenate([np.empty(0, np.float32), *(chunk.to_numpy() for chunk in values)])
     # Values beyond float32 become infinite, which a later check reports.
     with np.errstate(over="ignore"):

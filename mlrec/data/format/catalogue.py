@@ -30,6 +30,7 @@ CATALOGUE_SCHEMA = pa.schema(
         ("status", pa.string()),
         ("shard", pa.int32()),
         (
+            # Places in the tar file, so that one ranged read fetches a sample from remote storage.
             "members",
             pa.list_(
                 pa.struct(
@@ -102,9 +103,11 @@ class Catalogue:
         # Invariant: item i has the members _starts[i - 1] to _starts[i] of the arrays below.
         members = table["members"].combine_chunks()
         self._starts = members.offsets.to_numpy()
+        # The offsets count from the start of `values`, not of what the list's own flatten returns.
         names, *numbers = members.values.flatten()
         encoded = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
         self._names = encoded.dictionary.to_pylist()
+        # Half the memory of int32; a data set of MAX_FRAMES frames has about 10,000 names.
         self._name_codes = encoded.indices.to_numpy().astype(np.uint16)
         self._offsets, self._sizes, self._crcs = (part.to_numpy() for part in numbers)
 
@@ -177,6 +180,7 @@ def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
         ).read()
         limit = _most_bytes(info.counts["items"])
         for name in _TEXTS:
+            # Measured before the cast below, which repeats the text in every row.
             if (size := text_bytes(table[name])) > limit:
                 raise ValueError(
                     f"column {name} unpacks to {size:,} bytes, at most {limit:,} are read"
@@ -184,9 +188,11 @@ def _read_table(raw: bytes, info: DatasetInfo, where: str) -> pa.Table:
             table = table.set_column(
                 table.schema.get_field_index(name), name, table[name].cast(pa.string())
             )
+        # Until it validates in full, arrow trusts the offsets and the UTF-8 of a file.
         table.validate(full=True)
         return table
     except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError) as error:
+        # For damaged bytes arrow raises Python's errors besides its own; all mean the same here.
         raise ValueError(f"{where} is not a catalogue: {brief(error)}. {REMEDY}.") from error
 
 
@@ -207,11 +213,13 @@ def _column_fault(schema: pa.Schema) -> str:
     for field in CATALOGUE_SCHEMA:
         if field.name not in types:
             return f"it has no column {field.name}"
+        # A writer may have stored texts as dictionaries, which hold the same values.
         if _plain(types.pop(field.name)) != field.type:
             stored_type = schema.field(field.name).type
             return f"column {field.name} is {stored_type}, expected {field.type}"
     if types:
         return f"it has an unknown column {min(types)!r}"
+    # Still possible: another order, or one name twice, which the dict above hides.
     if schema.names != CATALOGUE_SCHEMA.names:
         return f"its columns are {schema.names}, expected {CATALOGUE_SCHEMA.names}"
     return ""

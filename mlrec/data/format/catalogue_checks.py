@@ -37,6 +37,7 @@ def catalogue_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
 def _id_faults(table: pa.Table) -> Iterator[str]:
     """Yield faults of item numbers, raw ids and titles."""
     size = table.num_rows
+    # The arrays of Catalogue are indexed by item id, so ids must be the row numbers plus 1.
     if wrong := _rows(table["item"].to_numpy() != np.arange(1, size + 1)):
         yield f"row {wrong[0]} has item number {table['item'][wrong[0]]}, expected {wrong[0] + 1}"
     raw_id_bytes = pc.binary_length(table["raw_id"]).to_numpy()
@@ -94,6 +95,7 @@ def _sample_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
             f"dataset.json has {len(shards)} item shards"
         )
         return
+    # In this order, an overlap is always one of neighbours, which is all _place_faults compares.
     if np.any(np.diff(shard_N[ok_N]) < 0):
         yield "the items of the shards are not in ascending order"
     # Members are checked only below: they are looked up by the shard numbers checked above.

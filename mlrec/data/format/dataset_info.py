@@ -29,6 +29,7 @@ AUDIO_RATE = 16_000
 """Samples per second of the mono FLAC members of items."""
 
 SINGLE_FILES = (CATALOGUE_FILE, FAILURES_FILE, ORACLE_FILE)
+# A pattern for whole paths, so that no entry of `files` can lead outside the data set.
 _SHARD_PATH = re.compile(r"(items|sequences)/\1-(\d{5,9})\.tar", re.ASCII)
 
 MAX_FILE_BYTES = 1 << 50
@@ -153,6 +154,7 @@ class DatasetInfo:
     """Every other file, sorted by path."""
     format: Literal["mlrec"] = "mlrec"
     version: Annotated[int, Field(ge=1)] = VERSION
+    # max_length=0 refuses a stored fingerprint, by which a file could pose as another data set.
     fingerprint: Annotated[str, Field(max_length=0)] = field(default="", compare=False)
     """SHA-256 of dataset.json, and so of every byte of the data set; never stored in the file."""
 
@@ -181,6 +183,7 @@ class DatasetInfo:
                 f"{users} users with {interactions} interactions; "
                 f"each has {self.split.min_interactions} or more"
             )
+        # Fewer training interactions are fine: the split drops all but a user's last ones.
         if (counts["validation"], counts["test"]) != (users, users) or counts[
             "train"
         ] > interactions - 2 * users:
@@ -197,10 +200,12 @@ class DatasetInfo:
             raise ValueError(f"files does not name {CATALOGUE_FILE}")
         if not self.shards("sequences"):
             raise ValueError("files names no sequence shard")
+        # Without gaps, because the catalogue refers to item shards by number.
         for folder, path_of in (("sequences", sequence_shard), ("items", item_shard)):
             for shard, file in enumerate(self.shards(folder)):  # type: ignore[arg-type]
                 if file.path != path_of(shard):
                     raise ValueError(f"files names {file.path} and not {path_of(shard)}")
+        # Readers allocate by these counts, so the counts must be plausible for the bytes there are.
         if self.counts["items"] > self.file(CATALOGUE_FILE).size:
             raise ValueError(
                 f"{self.counts['items']} items in {self.file(CATALOGUE_FILE).size} bytes "
@@ -222,6 +227,7 @@ class DatasetInfo:
     def shards(self, folder: Literal["items", "sequences"]) -> list[FileInfo]:
         """Return the files below `folder` in the order of their numbers."""
         shards = [file for file in self.files if file.path.startswith(folder + "/")]
+        # By length first, because as a text shard 100000 would come before shard 99999.
         return sorted(shards, key=lambda file: (len(file.path), file.path))
 
     def has(self, path: str) -> bool:
@@ -249,6 +255,7 @@ def parse_dataset_info(raw: bytes, where: str) -> DatasetInfo:
     Raises:
         ValueError: it is damaged, inconsistent, not mlrec's, or of a newer version.
     """
+    # Parsed alone first, because a newer version may have fields that the strict parse refuses.
     header = parse_json(raw, _Header, where, REMEDY)
     if header.format != FORMAT:
         raise ValueError(
@@ -283,6 +290,7 @@ def read_dataset_info(url: str) -> DatasetInfo:
             )
         raw = storage.read_bytes(where, size)
     except (FileNotFoundError, NotADirectoryError) as error:
+        # NotADirectoryError means that a parent of the path is a file, so nothing is packed there.
         raise NoDatasetError(
             f"{url} is not a data set: it has no {DATASET_FILE}; "
             f"mlrec-shards make RAW {url} packs one"

@@ -95,6 +95,7 @@ def read_blocks(stream: IO[bytes], split: SplitInfo, ok_N1: np.ndarray) -> Itera
                 yield _block(arrays, split, ok_N1)
             except ValueError as error:
                 raise ValueError(f"block {key}: {error}") from error
+    # Damaged headers make tarfile raise Python's errors besides its own.
     except (tarfile.TarError, EOFError, UnicodeError, OverflowError) as error:
         raise ValueError(f"the tar file is damaged ({brief(error)})") from error
 
@@ -102,9 +103,11 @@ def read_blocks(stream: IO[bytes], split: SplitInfo, ok_N1: np.ndarray) -> Itera
 def _samples(stream: IO[bytes]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yield the key and the arrays of each sample."""
     current, arrays, num_bytes = "", dict[str, np.ndarray](), 0
+    # "r|" never seeks, so a remote shard is read and hashed in a single pass.
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             key, name = _parsed_name(member)
+            # WebDataset keeps the members of a sample adjacent, so a new key ends the sample.
             if key != current:
                 if arrays:
                     yield current, arrays
@@ -182,6 +185,7 @@ def check_runs(
         raise ValueError(f"{name} holds {len(offsets)} numbers for {runs} users")
     if offsets[0] != 0 or offsets[-1] != values:
         raise ValueError(f"{name} goes from {offsets[0]} to {offsets[-1]}, expected 0 to {values}")
+    # Compared, not subtracted: differences of hostile int64 values could overflow.
     if np.any(offsets[1:] < offsets[:-1]):
         raise ValueError(f"{name} does not ascend")
     lengths = np.diff(offsets)
@@ -222,6 +226,7 @@ def _check_raw_users(raw_users: np.ndarray, offsets: np.ndarray, users: int) -> 
         MAX_RAW_USER_BYTES,
     )
     try:
+        # Arrow takes the buffers as they are; only a full validation checks the UTF-8.
         raw_user_array(raw_users, offsets).validate(full=True)
     except pa.ArrowInvalid as error:
         raise ValueError("raw_users.npy is not UTF-8") from error
@@ -229,6 +234,7 @@ def _check_raw_users(raw_users: np.ndarray, offsets: np.ndarray, users: int) -> 
 
 def raw_user_array(raw_users: np.ndarray, offsets: np.ndarray) -> pa.LargeStringArray:
     """Return the raw data's user ids [n] as arrow keeps them, without a copy."""
+    # LargeString has int64 offsets like raw_user_offsets.npy, so both buffers fit unchanged.
     buffers = (pa.py_buffer(np.ascontiguousarray(array)) for array in (offsets, raw_users))
     return pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers)
 
