@@ -1,4 +1,4 @@
-"""Result of a benchmark: figures for programs, and the same figures in tables for people."""
+"""The result of a benchmark, as figures for programs and as tables for people."""
 
 from __future__ import annotations
 

@@ -42,7 +42,10 @@ class DecodeClock:
             self._deadline_N1[item] = 0.0
 
     def find_overdue(self) -> list[int]:
-        """Return the items that ended a worker since the last call; all workers must have ended."""
+        """Return the items that ended a worker since the last call.
+
+        The process that replaces workers calls this after all of them have ended.
+        """
         deadline = self._deadline_N1
         overdue_items = np.flatnonzero((deadline > 0) & (deadline <= time.monotonic()))
         # Other items belong to workers that ended for another reason: decode them again.

@@ -5,7 +5,7 @@
 <url>/features.parquet   both as one table (raw_id, vector), for other programs; exports have none
 <url>/features.json      FeaturesInfo, written last: a folder without it is incomplete
 
-In place of a folder, a Parquet file with the columns raw_id and vector can be read.
+A Parquet file with the columns raw_id and vector can be read instead of a folder.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mlrec.storage.npy import npy_bytes, read_npy
 from mlrec.storage.typed_json import parse_json
 
 _ROUNDING = 1e-5
-"""Relative error of fp32 in batches of different sizes."""
+"""Relative difference of equal fp32 vectors that were computed in batches of other sizes."""
 
 
 @dataclass(frozen=True)
@@ -200,15 +200,14 @@ def _read_verified(url: str, name: str, info: FeaturesInfo) -> bytes:
     """Return a file of a folder.
 
     Raises:
-        ValueError: it does not have the sha256 that features.json names.
+        ValueError: its sha256 is not the one in features.json.
     """
-    where = storage.join(url, name)
-    content = storage.read_bytes(where)
+    place = storage.join(url, name)
+    content = storage.read_bytes(place)
     if hashlib.sha256(content).hexdigest() != info.sha256.get(name):
         raise ValueError(
-            f"{where} does not have the sha256 that {INFO_FILE} beside it names: it is damaged or "
-            "was changed. Run the same mlrec extract again; keep vectors of your own in another "
-            "folder."
+            f"{place} does not have the sha256 in {INFO_FILE}: it is damaged or was changed. "
+            "Run the same mlrec extract again, and keep your own vectors in another folder."
         )
     return content
 
@@ -234,7 +233,7 @@ def _checked(features: Features) -> Features:
 
 
 def _shape_fault(features: Features) -> str:
-    """Return what is wrong with the numbers of vectors and ids, "" if nothing."""
+    """Return the fault in the numbers of vectors and ids, or ""."""
     vectors = features.vectors_nX
     if not len(vectors) or not 1 <= vectors.shape[1] <= MAX_WIDTH:
         return (
@@ -246,7 +245,7 @@ def _shape_fault(features: Features) -> str:
 
 
 def _value_fault(features: Features) -> str:
-    """Return what is wrong with the ids and the vectors, "" if nothing."""
+    """Return the fault in the values of ids and vectors, or ""."""
     raw_ids_n = features.raw_ids_n
     if raw_ids_n.null_count:
         return f"{raw_ids_n.null_count:,} raw ids are null"
@@ -270,10 +269,14 @@ def _unusable(url: str, reason: str) -> ValueError:
 def write_features(
     url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of: ItemIds, maker: Maker
 ) -> FeaturesInfo:
-    """Write features to `url`."""
+    """Write features to a folder, complete or not at all.
+
+    Raises:
+        ValueError: they are not valid features.
+    """
     # Checked before the first write, so refused vectors leave the features at `url` readable.
     _checked(Features(url, raw_ids, vectors_nX, None))
-    # features.json goes first and comes last: a folder that has it is never half old, half new.
+    # features.json is removed first and written last, so a folder that has it is complete
     storage.remove(storage.join(url, INFO_FILE))
     contents = {
         TABLE_FILE: table_bytes(raw_ids, vectors_nX),
@@ -288,7 +291,7 @@ def write_features(
 
 
 def are_equal(vectors_nX: np.ndarray) -> bool:
-    """Return whether there are several vectors that are equal except for rounding."""
+    """Tell whether there are several vectors and all are equal except for rounding."""
     # Encoders differ in scale, so the tolerance is relative; `<=` below makes zeros equal too.
     largest = max(vectors_nX.max(), -vectors_nX.min())
     spread = (vectors_nX.max(axis=0) - vectors_nX.min(axis=0)).max()

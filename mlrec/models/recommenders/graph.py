@@ -75,10 +75,10 @@ class GraphModel(UserModel):
         # items that could not be read, and padding in row 0, are nodes with zeros
         items_ND = items_UD.new_zeros(self.num_items + 1, self.width).index_copy(0, ids_U, items_UD)
         users_MD = self.users(torch.arange(self.num_users, device=ids_U.device))
-        nodes = self.travel(users_MD, items_ND)
+        nodes = self.propagate(users_MD, items_ND)
         return Vectors(ids_U, items_UD, nodes.items_NX[ids_U], nodes.users_MX)
 
-    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
+    def propagate(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
         """Return the vectors of users and items after all layers."""
         raise NotImplementedError
 
@@ -144,7 +144,7 @@ class LightGCN(FixedGraph):
         weight_E = (of_user_E * of_item_E).rsqrt()
         return EdgeWeights(weight_E, weight_E)
 
-    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
+    def propagate(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
         users = [users_MD]
         items = [items_ND]
         for _ in range(self.layers):
@@ -176,7 +176,7 @@ class MMGCN(FixedGraph):
     def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> EdgeWeights:
         return EdgeWeights(of_user_E.reciprocal(), of_item_E.reciprocal())
 
-    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
+    def propagate(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
         # users first, then items, in both `ids` and `nodes`
         ids = self.ids(torch.arange(self.ids.num_embeddings, device=users_MD.device))
         nodes = unit(torch.cat([users_MD, items_ND]))
@@ -212,7 +212,7 @@ class GRCN(GraphModel):
         nn.init.xavier_normal_(self.ids.weight)
         self.content = _linear(self.width)
 
-    def travel(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
+    def propagate(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
         preference_MD = unit(users_MD)
         content_ND = unit(leaky_relu(self.content(items_ND)))
         # routing moves preferences only; the content of items stays as it is

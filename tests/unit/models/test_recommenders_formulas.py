@@ -41,7 +41,7 @@ def test_lightgcn_equals_products_with_the_whole_matrix() -> None:
     normed = scale[:, None] * adjacency * scale
     nodes = torch.randn(8, 5)
     expected = sum(torch.linalg.matrix_power(normed, layer) @ nodes for layer in range(4)) / 4
-    users, items = model.travel(nodes[:3], nodes[3:])
+    users, items = model.propagate(nodes[:3], nodes[3:])
     torch.testing.assert_close(torch.cat([users, items]), expected)
 
 
