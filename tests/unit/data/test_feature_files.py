@@ -175,7 +175,7 @@ def test_table_of_an_extraction_that_was_changed_is_refused(tmp_path: Path) -> N
     with pytest.raises(
         ValueError,
         match=r"features\.parquet does not have the sha256 .* "
-        r"vectors of your own in another folder",
+        r"your own vectors in another folder",
     ):
         read_features(f"{tmp_path}/features.parquet")
     (tmp_path / INFO_FILE).unlink()
