@@ -24,6 +24,62 @@ from shards_tools.make import make
 from shards_tools.pack.settings import Settings
 from shards_tools.synthetic.make import make_synthetic
 
+SLOW_FILES = frozenset(
+    {
+        "test_activation_cache.py",
+        "test_bench.py",
+        "test_bench_prefix.py",
+        "test_bench_step.py",
+        "test_dropout.py",
+        "test_dry_run.py",
+        "test_encoder_files.py",
+        "test_encoders.py",
+        "test_encoders_damaged.py",
+        "test_encoders_options.py",
+        "test_encoders_other.py",
+        "test_encoders_published.py",
+        "test_encoders_published_files.py",
+        "test_encoders_weights.py",
+        "test_ending.py",
+        "test_evaluate.py",
+        "test_extract.py",
+        "test_extract_again.py",
+        "test_host_waits.py",
+        "test_launcher.py",
+        "test_node.py",
+        "test_prefix.py",
+        "test_recommenders.py",
+        "test_registry.py",
+        "test_report_browser.py",
+        "test_report_escape.py",
+        "test_shards_check.py",
+        "test_shards_engines.py",
+        "test_shards_make.py",
+        "test_shards_make_failures.py",
+        "test_shards_page.py",
+        "test_shards_pool.py",
+        "test_shards_push.py",
+        "test_shards_repair.py",
+        "test_shards_synthetic.py",
+        "test_sweep.py",
+        "test_time_limit.py",
+        "test_tower.py",
+        "test_training_run.py",
+        "test_wandb_mode.py",
+        "test_wandb_run.py",
+        "test_warm_start.py",
+    }
+)
+"""Files of unit tests that take seconds each. All other unit tests together take a minute."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow tests, so that `pytest -m "not slow"` leaves them out."""
+    for item in items:
+        if "unit" not in item.path.parts or item.path.name in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
