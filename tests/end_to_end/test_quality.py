@@ -1,4 +1,4 @@
-"""The quality that the quickstart's configurations reach on a smaller data set."""
+"""The configurations of launch/quickstart.sh reach their quality on a smaller data set."""
 
 import io
 import json
