@@ -22,7 +22,7 @@ class Result:
     measured: str
     """Sentence that says what was measured."""
     device: str
-    """Device of the measurement in words."""
+    """Description of the device that was measured."""
     figures: Mapping[str, Any]
     """Figures for programs, with units in the keys."""
     tables: Sequence[Sequence[Row]]
@@ -40,8 +40,8 @@ def show(result: Result, as_json: bool) -> None:
 
 
 def aligned(table: Sequence[Row]) -> str:
-    """Return a table as text, with names to the left and figures to the right."""
-    # strict: a row without a cell for each column is a mistake in the benchmark
+    """Return a table as text, with names left-aligned and figures right-aligned."""
+    # strict, because a row that lacks a cell is a bug in the benchmark
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for name, *figures in table:

@@ -6,8 +6,8 @@ step reads the entries of the step's items.
 
 Timing cannot lose an item. Nothing is evicted, so an entry stays set, and the media that a worker
 skips are never needed. A worker that reads an entry just before the tower sets it delivers media
-that are not needed: the tower encodes the item from the cache all the same. So prefetching changes
-how much is read, by at most the steps in flight, but no vector and no loss.
+that the tower ignores, because it encodes the item from the cache. So prefetching changes how much
+is read, by at most the steps in flight. It changes no vector and no loss.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class CachedItems:
     """The items whose activations this rank has cached, as the loader's workers see them."""
 
     inputs: frozenset[InputSpec]
-    """Inputs to skip for a cached item: those that no encoder without a cached prefix reads."""
+    """Inputs to skip for a cached item: all encoders that read them have a cached prefix."""
     cached_N1: np.ndarray
-    """bool: items that are cached, by item id; all False at first.
+    """True for cached items, by item id (bool); False at first.
 
-    It lies in memory that forked workers share.
+    The array is in memory that forked workers share.
     """
 
     @classmethod
@@ -42,6 +42,7 @@ class CachedItems:
         """Return a table in which no item is cached."""
         # An anonymous map is zeros and stays shared after a fork. The operating system would copy
         # numpy's own memory on the first write, so workers would never see a new entry.
+        # Item ids start at 1, so there is one byte more than items.
         memory = mmap.mmap(-1, catalogue_size + 1)
         return cls(inputs, np.frombuffer(memory, dtype=bool))
 
@@ -57,13 +58,13 @@ class PartialInputs:
 
 
 def partial_inputs(inputs: Sequence[InputSpec], skipped: frozenset[InputSpec]) -> PartialInputs:
-    """Return `inputs`, and those of them that are read of a cached item as well."""
-    of_cached = []
+    """Return the inputs to read for uncached and for cached items."""
+    remaining_inputs = []
     for spec in inputs:
-        # An input stays if an encoder without a cached prefix reads it too.
+        # Inputs outside `skipped` are also read by an encoder without a cached prefix.
         if spec not in skipped:
-            of_cached.append(spec)
-    return PartialInputs(tuple(inputs), tuple(of_cached))
+            remaining_inputs.append(spec)
+    return PartialInputs(tuple(inputs), tuple(remaining_inputs))
 
 
 def decode_partly_cached(
@@ -84,16 +85,16 @@ def decode_partly_cached(
         cached_n: which items are cached, bool.
     """
     # Two passes: rows of a skipped input exist for uncached items only.
-    uncached_places = np.flatnonzero(~cached_n)
-    cached_places = np.flatnonzero(cached_n)
-    uncached = decode_items(uncached_samples, len(uncached_places), inputs.all, media)
-    cached = decode_items(cached_samples, len(cached_places), inputs.of_cached, media)
+    uncached_positions = np.flatnonzero(~cached_n)
+    cached_positions = np.flatnonzero(cached_n)
+    uncached = decode_items(uncached_samples, len(uncached_positions), inputs.all, media)
+    cached = decode_items(cached_samples, len(cached_positions), inputs.of_cached, media)
     # Row i of the result is row order[i] of the uncached items followed by the cached ones.
-    order = torch.from_numpy(np.argsort(np.concatenate([uncached_places, cached_places])))
-    # A skipped input keeps the rows of the first pass: those of the uncached items alone.
-    media_of = dict(uncached.media)
+    order = torch.from_numpy(np.argsort(np.concatenate([uncached_positions, cached_positions])))
+    # Skipped inputs keep the result of the first pass.
+    media_by_input = dict(uncached.media)
     for spec in inputs.of_cached:
-        media_of[spec] = torch.cat([uncached.media[spec], cached.media[spec]])[order]
+        media_by_input[spec] = torch.cat([uncached.media[spec], cached.media[spec]])[order]
     # A cached item is unreadable only if one of its remaining inputs is.
     valid_n = torch.cat([uncached.valid_n, cached.valid_n])[order]
-    return Decoded(media_of, valid_n, uncached.bad_items | cached.bad_items)
+    return Decoded(media_by_input, valid_n, uncached.bad_items | cached.bad_items)

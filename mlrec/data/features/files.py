@@ -38,32 +38,32 @@ from mlrec.runtime.printable import brief, printable
 from mlrec.storage.npy import npy_bytes, read_npy
 from mlrec.storage.typed_json import parse_json
 
-_ROUNDING = 1e-5
-"""Relative difference of equal fp32 vectors that were computed in batches of other sizes."""
+_ROUNDING_TOLERANCE = 1e-5
+"""Relative difference of fp32 vectors that count as equal; results vary with the batch size."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Vectors of items; raw ids are unique, vectors finite."""
+    """Vectors of items. Raw ids are unique, and vectors are finite."""
 
     url: str
     raw_ids_n: pa.Array
-    """Strings."""
+    """Raw id of each row, strings."""
     vectors_nX: np.ndarray
-    """float32."""
+    """Vector of each row, float32."""
     info: FeaturesInfo | None
-    """The content of features.json; None for a Parquet file without one."""
+    """Content of features.json; None for a Parquet file without one."""
 
     @property
     def width(self) -> int:
-        """X: number of values of a vector."""
+        """Number of values per vector (X)."""
         return int(self.vectors_nX.shape[1])
 
     def rows_of(self, items: ItemIds) -> np.ndarray:
         """Return each item's row, int64 [N]; -1 for an item that packing left out.
 
         Raises:
-            ValueError: items of the data set have no vector; names how many, and the first of them.
+            ValueError: items of the data set have no vector. It says how many and names the first.
         """
         rows_N, missing = match_rows(self.raw_ids_n, items)
         if missing.num_items:
@@ -76,20 +76,20 @@ class Features:
         num_used = int((self.rows_of(items) >= 0).sum())
         num_extra = len(self.raw_ids_n) - num_used
         info = self.info
-        lines = []
+        remarks = []
         if info and info.fingerprint != items.fingerprint:
-            lines.append(
+            remarks.append(
                 f"{self.url} was made of another packing or data set ({printable(info.dataset)}, "
                 f"fingerprint {info.fingerprint[:12]}); vectors are joined by raw ids"
             )
         if info and info.checkpoint is None:
-            lines.append(f"{self.url} was made by {printable(info.encoder)} with random weights")
+            remarks.append(f"{self.url} was made by {printable(info.encoder)} with random weights")
         if num_extra:
-            lines.append(
+            remarks.append(
                 f"{num_extra:,} of {len(self.raw_ids_n):,} vectors in {self.url} belong to no item "
                 "of the data set"
             )
-        return tuple(lines)
+        return tuple(remarks)
 
 
 def vectors_of_items(url: str, items: ItemIds | None) -> np.ndarray:
@@ -105,7 +105,7 @@ def vectors_of_items(url: str, items: ItemIds | None) -> np.ndarray:
     if items is None:
         return features.vectors_nX
     rows_N = features.rows_of(items)
-    # In the order of the file, so that statistics are the same for every packing of the items.
+    # Sorted by row, so that statistics are the same for every packing of the items.
     vectors_nX: np.ndarray = features.vectors_nX[np.sort(rows_N[rows_N >= 0])]
     return vectors_nX
 
@@ -114,7 +114,7 @@ def read_features(url: str) -> Features:
     """Return the features of a folder, or of a Parquet file.
 
     Raises:
-        ValueError: there are none, they are incomplete, damaged, or of an earlier version.
+        ValueError: there are none, or they are incomplete, damaged or of an earlier version.
     """
     try:
         if url.endswith(".parquet"):
@@ -167,18 +167,19 @@ def _fault_without_info(url: str) -> str:
 
 
 def _from_folder(url: str, info: FeaturesInfo) -> Features:
+    """Return the features of a folder, whose files must have the sha256 in `info`."""
     raw_ids_json = _read_verified(url, RAW_IDS_FILE, info)
     raw_ids = parse_json(raw_ids_json, list[str], storage.join(url, RAW_IDS_FILE), REMEDY)
     content = _read_verified(url, VECTORS_FILE, info)
     try:
         vectors_nX = read_npy(content, np.float32, ndim=2)
     except ValueError as error:
-        where = storage.join(url, VECTORS_FILE)
-        raise ValueError(f"{where} cannot be used: {error}. {REMEDY}.") from error
+        vectors_url = storage.join(url, VECTORS_FILE)
+        raise ValueError(f"{vectors_url} cannot be used: {error}. {REMEDY}.") from error
     if (info.count, info.width) != vectors_nX.shape:
         raise ValueError(
             f"{storage.join(url, INFO_FILE)} says {info.count} x {info.width}, "
-            f"{VECTORS_FILE} is {list(vectors_nX.shape)}. {REMEDY}."
+            f"but {VECTORS_FILE} is {list(vectors_nX.shape)}. {REMEDY}."
         )
     return _checked(Features(url, pa.array(raw_ids, pa.string()), vectors_nX, info))
 
@@ -190,7 +191,7 @@ def _from_file(url: str) -> Features:
     # Only the table of an extraction has a features.json; other tables may be in any folder.
     if folder and name == TABLE_FILE and storage.exists(storage.join(folder, INFO_FILE)):
         info = read_info(folder)
-    # The features.json of an export names no table, so a table next to it is somebody else's.
+    # The features.json of an export names no table, so a table next to it has another origin.
     if info is None or name not in info.sha256:
         return _from_table(storage.read_bytes(url), url, None)
     return _from_table(_read_verified(folder, name, info), url, info)
@@ -202,29 +203,31 @@ def _read_verified(url: str, name: str, info: FeaturesInfo) -> bytes:
     Raises:
         ValueError: its sha256 is not the one in features.json.
     """
-    place = storage.join(url, name)
-    content = storage.read_bytes(place)
+    file_url = storage.join(url, name)
+    content = storage.read_bytes(file_url)
     if hashlib.sha256(content).hexdigest() != info.sha256.get(name):
         raise ValueError(
-            f"{place} does not have the sha256 in {INFO_FILE}: it is damaged or was changed. "
+            f"{file_url} does not have the sha256 in {INFO_FILE}: it is damaged or was changed. "
             "Run the same mlrec extract again, and keep your own vectors in another folder."
         )
     return content
 
 
-def _from_table(raw: bytes, where: str, info: FeaturesInfo | None) -> Features:
+def _from_table(raw: bytes, url: str, info: FeaturesInfo | None) -> Features:
+    """Return the features of a Parquet table; errors name `url`."""
     try:
         raw_ids, vectors_nX = read_table(raw)
     except ValueError as error:
-        raise _unusable(where, brief(error)) from error
-    return _checked(Features(where, raw_ids, vectors_nX, info))
+        raise _unusable(url, brief(error)) from error
+    return _checked(Features(url, raw_ids, vectors_nX, info))
 
 
 def _checked(features: Features) -> Features:
     """Return the features after checking them.
 
     Raises:
-        ValueError: there is no vector, ids are null or not unique, or a vector is not finite.
+        ValueError: there is no vector, the width or the number of ids is wrong, ids are null or not
+            unique, or a vector is not finite.
     """
     fault = _shape_fault(features) or _value_fault(features)
     if fault:
@@ -237,7 +240,8 @@ def _shape_fault(features: Features) -> str:
     vectors = features.vectors_nX
     if not len(vectors) or not 1 <= vectors.shape[1] <= MAX_WIDTH:
         return (
-            f"{len(vectors)} vectors of width {vectors.shape[1]}; the width is 1 to {MAX_WIDTH:,}"
+            f"{len(vectors)} vectors of width {vectors.shape[1]}; "
+            f"the width must be 1 to {MAX_WIDTH:,}"
         )
     if len(features.raw_ids_n) != len(vectors):
         return f"{len(vectors):,} vectors for {len(features.raw_ids_n):,} raw ids"
@@ -263,6 +267,7 @@ def _value_fault(features: Features) -> str:
 
 
 def _unusable(url: str, reason: str) -> ValueError:
+    """Return the error for features that cannot be used."""
     return ValueError(f"{url} cannot be used as features: {reason}. {REMEDY}.")
 
 
@@ -292,7 +297,7 @@ def write_features(
 
 def are_equal(vectors_nX: np.ndarray) -> bool:
     """Tell whether there are several vectors and all are equal except for rounding."""
-    # Encoders differ in scale, so the tolerance is relative; `<=` below makes zeros equal too.
+    # Encoders differ in scale, so the tolerance is relative. `<=` makes all-zero vectors equal.
     largest = max(vectors_nX.max(), -vectors_nX.min())
     spread = (vectors_nX.max(axis=0) - vectors_nX.min(axis=0)).max()
-    return len(vectors_nX) > 1 and bool(spread <= _ROUNDING * largest)
+    return len(vectors_nX) > 1 and bool(spread <= _ROUNDING_TOLERANCE * largest)

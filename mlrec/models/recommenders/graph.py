@@ -1,7 +1,7 @@
 """Graph models: nodes are users and items, edges are training interactions.
 
 Shape letters: M users, N items of the catalogue, E edges, U items of a step, D width of vectors,
-X width of what is scored. Vectors of items have N + 1 rows; row 0 is padding.
+X width of scored vectors. Vectors of items have N + 1 rows, where row 0 is padding.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class GraphModel(UserModel):
     """A model with a trained vector per user; item vectors come from the item tower.
 
     Every rank has all nodes. A user's state is the same after every position: its node, with all
-    its training interactions. The graph contains nothing else, so held-out items, including those
-    for validation, affect no vector.
+    its training interactions. The graph has no other edges, so held-out interactions,
+    including those for validation, affect no vector.
     """
 
     whole_catalogue: ClassVar[bool] = True
@@ -49,6 +49,7 @@ class GraphModel(UserModel):
     """Item id of each edge, int64."""
 
     def __init__(self, width: int, length: int, layers: int = 2) -> None:
+        # every recommender takes `length`; the states here do not depend on histories
         super().__init__()
         self.width = width
         self.layers = layers
@@ -58,10 +59,10 @@ class GraphModel(UserModel):
         items = []
         num_users = 0
         for items_BT in sequences:
-            rows, places = torch.nonzero(items_BT, as_tuple=True)
+            rows, positions = torch.nonzero(items_BT, as_tuple=True)
             # users are numbered in the order of the sequences
             users.append(rows + num_users)
-            items.append(items_BT[rows, places])
+            items.append(items_BT[rows, positions])
             num_users += len(items_BT)
         # not in checkpoints, because every start reads the edges from the data set
         self.register_buffer("users_E", torch.cat(users), persistent=False)
@@ -72,7 +73,7 @@ class GraphModel(UserModel):
         nn.init.xavier_normal_(self.users.weight)
 
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
-        # items that could not be read, and padding in row 0, are nodes with zeros
+        # unreadable items and the padding in row 0 are nodes of zeros
         items_ND = items_UD.new_zeros(self.num_items + 1, self.width).index_copy(0, ids_U, items_UD)
         users_MD = self.users(torch.arange(self.num_users, device=ids_U.device))
         nodes = self.propagate(users_MD, items_ND)
@@ -91,7 +92,7 @@ class GraphModel(UserModel):
 
 
 class FixedGraph(GraphModel):
-    """A graph whose edge weights depend on the degrees of both ends only."""
+    """A graph model whose edge weights depend only on the degrees of both ends."""
 
     items_MN: torch.Tensor
     """Weights of items in each user's sum, sparse [M, N + 1]."""
@@ -100,23 +101,23 @@ class FixedGraph(GraphModel):
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
         super().fit(sequences, num_items)
-        # an edge counts in both degrees, so none of them is 0
+        # an edge counts in the degrees of both ends, so no degree is 0
         user_degree_E = torch.bincount(self.users_E).float()[self.users_E]
         item_degree_E = torch.bincount(self.items_E).float()[self.items_E]
         weights = self.weights(user_degree_E, item_degree_E)
-        M = self.num_users
-        N = self.num_items + 1
-        items_MN = _sparse(self.users_E, self.items_E, weights.in_user_E, (M, N))
-        users_NM = _sparse(self.items_E, self.users_E, weights.in_item_E, (N, M))
+        user_rows = self.num_users
+        item_rows = self.num_items + 1
+        items_MN = _sparse(self.users_E, self.items_E, weights.in_user_E, (user_rows, item_rows))
+        users_NM = _sparse(self.items_E, self.users_E, weights.in_item_E, (item_rows, user_rows))
         self.register_buffer("items_MN", items_MN, persistent=False)
         self.register_buffer("users_NM", users_NM, persistent=False)
 
-    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> EdgeWeights:
+    def weights(self, user_degree_E: torch.Tensor, item_degree_E: torch.Tensor) -> EdgeWeights:
         """Return the weights of each edge.
 
         Args:
-            of_user_E: degree of the edge's user.
-            of_item_E: degree of the edge's item.
+            user_degree_E: degree of the edge's user.
+            item_degree_E: degree of the edge's item.
         """
         raise NotImplementedError
 
@@ -140,8 +141,8 @@ class LightGCN(FixedGraph):
     def __init__(self, width: int, length: int, layers: int = 3) -> None:
         super().__init__(width, length, layers)
 
-    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> EdgeWeights:
-        weight_E = (of_user_E * of_item_E).rsqrt()
+    def weights(self, user_degree_E: torch.Tensor, item_degree_E: torch.Tensor) -> EdgeWeights:
+        weight_E = (user_degree_E * item_degree_E).rsqrt()
         return EdgeWeights(weight_E, weight_E)
 
     def propagate(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
@@ -160,9 +161,10 @@ class MMGCN(FixedGraph):
     """Wei et al., MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of
     Micro-video, 2019.
 
-    Each layer adds the mean over the neighbours, the node's own vector and its id vector, after a
-    linear layer for each of the first two (the paper's element-wise combination). The item tower
-    fuses its encoders before the graph, so there is one graph. The paper has one per modality.
+    Each layer adds three vectors per node: the mean over its neighbours, its own vector and its id
+    vector. The first two pass through a linear layer each (the paper's element-wise combination).
+    The item tower fuses its encoders before the graph, so there is one graph. The paper has one per
+    modality.
     """
 
     def fit(self, sequences: Iterator[torch.Tensor], num_items: int) -> None:
@@ -173,8 +175,8 @@ class MMGCN(FixedGraph):
         self.of_itself = nn.ModuleList(_linear(self.width) for _ in range(self.layers))
         self.combine = nn.ModuleList(_linear(self.width) for _ in range(self.layers))
 
-    def weights(self, of_user_E: torch.Tensor, of_item_E: torch.Tensor) -> EdgeWeights:
-        return EdgeWeights(of_user_E.reciprocal(), of_item_E.reciprocal())
+    def weights(self, user_degree_E: torch.Tensor, item_degree_E: torch.Tensor) -> EdgeWeights:
+        return EdgeWeights(user_degree_E.reciprocal(), item_degree_E.reciprocal())
 
     def propagate(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
         # users first, then items, in both `ids` and `nodes`
@@ -197,9 +199,9 @@ class GRCN(GraphModel):
 
     Refinement moves a user's preference `routing` times towards the content of items that agree
     with it. An edge's weight is the agreement of its ends, as a softmax over the receiver's edges
-    (the paper's soft variant). Id vectors are then propagated along the refined edges, and their
-    layers are added. The score uses concatenated id and content vectors. The content is the item
-    tower's vector, with all encoders fused before the graph.
+    (the paper's soft variant). Id vectors are then propagated along the refined edges, and the
+    outputs of all layers are added to them. The score uses concatenated id and content vectors. The
+    content is the item tower's vector, with all encoders fused before the graph.
     """
 
     def __init__(self, width: int, length: int, layers: int = 2, routing: int = 3) -> None:
@@ -215,23 +217,23 @@ class GRCN(GraphModel):
     def propagate(self, users_MD: torch.Tensor, items_ND: torch.Tensor) -> Nodes:
         preference_MD = unit(users_MD)
         content_ND = unit(leaky_relu(self.content(items_ND)))
-        # routing moves preferences only; the content of items stays as it is
+        # routing updates the preferences only, not the content of items
         for _ in range(self.routing):
             agreement_E = self._agreement(preference_MD, content_ND)
             weight_E = _softmax(agreement_E, self.users_E, self.num_users)
             preference_MD = unit(preference_MD + self._to_users(weight_E, content_ND))
         agreement_E = self._agreement(preference_MD, content_ND)
         # each edge has two weights, because a softmax runs over the edges of one receiver
-        of_user_E = _softmax(agreement_E, self.users_E, self.num_users)
-        of_item_E = _softmax(agreement_E, self.items_E, self.num_items + 1)
+        to_user_weight_E = _softmax(agreement_E, self.users_E, self.num_users)
+        to_item_weight_E = _softmax(agreement_E, self.items_E, self.num_items + 1)
         ids = self.ids(torch.arange(self.ids.num_embeddings, device=users_MD.device))
         users = ids[: self.num_users]
         items = ids[self.num_users :]
         total = ids
         for _ in range(self.layers):
             # both sides are computed from the previous layer
-            users_next = self._to_users(of_user_E, items)
-            items = self._to_items(of_item_E, users)
+            users_next = self._to_users(to_user_weight_E, items)
+            items = self._to_items(to_item_weight_E, users)
             users = users_next
             total = total + torch.cat([users, items])
         users_MX = torch.cat([total[: self.num_users], preference_MD], dim=1)
@@ -254,13 +256,15 @@ class GRCN(GraphModel):
 def _sparse(
     to_E: torch.Tensor, from_E: torch.Tensor, weight_E: torch.Tensor, shape: tuple[int, int]
 ) -> torch.Tensor:
+    """Return a sparse matrix of edge weights, with a row per receiver and a column per sender."""
     edges = torch.stack([to_E, from_E])
     # an item watched twice has two edges, which coalesce adds up
     return torch.sparse_coo_tensor(edges, weight_E, shape, check_invariants=True).coalesce()
 
 
 def _product(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Return a sparse product, computed in fp32: torch has none in bf16 on a CPU."""
+    """Return the product of a sparse and a dense matrix in the dtype of `values`."""
+    # torch has no sparse product in bf16 on CPUs
     product: torch.Tensor = torch.sparse.mm(weights.float(), values.float())
     return product.to(values.dtype)
 
@@ -274,7 +278,7 @@ def _sums(
 ) -> torch.Tensor:
     """Return weighted sums over the edges of each receiver.
 
-    For weights with gradients, a sparse product takes 35 times as long.
+    A sparse product takes 35 times as long if the weights need gradients.
     """
     weighted = values.index_select(0, from_E) * weight_E.to(values.dtype)[:, None]
     return values.new_zeros(count, values.shape[1]).index_add(0, to_E, weighted)
@@ -283,7 +287,7 @@ def _sums(
 def _softmax(value_E: torch.Tensor, to_E: torch.Tensor, count: int) -> torch.Tensor:
     """Return the softmax over the edges of each receiver.
 
-    It needs no maximum subtracted: the values are cosines, too small to overflow.
+    The values are cosines, so exp cannot overflow and no maximum is subtracted.
     """
     exponential_E = value_E.exp()
     return exponential_E / value_E.new_zeros(count).index_add(0, to_E, exponential_E)[to_E]

@@ -131,7 +131,12 @@ BAD_FOLDERS: dict[str, tuple[bytes, Any, dict[str, Any], str]] = {
     "flat": (npy_bytes(GOOD[0]), ["1", "2"], {}, "expected 2 dimension"),
     "no_width": (npy_bytes(GOOD[:, :0]), ["1", "2", "3"], {"width": 0}, "width"),
     "no_items": (npy_bytes(GOOD[:0]), [], {"count": 0}, "count"),
-    "other_shape": (npy_bytes(GOOD[:2]), ["1", "2"], {}, r"says 3 x 2, features\.npy is \[2, 2\]"),
+    "other_shape": (
+        npy_bytes(GOOD[:2]),
+        ["1", "2"],
+        {},
+        r"says 3 x 2, but features\.npy is \[2, 2\]",
+    ),
     "huge_header": (
         npy_bytes(GOOD).replace(b"(3, 2)", b"(9, 9)"),
         ["1", "2", "3"],
