@@ -137,9 +137,8 @@ def verify_features(url: str) -> FeaturesInfo:
         _from_folder(url, info)
         _read_verified(url, TABLE_FILE, info)
     except OSError as error:
-        raise ValueError(
-            f"{url} lacks a file of its features ({brief(error)}). {REMEDY}."
-        ) from error
+        reason = f"{url} lacks a file of its features ({brief(error)})"
+        raise ValueError(f"{reason}. {REMEDY}.") from error
     return info
 
 
@@ -238,11 +237,9 @@ def _checked(features: Features) -> Features:
 def _shape_fault(features: Features) -> str:
     """Return the fault in the numbers of vectors and ids, or ""."""
     vectors = features.vectors_nX
-    if not len(vectors) or not 1 <= vectors.shape[1] <= MAX_WIDTH:
-        return (
-            f"{len(vectors)} vectors of width {vectors.shape[1]}; "
-            f"the width must be 1 to {MAX_WIDTH:,}"
-        )
+    width = vectors.shape[1]
+    if not len(vectors) or not 1 <= width <= MAX_WIDTH:
+        return f"{len(vectors)} vectors of width {width}; the width must be 1 to {MAX_WIDTH:,}"
     if len(features.raw_ids_n) != len(vectors):
         return f"{len(vectors):,} vectors for {len(features.raw_ids_n):,} raw ids"
     return ""
