@@ -41,6 +41,7 @@ def compare(first: Path, second: Path) -> list[Comparison]:
     """
     one = _read(first)
     other = _read(second)
+    # Row n of both ranks.npy must be the same user and target, or the test would not be paired.
     if one.fingerprint != other.fingerprint:
         raise ValueError(
             f"{first} ranked {one.dataset}, {second} ranked {other.dataset}. Runs are compared "
@@ -107,6 +108,7 @@ def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparis
     difference_B = second_B - first_B
     difference = float(difference_B.mean())
     difference_error = standard_error(difference_B)
+    # Without spread there is no test statistic: equal runs give 1, a constant difference gives 0.
     if difference_error:
         p = math.erfc(abs(difference) / difference_error / math.sqrt(2))
     else:

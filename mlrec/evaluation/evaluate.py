@@ -73,6 +73,7 @@ def encode_catalogue(
 
     Every rank encodes its share of the items. Two all-gathers then give every rank all of them.
     """
+    # The split of training, so that a rank encodes the items whose activations it has cached.
     owned_W = data.owners(config.train.global_batch, world.nodes).split(ranked_items(data))
     cache = model.tower.activation_cache
     cached_items = cache.items if cache else None
@@ -88,6 +89,7 @@ def encode_catalogue(
     # Every rank encodes the same number of chunks, as a partitioned model gathers its weights
     # on all ranks in each forward pass. A rank with few items gets empty chunks.
     for chunk in track(chunks, "encoding items", len(share.items), amount=_items_in):
+        # Chunks come in any order when several workers make them.
         rows = slice(chunk.start, chunk.start + _items_in(chunk))
         vectors_OD[rows] = _encode_chunk(model, chunk, share.items[rows], world.device)
         readable_O[rows] = chunk.valid_n
@@ -173,6 +175,7 @@ def _rank_all_users(ranking: Ranking, user_chunk: int, world: World, split: Spli
     """Rank the targets of all users, and return their counts on the CPU; collective."""
     owned_W = shares(ranking.data.sequences.num_users, world.size)
     own_users = owned_W[world.rank]
+    # Each rank takes a run of neighbouring users, so that the gather returns them in their order.
     first = sum(owned_W[: world.rank])
     # The number of chunks follows the largest share, so that it is the same on every rank:
     # a partitioned model gathers its weights on all ranks in each forward pass.

@@ -67,6 +67,7 @@ class _Extraction:
     def raw_ids(self, start: int) -> pa.Array:
         """Return the raw ids of a block's items."""
         items = self.items[start : start + BLOCK_ITEMS]
+        # Row n - 1 of the table is item n, because id 0 is padding.
         return self.data.catalogue.table["raw_id"].take(pa.array(items - 1)).combine_chunks()
 
     def read_block(self, start: int) -> Block:
@@ -100,8 +101,10 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
             f"item.encoders is {list(config.item.encoders)}; name one. "
             "Features are extracted with one encoder at a time"
         )
+    # First, because building an encoder may download gigabytes before a wrong place is noticed.
     from_main(lambda: check_is_place(out))
     data = open_data(config.data)
+    # An encoder with random weights must be the same on every rank, and after a restart.
     torch.manual_seed(config.seed)
     tower = ItemTower(
         config.item, config.recommender.width, data.catalogue.size, items=item_ids(data)
@@ -118,6 +121,7 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
             say(notice, error=True, flush=True)
     info = from_main(lambda: _complete_features(out))
     if info is None:
+        # After settings_of, which hashes the weights on the host before they change their type.
         as_trained(encoder.eval(), config, world.device)
         _claim(
             extraction
@@ -160,6 +164,7 @@ def _complete_features(out: str) -> FeaturesInfo | None:
     try:
         return verify_features(out)
     except ValueError as error:
+        # A storage error is not damage, and must not cost complete features their features.json.
         if isinstance(error.__cause__, OSError) and not isinstance(
             error.__cause__, FileNotFoundError
         ):
@@ -178,6 +183,7 @@ def _claim(extraction: _Extraction) -> None:
 def _encode_missing_blocks(extraction: _Extraction) -> None:
     """Encode this rank's share of the blocks that are missing or have failed items; collective."""
     world = extraction.world
+    # Rank 0 alone looks, so that all ranks divide the same list.
     missing = from_main(
         lambda: [start for start in extraction.starts if not _is_complete(extraction, start)]
     )
@@ -186,6 +192,7 @@ def _encode_missing_blocks(extraction: _Extraction) -> None:
         for start in missing[world.rank :: world.size]
     }
     with task("encoding items", sum(map(len, todo.values()))) as under_way:
+        # Not collective: ranks have different numbers of blocks, and each holds the whole encoder.
         for start, items in todo.items():
             write_block(
                 extraction.out,
@@ -193,6 +200,7 @@ def _encode_missing_blocks(extraction: _Extraction) -> None:
                 _encode(extraction, start, items, under_way),
                 extraction.settings.digest,
             )
+    # Rank 0 merges next, and reads the blocks of all ranks.
     barrier()
 
 
@@ -233,6 +241,7 @@ def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: T
         reasons.setdefault(
             item, f"its vector is not finite (train.precision={config.train.precision})"
         )
+    # A block with a value that is not finite counts as damaged; the merge drops these rows.
     vectors_nX[np.isin(items, list(reasons))] = 0
     return Block(
         extraction.raw_ids(start), vectors_nX, [reasons.get(item) for item in items.tolist()]
@@ -256,8 +265,10 @@ def _merge(extraction: _Extraction) -> FeaturesInfo:
         for item, reason in zip(extraction.items, reasons, strict=True)
         if reason is not None
     ]
+    # Before the check, whose error refers to this file.
     storage.write_bytes(storage.join(out, FAILURES_FILE), "".join(failures).encode())
     _check_failures(extraction, len(failures))
+    # Entry n of the reasons, vectors and raw ids is item n, as the blocks are joined in order.
     has_vector = np.array([reason is None for reason in reasons])
     vectors_nX = np.concatenate([block.vectors_nX for block in blocks])[has_vector]
     raw_ids = pa.concat_arrays([block.raw_ids_n for block in blocks]).filter(pa.array(has_vector))
@@ -271,6 +282,7 @@ def _merge(extraction: _Extraction) -> FeaturesInfo:
     info = write_features(
         out, raw_ids, vectors_nX, item_ids(extraction.data), Maker(encoder, extraction.checkpoint)
     )
+    # Last: a crash before features.json is written costs only the merge.
     for start in extraction.starts:
         storage.remove(block_path(out, start))
     return info

@@ -71,8 +71,10 @@ def settings_of(config: Config, data: Data, encoder: Encoder) -> ExtractionSetti
 def _weights_sha256(module: nn.Module) -> str:
     """Return the SHA-256 of names, types, shapes and values of all parameters and buffers."""
     digest = hashlib.sha256()
+    # Buffers outside the state_dict count too, because the vectors depend on them.
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        # As flat bytes: numpy has no bfloat16, and torch cannot view a scalar as another size.
         digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
@@ -92,6 +94,7 @@ def check_is_place(out: str) -> None:
     Raises:
         ValueError: it does.
     """
+    # Written before the first block and never removed, so it marks the place as an extraction's.
     is_claimed = storage.exists(_settings_path(out))
     check_own_folder(out, _COMMAND, _FILES, lambda: is_claimed)
     check_own_folder(

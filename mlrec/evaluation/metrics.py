@@ -75,6 +75,7 @@ def summarize(
         members[name] = (target_popularity_B >= low) & (target_popularity_B <= high)
     summary: dict[str, dict[str, float]] = {}
     for name, is_member_B in members.items():
+        # The mean over no users would be NaN, which results.json cannot hold.
         if not is_member_B.any():
             continue
         summary[name] = {"users": int(is_member_B.sum())}

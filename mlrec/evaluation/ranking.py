@@ -124,6 +124,7 @@ class Ranking:
         score_BN[users, scored.seen_BS[users, slots]] = -torch.inf
         best = score_BN.topk(min(count, score_BN.shape[1]), dim=1)
         items_BK = self.ids_N[best.indices.cpu().numpy()]
+        # topk fills up with excluded items where a user has fewer than K others.
         items_BK[best.values.isneginf().cpu().numpy()] = 0
         return np.pad(items_BK, ((0, 0), (0, count - items_BK.shape[1])))
 
@@ -144,10 +145,12 @@ class Ranking:
 
     def scores(self, states_BX: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items, float32 [B, N]; -inf for unreadable ones."""
+        # In fp32: with the 8 significant bits of bf16, many different scores would tie.
         score_BN = self.model.score(states_BX, self.vectors.items_UX.float()).float()
         # NaN compares false with everything, which would rank the target first. As the lowest
         # number it ties with all other NaN, and a model that gives only NaN earns chance.
         score_BN.nan_to_num_(nan=LOWEST)
+        # After the NaN, so that an unreadable item ranks below a readable one without a score.
         return score_BN.index_fill_(1, self.unreadable, -torch.inf)
 
     def _score(self, users_B: np.ndarray, split: Split) -> _Scored:
@@ -162,6 +165,7 @@ class Ranking:
         # A target that the user also watched before must stay in the ranking.
         is_excluded_BS = (seen_BS >= 0) & (seen_BS != target_B1)
         is_excluded_BS[:, 1:] &= seen_BS[:, 1:] != seen_BS[:, :-1]
+        # gather refuses -1, so these slots read row 0, and is_excluded_BS keeps them from counting.
         return _Scored(score_BN, seen_BS.clamp(min=0), is_excluded_BS, target_B1)
 
     def _count_by_model(self, scored: _Scored) -> TargetCounts:

@@ -65,6 +65,7 @@ class Results:
     def __post_init__(self) -> None:
         if "all" not in self.metrics:
             raise ValueError("metrics has no group 'all'")
+        # The limit on the size of ranks.npy is computed from this number.
         if not 0 <= self.metrics["all"].get("users", 0) <= MAX_USERS:
             raise ValueError(f"metrics.all.users is {self.metrics['all']['users']}")
 
@@ -135,6 +136,7 @@ def _check_agreement(path: Path, ranks: TargetRanks, results: Results) -> None:
         if not len(values_B) or name not in stated_metrics:
             continue
         mean = values_B.mean()
+        # Not to the last bit, because another version of numpy may sum in another order.
         if not math.isclose(stated_metrics[name], mean, rel_tol=1e-6, abs_tol=1e-9):
             raise ValueError(
                 f"{path} gives {name} {mean:.6f}, but {RESULTS_FILE} has "
@@ -145,6 +147,7 @@ def _check_agreement(path: Path, ranks: TargetRanks, results: Results) -> None:
 def write_results(run: Path, results: Results, ranks: TargetRanks) -> None:
     """Write ranks.npy, then results.json, each complete or not at all."""
     ranks_B2 = np.stack(ranks, axis=1)
+    # A crash between the writes leaves older results, and read_ranks reports that they disagree.
     storage.write_bytes(str(run / RANKS_FILE), npy_bytes(ranks_B2))
     content = json.dumps(asdict(results), indent=1, allow_nan=False) + "\n"
     storage.write_bytes(str(run / RESULTS_FILE), content.encode())

@@ -35,8 +35,10 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
     """
     run = config.run_path
     path = best_checkpoint(config)
+    # Every rank needs the answer, to raise the same error below.
     reason_not_to_write = from_main(lambda: _reason_not_to_write(run, path, data))
     model = load_model(config, data, world, path)
+    # In the type of training, in which validation chose this checkpoint.
     as_trained(model, config, world.device)
     evaluation = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(evaluation.baselines)
@@ -55,6 +57,7 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
     if world.is_main and reason_not_to_write:
         say(f"{run / RESULTS_FILE} is unchanged: {reason_not_to_write}", error=True)
     elif world.is_main:
+        # A crash between these writes leaves files of two rankings; the same command replaces all.
         if evaluation.recommended is not None:
             write_recommended(run, evaluation.recommended)
         write_results(run, results, evaluation.ranks)

@@ -24,11 +24,13 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
         ValueError: the model identifies items or users by ids of another data set, or it is for
             histories of another length.
     """
+    # From the run's own folder, as the pretrained checkpoints may be gone by now.
     encoders = restored_from(config.run_path, config.item.encoders)
     model = build_model(config, data, world.rank, encoders)
     # Before the weights are loaded, where the same mistake would be reported as wrong shapes.
     check_history_length(config.recommender, data, path)
     checkpoint.load_weights(model, path)
+    # Other models see content alone, so they may rank the items of another data set.
     if model.sequence_model.knows_ids or model.tower.knows_ids:
         check_same_data(path, data.info.fingerprint, data.url, config.resume.force)
     return model.to(world.device)

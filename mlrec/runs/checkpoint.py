@@ -95,6 +95,7 @@ def save(
     final = folder_of(run) / folder_name(state.step)
     partial = final.with_name(f"{final.name}.partial")
     if world.is_main:
+        # Rank 0 alone: another rank's cleanup could remove the folder that this one has just made.
         remove_partial(run)
         partial.mkdir(parents=True)
     barrier()  # The folder exists before any rank writes into it.
@@ -103,6 +104,7 @@ def save(
     # Every rank walks through all tensors, as gathering a partitioned one is collective.
     for index, name, tensor in tensors:
         if index % world.size == world.rank:
+            # On the host: the GPU holds one full tensor at a time. safetensors needs it contiguous.
             own_tensors[name] = tensor.cpu().contiguous()
     _check_all_finite(own_tensors, state.step, partial, world)
 
@@ -111,6 +113,7 @@ def save(
     # The gather also waits until every rank has flushed its part.
     parts = dict(gather_objects((part_file.name, _flush_and_hash(part_file))))
     if world.is_main:
+        # Last, as it names every part: rank 0 has the size and digest of all of them only now.
         _write_state(partial, replace(state, parts=parts))
         _publish(partial, final)
     barrier()  # No rank returns before the checkpoint is complete.
@@ -128,6 +131,7 @@ def _check_all_finite(
     bad_names = [name for name in gather_objects(own_bad_name) if name is not None]
     if not bad_names:
         return
+    # No rank has written a part yet, and none will: all of them see the same names.
     if world.is_main:
         shutil.rmtree(partial)
     raise NonFiniteError(
@@ -154,6 +158,7 @@ def _publish(partial: Path, final: Path) -> None:
     """Give a complete checkpoint its final name, so that a power failure loses all or nothing."""
     # All content is on disk before the name is, and the name before the save counts as done.
     storage.flush(partial)
+    # os.rename cannot replace a folder with content, so an older save of this step goes first.
     if final.exists():
         shutil.rmtree(final)
     os.rename(partial, final)
@@ -178,6 +183,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     expected = set(model.state_dict())
     loaded = take_weights(model, path)
+    # take_weights skips names that the model lacks, so they are looked for here.
     for weight in read_shapes(path):
         if weight.name not in expected:
             raise ValueError(
@@ -198,6 +204,7 @@ def take_weights(model: nn.Module, path: Path) -> set[str]:
     Raises:
         ValueError: one has another shape, or is an integer in only one of the two.
     """
+    # state_dict's tensors share memory with the model: copying into them loads the weights.
     own = model.state_dict()
     loaded = set()
     for name, tensor in read_tensors(path, WEIGHT):

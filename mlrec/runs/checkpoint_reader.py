@@ -45,6 +45,7 @@ def _parts(path: Path) -> list[Path]:
         ValueError: a file is missing, extra, or differs from when it was written.
     """
     state = read_state(path)
+    # A user's copy such as part-00000.safetensors.bak is neither a part nor an error.
     part_files = sorted(file for file in path.glob("part-*") if _PART.fullmatch(file.name))
     if not state.parts:
         _note_missing_checksums(path)
@@ -60,6 +61,7 @@ def _parts(path: Path) -> list[Path]:
                 f"{file} is not a part of this checkpoint, which has {len(state.parts)}. "
                 f"{remedy_of(path)}."
             )
+    # All parts are verified before any is read: damage in the last one leaves no half-loaded model.
     for file in part_files:
         _verify(file, state.parts[file.name], path)
     return part_files
@@ -75,6 +77,7 @@ def _note_missing_checksums(path: Path) -> None:
 
 def _verify(file: Path, part: Part, path: Path) -> None:
     status = file.stat()
+    # The size comes first: it finds a file that was cut off without hashing gigabytes.
     if status.st_size != part.size:
         raise ValueError(
             f"{file} is damaged: it has {status.st_size:,} bytes of {part.size:,}. "
@@ -111,6 +114,7 @@ def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
             for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
                 if not name.startswith(prefix):
                     continue
+                # Without checksums, parts of two saves could lie in one folder unnoticed.
                 if name in part_of_name:
                     raise ValueError(
                         f"{part} holds {name}, which {part_of_name[name].name} holds too. "
@@ -118,6 +122,7 @@ def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
                     )
                 part_of_name[name] = part
                 tensor = file.get_tensor(name)
+                # save refuses such values: only a damaged file without a checksum has them.
                 if not is_finite(tensor):
                     raise ValueError(f"{part} is damaged: {name} is not finite. {remedy_of(path)}.")
                 yield name.removeprefix(prefix), tensor
@@ -155,6 +160,7 @@ def read_moments(
                 f"{path} has {moment} of {name}, which is not trained now. "
                 "Set resume.force=true to leave it out."
             )
+    # In a generator, only a caller that reads to the end gets here.
     if missing and not force:
         raise ValueError(
             f"{path} lacks {moment} of {min(missing)}. Set resume.force=true to start it from zero."

@@ -20,7 +20,9 @@ from mlrec.storage.typed_json import STRICT, parse_json, read_bounded
 STATE_FILE = "state.json"
 DIVERGED = ".diverged"
 """Suffix of a checkpoint folder whose weights gave no finite gradient; it is never read."""
+# Room for the parts of tens of thousands of ranks; a longer file is damaged, and is not read.
 MAX_STATE_BYTES = 4 << 20
+# Above any real count or size of a part in bytes (1 TiB), and exact as a float.
 MAX_COUNT = 1 << 40
 
 _NAME = re.compile(r"step-([0-9]{6,13})")
@@ -65,6 +67,7 @@ class TrainingState:
     """Of all other fields; see `digest_of`."""
 
     def __post_init__(self) -> None:
+        # Adam's step counter is restored as step - skipped_steps, which must not be negative.
         if not self.consecutive_skips <= self.skipped_steps <= self.step:
             raise ValueError(
                 f"consecutive_skips ({self.consecutive_skips}), skipped_steps "
@@ -81,6 +84,7 @@ def _step_of(name: str) -> int | None:
     """Return the step in the name of a checkpoint's folder, or None for any other name."""
     match = _NAME.fullmatch(name)
     step = int(match[1]) if match else None
+    # step-0000600 would be a second name of step 600.
     return step if step is not None and name == folder_name(step) else None
 
 
@@ -133,6 +137,7 @@ def best(run: Path, metric: str) -> Path | None:
                 "evaluate.select_by names. Set evaluate.select_by to one that it has: "
                 f"{', '.join(name for name in metrics if '/' not in name)}."
             )
+    # max returns the first of equal values, and the states are in the order of their steps.
     return (
         max(evaluated, key=lambda path: evaluated[path][metric])
         if evaluated
@@ -157,10 +162,12 @@ def read_state(path: Path) -> TrainingState:
     where, remedy = path / STATE_FILE, remedy_of(path)
     raw = read_bounded(where, MAX_STATE_BYTES, remedy)
     state = parse_json(raw, TrainingState, str(where), remedy)
+    # Old states have neither parts nor a digest; one with parts must have its digest too.
     if (state.parts or state.sha256) and state.sha256 != digest_of(json.loads(raw)):
         raise ValueError(
             f"{where} is damaged: its content does not have the SHA-256 that it names. {remedy}."
         )
+    # In a renamed folder, training would continue from a wrong place in the data without notice.
     if state.step != _step_of(path.name):
         raise ValueError(
             f"{where} is of step {state.step}, but the folder is {path.name}. {remedy}."
@@ -170,6 +177,7 @@ def read_state(path: Path) -> TrainingState:
 
 def digest_of(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of state.json with an empty `sha256`, whatever other keys it has."""
+    # Sorted, so that the digest does not depend on the order in which a version wrote the keys.
     return hashlib.sha256(
         json.dumps({**content, "sha256": ""}, sort_keys=True).encode()
     ).hexdigest()
@@ -217,6 +225,7 @@ def check_resumable(state: TrainingState, now: TrainingState, path: Path, force:
     Raises:
         ValueError: the data set, the global batch or the seed differs, and `force` is off.
     """
+    # These three and the step decide the order of the data, which no checkpoint stores.
     names: Mapping[str, str] = {
         "fingerprint": "the data set",
         "global_batch": "train.global_batch",

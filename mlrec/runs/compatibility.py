@@ -146,6 +146,7 @@ def check_model_settings(
     """
     changed = []
     for key, value in model_settings(config).items():
+        # Old checkpoints lack some or all of these keys; an unknown setting counts as unchanged.
         trained_value = trained_with.get(key, value)
         if value != trained_value:
             changed.append(_change(key, value, trained_value))
@@ -165,6 +166,7 @@ def _leaves(config: Config) -> dict[str, Any]:
         if not isinstance(value, dict):
             top[name] = value
             continue
+        # One level deep: a mapping inside a section, such as recommender.options, is one value.
         for key, leaf in value.items():
             in_sections[f"{name}.{key}"] = leaf
     return top | in_sections

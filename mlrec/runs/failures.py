@@ -16,6 +16,7 @@ from mlrec.config.run_files import FAILURES_FILE
 from mlrec.runtime.printable import counted, printable
 from mlrec.storage.typed_json import STRICT, parse_json_lines, read_bounded
 
+# Room for about a million failures; a longer file is not read into memory.
 MAX_LEDGER_BYTES = 256 << 20
 
 
@@ -76,12 +77,14 @@ def repair(run_path: Path) -> list[Failure]:
     path = run_path / FAILURES_FILE
     complete_lines = _lines(ledger).encode()
     if path.exists() and complete_lines != path.read_bytes():
+        # Replaced as a whole, so that a crash during the repair loses no complete line.
         storage.write_bytes(str(path), complete_lines)
     return ledger
 
 
 def append(run_path: Path, new: Sequence[Failure]) -> None:
     """Add items to the ledger."""
+    # Without fsync: an item whose line is lost is written again when it fails again.
     with open(run_path / FAILURES_FILE, "a") as ledger:
         ledger.write(_lines(new))
 

@@ -24,6 +24,7 @@ def run_lock(run_path: Path, is_main: bool) -> Iterator[None]:
         RuntimeError: another process holds the lock, because the same command or a run with the
             same name is still running.
     """
+    # Rank 0 holds the lock for all ranks; another rank that asked for it would time out.
     if not is_main:
         yield
         return

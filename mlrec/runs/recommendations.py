@@ -61,6 +61,7 @@ class Recommended:
     def __post_init__(self) -> None:
         if missing := {"recommended", "targets", "catalogue"} - self.popularity.keys():
             raise ValueError(f"popularity has no {min(missing)!r}")
+        # Readers put the three side by side, so they must have the same groups in the same order.
         if len({tuple(counts) for counts in self.popularity.values()}) > 1:
             raise ValueError("the groups of popularity differ")
 

@@ -21,6 +21,7 @@ from mlrec.storage.typed_json import parse_json, read_bounded
 
 MAX_RECORD_BYTES = 1 << 20
 MAX_HOURS = 1e6
+# Not STRICT, which refuses the keys that a later version may add.
 KNOWN_KEYS = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 _PACKAGES = ("torch", "deepspeed", "transformers", "webdataset", "numpy")
@@ -114,6 +115,7 @@ def read_record(run_path: Path) -> dict[str, Any] | None:
         return None
     remedy = f"Remove {path}: the next command that trains this run writes it again"
     raw = read_bounded(path, MAX_RECORD_BYTES, remedy)
+    # Record checks the keys that it knows and drops the others; the second parse returns all.
     parse_json(raw, Record, str(path), remedy)
     return parse_json(raw, dict[str, Any], str(path), remedy)
 

@@ -102,6 +102,7 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
         config.train.global_batch,
         settings=model_settings(config),
     )
+    # Ranks that listed the folder themselves could resume from different steps.
     path = from_main(lambda: checkpoint.newest(config.run_path))
     if path is None:
         return None, new
@@ -114,4 +115,5 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
             "continue with this command's settings."
         )
     check_same_run(config)
+    # The other fields are this command's, because resume.force may have changed them.
     return path, replace(new, step=state.step)

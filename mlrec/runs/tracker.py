@@ -22,6 +22,7 @@ from mlrec.runtime.progress import Bar, Remaining, is_terminal, number
 from mlrec.runtime.terminal import console, say
 from mlrec.storage.typed_json import parse_json_lines, read_bounded
 
+# A plain dict cannot carry STRICT, so each type of number states it.
 _Line: Any = dict[
     str, Annotated[int, Strict()] | Annotated[float, Strict(), AllowInfNan(False)] | None
 ]
@@ -41,6 +42,7 @@ SHOWN = {
 """What the console shows of a step, in this order; the rest is in metrics.jsonl."""
 
 
+# Room for about a million logged steps of 1 KB each.
 MAX_METRICS_BYTES = 1 << 30
 
 
@@ -109,6 +111,7 @@ class Tracker:
                 _MetricsFile(run_path, resumed_step),
                 _console_sink(total_steps, resumed_step),
             ]
+        # On every rank: if WANDB_MODE is wrong, all of them raise and none waits for the others.
         mode, contradiction = wandb_mode(config.tracking)
         if enabled and contradiction:
             self.message(contradiction)
@@ -147,7 +150,9 @@ class _MetricsFile:
 
     def __init__(self, run_path: Path, resumed_step: int) -> None:
         path = run_path / METRICS_FILE
+        # Steps after the checkpoint are taken again, and would be in the file twice.
         kept = [line for line in read_metrics(run_path) if line["step"] <= resumed_step]
+        # Rewritten as a whole before appending, which also drops a line that a crash cut off.
         storage.write_bytes(str(path), "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = path.open("a")
 
@@ -155,6 +160,7 @@ class _MetricsFile:
         # JSON has no NaN: what is not a number is null
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        # The line survives a kill of the process, but without fsync not a power failure.
         self._file.flush()
 
     def message(self, text: str) -> None:

@@ -69,6 +69,7 @@ class WandbRun:
         """Log the metrics of a step. W&B keeps the first value, so a resume changes nothing."""
         if self._run is not None:
             self._step = step
+            # Metrics of the test split come once, at the end of a run that was not stopped.
             self._is_ranked = self._is_ranked or any(name.startswith("test/") for name in metrics)
             self._try(lambda: self._run.log(dict(metrics), step=step))
 
@@ -85,6 +86,7 @@ class WandbRun:
 
     def _finish(self, exit_code: int) -> None:
         """Finish the W&B run; after a failure only as long as the other ranks can wait."""
+        # A daemon, because a thread that hangs in finish must not keep the process alive.
         thread = threading.Thread(
             target=self._try, args=[lambda: self._run.finish(exit_code=exit_code)], daemon=True
         )
@@ -139,6 +141,7 @@ def has_key() -> bool:
 
     if os.environ.get("WANDB_API_KEY"):
         return True
+    # netrc(None) reads ~/.netrc; a missing or broken file means that there is no key.
     try:
         url = os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url
         host = urlparse(url).hostname or ""
@@ -181,6 +184,7 @@ def _run_id(run_path: Path) -> str:
     """Return the id of the run's W&B run, and choose one the first time."""
     path = run_path / WANDB_ID_FILE
     if not path.exists():
+        # Stored before wandb.init: a run that crashes right after it continues the same W&B run.
         storage.write_bytes(str(path), secrets.token_hex(4).encode())
     remedy = f"Remove {path} to track this run as a new W&B run"
     run_id = read_bounded(path, MAX_ID_BYTES, remedy).decode(errors="replace").strip()
@@ -214,6 +218,7 @@ def log_checkpoint(
     import wandb
 
     artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata=dict(metadata))
+    # With checksum=True, W&B would read the whole checkpoint to hash it.
     artifact.add_reference(scrub(url), checksum=False)
     run.log_artifact(artifact, aliases=list(aliases))
 

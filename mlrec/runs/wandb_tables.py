@@ -105,6 +105,7 @@ def _strip(pictures: Pictures | None, items: tuple[int, ...], marked: int = 0) -
     image = pictures.row(items)
     if marked in items:
         _frame(image, items.index(marked))
+    # W&B's default is PNG, which is several times larger for photographs.
     return wandb.Image(image, file_type="jpg")
 
 
