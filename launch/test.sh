@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/install.sh
 
-# DeepSpeed compiles its CPU optimizer on first use, which takes a minute. The checks below leave
-# a core idle for it.
+# DeepSpeed compiles its CPU optimizer on first use, which takes a minute or two. The checks
+# below leave a core idle for it.
 if command -v g++ > /dev/null; then
     python -c 'from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load()' &> /dev/null &
 fi

@@ -154,27 +154,25 @@ def lines(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text if line.endswith("}")]
 
 
+def make_raw(folder: Path) -> None:
+    """Make a synthetic raw folder."""
+    from shards_tools.cli import main
+
+    size = ["--users", str(NUM_USERS), "--items", str(NUM_ITEMS)]
+    assert main(["synthetic", str(folder), *size]) == 0
+
+
 class Training:
     """Runs of `mlrec train` on item ids, on one rank or more."""
 
     def __init__(self, folder: Path, ranks: int) -> None:
         from shards_tools.cli import main
 
-        self.folder, self.data, self.longest_s = folder, folder / "data", 20.0
+        self.folder = folder
+        self.data = folder / "data"
+        self.longest_s = 20.0
         self.launcher = LAUNCHERS["plain" if ranks == 1 else "deepspeed"]
-        assert (
-            main(
-                [
-                    "synthetic",
-                    str(folder / "raw"),
-                    "--users",
-                    str(NUM_USERS),
-                    "--items",
-                    str(NUM_ITEMS),
-                ]
-            )
-            == 0
-        )
+        make_raw(folder / "raw")
         assert main(["make", str(folder / "raw"), str(self.data), "--size", "32"]) == 0
 
     def begin(self, name: str) -> subprocess.Popen[str]:
@@ -260,22 +258,9 @@ class Packing:
     """Packs of a raw folder with videos."""
 
     def __init__(self, folder: Path) -> None:
-        from shards_tools.cli import main
-
-        self.folder, self.longest_s = folder, 20.0
-        assert (
-            main(
-                [
-                    "synthetic",
-                    str(folder / "raw"),
-                    "--users",
-                    str(NUM_USERS),
-                    "--items",
-                    str(NUM_ITEMS),
-                ]
-            )
-            == 0
-        )
+        self.folder = folder
+        self.longest_s = 20.0
+        make_raw(folder / "raw")
 
     def begin(self, name: str) -> subprocess.Popen[bytes]:
         """Start or go on packing to the folder called `name`."""

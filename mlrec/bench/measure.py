@@ -44,7 +44,7 @@ def cpu_seconds() -> float:
 
 
 def _live_child_cpu_seconds(pid: int | None) -> float:
-    """Return the CPU seconds of a child that has not ended; 0 without /proc."""
+    """Return the CPU seconds of a running child; 0 without /proc."""
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():
         return 0.0

@@ -275,6 +275,6 @@ class ShardCache:
         for file in list(self._own_files()):
             if file.path.suffix != ".partial":
                 continue
-            # A lock that cannot be had at once is held by a process that downloads the shard.
+            # If the lock is taken, another process is downloading the shard.
             with contextlib.suppress(Timeout), FileLock(self._lock(file.path.stem), timeout=0):
                 file.path.unlink(missing_ok=True)

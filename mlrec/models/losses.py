@@ -169,7 +169,7 @@ def draw_negatives(scored: Scored, count: int, seed: int) -> Negatives:
 
 
 def _negatives(scored: Scored) -> torch.Tensor:
-    """Return the readable candidates that the position's user has not watched, bool [P, U]."""
+    """Return the readable candidates new to the position's user, bool [P, U]."""
     candidates_U = (scored.batch.count_U > 0) & scored.valid_U
     return ~scored.own_PU & candidates_U
 

@@ -235,7 +235,7 @@ class ItemTower(nn.Module):
         cache = self.activation_cache
         assert cache is not None
         in_cache_O = cache.has(items_O)
-        # The opposite happens: an item is cached after a loader worker has begun to read its media.
+        # The reverse is allowed: a worker may read media of an item that is cached meanwhile.
         assert bool((in_cache_O | ~cached_O).all()), "skipped media of an item that is not cached"
 
         partial_media = PartialMedia(media, cached_O, cache.items.inputs, device)

@@ -167,7 +167,7 @@ def _publish(partial: Path, final: Path) -> None:
 
 def _flush_and_hash(part: Path) -> Part:
     """Return size and SHA-256 of a file that was just written."""
-    # Hashing takes about as long as the disk does, so both run at once.
+    # The disk works while the processor hashes.
     with ThreadPoolExecutor(1) as pool:
         flushed = pool.submit(storage.flush, part)
         digest = storage.sha256_of(str(part))

@@ -195,9 +195,8 @@ def prune(run: Path, keep_last: int, metric: str) -> None:
     keep = {*complete_checkpoints(run)[-keep_last:], best(run, metric)}
     for path in complete_checkpoints(run):
         if path not in keep:
-            doomed = path.with_name(
-                f"{path.name}.partial"
-            )  # out of sight in one stroke, then removed
+            # Renamed first: a crash while files are removed leaves no half of a checkpoint.
+            doomed = path.with_name(f"{path.name}.partial")
             os.rename(path, doomed)
             shutil.rmtree(doomed)
 

@@ -151,9 +151,10 @@ class _MetricsFile:
     def __init__(self, run_path: Path, resumed_step: int) -> None:
         path = run_path / METRICS_FILE
         # Steps after the checkpoint are taken again, and would be in the file twice.
-        kept = [line for line in read_metrics(run_path) if line["step"] <= resumed_step]
+        lines = [line for line in read_metrics(run_path) if line["step"] <= resumed_step]
         # Rewritten as a whole before appending, which also drops a line that a crash cut off.
-        storage.write_bytes(str(path), "".join(json.dumps(line) + "\n" for line in kept).encode())
+        content = "".join(json.dumps(line) + "\n" for line in lines)
+        storage.write_bytes(str(path), content.encode())
         self._file = path.open("a")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -58,7 +58,7 @@ class Stopped(BaseException):
 
 
 class _Watch:
-    """A thread that ends the process if a stop signal has not done so in time."""
+    """A thread that ends the process if a stop signal does not do so in time."""
 
     def __init__(self, grace_s: float) -> None:
         """Start the thread.

@@ -65,7 +65,7 @@ admin socket = {folder}/$name.asok
 setuser match path =
 """
 START_TIMEOUT_S = 200.0
-"""Ceph's daemons start in 10 s, and much later beside other tests."""
+"""Bound of the start of Ceph's daemons, which share the cores with other tests."""
 
 
 def missing_programs() -> list[str]:
