@@ -16,8 +16,8 @@ from mlrec.config import Config
 from mlrec.config.run_files import FAILURES_FILE
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
 from mlrec.data.features.blocks import Block, block_path, read_block, write_block
-from mlrec.data.features.files import are_equal, verify_features, write_features
-from mlrec.data.features.info import INFO_FILE, FeaturesInfo, Maker
+from mlrec.data.features.files import are_equal, write_features
+from mlrec.data.features.info import FeaturesInfo, Maker
 from mlrec.data.schema import Modality, lookup
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.extraction import (
@@ -25,6 +25,7 @@ from mlrec.evaluation.extraction import (
     check_is_place,
     check_same_settings,
     claim,
+    complete_features,
     settings_of,
 )
 from mlrec.models.building import as_trained, item_ids
@@ -119,7 +120,7 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
     if world.is_main:
         for notice in notices(tower, data):
             say(notice, error=True, flush=True)
-    info = from_main(lambda: _complete_features(out))
+    info = from_main(lambda: complete_features(out))
     if info is None:
         # After settings_of, which hashes the weights on the host before they change their type.
         as_trained(encoder.eval(), config, world.device)
@@ -149,29 +150,6 @@ def _checkpoint_of(config: Config, tower: ItemTower) -> str | None:
     name = tower.names[0]
     row = lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
     return None if tower.random_encoders else row.checkpoint
-
-
-def _complete_features(out: str) -> FeaturesInfo | None:
-    """Return the description of complete features at `out`, or None.
-
-    The features.json of damaged ones is removed, so that nobody reads them.
-
-    Raises:
-        OSError: storage cannot tell.
-    """
-    if not storage.exists(storage.join(out, INFO_FILE)):
-        return None
-    try:
-        return verify_features(out)
-    except ValueError as error:
-        # A storage error is not damage, and must not cost complete features their features.json.
-        if isinstance(error.__cause__, OSError) and not isinstance(
-            error.__cause__, FileNotFoundError
-        ):
-            raise error.__cause__ from error
-        log.warning("%s The items are encoded again", error)
-        storage.remove(storage.join(out, INFO_FILE))
-        return None
 
 
 def _claim(extraction: _Extraction) -> None:

@@ -1,9 +1,10 @@
-"""What an extraction of features is of, and the place that it claims with it."""
+"""The settings of an extraction of features, and the place that it writes to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -15,11 +16,20 @@ from mlrec import storage
 from mlrec.config import Config
 from mlrec.config.run_files import FAILURES_FILE
 from mlrec.data.features.blocks import BLOCK_FILES, WORK_FOLDER
-from mlrec.data.features.info import INFO_FILE, RAW_IDS_FILE, TABLE_FILE, VECTORS_FILE
+from mlrec.data.features.files import verify_features
+from mlrec.data.features.info import (
+    INFO_FILE,
+    RAW_IDS_FILE,
+    TABLE_FILE,
+    VECTORS_FILE,
+    FeaturesInfo,
+)
 from mlrec.data.stream import Data
 from mlrec.models.encoders import Encoder
 from mlrec.storage.own_files import check_own_folder
 from mlrec.storage.typed_json import STRICT, parse_json
+
+log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "settings.json"
 _COMMAND = "mlrec extract"
@@ -117,3 +127,26 @@ def check_same_settings(out: str, settings: ExtractionSettings) -> None:
         raise ValueError(
             f"{out} holds features of another extraction ({', '.join(changed)} changed). {_REMEDY}"
         )
+
+
+def complete_features(out: str) -> FeaturesInfo | None:
+    """Return the description of complete features at `out`, or None.
+
+    The features.json of damaged ones is removed, so that nobody reads them.
+
+    Raises:
+        OSError: storage cannot tell.
+    """
+    if not storage.exists(storage.join(out, INFO_FILE)):
+        return None
+    try:
+        return verify_features(out)
+    except ValueError as error:
+        # A storage error is not damage, and must not cost complete features their features.json.
+        if isinstance(error.__cause__, OSError) and not isinstance(
+            error.__cause__, FileNotFoundError
+        ):
+            raise error.__cause__ from error
+        log.warning("%s The items are encoded again", error)
+        storage.remove(storage.join(out, INFO_FILE))
+        return None

@@ -62,7 +62,7 @@ class Launch:
             if stop.first:
                 return 128 + stop.first
             if BAD_INPUT in codes.values():
-                # Every rank met the same fault, and rank 0 printed it. A restart would meet it again.
+                # Every rank met the fault and rank 0 printed it. A restart would meet it again.
                 return BAD_INPUT
             # A run that trained for a while before it failed made progress: count afresh.
             lasted_s = time.monotonic() - started_at
