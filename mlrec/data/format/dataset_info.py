@@ -17,7 +17,8 @@ from mlrec.runtime.printable import printable
 from mlrec.storage.typed_json import MAX_JSON_BYTES, STRICT, parse_json
 
 FORMAT = "mlrec"
-VERSION = 1
+VERSION = 2
+"""Version that is written. Readers accept every version from 1."""
 DATASET_FILE = "dataset.json"
 CATALOGUE_FILE = "catalogue.parquet"
 FAILURES_FILE = "failures.jsonl"
