@@ -14,7 +14,8 @@ from PIL import Image
 
 from mlrec.data.format import MediaInfo
 from mlrec.data.media.audio import decode_audio
-from mlrec.data.media.frames import FRAME_POLICIES, decode_video
+from mlrec.data.media.frames import decode_video
+from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.data.samples import Sample
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shared_buffers import BatchMemory

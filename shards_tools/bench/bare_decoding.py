@@ -9,7 +9,8 @@ import multiprocessing
 from collections.abc import Sequence
 from contextlib import suppress
 
-from mlrec.data.media.frames import FRAME_POLICIES, decode_video
+from mlrec.data.media.frames import decode_video
+from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.runtime.progress import Task
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.media import MediaError, read_file

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from mlrec.config.arguments import Parser, whole_number
 from mlrec.data.format import FAILURES_FILE, DatasetInfo
-from mlrec.data.media.frames import FRAME_POLICIES
+from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import console, say

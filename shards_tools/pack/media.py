@@ -20,7 +20,8 @@ from mlrec.data.media.containers import (
     open_media,
     video_stream,
 )
-from mlrec.data.media.frames import FRAME_POLICIES, decode_video
+from mlrec.data.media.frames import decode_video
+from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.storage import transfer
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mlrec.data.format import SplitInfo
 from mlrec.data.format.dataset_info import MAX_FRAMES, MAX_INTERVAL, MAX_NAME_CHARACTERS, MAX_SIZE
-from mlrec.data.media.frames import FRAME_POLICIES
+from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.storage.typed_json import STRICT
 
 MIN_SIZE_PX = 16

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from mlrec import storage
-from mlrec.data.media.frames import FRAME_POLICIES
+from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.runtime.printable import printable
 from mlrec.storage.typed_json import MAX_JSON_BYTES, STRICT, parse_json
 

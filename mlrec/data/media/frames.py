@@ -1,4 +1,4 @@
-"""Choice of the frames that represent a video, and their decoding."""
+"""Decode chosen frames of a video."""
 
 from __future__ import annotations
 
@@ -27,27 +27,6 @@ MAX_FRAMES = 1_000_000
 """Largest number of frames of a video: nine hours at 30 frames a second."""
 CODEC_PADDING = 64
 """Pixels by which a codec rounds the sides of a frame up."""
-
-FramePolicy = Callable[[int, int, int], np.ndarray]
-"""(frames of the video, T, interval) to int64 positions [T]."""
-
-
-def middle(length: int, frames: int, interval: int) -> np.ndarray:
-    """Return T positions around the middle, `interval` apart.
-
-    A short video repeats its ends. The paper uses T = 5 and interval 1.
-    """
-    first = length // 2 - (frames // 2) * interval
-    return np.clip(first + interval * np.arange(frames), 0, length - 1)
-
-
-def uniform(length: int, frames: int, interval: int) -> np.ndarray:
-    """Return the middles of T equal parts of the video; `interval` has no effect."""
-    del interval
-    return ((np.arange(frames) + 0.5) * length / frames).astype(np.int64)
-
-
-FRAME_POLICIES: dict[str, FramePolicy] = {"middle": middle, "uniform": uniform}
 
 
 def decode_video(

@@ -21,7 +21,8 @@ from mlrec.data.format import MediaInfo
 from mlrec.data.media import containers
 from mlrec.data.media.audio import decode_audio
 from mlrec.data.media.containers import UnreadableError
-from mlrec.data.media.frames import decode_video, middle, uniform
+from mlrec.data.media.frames import decode_video
+from mlrec.data.media.policies import middle, uniform
 from mlrec.data.schema import InputSpec, Modality
 from shards_tools.pack.media import (
     MediaError,

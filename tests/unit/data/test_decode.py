@@ -10,7 +10,7 @@ from rich.console import Console
 from mlrec.config import DataConfig
 from mlrec.data.decode import check_inputs, decode_items, members_of, resampled
 from mlrec.data.format import AUDIO_RATE, MediaInfo
-from mlrec.data.media.frames import middle, uniform
+from mlrec.data.media.policies import middle, uniform
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data, open_data
 from shards_tools.make import make

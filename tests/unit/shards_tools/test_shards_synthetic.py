@@ -8,7 +8,8 @@ import pytest
 from packing import tree
 
 from mlrec.data.format import ORACLE_FILE, SplitInfo
-from mlrec.data.media.frames import decode_video, middle, uniform
+from mlrec.data.media.frames import decode_video
+from mlrec.data.media.policies import middle, uniform
 from shards_tools.raw.folder import open_raw
 from shards_tools.raw.pairs_tsv import read_pairs_tsv
 from shards_tools.raw.split import Sequences, training_popularity
