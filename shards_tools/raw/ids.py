@@ -1,0 +1,49 @@
+"""Spellings of raw ids: one id may be written differently in tables and in names of files."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
+"""A whole number as spreadsheets and pandas write it in a column with gaps, such as 17.0."""
+
+
+def normalize_id(text: str) -> str:
+    """Return the usual spelling of an id: without spaces around it, in Unicode NFC, 17.0 as 17."""
+    # file systems of macOS store NFD, in which an accent is a character of its own
+    text = unicodedata.normalize("NFC", text.strip())
+    whole = _WHOLE_FLOAT.fullmatch(text)
+    return whole[1] if whole else text
+
+
+class IdMatcher:
+    """Raw ids of a data set, matched with the spellings of other tables and of file names."""
+
+    def __init__(self, raw_ids: Iterable[str]) -> None:
+        """Take the raw ids, which `normalize_id` leaves unchanged."""
+        self._raw_ids = set(raw_ids)
+        self._id_of_number: dict[int, str | None] = {}
+        """Raw id by its whole number; None where several raw ids have the same number."""
+        for raw_id in self._raw_ids:
+            number = _number_of(raw_id)
+            if number is not None:
+                is_taken = number in self._id_of_number
+                self._id_of_number[number] = None if is_taken else raw_id
+
+    def match(self, text: str) -> str | None:
+        """Return the raw id that `text` spells; None if there is none.
+
+        A number with leading zeros, such as 00017, spells 17 where no other raw id does.
+        """
+        raw_id = normalize_id(text)
+        if raw_id in self._raw_ids:
+            return raw_id
+        number = _number_of(raw_id)
+        return None if number is None else self._id_of_number.get(number)
+
+
+def _number_of(raw_id: str) -> int | None:
+    # isdecimal alone would accept the digits of other scripts
+    return int(raw_id) if raw_id.isascii() and raw_id.isdecimal() and len(raw_id) < 19 else None
