@@ -13,7 +13,7 @@ from mlrec.data.media.frames import decode_video
 from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.runtime.progress import Task
 from shards_tools.pack.items import ItemJob
-from shards_tools.pack.media import MediaError, read_file
+from shards_tools.pack.raw_files import MediaError, read_file
 
 
 def decode_bare(jobs: Sequence[ItemJob], workers: int, progress: Task) -> None:

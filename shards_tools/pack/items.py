@@ -11,15 +11,9 @@ from typing import NamedTuple
 from mlrec import storage
 from mlrec.data.format import MAX_MEMBER_BYTES, FileInfo, MediaInfo, Member, item_key, item_shard
 from mlrec.runtime.time_limit import REASON, time_limit
-from shards_tools.pack.media import (
-    MediaError,
-    RawFile,
-    audio_flac,
-    cover_jpeg,
-    read_file,
-    video_members,
-)
+from shards_tools.pack.media import audio_flac, cover_jpeg, video_members
 from shards_tools.pack.output import Output
+from shards_tools.pack.raw_files import MediaError, RawFile, read_file
 from shards_tools.pack.records import Failure, Kind, ShardRecord, record_name
 from shards_tools.pack.tar import TarWriter
 

@@ -9,7 +9,7 @@ from mlrec import storage
 from mlrec.data.format import MediaInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
 from shards_tools.pack.items import ItemJob
-from shards_tools.pack.media import RawFile
+from shards_tools.pack.raw_files import RawFile
 from shards_tools.pack.settings import Settings
 from shards_tools.raw.folder import RawFolder, open_raw
 from shards_tools.raw.interactions import number_items

@@ -25,14 +25,12 @@ from mlrec.data.media.frames import decode_video
 from mlrec.data.media.policies import middle, uniform
 from mlrec.data.schema import InputSpec, Modality
 from shards_tools.pack.media import (
-    MediaError,
-    RawFile,
     audio_flac,
     cover_jpeg,
     encode_h264,
-    read_file,
     video_members,
 )
+from shards_tools.pack.raw_files import MediaError, RawFile, read_file
 
 SIDE = 64
 CLIP = MediaInfo(kind="clip", size=SIDE)
@@ -274,7 +272,7 @@ def test_raw_files_without_an_end_are_not_read(
     assert "1,000,000,000,000 bytes" in reason_of(
         lambda: read_file(RawFile(str(tmp_path / "sparse"), 10**12)), MediaError
     )
-    monkeypatch.setattr("shards_tools.pack.media.MAX_RAW_BYTES", 1000)
+    monkeypatch.setattr("shards_tools.pack.raw_files.MAX_RAW_BYTES", 1000)
     assert "more than the 1,000 bytes" in reason_of(
         lambda: read_file(RawFile(str(tmp_path / "sparse"), 7)), MediaError
     )

@@ -17,14 +17,12 @@ from mlrec.data.media.policies import middle
 from shards_tools.pack.media import (
     AUDIO_RATE,
     CLIP_GOP,
-    MediaError,
-    RawFile,
     audio_flac,
     cover_jpeg,
     encode_h264,
-    read_file,
     video_members,
 )
+from shards_tools.pack.raw_files import MediaError, RawFile, read_file
 
 FRAMES = MediaInfo(kind="frames", size=64)
 CLIP = MediaInfo(kind="clip", size=64)

@@ -1,0 +1,74 @@
+"""Read raw media files from any storage, with one reason for each way in which that fails."""
+
+from __future__ import annotations
+
+import stat
+from typing import NamedTuple
+
+from mlrec import storage
+from mlrec.storage import transfer
+
+MAX_RAW_BYTES = 1 << 30
+"""Largest raw file that is read, because files are held in memory whole."""
+
+
+class MediaError(Exception):
+    """A raw file cannot be packed.
+
+    The message is the reason. It has no paths and is the same in each run, because it is packed as
+    well.
+    """
+
+
+class RawFile(NamedTuple):
+    """A raw media file, from the listing of its folder."""
+
+    url: str
+    size: int | None
+    """Bytes; None if the listing lacks them. With it remote files are read in parallel."""
+
+
+def read_file(file: RawFile | None) -> bytes:
+    """Return the content of a raw media file.
+
+    Raises:
+        MediaError: it is missing, empty, too large or unreadable.
+        PermissionError: remote storage denies access, which it will to all files.
+        RuntimeError: remote storage failed after all retries.
+    """
+    # a failure like any other, so that it is listed with its item
+    if file is None:
+        raise MediaError("the file is missing")
+    if file.size is not None and file.size > MAX_RAW_BYTES:
+        raise MediaError(
+            f"the file has {file.size:,} bytes, more than the {MAX_RAW_BYTES:,} that are read"
+        )
+    try:
+        content = _read(file)
+    except FileNotFoundError as error:
+        raise MediaError("the file is missing") from error
+    except transfer.CutShortError as error:
+        raise MediaError("the file is shorter than the listing of its folder says") from error
+    except OSError as error:
+        # An expired token is no fault of the file: all others would fail for the same reason.
+        if isinstance(error, PermissionError) and not storage.is_local(file.url):
+            raise
+        raise MediaError(error.strerror or type(error).__name__) from error
+    if not content:
+        raise MediaError("the file is empty")
+    return content
+
+
+def _read(file: RawFile) -> bytes:
+    if not storage.is_local(file.url):
+        return storage.read_bytes(file.url, file.size)
+    path = storage.local_path(file.url)
+    # A device may have no end. A pipe that nobody writes to is left to the time limit of its item.
+    kind = path.stat().st_mode
+    if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
+        raise MediaError("it is no regular file")
+    with path.open("rb") as stream:
+        content = stream.read(MAX_RAW_BYTES + 1)
+    if len(content) > MAX_RAW_BYTES:
+        raise MediaError(f"the file has more than the {MAX_RAW_BYTES:,} bytes that are read")
+    return content
