@@ -53,6 +53,7 @@ def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
         "interactions": num_interactions,
         "items": len(jobs),
         "missing": _missing(planned),
+        "remarks": planned.remarks,
         "item_shards": len(planned.shards),
         "sampled_items": estimate.num_sampled,
         "sampled_items_failed": estimate.num_failed,
@@ -70,6 +71,7 @@ def describe(figures: dict[str, Any]) -> list[str]:
     ]
     for part, missing in figures["missing"].items():
         lines.append(_describe_part(part, missing, num_items))
+    lines += figures["remarks"]
     num_sampled = figures["sampled_items"]
     num_failed = figures["sampled_items_failed"]
     failed = ""

@@ -91,7 +91,8 @@ def make(
             _print(console, f"{url} is complete already; nothing to do")
         else:
             planned = plan(raw, settings)
-            _report_untitled(planned, console)
+            for remark in planned.remarks:
+                _print(console, remark)
             pack(planned, output, workers, max_failures, console, engine, address)
         # Also where nothing was packed: a run may have been stopped between its last file and here.
         output.clean()
@@ -135,17 +136,6 @@ def _print(console: Console, text: str) -> None:
     console.print(one_line(text), markup=False, soft_wrap=True)
 
 
-def _report_untitled(plan: Plan, console: Console) -> None:
-    """Print how many items have no title, if there is a file with titles."""
-    num_untitled = sum(not job.title for job in plan.jobs)
-    if plan.raw.titles is not None and num_untitled:
-        num_items = len(plan.jobs)
-        _print(
-            console,
-            f"{num_untitled:,} of {num_items:,} items have no title in {plan.raw.titles}",
-        )
-
-
 def _limit_failures(packed: Iterable[list[Failure]], max_failures: int | None) -> None:
     """Run through the failures of all items, which packs the items.
 
@@ -176,7 +166,9 @@ def _finish(plan: Plan, output: Output) -> None:
     files.sort(key=lambda file: file.path)
     settings = plan.settings
     counts = _counts(plan, shards.failures, remaining)
-    info = DatasetInfo(settings.name, counts, plan.media, settings.split, tuple(files))
+    info = DatasetInfo(
+        settings.name, counts, plan.media, settings.split, tuple(files), tuple(plan.remarks)
+    )
     # last: the data set exists from here on
     output.write(DATASET_FILE, info.to_bytes())
 

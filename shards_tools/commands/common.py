@@ -49,6 +49,7 @@ def document_of(url: str, info: DatasetInfo) -> dict[str, Any]:
         "name": info.name,
         "fingerprint": info.fingerprint,
         "counts": info.counts,
+        "remarks": info.remarks,
         "files": file_count(info),
         "bytes": bytes_of(info),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mlrec import storage
 from mlrec.data.format import MediaInfo
@@ -29,6 +29,11 @@ class Plan:
     """All users with enough interactions, before failed items leave; items are catalogue ids."""
     jobs: list[ItemJob]
     """One job per item, in catalogue order."""
+    remarks: list[str]
+    """What was dropped, repeated, guessed or left out, a sentence each without its full stop.
+
+    Files are named without their folder, because dataset.json has the remarks.
+    """
 
     @property
     def shards(self) -> dict[int, list[ItemJob]]:
@@ -82,7 +87,7 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
         has_audio=raw.audio is not None,
     )
     jobs = _jobs(raw, numbered.raw_ids, media, settings.quality)
-    return Plan(raw, settings, media, sequences, jobs)
+    return Plan(raw, settings, media, sequences, jobs, _untitled(raw, jobs))
 
 
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
@@ -112,6 +117,15 @@ def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) ->
         )
         jobs.append(job)
     return jobs
+
+
+def _untitled(raw: RawFolder, jobs: list[ItemJob]) -> list[str]:
+    """Return the remark about items without title, if there is a file with titles."""
+    num_untitled = sum(not job.title for job in jobs)
+    if raw.titles is None or not num_untitled:
+        return []
+    name = PurePosixPath(raw.titles).name
+    return [f"{num_untitled:,} of {len(jobs):,} items have no title in {name}"]
 
 
 def _check_lengths(raw_ids: list[str]) -> None:

@@ -34,6 +34,7 @@ def describe(url: str) -> dict[str, Any]:
         "name": info.name,
         "fingerprint": info.fingerprint,
         "counts": info.counts,
+        "remarks": info.remarks,
         "media": asdict(info.media),
         "split": asdict(info.split),
         "files": _describe_files(info),
@@ -96,7 +97,10 @@ def facts(described: dict[str, Any]) -> list[dict[str, str]]:
         "cold items": f"{popularity['cold_items']:,}",
         "share of the top 1 %": f"{popularity['share_of_top_percent']:.1%}",
     }
-    return [counts, contents, sizes, spread]
+    remarks = {}
+    for number, remark in enumerate(described["remarks"], start=1):
+        remarks[f"remark {number}"] = remark
+    return [counts, contents, sizes, spread, remarks]
 
 
 def as_table(described: dict[str, Any]) -> Table:

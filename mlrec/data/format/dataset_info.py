@@ -43,10 +43,13 @@ MAX_NAME_CHARACTERS = 500
 MAX_FRAMES = 10_000
 MAX_INTERVAL = 1_000_000
 MAX_SIZE = 8192
+MAX_REMARKS = 1000
+MAX_REMARK_CHARACTERS = 2000
 
 REMEDY = "Pack the data set again with mlrec-shards make, or fetch an intact copy"
 
 Count = Annotated[int, Field(ge=0, lt=1 << 48)]
+Remark = Annotated[str, Field(max_length=MAX_REMARK_CHARACTERS)]
 
 
 def item_shard(shard: int) -> str:
@@ -153,6 +156,8 @@ class DatasetInfo:
     split: SplitInfo
     files: tuple[FileInfo, ...]
     """Every other file, sorted by path."""
+    remarks: Annotated[tuple[Remark, ...], Field(max_length=MAX_REMARKS)] = ()
+    """What was dropped, repeated, guessed or left out of the raw files, a sentence each."""
     format: Literal["mlrec"] = "mlrec"
     version: Annotated[int, Field(ge=1)] = VERSION
     # max_length=0 refuses a stored fingerprint, by which a file could pose as another data set.

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from mlrec.data.format import FAILURES_FILE, read_dataset_info
 from shards_tools.cli import main
+from shards_tools.dry_run import describe, figures
 from shards_tools.make import make
 from shards_tools.pack.settings import Settings
+from shards_tools.show import facts as show
 
 
 def read_failures(out: Path) -> list[dict[str, object]]:
@@ -81,7 +83,7 @@ def test_make_unreadable_files_fail_alone(raw_copy: Path, tmp_path: Path) -> Non
     assert (info.counts["failed_items"], info.counts["failed_covers"]) == (1, 1)
 
 
-def test_make_reports_items_without_title(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_item_without_title_is_a_remark(raw_copy: Path, tmp_path: Path) -> None:
     titles = raw_copy / "synthetic_titles.csv"
     lines = titles.read_text().splitlines(keepends=True)
     # one item without a row, and one with an empty title
@@ -89,8 +91,13 @@ def test_make_reports_items_without_title(raw_copy: Path, tmp_path: Path) -> Non
     shutil.rmtree(raw_copy / "videos")
     shutil.rmtree(raw_copy / "covers")
     log = io.StringIO()
-    make(raw_copy, str(tmp_path / "out"), SETTINGS, 1, None, Console(file=log))
-    assert f"2 of 60 items have no title in {titles}" in log.getvalue()
+    out = str(tmp_path / "out")
+    make(raw_copy, out, SETTINGS, 1, None, Console(file=log))
+    remark = "2 of 60 items have no title in synthetic_titles.csv"
+    assert remark in log.getvalue()
+    assert remark in describe(figures(raw_copy, SETTINGS))
+    assert read_dataset_info(out).remarks == (remark,)
+    assert show.facts(show.describe(out))[-1] == {"remark 1": remark}
 
 
 def test_make_too_many_failures_stop_until_more_are_allowed(raw_copy: Path, tmp_path: Path) -> None:
