@@ -5,6 +5,7 @@ runtime/urls.py and an extra in setup.py.
 
 filesystems.py    open the storage of a URL
 reads.py          read and list files by URL
+seekable.py       read a file in any order
 writes.py         write and remove files by URL; every write is complete or absent
 transfer.py       retries, time limits, and non-retryable errors
 own_files.py      refuse to replace files that mlrec did not write
@@ -25,6 +26,7 @@ from mlrec.storage.reads import (
     sha256_of,
     size_of,
 )
+from mlrec.storage.seekable import open_seekable
 from mlrec.storage.writes import download, flush, publish, remove, write_bytes, writing
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "list_files",
     "list_folder",
     "local_path",
+    "open_seekable",
     "open_stream",
     "publish",
     "read_bytes",
