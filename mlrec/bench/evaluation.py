@@ -71,13 +71,14 @@ def measure_ranking(config: Config, data: Data, world: World, steps: int) -> Ran
     items_ND = torch.randn(size, width, device=world.device)
     readable_N = torch.ones(size, dtype=torch.bool, device=world.device)
     ranking = Ranking(model, data, items_ND, readable_N)
-    chunk = min(config.evaluate.user_chunk, data.sequences.num_users)
+    users_V = data.sequences.evaluated_users("test")
+    chunk = min(config.evaluate.user_chunk, len(users_V))
     states_BD = torch.randn(chunk, width, device=world.device)
     full_times: list[Seconds] = []
     bare_times: list[Seconds] = []
     # Both take turns, so that a change in the machine's speed affects both alike.
     for step in track(range(steps + 1), "ranking chunks of users"):
-        users_B = (np.arange(chunk) + step * chunk) % data.sequences.num_users
+        users_B = users_V[(np.arange(chunk) + step * chunk) % len(users_V)]
         start = _moment(world)
         ranking.count(users_B, "test")
         ranked = _moment(world)

@@ -159,7 +159,7 @@ def scale(data: Data, sizes: Sequence[tuple[int, int]], rates: Rates) -> list[Sc
     bytes_per_item = items_bytes / max(1, int(data.catalogue.ok_N1.sum()))
     rows = []
     for ranks, wanted_users in track(sizes, "planning"):
-        users = min(wanted_users, data.sequences.num_users)
+        users = min(wanted_users, data.sequences.num_train_users)
         try:
             plan = Plan(data.sequences, 0, users, Owners((ranks,))).step(0)
         except ValueError:  # fewer users than ranks

@@ -3,7 +3,8 @@
 format/           the data set's files
 features/         features computed before training
 media/            containers, frames, audio
-sequences.py, sequence_cache.py   users' histories, in memory shared by all processes of a node
+sequences.py      users' histories, in memory shared by all processes of a node
+open_sequences.py, sequence_cache.py   make them from the shards, once per node
 plan.py           which users are in which step, which items are encoded on which rank
 ownership.py      which rank owns an item
 item_store.py     read items from shards, local or remote

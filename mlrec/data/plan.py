@@ -5,7 +5,8 @@ Every rank computes it alone and all get the same answer, so planning needs no c
 A run that resumes at a step gets the same plan as a run that never stopped.
 
 A plan takes four steps:
-1. Shuffle: choose the users of the global batch. An epoch visits every user once.
+1. Shuffle: choose the users of the global batch. An epoch visits every user once who has
+   something to train on.
 2. Collect: list the distinct items in the training sequences of these users.
 3. Index: replace each item of a sequence by its position in that list.
 4. Own: cut the list into one run per rank. A rank reads and encodes only its run.
@@ -107,11 +108,13 @@ class Plan:
         self.table = table
         self.seed = seed
         self.owners = owners
-        self.steps_per_epoch = -(-table.num_users // global_batch)
+        # Users without a training target, as a split by time has them, would be empty rows.
+        num_users = table.num_train_users
+        self.steps_per_epoch = -(-num_users // global_batch)
         # Each rank trains on users of its own, so no step may have fewer users than ranks.
-        if table.num_users // self.steps_per_epoch < owners.world_size:
+        if num_users // self.steps_per_epoch < owners.world_size:
             raise ValueError(
-                f"train.global_batch is {global_batch}: with {table.num_users} users that leaves "
+                f"train.global_batch is {global_batch}: with {num_users} users that leaves "
                 f"fewer users per step than the {owners.world_size} ranks; raise it or start "
                 "fewer ranks"
             )
@@ -119,14 +122,15 @@ class Plan:
     def users(self, step: int) -> np.ndarray:
         """Return the users of the step's global batch, int64 [G].
 
-        Each epoch visits every user once, in an order of its own.
+        Each epoch visits every user to train on once, in an order of its own.
         """
+        num_users = self.table.num_train_users
         epoch, index = divmod(step, self.steps_per_epoch)
         # Bounds by rounding down, so that the sizes of two steps differ by at most one user.
-        start = self.table.num_users * index // self.steps_per_epoch
-        end = self.table.num_users * (index + 1) // self.steps_per_epoch
+        start = num_users * index // self.steps_per_epoch
+        end = num_users * (index + 1) // self.steps_per_epoch
         epoch_key = (self.seed << 32) + epoch
-        return shuffled(np.arange(start, end), self.table.num_users, epoch_key)
+        return self.table.train_users(shuffled(np.arange(start, end), num_users, epoch_key))
 
     def step(self, step: int, items_N: np.ndarray | None = None) -> StepPlan:
         """Return the plan of one step, in O(global batch).

@@ -12,11 +12,19 @@ from typing import IO, Annotated
 import numpy as np
 from pydantic import Field
 
-from mlrec.data.format import SEQUENCE_MEMBERS, Block
+from mlrec.data.format import SEQUENCE_MEMBERS, Block, Cuts, SplitInfo, held_out
 from mlrec.storage.typed_json import STRICT, parse_json
 
 TABLE_FILE = "table.json"
 """Written last, so that a folder with it is complete."""
+
+_DTYPES: dict[str, type[np.generic]] = {
+    **SEQUENCE_MEMBERS,
+    "validation_lengths": np.int32,
+    "test_lengths": np.int32,
+    "train_users": np.int64,
+}
+"""Type of each array. Only a split by time needs the three that are no members of shards."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,9 @@ class _TableFile:
     items: _ArrayFile
     raw_users: _ArrayFile | None = None
     raw_user_offsets: _ArrayFile | None = None
+    validation_lengths: _ArrayFile | None = None
+    test_lengths: _ArrayFile | None = None
+    train_users: _ArrayFile | None = None
 
     def arrays(self) -> dict[str, _ArrayFile]:
         """Return the arrays that the table has, by name."""
@@ -66,7 +77,7 @@ def _mapped(path: Path, name: str, file: _ArrayFile) -> np.ndarray:
     Raises:
         ValueError: it does not have its length or its sha256.
     """
-    dtype = np.dtype(SEQUENCE_MEMBERS[name])
+    dtype = np.dtype(_DTYPES[name])
     if path.stat().st_size != file.length * dtype.itemsize:
         raise ValueError(f"{path.name} does not have the length that {TABLE_FILE} names")
     with open(path, "rb") as stream:
@@ -81,10 +92,12 @@ class TableWriter:
     Plain writes make a full disk an error. A write to a memory map would kill the process.
     """
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, split: SplitInfo) -> None:
         self._folder = folder
         self._stack = stack
+        self._split = split
         self._files: dict[str, _HashedFile] = {}
+        self._users = 0
         self._interactions = 0
         self._id_bytes = 0
         self._has_raw_users: bool | None = None
@@ -106,6 +119,17 @@ class TableWriter:
             self._write("raw_users", block.raw_users)
             self._write("raw_user_offsets", self._id_bytes + block.raw_user_offsets[:-1])
             self._id_bytes += len(block.raw_users)
+        # Leave-one-out follows from the offsets alone.
+        if self._split.kind == "time":
+            self._add_split(block)
+        self._users += len(block.users)
+
+    def _add_split(self, block: Block) -> None:
+        lengths = held_out(self._split, block.offsets, block.times)
+        self._write("validation_lengths", lengths.validation_U)
+        self._write("test_lengths", lengths.test_U)
+        is_trained = Cuts.of(block.offsets[:-1], block.offsets[1:], lengths).is_trained()
+        self._write("train_users", self._users + np.flatnonzero(is_trained))
 
     def finish(self) -> None:
         """Write the ends of the last runs and table.json, and close the files."""
@@ -123,7 +147,7 @@ class TableWriter:
         if name not in self._files:
             opened = self._stack.enter_context((self._folder / f"{name}.bin").open("wb"))
             self._files[name] = _HashedFile(opened)
-        self._files[name].write(values.astype(SEQUENCE_MEMBERS[name]))
+        self._files[name].write(values.astype(_DTYPES[name]))
 
 
 class _HashedFile:

@@ -18,11 +18,12 @@ from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
 from mlrec.data.decode_clock import DecodeClock
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.item_store import ItemStore
+from mlrec.data.open_sequences import open_sequences
 from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.samples import Sample
 from mlrec.data.schema import Batch, InputSpec
-from mlrec.data.sequences import SequenceTable, open_sequences
+from mlrec.data.sequences import SequenceTable
 from mlrec.data.shared_buffers import BatchMemory
 from mlrec.data.workers import WorkerDiedError, log_replacement, workers_output
 
@@ -44,7 +45,9 @@ class Data:
 
     def owners(self, global_batch: int, nodes: tuple[int, ...]) -> Owners:
         """Return the rule of ownership for `nodes`, the number of ranks on each node."""
-        return owners_of(self.config, self.catalogue, self.sequences.num_users, global_batch, nodes)
+        return owners_of(
+            self.config, self.catalogue, self.sequences.num_train_users, global_batch, nodes
+        )
 
 
 def open_data(config: DataConfig) -> Data:

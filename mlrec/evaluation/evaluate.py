@@ -1,4 +1,4 @@
-"""Full ranking: every user's held-out item against the whole catalogue, encoded once."""
+"""Full ranking: every user's target against the whole catalogue, encoded once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import Chunk, pass_of_rank, ranked_items, stream_catalogue
-from mlrec.data.sequences import Split
+from mlrec.data.format import Split
 from mlrec.data.stream import Data
 from mlrec.evaluation.examples import recommend_some
 from mlrec.evaluation.metrics import summarize, user_metrics
@@ -51,7 +51,7 @@ class Evaluation:
     remote_bytes: int
     """Bytes that all ranks requested over the network."""
     ranks: TargetRanks
-    """The rank of every user's target by the model's scores."""
+    """The rank of every target by the model's scores, in the order of `evaluated_users`."""
     catalogue_size: int
     """Number of ranked items."""
     recommended: Recommended | None = None
@@ -132,7 +132,7 @@ def evaluate(
     split: Split,
     recommend: bool = False,
 ) -> Evaluation:
-    """Rank every user's held-out item of the split; collective.
+    """Rank the target of every user who has one in the split; collective.
 
     Items of the user's history are excluded from the ranking. The model may be a plain one or
     one that DeepSpeed has partitioned.
@@ -145,23 +145,23 @@ def evaluate(
     # Every rank encodes its items, then ranks its users against the whole catalogue.
     catalogue = encode_catalogue(model, data, config, world)
     ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
-    counts = _rank_all_users(ranking, config.evaluate.user_chunk, world, split)
+    users_V = data.sequences.evaluated_users(split)
+    counts = _rank_users(ranking, users_V, config.evaluate.user_chunk, world, split)
     recommended = None
     if recommend and world.is_main:
         # Rank 0 alone: a plain model needs no other rank.
-        recommended = recommend_some(ranking, split, config.evaluate.user_chunk)
+        recommended = recommend_some(ranking, users_V, split, config.evaluate.user_chunk)
     model.train(was_training)
     # From here every rank summarizes the same counts, so that all ranks agree on the metrics.
-    targets_U = data.sequences.target(np.arange(data.sequences.num_users), split)
-    popularity_U = data.catalogue.popularity_N1[targets_U]
+    popularity_V = data.catalogue.popularity_N1[data.sequences.target(users_V, split)]
     catalogue_size = len(catalogue.items_ND)
     baselines = {
-        "popularity": _summarize(counts.by_popularity, catalogue_size, popularity_U),
-        "chance": _summarize(counts.by_chance, catalogue_size, popularity_U),
+        "popularity": _summarize(counts.by_popularity, catalogue_size, popularity_V),
+        "chance": _summarize(counts.by_chance, catalogue_size, popularity_V),
     }
     report = _gather_report(catalogue)
     return Evaluation(
-        metrics=_summarize(counts.by_model, catalogue_size, popularity_U),
+        metrics=_summarize(counts.by_model, catalogue_size, popularity_V),
         baselines=baselines,
         bad_items=report.bad_items,
         remote_bytes=report.remote_bytes,
@@ -171,9 +171,12 @@ def evaluate(
     )
 
 
-def _rank_all_users(ranking: Ranking, user_chunk: int, world: World, split: Split) -> RankCounts:
-    """Rank the targets of all users, and return their counts on the CPU; collective."""
-    owned_W = shares(ranking.data.sequences.num_users, world.size)
+def _rank_users(
+    ranking: Ranking, users_V: np.ndarray, user_chunk: int, world: World, split: Split
+) -> RankCounts:
+    """Rank the targets of the users, and return their counts on the CPU; collective."""
+    # Users without a target are left out before the division, so that all ranks have equal work.
+    owned_W = shares(len(users_V), world.size)
     own_users = owned_W[world.rank]
     # Each rank takes a run of neighbouring users, so that the gather returns them in their order.
     first = sum(owned_W[: world.rank])
@@ -182,21 +185,21 @@ def _rank_all_users(ranking: Ranking, user_chunk: int, world: World, split: Spli
     num_chunks = -(-max(owned_W) // user_chunk)
     packed_counts = []
     for size in track(shares(own_users, num_chunks), "ranking users", own_users, amount=float):
-        users_B = np.arange(first, first + size)
+        users_B = users_V[first : first + size]
         first += size
         packed_counts.append(ranking.count(users_B, split).pack())
-    counts_U6 = gather(torch.cat(packed_counts), owned_W)
-    return RankCounts.unpack(counts_U6.cpu())
+    counts_V6 = gather(torch.cat(packed_counts), owned_W)
+    return RankCounts.unpack(counts_V6.cpu())
 
 
 def _as_ranks(counts: TargetCounts) -> TargetRanks:
     return TargetRanks(counts.better_B.numpy(), counts.tied_B.numpy())
 
 
-def _summarize(counts: TargetCounts, catalogue_size: int, popularity_U: np.ndarray) -> Summary:
+def _summarize(counts: TargetCounts, catalogue_size: int, popularity_V: np.ndarray) -> Summary:
     ranks = _as_ranks(counts)
     per_user = user_metrics(ranks.better_B, ranks.tied_B, catalogue_size)
-    return summarize(per_user, popularity_U)
+    return summarize(per_user, popularity_V)
 
 
 def _gather_report(catalogue: EncodedCatalogue) -> _ReadReport:

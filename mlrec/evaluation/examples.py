@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlrec.data.sequences import Split
+from mlrec.data.format import Split
 from mlrec.evaluation.metrics import GROUPS
 from mlrec.runs.recommendations import Example, Recommended
 
@@ -30,10 +30,12 @@ def spread(total: int, count: int) -> np.ndarray:
     return np.arange(count, dtype=np.int64) * total // max(1, count)
 
 
-def recommend_some(ranking: Ranking, split: Split, user_chunk: int) -> Recommended:
-    """Recommend items to COUNTED_USERS users; not collective."""
+def recommend_some(
+    ranking: Ranking, users_V: np.ndarray, split: Split, user_chunk: int
+) -> Recommended:
+    """Recommend items to COUNTED_USERS of the evaluated users; not collective."""
     data = ranking.data
-    users_M = spread(data.sequences.num_users, COUNTED_USERS)
+    users_M = users_V[spread(len(users_V), COUNTED_USERS)]
     chunks = []
     for start in range(0, len(users_M), user_chunk):
         users_B = users_M[start : start + user_chunk]

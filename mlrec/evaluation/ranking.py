@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mlrec.data.catalogue_pass import ranked_items
-from mlrec.data.sequences import Split
+from mlrec.data.format import Split
 from mlrec.data.stream import Data
 from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import readable_slots

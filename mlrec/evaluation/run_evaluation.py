@@ -6,8 +6,7 @@ from pathlib import Path
 
 from mlrec.config import Config
 from mlrec.config.run_files import RESULTS_FILE
-from mlrec.data.format import ORACLE_FILE, read_oracle
-from mlrec.data.sequences import Split
+from mlrec.data.format import ORACLE_FILE, Split, read_oracle
 from mlrec.data.stream import Data
 from mlrec.evaluation.evaluate import evaluate
 from mlrec.evaluation.metrics import METRICS

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mlrec import storage
 from mlrec.config.run_files import RECOMMENDED_FILE
-from mlrec.data.sequences import Split
+from mlrec.data.format import Split
 from mlrec.storage.typed_json import STRICT, parse_json, read_bounded
 
 MAX_RECOMMENDED_BYTES = 16 << 20

@@ -158,7 +158,8 @@ def _build_index(items: IndexedItems) -> Any:
 
 def _recall(index: Any, ranking: Ranking, data: Data) -> float:
     """Return the share of the best items by exact search that the index returns."""
-    users_B = evenly_spaced(data.sequences.num_users, MAX_RECALL_USERS)
+    evaluated_V = data.sequences.evaluated_users("test")
+    users_B = evaluated_V[evenly_spaced(len(evaluated_V), MAX_RECALL_USERS)]
     exact_BK = ranking.top(users_B, "test", RECALL_CUT_OFF)
     states_BX = as_array(ranking.states(users_B, "test"))
     seen_BS = data.sequences.seen(users_B, "test")

@@ -67,7 +67,7 @@ class _Totals:
         try:
             with storage.open_stream(storage.join(url, file.path), file.size) as stream:
                 for block in read_blocks(stream, info.split, self._catalogue.ok_N1):
-                    self._add(Sequences(block.users, block.offsets, block.items))
+                    self._add(Sequences(block.users, block.offsets, block.items, block.times))
                     if block.raw_users is not None and block.raw_user_offsets is not None:
                         raw_users = raw_user_array(block.raw_users, block.raw_user_offsets)
                         self._raw_users.append(raw_users)

@@ -1,4 +1,4 @@
-"""Leave-one-out statistics of users' sequences: remaining users, popularity, split sizes."""
+"""Statistics of users' sequences under a split: remaining users, popularity, split sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from mlrec.data.format import SplitInfo
+from mlrec.data.format import SPLITS, Cuts, SplitInfo, held_out
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,10 @@ def with_enough(sequences: Sequences, split: SplitInfo) -> Sequences:
     return sequences.keep_users(sequences.lengths >= split.min_interactions)
 
 
-def from_end(sequences: Sequences) -> np.ndarray:
-    """Return the distance of each interaction from its user's end, where 1 is the last.
-
-    Returns:
-        int64 [interactions].
-    """
-    ends = np.repeat(sequences.offsets[1:], sequences.lengths)
-    return ends - np.arange(len(sequences.items))
+def cuts_of(sequences: Sequences, split: SplitInfo) -> Cuts:
+    """Return where the users' runs are cut into training, validation and test."""
+    lengths = held_out(split, sequences.offsets, sequences.times)
+    return Cuts.of(sequences.offsets[:-1], sequences.offsets[1:], lengths)
 
 
 def training_popularity(sequences: Sequences, split: SplitInfo, num_items: int) -> np.ndarray:
@@ -79,21 +75,29 @@ def training_popularity(sequences: Sequences, split: SplitInfo, num_items: int) 
     Returns:
         int64 [num_items + 1], where entry 0 is padding.
     """
-    distance = from_end(sequences)
-    # a user's last interaction is the test target, the one before it the validation target
-    is_training = (distance > 2) & (distance <= split.keep_last)
+    cuts = cuts_of(sequences, split)
+    first_U = np.maximum(cuts.starts_U, cuts.train_ends_U - split.train_length)
+    # +1 where a user's training window begins and -1 where it ends: their sum is 1 inside of it
+    changes = np.zeros(len(sequences.items) + 1, dtype=np.int8)
+    np.add.at(changes, first_U, 1)
+    np.add.at(changes, cuts.train_ends_U, -1)
+    is_training = np.cumsum(changes[:-1], dtype=np.int8).view(bool)
     return np.bincount(sequences.items[is_training], minlength=num_items + 1)
 
 
 def split_counts(sequences: Sequences, split: SplitInfo) -> dict[str, int]:
     """Return the number of users and interactions, and of interactions in each split."""
-    num_users = len(sequences.users)
-    # validation and test take one interaction each of the used ones
-    num_used = int(np.minimum(sequences.lengths, split.keep_last).sum())
-    return {
-        "users": num_users,
+    cuts = cuts_of(sequences, split)
+    train_U = np.minimum(cuts.train_ends_U - cuts.starts_U, split.train_length)
+    counts = {
+        "users": len(sequences.users),
         "interactions": len(sequences.items),
-        "train": num_used - 2 * num_users,
-        "validation": num_users,
-        "test": num_users,
+        "train": int(train_U.sum()),
     }
+    for name in SPLITS:
+        num_targets = int(cuts.has_target(name).sum())
+        counts[name] = num_targets
+        # Under leave-one-out everyone has a history.
+        if split.kind == "time":
+            counts[f"{name}_without_history"] = int(cuts.is_in_period(name).sum()) - num_targets
+    return counts

@@ -18,8 +18,8 @@ from mlrec.data.format import (
     read_dataset_info,
 )
 from mlrec.data.item_store import ItemStore
+from mlrec.data.open_sequences import open_sequences
 from mlrec.data.pictures import Pictures
-from mlrec.data.sequences import open_sequences
 from mlrec.data.spacing import evenly_spaced
 from mlrec.report.page import Drawing, Picture, picture, render
 from mlrec.report.svg import histogram

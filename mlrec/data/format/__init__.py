@@ -1,6 +1,6 @@
 """The on-disk format of a data set. Other packages read and write it through this module alone.
 
-<url>/dataset.json                      DatasetInfo (dataset_info.py)
+<url>/dataset.json                      DatasetInfo (dataset_info.py), with the split (splits.py)
 <url>/catalogue.parquet                 Catalogue (catalogue.py): one row per item, by id 1 ... N
 <url>/failures.jsonl                    one line per raw file that could not be packed
 <url>/items/items-00000.tar             one WebDataset sample per item: JPEG frames or a clip,
@@ -36,7 +36,6 @@ from mlrec.data.format.dataset_info import (
     FileInfo,
     MediaInfo,
     NoDatasetError,
-    SplitInfo,
     item_shard,
     parse_dataset_info,
     read_dataset_info,
@@ -50,6 +49,7 @@ from mlrec.data.format.sequence_shards import (
     raw_user_array,
     read_blocks,
 )
+from mlrec.data.format.splits import SPLITS, Cuts, HeldOut, Split, SplitInfo, held_out
 from mlrec.storage.npy import npy_bytes, read_npy
 
 __all__ = [
@@ -62,16 +62,21 @@ __all__ = [
     "MAX_MEMBER_BYTES",
     "ORACLE_FILE",
     "SEQUENCE_MEMBERS",
+    "SPLITS",
     "VERSION",
     "Block",
     "Catalogue",
+    "Cuts",
     "DatasetInfo",
     "FileInfo",
+    "HeldOut",
     "MediaInfo",
     "Member",
     "NoDatasetError",
+    "Split",
     "SplitInfo",
     "catalogue_bytes",
+    "held_out",
     "id_fault",
     "item_key",
     "item_shard",

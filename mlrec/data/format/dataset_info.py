@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from mlrec import storage
+from mlrec.data.format.splits import SplitInfo
 from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.runtime.printable import printable
 from mlrec.storage.typed_json import MAX_JSON_BYTES, STRICT, parse_json
@@ -36,8 +37,6 @@ _SHARD_PATH = re.compile(r"(items|sequences)/\1-(\d{5,9})\.tar", re.ASCII)
 MAX_FILE_BYTES = 1 << 50
 MAX_ITEMS = (1 << 31) - 2
 """Items are numbered in int32."""
-MAX_KEEP_LAST = 1000
-"""A block of 65,536 users takes 0.5 GB at this length."""
 MAX_NAME_CHARACTERS = 500
 # Limits of MediaInfo. The packer refuses larger settings.
 MAX_FRAMES = 10_000
@@ -91,38 +90,6 @@ class MediaInfo:
 
 
 @dataclass(frozen=True)
-class SplitInfo:
-    """Leave-one-out split of each user's last `keep_last` items.
-
-    The last item is test, the one before validation, the rest training. MicroLens' protocol has
-    users with 5 or more interactions and uses their last 13.
-    """
-
-    __pydantic_config__ = STRICT
-
-    keep_last: int = 13
-    min_interactions: int = 5
-
-    def __post_init__(self) -> None:
-        if self.min_interactions < 4 or self.keep_last < self.min_interactions:
-            raise ValueError(
-                f"the split keeps the last {self.keep_last} of at least {self.min_interactions} "
-                "interactions; leave-one-out needs min_interactions of 4 or more (two to train on, "
-                "two held out) and keep_last not below it"
-            )
-        if self.keep_last > MAX_KEEP_LAST:
-            raise ValueError(
-                f"the split keeps the last {self.keep_last} interactions; "
-                f"at most {MAX_KEEP_LAST} are supported"
-            )
-
-    @property
-    def history_length(self) -> int:
-        """L: the longest history that predicts a training target."""
-        return self.keep_last - 3
-
-
-@dataclass(frozen=True)
 class FileInfo:
     """One file of the data set."""
 
@@ -140,7 +107,15 @@ class FileInfo:
 
 
 _REQUIRED_COUNTS = ("users", "items", "interactions", "train", "validation", "test", "failed_items")
-_OTHER_COUNTS = ("failed_covers", "failed_audio", "lost_interactions", "lost_users")
+_OTHER_COUNTS = (
+    "failed_covers",
+    "failed_audio",
+    "lost_interactions",
+    "lost_users",
+    # users of a split by time whose target has no earlier interaction, who are not ranked
+    "validation_without_history",
+    "test_without_history",
+)
 
 
 @dataclass(frozen=True)
@@ -189,10 +164,17 @@ class DatasetInfo:
                 f"{users} users with {interactions} interactions; "
                 f"each has {self.split.min_interactions} or more"
             )
+        self._check_split_counts()
+
+    def _check_split_counts(self) -> None:
+        counts = self.counts
+        users = counts["users"]
+        targets = (counts["validation"], counts["test"])
+        # A split by time has users without a target.
+        least = users if self.split.kind == "leave_one_out" else 1
+        are_targets = least <= min(targets) and max(targets) <= users
         # Fewer training interactions are fine: the split drops all but a user's last ones.
-        if (counts["validation"], counts["test"]) != (users, users) or counts[
-            "train"
-        ] > interactions - 2 * users:
+        if not are_targets or counts["train"] > counts["interactions"] - sum(targets):
             raise ValueError(
                 "the counts of train, validation and test "
                 "do not fit those of users and interactions"

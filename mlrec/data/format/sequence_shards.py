@@ -5,7 +5,8 @@ A block is one WebDataset sample <first user>.<name>.npy with these members, in 
     users               int64 [n]        user ids of the raw data if whole numbers, else 1, 2, ...
     offsets             int64 [n + 1]    starts of the users' runs in `items`
     items               int32 [e]        items of all users, oldest first
-    times               int64 [e]        optional: times of the interactions
+    times               int64 [e]        optional: times of the interactions. A split by time needs
+                                         them, ascending within each user
     raw_users           uint8 [bytes]    optional: the raw data's user ids in UTF-8, concatenated;
                                          stored if `users` does not have them
     raw_user_offsets    int64 [n + 1]    with raw_users: starts of the ids
@@ -25,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlrec.data.format.dataset_info import SplitInfo
+from mlrec.data.format.splits import SplitInfo
 from mlrec.runtime.printable import brief
 from mlrec.storage.npy import read_npy
 
@@ -156,9 +157,27 @@ def _block(arrays: dict[str, Any], split: SplitInfo, ok_N1: np.ndarray) -> Block
     check_items(block.items, ok_N1)
     if block.times is not None and len(block.times) != len(block.items):
         raise ValueError(f"it has {len(block.times)} times for {len(block.items)} items")
+    if split.kind == "time":
+        _check_times(block)
     if block.raw_users is not None and block.raw_user_offsets is not None:
         _check_raw_users(block.raw_users, block.raw_user_offsets, len(block.users))
     return block
+
+
+def _check_times(block: Block) -> None:
+    """Check that a split by time can cut the block's runs.
+
+    Raises:
+        ValueError: it has no times, or a user's times do not ascend.
+    """
+    if block.times is None:
+        raise ValueError("it has no times.npy, by which the data set is split")
+    descends = block.times[1:] < block.times[:-1]
+    # Between two users the times may descend.
+    starts = block.offsets[1:-1]
+    descends[starts - 1] = False
+    if descends.any():
+        raise ValueError("times.npy does not ascend within each user")
 
 
 def check_runs(

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mlrec.data.format import SplitInfo, read_catalogue, read_dataset_info, sequence_shard
-from mlrec.data.sequences import SequenceTable, open_sequences
+from mlrec.data.open_sequences import open_sequences
+from mlrec.data.sequences import SequenceTable
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from mlrec.cli.main import run_command
 from mlrec.config.run_files import run_names
-from mlrec.data.sequences import Split
+from mlrec.data.format import Split
 from mlrec.evaluation.compare import compare
 from mlrec.evaluation.results import Results, TargetRanks, read_ranks, read_results, write_results
 from mlrec.storage.npy import npy_bytes

@@ -6,7 +6,6 @@ import pytest
 from mlrec.data.format import SplitInfo
 from shards_tools.raw.split import (
     Sequences,
-    from_end,
     split_counts,
     training_popularity,
     with_enough,
@@ -74,7 +73,3 @@ def test_split_counts_add_up(sequences: Sequences) -> None:
         "validation": 3,
         "test": 3,
     }
-
-
-def test_from_end_last_interaction_is_1(sequences: Sequences) -> None:
-    assert from_end(sequences)[:8].tolist() == [3, 2, 1, 5, 4, 3, 2, 1]
