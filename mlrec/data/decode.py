@@ -15,7 +15,7 @@ from PIL import Image
 from mlrec.data.format import MediaInfo
 from mlrec.data.media.audio import decode_audio
 from mlrec.data.media.frames import decode_video
-from mlrec.data.media.policies import FRAME_POLICIES
+from mlrec.data.media.policies import COUNT_POLICIES
 from mlrec.data.samples import Sample
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shared_buffers import BatchMemory
@@ -96,7 +96,7 @@ def decode_clip(raw: bytes, media: MediaInfo, frames: int, size: int) -> np.ndar
     Raises:
         ValueError: its frames are larger than the data set says, or it cannot be decoded.
     """
-    choose = FRAME_POLICIES[media.policy]
+    choose = COUNT_POLICIES[media.policy]
     return decode_video(
         raw, lambda length: choose(length, frames, media.interval), size, media.size
     )

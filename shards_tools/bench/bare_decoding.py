@@ -9,10 +9,9 @@ import multiprocessing
 from collections.abc import Sequence
 from contextlib import suppress
 
-from mlrec.data.media.frames import decode_video
-from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.runtime.progress import Task
-from shards_tools.pack.items import ItemJob
+from shards_tools.pack.frames import decode_chosen
+from shards_tools.pack.items import ItemJob, frame_request
 from shards_tools.pack.raw_files import MediaError, read_file
 
 
@@ -27,11 +26,7 @@ def decode_bare(jobs: Sequence[ItemJob], workers: int, progress: Task) -> None:
 
 
 def _decode(job: ItemJob) -> None:
-    media = job.media
-    policy = FRAME_POLICIES[media.policy]
     # a video that cannot be decoded costs the packer the same
     with suppress(MediaError, ValueError):
         content = read_file(job.video)
-        decode_video(
-            content, lambda length: policy(length, media.frames, media.interval), media.size
-        )
+        decode_chosen(content, job.media, frame_request(job))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mlrec import storage
 from mlrec.data.format import MAX_MEMBER_BYTES, FileInfo, MediaInfo, Member, item_key, item_shard
+from mlrec.data.media.policies import FrameRequest
 from mlrec.runtime.time_limit import REASON, time_limit
 from shards_tools.pack.media import audio_flac, cover_jpeg, video_members
 from shards_tools.pack.output import Output
@@ -52,7 +53,12 @@ def pack_item(job: ItemJob) -> Packed:
     media = job.media
     sample = _Sample(job)
     if media.kind != "none":
-        sample.add("video", job.video, lambda content: video_members(content, media, job.quality))
+        request = frame_request(job)
+        sample.add(
+            "video",
+            job.video,
+            lambda content: video_members(content, media, job.quality, request),
+        )
         # an item without its video is left out, so that nothing else of it is read
         if sample.failures:
             return Packed({}, sample.failures)
@@ -75,6 +81,11 @@ def pack_item(job: ItemJob) -> Packed:
     }
     sample.members["json"] = json.dumps(about, ensure_ascii=False).encode()
     return Packed(sample.members, sample.failures)
+
+
+def frame_request(job: ItemJob) -> FrameRequest:
+    """Return what the frame policy gets of an item."""
+    return FrameRequest(job.media.frames, job.media.interval, job.title)
 
 
 class _Sample:

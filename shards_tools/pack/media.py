@@ -18,8 +18,8 @@ from mlrec.data.media.containers import (
     open_media,
     video_stream,
 )
-from mlrec.data.media.frames import decode_video
-from mlrec.data.media.policies import FRAME_POLICIES
+from mlrec.data.media.policies import FrameRequest
+from shards_tools.pack.frames import decode_chosen
 from shards_tools.pack.raw_files import MediaError
 
 if TYPE_CHECKING:
@@ -54,18 +54,22 @@ Its AVX-512 code gave different bytes from run to run at widths that are not mul
 """
 
 
-def video_members(content: bytes, media: MediaInfo, quality: int) -> dict[str, bytes]:
+def video_members(
+    content: bytes, media: MediaInfo, quality: int, request: FrameRequest | None = None
+) -> dict[str, bytes]:
     """Return the members of a video: "0.jpg", "1.jpg", ... for its frames, or "mp4" for a clip.
+
+    Args:
+        request: What the frame policy gets; None for the frames and interval of `media`.
 
     Raises:
         MediaError: the video cannot be decoded.
     """
     if media.kind == "clip":
         return {"mp4": transcode_clip(content, media.size)}
-    policy = FRAME_POLICIES[media.policy]
     try:
-        frames = decode_video(
-            content, lambda length: policy(length, media.frames, media.interval), media.size
+        frames = decode_chosen(
+            content, media, request or FrameRequest(media.frames, media.interval)
         )
     except UnreadableError as error:
         raise MediaError(str(error)) from error

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mlrec.data.format import SplitInfo
 from mlrec.data.format.dataset_info import MAX_FRAMES, MAX_INTERVAL, MAX_NAME_CHARACTERS, MAX_SIZE
-from mlrec.data.media.policies import FRAME_POLICIES
+from mlrec.data.media.policies import COUNT_POLICIES, FRAME_POLICIES
 from mlrec.storage.typed_json import STRICT
 
 MIN_SIZE_PX = 16
@@ -64,6 +64,12 @@ class Settings:
             raise ValueError(f"--quality is {self.quality}; JPEG's goes from 1 to 100")
         if self.policy not in FRAME_POLICIES:
             raise ValueError(f"--policy is {self.policy!r}; choose {', '.join(FRAME_POLICIES)}")
+        if self.media == "clip" and self.policy not in COUNT_POLICIES:
+            raise ValueError(
+                f"--policy {self.policy} cannot be combined with --media clip. The frames of a "
+                "clip are chosen each time it is read, and this policy decodes the whole video. "
+                f"Use --media frames, or --policy {' or '.join(COUNT_POLICIES)}"
+            )
         # SplitInfo checks its own bounds
         SplitInfo(self.keep_last, self.min_interactions)
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from mlrec import storage
 from mlrec.data.format.splits import SplitInfo
-from mlrec.data.media.policies import FRAME_POLICIES
+from mlrec.data.media.policies import COUNT_POLICIES, FRAME_POLICIES
 from mlrec.runtime.printable import printable
 from mlrec.storage.typed_json import MAX_JSON_BYTES, STRICT, parse_json
 
@@ -87,6 +87,11 @@ class MediaInfo:
         if self.policy not in FRAME_POLICIES:
             known = ", ".join(FRAME_POLICIES)
             raise ValueError(f"unknown frame policy {self.policy!r}; this mlrec knows {known}")
+        if self.kind == "clip" and self.policy not in COUNT_POLICIES:
+            raise ValueError(
+                f"clips have the frame policy {self.policy!r}; their frames are chosen at each "
+                f"read, by {' or '.join(COUNT_POLICIES)}"
+            )
 
 
 @dataclass(frozen=True)
