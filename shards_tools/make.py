@@ -6,15 +6,13 @@ dataset.json is written last, so that it exists only when every other file is co
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from rich.console import Console
 
 from mlrec import storage
@@ -32,20 +30,15 @@ from mlrec.data.format import (
 )
 from mlrec.runtime.progress import track
 from mlrec.runtime.terminal import one_line
-from shards_tools.pack.catalogue import catalogue_columns, members_of
+from shards_tools.pack.catalogue import catalogue_columns
 from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.items import ItemJob
-from shards_tools.pack.output import RAW_KEY, WORK_FOLDER, Output, open_output
+from shards_tools.pack.output import RAW_KEY, Output, open_output
 from shards_tools.pack.plan import Plan, absolute_url, open_source, plan
-from shards_tools.pack.records import (
-    Failure,
-    ShardRecord,
-    failed_items,
-    read_shard_records,
-    record_name,
-)
+from shards_tools.pack.records import Failure, failed_items, read_shard_records
 from shards_tools.pack.sequences import write_sequences
 from shards_tools.pack.settings import Settings
+from shards_tools.pack.shards import PackedShards, media_counts, read_packed_shards
 from shards_tools.raw.folder import fingerprint
 from shards_tools.raw.split import Sequences, split_counts, training_popularity, with_enough
 
@@ -159,59 +152,18 @@ def _limit_failures(packed: Iterable[list[Failure]], max_failures: int | None) -
 
 def _finish(plan: Plan, output: Output) -> None:
     """Write all files but the item shards, which must all have a record."""
-    shards = _read_shards(plan, output)
+    shards = read_packed_shards(plan, output)
     remaining = _remaining_sequences(plan, shards.failures)
     files = [*shards.files, *_write_tables(plan, shards, remaining, output)]
     # sorted, so that dataset.json does not depend on the order of the steps
     files.sort(key=lambda file: file.path)
     settings = plan.settings
-    counts = _counts(plan, shards.failures, remaining)
+    counts = _counts(plan, shards, remaining)
     info = DatasetInfo(
         settings.name, counts, plan.media, settings.split, tuple(files), tuple(plan.remarks)
     )
     # last: the data set exists from here on
     output.write(DATASET_FILE, info.to_bytes())
-
-
-@dataclass(frozen=True)
-class _Shards:
-    """All item shards, from their records."""
-
-    files: list[FileInfo]
-    failures: list[Failure]
-    members: list[pa.ListArray]
-    """Members of the items of each shard, in catalogue order."""
-
-
-def _read_shards(plan: Plan, output: Output) -> _Shards:
-    """Return what the records of the item shards say.
-
-    Raises:
-        ValueError: a record is damaged, or has other items than the plan.
-    """
-    shards = _Shards(files=[], failures=[], members=[])
-    records = read_shard_records(output)
-    for record, (shard, jobs) in zip(records, plan.shards.items(), strict=True):
-        _check_record(record, jobs, storage.join(output.url, WORK_FOLDER, record_name(shard)))
-        shards.files.append(record.file)
-        shards.failures.extend(record.failures)
-        shards.members.append(members_of(jobs, record))
-    return shards
-
-
-def _check_record(record: ShardRecord, jobs: Sequence[ItemJob], where: str) -> None:
-    """Check that the record at the URL `where` has exactly the items of `jobs`.
-
-    Raises:
-        ValueError: it has others.
-    """
-    # each item is either in the shard or has failed, never both and never neither
-    failed = [failure.item for failure in failed_items(record.failures)]
-    if sorted([*record.members, *failed]) != [job.item for job in jobs]:
-        raise ValueError(
-            f"{where} records other items than those of {record.file.path}. "
-            "Remove it; the same command then packs its shard again."
-        )
 
 
 def _remaining_sequences(plan: Plan, failures: list[Failure]) -> Sequences:
@@ -235,7 +187,7 @@ def _remaining_sequences(plan: Plan, failures: list[Failure]) -> Sequences:
 
 
 def _write_tables(
-    plan: Plan, shards: _Shards, remaining: Sequences, output: Output
+    plan: Plan, shards: PackedShards, remaining: Sequences, output: Output
 ) -> Iterator[FileInfo]:
     """Write sequences, catalogue, failures and oracle, and yield each file."""
     settings = plan.settings
@@ -251,15 +203,11 @@ def _write_tables(
         yield output.put(ORACLE_FILE, storage.read_bytes(plan.raw.oracle))
 
 
-def _counts(plan: Plan, failures: list[Failure], remaining: Sequences) -> dict[str, int]:
+def _counts(plan: Plan, shards: PackedShards, remaining: Sequences) -> dict[str, int]:
     """Return the counts of dataset.json."""
-    failures_by_kind = Counter(failure.kind for failure in failures)
     return {
         **split_counts(remaining, plan.settings.split),
-        "items": len(plan.jobs),
-        "failed_items": failures_by_kind["video"],
-        "failed_covers": failures_by_kind["cover"],
-        "failed_audio": failures_by_kind["audio"],
+        **media_counts(plan, shards),
         "lost_interactions": len(plan.sequences.items) - len(remaining.items),
         "lost_users": len(plan.sequences.users) - len(remaining.users),
     }

@@ -12,10 +12,16 @@ from mlrec.data.stream import Data
 from mlrec.models.tower import ItemTower
 
 _MISSING_MEDIA = {
-    Modality.COVER: ("failed_covers", "have no cover and get a black image"),
-    Modality.AUDIO: ("failed_audio", "have no audio and get silence"),
+    Modality.COVER: (
+        ("items_without_cover", "failed_covers"),
+        "have no cover and get a black image",
+    ),
+    Modality.AUDIO: (
+        ("items_without_audio", "failed_audio"),
+        "have no audio and get silence",
+    ),
 }
-"""Key of the data set's count of items without the media, and what such items get."""
+"""Keys of the data set's counts of items without the media, and what such items get."""
 
 
 def notices(tower: ItemTower, data: Data) -> list[str]:
@@ -53,8 +59,9 @@ def _item_notices(encoder: str, spec: InputSpec, data: Data) -> Iterator[str]:
     """Yield how many items lack the input."""
     total = data.catalogue.size
     if spec.modality in _MISSING_MEDIA:
-        key, words = _MISSING_MEDIA[spec.modality]
-        if count := data.info.counts.get(key, 0):
+        keys, words = _MISSING_MEDIA[spec.modality]
+        count = sum(data.info.counts.get(key, 0) for key in keys)
+        if count:
             yield f"{encoder}: {count:,} of {total:,} items {words}"
     if spec.modality is Modality.TITLE:
         titles = pc.fill_null(data.catalogue.table["title"], "")

@@ -88,11 +88,12 @@ class _Totals:
         fault = id_fault(np.concatenate(self._users), raw_users)
         if fault:
             yield f"sequences: {fault}"
-        # Counts of lost interactions and failed covers are about the raw folder, and are not here.
+        # Counts of lost interactions are about the raw folder, and are not here.
         for name, count in sorted(self._counts.items()):
             recorded = self._info.counts.get(name)
             if recorded != count:
                 yield f"dataset.json: says {recorded} {name}, the files hold {count}"
+        yield from _part_faults(self._info, self._catalogue)
         is_wrong = self._popularity_N1 != self._catalogue.popularity_N1
         wrong_items = np.flatnonzero(is_wrong).tolist()
         if wrong_items:
@@ -100,3 +101,30 @@ class _Totals:
                 f"catalogue.parquet: the popularity of {len(wrong_items)} items, "
                 f"the first {wrong_items[0]}, is not their count in training"
             )
+
+
+def _part_faults(info: DatasetInfo, catalogue: Catalogue) -> Iterator[str]:
+    """Yield the faults of the counts of packed items without title, cover or audio."""
+    num_packed = int(catalogue.ok_N1.sum())
+    # A cover lacks if there is no file, or if the file failed. Each has a count of its own.
+    num_lacking: dict[tuple[str, ...], int] = {}
+    num_lacking[("items_without_title",)] = _num_untitled(catalogue)
+    if info.media.has_cover:
+        cover_keys = ("items_without_cover", "failed_covers")
+        num_lacking[cover_keys] = num_packed - catalogue.items_with("cover.jpg")
+    if info.media.has_audio:
+        audio_keys = ("items_without_audio", "failed_audio")
+        num_lacking[audio_keys] = num_packed - catalogue.items_with("flac")
+    for keys, count in num_lacking.items():
+        # data sets of version 1 lack some of these counts
+        recorded = [info.counts[key] for key in keys if key in info.counts]
+        if recorded and sum(recorded) != count:
+            names = " and ".join(keys)
+            yield f"dataset.json: says {sum(recorded)} {names}, the catalogue has {count}"
+
+
+def _num_untitled(catalogue: Catalogue) -> int:
+    """Return the number of packed items without a title."""
+    titles = catalogue.table["title"].filter(pa.array(catalogue.ok_N1[1:]))
+    num_untitled: int = titles.to_pylist().count("")
+    return num_untitled

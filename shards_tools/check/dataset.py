@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 
 from mlrec import storage
 from mlrec.data.format import (
     CATALOGUE_FILE,
+    DATASET_FILE,
     FAILURES_FILE,
     ORACLE_FILE,
     Catalogue,
@@ -25,7 +27,7 @@ from mlrec.runtime.units import megabytes
 from shards_tools.check.counts import check_counts
 from shards_tools.check.decoding import Decoding
 from shards_tools.check.files import NamedMember, check_file
-from shards_tools.pack.records import read_failures
+from shards_tools.pack.records import FAILURE_COUNTS, Failure, Kind, read_failures
 
 
 def check(url: str) -> Iterator[str]:
@@ -65,30 +67,55 @@ def _faults(url: str, info: DatasetInfo, progress: Task) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    yield from _content_faults(url, info, damaged)
+    yield from _content_faults(url, info, catalogue, damaged)
     yield from _item_faults(url, info, catalogue, progress)
     yield from check_counts(url, info, catalogue, progress)
 
 
-def _content_faults(url: str, info: DatasetInfo, damaged: set[str]) -> Iterator[str]:
+def _content_faults(
+    url: str, info: DatasetInfo, catalogue: Catalogue, damaged: set[str]
+) -> Iterator[str]:
     """Yield the faults of the failures and of the oracle, which have their checksums."""
+    # a file with a wrong checksum was reported already
+    if info.has(FAILURES_FILE) and FAILURES_FILE not in damaged:
+        yield from _failure_faults(url, info, catalogue)
+    if info.has(ORACLE_FILE) and ORACLE_FILE not in damaged:
+        try:
+            read_oracle(url, info, METRICS)
+        except ValueError as error:
+            yield str(error)
 
-    def parse_failures() -> None:
-        where = storage.join(url, FAILURES_FILE)
-        for _ in read_failures(storage.read_bytes(where), where):
-            pass
 
-    parsers: dict[str, Callable[[], object]] = {
-        FAILURES_FILE: parse_failures,
-        ORACLE_FILE: lambda: read_oracle(url, info, METRICS),
-    }
-    for path, parse in parsers.items():
-        # a file with a wrong checksum was reported already
-        if info.has(path) and path not in damaged:
-            try:
-                parse()
-            except ValueError as error:
-                yield str(error)
+def _failure_faults(url: str, info: DatasetInfo, catalogue: Catalogue) -> Iterator[str]:
+    """Yield the faults of failures that are malformed, or contradict counts or catalogue."""
+    where = storage.join(url, FAILURES_FILE)
+    num_failures: Counter[Kind] = Counter()
+    try:
+        for failure in read_failures(storage.read_bytes(where), where):
+            num_failures[failure.kind] += 1
+            _check_failure(failure, catalogue)
+    except ValueError as error:
+        yield str(error)
+        return
+    for kind, key in FAILURE_COUNTS.items():
+        recorded = info.counts.get(key, 0)
+        if num_failures[kind] != recorded:
+            yield f"{DATASET_FILE}: says {recorded} {key}, {FAILURES_FILE} has {num_failures[kind]}"
+
+
+def _check_failure(failure: Failure, catalogue: Catalogue) -> None:
+    """Check that a failure is about an item of the catalogue and fits its status.
+
+    Raises:
+        ValueError: it is not, or does not.
+    """
+    item = failure.item
+    # an item has failed if and only if its video has
+    if item > catalogue.size or catalogue.ok_N1[item] == (failure.kind == "video"):
+        raise ValueError(
+            f"{FAILURES_FILE}: says that the {failure.kind} of item {item} failed, "
+            f"which {CATALOGUE_FILE} contradicts"
+        )
 
 
 def _item_faults(

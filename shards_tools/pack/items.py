@@ -62,7 +62,8 @@ def pack_item(job: ItemJob) -> Packed:
         # an item without its video is left out, so that nothing else of it is read
         if sample.failures:
             return Packed({}, sample.failures)
-    if media.has_cover:
+    # an item without cover or audio stays, because many items have none: that is no failure
+    if job.cover is not None:
         sample.add(
             "cover",
             job.cover,
@@ -70,8 +71,8 @@ def pack_item(job: ItemJob) -> Packed:
         )
     # members are in a fixed order, which the bytes of the shard depend on
     sample.members["txt"] = job.title.encode()
-    if media.has_audio:
-        sample.add("audio", job.audio, lambda content: {"flac": audio_flac(content)})
+    if job.audio is not None:
+        sample.add("audio", job.audio, _audio_members)
     about = {
         "item": job.item,
         "raw_id": job.raw_id,
@@ -122,6 +123,12 @@ def _read(file: RawFile | None) -> bytes:
     # a local file may be a named pipe that nobody writes to
     with time_limit(file.size or 0):
         return read_file(file)
+
+
+def _audio_members(content: bytes) -> dict[str, bytes]:
+    """Return the audio of an item; nothing for a recording without an audio stream."""
+    flac = audio_flac(content)
+    return {"flac": flac} if flac else {}
 
 
 def _check_sizes(members: dict[str, bytes]) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     import av
+    from av.container import InputContainer
 
 MAX_COVER_PIXELS = 50_000_000
 """Largest cover that is decoded."""
@@ -189,23 +190,26 @@ def encode_h264(images: Iterable[np.ndarray], rate: Fraction | int, gop: int, cr
 
 
 def audio_flac(content: bytes) -> bytes:
-    """Return an audio file as mono FLAC at AUDIO_RATE.
+    """Return an audio file as mono FLAC at AUDIO_RATE; b"" if it has no audio stream.
 
     Raises:
         MediaError: it cannot be decoded.
     """
+    try:
+        with open_media(content, "audio", AUDIO_FORMATS) as source:
+            # an mp4 that was recorded without a microphone is silent, not damaged
+            return _encode_flac(source) if source.streams.audio else b""
+    except UnreadableError as error:
+        raise MediaError(str(error)) from error
+
+
+def _encode_flac(source: InputContainer) -> bytes:
     import av
 
     sink = io.BytesIO()
-    try:
-        with (
-            open_media(content, "audio", AUDIO_FORMATS) as source,
-            av.open(sink, "w", format="flac") as target,
-        ):
-            stream = target.add_stream("flac", rate=AUDIO_RATE, layout="mono")
-            for frame in audio_frames(source, AUDIO_RATE):
-                target.mux(stream.encode(frame))
-            target.mux(stream.encode())
-    except UnreadableError as error:
-        raise MediaError(str(error)) from error
+    with av.open(sink, "w", format="flac") as target:
+        stream = target.add_stream("flac", rate=AUDIO_RATE, layout="mono")
+        for frame in audio_frames(source, AUDIO_RATE):
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
     return sink.getvalue()

@@ -20,6 +20,13 @@ RECORD_PREFIX = "items-"
 
 Kind = Literal["video", "cover", "audio"]
 
+FAILURE_COUNTS: dict[Kind, str] = {
+    "video": "failed_items",
+    "cover": "failed_covers",
+    "audio": "failed_audio",
+}
+"""Count of dataset.json by the kind of file that failed."""
+
 
 @dataclass(frozen=True)
 class Failure:

@@ -126,6 +126,12 @@ class Catalogue:
             )
         )
 
+    def items_with(self, member: str) -> int:
+        """Return the number of items that have a member of this name."""
+        if member not in self._names:
+            return 0
+        return int((self._name_codes == self._names.index(member)).sum())
+
     def title(self, item: int) -> str:
         """Return the item's title, "" where it has none."""
         return str(self.table["title"][item - 1].as_py() or "")

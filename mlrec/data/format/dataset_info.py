@@ -115,12 +115,20 @@ _REQUIRED_COUNTS = ("users", "items", "interactions", "train", "validation", "te
 _OTHER_COUNTS = (
     "failed_covers",
     "failed_audio",
+    "items_without_title",
+    "items_without_cover",
+    "items_without_audio",
     "lost_interactions",
     "lost_users",
     # users of a split by time whose target has no earlier interaction, who are not ranked
     "validation_without_history",
     "test_without_history",
 )
+"""Counts that may be missing.
+
+failed_covers, failed_audio and items_without_ count packed items. Until version 1, failed_covers
+and failed_audio included the items that had no such file.
+"""
 
 
 @dataclass(frozen=True)

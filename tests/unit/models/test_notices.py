@@ -29,9 +29,9 @@ def test_notices_of_a_tower_name_random_weights_repeated_frames_and_upscaled_ima
 def test_notices_count_items_without_a_cover(data: Data) -> None:
     options = {"image/vit_mae": SMALL["image/vit_mae"] | {"checkpoint": "", "size": 32}}
     tower = ItemTower(ItemConfig(("image/vit_mae",), options), 16, data.catalogue.size)
-    data = replace(
-        data, info=replace(data.info, counts={**data.info.counts, "failed_covers": 1500})
-    )
+    # some have no cover file, and the files of the others cannot be read
+    counts = {**data.info.counts, "items_without_cover": 1000, "failed_covers": 500}
+    data = replace(data, info=replace(data.info, counts=counts))
     assert (
         f"image/vit_mae: 1,500 of {data.catalogue.size:,} items have no cover and get a black image"
         in notices(tower, data)

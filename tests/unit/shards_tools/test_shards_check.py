@@ -171,12 +171,52 @@ def test_show_prints_a_table_or_json(dataset_dir: Path, capsys: pytest.CaptureFi
     assert shown["popularity"]["cold_items"] > 0
 
 
-def test_check_malformed_failures_are_named(copy: Path) -> None:
+def replace_failures(copy: Path, failures: bytes) -> None:
+    """Replace failures.jsonl, with its right checksum in dataset.json."""
     content = json.loads((copy / DATASET_FILE).read_text())
-    (copy / FAILURES_FILE).write_bytes(b"not json\n")
+    (copy / FAILURES_FILE).write_bytes(failures)
     for file in content["files"]:
         if file["path"] == FAILURES_FILE:
-            file |= {"size": 9, "sha256": hashlib.sha256(b"not json\n").hexdigest()}
+            file |= {"size": len(failures), "sha256": hashlib.sha256(failures).hexdigest()}
     (copy / DATASET_FILE).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("failures", "words"),
+    [
+        (b"not json\n", "failures.jsonl, line 1, is invalid"),
+        (
+            b'{"item": 3, "raw_id": "3", "kind": "video", "reason": "no frames"}\n',
+            "says that the video of item 3 failed, which catalogue.parquet contradicts",
+        ),
+        (
+            b'{"item": 61, "raw_id": "61", "kind": "cover", "reason": "no image"}\n',
+            "says that the cover of item 61 failed, which catalogue.parquet contradicts",
+        ),
+        (
+            b'{"item": 3, "raw_id": "3", "kind": "cover", "reason": "no image"}\n',
+            "dataset.json: says 0 failed_covers, failures.jsonl has 1",
+        ),
+    ],
+)
+def test_check_failures_malformed_or_contradictory_are_named(
+    copy: Path, failures: bytes, words: str
+) -> None:
+    replace_failures(copy, failures)
     (fault,) = check(str(copy))
-    assert "failures.jsonl, line 1, is invalid" in fault
+    assert words in fault
+
+
+def test_check_wrong_counts_of_items_without_a_part_are_named(copy: Path) -> None:
+    content = json.loads((copy / DATASET_FILE).read_text())
+    content["counts"] |= {"items_without_title": 5, "items_without_cover": 7}
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    assert list(check(str(copy))) == [
+        "dataset.json: says 5 items_without_title, the catalogue has 0",
+        "dataset.json: says 7 items_without_cover and failed_covers, the catalogue has 0",
+    ]
+    # version 1 did not count them
+    for key in ("items_without_title", "items_without_cover"):
+        del content["counts"][key]
+    (copy / DATASET_FILE).write_text(json.dumps(content))
+    assert not list(check(str(copy)))

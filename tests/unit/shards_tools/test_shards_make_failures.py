@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,32 @@ def test_make_unreadable_files_fail_alone(raw_copy: Path, tmp_path: Path) -> Non
     assert (of_cover["raw_id"], of_cover["kind"]) == ("9", "cover")
     assert of_video["reason"] == of_cover["reason"] == "Input/output error"
     assert (info.counts["failed_items"], info.counts["failed_covers"]) == (1, 1)
+
+
+def test_make_missing_cover_and_audio_are_counted_and_no_failures(
+    raw_copy: Path, tmp_path: Path
+) -> None:
+    (raw_copy / "covers" / "7.jpg").unlink()
+    # 30 has sound, 31 was recorded without a microphone, and 32 is damaged
+    (raw_copy / "audios").mkdir()
+    with wave.open(str(raw_copy / "audios" / "30.wav"), "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+        sound.writeframes(bytes(200))
+    shutil.copy(raw_copy / "videos" / "31.mp4", raw_copy / "audios")
+    (raw_copy / "audios" / "32.wav").write_bytes(b"no sound")
+    # an item that fails is not counted once more for its missing cover
+    (raw_copy / "videos" / "40.mp4").unlink()
+    (raw_copy / "covers" / "40.jpg").unlink()
+    counts = pack(raw_copy, tmp_path / "out").counts
+    failures = read_failures(tmp_path / "out")
+    assert [(failure["raw_id"], failure["kind"]) for failure in failures] == [
+        ("32", "audio"),
+        ("40", "video"),
+    ]
+    assert (counts["failed_items"], counts["failed_covers"], counts["failed_audio"]) == (1, 0, 1)
+    # of 60 items 58 have no audio, and one of these has failed
+    assert (counts["items_without_cover"], counts["items_without_audio"]) == (1, 57)
+    assert main(["check", str(tmp_path / "out")]) == 0
 
 
 def test_make_item_without_title_is_a_remark(raw_copy: Path, tmp_path: Path) -> None:
