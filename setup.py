@@ -36,6 +36,7 @@ setup(
     },
     install_requires=[
         "av",
+        "charset-normalizer",
         "deepspeed>=0.19",
         "filelock",
         "fsspec",

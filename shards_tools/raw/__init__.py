@@ -6,6 +6,7 @@ interactions.py   what a reader returns
 folder.py         the parts of a raw folder
 ids.py            spellings of ids
 listing.py        names, sizes and versions of files
+encodings.py      names of encodings other than UTF-8, for messages
 tables.py, item_tables.py    text tables; titles, likes and views
 split.py          training, validation and test
 """

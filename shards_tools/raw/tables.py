@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from mlrec import storage
 from mlrec.runtime.progress import Task, task
 from mlrec.runtime.units import megabytes
+from shards_tools.raw.encodings import conversion
 
 BLOCK_BYTES = 1 << 20
 """Bytes read at once."""
@@ -56,18 +57,23 @@ def open_text(url: str) -> Iterator[TextIO]:
     Raises:
         ValueError: it is not UTF-8.
     """
+    name = PurePosixPath(url).name
     try:
-        with (
-            open_table(url) as table,
+        with open_table(url) as table:
+            sample = table.peek()
+            # ASCII in UTF-16 is valid UTF-8, and so are parts of binary files
+            if b"\0" in sample:
+                raise ValueError(
+                    f"{url} is not UTF-8 text: it has zero bytes. {conversion(sample, name)}"
+                )
             # sig: spreadsheets write a byte order mark; newline="": csv handles line ends in quoted
             # fields
-            io.TextIOWrapper(table, encoding="utf-8-sig", newline="") as file,
-        ):
-            yield file
+            with io.TextIOWrapper(table, encoding="utf-8-sig", newline="") as file:
+                yield file
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{url} is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8"
-        ) from error
+        # the block that is decoded has thousands of bytes around the faulty ones
+        remedy = conversion(error.object, name)
+        raise ValueError(f"{url} is not UTF-8 text ({error.reason}). {remedy}") from error
 
 
 def lines(file: TextIO) -> Iterator[tuple[int, str]]:
