@@ -41,3 +41,4 @@ class EncoderOptions(TypedDict, total=False):
     dropout: ShareBelowAll
     whiten: Share
     features: str
+    missing: Literal["error", "zeros"]

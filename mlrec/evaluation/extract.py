@@ -16,9 +16,10 @@ from mlrec.config import Config
 from mlrec.config.run_files import FAILURES_FILE
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
 from mlrec.data.features.blocks import Block, block_path, read_block, write_block
-from mlrec.data.features.files import are_equal, write_features
+from mlrec.data.features.files import write_features
 from mlrec.data.features.info import FeaturesInfo, Maker
-from mlrec.data.schema import Modality, lookup
+from mlrec.data.features.vectors import are_equal
+from mlrec.data.schema import Modality
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.extraction import (
     ExtractionSettings,
@@ -29,7 +30,7 @@ from mlrec.evaluation.extraction import (
     settings_of,
 )
 from mlrec.models.building import as_trained, item_ids
-from mlrec.models.encoders import ENCODERS, Encoder
+from mlrec.models.encoders import Encoder, encoder_row
 from mlrec.models.notices import notices
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, barrier, from_main
@@ -148,7 +149,7 @@ def _check_encodes_content(tower: ItemTower) -> None:
 
 def _checkpoint_of(config: Config, tower: ItemTower) -> str | None:
     name = tower.names[0]
-    row = lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
+    row = encoder_row(name, config.item.options.get(name, {}))
     return None if tower.random_encoders else row.checkpoint
 
 

@@ -118,8 +118,10 @@ def item_ids(data: Data) -> ItemIds:
     """Return the data set's items as features know them."""
     # a raw id that is null matches no feature: items that the packer could not read need none
     raw_ids_N = data.catalogue.table["raw_id"].combine_chunks()
-    usable_N = pc.if_else(pa.array(data.catalogue.ok_N1[1:]), raw_ids_N, None)
-    return ItemIds(usable_N, data.info.name, data.info.fingerprint)
+    is_ok_N = pa.array(data.catalogue.ok_N1[1:])
+    usable_N = pc.if_else(is_ok_N, raw_ids_N, None)
+    left_out = raw_ids_N.filter(pc.invert(is_ok_N))
+    return ItemIds(usable_N, data.info.name, data.info.fingerprint, left_out)
 
 
 def _training_sequences(data: Data) -> Iterator[torch.Tensor]:

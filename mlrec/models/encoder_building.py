@@ -14,11 +14,11 @@ from torch import nn
 from mlrec.config import ItemConfig
 from mlrec.data.features.files import vectors_of_items
 from mlrec.data.features.join import ItemIds
-from mlrec.data.schema import Modality, lookup
+from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
-from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext, EncoderRow, tune
-from mlrec.models.encoders.features import Vectors
+from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row, tune
+from mlrec.models.encoders.features import PREFIX, Vectors
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.trial import check_runs
 from mlrec.runtime.printable import brief
@@ -80,7 +80,7 @@ def build_encoders(
     rows = []
     contexts = []
     for name in config.encoders:
-        row = lookup(ENCODERS, name, "encoder").changed(name, config.options.get(name, {}))
+        row = encoder_row(name, config.options.get(name, {}))
         rows.append(row)
         contexts.append(context_of(name, row, config, width, catalogue_size, restored, items))
     # All encoders come before all heads: each draws its initial weights from the same generator.
@@ -176,7 +176,8 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
             f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not "
             f"set. Set it to the folder that mlrec extract wrote for {name}"
         )
-    vectors = vectors_of_items(features, context.items)
+    may_miss = row.missing == "zeros"
+    vectors = vectors_of_items(features, context.items, name.removeprefix(PREFIX), may_miss)
     if vectors.shape[1] != encoder.width:
         raise ValueError(
             f"{features} has features of width {vectors.shape[1]}, and {name} gives "

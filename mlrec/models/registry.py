@@ -8,7 +8,7 @@ from typing import Any
 from mlrec.config import Config
 from mlrec.config.zero_options import check_zero_options
 from mlrec.data.schema import lookup
-from mlrec.models.encoders import ENCODERS
+from mlrec.models.encoders import ENCODERS, encoder_row
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.losses import LOSSES
 from mlrec.models.recommenders import RECOMMENDERS, check_recommender
@@ -31,7 +31,7 @@ def check_rows(config: Config) -> None:
     """
     # before any rank reads data or weights, which takes minutes
     for name in config.item.encoders:
-        lookup(ENCODERS, name, "encoder").changed(name, config.item.options.get(name, {}))
+        encoder_row(name, config.item.options.get(name, {}))
     lookup(FUSIONS, config.item.fusion, "fusion")
     check_recommender(config.recommender)
     lookup(LOSSES, config.loss.name, "loss")(config.loss, config.seed)

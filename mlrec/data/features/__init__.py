@@ -1,8 +1,10 @@
 """Features of items that were computed before training, and their files.
 
-files.py          read and write a folder of features
+files.py          read features of a folder or a file, and write a folder
+vectors.py        vectors by raw id, and their checks
+tables.py, arrays.py, json_rows.py   vectors as .parquet, as .npy and .pt, as .json
+row_order.py      raw ids for the rows of a file that has none
 info.py           file names, and features.json
 join.py           features and items of a data set, joined by raw id
-tables.py         features as Parquet, by raw id
 blocks.py         parts of an extraction, which can be interrupted
 """

@@ -5,24 +5,23 @@
 <url>/features.parquet   both as one table (raw_id, vector), for other programs; exports have none
 <url>/features.json      FeaturesInfo, written last: a folder without it is incomplete
 
-A Parquet file with the columns raw_id and vector can be read instead of a folder.
+A file of vectors (FORMATS) can be read instead of a folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mlrec import storage
+from mlrec.data.features.arrays import read_npy_rows, read_torch_rows
 from mlrec.data.features.info import (
     INFO_FILE,
     ITEMS_FILE,
-    MAX_WIDTH,
     RAW_IDS_FILE,
     REMEDY,
     TABLE_FILE,
@@ -32,98 +31,73 @@ from mlrec.data.features.info import (
     read_info,
     write_info,
 )
-from mlrec.data.features.join import MAX_NAMED_IDS, ItemIds, match_rows, missing_fault
-from mlrec.data.features.tables import quoted, read_table, table_bytes
-from mlrec.runtime.printable import brief, printable
+from mlrec.data.features.join import ItemIds
+from mlrec.data.features.json_rows import read_json_rows
+from mlrec.data.features.row_order import ids_of_rows
+from mlrec.data.features.tables import read_table, table_bytes
+from mlrec.data.features.vectors import Features, Rows, checked, unusable
+from mlrec.runtime.printable import brief
 from mlrec.storage.npy import npy_bytes, read_npy
 from mlrec.storage.typed_json import parse_json
 
-_ROUNDING_TOLERANCE = 1e-5
-"""Relative difference of fp32 vectors that count as equal; results vary with the batch size."""
+FORMATS: dict[str, Callable[[bytes, str], Rows]] = {
+    ".parquet": read_table,
+    ".npy": read_npy_rows,
+    ".json": read_json_rows,
+    ".pt": read_torch_rows,
+}
+"""Function that reads a file of vectors, by the ending of its name. Its arguments are the content
+and the name of the features, which chooses one of several columns."""
+MAX_FILE_BYTES = 64 << 30
+"""Largest file of vectors that is read; it is held in memory whole."""
 
 
-@dataclass(frozen=True)
-class Features:
-    """Vectors of items. Raw ids are unique, and vectors are finite."""
-
-    url: str
-    raw_ids_n: pa.Array
-    """Raw id of each row, strings."""
-    vectors_nX: np.ndarray
-    """Vector of each row, float32."""
-    info: FeaturesInfo | None
-    """Content of features.json; None for a Parquet file without one."""
-
-    @property
-    def width(self) -> int:
-        """Number of values per vector (X)."""
-        return int(self.vectors_nX.shape[1])
-
-    def rows_of(self, items: ItemIds) -> np.ndarray:
-        """Return each item's row, int64 [N]; -1 for an item that packing left out.
-
-        Raises:
-            ValueError: items of the data set have no vector. It says how many and names the first.
-        """
-        rows_N, missing = match_rows(self.raw_ids_n, items)
-        if missing.num_items:
-            made_of = self.info.dataset if self.info else ""
-            raise missing_fault(self.url, made_of, self.raw_ids_n, items, missing)
-        return rows_N
-
-    def remarks(self, items: ItemIds) -> tuple[str, ...]:
-        """Return what users should know about the join, in sentences without a full stop."""
-        num_used = int((self.rows_of(items) >= 0).sum())
-        num_extra = len(self.raw_ids_n) - num_used
-        info = self.info
-        remarks = []
-        if info and info.fingerprint != items.fingerprint:
-            remarks.append(
-                f"{self.url} was made of another packing or data set ({printable(info.dataset)}, "
-                f"fingerprint {info.fingerprint[:12]}); vectors are joined by raw ids"
-            )
-        if info and info.checkpoint is None:
-            remarks.append(f"{self.url} was made by {printable(info.encoder)} with random weights")
-        if num_extra:
-            remarks.append(
-                f"{num_extra:,} of {len(self.raw_ids_n):,} vectors in {self.url} belong to no item "
-                "of the data set"
-            )
-        return tuple(remarks)
-
-
-def vectors_of_items(url: str, items: ItemIds | None) -> np.ndarray:
+def vectors_of_items(
+    url: str, items: ItemIds | None, name: str = "", may_miss: bool = False
+) -> np.ndarray:
     """Return the vectors, float32 [n, width], of the data set's items in the order of the file.
 
     Args:
         items: None for all vectors.
+        name: as in read_features.
+        may_miss: as in Features.rows_of.
 
     Raises:
         ValueError: as in read_features and Features.rows_of.
     """
-    features = read_features(url)
+    features = read_features(url, items, name)
     if items is None:
         return features.vectors_nX
-    rows_N = features.rows_of(items)
+    rows_N = features.rows_of(items, may_miss)
     # Sorted by row, so that statistics are the same for every packing of the items.
     vectors_nX: np.ndarray = features.vectors_nX[np.sort(rows_N[rows_N >= 0])]
     return vectors_nX
 
 
-def read_features(url: str) -> Features:
-    """Return the features of a folder, or of a Parquet file.
+def read_features(url: str, items: ItemIds | None = None, name: str = "") -> Features:
+    """Return the features of a folder, or of a file of vectors.
+
+    Args:
+        items: the data set's items, which tell the order of rows without raw ids.
+        name: of the features; the column of a Parquet file that has several.
 
     Raises:
-        ValueError: there are none, or they are incomplete, damaged or of an earlier version.
+        ValueError: there are none, or they are incomplete, damaged or of an earlier version, or the
+            order of the rows is unknown.
     """
     try:
-        if url.endswith(".parquet"):
-            return _from_file(url)
+        if _ending(url):
+            return _from_file(url, items, name)
         if not storage.exists(storage.join(url, INFO_FILE)):
             raise ValueError(_fault_without_info(url))
         return _from_folder(url, read_info(url))
     except OSError as error:
         raise ValueError(f"there are no features at {url} ({brief(error)}). {REMEDY}.") from error
+
+
+def _ending(url: str) -> str:
+    """Return the ending of a file of vectors; "" for a folder."""
+    return next((ending for ending in FORMATS if url.endswith(ending)), "")
 
 
 def verify_features(url: str) -> FeaturesInfo:
@@ -180,20 +154,42 @@ def _from_folder(url: str, info: FeaturesInfo) -> Features:
             f"{storage.join(url, INFO_FILE)} says {info.count} x {info.width}, "
             f"but {VECTORS_FILE} is {list(vectors_nX.shape)}. {REMEDY}."
         )
-    return _checked(Features(url, pa.array(raw_ids, pa.string()), vectors_nX, info))
+    return checked(Features(url, pa.array(raw_ids, pa.string()), vectors_nX, info))
 
 
-def _from_file(url: str) -> Features:
-    """Return the features of a Parquet file, with the features.json next to it if there is one."""
-    folder, _, name = url.rpartition("/")
+def _from_file(url: str, items: ItemIds | None, name: str) -> Features:
+    """Return the features of a file, with the features.json next to it if there is one."""
+    folder, _, file_name = url.rpartition("/")
     info = None
     # Only the table of an extraction has a features.json; other tables may be in any folder.
-    if folder and name == TABLE_FILE and storage.exists(storage.join(folder, INFO_FILE)):
+    if folder and file_name == TABLE_FILE and storage.exists(storage.join(folder, INFO_FILE)):
         info = read_info(folder)
     # The features.json of an export names no table, so a table next to it has another origin.
-    if info is None or name not in info.sha256:
-        return _from_table(storage.read_bytes(url), url, None)
-    return _from_table(_read_verified(folder, name, info), url, info)
+    if info is not None and file_name in info.sha256:
+        content = _read_verified(folder, file_name, info)
+    else:
+        content = _read_bounded(url)
+        info = None
+    try:
+        rows = FORMATS[_ending(url)](content, name)
+    except ValueError as error:
+        raise unusable(url, brief(error)) from error
+    if rows.raw_ids_n is not None:
+        return checked(Features(url, rows.raw_ids_n, rows.vectors_nX, info))
+    row_ids = ids_of_rows(url, len(rows.vectors_nX), items)
+    return checked(Features(url, row_ids.raw_ids_n, rows.vectors_nX, info, row_ids.rule))
+
+
+def _read_bounded(url: str) -> bytes:
+    """Return the content of a file of vectors.
+
+    Raises:
+        ValueError: it is too large.
+    """
+    size = storage.size_of(url)
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{url} has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+    return storage.read_bytes(url, size)
 
 
 def _read_verified(url: str, name: str, info: FeaturesInfo) -> bytes:
@@ -212,62 +208,6 @@ def _read_verified(url: str, name: str, info: FeaturesInfo) -> bytes:
     return content
 
 
-def _from_table(raw: bytes, url: str, info: FeaturesInfo | None) -> Features:
-    """Return the features of a Parquet table; errors name `url`."""
-    try:
-        raw_ids, vectors_nX = read_table(raw)
-    except ValueError as error:
-        raise _unusable(url, brief(error)) from error
-    return _checked(Features(url, raw_ids, vectors_nX, info))
-
-
-def _checked(features: Features) -> Features:
-    """Return the features after checking them.
-
-    Raises:
-        ValueError: there is no vector, the width or the number of ids is wrong, ids are null or not
-            unique, or a vector is not finite.
-    """
-    fault = _shape_fault(features) or _value_fault(features)
-    if fault:
-        raise _unusable(features.url, fault)
-    return features
-
-
-def _shape_fault(features: Features) -> str:
-    """Return the fault in the numbers of vectors and ids, or ""."""
-    vectors = features.vectors_nX
-    width = vectors.shape[1]
-    if not len(vectors) or not 1 <= width <= MAX_WIDTH:
-        return f"{len(vectors)} vectors of width {width}; the width must be 1 to {MAX_WIDTH:,}"
-    if len(features.raw_ids_n) != len(vectors):
-        return f"{len(vectors):,} vectors for {len(features.raw_ids_n):,} raw ids"
-    return ""
-
-
-def _value_fault(features: Features) -> str:
-    """Return the fault in the values of ids and vectors, or ""."""
-    raw_ids_n = features.raw_ids_n
-    if raw_ids_n.null_count:
-        return f"{raw_ids_n.null_count:,} raw ids are null"
-    counts = pc.value_counts(raw_ids_n)
-    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if len(repeated):
-        example = quoted(repeated.slice(0, 1).to_pylist())
-        return f"{len(repeated):,} raw ids occur more than once, such as {example}"
-    is_broken_n = ~np.isfinite(features.vectors_nX).all(axis=1)
-    if is_broken_n.any():
-        broken_ids = raw_ids_n.filter(pa.array(is_broken_n))
-        examples = quoted(broken_ids.slice(0, MAX_NAMED_IDS).to_pylist())
-        return f"{is_broken_n.sum():,} vectors are not finite, such as that of {examples}"
-    return ""
-
-
-def _unusable(url: str, reason: str) -> ValueError:
-    """Return the error for features that cannot be used."""
-    return ValueError(f"{url} cannot be used as features: {reason}. {REMEDY}.")
-
-
 def write_features(
     url: str, raw_ids: pa.Array, vectors_nX: np.ndarray, made_of: ItemIds, maker: Maker
 ) -> FeaturesInfo:
@@ -277,7 +217,7 @@ def write_features(
         ValueError: they are not valid features.
     """
     # Checked before the first write, so refused vectors leave the features at `url` readable.
-    _checked(Features(url, raw_ids, vectors_nX, None))
+    checked(Features(url, raw_ids, vectors_nX, None))
     # features.json is removed first and written last, so a folder that has it is complete
     storage.remove(storage.join(url, INFO_FILE))
     contents = {
@@ -290,11 +230,3 @@ def write_features(
         storage.write_bytes(storage.join(url, name), content)
         sha256[name] = hashlib.sha256(content).hexdigest()
     return write_info(url, vectors_nX.shape, sha256, made_of, maker)
-
-
-def are_equal(vectors_nX: np.ndarray) -> bool:
-    """Tell whether there are several vectors and all are equal except for rounding."""
-    # Encoders differ in scale, so the tolerance is relative. `<=` makes all-zero vectors equal.
-    largest = max(vectors_nX.max(), -vectors_nX.min())
-    spread = (vectors_nX.max(axis=0) - vectors_nX.min(axis=0)).max()
-    return len(vectors_nX) > 1 and bool(spread <= _ROUNDING_TOLERANCE * largest)

@@ -21,8 +21,8 @@ ITEMS_FILE = "items.npy"
 """Item numbers of one packing. Exports have it; features of earlier versions had no raw ids."""
 
 REMEDY = (
-    "Write features with mlrec extract CONFIG PATH, or give a Parquet file with the columns "
-    "raw_id and vector"
+    "Write features with mlrec extract CONFIG PATH, or give a .npy, .json or .pt file of vectors, "
+    "or a .parquet file with the columns raw_id and vector"
 )
 
 MAX_WIDTH = 1 << 16

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlrec.data.features.tables import quoted
 from mlrec.runtime.printable import printable
 
 MAX_NAMED_IDS = 3
@@ -26,6 +25,18 @@ class ItemIds:
     """Name of the data set."""
     fingerprint: str
     """SHA-256 of its dataset.json."""
+    left_out: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+    """Raw ids of the items that packing left out, strings."""
+
+    @property
+    def num_packed(self) -> int:
+        """Number of items that training and ranking use."""
+        return int(len(self.raw_ids_N) - self.raw_ids_N.null_count)
+
+
+def quoted(raw_ids: list[str]) -> str:
+    """Return raw ids as a message shows them."""
+    return ", ".join(repr(printable(raw_id, 40)) for raw_id in raw_ids)
 
 
 class MissingVectors(NamedTuple):
@@ -56,15 +67,15 @@ def missing_fault(
     Args:
         made_of: name of the data set that the features were made of; "" if unknown.
     """
-    num_packed = len(items.raw_ids_N) - items.raw_ids_N.null_count
     names = quoted(missing.first_raw_ids)
     if missing.num_items > MAX_NAMED_IDS:
         names += ", ..."
     example = quoted(raw_ids_n.slice(0, 1).to_pylist())
     source = f", made of {printable(made_of)}," if made_of else ""
     return ValueError(
-        f"{where}{source} has no vector for {missing.num_items:,} of {num_packed:,} items of "
+        f"{where}{source} has no vector for {missing.num_items:,} of {items.num_packed:,} items of "
         f"{printable(items.dataset)} (raw ids {names}); its own raw ids look like {example}. "
-        "Extract features of this data set; items that could not be read are in the extraction's "
-        "failures.jsonl, repair those in the data set first"
+        "Give features of this data set, or set missing: zeros in the encoder's options if only a "
+        "few are missing. Items that mlrec extract could not read are in its failures.jsonl; "
+        "repair those in the data set first"
     )

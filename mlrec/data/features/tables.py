@@ -1,4 +1,8 @@
-"""Features as one Parquet table (raw_id, vector), which other programs write and read."""
+"""Features as one Parquet table, which other programs write and read.
+
+Its columns are raw_id or item_id, and vector. Published tables have other names for vectors, and
+several of them: MicroLens-1M's item_feature.parquet has txt_emb_BERT and img_emb_CLIPRN50.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +13,72 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlrec.runtime.printable import brief, printable
+from mlrec.data.features.join import quoted
+from mlrec.data.features.vectors import Rows
+from mlrec.runtime.printable import brief
 from mlrec.storage.parquet_text import text_bytes
 
+ID_COLUMNS = ("raw_id", "item_id")
+"""Columns of raw ids, the first that a table has. A column `item` is none: earlier versions wrote
+the item numbers of one packing there."""
 _MAX_EXPANSION = 100
 """Largest ratio of decoded bytes to the bytes of a Parquet file, beyond _FREE_BYTES."""
 _FREE_BYTES = 64 << 20
 """Bytes that any Parquet file may decode to."""
 
 
-def quoted(raw_ids: list[str]) -> str:
-    """Return raw ids as a message shows them."""
-    return ", ".join(repr(printable(raw_id, 40)) for raw_id in raw_ids)
+def read_table(content: bytes, name: str = "") -> Rows:
+    """Return the rows of a Parquet file.
 
-
-def read_table(content: bytes) -> tuple[pa.Array, np.ndarray]:
-    """Return the raw ids, strings [n], and the vectors, float32 [n, width], of a Parquet file.
+    Args:
+        name: column of the vectors where the table has several; otherwise it does not matter.
 
     Raises:
         ValueError: it is not such a table; the message has no full stop.
     """
     try:
         file = pq.ParquetFile(io.BytesIO(content))
-        names = file.schema_arrow.names
-        if names.count("raw_id") != 1 or names.count("vector") != 1:
-            raise ValueError(f"its columns are {quoted(names)}, not raw_id and vector")
+        id_column, vector_column = _columns_of(file.schema_arrow, name)
         _check_expansion(file, len(content))
         # As a dictionary: a long id that occurs in every row takes hardly any bytes in the file.
-        file = pq.ParquetFile(io.BytesIO(content), read_dictionary=["raw_id"])
-        table = file.read(columns=["raw_id", "vector"])
-        _check_text(table["raw_id"], len(content))
-        return _raw_ids_of(table["raw_id"].combine_chunks()), _vectors_of(table["vector"])
+        file = pq.ParquetFile(io.BytesIO(content), read_dictionary=[id_column])
+        table = file.read(columns=[id_column, vector_column])
+        _check_text(table[id_column], len(content))
+        raw_ids_n = _raw_ids_of(table[id_column].combine_chunks(), id_column)
+        return Rows(raw_ids_n, _vectors_of(table[vector_column], vector_column))
     except (ValueError, pa.ArrowException, OSError) as error:
         raise ValueError(brief(error)) from error
+
+
+def _columns_of(schema: pa.Schema, name: str) -> tuple[str, str]:
+    """Return the names of the columns with raw ids and with vectors.
+
+    Raises:
+        ValueError: one is missing or occurs twice, or several columns hold vectors.
+    """
+    names = schema.names
+    id_columns = [column for column in ID_COLUMNS if column in names]
+    # Named columns come first, so that a column of another type is reported by its own name.
+    vector_columns = [column for column in (name, "vector") if column in names]
+    if not vector_columns:
+        vector_columns = [field.name for field in schema if _is_vectors(field.type)]
+    if not id_columns or not vector_columns:
+        raise ValueError(f"its columns are {quoted(names)}, not raw_id and vector")
+    if names.count(id_columns[0]) > 1 or names.count(vector_columns[0]) > 1:
+        raise ValueError(f"its columns are {quoted(names)}, of which one occurs twice")
+    if len(vector_columns) > 1 and vector_columns[0] != name:
+        raise ValueError(
+            f"its columns {quoted(vector_columns)} are all vectors. Name the features after one, "
+            f"such as features/{vector_columns[0]}"
+        )
+    return id_columns[0], vector_columns[0]
+
+
+def _is_vectors(kind: pa.DataType) -> bool:
+    is_list = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+    return bool(is_list and pa.types.is_floating(kind.value_type))
 
 
 def _check_expansion(file: pq.ParquetFile, size: int) -> None:
@@ -71,24 +108,21 @@ def _check_text(column: pa.ChunkedArray, size: int) -> None:
             raise ValueError(f"its raw ids take {num_bytes:,} bytes in {size:,} bytes")
 
 
-def _raw_ids_of(column: pa.Array) -> pa.Array:
+def _raw_ids_of(column: pa.Array, name: str) -> pa.Array:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
     ):
         raise ValueError(
-            f"raw_id is a column of {column.type}; write raw ids as text or whole numbers"
+            f"{name} is a column of {column.type}; write raw ids as text or whole numbers"
         )
     return column.cast(kind).cast(pa.string())
 
 
-def _vectors_of(column: pa.ChunkedArray) -> np.ndarray:
+def _vectors_of(column: pa.ChunkedArray, name: str) -> np.ndarray:
     kind = column.type
-    is_list = (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-    if not is_list or not pa.types.is_floating(kind.value_type):
-        raise ValueError(f"vector is a column of {kind}; write lists of floating-point numbers")
+    if not _is_vectors(kind):
+        raise ValueError(f"{name} is a column of {kind}; write lists of floating-point numbers")
     if column.null_count:
         raise ValueError(f"{column.null_count:,} vectors are null")
     widths = pc.unique(pc.list_value_length(column)).to_pylist()

@@ -25,9 +25,13 @@ preprocessors.py  find a checkpoint's image and audio preprocessors
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from mlrec.data.schema import lookup
 from mlrec.models.encoders.audio import AUDIO_ENCODERS
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, tune
-from mlrec.models.encoders.features import FEATURE_ENCODERS
+from mlrec.models.encoders.features import FEATURE_ENCODERS, ROW_NAME, is_features
 from mlrec.models.encoders.id import ID_ENCODERS
 from mlrec.models.encoders.image import IMAGE_ENCODERS
 from mlrec.models.encoders.text import TEXT_ENCODERS
@@ -41,6 +45,16 @@ ENCODERS: dict[str, EncoderRow] = {
     **AUDIO_ENCODERS,
     **FEATURE_ENCODERS,
 }
-"""Every encoder by the name that `item.encoders` uses."""
+"""Every encoder by the name that `item.encoders` uses. Features have any name features/NAME."""
 
-__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "tune"]
+__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "encoder_row", "tune"]
+
+
+def encoder_row(name: str, options: Mapping[str, Any]) -> EncoderRow:
+    """Return the row of an encoder, changed by its options.
+
+    Raises:
+        ValueError: there is no such encoder, or an option does not fit.
+    """
+    row = lookup(ENCODERS, ROW_NAME if is_features(name) else name, "encoder")
+    return row.changed(name, options)

@@ -142,7 +142,9 @@ class EncoderRow:
     """Names of the fields that the configuration has set."""
     features: str = ""
     """Folder of this encoder's features, written by mlrec extract, whose statistics `whiten` uses;
-    features/vectors uses its own."""
+    features/NAME uses its own."""
+    missing: Literal["error", "zeros"] = "error"
+    """What items without a vector mean to features/NAME: an error, or zeros and a notice."""
 
     def changed(self, name: str, options: Mapping[str, Any]) -> EncoderRow:
         """Return a copy of the row with fields replaced by `options`.
@@ -159,6 +161,11 @@ class EncoderRow:
                 known = ", ".join(sorted(_OPTION_TYPES))
                 raise ValueError(f"{where}: unknown option; an encoder has {known}")
             check_typed(value, _OPTION_TYPES[key], where)
+        if "missing" in options and not name.startswith("features/"):
+            raise ValueError(
+                f"item.options.{name}.missing has no effect: it is about stored features. "
+                "Remove it, or set it for features/NAME"
+            )
         if options.get("output", "pooled") == "scores" and not self.scores:
             raise ValueError(
                 f"item.options.{name}.output is 'scores'; this encoder has pooled features only"

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from features import FINGERPRINT, item_ids, save_features
 
-from mlrec.data.features.files import are_equal, read_features, vectors_of_items
+from mlrec.data.features.files import read_features, vectors_of_items
 from mlrec.data.features.info import INFO_FILE, RAW_IDS_FILE, VECTORS_FILE
+from mlrec.data.features.vectors import are_equal
 from mlrec.storage.npy import npy_bytes
 
 ROWS = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]

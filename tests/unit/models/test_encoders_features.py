@@ -9,6 +9,8 @@ from features import item_ids, numbered, save_features
 from small_encoders import SMALL
 
 from mlrec.config import ItemConfig
+from mlrec.models.encoder_files import restored_from, save_encoder_files
+from mlrec.models.encoders import encoder_row
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.tower import ItemTower
 
@@ -127,3 +129,60 @@ def test_whitening_of_an_encoder_uses_its_extracted_features(tmp_path: Path) -> 
         ItemTower(
             ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3)
         )
+
+
+def test_features_of_any_name_are_fused_and_rebuilt_from_saved_files(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0).normal
+    arrays = {"text": draw(size=(3, 4)), "image": draw(size=(3, 5)), "video": draw(size=(3, 6))}
+    options = {}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
+        options[f"features/{name}"] = {"checkpoint": f"{tmp_path}/{name}.npy"}
+    options["features/text"] |= {"whiten": 0.5, "projection": "linear"}
+    item = ItemConfig(encoders=tuple(options), options=options, fusion="concat")
+    torch.manual_seed(0)
+    tower = ItemTower(item, 8, 3, items=numbered(3)).eval()
+    assert [encoder.width for encoder in tower.encoders] == [4, 5, 6]
+    save_encoder_files(tmp_path, tower)
+    for name in arrays:
+        (tmp_path / f"{name}.npy").unlink()
+    torch.manual_seed(0)
+    restored = restored_from(tmp_path, item.encoders)
+    rebuilt = ItemTower(item, 8, 3, restored, items=numbered(3)).eval()
+    items = {tower.specs[0]: torch.tensor([1, 2, 3])}
+    assert torch.equal(tower(items), rebuilt(items))
+
+
+def test_features_of_missing_items_are_an_error_or_zeros(tmp_path: Path) -> None:
+    vectors = save_features(tmp_path / "features", [1, 3])
+    options: dict[str, object] = {"checkpoint": f"{tmp_path}/features"}
+    with pytest.raises(ValueError, match=r"no vector for 1 of 3 items of tiny .* missing: z"):
+        ItemTower(ItemConfig(("features/a",), {"features/a": options}), 8, 3, items=numbered(3))
+    options["missing"] = "zeros"
+    item = ItemConfig(("features/a",), {"features/a": options})
+    tower = ItemTower(item, 8, 3, items=numbered(3))
+    expected = torch.from_numpy(np.stack([vectors[0], np.zeros(4, np.float32), vectors[1]]))
+    assert torch.equal(tower.encoders[0](torch.tensor([1, 2, 3])), expected)
+    assert any(
+        remark.startswith("features/a: 1 of 3 items have no vector in")
+        for remark in tower.encoders[0].remarks
+    )
+    with pytest.raises(ValueError, match="no vector for 2 of 2 items"):
+        ItemTower(item, 8, 2, items=item_ids(["x", "y"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("feature/text", {}, "unknown encoder 'feature/text'; did you mean 'features/vectors'"),
+        ("features/a b", {}, "unknown encoder 'features/a b'"),
+        ("features/text", {"mising": "zeros"}, "item.options.features/text.mising: unknown option"),
+        ("features/text", {"missing": "nil"}, "item.options.features/text.missing"),
+        ("id/embedding", {"missing": "zeros"}, "item.options.id/embedding.missing has no effect"),
+    ],
+)
+def test_encoder_row_refuses_names_and_options_that_do_not_fit(
+    name: str, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        encoder_row(name, options)

@@ -1,0 +1,180 @@
+"""Raw ids for the rows of a file that holds vectors alone, such as an .npy file.
+
+The first rule that applies gives the rows of NAME.npy their raw ids:
+
+1. An ids file next to it: NAME.ids.json (a list), NAME.ids.txt (one per line) or NAME.ids.csv.
+2. MMRec's i_id_mapping.csv in the same folder: a raw id and its row, from 0, on each line.
+3. As many rows as the data set has items, whose raw ids are whole numbers: ascending raw ids.
+4. MicroLens' published files, MicroLens-*_features_*.npy: the first row is raw id 1.
+5. Raw ids that are whole numbers and fit rows numbered from 0 only, or from 1 only.
+
+Everything else is an error that names the choices: vectors of other items would train silently.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlrec import storage
+from mlrec.data.features.join import ItemIds, quoted
+from mlrec.runtime.printable import printable
+from mlrec.storage.typed_json import parse_json
+
+IDS_ENDINGS = (".ids.json", ".ids.txt", ".ids.csv")
+"""Endings of an ids file, which take the place of the ending of the file of vectors."""
+MAPPING_FILE = "i_id_mapping.csv"
+"""MMRec's table of raw item ids and row numbers, separated by tabs."""
+MICROLENS_FILES = "MicroLens-*_features_*.npy"
+"""Published features of MicroLens: the row of raw id i is i - 1."""
+_WHOLE_NUMBER = "^(0|[1-9][0-9]{0,17})$"
+"""Whole numbers as they are printed, below 10^18."""
+_REMEDY = "Write one raw id per row, in the order of the vectors"
+
+
+class RowIds(NamedTuple):
+    """Raw ids of rows."""
+
+    raw_ids_n: pa.Array
+    """Raw id of each row, strings."""
+    rule: str
+    """Rule that they follow, as a sentence without a full stop."""
+
+
+def ids_of_rows(url: str, num_rows: int, items: ItemIds | None) -> RowIds:
+    """Return the raw ids of the rows of a file without ids.
+
+    Args:
+        url: the file's URL.
+        items: the data set's items; None if there is no data set.
+
+    Raises:
+        ValueError: the order of the rows is unknown, or an ids file does not fit.
+    """
+    stem = url.rsplit(".", 1)[0]
+    for place in (*(stem + ending for ending in IDS_ENDINGS), _beside(url, MAPPING_FILE)):
+        if storage.exists(place):
+            ids = _read_ids(place, num_rows)
+            return RowIds(pa.array(ids, pa.string()), f"the rows of {url} have the ids of {place}")
+    ids_file = stem + ".ids.txt"
+    if items is None:
+        raise ValueError(f"{url} has no raw ids. {_REMEDY}, to {ids_file}.")
+    return _numbered(url, num_rows, items, ids_file)
+
+
+def _beside(url: str, name: str) -> str:
+    folder, separator, _ = url.rpartition("/")
+    return folder + separator + name
+
+
+def _numbered(url: str, num_rows: int, items: ItemIds, ids_file: str) -> RowIds:
+    """Return the raw ids of rows by rules 3 to 5.
+
+    Raises:
+        ValueError: none of them applies.
+    """
+    dataset = printable(items.dataset)
+    # items that packing left out have rows as well
+    raw_ids = pa.concat_arrays([items.raw_ids_N.drop_null(), items.left_out])
+    is_number = pc.match_substring_regex(raw_ids, _WHOLE_NUMBER)
+    if not pc.all(is_number).as_py():
+        example = quoted(raw_ids.filter(pc.invert(is_number)).slice(0, 1).to_pylist())
+        raise ValueError(
+            f"{url} has no raw ids, and those of {dataset}, such as {example}, are no whole "
+            f"numbers. {_REMEDY}, to {ids_file}."
+        )
+    numbers = np.sort(raw_ids.cast(pa.int64()).to_numpy())
+    if len(numbers) == num_rows:
+        rule = f"{url} has a row for each item of the data set, taken in the order of raw ids"
+        return RowIds(_strings(numbers), rule)
+    first, last = int(numbers[0]), int(numbers[-1])
+    may_start_at_1 = first >= 1 and last <= num_rows
+    may_start_at_0 = last < num_rows
+    is_published = fnmatchcase(PurePosixPath(url).name, MICROLENS_FILES)
+    if may_start_at_1 and (is_published or not may_start_at_0):
+        return _consecutive(url, num_rows, 1)
+    if may_start_at_0 and not may_start_at_1:
+        return _consecutive(url, num_rows, 0)
+    rows = f"{url} has {num_rows:,} rows without raw ids, and {dataset} has {len(numbers):,} items"
+    if may_start_at_0:
+        raise ValueError(
+            f"{rows} with raw ids {first} to {last}: the first row may be raw id 0 or 1. "
+            f"Say which: seq 0 {num_rows - 1} > {ids_file}, or seq 1 {num_rows} > {ids_file}"
+        )
+    raise ValueError(
+        f"{rows} with raw ids up to {last}: neither numbers from 0 nor from 1 fit. "
+        f"{_REMEDY}, to {ids_file}."
+    )
+
+
+def _consecutive(url: str, num_rows: int, first: int) -> RowIds:
+    """Return the raw ids of rows that are numbered from `first`."""
+    rule = f"{url} has no raw ids; its rows are taken as raw ids {first} to {num_rows - 1 + first}"
+    return RowIds(_strings(np.arange(first, first + num_rows)), rule)
+
+
+def _strings(numbers: np.ndarray) -> pa.Array:
+    return pa.array(numbers).cast(pa.string())
+
+
+def _read_ids(url: str, num_rows: int) -> list[str]:
+    """Return the raw ids in an ids file, in the order of the rows.
+
+    Raises:
+        ValueError: it is damaged, or has ids for another number of rows.
+    """
+    content = storage.read_bytes(url)
+    if url.endswith(".json"):
+        ids = [str(raw_id) for raw_id in parse_json(content, list[str | int], url, _REMEDY)]
+    else:
+        ids = _parse_lines(content, url, num_rows)
+    if len(ids) != num_rows:
+        raise ValueError(f"{url} has {len(ids):,} ids for {num_rows:,} rows. {_REMEDY}.")
+    return ids
+
+
+def _parse_lines(content: bytes, url: str, num_rows: int) -> list[str]:
+    """Return the raw ids of a text: one per line, or with the number of its row after it.
+
+    A first line beyond the number of rows is a header.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{url} is no text in UTF-8 ({error}). {_REMEDY}.") from error
+    cells = [[cell.strip() for cell in line] for line in lines if line]
+    cells = cells[1:] if len(cells) == num_rows + 1 else cells
+    if url.endswith(".txt") or all(len(line) == 1 for line in cells):
+        return [delimiter.join(line) for line in cells]
+    return _in_order(cells, url)
+
+
+def _in_order(lines: list[list[str]], url: str) -> list[str]:
+    """Return the raw ids of lines (raw id, row), in the order of the rows.
+
+    Raises:
+        ValueError: the rows are not the numbers from 0, each once.
+    """
+    id_of_row = {}
+    for number, line in enumerate(lines, start=1):
+        if len(line) != 2 or not line[1].isdecimal():
+            raise ValueError(
+                f"{url}: entry {number} is {printable(' '.join(line), 60)!r}, expected a raw id "
+                "and the number of its row"
+            )
+        id_of_row[int(line[1])] = line[0]
+    if sorted(id_of_row) != list(range(len(lines))):
+        raise ValueError(f"{url}: the numbers of the rows are not 0 to {len(lines) - 1}, each once")
+    return [id_of_row[row] for row in range(len(lines))]

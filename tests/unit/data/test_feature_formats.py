@@ -1,0 +1,174 @@
+"""Features as .npy, .json, .pt and Parquet files of other programs: equal vectors, or one fault."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from features import numbered
+
+from mlrec.data.features.files import read_features
+
+GOOD = np.array([[0.5, 1.0], [2.0, 3.0], [4.0, -5.25]], np.float32)
+IDS = ["1", "2", "3"]
+
+
+def save_npy(path: Path) -> None:
+    np.save(path, GOOD)
+
+
+def save_half(path: Path) -> None:
+    np.save(path, GOOD.astype(np.float16))
+
+
+def save_big_endian_doubles(path: Path) -> None:
+    np.save(path, np.asfortranarray(GOOD.astype(">f8")))
+
+
+def save_json(path: Path) -> None:
+    path.write_text(json.dumps(dict(zip(IDS, GOOD.tolist(), strict=True)), indent=1))
+
+
+def save_json_list(path: Path) -> None:
+    vectors = [[0.5, 1], [2, 3.0], [4, -5.25]]
+    rows = [{"raw_id": int(i), "vector": v} for i, v in zip(IDS, vectors, strict=True)]
+    path.write_text("\ufeff" + json.dumps(rows) + "\n")
+
+
+def save_tensor(path: Path) -> None:
+    torch.save(torch.from_numpy(GOOD), path)
+
+
+def save_wrapped_tensor(path: Path) -> None:
+    torch.save({"features": torch.from_numpy(GOOD).bfloat16()}, path)
+
+
+def save_tensors_by_id(path: Path) -> None:
+    torch.save({int(i): row for i, row in zip(IDS, torch.from_numpy(GOOD), strict=True)}, path)
+
+
+def save_item_feature(path: Path) -> None:
+    table = {"item_id": [1, 2, 3], "item_title": ["a", "b", "c"], "txt_emb_BERT": GOOD.tolist()}
+    pq.write_table(pa.table({**table, "img_emb_CLIPRN50": [[9.0]] * 3}), path)
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "npy": (".npy", save_npy),
+    "float16": (".npy", save_half),
+    "float64": (".npy", save_big_endian_doubles),
+    "json": (".json", save_json),
+    "json_list": (".json", save_json_list),
+    "tensor": (".pt", save_tensor),
+    "wrapped": (".pt", save_wrapped_tensor),
+    "by_id": (".pt", save_tensors_by_id),
+    "microlens_1m": (".parquet", save_item_feature),
+}
+
+
+@pytest.mark.parametrize("case", WRITERS)
+def test_read_features_every_format_gives_the_same_vectors(case: str, tmp_path: Path) -> None:
+    ending, write = WRITERS[case]
+    path = tmp_path / f"mine{ending}"
+    write(path)
+    features = read_features(str(path), numbered(3), "txt_emb_BERT")
+    assert features.raw_ids_n.to_pylist() == IDS
+    assert features.vectors_nX.dtype == np.float32
+    assert np.array_equal(features.vectors_nX, GOOD)
+
+
+def test_read_features_several_vector_columns_are_named(tmp_path: Path) -> None:
+    save_item_feature(tmp_path / "mine.parquet")
+    words = "its columns 'txt_emb_BERT', 'img_emb_CLIPRN50' are all vectors. Name the features"
+    with pytest.raises(ValueError, match=words):
+        read_features(f"{tmp_path}/mine.parquet", numbered(3), "text")
+
+
+def saved(content: Any) -> bytes:
+    sink = io.BytesIO()
+    torch.save(content, sink)
+    return sink.getvalue()
+
+
+def compressed(content: bytes) -> bytes:
+    """Deflate all members of a zip file."""
+    sink = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as source,
+        zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    return sink.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    np.save(sink, array, allow_pickle=True)
+    return sink.getvalue()
+
+
+class Hostile:
+    """An object whose pickle runs code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit(9)",))
+
+
+DEEP = b'{"1": ' + b"[" * 100_000
+BAD_FILES: dict[str, tuple[str, bytes, str]] = {
+    "npy_int": (".npy", npy(np.eye(3, dtype=np.int64)), "of int64, expected floating-point"),
+    "npy_object": (".npy", npy(np.array([[None]])), "expected plain numbers"),
+    "npy_flat": (".npy", npy(GOOD[0]), "expected 2 dimension"),
+    "npy_claim": (".npy", npy(GOOD).replace(b"(3, 2)", b"(9, 9)"), r"\[9, 9\] and 24 bytes"),
+    "npy_nan": (".npy", npy(GOOD * np.nan), "3 vectors are not finite, such as that of '1'"),
+    "npy_text": (".npy", b"text", "not an .npy file"),
+    "pt_code": (".pt", saved(Hostile()), "weights_only=True refuses it"),
+    "pt_text": (".pt", b"text", "not a file of torch.save"),
+    "pt_cut": (".pt", saved(torch.ones(9, 9))[:-40], "not a file of torch.save"),
+    "pt_int": (".pt", saved(torch.ones(3, 2).long()), "a tensor of torch.int64"),
+    "pt_list": (".pt", saved([[1.0]]), "it holds a list where a tensor is expected"),
+    "pt_repeated": (".pt", saved(torch.ones(1).expand(9999, 9999)), "more than the file holds"),
+    "pt_zeros": (".pt", compressed(saved(torch.zeros(9999, 9))), "it unpacks to 36"),
+    "pt_key": (".pt", saved({(1, 2): torch.ones(2)}), "neither text nor a whole number"),
+    "pt_ragged": (".pt", saved({"1": torch.ones(2), "2": torch.ones(3)}), "several widths"),
+    "json_text": (".json", b"text", "neither an object of vectors by raw id nor a list"),
+    "json_empty": (".json", b"{}", "0 vectors of width 0"),
+    "json_twice": (".json", b'{"1": [1.0], "1": [2.0]}', "1 raw ids occur more than once"),
+    "json_ragged": (".json", b'{"1": [1.0], "2": [2.0, 3]}', "several widths, such as 1 and 2"),
+    "json_bool": (".json", b'{"1": [true]}', "the vector of '1' is no list of numbers"),
+    "json_nested": (".json", b'{"1": [[1.0]]}', "the vector of '1' is no list of numbers"),
+    "json_deep": (".json", DEEP, "nested too deeply"),
+    "json_nan": (".json", b'{"1": [NaN]}', "1 vectors are not finite"),
+    "json_huge": (".json", b'{"1": [1' + b"0" * 400 + b"]}", "too many digits"),
+    "json_cut": (".json", b'{"1": [1.0]', "',' is missing at character 11"),
+    "json_more": (".json", b'{"1": [1.0]} 2', "more text follows its end"),
+    "json_keys": (".json", b'[{"id": 1, "vector": [1.0]}]', "a list whose elements are not"),
+    "json_latin": (".json", b'{"\xff": [1.0]}', "utf-8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_read_features_bad_file_is_named_with_its_fault(case: str, tmp_path: Path) -> None:
+    ending, content, words = BAD_FILES[case]
+    path = tmp_path / f"mine{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=words) as error:
+        read_features(str(path), numbered(3))
+    assert str(error.value).startswith(f"{path} cannot be used as features: ")
+    assert "\n" not in str(error.value)
+
+
+def test_read_features_too_large_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_npy(tmp_path / "mine.npy")
+    monkeypatch.setattr("mlrec.data.features.files.MAX_FILE_BYTES", 100)
+    with pytest.raises(ValueError, match=r"mine\.npy has 152 bytes, at most 100 are read"):
+        read_features(f"{tmp_path}/mine.npy", numbered(3))
