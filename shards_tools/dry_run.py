@@ -5,11 +5,13 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlrec.data.format import SplitInfo
 from mlrec.data.spacing import evenly_spaced
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes
@@ -17,6 +19,7 @@ from shards_tools.pack.items import ItemJob, crashed_item, pack_item
 from shards_tools.pack.plan import Plan, open_source, plan
 from shards_tools.pack.pool import map_ordered
 from shards_tools.pack.settings import Settings
+from shards_tools.raw.split import describe_time_split, split_counts
 
 SAMPLED_ITEMS = 8
 """Number of items that are packed in memory. One takes about a second."""
@@ -49,8 +52,8 @@ def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
     return {
         "pairs": planned.raw.pairs,
         "min_interactions": settings.min_interactions,
-        "users": len(planned.sequences.users),
-        "interactions": num_interactions,
+        "split": asdict(planned.split),
+        **split_counts(planned.sequences, planned.split),
         "items": len(jobs),
         "missing": _missing(planned),
         "remarks": planned.remarks,
@@ -69,6 +72,9 @@ def describe(figures: dict[str, Any]) -> list[str]:
         f"with {figures['min_interactions']} or more interactions, "
         f"{figures['interactions']:,} interactions, {num_items:,} items"
     ]
+    split = SplitInfo(**figures["split"])
+    if split.kind == "time":
+        lines.append(describe_time_split(split, figures))
     for part, missing in figures["missing"].items():
         lines.append(_describe_part(part, missing, num_items))
     lines += figures["remarks"]

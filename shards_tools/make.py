@@ -39,6 +39,7 @@ from shards_tools.pack.records import Failure, failed_items, read_shard_records
 from shards_tools.pack.sequences import write_sequences
 from shards_tools.pack.settings import Settings
 from shards_tools.pack.shards import PackedShards, media_counts, read_packed_shards
+from shards_tools.raw.cut_offs import check_split
 from shards_tools.raw.folder import fingerprint
 from shards_tools.raw.split import Sequences, split_counts, training_popularity, with_enough
 
@@ -80,10 +81,12 @@ def make(
     # It decides whether a stopped run continues, so it has all that the bytes depend on.
     claim = {**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}
     with open_output(url) as output:
-        if output.claim(claim):
+        if output.is_complete(claim):
             _print(console, f"{url} is complete already; nothing to do")
         else:
             planned = plan(raw, settings)
+            # after the plan: settings that fit no plan, such as a wrong cut-off, claim no place
+            output.begin(claim)
             for remark in planned.remarks:
                 _print(console, remark)
             pack(planned, output, workers, max_failures, console, engine, address)
@@ -160,7 +163,7 @@ def _finish(plan: Plan, output: Output) -> None:
     settings = plan.settings
     counts = _counts(plan, shards, remaining)
     info = DatasetInfo(
-        settings.name, counts, plan.media, settings.split, tuple(files), tuple(plan.remarks)
+        settings.name, counts, plan.media, plan.split, tuple(files), tuple(plan.remarks)
     )
     # last: the data set exists from here on
     output.write(DATASET_FILE, info.to_bytes())
@@ -170,19 +173,21 @@ def _remaining_sequences(plan: Plan, failures: list[Failure]) -> Sequences:
     """Return the sequences without failed items, and without users who then have too few items.
 
     Raises:
-        ValueError: no user is left.
+        ValueError: no user is left, or a split by time leaves a period empty.
     """
     settings = plan.settings
     failed = [failure.item for failure in failed_items(failures)]
     # Order matters: failed items leave first, then users who have too few interactions without
     # them.
     is_packed = ~np.isin(plan.sequences.items, failed)
-    remaining = with_enough(plan.sequences.keep(is_packed), settings.split)
+    remaining = with_enough(plan.sequences.keep(is_packed), settings.min_interactions)
     if not len(remaining.users):
         raise ValueError(
             f"{len(failed)} of {len(plan.jobs)} items failed, "
             f"and no user has {settings.min_interactions} interactions left"
         )
+    # Nothing may be left of a period whose users watched failed items.
+    check_split(remaining, plan.split, f"what {len(failed)} failed items leave")
     return remaining
 
 
@@ -193,20 +198,20 @@ def _write_tables(
     settings = plan.settings
     yield from write_sequences(remaining, settings.users_per_shard, output)
     # counted after failed items left, as training sees it; entry 0 is padding
-    popularity = training_popularity(remaining, settings.split, len(plan.jobs))[1:]
+    popularity = training_popularity(remaining, plan.split, len(plan.jobs))[1:]
     columns = catalogue_columns(plan.jobs, shards.members, popularity, settings.items_per_shard)
     yield output.put(CATALOGUE_FILE, catalogue_bytes(columns))
     lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in shards.failures]
     yield output.put(FAILURES_FILE, "".join(lines).encode())
-    # copied byte by byte: reports compare a run with it
-    if plan.raw.oracle is not None:
+    # Copied byte by byte: reports compare a run with it. Its targets are those of leave-one-out.
+    if plan.raw.oracle is not None and plan.split.kind == "leave_one_out":
         yield output.put(ORACLE_FILE, storage.read_bytes(plan.raw.oracle))
 
 
 def _counts(plan: Plan, shards: PackedShards, remaining: Sequences) -> dict[str, int]:
     """Return the counts of dataset.json."""
     return {
-        **split_counts(remaining, plan.settings.split),
+        **split_counts(remaining, plan.split),
         **media_counts(plan, shards),
         "lost_interactions": len(plan.sequences.items) - len(remaining.items),
         "lost_users": len(plan.sequences.users) - len(remaining.users),

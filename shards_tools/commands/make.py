@@ -15,6 +15,7 @@ from mlrec.runtime.units import megabytes
 from shards_tools.commands.common import add_raw, add_workers, bytes_of, document_of, file_count
 from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.settings import Settings
+from shards_tools.raw.split import describe_time_split
 
 HELP = "Pack a raw folder into a data set. The same command continues a run that was stopped."
 
@@ -84,6 +85,21 @@ def _add_settings(parser: Parser) -> None:
         default=defaults.policy,
         help="which frames of a video are packed (default: %(default)s)",
     )
+    parser.add_argument(
+        "--split",
+        choices=("leave_one_out", "time"),
+        default=defaults.split,
+        help="leave_one_out: a user's last interaction is for test, the one before for validation. "
+        "time: cut-offs for all users; needs interactions with times (default: %(default)s)",
+    )
+    for key, share in (("validation", "80 %%"), ("test", "90 %%")):
+        parser.add_argument(
+            f"--{key}-from",
+            default="",
+            metavar="DATE",
+            help=f"cut-off at which {key} begins, with --split time: a date such as 2023-07-01 "
+            f"(UTC), or a number (default: after {share} of the interactions)",
+        )
     # the types check for whole numbers; Settings checks the ranges and names the flag
     for key, meaning in NUMBERS.items():
         parser.add_argument(
@@ -138,6 +154,8 @@ def _print(url: str, info: DatasetInfo) -> None:
         f"{url}: {counts['users']:,} users, {counts['interactions']:,} interactions, "
         f"{counts['items']:,} items; {megabytes(bytes_of(info))} in {file_count(info)} files"
     )
+    if info.split.kind == "time":
+        say(describe_time_split(info.split, counts))
     # failures within --max-failures are no error, but nobody should miss them
     if counts["failed_items"]:
         failed_items = counted(counts["failed_items"], "item")

@@ -106,10 +106,8 @@ class Output:
         remedy = f"Remove {self.url} to pack it again"
         return parse_json(recorded, dict[str, str | int], where, remedy)
 
-    def claim(self, settings: Mapping[str, Any]) -> bool:
+    def is_complete(self, settings: Mapping[str, Any]) -> bool:
         """Return whether the data set with these settings is complete.
-
-        The settings are recorded at an empty place.
 
         Raises:
             ValueError: the place holds something else.
@@ -126,10 +124,13 @@ class Output:
                 f"{self.url} holds a data set that was not packed here. "
                 "Choose another place for the new one"
             )
-        # before the first write, which makes the place look like ours
         self.check_free()
-        self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
         return False
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Record the settings, before the first other write: they make the place look like ours."""
+        if self.read_settings() is None:
+            self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
 
     def check_free(self) -> None:
         """Check that packing would replace no file of somebody else.

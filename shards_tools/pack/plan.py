@@ -6,11 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from mlrec import storage
-from mlrec.data.format import MediaInfo
+from mlrec.data.format import MediaInfo, SplitInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
+from mlrec.data.format.splits import time_in_words
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.raw_files import RawFile
 from shards_tools.pack.settings import Settings
+from shards_tools.raw.cut_offs import (
+    TRAIN_AND_VALIDATION_SHARE,
+    TRAIN_SHARE,
+    check_split,
+    find_cut_offs,
+    time_range,
+)
 from shards_tools.raw.folder import RawFolder, open_raw
 from shards_tools.raw.interactions import number_items
 from shards_tools.raw.item_tables import Counts, read_likes_and_views, read_titles
@@ -24,6 +32,7 @@ class Plan:
 
     raw: RawFolder
     settings: Settings
+    split: SplitInfo
     media: MediaInfo
     sequences: Sequences
     """All users with enough interactions, before failed items leave; items are catalogue ids."""
@@ -67,7 +76,7 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
     """
     all_interactions = raw.read_pairs(raw.pairs)
     # Users leave before items are numbered: an item that only they watched gets no catalogue id.
-    remaining = with_enough(all_interactions.sequences, settings.split)
+    remaining = with_enough(all_interactions.sequences, settings.min_interactions)
     numbered = number_items(replace(all_interactions, sequences=remaining))
     # an empty data set would only fail later, in training
     if not len(numbered.sequences.users):
@@ -77,6 +86,7 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
         )
     # catalogue ids start at 1; id 0 is padding
     sequences = replace(numbered.sequences, items=numbered.sequences.items + 1)
+    split = _split_of(sequences, settings, raw.pairs)
     media = MediaInfo(
         kind=settings.media if raw.videos is not None else "none",
         policy=settings.policy,
@@ -87,7 +97,47 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
         has_audio=raw.audio is not None,
     )
     jobs = _jobs(raw, numbered.raw_ids, media, settings.quality)
-    return Plan(raw, settings, media, sequences, jobs, _untitled(raw, jobs))
+    remarks = [*_untitled(raw, jobs), *_split_remarks(settings, split)]
+    return Plan(raw, settings, split, media, sequences, jobs, remarks)
+
+
+def _split_of(sequences: Sequences, settings: Settings, where: str) -> SplitInfo:
+    """Return the split, with the cut-offs of a split by time.
+
+    Raises:
+        ValueError: the sequences cannot be split like this.
+    """
+    cut_offs = None
+    if settings.split == "time":
+        cut_offs = find_cut_offs(sequences, settings.validation_from, settings.test_from, where)
+    try:
+        split = settings.split_info(cut_offs)
+    except ValueError as error:
+        assert cut_offs is not None
+        raise ValueError(
+            f"Cannot split {where} by time: {error}. {time_range(sequences, cut_offs.unit)}. "
+            "Choose other cut-offs with --validation-from and --test-from"
+        ) from error
+    check_split(sequences, split, where)
+    return split
+
+
+def _split_remarks(settings: Settings, split: SplitInfo) -> list[str]:
+    """Return which cut-offs of a split by time were chosen here."""
+    remarks = []
+    if settings.split == "time" and not settings.validation_from:
+        remarks.append(_chosen("validation", split.validation_from, split, TRAIN_SHARE))
+    if settings.split == "time" and not settings.test_from:
+        remarks.append(_chosen("test", split.test_from, split, TRAIN_AND_VALIDATION_SHARE))
+    return remarks
+
+
+def _chosen(name: str, time: int | None, split: SplitInfo, share: float) -> str:
+    assert time is not None
+    return (
+        f"{name} begins at {time_in_words(time, split.time_unit)}, after {100 * share:.0f} % of "
+        f"the interactions, because --{name}-from is not set"
+    )
 
 
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:

@@ -9,6 +9,7 @@ from mlrec.data.format import SplitInfo
 from mlrec.data.format.dataset_info import MAX_FRAMES, MAX_INTERVAL, MAX_NAME_CHARACTERS, MAX_SIZE
 from mlrec.data.media.policies import COUNT_POLICIES, FRAME_POLICIES
 from mlrec.storage.typed_json import STRICT
+from shards_tools.raw.cut_offs import CutOffs, check_cut_off
 
 MIN_SIZE_PX = 16
 """Smallest height and width."""
@@ -40,6 +41,11 @@ class Settings:
     """Most recent interactions of each user that training and evaluation use."""
     min_interactions: int = 5
     """Least number of interactions; users with fewer are left out."""
+    split: Literal["leave_one_out", "time"] = "leave_one_out"
+    validation_from: str = ""
+    """First cut-off of a split by time: an ISO date or a number; "" for 80 % of interactions."""
+    test_from: str = ""
+    """Second cut-off of a split by time; "" for 90 % of interactions."""
 
     def __post_init__(self) -> None:
         # messages name the flag, because the command line is where these values come from
@@ -70,13 +76,35 @@ class Settings:
                 "clip are chosen each time it is read, and this policy decodes the whole video. "
                 f"Use --media frames, or --policy {' or '.join(COUNT_POLICIES)}"
             )
-        # SplitInfo checks its own bounds
-        SplitInfo(self.keep_last, self.min_interactions)
+        self._check_split()
 
-    @property
-    def split(self) -> SplitInfo:
-        """The split that counts and popularity follow."""
-        return SplitInfo(self.keep_last, self.min_interactions)
+    def _check_split(self) -> None:
+        for key in ("validation_from", "test_from"):
+            value = getattr(self, key)
+            if value and self.split != "time":
+                raise ValueError(
+                    f"{_flag(key)} {value} is a cut-off of a split by time. Add --split time"
+                )
+            if value:
+                check_cut_off(_flag(key), value)
+        # SplitInfo checks its own bounds. Cut-offs are compared with the times later.
+        if self.split == "time":
+            self.split_info(CutOffs(0, 1, "unknown"))
+        else:
+            self.split_info(None)
+
+    def split_info(self, cut_offs: CutOffs | None) -> SplitInfo:
+        """Return the split that counts and popularity follow.
+
+        Args:
+            cut_offs: of a split by time; None for leave-one-out.
+
+        Raises:
+            ValueError: the numbers do not fit each other.
+        """
+        if cut_offs is None:
+            return SplitInfo(self.keep_last, self.min_interactions)
+        return SplitInfo(self.keep_last, self.min_interactions, "time", *cut_offs)
 
 
 def _flag(key: str) -> str:

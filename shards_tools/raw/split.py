@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from mlrec.data.format import SPLITS, Cuts, SplitInfo, held_out
+from mlrec.runtime.printable import counted
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ class Sequences:
         return Sequences(self.users[is_kept], offsets, remaining.items, remaining.times, raw_users)
 
 
-def with_enough(sequences: Sequences, split: SplitInfo) -> Sequences:
-    """Return the users with at least `split.min_interactions` interactions."""
-    return sequences.keep_users(sequences.lengths >= split.min_interactions)
+def with_enough(sequences: Sequences, min_interactions: int) -> Sequences:
+    """Return the users with at least `min_interactions` interactions."""
+    return sequences.keep_users(sequences.lengths >= min_interactions)
 
 
 def cuts_of(sequences: Sequences, split: SplitInfo) -> Cuts:
@@ -101,3 +103,19 @@ def split_counts(sequences: Sequences, split: SplitInfo) -> dict[str, int]:
         if split.kind == "time":
             counts[f"{name}_without_history"] = int(cuts.is_in_period(name).sum()) - num_targets
     return counts
+
+
+def describe_time_split(split: SplitInfo, counts: Mapping[str, int]) -> str:
+    """Return the cut-offs of a split by time, and what is in each period.
+
+    Args:
+        counts: result of `split_counts`.
+    """
+    parts = [f"{counts['train']:,} training interactions"]
+    num_skipped = 0
+    for name in SPLITS:
+        parts.append(f"{counted(counts[name], 'user')} with a {name} target")
+        num_skipped += counts[f"{name}_without_history"]
+    if num_skipped:
+        parts.append(f"{counted(num_skipped, 'target')} not ranked for lack of a history")
+    return f"split by time, {split.cut_offs_in_words()}: {', '.join(parts)}"

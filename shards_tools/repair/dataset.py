@@ -148,7 +148,7 @@ def _check_info(planned: Plan, info: DatasetInfo, url: str) -> None:
     Raises:
         ValueError: it does not.
     """
-    planned_info = (planned.settings.name, planned.media, planned.settings.split)
+    planned_info = (planned.settings.name, planned.media, planned.split)
     if planned_info != (info.name, info.media, info.split):
         raise ValueError(
             f"{url}: {DATASET_FILE} contradicts {WORK_FOLDER}/{SETTINGS_FILE} "

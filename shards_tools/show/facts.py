@@ -88,8 +88,7 @@ def facts(described: dict[str, Any]) -> list[dict[str, str]]:
     split = SplitInfo(**described["split"])
     contents = {
         "media": _media(MediaInfo(**described["media"])),
-        "split": f"users with {split.min_interactions} or more, last {split.keep_last} kept: "
-        "the last is test, the one before validation",
+        "split": split.in_words(),
     }
     popularity = described["popularity"]
     spread = {

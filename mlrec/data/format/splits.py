@@ -34,7 +34,9 @@ MAX_KEEP_LAST = 1000
 MIN_TRAIN_ITEMS = 2
 """Training interactions of a user from which there is something to predict."""
 
-# int64 holds the sum of two such times.
+TimeUnit = Literal["milliseconds", "unknown"]
+"""Unit of a data set's times: milliseconds since 1970 in UTC, or that of the raw data."""
+# The difference of two such times fits int64.
 Time = Annotated[int, Field(ge=-(1 << 62), le=1 << 62)]
 
 
@@ -53,9 +55,10 @@ class SplitInfo:
     """Least number of interactions of a user, those for validation and test included."""
     kind: Literal["leave_one_out", "time"] = "leave_one_out"
     validation_from: Time | None = None
-    """Time of the first cut-off, in the unit of the data set's times; None without times."""
+    """Time of the first cut-off, in the unit of the data set's times; None for leave_one_out."""
     test_from: Time | None = None
     """Time of the second cut-off."""
+    time_unit: TimeUnit = "unknown"
 
     def __post_init__(self) -> None:
         if self.keep_last > MAX_KEEP_LAST:
@@ -89,8 +92,8 @@ class SplitInfo:
             raise ValueError("a split by time needs validation_from and test_from")
         if self.validation_from >= self.test_from:
             raise ValueError(
-                f"validation_from is {self.validation_from} and test_from {self.test_from}; "
-                "the validation period must begin before the test period"
+                f"validation begins at {time_in_words(self.validation_from, self.time_unit)}, "
+                f"which is not before test at {time_in_words(self.test_from, self.time_unit)}"
             )
 
     @property
@@ -103,11 +106,34 @@ class SplitInfo:
         """The most interactions of a user to train on."""
         return self.keep_last - 2
 
+    def in_words(self) -> str:
+        """Return who is in which split, for people."""
+        users = f"users with {self.min_interactions} or more, last {self.keep_last} kept: "
+        if self.kind == "leave_one_out":
+            return f"{users}the last is test, the one before validation"
+        return f"{users}by time, {self.cut_offs_in_words()}"
+
+    def cut_offs_in_words(self) -> str:
+        """Return the cut-offs of a split by time, for people."""
+        assert self.validation_from is not None
+        assert self.test_from is not None
+        first = time_in_words(self.validation_from, self.time_unit)
+        second = time_in_words(self.test_from, self.time_unit)
+        return f"validation from {first}, test from {second}"
+
     def seen_length(self, split: Split) -> int:
         """Return the most items before a target that ranking excludes."""
         # Leave-one-out has one window for both targets, whose last item is the test target.
         is_inside = self.kind == "leave_one_out" and split == "validation"
         return self.keep_last - (2 if is_inside else 1)
+
+
+def time_in_words(time: int, unit: TimeUnit) -> str:
+    """Return a time as a date in UTC if its unit is known, otherwise as a number."""
+    if unit == "unknown":
+        return str(time)
+    # auto: a day without a time of day where that is midnight
+    return str(np.datetime_as_string(np.datetime64(time, "ms"), unit="auto", timezone="UTC"))
 
 
 class HeldOut(NamedTuple):

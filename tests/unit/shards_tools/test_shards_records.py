@@ -91,17 +91,17 @@ def test_recorded_settings_damaged_names_the_file(content: str, tmp_path: Path) 
         recorded_settings(output)
 
 
-def test_claim_damaged_settings_raise(tmp_path: Path) -> None:
+def test_is_complete_damaged_settings_raise(tmp_path: Path) -> None:
     (tmp_path / WORK_FOLDER).mkdir()
     (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text('{"size": [32]}')
     with (
         open_output(str(tmp_path)) as output,
         pytest.raises(ValueError, match=f"{SETTINGS_FILE} is invalid.* to pack it again"),
     ):
-        output.claim({"size": 32})
+        output.is_complete({"size": 32})
 
 
-def test_claim_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> None:
+def test_is_complete_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> None:
     (tmp_path / WORK_FOLDER).mkdir()
     (tmp_path / WORK_FOLDER / SETTINGS_FILE).write_text(
         json.dumps({"x" * 5000: "y" * 5000, "size": 64})
@@ -110,7 +110,7 @@ def test_claim_settings_of_another_run_are_quoted_briefly(tmp_path: Path) -> Non
         open_output(str(tmp_path)) as output,
         pytest.raises(ValueError, match=r"size 64 \(now 32\), xxx") as error,
     ):
-        output.claim({"size": 32})
+        output.is_complete({"size": 32})
     # neither a long key nor a long value is quoted whole
     assert len(str(error.value)) < 600
 

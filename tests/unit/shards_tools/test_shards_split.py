@@ -36,7 +36,7 @@ def runs(sequences: Sequences) -> dict[int, list[int]]:
 
 
 def test_with_enough_short_users_leave(sequences: Sequences) -> None:
-    remaining = with_enough(sequences, SplitInfo())
+    remaining = with_enough(sequences, 5)
     expected = runs(sequences)
     for user in (7, 10):
         del expected[user]
@@ -55,7 +55,7 @@ def test_keep_removed_interactions_leave_their_users(sequences: Sequences) -> No
 
 def test_training_popularity_counts_training_interactions(sequences: Sequences) -> None:
     split = SplitInfo(keep_last=13)
-    remaining = with_enough(sequences, split)
+    remaining = with_enough(sequences, split.min_interactions)
     expected = np.zeros(10, dtype=int)
     for run in runs(remaining).values():
         for item in run[-13:-2]:
@@ -64,7 +64,7 @@ def test_training_popularity_counts_training_interactions(sequences: Sequences) 
 
 
 def test_split_counts_add_up(sequences: Sequences) -> None:
-    remaining = with_enough(sequences, SplitInfo())
+    remaining = with_enough(sequences, 5)
     assert split_counts(remaining, SplitInfo()) == {
         "users": 3,
         "interactions": 39,
