@@ -246,11 +246,18 @@ def _dataset(run: Run) -> str:
     """Return the paper's data set, or the name and the size of another."""
     dataset = run.info.get("dataset", {})
     counts = dataset.get("counts", {})
-    # whoever packed it chose the name, so the paper's data set is known by its size
-    if all(counts.get(name) == count for name, count in COUNTS.items()):
+    # Whoever packed it chose the name, so the paper's data set is known by its size. The paper's
+    # targets are those of leave-one-out.
+    has_size = all(counts.get(name) == count for name, count in COUNTS.items())
+    if has_size and not run.is_split_by_time:
         return DATASET
-    sizes = (f"{counts[name]:,} {name}" for name in COUNTS if name in counts)
-    return ", ".join([str(dataset.get("name", "unknown")), *sizes])
+    parts = [str(dataset.get("name", "unknown"))]
+    for name in COUNTS:
+        if name in counts:
+            parts.append(f"{counts[name]:,} {name}")
+    if run.is_split_by_time:
+        parts.append("split by time")
+    return ", ".join(parts)
 
 
 def _is_ranked(run: Run) -> bool:

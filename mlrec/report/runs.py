@@ -45,6 +45,11 @@ class Run:
         trained_on = self.info.get("dataset", {}).get("fingerprint", "")
         return str(self.results.get("fingerprint") or trained_on)
 
+    @property
+    def is_split_by_time(self) -> bool:
+        """Whether the data set of the training is split by cut-offs in time."""
+        return bool(self.info.get("dataset", {}).get("split") == "time")
+
     def metric(self, name: str, group: str = "all") -> float | None:
         """Return a metric of the ranked split for a popularity group."""
         return _number(self.results, "metrics", group, name)

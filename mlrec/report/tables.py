@@ -96,7 +96,8 @@ def headed(heading: str, group_name: str) -> str:
 
 
 def _dataset(run: Run) -> str:
-    return str(run.info.get("dataset", {}).get("name", "unknown data set"))
+    name = str(run.info.get("dataset", {}).get("name", "unknown data set"))
+    return f"{name}, split by time" if run.is_split_by_time else name
 
 
 def _fingerprint(run: Run) -> str:
@@ -205,7 +206,7 @@ def facts_table(runs: Sequence[Run]) -> Table:
         "processes": lambda run: run.info.get("world"),
         "hardware": lambda run: run.info.get("hardware"),
         "parameters": lambda run: parameters_in_words(run.info.get("parameters", {})),
-        "data set": lambda run: run.info.get("dataset", {}).get("name"),
+        "data set": lambda run: _dataset(run) if run.info.get("dataset") else None,
         "data set at": lambda run: run.info.get("dataset", {}).get("url"),
         "data set holds": lambda run: counts_in_words(
             run.info.get("dataset", {}).get("counts", {})

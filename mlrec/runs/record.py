@@ -81,6 +81,8 @@ class Dataset:
     url: str = ""
     fingerprint: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    split: str = "leave_one_out"
+    """Kind of the split. Records of earlier versions lack it."""
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class DryRun:
             "users": info.counts["users"],
             "items": self.data.catalogue.size,
             "interactions": info.counts["interactions"],
+            "split": asdict(info.split),
             "ranks": self.ranks,
             "first_step": self.first_step,
             "last_step": self.last_step,
@@ -113,6 +114,7 @@ class DryRun:
         """Return the prediction in words, in lines."""
         config = self.config
         counts = self.data.info.counts
+        by_time = self.data.info.split.kind == "time"
         sizes = self.step_sizes
         epochs = self.last_step / self.steps_per_epoch
         step_size = megabytes_or_gigabytes(sizes.mean_bytes)
@@ -121,10 +123,11 @@ class DryRun:
         cache = (
             "; only once per item in the activation cache" if self.fills_activation_cache else ""
         )
+        split = f"; {self.data.info.split.in_words()}" if by_time else ""
         lines = [
             f"run      {config.name}, in {config.run_path}",
             f"data     {self.data.info.name}: {counts['users']:,} users, "
-            f"{self.data.catalogue.size:,} items, {counts['interactions']:,} interactions",
+            f"{self.data.catalogue.size:,} items, {counts['interactions']:,} interactions{split}",
             f"steps    {self.first_step:,} to {self.last_step:,}, {epochs:,.1f} epochs of "
             f"{self.steps_per_epoch:,}; a step has up to {config.train.global_batch:,} users"
             f"{self.warm_start}",

@@ -68,6 +68,7 @@ class TrainingRun:
             "url": scrub(data.url),
             "fingerprint": data.info.fingerprint,
             "counts": data.info.counts,
+            "split": data.info.split.kind,
         }
         self.record = new_record(config.name, world.size, dataset, engine.state.parameter_counts())
         self.record["saving"] = asdict(engine.saving) if engine.saving else None
@@ -104,11 +105,12 @@ class TrainingRun:
         config = self.config
         counts = self.data.info.counts
         trained = self.record["parameters"]["trained"]
+        split = ", split by time" if self.data.info.split.kind == "time" else ""
         cache = self.engine.model.tower.activation_cache
         return (
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items "
-            f"of {self.data.info.name}; {trained:,} trained parameters; {self.world.size} ranks, "
-            f"ZeRO-{config.zero.stage}, {config.train.precision}; "
+            f"of {self.data.info.name}{split}; {trained:,} trained parameters; "
+            f"{self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
             f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch"
             f"{self.warm_start.in_words() if self.warm_start else ''}{self.data.store.room()}"
             f"{cache.room_in_words(self.world.size) if cache else ''}"
