@@ -187,7 +187,10 @@ def _rank_users(
     for size in track(shares(own_users, num_chunks), "ranking users", own_users, amount=float):
         users_B = users_V[first : first + size]
         first += size
-        packed_counts.append(ranking.count(users_B, split).pack())
+        # With fewer users than ranks a chunk may be empty. Its rank must run the model like the
+        # others, and models take no empty batch: it ranks some user and drops the result.
+        ranked_B = users_B if size else users_V[:1]
+        packed_counts.append(ranking.count(ranked_B, split).pack()[:size])
     counts_V6 = gather(torch.cat(packed_counts), owned_W)
     return RankCounts.unpack(counts_V6.cpu())
 
