@@ -53,6 +53,7 @@ setup(
         "rich",
         "safetensors",
         "simplejpeg",
+        "tokenizers",
         "torch>=2.11",
         "transformers>=5",
         "wandb>=0.31",

@@ -31,7 +31,7 @@ MAX_NAMED_ITEMS = 3
 """Number of missing items of each kind that are named by raw id."""
 
 
-def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
+def figures(raw_root: str | Path, settings: Settings, title_checkpoint: str = "") -> dict[str, Any]:
     """Return what the raw folder holds and its packed size, as the document of --dry-run --json.
 
     Units are in the keys.
@@ -39,7 +39,7 @@ def figures(raw_root: str | Path, settings: Settings) -> dict[str, Any]:
     Raises:
         ValueError: the raw folder is not one, or no user has enough interactions.
     """
-    planned = plan(open_source(raw_root), settings)
+    planned = plan(open_source(raw_root), settings, title_checkpoint)
     jobs = planned.jobs
     num_interactions = len(planned.sequences.items)
     has_times = planned.sequences.times is not None

@@ -56,6 +56,7 @@ def make(
     console: Console,
     engine: str = "local",
     address: str | None = None,
+    title_checkpoint: str = "",
 ) -> DatasetInfo:
     """Pack the raw folder at `raw_root` to `url`.
 
@@ -63,6 +64,8 @@ def make(
 
     Args:
         max_failures: Number of items that may fail; None is no limit.
+        title_checkpoint: Folder or URL of the CLIP model of policy title, whose weights are
+            settings.title_weights.
 
     Raises:
         ValueError: the raw folder is not one, `url` holds something else, too many items failed, or
@@ -84,7 +87,7 @@ def make(
         if output.is_complete(claim):
             _print(console, f"{url} is complete already; nothing to do")
         else:
-            planned = plan(raw, settings)
+            planned = plan(raw, settings, title_checkpoint)
             # after the plan: settings that fit no plan, such as a wrong cut-off, claim no place
             output.begin(claim)
             for remark in planned.remarks:

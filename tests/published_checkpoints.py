@@ -90,3 +90,26 @@ def save_bert(folder: Path) -> None:
     )
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folder)
     BertModel(BertConfig(vocab_size=len(words), **TRANSFORMER)).save_pretrained(folder)
+
+
+def save_clip(folder: Path) -> None:
+    """A CLIP model of a few words with its tokenizer and preprocessor."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "a", "red", "blue", "car", "sky", "[BOS]", "[EOS]"]
+    vocabulary = {word: token for token, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 7), ("[EOS]", 8)]
+    )
+    text = {"vocab_size": len(words), "max_position_embeddings": 8, **TRANSFORMER}
+    text |= {"bos_token_id": 7, "eos_token_id": 8, "pad_token_id": 0}
+    torch.manual_seed(0)
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config=IMAGE, projection_dim=8, initializer_factor=20.0
+    )
+    transformers.CLIPModel(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "preprocessor_config.json").write_text(json.dumps(NORMALIZE))

@@ -26,7 +26,9 @@ ROUNDS = 2
 """Number of times that the videos are packed, and that they are decoded bare."""
 
 
-def bench_packing(raw_root: str, settings: Settings, workers: int, num_items: int) -> Result:
+def bench_packing(
+    raw_root: str, settings: Settings, workers: int, num_items: int, title_checkpoint: str = ""
+) -> Result:
     """Pack the first `num_items` videos to a temporary folder, and decode them bare.
 
     Raises:
@@ -36,13 +38,14 @@ def bench_packing(raw_root: str, settings: Settings, workers: int, num_items: in
     if workers < 1 or num_items < 1:
         raise ValueError(f"--workers {workers} --items {num_items}: both must be 1 or more")
     # the plan is not measured: it is read once, however many videos there are
-    planned = plan(open_source(raw_root), settings)
+    planned = plan(open_source(raw_root), settings, title_checkpoint)
     jobs = [job for job in planned.jobs if job.video is not None][:num_items]
     if not jobs:
         raise ValueError(f"{raw_root} holds none of its items' videos. There is nothing to decode")
     figures = measure_packing(jobs, workers)
     measured = (
-        f"packing {len(jobs)} videos of {raw_root} into {settings.media} on {workers} processes"
+        f"packing {len(jobs)} videos of {raw_root} into {settings.media} by policy "
+        f"{settings.policy} on {workers} processes"
     )
     return Result("pack", measured, cpu_name(), figures, [_speeds(figures), _sizes(figures)])
 

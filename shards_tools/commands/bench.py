@@ -6,7 +6,7 @@ import argparse
 
 from mlrec.config.arguments import Parser, whole_number
 from mlrec.runtime.json_output import add_json
-from shards_tools.commands.common import add_raw, add_workers
+from shards_tools.commands.common import add_policy, add_raw, add_workers, title_weights
 
 HELP = "Measure how fast a raw folder's videos are packed, next to decoding them and nothing else."
 
@@ -27,6 +27,7 @@ def add_arguments(parser: Parser) -> None:
         default="frames",
         help="store a video as JPEG frames or as an MP4 clip (default: %(default)s)",
     )
+    add_policy(parser)
     add_json(parser)
     add_workers(parser)
 
@@ -38,6 +39,10 @@ def run(options: argparse.Namespace) -> None:
     from shards_tools.pack.settings import Settings
 
     # everything else as in a default make, so that figures of machines compare
-    settings = Settings(media=options.media)
-    result = bench_packing(options.raw, settings, options.workers, options.items)
+    settings = Settings(
+        media=options.media, policy=options.policy, title_weights=title_weights(options)
+    )
+    result = bench_packing(
+        options.raw, settings, options.workers, options.items, options.title_checkpoint
+    )
     show(result, options.json)

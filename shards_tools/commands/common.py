@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from typing import Any
 
 from mlrec.config.arguments import Parser, whole_number
 from mlrec.data.format import DatasetInfo
+from mlrec.data.media.policies import FRAME_POLICIES
 
 
 def add_raw(parser: Parser) -> None:
@@ -16,6 +18,51 @@ def add_raw(parser: Parser) -> None:
         metavar="RAW",
         help="folder or fsspec URL with raw files in MicroLens' layout",
     )
+
+
+def add_policy(parser: Parser) -> None:
+    """Add --policy and --title-checkpoint, which decide on the frames of a video."""
+    parser.add_argument(
+        "--policy",
+        choices=tuple(FRAME_POLICIES),
+        default="middle",
+        help="which frames of a video are packed. middle: neighbors in the middle. "
+        "uniform: evenly spaced ones. Of 64 evenly spaced candidates, "
+        "scenes: those whose colors differ most. "
+        "title: those closest to the item's title under --title-checkpoint (default: %(default)s)",
+    )
+    add_title_checkpoint(parser)
+
+
+def add_title_checkpoint(parser: Parser) -> None:
+    """Add --title-checkpoint, the model of policy title."""
+    parser.add_argument(
+        "--title-checkpoint",
+        default="",
+        metavar="FOLDER",
+        help="folder or fsspec URL of the CLIP model of --policy title, in Hugging Face's layout "
+        "with safetensors (default: none)",
+    )
+
+
+def title_weights(options: argparse.Namespace) -> str:
+    """Return the SHA-256 of the weights of --title-checkpoint; "" without one.
+
+    Raises:
+        ValueError: the policy needs no checkpoint, or the checkpoint cannot be used.
+    """
+    folder: str = options.title_checkpoint
+    if not folder:
+        return ""
+    if options.policy != "title":
+        raise ValueError(
+            f"--title-checkpoint {folder} is for --policy title, but the policy is "
+            f"{options.policy}. Add --policy title, or leave --title-checkpoint out"
+        )
+    # imports torch, which the other policies do not need
+    from shards_tools.pack.clip import check_checkpoint
+
+    return check_checkpoint(folder)
 
 
 def add_workers(parser: Parser) -> None:

@@ -7,12 +7,19 @@ from dataclasses import fields
 
 from mlrec.config.arguments import Parser, whole_number
 from mlrec.data.format import FAILURES_FILE, DatasetInfo
-from mlrec.data.media.policies import FRAME_POLICIES
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import console, say
 from mlrec.runtime.units import megabytes
-from shards_tools.commands.common import add_raw, add_workers, bytes_of, document_of, file_count
+from shards_tools.commands.common import (
+    add_policy,
+    add_raw,
+    add_workers,
+    bytes_of,
+    document_of,
+    file_count,
+    title_weights,
+)
 from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.settings import Settings
 from shards_tools.raw.split import describe_time_split
@@ -79,12 +86,7 @@ def _add_settings(parser: Parser) -> None:
         default=defaults.media,
         help="store a video as JPEG frames or as an MP4 clip (default: %(default)s)",
     )
-    parser.add_argument(
-        "--policy",
-        choices=tuple(FRAME_POLICIES),
-        default=defaults.policy,
-        help="which frames of a video are packed (default: %(default)s)",
-    )
+    add_policy(parser)
     parser.add_argument(
         "--split",
         choices=("leave_one_out", "time"),
@@ -113,6 +115,7 @@ def _add_settings(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Pack and print what the data set holds, or only look with --dry-run."""
+    options.title_weights = title_weights(options)
     values = {field.name: getattr(options, field.name) for field in fields(Settings)}
     settings = Settings(**values)
     if options.dry_run:
@@ -130,6 +133,7 @@ def run(options: argparse.Namespace) -> None:
         console(error=True),
         options.engine,
         options.address,
+        options.title_checkpoint,
     )
     if options.json:
         print_json(document_of(options.url, info))
@@ -140,7 +144,7 @@ def run(options: argparse.Namespace) -> None:
 def _dry_run(options: argparse.Namespace, settings: Settings) -> None:
     from shards_tools.dry_run import describe, figures
 
-    measured = figures(options.raw, settings)
+    measured = figures(options.raw, settings, options.title_checkpoint)
     if options.json:
         print_json(measured)
     else:

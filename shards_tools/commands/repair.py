@@ -7,7 +7,7 @@ import argparse
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import console, say
-from shards_tools.commands.common import add_raw, add_workers
+from shards_tools.commands.common import add_raw, add_title_checkpoint, add_workers
 
 HELP = "Pack the damaged files of a data set again from its raw folder."
 
@@ -16,6 +16,7 @@ def add_arguments(parser: Parser) -> None:
     """Add the raw folder and the data set."""
     add_raw(parser)
     parser.add_argument("url", metavar="URL", help="folder or fsspec URL of the data set")
+    add_title_checkpoint(parser)
     add_workers(parser)
     add_json(parser)
 
@@ -25,7 +26,9 @@ def run(options: argparse.Namespace) -> None:
     from shards_tools.repair.dataset import repair
 
     url: str = options.url
-    faults = repair(options.raw, url, options.workers, console(error=True))
+    faults = repair(
+        options.raw, url, options.workers, console(error=True), options.title_checkpoint
+    )
     if options.json:
         print_json({"url": url, "repaired": faults})
         return

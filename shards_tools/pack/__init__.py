@@ -2,7 +2,7 @@
 
 settings.py, plan.py   settings that change the packed bytes; the items and users of a data set
 items.py, media.py     the sample of one item: frames or clip, cover, title, audio
-frames.py              the frames of a video that a policy chooses
+frames.py, clip.py     the frames of a video that a policy chooses; CLIP, for policy title
 raw_files.py           read raw media files
 records.py             complete shards and failures, as JSON
 sequences.py, catalogue.py   blocks of users; the catalogue

@@ -35,6 +35,8 @@ class ItemJob:
     media: MediaInfo
     quality: int
     """JPEG quality, from 1 to 100."""
+    title_checkpoint: str = ""
+    """Folder or URL of the CLIP model of policy title; "" with other policies."""
 
     def __str__(self) -> str:
         return f"item {self.item} (raw id {self.raw_id})"
@@ -85,8 +87,18 @@ def pack_item(job: ItemJob) -> Packed:
 
 
 def frame_request(job: ItemJob) -> FrameRequest:
-    """Return what the frame policy gets of an item."""
-    return FrameRequest(job.media.frames, job.media.interval, job.title)
+    """Return what the frame policy gets of an item.
+
+    Raises:
+        ValueError: the CLIP model of policy title cannot be loaded.
+    """
+    similarity = None
+    if job.title_checkpoint:
+        # imports torch, which the other policies do not need
+        from shards_tools.pack.clip import similarity_of
+
+        similarity = similarity_of(job.title_checkpoint)
+    return FrameRequest(job.media.frames, job.media.interval, job.title, similarity)
 
 
 class _Sample:

@@ -9,6 +9,7 @@ from mlrec import storage
 from mlrec.data.format import MediaInfo, SplitInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.data.format.splits import time_in_words
+from mlrec.runtime.printable import counted
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.raw_files import RawFile
 from shards_tools.pack.settings import Settings
@@ -68,11 +69,15 @@ def open_source(raw_root: str | Path) -> RawFolder:
     return open_raw(absolute_url(str(raw_root)))
 
 
-def plan(raw: RawFolder, settings: Settings) -> Plan:
+def plan(raw: RawFolder, settings: Settings, title_checkpoint: str = "") -> Plan:
     """Read the tables and list the media files.
 
+    Args:
+        title_checkpoint: Folder or URL of the CLIP model of policy title.
+
     Raises:
-        ValueError: a table is malformed, or no user has enough interactions.
+        ValueError: a table is malformed, no user has enough interactions, or policy title has no
+            titles.
     """
     all_interactions = raw.read_pairs(raw.pairs)
     # Users leave before items are numbered: an item that only they watched gets no catalogue id.
@@ -90,6 +95,7 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
     media = MediaInfo(
         kind=settings.media if raw.videos is not None else "none",
         policy=settings.policy,
+        title_weights=settings.title_weights,
         frames=settings.frames,
         interval=settings.interval,
         size=settings.size,
@@ -98,7 +104,10 @@ def plan(raw: RawFolder, settings: Settings) -> Plan:
     )
     jobs = _jobs(raw, numbered.raw_ids, media, settings.quality)
     remarks = [*_untitled(raw, jobs), *_split_remarks(settings, split)]
-    return Plan(raw, settings, split, media, sequences, jobs, remarks)
+    planned = Plan(raw, settings, split, media, sequences, jobs, remarks)
+    if media.kind == "frames" and media.policy == "title":
+        return _by_title(planned, title_checkpoint)
+    return planned
 
 
 def _split_of(sequences: Sequences, settings: Settings, where: str) -> SplitInfo:
@@ -138,6 +147,28 @@ def _chosen(name: str, time: int | None, split: SplitInfo, share: float) -> str:
         f"{name} begins at {time_in_words(time, split.time_unit)}, after {100 * share:.0f} % of "
         f"the interactions, because --{name}-from is not set"
     )
+
+
+def _by_title(plan: Plan, title_checkpoint: str) -> Plan:
+    """Return the plan with the checkpoint in its jobs, and a remark on items without title.
+
+    Raises:
+        ValueError: no item has a title.
+    """
+    # workers of a Ray cluster run in other working folders
+    place = absolute_url(title_checkpoint)
+    jobs = [replace(job, title_checkpoint=place) for job in plan.jobs]
+    num_untitled = sum(not job.title.strip() for job in jobs)
+    if num_untitled == len(jobs):
+        raise ValueError(
+            f"--policy title needs titles, and no item has one in {plan.raw.root}. "
+            "Add the file of titles, or choose another policy"
+        )
+    remarks = list(plan.remarks)
+    if num_untitled:
+        untitled_items = counted(num_untitled, "item")
+        remarks.append(f"policy scenes chose the frames of {untitled_items} without title")
+    return replace(plan, jobs=jobs, remarks=remarks)
 
 
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:

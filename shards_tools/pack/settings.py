@@ -27,6 +27,8 @@ class Settings:
     """JPEG frames or an MP4 clip per video."""
     policy: str = "middle"
     """Which frames of a video are packed, a key of FRAME_POLICIES."""
+    title_weights: str = ""
+    """SHA-256 of the CLIP weights of policy title; "" with other policies."""
     frames: int = 5
     """Frames per video."""
     interval: int = 1
@@ -75,6 +77,11 @@ class Settings:
                 f"--policy {self.policy} cannot be combined with --media clip. The frames of a "
                 "clip are chosen each time it is read, and this policy decodes the whole video. "
                 f"Use --media frames, or --policy {' or '.join(COUNT_POLICIES)}"
+            )
+        if self.policy == "title" and not self.title_weights:
+            raise ValueError(
+                "--policy title compares frames with titles by a CLIP model. "
+                "Give its folder with --title-checkpoint FOLDER"
             )
         self._check_split()
 

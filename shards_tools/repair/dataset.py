@@ -30,12 +30,18 @@ from shards_tools.repair.output import PACK_AGAIN, RepairOutput
 from shards_tools.repair.records import record_intact_shards
 
 
-def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> dict[str, str]:
+def repair(
+    raw_root: str | Path, url: str, workers: int, console: Console, title_checkpoint: str = ""
+) -> dict[str, str]:
     """Replace the damaged files of the data set at `url`.
 
     The packer does the work. It skips intact item shards, and only damaged files are published, if
     they have the sha256 that dataset.json names. So a raw folder that was moved or copied serves as
     well.
+
+    Args:
+        title_checkpoint: Folder or URL of the CLIP model that a data set of policy title was packed
+            with.
 
     Returns:
         What was wrong with each damaged file, by path.
@@ -52,7 +58,9 @@ def repair(raw_root: str | Path, url: str, workers: int, console: Console) -> di
         # the lock of the place, and its staging folder
         with open_output(url) as opened:
             output = RepairOutput(url, opened.staging, info, damaged)
-            planned = plan(open_source(raw_root), recorded_settings(output))
+            settings = recorded_settings(output)
+            _check_title_checkpoint(settings, title_checkpoint, url)
+            planned = plan(open_source(raw_root), settings, title_checkpoint)
             catalogue = None if CATALOGUE_FILE in damaged else read_catalogue(url, info)
             # before any media file is opened
             _check_raw_folder(planned, info, catalogue, url)
@@ -120,6 +128,31 @@ def recorded_settings(output: Output) -> Settings:
     # is compared byte by byte anyway.
     values = {field.name: getattr(recorded, field.name) for field in fields(Settings)}
     return Settings(**values)
+
+
+def _check_title_checkpoint(settings: Settings, folder: str, url: str) -> None:
+    """Check that the checkpoint is the one that the data set was packed with, if it was with one.
+
+    Raises:
+        ValueError: it is missing, or another one.
+    """
+    if not settings.title_weights:
+        return
+    if not folder:
+        raise ValueError(
+            f"{url} was packed with --policy title. "
+            "Give the folder of the same CLIP model with --title-checkpoint FOLDER"
+        )
+    # imports torch, which the other policies do not need
+    from shards_tools.pack.clip import check_checkpoint
+
+    sha256 = check_checkpoint(folder)
+    if sha256 != settings.title_weights:
+        raise ValueError(
+            f"--title-checkpoint {folder} is not the CLIP model that {url} was packed with: the "
+            f"SHA-256 of its weights is {sha256}, not {settings.title_weights}. "
+            "Give the folder of that model"
+        )
 
 
 def _check_raw_folder(

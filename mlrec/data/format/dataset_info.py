@@ -75,6 +75,8 @@ class MediaInfo:
     """JPEG frames, the video itself, or nothing."""
     policy: str = "middle"
     """Row of FRAME_POLICIES that chose the frames."""
+    title_weights: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the CLIP weights that compared frames with titles (policy title)."""
     frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] = 5
     interval: Annotated[int, Field(ge=1, le=MAX_INTERVAL)] = 1
     """Distance of neighbouring frames, in frames of the video (policy middle)."""

@@ -108,7 +108,7 @@ def read_architecture(
             type or quantized, or a key of item.options.X.config is unknown.
     """
     changes = dict(row.config)
-    _check_values(changes, f"item.options.{context.name}.config")
+    check_sizes(changes, f"item.options.{context.name}.config")
     model_type = changes.pop("model_type", "")
     if context.files is not None:
         # the run's config.json was written with all changes applied
@@ -156,7 +156,7 @@ def _read_config(source: str, model_type: str, encoder: str) -> Any:
         # the Python code of a repository is never executed
         config = AutoConfig.from_pretrained(local_folder(source), trust_remote_code=False)
     _check_type(config, model_type, source, encoder)
-    _check_values(config.to_dict(), f"{CONFIG_FILE} of {source!r}")
+    check_sizes(config.to_dict(), f"{CONFIG_FILE} of {source!r}")
     return config
 
 
@@ -221,7 +221,7 @@ def _check_type(config: Any, model_type: str, source: str, encoder: str) -> None
         )
 
 
-def _check_values(values: Mapping[Any, Any], place: str) -> None:
+def check_sizes(values: Mapping[Any, Any], place: str) -> None:
     """Check the sizes and activations in a configuration before anything is built from it.
 
     Even without weights, building a model with absurd sizes takes time and memory.
@@ -240,7 +240,7 @@ def _check_values(values: Mapping[Any, Any], place: str) -> None:
         upper_bound = MAX_LAYERS if "layers" in str(key) or "depth" in str(key) else MAX_SIZE
         if isinstance(value, Mapping):
             # the halves of a pair such as CLIP
-            _check_values(value, place)
+            check_sizes(value, place)
         elif key in _AT_LEAST_1 and not _is_size(value):
             raise ValueError(
                 f"{place} has {key} {_quoted(value)}; it must be a whole number of 1 or more, or "

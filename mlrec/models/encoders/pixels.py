@@ -107,19 +107,18 @@ class _Statement:
     resample: Annotated[int, Field(ge=0, le=5)] | None = None
 
 
-def read_pixels(content: Mapping[str, Any], where: str, encoder: str) -> Pixels:
+def read_pixels(content: Mapping[str, Any], where: str, remedy: str) -> Pixels:
     """Return the steps that a preprocessor applies to uint8 RGB images of the size it resizes to.
 
     Args:
         content: the preprocessor's JSON document.
         where: the file, for messages.
-        encoder: the encoder's name, for messages.
+        remedy: what the user should do about a key, as a sentence without its full stop.
 
     Raises:
         ValueError: a key is invalid, or states a step that cannot be reproduced; names file, key
             and remedy.
     """
-    remedy = f"Set item.options.{encoder}.mean and .std to use these instead of the file"
     kind = str(content.get("image_processor_type") or content.get("feature_extractor_type") or "")
     content = _with_defaults_of(kind, content)
 

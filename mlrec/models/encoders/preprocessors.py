@@ -42,6 +42,7 @@ def find_pixels(checkpoint: str, encoder: str, video: bool) -> PixelStatement | 
     Raises:
         ValueError: the file is invalid or has a step that mlrec does not know.
     """
+    remedy = f"Set item.options.{encoder}.mean and .std to use these instead of the file"
     # names of a preprocessor's own file and of its key in the nested one
     sources = [(IMAGE_FILE, "image_processor"), (VIDEO_FILE, "video_processor")]
     if video:
@@ -53,10 +54,10 @@ def find_pixels(checkpoint: str, encoder: str, video: bool) -> PixelStatement | 
         content = nested.get(kind)
         if isinstance(content, Mapping):
             where = f"{checkpoint}/{NESTED_FILE} ({kind})"
-            return PixelStatement(read_pixels(content, where, encoder), NESTED_FILE)
+            return PixelStatement(read_pixels(content, where, remedy), NESTED_FILE)
         content = read_document(checkpoint, file, encoder)
         if content:
-            return PixelStatement(read_pixels(content, f"{checkpoint}/{file}", encoder), file)
+            return PixelStatement(read_pixels(content, f"{checkpoint}/{file}", remedy), file)
     return None
 
 

@@ -142,7 +142,7 @@ def load_model(
     # before from_pretrained, which allocates every tensor that the checkpoint lacks
     _refuse_other_sizes(expected, tensors, needed, checkpoint, encoder)
     with explained(checkpoint, encoder):
-        loaded = _from_tensors(type(skeleton), config, tensors)
+        loaded = from_tensors(type(skeleton), config, tensors)
     parts = {name.partition(".")[0] for name in expected}
     misfit = Misfit(
         missing=loaded.missing & set(needed),
@@ -181,7 +181,7 @@ def _refuse_other_sizes(
         _check_fit(Misfit(missing, (), shapes, len(needed)), checkpoint, encoder)
 
 
-class _Loaded(NamedTuple):
+class Loaded(NamedTuple):
     """A model and transformers' report on the tensors that it was loaded from."""
 
     model: Any
@@ -193,7 +193,7 @@ class _Loaded(NamedTuple):
     """Tensors whose shapes differ, by name; they have random values."""
 
 
-def _from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> _Loaded:
+def from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> Loaded:
     """Load a model of class `kind` from tensors.
 
     transformers first renames tensors of its older versions, so the report has today's names.
@@ -219,7 +219,7 @@ def _from_tensors(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> _
     shapes: dict[str, ShapePair] = {}
     for name, stored, own in report["mismatched_keys"]:
         shapes[name] = ShapePair(tuple(stored), tuple(own))
-    return _Loaded(model, set(report["missing_keys"]), set(report["unexpected_keys"]), shapes)
+    return Loaded(model, set(report["missing_keys"]), set(report["unexpected_keys"]), shapes)
 
 
 def load_row_weights(

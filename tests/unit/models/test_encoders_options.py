@@ -199,5 +199,5 @@ def test_architecture_with_a_long_key_quotes_it_shortened() -> None:
     with pytest.raises(
         ValueError, match=r"^config\.json has x{59}… 99999999999; at most"
     ) as caught:
-        architectures._check_values({"x" * 5000: 99_999_999_999}, "config.json")
+        architectures.check_sizes({"x" * 5000: 99_999_999_999}, "config.json")
     assert len(str(caught.value)) < 200
