@@ -33,6 +33,7 @@ def make_run(
     encoder: str = "video/tiny",
     fingerprint: str = "f" * 64,
     split: str = "test",
+    dataset_split: str = "leave_one_out",
 ) -> Path:
     """Write a finished run whose metrics are `factor` times those of popularity.
 
@@ -67,6 +68,7 @@ def make_run(
             "url": "s3://user:hunter2@bucket/microlens",
             "fingerprint": fingerprint,
             "counts": {"users": 1000, "items": 300, "interactions": 7200},
+            "split": dataset_split,
         },
         "parameters": {"trained": 123456, "total": 1234567},
     }

@@ -109,7 +109,12 @@ def _table_of(arrays: dict[str, np.ndarray], info: DatasetInfo, ok_N1: np.ndarra
         raw_users = raw_user_array(arrays["raw_users"], arrays["raw_user_offsets"])
     if info.split.kind == "leave_one_out":
         return SequenceTable(items, offsets, users, info.split, raw_users)
+    for name in ("validation_lengths", "test_lengths", "train_users"):
+        if name not in arrays:
+            raise ValueError(f"{name} is missing, which a split by time needs")
     lengths = HeldOut(arrays["validation_lengths"], arrays["test_lengths"])
+    if any(len(array) != len(users) for array in lengths):
+        raise ValueError(f"the lengths of the periods are not those of {len(users)} users")
     train_users = arrays["train_users"]
     return SequenceTable(items, offsets, users, info.split, raw_users, lengths, train_users)
 

@@ -190,3 +190,20 @@ def exchange_gradients(seed: int) -> dict[str, list[Any]]:
     (seen * weights).sum().backward()
     stop_world()
     return {"seen": seen.tolist(), "gradient": own.grad.tolist(), "expected": everything.tolist()}
+
+
+def rank_untrained(overrides: list[str]) -> dict[str, dict[str, float]]:
+    """Return the metrics of all users by an untrained model, of both splits."""
+    from mlrec.data.format import SPLITS
+    from mlrec.evaluation.evaluate import evaluate
+    from mlrec.models.building import build_model
+
+    world = start_world()
+    config = load([], overrides)
+    data = open_data(config.data)
+    model = build_model(config, data, world.rank)
+    metrics = {}
+    for split in SPLITS:
+        metrics[split] = evaluate(model, data, config, world, split).metrics["all"]
+    stop_world()
+    return metrics

@@ -21,6 +21,8 @@ from mlrec.data.format import (
 from shards_tools.check.dataset import check
 from shards_tools.push import push
 
+BY_TIME = {"kind": "time", "validation_from": 10}
+
 
 @pytest.fixture
 def copy(dataset_dir: Path, tmp_path: Path) -> Path:
@@ -107,6 +109,12 @@ def items(info: Info) -> Info:
         (lambda info: info["media"].update(has_cover="yes"), "media.has_cover is 'yes'"),
         (lambda info: info["split"].update(keep_last=10**9), "at most 1000"),
         (lambda info: info["split"].update(min_interactions=1), "min_interactions of 4"),
+        (lambda info: info["split"].update(kind="random"), "split.kind is 'random'"),
+        (lambda info: info["split"].update(kind="time"), "needs validation_from and test_from"),
+        (lambda info: info["split"].update(test_from=5), "belong to a split by time"),
+        (lambda info: info["split"].update(**BY_TIME, test_from=5), "which is not before test"),
+        (lambda info: info["split"].update(**BY_TIME, test_from=1 << 63), "test_from is"),
+        (lambda info: info["split"].update(**BY_TIME, test_from="now"), "test_from is 'now'"),
         (lambda info: info.update(more=1), "more is 1"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damaged_dataset import refusal, seal
+from timed import Log, pack_log
 
 from mlrec.config import DataConfig
 from mlrec.data.format import (
@@ -74,6 +76,29 @@ def test_sequence_shard_with_a_wrong_array_is_refused(
     assert words in refusal(copy, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (replaced("times", lambda array: -array), "times.npy does not ascend within each user"),
+        (
+            lambda arrays: {name: array for name, array in arrays.items() if name != "times"},
+            "it has no times.npy, by which the data set is split",
+        ),
+        (replaced("times", lambda array: array + 20), "no user has two training interactions"),
+        (replaced("times", lambda array: array - 15), "targets, dataset.json says"),
+    ],
+)
+def test_sequence_shard_of_a_split_by_time_with_wrong_times_is_refused(
+    tmp_path: Path, change: Callable[[Arrays], Arrays], words: str
+) -> None:
+    log: Log = {str(user): [(time, user + time) for time in range(8)] for user in range(1, 4)}
+    shifted = {user: [(time + 10, item) for time, item in run] for user, run in log.items()}
+    data_set = pack_log(tmp_path / "log", shifted, "15", "17", 13)
+    rewrite(data_set / sequence_shard(0), change)
+    seal(data_set)
+    assert words in refusal(data_set, tmp_path)
+
+
 def rewrite(shard: Path, change: Callable[[Arrays], Arrays]) -> None:
     """Change the arrays of each sample of a sequence shard."""
     samples: dict[str, Arrays] = {}
@@ -106,6 +131,25 @@ def test_read_npy_header_that_lies_is_refused_without_allocating(header: bytes) 
     raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8)
     with pytest.raises(ValueError, match="npy"):
         read_npy(raw)
+
+
+def test_cached_sequence_table_of_a_split_by_time_is_made_once_and_again_if_damaged(
+    tmp_path: Path,
+) -> None:
+    log: Log = {str(user): [(time, user + time) for time in range(8)] for user in range(1, 4)}
+    data_set = pack_log(tmp_path / "log", log, "5", "7", 13)
+    config = DataConfig(url=str(data_set), cache_dir=str(tmp_path / "cache"))
+    users = np.arange(3)
+    expected = open_data(config).sequences.target(users, "validation").tolist()
+    (folder,) = (tmp_path / "cache" / "sequences").glob("*[!k]")
+    made = (folder / "table.json").stat().st_mtime_ns
+    assert open_data(config).sequences.target(users, "validation").tolist() == expected
+    assert (folder / "table.json").stat().st_mtime_ns == made
+    content = json.loads((folder / "table.json").read_text())
+    del content["test_lengths"]
+    (folder / "table.json").write_text(json.dumps(content))
+    assert open_data(config).sequences.target(users, "validation").tolist() == expected
+    assert (folder / "table.json").stat().st_mtime_ns != made
 
 
 def test_cached_sequence_table_that_was_damaged_is_made_again(

@@ -102,6 +102,14 @@ def test_short_table_two_data_sets_get_a_table_each(tmp_path: Path) -> None:
         )
 
 
+def test_short_table_data_set_split_by_time_is_named_so(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a")]
+    runs.append(make_run(tmp_path / "b", fingerprint="e" * 64, dataset_split="time"))
+    table = short_table(runs)
+    assert "synthetic, test split\n" in table
+    assert "synthetic, split by time, test split\n" in table
+
+
 def test_report_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "a", 3.0),

@@ -169,6 +169,18 @@ def test_paper_tables_unpublished_model_is_in_no_row(
     assert not any(row.is_run for row in table.table.rows)
 
 
+def test_paper_tables_split_by_time_is_not_compared_with_the_paper(tmp_path: Path) -> None:
+    place_run(tmp_path / "run", "sasrec", ItemConfig())
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    info["dataset"]["split"] = "time"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info))
+    table = PAPER_TABLES["baselines"]([read_run(tmp_path / "run")])
+    paper, own = lines(table, "SASRec")
+    assert paper[1] == "0.0909 / –"
+    assert own[1].startswith("– / 0.3000")
+    assert own[-1] == "MicroLens-100k, 100,000 users, 19,738 items, split by time"
+
+
 def test_paper_tables_validation_results_are_left_out(tmp_path: Path) -> None:
     run = place_run(tmp_path / "run", "sasrec", ItemConfig())
     results = json.loads((tmp_path / "run" / "results.json").read_text())
