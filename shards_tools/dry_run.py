@@ -15,6 +15,7 @@ from mlrec.data.format import SplitInfo
 from mlrec.data.spacing import evenly_spaced
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes
+from shards_tools.pack.encoder_frames import describe_frames
 from shards_tools.pack.items import ItemJob, crashed_item, pack_item
 from shards_tools.pack.plan import Plan, open_source, plan
 from shards_tools.pack.pool import map_ordered
@@ -55,6 +56,7 @@ def figures(raw_root: str | Path, settings: Settings, title_checkpoint: str = ""
         "split": asdict(planned.split),
         **split_counts(planned.sequences, planned.split),
         "items": len(jobs),
+        "media": asdict(planned.media),
         "missing": _missing(planned),
         "remarks": planned.remarks,
         "item_shards": len(planned.shards),
@@ -78,6 +80,8 @@ def describe(figures: dict[str, Any]) -> list[str]:
     for part, missing in figures["missing"].items():
         lines.append(_describe_part(part, missing, num_items))
     lines += figures["remarks"]
+    if figures["media"]["kind"] == "frames":
+        lines += describe_frames(figures["media"]["frames"])
     num_sampled = figures["sampled_items"]
     num_failed = figures["sampled_items_failed"]
     failed = ""

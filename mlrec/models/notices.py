@@ -44,10 +44,9 @@ def notices(tower: ItemTower, data: Data) -> list[str]:
 def _media_notices(encoder: str, spec: InputSpec, media: MediaInfo) -> Iterator[str]:
     """Yield what all videos or images of the data set lack."""
     # how many frames a clip has is known only when it is decoded
-    if spec.modality is Modality.VIDEO and media.kind == "frames" and spec.frames > media.frames:
-        yield (
-            f"{encoder} reads {spec.frames} frames, the data set has {media.frames}: frames repeat"
-        )
+    if spec.modality is Modality.VIDEO and media.kind == "frames" and spec.frames != media.frames:
+        what = "frames repeat" if spec.frames > media.frames else "evenly spaced ones are read"
+        yield f"{encoder} reads {spec.frames} frames, the data set has {media.frames}: {what}"
     if spec.modality in (Modality.VIDEO, Modality.COVER) and spec.size > media.size:
         yield (
             f"{encoder} reads {spec.size} x {spec.size} pixels, the data set has "

@@ -10,6 +10,7 @@ import numpy as np
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.data.decode import check_inputs, members_of
+from mlrec.data.format import MediaInfo
 from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.samples import stored
 from mlrec.data.schema import Modality
@@ -22,6 +23,7 @@ from mlrec.models.registry import check_rows
 from mlrec.models.tower import ItemTower
 from mlrec.runs.run import check_place, find_state
 from mlrec.runs.wandb_run import wandb_mode
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.memory_estimate import ActivationBytes, MemoryEstimate, StateBytes
@@ -65,6 +67,8 @@ class DryRun:
     memory: MemoryEstimate
     random_weights: list[str]
     """Encoders that start from random weights."""
+    frames: str
+    """Frames of a video in the data set, in words; empty if no encoder reads videos."""
     notices: list[str]
     """Facts about the run that a user might not expect."""
 
@@ -99,6 +103,7 @@ class DryRun:
             "chunk": config.item.chunk,
             "bytes_per_step": sizes.mean_bytes,
             "item_shard_bytes": self.item_shard_bytes,
+            "media": asdict(info.media),
             "room": self.data.store.room(),
             "keeps_prefixes": self.fills_activation_cache,
             "parameters": {"total": self.parameters, "trained": self.trained_parameters},
@@ -137,6 +142,8 @@ class DryRun:
             f"reads    {step_size} a step, {epoch_size} an epoch, of {shards_size} of item shards"
             f"{self.data.store.room()}{cache}",
         ]
+        if self.frames:
+            lines.append(f"frames   {self.frames}")
         for notice in self.notices:
             lines.append(f"note     {notice}")
         lines.append(
@@ -195,7 +202,20 @@ def predict(config: Config, ranks: int) -> DryRun:
         trained_parameters=trained,
         memory=MemoryEstimate.of(state_bytes, activations, config, ranks),
         random_weights=model.tower.random_encoders,
+        frames=_frames_in_words(model.tower, data.info.media),
         notices=notices(model.tower, data),
+    )
+
+
+def _frames_in_words(tower: ItemTower, media: MediaInfo) -> str:
+    """Return what the data set has of each video; "" if no encoder reads videos."""
+    if all(spec.modality is not Modality.VIDEO for spec in tower.specs):
+        return ""
+    if media.kind == "clip":
+        return f"the data set has whole clips; policy {media.policy} chooses frames at each read"
+    return (
+        f"the data set has {counted(media.frames, 'frame')} per video, "
+        f"chosen by policy {media.policy}"
     )
 
 

@@ -20,6 +20,7 @@ from shards_tools.commands.common import (
     file_count,
     title_weights,
 )
+from shards_tools.pack.encoder_frames import describe_frames
 from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.settings import Settings
 from shards_tools.raw.split import describe_time_split
@@ -27,7 +28,8 @@ from shards_tools.raw.split import describe_time_split
 HELP = "Pack a raw folder into a data set. The same command continues a run that was stopped."
 
 NUMBERS = {
-    "frames": "frames per video",
+    "frames": "frames per video; encoders read 4 to 64 (mlrec list encoders), and frames repeat if "
+    "there are fewer",
     "interval": "source frames from one packed frame to the next, with --policy middle",
     "size": "height and width of frames, clips and covers in pixels",
     "quality": "JPEG quality, from 1 to 100",
@@ -160,6 +162,8 @@ def _print(url: str, info: DatasetInfo) -> None:
     )
     if info.split.kind == "time":
         say(describe_time_split(info.split, counts))
+    if info.media.kind == "frames":
+        say("\n".join(describe_frames(info.media.frames)))
     # failures within --max-failures are no error, but nobody should miss them
     if counts["failed_items"]:
         failed_items = counted(counts["failed_items"], "item")

@@ -4,6 +4,7 @@ settings.py, plan.py   settings that change the packed bytes; the items and user
 items.py, media.py     the sample of one item: frames or clip, cover, title, audio
 frames.py, clip.py     the frames of a video that a policy chooses; CLIP, for policy title
 raw_files.py           read raw media files
+encoder_frames.py      the frames that each video encoder reads
 records.py             complete shards and failures, as JSON
 sequences.py, catalogue.py   blocks of users; the catalogue
 tar.py, output.py      tar shards with reproducible bytes; complete or absent files

@@ -26,6 +26,16 @@ def test_notices_of_a_tower_name_random_weights_repeated_frames_and_upscaled_ima
     ]
 
 
+def test_notices_of_a_tower_that_reads_fewer_frames_say_which(data: Data) -> None:
+    tower = ItemTower(
+        ItemConfig(("video/tiny",), {"video/tiny": {"frames": 3, "size": 32}}),
+        16,
+        data.catalogue.size,
+    )
+    line = "video/tiny reads 3 frames, the data set has 5: evenly spaced ones are read"
+    assert line in notices(tower, data)
+
+
 def test_notices_count_items_without_a_cover(data: Data) -> None:
     options = {"image/vit_mae": SMALL["image/vit_mae"] | {"checkpoint": "", "size": 32}}
     tower = ItemTower(ItemConfig(("image/vit_mae",), options), 16, data.catalogue.size)

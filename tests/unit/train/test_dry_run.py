@@ -79,6 +79,7 @@ def test_train_dry_run_prints_the_prediction_and_writes_nothing(
     assert re.search(step_line, output), output
     reads_line = r"reads    0\.\d MB a step, \d+\.\d MB an epoch, of 0\.8 MB of item shards"
     assert re.search(reads_line, output), output
+    assert "frames   the data set has 5 frames per video, chosen by policy middle\n" in output
     assert "fits this machine's memory, shared by 2 ranks" in output or torch.cuda.is_available()
     activations_line = (
         r"item tower (\d\.\d) MB per item, (\d+\.\d) MB for all items of a step, "
@@ -96,6 +97,7 @@ def test_train_dry_run_prints_the_prediction_and_writes_nothing(
     assert prediction["last_step"] == 12
     assert prediction["ranks"] == 2
     assert prediction["memory"]["fits"] is True
+    assert prediction["media"]["frames"] == 5
 
 
 def test_dry_run_of_a_run_that_does_not_fit_names_the_remedy(
@@ -179,7 +181,9 @@ def test_dry_run_with_an_occupied_run_dir_is_refused(dataset_dir: Path, tmp_path
 
 
 def test_dry_run_of_ids_reads_nothing(tiny_config: Config) -> None:
-    assert any(line.startswith("reads    0.0 MB a step") for line in described(tiny_config, 1))
+    lines = described(tiny_config, 1)
+    assert any(line.startswith("reads    0.0 MB a step") for line in lines)
+    assert not any(line.startswith("frames") for line in lines)
 
 
 @pytest.mark.parametrize("flag", ["--dry-run=0", "--dry-run=two", "--dry-runs"])
