@@ -36,6 +36,11 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="seed of all random numbers (default: %(default)s)",
     )
+    parser.add_argument(
+        "--times",
+        action="store_true",
+        help="write interactions with times, for mlrec-shards make --split time",
+    )
     add_workers(parser)
 
 
@@ -44,7 +49,9 @@ def run(options: argparse.Namespace) -> None:
     from shards_tools.synthetic.make import make_synthetic
 
     out: Path = options.out
-    is_new = make_synthetic(out, options.users, options.items, options.seed, options.workers)
+    is_new = make_synthetic(
+        out, options.users, options.items, options.seed, options.workers, options.times
+    )
     # an existing folder with the same arguments is the same folder, byte by byte
     if is_new:
         say(f"{out}: {options.users} users, {options.items} items")

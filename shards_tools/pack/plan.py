@@ -8,18 +8,11 @@ from pathlib import Path, PurePosixPath
 from mlrec import storage
 from mlrec.data.format import MediaInfo, SplitInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
-from mlrec.data.format.splits import time_in_words
 from mlrec.runtime.printable import counted
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.raw_files import RawFile
 from shards_tools.pack.settings import Settings
-from shards_tools.raw.cut_offs import (
-    TRAIN_AND_VALIDATION_SHARE,
-    TRAIN_SHARE,
-    check_split,
-    find_cut_offs,
-    time_range,
-)
+from shards_tools.pack.split import split_of, split_remarks
 from shards_tools.raw.folder import RawFolder, open_raw
 from shards_tools.raw.interactions import number_items
 from shards_tools.raw.item_tables import Counts, read_likes_and_views, read_titles
@@ -91,7 +84,7 @@ def plan(raw: RawFolder, settings: Settings, title_checkpoint: str = "") -> Plan
         )
     # catalogue ids start at 1; id 0 is padding
     sequences = replace(numbered.sequences, items=numbered.sequences.items + 1)
-    split = _split_of(sequences, settings, raw.pairs)
+    split = split_of(sequences, settings, raw.pairs)
     media = MediaInfo(
         kind=settings.media if raw.videos is not None else "none",
         policy=settings.policy,
@@ -103,50 +96,11 @@ def plan(raw: RawFolder, settings: Settings, title_checkpoint: str = "") -> Plan
         has_audio=raw.audio is not None,
     )
     jobs = _jobs(raw, numbered.raw_ids, media, settings.quality)
-    remarks = [*_untitled(raw, jobs), *_split_remarks(settings, split)]
+    remarks = [*_untitled(raw, jobs), *split_remarks(raw, settings, split)]
     planned = Plan(raw, settings, split, media, sequences, jobs, remarks)
     if media.kind == "frames" and media.policy == "title":
         return _by_title(planned, title_checkpoint)
     return planned
-
-
-def _split_of(sequences: Sequences, settings: Settings, where: str) -> SplitInfo:
-    """Return the split, with the cut-offs of a split by time.
-
-    Raises:
-        ValueError: the sequences cannot be split like this.
-    """
-    cut_offs = None
-    if settings.split == "time":
-        cut_offs = find_cut_offs(sequences, settings.validation_from, settings.test_from, where)
-    try:
-        split = settings.split_info(cut_offs)
-    except ValueError as error:
-        assert cut_offs is not None
-        raise ValueError(
-            f"Cannot split {where} by time: {error}. {time_range(sequences, cut_offs.unit)}. "
-            "Choose other cut-offs with --validation-from and --test-from"
-        ) from error
-    check_split(sequences, split, where)
-    return split
-
-
-def _split_remarks(settings: Settings, split: SplitInfo) -> list[str]:
-    """Return which cut-offs of a split by time were chosen here."""
-    remarks = []
-    if settings.split == "time" and not settings.validation_from:
-        remarks.append(_chosen("validation", split.validation_from, split, TRAIN_SHARE))
-    if settings.split == "time" and not settings.test_from:
-        remarks.append(_chosen("test", split.test_from, split, TRAIN_AND_VALIDATION_SHARE))
-    return remarks
-
-
-def _chosen(name: str, time: int | None, split: SplitInfo, share: float) -> str:
-    assert time is not None
-    return (
-        f"{name} begins at {time_in_words(time, split.time_unit)}, after {100 * share:.0f} % of "
-        f"the interactions, because --{name}-from is not set"
-    )
 
 
 def _by_title(plan: Plan, title_checkpoint: str) -> Plan:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,13 @@ NAME = "synthetic"
 MEDIA_FOLDERS = ("videos", "covers")
 
 
-def make_synthetic(out: Path, num_users: int, num_items: int, seed: int, workers: int) -> bool:
+def make_synthetic(
+    out: Path, num_users: int, num_items: int, seed: int, workers: int, has_times: bool = False
+) -> bool:
     """Write the folder unless it is complete. The same arguments give the same bytes.
+
+    Args:
+        has_times: Interactions have times.
 
     Returns:
         Whether the folder was written.
@@ -40,6 +45,9 @@ def make_synthetic(out: Path, num_users: int, num_items: int, seed: int, workers
             f"a synthetic data set needs a user and {MIN_ITEMS} items"
         )
     arguments = {"users": num_users, "items": num_items, "seed": seed}
+    # only if true, so that folders without times keep their bytes
+    if has_times:
+        arguments["times"] = True
     if out.exists() and any(out.iterdir()):
         _check_same(out, arguments)
         return False
@@ -65,7 +73,10 @@ def _check_same(out: Path, arguments: dict[str, int]) -> None:
     if oracle.exists():
         # oracle.json is written last but for the rename: a folder that has it is complete
         recorded = json.loads(oracle.read_bytes())["model"]
-    if not recorded.items() >= arguments.items():
+    is_same = recorded.items() >= arguments.items() and ("times" in recorded) == (
+        "times" in arguments
+    )
+    if not is_same:
         raise ValueError(
             f"{out} is not empty and holds something else. Remove it, or choose another folder"
         )
@@ -78,10 +89,13 @@ def _write(folder: Path, arguments: dict[str, int], workers: int) -> None:
     # one generator for all: the order of the draws decides the bytes
     rng = np.random.default_rng(arguments["seed"])
     world = draw_world(arguments["users"], arguments["items"], rng)
-    sequences = draw_sequences(world, rng)
+    sequences = draw_sequences(world, rng, has_times="times" in arguments)
     titles = _write_items(folder, world, arguments["seed"], workers)
     _write_titles(folder, titles)
-    _write_pairs(folder, sequences)
+    if sequences.times is None:
+        _write_pairs(folder, sequences)
+    else:
+        _write_timed_pairs(folder, sequences, sequences.times)
     _write_counts(folder, world, rng)
     _write_oracle(folder, arguments, world, sequences)
 
@@ -130,6 +144,17 @@ def _write_pairs(folder: Path, sequences: Sequences) -> None:
     (folder / f"{NAME}_pairs.tsv").write_text("".join(lines))
 
 
+def _write_timed_pairs(folder: Path, sequences: Sequences, times: np.ndarray) -> None:
+    users = np.repeat(sequences.users, sequences.lengths)
+    # in the order of time, as a log grows
+    order = np.argsort(times, kind="stable")
+    rows = np.stack([users, sequences.items, times], axis=1)[order]
+    lines = ["user,item,timestamp\n"]
+    for user, item, time in rows.tolist():
+        lines.append(f"{user},{item},{time}\n")
+    (folder / f"{NAME}_pairs.csv").write_text("".join(lines))
+
+
 def _write_counts(folder: Path, world: World, rng: np.random.Generator) -> None:
     """Draw and write likes and views, which follow popularity."""
     num_items = len(world.looks)
@@ -150,7 +175,7 @@ def _write_oracle(
     split = SplitInfo()
     oracle = {
         "model": {**arguments, **CONSTANTS},
-        "split": asdict(split),
+        "split": {"keep_last": split.keep_last, "min_interactions": split.min_interactions},
         "test": reference_metrics(world, sequences, split),
     }
     (folder / ORACLE_FILE).write_text(json.dumps(oracle, indent=1) + "\n")

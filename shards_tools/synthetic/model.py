@@ -16,6 +16,11 @@ Late items: 9 % of the items, drawn without regard to their factors, are publish
 meets them in the last two interactions only. Under leave-one-out no training interaction has them
 (cold items).
 
+Times, if wanted: users arrive at any time in the first 90 % of a year, uniformly, and their
+interactions are uniform between then and the end of the year. All late items are then published
+when 85 % of the interactions are over. So they are cold under a split by time, and some of them are
+trained on under leave-one-out.
+
 Lengths: users have 4 + G interactions, where G is geometric with mean 3.2, and at most a quarter of
     the items. That is at least 5, 7.2 on average, and more than 13 for 3 % of the users.
 
@@ -45,6 +50,13 @@ LATE_SHARE = 0.09
 """Share of the items that are published late."""
 LATE_INTERACTIONS = 2
 """Number of interactions at a user's end in which late items occur."""
+FIRST_DAY_MS = 1_672_531_200_000
+"""Beginning of the year of the times: 2023 in UTC, in milliseconds since 1970."""
+YEAR_MS = 365 * 24 * 3600 * 1000
+ARRIVAL_SHARE = 0.9
+"""Share of the year in which users arrive."""
+PUBLICATION_SHARE = 0.85
+"""Share of the interactions that come before the late items, if there are times."""
 MIN_LENGTH = 5
 MEAN_LENGTH = 7.2
 """Mean number of interactions of a user."""
@@ -141,25 +153,47 @@ def _on_circle(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def draw_sequences(world: World, rng: np.random.Generator) -> Sequences:
-    """Draw every user's items, numbered from 1."""
+def draw_sequences(world: World, rng: np.random.Generator, has_times: bool = False) -> Sequences:
+    """Draw every user's items, numbered from 1, and their times if wanted."""
     num_users = len(world.ideals_UF)
     num_items = len(world.looks)
     # geometric starts at 1, so that its mean is 1 more than that of the extra length
     extra_U = rng.geometric(1 / (MEAN_LENGTH - MIN_LENGTH + 1), size=num_users) - 1
     length_U = np.minimum(MIN_LENGTH + extra_U, num_items // 4)
+    offsets = np.concatenate([[0], np.cumsum(length_U)])
+    times = _draw_times(length_U, rng) if has_times else None
+    early_U = length_U - LATE_INTERACTIONS
+    if times is not None:
+        is_early = times < np.quantile(times, PUBLICATION_SHARE)
+        early_U = np.add.reduceat(is_early, offsets[:-1], dtype=np.int64)
     runs = []
     for users_B in track(user_chunks(num_users), "drawing users"):
-        runs.append(_draw_chunk(world, users_B, length_U[users_B], rng))
-    offsets = np.concatenate([[0], np.cumsum(length_U)])
+        runs.append(_draw_chunk(world, users_B, length_U[users_B], early_U[users_B], rng))
     items = np.concatenate(runs).astype(np.int32)
-    return Sequences(np.arange(1, num_users + 1), offsets, items)
+    return Sequences(np.arange(1, num_users + 1), offsets, items, times)
+
+
+def _draw_times(length_U: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw the times of all interactions in milliseconds since 1970, ascending for each user."""
+    arrivals_U = rng.uniform(0, ARRIVAL_SHARE, size=len(length_U))
+    runs = []
+    for length, arrival in zip(length_U.tolist(), arrivals_U.tolist(), strict=True):
+        runs.append(np.sort(rng.uniform(arrival, 1, size=length)))
+    elapsed_ms = (np.concatenate(runs) * YEAR_MS).astype(np.int64)
+    return np.asarray(FIRST_DAY_MS + elapsed_ms)
 
 
 def _draw_chunk(
-    world: World, users_B: np.ndarray, length_B: np.ndarray, rng: np.random.Generator
+    world: World,
+    users_B: np.ndarray,
+    length_B: np.ndarray,
+    early_B: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Draw the items of some users, one run per user.
+
+    Args:
+        early_B: int64, interactions before the late items are published.
 
     Returns:
         int64 [sum of lengths], numbered from 1.
@@ -173,7 +207,7 @@ def _draw_chunk(
         # the first item has no item before it
         previous = drawn_BL[rows, position - 1] if position else None
         logits = world.logits(users_B[rows], previous)
-        is_early = position < length_B[rows] - LATE_INTERACTIONS
+        is_early = position < early_B[rows]
         is_unpublished = is_early[:, None] & world.late_N
         logits[watched_BN[rows] | is_unpublished] = -np.inf
         # the maximum of logits plus Gumbel noise is a draw from their softmax

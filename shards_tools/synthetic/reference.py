@@ -13,7 +13,7 @@ import numpy as np
 from mlrec.data.format import SplitInfo
 from mlrec.evaluation.metrics import summarize, user_metrics
 from mlrec.runtime.progress import track
-from shards_tools.raw.split import Sequences, training_popularity
+from shards_tools.raw.split import Sequences, cuts_of, training_popularity
 from shards_tools.synthetic.model import World, user_chunks
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -35,18 +35,20 @@ def reference_metrics(
         ),
         "chance": lambda users_B, previous_B: np.zeros((len(users_B), num_items)),
     }
-    # the last interaction of each user, numbered from 0
-    target_U = sequences.items[sequences.offsets[1:] - 1] - 1
+    cuts = cuts_of(sequences, split)
+    users_V = np.flatnonzero(cuts.has_target("test"))
+    # numbered from 0
+    target_V = sequences.items[cuts.targets("test")[users_V]] - 1
     results = {}
     for name, score in scores.items():
         above = []
         tied = []
-        for users_B in track(user_chunks(len(target_U)), f"ranking by {name}"):
-            counts = _count_rivals(score, users_B, sequences, split, occurs_N)
+        for places_B in track(user_chunks(len(users_V)), f"ranking by {name}"):
+            counts = _count_rivals(score, users_V[places_B], sequences, split, occurs_N)
             above.append(counts.above_B)
             tied.append(counts.tied_B)
         metrics = user_metrics(np.concatenate(above), np.concatenate(tied), int(occurs_N.sum()))
-        results[name] = summarize(metrics, popularity_N[target_U])
+        results[name] = summarize(metrics, popularity_N[target_V])
     return results
 
 
@@ -67,14 +69,14 @@ def _count_rivals(
     occurs_N: np.ndarray,
 ) -> _Rivals:
     """Count the items that rank above each user's test target, or level with it."""
-    ends_B = sequences.offsets[users_B + 1]
-    starts_B = np.maximum(sequences.offsets[users_B], ends_B - split.keep_last)
-    target_B = sequences.items[ends_B - 1] - 1
-    previous_B = sequences.items[ends_B - 2] - 1
+    places_B = cuts_of(sequences, split).targets("test")[users_B]
+    starts_B = np.maximum(sequences.offsets[users_B], places_B - split.seen_length("test"))
+    target_B = sequences.items[places_B] - 1
+    previous_B = sequences.items[places_B - 1] - 1
     is_ranked_BN = np.tile(occurs_N, (len(users_B), 1))
-    for row, (start, end) in enumerate(zip(starts_B, ends_B, strict=True)):
-        # the history is the user's run without the target
-        is_ranked_BN[row, sequences.items[start : end - 1] - 1] = False
+    for row, (start, place) in enumerate(zip(starts_B, places_B, strict=True)):
+        # the history is what comes before the target
+        is_ranked_BN[row, sequences.items[start:place] - 1] = False
     scores_BN = score(users_B, previous_B)
     target_score_B1 = scores_BN[np.arange(len(users_B)), target_B][:, None]
     above_B = ((scores_BN > target_score_B1) & is_ranked_BN).sum(axis=1)

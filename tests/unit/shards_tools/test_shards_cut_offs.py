@@ -57,7 +57,9 @@ def test_make_split_without_cut_offs_says_which_it_chose(tmp_path: Path) -> None
 def test_make_split_by_time_leaves_the_oracle_out(tmp_path: Path) -> None:
     raw = write_log(tmp_path / "raw", LOG)
     (raw / ORACLE_FILE).write_text("{}")
-    assert not pack(raw, tmp_path / "time", Settings(split="time")).has(ORACLE_FILE)
+    info = pack(raw, tmp_path / "time", Settings(split="time"))
+    assert not info.has(ORACLE_FILE)
+    assert "oracle.json is left out: its metrics are those of leave-one-out" in info.remarks
     assert pack(raw, tmp_path / "leave_one_out", Settings()).has(ORACLE_FILE)
 
 

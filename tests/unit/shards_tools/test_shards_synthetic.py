@@ -10,6 +10,7 @@ from packing import tree
 from mlrec.data.format import ORACLE_FILE, SplitInfo
 from mlrec.data.media.frames import decode_video
 from mlrec.data.media.policies import middle, uniform
+from shards_tools.raw.cut_offs import find_cut_offs
 from shards_tools.raw.folder import open_raw
 from shards_tools.raw.pairs_tsv import read_pairs_tsv
 from shards_tools.raw.split import Sequences, training_popularity
@@ -60,6 +61,25 @@ def test_draw_sequences_late_items_are_targets_but_never_trained_on(
     targets = sequences.items[sequences.offsets[1:] - 1] - 1
     # cold items matter in the test split
     assert (popularity_N[targets] == 0).mean() > 0.05
+
+
+def test_draw_sequences_with_times_late_items_are_cold_under_a_split_by_time_alone() -> None:
+    rng = np.random.default_rng(0)
+    world = draw_world(NUM_USERS, NUM_ITEMS, rng)
+    sequences = draw_sequences(world, rng, has_times=True)
+    assert sequences.times is not None
+    for run in np.split(sequences.times, sequences.offsets[1:-1]):
+        assert (np.diff(run) >= 0).all()
+    cut_offs = find_cut_offs(sequences, "", "", "the log")
+    by_time = SplitInfo(13, 5, "time", *cut_offs)
+    late_N1 = np.concatenate([[False], world.late_N])
+    assert not training_popularity(sequences, by_time, NUM_ITEMS)[late_N1].any()
+    assert training_popularity(sequences, SPLIT, NUM_ITEMS)[late_N1].sum() > 100
+    # the reference follows the split: fewer users have a target
+    results = reference_metrics(world, sequences, by_time)
+    assert results["oracle"]["all"]["users"] < NUM_USERS / 2
+    assert results["oracle"]["cold"]["hr@10"] > 0.5
+    assert results["popularity"]["cold"]["hr@10"] == 0
 
 
 def test_draw_sequences_popularity_has_a_long_tail(drawn: tuple[World, Sequences]) -> None:
@@ -163,5 +183,8 @@ def test_make_synthetic_existing_folder_is_not_replaced(raw_dir: Path, tmp_path:
     assert not make_synthetic(raw_dir, model["users"], model["items"], model["seed"], workers=1)
     with pytest.raises(ValueError, match="holds something else"):
         make_synthetic(raw_dir, model["users"], model["items"], model["seed"] + 1, workers=1)
+    with pytest.raises(ValueError, match="holds something else"):
+        arguments = (raw_dir, model["users"], model["items"], model["seed"])
+        make_synthetic(*arguments, workers=1, has_times=True)
     with pytest.raises(ValueError, match="needs a user and 40 items"):
         make_synthetic(tmp_path / "small", 10, 5, 0, workers=1)
