@@ -5,14 +5,12 @@ dataset.json is written last, so that it exists only when every other file is co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from mlrec import storage
@@ -28,23 +26,27 @@ from mlrec.data.format import (
     item_shard,
     read_dataset_info,
 )
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.terminal import one_line
 from shards_tools.pack.catalogue import catalogue_columns
 from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.output import RAW_KEY, Output, open_output
-from shards_tools.pack.plan import Plan, absolute_url, open_source, plan
-from shards_tools.pack.records import Failure, failed_items, read_shard_records
+from shards_tools.pack.plan import Plan, absolute_url, open_source, plan, remaining_sequences
+from shards_tools.pack.reasons import group_by_reason, reason_lines
+from shards_tools.pack.records import Failure, failed_items, failures_bytes
 from shards_tools.pack.sequences import write_sequences
 from shards_tools.pack.settings import Settings
-from shards_tools.pack.shards import PackedShards, media_counts, read_packed_shards
+from shards_tools.pack.shards import (
+    PackedShards,
+    keep_current_shards,
+    media_counts,
+    read_packed_shards,
+)
 from shards_tools.raw.cut_offs import check_split
 from shards_tools.raw.folder import fingerprint
-from shards_tools.raw.split import Sequences, split_counts, training_popularity, with_enough
-
-MAX_QUOTED_REASONS = 3
-"""Number of the last failures whose reasons an error quotes."""
+from shards_tools.raw.split import Sequences, split_counts, training_popularity
 
 
 def make(
@@ -114,9 +116,13 @@ def pack(
         RuntimeError: worker processes died, or the storage gave up.
     """
     # A record exists only for a complete shard. Failures in it count against --max-failures again.
+    records, num_stale = keep_current_shards(plan, output)
+    if num_stale:
+        shards = counted(num_stale, "item shard")
+        _print(console, f"the raw folder has changed: packing {shards} of an earlier run again")
     packed_paths: set[str] = set()
     earlier_failures: list[Failure] = []
-    for record in read_shard_records(output):
+    for record in records:
         packed_paths.add(record.file.path)
         earlier_failures += record.failures
     remaining: dict[int, list[ItemJob]] = {}
@@ -127,7 +133,7 @@ def pack(
     # closing, because an error here must end the worker processes at once
     with closing(ENGINES[engine](remaining, output, workers, address)) as failures:
         tracked = track(failures, "packing items", num_items, console)
-        _limit_failures(chain([earlier_failures], tracked), max_failures)
+        _limit_failures(chain([earlier_failures], tracked), max_failures, output)
     _finish(plan, output)
 
 
@@ -135,31 +141,59 @@ def _print(console: Console, text: str) -> None:
     console.print(one_line(text), markup=False, soft_wrap=True)
 
 
-def _limit_failures(packed: Iterable[list[Failure]], max_failures: int | None) -> None:
+def _limit_failures(
+    packed: Iterable[list[Failure]], max_failures: int | None, output: Output
+) -> None:
     """Run through the failures of all items, which packs the items.
 
     Raises:
         ValueError: more than `max_failures` items failed.
     """
     # checked after each item, so that a wrong raw folder stops after seconds, not hours
-    failed: list[Failure] = []
+    all_failures: list[Failure] = []
+    num_failed = 0
     for failures in packed:
-        failed += failed_items(failures)
-        if max_failures is not None and len(failed) > max_failures:
-            reasons = []
-            for failure in failed[-MAX_QUOTED_REASONS:]:
-                reasons.append(f"{failure.raw_id}: {failure.reason}")
-            raise ValueError(
-                f"{len(failed)} items failed, more than --max-failures {max_failures}. "
-                f"The last by raw id: {'; '.join(reasons)}. "
-                "Fix the files and pack to an empty place, or raise --max-failures to continue here"
+        all_failures += failures
+        num_failed += len(failed_items(failures))
+        if max_failures is not None and num_failed > max_failures:
+            raise _too_many_failed(
+                f"{counted(num_failed, 'item')} failed",
+                f"That is more than --max-failures {max_failures:,}",
+                "Fix the files or raise --max-failures, and run the same command again",
+                all_failures,
+                output,
             )
 
 
+def _too_many_failed(
+    what: str, why: str, remedy: str, failures: list[Failure], output: Output
+) -> ValueError:
+    """Write the failures, and return the error that there are too many."""
+    output.write(FAILURES_FILE, failures_bytes(failures))
+    reasons = ", ".join(reason_lines(group_by_reason(failures), "video"))
+    place = storage.join(output.url, FAILURES_FILE)
+    return ValueError(f"{what}: {reasons}. {why}. {place} lists the files. {remedy}")
+
+
 def _finish(plan: Plan, output: Output) -> None:
-    """Write all files but the item shards, which must all have a record."""
+    """Write all files but the item shards, which must all have a record.
+
+    Raises:
+        ValueError: no user is left, or a split by time leaves a period empty.
+    """
     shards = read_packed_shards(plan, output)
-    remaining = _remaining_sequences(plan, shards.failures)
+    failed = [failure.item for failure in failed_items(shards.failures)]
+    remaining = remaining_sequences(plan, failed)
+    if not len(remaining.users):
+        raise _too_many_failed(
+            f"{len(failed):,} of {len(plan.jobs):,} items failed",
+            f"Without them no user has {plan.settings.min_interactions} interactions",
+            "Fix the files, and run the same command again",
+            shards.failures,
+            output,
+        )
+    # Nothing may be left of a period whose users watched failed items.
+    check_split(remaining, plan.split, f"what {len(failed)} failed items leave")
     files = [*shards.files, *_write_tables(plan, shards, remaining, output)]
     # sorted, so that dataset.json does not depend on the order of the steps
     files.sort(key=lambda file: file.path)
@@ -172,28 +206,6 @@ def _finish(plan: Plan, output: Output) -> None:
     output.write(DATASET_FILE, info.to_bytes())
 
 
-def _remaining_sequences(plan: Plan, failures: list[Failure]) -> Sequences:
-    """Return the sequences without failed items, and without users who then have too few items.
-
-    Raises:
-        ValueError: no user is left, or a split by time leaves a period empty.
-    """
-    settings = plan.settings
-    failed = [failure.item for failure in failed_items(failures)]
-    # Order matters: failed items leave first, then users who have too few interactions without
-    # them.
-    is_packed = ~np.isin(plan.sequences.items, failed)
-    remaining = with_enough(plan.sequences.keep(is_packed), settings.min_interactions)
-    if not len(remaining.users):
-        raise ValueError(
-            f"{len(failed)} of {len(plan.jobs)} items failed, "
-            f"and no user has {settings.min_interactions} interactions left"
-        )
-    # Nothing may be left of a period whose users watched failed items.
-    check_split(remaining, plan.split, f"what {len(failed)} failed items leave")
-    return remaining
-
-
 def _write_tables(
     plan: Plan, shards: PackedShards, remaining: Sequences, output: Output
 ) -> Iterator[FileInfo]:
@@ -204,8 +216,7 @@ def _write_tables(
     popularity = training_popularity(remaining, plan.split, len(plan.jobs))[1:]
     columns = catalogue_columns(plan.jobs, shards.members, popularity, settings.items_per_shard)
     yield output.put(CATALOGUE_FILE, catalogue_bytes(columns))
-    lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in shards.failures]
-    yield output.put(FAILURES_FILE, "".join(lines).encode())
+    yield output.put(FAILURES_FILE, failures_bytes(shards.failures))
     # Copied byte by byte: reports compare a run with it. Its targets are those of leave-one-out.
     if plan.raw.oracle is not None and plan.split.kind == "leave_one_out":
         yield output.put(ORACLE_FILE, storage.read_bytes(plan.raw.oracle))

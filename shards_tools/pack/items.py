@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -187,7 +188,27 @@ def pack_shard(
             failures += sample.failures
             # one list per item, also an empty one: the caller counts items by them
             yield sample.failures
-    return ShardRecord(FileInfo(item_shard(shard), tar.size, tar.sha256), members, failures)
+    file = FileInfo(item_shard(shard), tar.size, tar.sha256)
+    return ShardRecord(file, members, failures, source_of(jobs))
+
+
+def source_of(jobs: Iterable[ItemJob]) -> str:
+    """Return the SHA-256 of what a shard is made of: settings, rows of tables and raw files.
+
+    Raw files count by name, size and version. They are not read.
+    """
+    digest = hashlib.sha256()
+    for job in jobs:
+        content = {field.name: _identity(getattr(job, field.name)) for field in fields(job)}
+        digest.update(json.dumps(content, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _identity(value: object) -> object:
+    """Return a field of a job in a form that JSON holds."""
+    if isinstance(value, RawFile):
+        return value.identity
+    return asdict(value) if isinstance(value, MediaInfo) else value
 
 
 def publish_shard(shard: int, record: ShardRecord, output: Output) -> None:

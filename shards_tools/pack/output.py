@@ -115,6 +115,9 @@ class Output:
         is_complete = storage.exists(storage.join(self.url, DATASET_FILE))
         recorded = self.read_settings()
         if recorded is not None:
+            if not is_complete and _changed_keys(recorded, settings) == [RAW_KEY]:
+                # Files were fixed or added since. Shards that are made of them are packed again.
+                return False
             _check_same(self.url, recorded, settings)
             # With the same settings, an unreadable dataset.json is damaged, and packing rewrites
             # it.
@@ -129,7 +132,7 @@ class Output:
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Record the settings, before the first other write: they make the place look like ours."""
-        if self.read_settings() is None:
+        if self.read_settings() != settings:
             self.put_record(SETTINGS_FILE, json.dumps(settings, indent=1, sort_keys=True).encode())
 
     def check_free(self) -> None:
@@ -157,6 +160,10 @@ class Output:
         except ValueError:
             return False
 
+    def remove(self, path: str) -> None:
+        """Remove a file of the data set, or of its work folder."""
+        storage.remove(storage.join(self.url, path))
+
     def clean(self) -> None:
         """Remove the work folder's records except the settings."""
         # settings stay, because repair needs them; the lock is still held
@@ -172,14 +179,11 @@ def _check_same(url: str, recorded: Mapping[str, Any], settings: Mapping[str, An
     Raises:
         ValueError: a setting, or the raw folder, has changed.
     """
-    changed = []
-    for key in sorted({*recorded, *settings}):
-        if recorded.get(key) != settings.get(key):
-            changed.append(key)
+    changed = _changed_keys(recorded, settings)
     # the usual case has its own message: somebody added or touched a file
     if changed == [RAW_KEY]:
         raise ValueError(
-            f"the raw folder has changed since {url} was begun: "
+            f"the raw folder has changed since {url} was packed: "
             "a table, or the name, size or time of a media file. "
             "Restore what it held, or choose another place, or remove that one to start over"
         )
@@ -195,6 +199,12 @@ def _check_same(url: str, recorded: Mapping[str, Any], settings: Mapping[str, An
             f"{url} was begun with {', '.join(words)}. "
             "Choose another place, or remove it to start over"
         )
+
+
+def _changed_keys(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Return the sorted names of the settings that differ."""
+    names = sorted({*recorded, *settings})
+    return [name for name in names if recorded.get(name) != settings.get(name)]
 
 
 def _quoted(value: object) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from mlrec import storage
 from mlrec.data.format import MediaInfo, SplitInfo
@@ -125,6 +128,18 @@ def _by_title(plan: Plan, title_checkpoint: str) -> Plan:
     return replace(plan, jobs=jobs, remarks=remarks)
 
 
+def remaining_sequences(plan: Plan, failed: Sequence[int]) -> Sequences:
+    """Return the sequences without failed items, and without users who then have too few items.
+
+    Args:
+        failed: Catalogue ids.
+    """
+    # Order matters: failed items leave first, then users who have too few interactions without
+    # them.
+    is_packed = ~np.isin(plan.sequences.items, failed)
+    return with_enough(plan.sequences.keep(is_packed), plan.settings.min_interactions)
+
+
 def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
     """Return the job of each item, in the order of `raw_ids`."""
     # before anything is packed: the catalogue would be refused by its readers after hours
@@ -180,4 +195,6 @@ def _check_lengths(raw_ids: list[str]) -> None:
 def _raw_files(folder: str | None) -> dict[str, RawFile]:
     """Return the files of a media folder by raw item id."""
     files = media_files(folder)
-    return {raw_id: RawFile(entry.url, entry.size) for raw_id, entry in files.items()}
+    return {
+        raw_id: RawFile(entry.url, entry.size, entry.version) for raw_id, entry in files.items()
+    }

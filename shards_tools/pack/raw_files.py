@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from mlrec import storage
@@ -26,6 +28,13 @@ class RawFile(NamedTuple):
     url: str
     size: int | None
     """Bytes; None if the listing lacks them. With it remote files are read in parallel."""
+    version: str = ""
+    """Version from the listing, which changes when the file is rewritten."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells the file from others, wherever its folder is: name, size and version."""
+        return (PurePosixPath(self.url).name, *self[1:])
 
 
 def read_file(file: RawFile | None) -> bytes:
@@ -53,10 +62,18 @@ def read_file(file: RawFile | None) -> bytes:
         # An expired token is no fault of the file: all others would fail for the same reason.
         if isinstance(error, PermissionError) and not storage.is_local(file.url):
             raise
-        raise MediaError(error.strerror or type(error).__name__) from error
+        raise MediaError(_reason_of(error)) from error
     if not content:
         raise MediaError("the file is empty")
     return content
+
+
+def _reason_of(error: OSError) -> str:
+    """Return the system's words for an error.
+
+    The error's own text may name addresses and requests, which differ from run to run.
+    """
+    return type(error).__name__ if error.errno is None else os.strerror(error.errno)
 
 
 def _read(file: RawFile) -> bytes:

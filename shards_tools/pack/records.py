@@ -63,6 +63,14 @@ def read_failures(raw: bytes, where: str) -> Iterator[Failure]:
         yield parse_json(line, Failure, f"{where}, line {number},", remedy)
 
 
+def failures_bytes(failures: Iterable[Failure]) -> bytes:
+    """Return the content of failures.jsonl, in catalogue order."""
+    # engines finish items in any order
+    ordered = sorted(failures, key=lambda failure: failure.item)
+    lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in ordered]
+    return "".join(lines).encode()
+
+
 @dataclass(frozen=True)
 class ShardRecord:
     """Contents of a published item shard.
@@ -76,6 +84,8 @@ class ShardRecord:
     members: dict[int, list[Member]]
     """Members by item, for items whose sample the shard holds."""
     failures: list[Failure]
+    source: str
+    """SHA-256 of what the shard was made of, from `source_of`."""
 
     def __post_init__(self) -> None:
         # a record may come back damaged, and its members are read without further checks

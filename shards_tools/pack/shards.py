@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from mlrec import storage
-from mlrec.data.format import FileInfo
+from mlrec.data.format import FileInfo, item_shard
 from shards_tools.pack.catalogue import members_of
-from shards_tools.pack.items import ItemJob
+from shards_tools.pack.items import ItemJob, source_of
 from shards_tools.pack.output import WORK_FOLDER, Output
 from shards_tools.pack.plan import Plan
 from shards_tools.pack.records import (
@@ -21,6 +22,7 @@ from shards_tools.pack.records import (
     failed_items,
     read_shard_records,
     record_name,
+    shard_number,
 )
 
 
@@ -35,6 +37,36 @@ class PackedShards:
     """Members of the items of each shard, in catalogue order."""
     items_with: Counter[str]
     """Number of items that have a member, by its name."""
+
+
+class CurrentShards(NamedTuple):
+    """Complete shards of an earlier run."""
+
+    records: list[ShardRecord]
+    """Records of the shards that the plan would pack to the same bytes."""
+    num_stale: int
+    """Number of other shards, which were removed."""
+
+
+def keep_current_shards(plan: Plan, output: Output) -> CurrentShards:
+    """Return the shards of an earlier run, and remove those whose raw files have changed since.
+
+    Raises:
+        ValueError: a record is damaged.
+    """
+    source_at = {item_shard(shard): source_of(jobs) for shard, jobs in plan.shards.items()}
+    current: list[ShardRecord] = []
+    num_stale = 0
+    for record in read_shard_records(output):
+        path = record.file.path
+        if source_at.get(path) == record.source:
+            current.append(record)
+        else:
+            # the record first: it must never stand for a shard that is gone
+            output.remove(f"{WORK_FOLDER}/{record_name(shard_number(path))}")
+            output.remove(path)
+            num_stale += 1
+    return CurrentShards(current, num_stale)
 
 
 def read_packed_shards(plan: Plan, output: Output) -> PackedShards:

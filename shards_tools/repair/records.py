@@ -11,7 +11,7 @@ from typing import IO, NamedTuple, cast
 
 from mlrec import storage
 from mlrec.data.format import FAILURES_FILE, Catalogue, FileInfo, Member, item_shard
-from shards_tools.pack.items import ItemJob, crashed_item, pack_item
+from shards_tools.pack.items import ItemJob, crashed_item, pack_item, source_of
 from shards_tools.pack.plan import Plan
 from shards_tools.pack.pool import map_ordered
 from shards_tools.pack.records import Failure, ShardRecord, read_failures, record_name
@@ -50,7 +50,8 @@ def record_intact_shards(
         failures: list[Failure] = []
         for job in plan.shards[shard]:
             failures += failures_by_item[job.item]
-        record = ShardRecord(output.files[item_shard(shard)], members, failures)
+        file = output.files[item_shard(shard)]
+        record = ShardRecord(file, members, failures, source_of(plan.shards[shard]))
         output.put_record(record_name(shard), record.to_bytes())
 
 

@@ -127,7 +127,7 @@ def test_make_onto_other_settings_or_input_raises(raw_copy: Path, tmp_path: Path
     (raw_copy / "covers" / "1.jpg").write_bytes(b"another")
     with pytest.raises(
         ValueError,
-        match=r"the raw folder has changed since .*out was begun: .*\. Restore what it held, or",
+        match=r"the raw folder has changed since .*out was packed: .*\. Restore what it held, or",
     ):
         pack(raw_copy, tmp_path / "out")
     with pytest.raises(

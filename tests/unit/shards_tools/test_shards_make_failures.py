@@ -4,14 +4,16 @@ import io
 import json
 import shutil
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from packed import SETTINGS, open_packed, pack, runs
+from packing import data_set
 from rich.console import Console
 
-from mlrec.data.format import FAILURES_FILE, read_dataset_info
+from mlrec.data.format import FAILURES_FILE, item_shard, read_dataset_info
 from shards_tools.cli import main
 from shards_tools.dry_run import describe, figures
 from shards_tools.make import make
@@ -128,24 +130,62 @@ def test_make_item_without_title_is_a_remark(raw_copy: Path, tmp_path: Path) -> 
 
 
 def test_make_too_many_failures_stop_until_more_are_allowed(raw_copy: Path, tmp_path: Path) -> None:
-    for path in sorted((raw_copy / "videos").iterdir())[:4]:
-        path.write_bytes(b"")
+    for number in (1, 2, 3, 5):
+        (raw_copy / "videos" / f"{number}.mp4").write_bytes(b"")
+    (raw_copy / "videos" / "4.mp4").unlink()
+    out = tmp_path / "out"
     with pytest.raises(
-        ValueError, match=r"3 items failed, more than --max-failures 2\. .*the file is empty"
+        ValueError,
+        match=r"^4 items failed: 3 x the file is empty \(raw ids 1, 2, 3\), "
+        r"1 x the file is missing \(raw id 4\)\. That is more than --max-failures 3\. "
+        r".*out/failures\.jsonl lists the files\. Fix the files or raise",
     ):
-        pack(raw_copy, tmp_path / "out", max_failures=2)
+        pack(raw_copy, out, max_failures=3)
+    assert [failure["raw_id"] for failure in read_failures(out)] == ["1", "2", "3", "4"]
     # the stopped run has left no dataset.json
     with pytest.raises(ValueError, match="is not a data set"):
-        read_dataset_info(str(tmp_path / "out"))
-    assert pack(raw_copy, tmp_path / "out", max_failures=4).counts["failed_items"] == 4
+        read_dataset_info(str(out))
+    assert pack(raw_copy, out, max_failures=5).counts["failed_items"] == 5
+    assert len(read_failures(out)) == 5
 
 
-def test_make_without_any_user_left_raises(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_all_items_failed_gives_the_reasons_and_the_file(
+    raw_copy: Path, tmp_path: Path
+) -> None:
     for path in (raw_copy / "videos").iterdir():
         path.write_bytes(b"")
+    out = tmp_path / "out"
     with pytest.raises(
-        ValueError, match="60 of 60 items failed, and no user has 5 interactions left"
+        ValueError,
+        match=r"^60 of 60 items failed: 60 x the file is empty \(raw ids 1, 2, 3, \.\.\.\)\. "
+        r"Without them no user has 5 interactions\. "
+        r".*out/failures\.jsonl lists the files\. Fix the files, and run",
     ):
-        pack(raw_copy, tmp_path / "out")
+        pack(raw_copy, out)
+    assert [failure["reason"] for failure in read_failures(out)] == ["the file is empty"] * 60
+
+
+def test_make_after_files_were_fixed_packs_only_their_shards_again(
+    raw_copy: Path, raw_dir: Path, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, items_per_shard=4)
+    # all items but those of shard 0
+    for number in range(5, 61):
+        (raw_copy / "videos" / f"{number}.mp4").unlink()
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="56 of 60 items failed: 56 x the file is missing"):
+        pack(raw_copy, out, settings)
+    packed_at = (out / item_shard(0)).stat().st_mtime_ns
+    shutil.copytree(raw_dir / "videos", raw_copy / "videos", dirs_exist_ok=True)
+    log = io.StringIO()
+    make(raw_copy, str(out), settings, 2, None, Console(file=log))
+    assert "packing 14 item shards of an earlier run again" in log.getvalue()
+    assert (out / item_shard(0)).stat().st_mtime_ns == packed_at
+    # the same bytes as of a folder without faults
+    pack(raw_dir, tmp_path / "whole", settings)
+    assert data_set(out) == data_set(tmp_path / "whole")
+
+
+def test_make_without_any_user_raises(raw_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no user has 99 interactions\. Lower --min-interactions"):
-        pack(raw_copy, tmp_path / "other", Settings(min_interactions=99, keep_last=99))
+        pack(raw_dir, tmp_path / "other", Settings(min_interactions=99, keep_last=99))

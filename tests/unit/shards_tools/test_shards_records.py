@@ -22,6 +22,7 @@ RECORD = ShardRecord(
     FileInfo("items/items-00000.tar", 4096, "0" * 64),
     {1: [Member("txt", 512, 3, 7)]},
     [Failure(2, "b", "video", "no frames")],
+    "1" * 64,
 )
 DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a member beyond its shard": (
