@@ -8,6 +8,9 @@ import pyarrow.compute as pc
 
 from mlrec.data.format import Cuts, HeldOut, Split, SplitInfo, held_out
 
+_USERS_AT_A_TIME = 1 << 20
+"""Users who are searched for targets at once."""
+
 
 class SequenceTable:
     """Items of all users, one run per user, oldest first.
@@ -93,8 +96,12 @@ class SequenceTable:
 
     def evaluated_users(self, split: Split) -> np.ndarray:
         """Return the numbers of the users with a target and a history, ascending, int64 [V]."""
-        everyone = Cuts.of(self.offsets[:-1], self.offsets[1:], self._held_out)
-        return np.flatnonzero(everyone.has_target(split))
+        # In parts, because arrays of tens of millions of users take gigabytes.
+        parts = [np.empty(0, dtype=np.int64)]
+        for start in range(0, self.num_users, _USERS_AT_A_TIME):
+            users = np.arange(start, min(start + _USERS_AT_A_TIME, self.num_users))
+            parts.append(users[self._cuts(users).has_target(split)])
+        return np.concatenate(parts)
 
     def train(self, users_B: np.ndarray) -> np.ndarray:
         """Return training sequences, int64 [B, keep_last - 2], right-aligned, 0 for padding."""

@@ -36,10 +36,15 @@ class WarmStart:
     """Names of the tensors that were taken over."""
     total: int
     """Number of the model's tensors."""
+    may_know_later: bool = False
+    """Whether that run may have seen interactions that are later than this one's cut-offs."""
 
     def in_words(self) -> str:
         """Return what was taken over, in words after a semicolon."""
-        return f"; warm start with {len(self.loaded)} of {self.total} tensors of {self.checkpoint}"
+        words = f"; warm start with {len(self.loaded)} of {self.total} tensors of {self.checkpoint}"
+        if self.may_know_later:
+            words += ", trained on another data set, perhaps on interactions after this one's split"
+        return words
 
 
 def start_from(config: Config, data: Data, model: Recommender) -> WarmStart | None:
@@ -81,7 +86,10 @@ def start_from(config: Config, data: Data, model: Recommender) -> WarmStart | No
         if not _is_any_under(loaded, prefix):
             random_encoders.append(name)
     model.tower.random_encoders = random_encoders
-    return WarmStart(path, frozenset(loaded), len(model.state_dict()))
+    # A split by time keeps later interactions out of training. Another packing may not.
+    is_same_data = checkpoint.read_state(path).fingerprint == data.info.fingerprint
+    may_know_later = data.info.split.kind == "time" and not is_same_data
+    return WarmStart(path, frozenset(loaded), len(model.state_dict()), may_know_later)
 
 
 def _encoder_prefix(place: int) -> str:

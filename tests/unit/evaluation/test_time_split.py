@@ -21,6 +21,7 @@ from mlrec.models.building import build_model
 from mlrec.models.losses import LOSSES
 from mlrec.models.recommenders import RECOMMENDERS
 from mlrec.runtime.distributed import World
+from mlrec.train.dry_run import predict
 from shards_tools.check.dataset import check
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
@@ -127,6 +128,12 @@ def test_time_split_by_hand_popularity_baseline(by_hand: Path, tmp_path: Path) -
         metrics = evaluate(model, data, config, ALONE, split).baselines["popularity"]["all"]
         assert metrics["users"] == 3
         assert metrics["hr@10"] == pytest.approx(expected[split])
+
+
+def test_dry_run_of_training_describes_the_split(by_hand: Path, tmp_path: Path) -> None:
+    predicted = predict(config_of(by_hand, tmp_path), ranks=1)
+    assert any("validation from 100, test from 200" in line for line in predicted.describe())
+    assert predicted.as_json()["split"]["validation_from"] == 100
 
 
 class Reference(NamedTuple):

@@ -10,6 +10,7 @@ from features import save_features
 from tiny import NUM_ITEMS, tiny_overrides
 
 from mlrec.config import Config, load
+from mlrec.data.format import SplitInfo
 from mlrec.data.stream import Data
 from mlrec.models.building import build_model
 from mlrec.runs import checkpoint
@@ -93,6 +94,19 @@ def test_start_from_of_frozen_features_loads_all_but_the_encoders(
     assert {name for name in model.state_dict() if name not in before} == {
         name for name in model.state_dict() if name.startswith("tower.encoders.")
     }
+
+
+def test_start_from_of_another_packing_under_a_split_by_time_says_what_it_may_know(
+    frozen_config: Config, data: Data, world: World
+) -> None:
+    train(frozen_config)
+    config = trained_further(frozen_config)
+    by_time = SplitInfo(kind="time", validation_from=10, test_from=20)
+    info = replace(data.info, split=by_time, fingerprint="e" * 64)
+    other = replace(data, info=info)
+    warm_start = start_from(config, other, build_model(config, data, 0))
+    assert warm_start is not None
+    assert warm_start.in_words().endswith("perhaps on interactions after this one's split")
 
 
 def test_start_from_of_a_resumed_run_is_ignored(tiny_config: Config) -> None:
