@@ -28,7 +28,7 @@ def add_policy(parser: Parser) -> None:
         default="middle",
         help="which frames of a video are packed. middle: neighbors in the middle. "
         "uniform: evenly spaced ones. Of 64 evenly spaced candidates, "
-        "scenes: those whose colors differ most. "
+        "scenes: different ones by color, each for a part of the video. "
         "title: those closest to the item's title under --title-checkpoint (default: %(default)s)",
     )
     add_title_checkpoint(parser)

@@ -81,18 +81,19 @@ def uniform(length: int, frames: int, interval: int) -> np.ndarray:
 
 
 def scenes(source: FrameSource, request: FrameRequest) -> np.ndarray:
-    """Return the T candidates whose colors differ most from each other.
+    """Return T candidates whose colors differ, each of which stands for a part of the video.
 
-    Greedy farthest-point selection (Gonzalez, 1985). The first frame is the most central one, with
-    the least sum of distances to all candidates. Each next one is farthest from those chosen
-    before it, by its distance to the nearest of them. Ties go to the earlier frame. n candidates
-    take n^2 distances between histograms of 125 bins.
+    Each frame in turn is the one after which all candidates are nearest, in sum, to the frames
+    chosen so far. This greedy choice reaches at least 63 % of the best possible gain (Nemhauser et
+    al., 1978). Farthest points would also differ, but are fades, flashes and black frames.
+    Ties go to the earlier frame. n candidates take n^2 distances between histograms of 125 bins,
+    and T n^2 comparisons.
     """
     candidates = _candidates(source.length)
     if request.frames >= len(candidates):
         return uniform(source.length, request.frames, request.interval)
     histograms = _color_histograms(source.read(candidates, SCENE_SIZE_PX))
-    chosen: np.ndarray = candidates[_farthest_points(histograms, request.frames)]
+    chosen: np.ndarray = candidates[_representatives(histograms, request.frames)]
     return chosen
 
 
@@ -142,16 +143,18 @@ def _color_histograms(images: np.ndarray) -> np.ndarray:
     return histograms
 
 
-def _farthest_points(histograms: np.ndarray, count: int) -> np.ndarray:
-    """Return the rows that are farthest apart by L1 distance, int64 [count], ascending."""
+def _representatives(histograms: np.ndarray, count: int) -> np.ndarray:
+    """Return the rows that stand for all rows, by L1 distance, int64 [count], ascending."""
     distances = np.stack([np.abs(histograms - row).sum(axis=1) for row in histograms])
-    # argmin and argmax return the first of equal values, which is the earlier frame
-    chosen = [int(distances.sum(axis=1).argmin())]
-    nearest = distances[chosen[0]].copy()
+    # no distance is larger than that of two histograms without a common bin
+    nearest = np.full(len(distances), 2 * histograms[0].sum())
+    chosen: list[int] = []
     while len(chosen) < count:
+        sums = np.minimum(nearest, distances).sum(axis=1)
         # a chosen frame is never chosen again, not even if all frames are equal
-        nearest[chosen] = -1
-        chosen.append(int(nearest.argmax()))
+        sums[chosen] = np.iinfo(np.int64).max
+        # argmin returns the first of equal values, which is the earlier frame
+        chosen.append(int(sums.argmin()))
         nearest = np.minimum(nearest, distances[chosen[-1]])
     return np.sort(chosen)
 

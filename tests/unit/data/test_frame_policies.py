@@ -76,6 +76,13 @@ def test_scenes_begins_with_the_most_central_frame() -> None:
     assert scenes(grey(0, 40, 60, 80, 200), FrameRequest(1)).tolist() == [2]
 
 
+def test_scenes_leaves_out_a_single_frame_of_another_color() -> None:
+    # such as a flash: it is farther from all scenes than they are from each other
+    colors = [(90, 90, 90)] * 9 + [(120, 90, 90)] * 8 + [(255, 255, 0)] + [(90, 120, 90)] * 7
+    positions = scenes(Images(np.uint8(colors)), FrameRequest(3))
+    assert positions.tolist() == [0, 9, 18]
+
+
 def test_scenes_of_equal_frames_picks_the_first_ones_without_repeats() -> None:
     assert scenes(grey(*[70] * 20), FrameRequest(5)).tolist() == [0, 1, 2, 3, 4]
 
