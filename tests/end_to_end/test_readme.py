@@ -19,6 +19,7 @@ from mlrec import config as configuration
 from mlrec.config import Config
 from mlrec.runtime.progress import Task
 from mlrec.train import sweep
+from shards_tools.synthetic.make import make_synthetic
 
 ROOT = Path(__file__).parents[2]
 
@@ -206,6 +207,7 @@ def prepared(raw_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPath
         (folder / name).symlink_to(target)
     item = {"item.encoders": "[video/tiny]", "item.options": "{video/tiny: {size: 32, width: 16}}"}
     settings = [*(f"{key}={value}" for key, value in item.items()), *TWO_STEPS, "name=tiny"]
+    make_synthetic(folder / "timed", 60, 40, seed=0, workers=2, has_times=True)
     config = configuration.load([], [*tiny_overrides(Path("data"), Path("runs")), *settings])
     configuration.save(config, folder / "tiny.yaml")
     (folder / "study.yaml").write_text("base: [tiny.yaml]\ngrid: {seed: [1, 2]}\n")
@@ -277,6 +279,9 @@ def test_readme_command_succeeds(
     elif command.startswith("mlrec-shards make runs/quickstart"):
         (here / "runs" / "quickstart").mkdir()
         (here / "runs" / "quickstart" / "raw").symlink_to(here / "raw")
+    elif command.startswith("mlrec-shards make runs/split"):
+        (here / "runs" / "split").mkdir()
+        (here / "runs" / "split" / "raw").symlink_to(here / "timed")
     code = run(words)
     captured = capsys.readouterr()
     assert code == 0, (
