@@ -121,8 +121,7 @@ def _media(media: MediaInfo) -> str:
     size = f"{media.size} x {media.size}"
     # by the kinds of MediaInfo
     videos = {
-        "frames": f"{media.frames} JPEG frames of {size}, policy {media.policy}, "
-        f"interval {media.interval}",
+        "frames": f"{media.frames} JPEG frames of {size}, policy {_policy(media)}",
         "clip": f"H.264 clips of {size}",
         "none": "no videos",
     }
@@ -132,3 +131,13 @@ def _media(media: MediaInfo) -> str:
     if media.has_audio:
         parts.append("audio")
     return ", ".join(parts)
+
+
+def _policy(media: MediaInfo) -> str:
+    """Return the frame policy with what else decided on the frames."""
+    # 16 of 64 digits are enough to compare by eye
+    details = {
+        "middle": f", interval {media.interval}",
+        "title": f", CLIP weights {media.title_weights[:16]}",
+    }
+    return media.policy + details.get(media.policy, "")

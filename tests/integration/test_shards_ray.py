@@ -1,6 +1,7 @@
 """make on a Ray cluster: the same bytes as on one machine, whatever is killed or continued."""
 
 import contextlib
+import os
 import secrets
 import shutil
 import signal
@@ -14,7 +15,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from packing import Pipe, data_set, has_begun, is_gone, parent_of, start_packer, wait_for
+from packing import (
+    REPOSITORY,
+    Pipe,
+    data_set,
+    has_begun,
+    is_gone,
+    parent_of,
+    start_packer,
+    wait_for,
+)
+from published_checkpoints import save_clip
 
 from mlrec import storage
 from mlrec.data.format import FAILURES_FILE
@@ -123,6 +134,21 @@ def test_ray_engine_on_this_machine_packs_from_s3_to_s3(
     # the other engine finds it complete
     packer = start_packer(f"{s3}/ray/raw", url, "--items-per-shard", "16")
     assert b"complete already" in packer.communicate()[1]
+
+
+def test_ray_engine_by_title_packs_the_bytes_of_the_local_engine(
+    cluster: dict[str, str], raw_dir: Path, tmp_path: Path
+) -> None:
+    save_clip(tmp_path / "clip")
+    # a relative path, because workers of the cluster run in other folders
+    checkpoint = os.path.relpath(tmp_path / "clip", REPOSITORY)
+    by_title = ["--policy", "title", "--title-checkpoint", checkpoint]
+    with_ray = ["--engine", "ray", "--address", cluster["inside"]]
+    for name, options in (("local", []), ("ray", with_ray)):
+        packer = start_packer(raw_dir, tmp_path / name, *by_title, *options)
+        _, log = packer.communicate()
+        assert packer.returncode == 0, log
+    assert data_set(tmp_path / "ray") == data_set(tmp_path / "local")
 
 
 def test_ray_engine_killed_worker_changes_nothing(

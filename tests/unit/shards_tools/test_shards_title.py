@@ -76,6 +76,14 @@ def test_make_by_title_records_the_weights_and_the_items_without_title(
     assert str(checkpoint) not in (packed / DATASET_FILE).read_text()
 
 
+def test_show_by_title_names_the_weights(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(packed)]) == 0
+    # the table wraps its lines
+    shown = capsys.readouterr().out.replace("│", "").split()
+    media = read_dataset_info(str(packed)).media
+    assert f"policy title, CLIP weights {media.title_weights[:16]}" in " ".join(shown)
+
+
 def test_make_by_title_of_untitled_items_packs_the_frames_of_scenes(
     raw: Path, packed: Path, tmp_path: Path
 ) -> None:
