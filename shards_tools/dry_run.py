@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from mlrec.data.spacing import evenly_spaced
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes
 from shards_tools.pack.encoder_frames import describe_frames
+from shards_tools.pack.features import NO_SOURCES
 from shards_tools.pack.items import ItemJob, crashed_item, pack_item
 from shards_tools.pack.plan import Plan, open_source, plan
 from shards_tools.pack.pool import map_ordered
@@ -32,7 +33,12 @@ MAX_NAMED_ITEMS = 3
 """Number of missing items of each kind that are named by raw id."""
 
 
-def figures(raw_root: str | Path, settings: Settings, title_checkpoint: str = "") -> dict[str, Any]:
+def figures(
+    raw_root: str | Path,
+    settings: Settings,
+    title_checkpoint: str = "",
+    feature_sources: Mapping[str, str] = NO_SOURCES,
+) -> dict[str, Any]:
     """Return what the raw folder holds and its packed size, as the document of --dry-run --json.
 
     Units are in the keys.
@@ -40,7 +46,7 @@ def figures(raw_root: str | Path, settings: Settings, title_checkpoint: str = ""
     Raises:
         ValueError: the raw folder is not one, or no user has enough interactions.
     """
-    planned = plan(open_source(raw_root), settings, title_checkpoint)
+    planned = plan(open_source(raw_root), settings, title_checkpoint, feature_sources)
     jobs = planned.jobs
     num_interactions = len(planned.sequences.items)
     has_times = planned.sequences.times is not None
@@ -97,7 +103,7 @@ def describe(figures: dict[str, Any]) -> list[str]:
 
 
 def _describe_part(part: str, missing: list[str] | None, num_items: int) -> str:
-    """Return the line about titles, videos, covers or audio.
+    """Return the line about titles, videos, covers, audio or features.
 
     Args:
         missing: Raw ids of the items without it; None if the raw folder has no such part.
@@ -139,6 +145,9 @@ def _missing(plan: Plan) -> dict[str, list[str] | None]:
         # None and [] differ: a missing folder is a choice, missing files are likely a mistake
         if is_there:
             missing[part] = [job.raw_id for job in plan.jobs if not part_of[part](job)]
+    for name in plan.media.features:
+        without = [job.raw_id for job in plan.jobs if name not in job.features]
+        missing[f"features {name}"] = without
     return missing
 
 

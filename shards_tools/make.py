@@ -5,7 +5,7 @@ dataset.json is written last, so that it exists only when every other file is co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import chain
@@ -31,6 +31,7 @@ from mlrec.runtime.progress import track
 from mlrec.runtime.terminal import one_line
 from shards_tools.pack.catalogue import catalogue_columns
 from shards_tools.pack.engines import ENGINES
+from shards_tools.pack.features import NO_SOURCES, digest_of
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.output import RAW_KEY, Output, open_output
 from shards_tools.pack.plan import Plan, absolute_url, open_source, plan, remaining_sequences
@@ -59,6 +60,7 @@ def make(
     engine: str = "local",
     address: str | None = None,
     title_checkpoint: str = "",
+    feature_sources: Mapping[str, str] = NO_SOURCES,
 ) -> DatasetInfo:
     """Pack the raw folder at `raw_root` to `url`.
 
@@ -68,6 +70,7 @@ def make(
         max_failures: Number of items that may fail; None is no limit.
         title_checkpoint: Folder or URL of the CLIP model of policy title, whose weights are
             settings.title_weights.
+        feature_sources: File of each kind of features, by name.
 
     Raises:
         ValueError: the raw folder is not one, `url` holds something else, too many items failed, or
@@ -82,14 +85,15 @@ def make(
     # workers of a Ray cluster run in other working folders
     url = absolute_url(url)
     raw = open_source(raw_root)
-    settings = replace(settings, name=settings.name or raw.name)
+    digests = digest_of(feature_sources)
+    settings = replace(settings, name=settings.name or raw.name, feature_digests=digests)
     # It decides whether a stopped run continues, so it has all that the bytes depend on.
     claim = {**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}
     with open_output(url) as output:
         if output.is_complete(claim):
             _print(console, f"{url} is complete already; nothing to do")
         else:
-            planned = plan(raw, settings, title_checkpoint)
+            planned = plan(raw, settings, title_checkpoint, feature_sources)
             # after the plan: settings that fit no plan, such as a wrong cut-off, claim no place
             output.begin(claim)
             for remark in planned.remarks:

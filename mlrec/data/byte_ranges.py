@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mlrec import storage
 from mlrec.data.format import Catalogue, FileInfo, Member
-from mlrec.data.samples import OPTIONAL, BadItemError, stored
+from mlrec.data.samples import BadItemError, is_optional, stored
 
 MAX_SAMPLE_BYTES = 256 << 20
 """Longest byte range of one item. Longer items are bad items; packed samples are far smaller."""
@@ -94,7 +94,7 @@ class SampleIndex:
         """Return the range of an item's members, None if none of `names` is read from a shard.
 
         Raises:
-            BadItemError: a member that is not OPTIONAL is missing, or the range is impossible.
+            BadItemError: a member that is not optional is missing, or the range is impossible.
         """
         members = self._members(item, stored(names))
         if not members:
@@ -115,7 +115,7 @@ class SampleIndex:
         for name in names:
             if name in present:
                 members.append(present[name])
-            elif name not in OPTIONAL:
+            elif not is_optional(name):
                 held_names = ", ".join(present) or "nothing"
                 raise BadItemError(f"its sample has no {name}; it holds {held_names}")
         return members

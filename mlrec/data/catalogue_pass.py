@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_inputs
 from mlrec.data.decode import check_inputs, item_bytes, members_of
 from mlrec.data.format import item_key
-from mlrec.data.samples import OPTIONAL, Sample, stored
+from mlrec.data.samples import Sample, is_optional, stored
 from mlrec.data.schema import InputSpec
 from mlrec.data.shard_streams import next_sample, stream_shard
 from mlrec.data.shared_buffers import check_shared_memory
@@ -193,7 +193,7 @@ class CataloguePass(IterableDataset[Chunk]):
         crcs = {member.name: member.crc32 for member in self.data.catalogue.members(item)}
         for name in names:
             # An optional member that the catalogue lacks too was never packed.
-            if name not in crcs and name in OPTIONAL:
+            if name not in crcs and is_optional(name):
                 continue
             if name not in sample or zlib.crc32(sample[name]) != crcs.get(name):
                 return False

@@ -20,6 +20,7 @@ from mlrec.data.samples import Sample
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shared_buffers import BatchMemory
 from mlrec.data.titles import tokenize
+from mlrec.storage.npy import read_npy
 
 JPEG_BYTES_PER_PIXEL = 8
 """Most bytes of a JPEG per pixel; the finest quality takes 3."""
@@ -158,6 +159,20 @@ def _decode_audio(
     out[:] = decode_audio(members["flac"], spec.length) if "flac" in members else 0
 
 
+def _decode_features(
+    members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
+) -> None:
+    name = f"{spec.name}.npy"
+    if name not in members:
+        # The encoder has refused or accepted such items when it was built.
+        out[:] = 0
+        return
+    vector = read_npy(members[name], np.float32, ndim=1)
+    if len(vector) != spec.length or not np.isfinite(vector).all():
+        raise ValueError(f"{name} is not a vector of {spec.length} finite values")
+    out[:] = vector
+
+
 def _decode_id(
     members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
 ) -> None:
@@ -196,6 +211,12 @@ DECODERS: dict[Modality, Decoder] = {
         shape=lambda spec: (spec.length,),
         dtype=torch.int16,
     ),
+    Modality.FEATURES: Decoder(
+        members=lambda spec, media: [f"{spec.name}.npy"],
+        decode=_decode_features,
+        shape=lambda spec: (spec.length,),
+        dtype=torch.float32,
+    ),
 }
 
 
@@ -226,6 +247,7 @@ def check_inputs(inputs: Sequence[InputSpec], media: MediaInfo, url: str) -> Non
             Modality.VIDEO: media.kind != "none",
             Modality.COVER: media.has_cover,
             Modality.AUDIO: media.has_audio,
+            Modality.FEATURES: media.features.get(spec.name) == spec.length,
         }
         if not held.get(spec.modality, True):
             raise ValueError(

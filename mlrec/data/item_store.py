@@ -156,7 +156,7 @@ class ItemStore:
         """Return the item's members of the given names, each checked against its crc32.
 
         Raises:
-            BadItemError: a member that is not OPTIONAL is missing, a member is damaged at its
+            BadItemError: a member that is not optional is missing, a member is damaged at its
                 origin, or the storage gave up.
         """
         sample_range = self._index.locate(item, names)

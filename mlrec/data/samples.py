@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 TITLE = "txt"
 """Member that is never read from a shard, because the catalogue holds all titles in memory."""
-OPTIONAL = frozenset({"flac", "cover.jpg"})
+_OPTIONAL = frozenset({"flac", "cover.jpg"})
 """Members that a sample may lack: silence and a black image take their place."""
+_FEATURES_ENDING = ".npy"
+"""Ending of the members of features. Zeros take the place of one that a sample lacks."""
 
 
 class Sample(NamedTuple):
@@ -26,3 +28,8 @@ class BadItemError(Exception):
 def stored(names: Iterable[str]) -> list[str]:
     """Return the names of the members that are read from shards."""
     return [name for name in names if name != TITLE]
+
+
+def is_optional(name: str) -> bool:
+    """Return whether a sample may lack a member of this name."""
+    return name in _OPTIONAL or name.endswith(_FEATURES_ENDING)

@@ -33,6 +33,7 @@ class Modality(StrEnum):
     COVER = "cover"
     VIDEO = "video"
     AUDIO = "audio"
+    FEATURES = "features"
 
 
 # Frozen, because inputs are keys of Batch.media: encoders with equal inputs share a tensor.
@@ -45,6 +46,7 @@ class InputSpec:
     id: int64 [n].
     title: int64 [n, 2, length], token ids and the mask of real tokens.
     audio: int16 [n, length], mono at AUDIO_RATE of the data format.
+    features: float32 [n, length], zeros for an item without a vector.
     """
 
     modality: Modality
@@ -53,12 +55,14 @@ class InputSpec:
     size: int = 0
     """H and W (pixels) of a video or cover; 0 for other modalities."""
     length: int = 0
-    """Tokens of a title or samples of audio; 0 for other modalities."""
+    """Tokens of a title, samples of audio or values of features; 0 for other modalities."""
     tokenizer: str = ""
     """Folder or Hugging Face name of a title's tokenizer.
 
     Empty for the bytes of the title: 0 is padding, 1 start, 2 end, 3 + byte the rest.
     """
+    name: str = ""
+    """Name of features; empty for other modalities."""
 
 
 @dataclass

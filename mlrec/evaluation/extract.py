@@ -139,9 +139,9 @@ def _check_encodes_content(tower: ItemTower) -> None:
     Raises:
         ValueError: it looks up ids.
     """
-    if tower.specs[0].modality is Modality.ID:
+    if tower.specs[0].modality in (Modality.ID, Modality.FEATURES):
         raise ValueError(
-            f"item.encoders is [{tower.names[0]}], which looks vectors up by an item's id and "
+            f"item.encoders is [{tower.names[0]}], which looks vectors up and "
             "encodes no content, so there are no features to extract. Name an encoder of videos, "
             "images, titles or audio; see: mlrec list encoders"
         )

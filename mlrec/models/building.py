@@ -12,6 +12,7 @@ from torch import nn
 
 from mlrec.config import Config
 from mlrec.data.features.join import ItemIds
+from mlrec.data.features.stored import stored_features
 from mlrec.data.schema import Modality, lookup
 from mlrec.data.stream import Data
 from mlrec.models.encoder_files import NOTHING, Restored
@@ -121,7 +122,8 @@ def item_ids(data: Data) -> ItemIds:
     is_ok_N = pa.array(data.catalogue.ok_N1[1:])
     usable_N = pc.if_else(is_ok_N, raw_ids_N, None)
     left_out = raw_ids_N.filter(pc.invert(is_ok_N))
-    return ItemIds(usable_N, data.info.name, data.info.fingerprint, left_out)
+    features = stored_features(data.info.media, data.catalogue, data.store)
+    return ItemIds(usable_N, data.info.name, data.info.fingerprint, left_out, features)
 
 
 def _training_sequences(data: Data) -> Iterator[torch.Tensor]:

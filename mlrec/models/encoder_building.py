@@ -12,13 +12,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mlrec.config import ItemConfig
-from mlrec.data.features.files import vectors_of_items
 from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
 from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row, tune
-from mlrec.models.encoders.features import PREFIX, Vectors
+from mlrec.models.encoders.features import vectors_for_whitening
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.trial import check_runs
 from mlrec.runtime.printable import brief
@@ -112,7 +111,7 @@ def _check_projection(
 def starts_random(row: EncoderRow, context: EncoderContext) -> bool:
     """Return whether an encoder starts from random weights where others have pretrained ones."""
     return (
-        row.modality is not Modality.ID
+        row.modality not in (Modality.ID, Modality.FEATURES)
         and not context.restored
         and (context.scratch or not row.checkpoint)
     )
@@ -169,18 +168,10 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
     if context.files is not None and (context.files / WHITENING_FILE).exists():
         path = context.files / WHITENING_FILE
         return nn.Sequential(_load_whitening(path, encoder.width, row.whiten), head)
-    # an encoder of stored features is whitened by these very features
-    features = row.features or (row.checkpoint if row.build is Vectors else "")
-    if not features:
-        raise ValueError(
-            f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not "
-            f"set. Set it to the folder that mlrec extract wrote for {name}"
-        )
-    may_miss = row.missing == "zeros"
-    vectors = vectors_of_items(features, context.items, name.removeprefix(PREFIX), may_miss)
+    vectors = vectors_for_whitening(row, context)
     if vectors.shape[1] != encoder.width:
         raise ValueError(
-            f"{features} has features of width {vectors.shape[1]}, and {name} gives "
+            f"{row.features} has features of width {vectors.shape[1]}, and {name} gives "
             f"{encoder.width}: they are of another encoder. Extract those of {name}"
         )
     return nn.Sequential(Whitening(vectors, row.whiten), head)

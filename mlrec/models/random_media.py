@@ -24,6 +24,8 @@ def random_media(spec: InputSpec, count: int) -> torch.Tensor:
         return integers(-999, 999, spec.length, dtype=torch.int16)
     if spec.modality is Modality.VIDEO:
         return integers(0, 256, spec.frames, spec.size, spec.size, 3, dtype=torch.uint8)
+    if spec.modality is Modality.FEATURES:
+        return torch.randn(count, spec.length, generator=generator)
     if spec.modality is Modality.COVER:
         return integers(0, 256, spec.size, spec.size, 3, dtype=torch.uint8)
     raise ValueError(f"There are no random media of modality {spec.modality.value!r}")

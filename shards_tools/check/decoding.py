@@ -84,6 +84,7 @@ def _faults_of_item(
     from mlrec.data.schema import InputSpec, Modality
 
     modalities = []
+    specs = []
     if media.kind != "none":
         modalities.append(Modality.VIDEO)
     # covers and audio that failed to pack are no fault of the data set
@@ -91,15 +92,19 @@ def _faults_of_item(
         modalities.append(Modality.COVER)
     if media.has_audio and "flac" in members:
         modalities.append(Modality.AUDIO)
-    faults = []
     for modality in modalities:
-        spec = InputSpec(modality, media.frames, media.size, length=AUDIO_RATE)
+        specs.append(InputSpec(modality, media.frames, media.size, length=AUDIO_RATE))
+    # an item without a vector has no such member
+    for name, width in media.features.items():
+        specs.append(InputSpec(Modality.FEATURES, length=width, name=name))
+    faults = []
+    for spec in specs:
         try:
             reasons = decode_items([Sample(item, dict(members))], 1, [spec], media).bad_items
         except KeyError as error:
             reasons = {item: f"it has no {error}"}
         for reason in reasons.values():
             faults.append(
-                f"{path}: the {modality.value} of item {item} cannot be decoded: {reason}"
+                f"{path}: the {spec.modality.value} of item {item} cannot be decoded: {reason}"
             )
     return faults

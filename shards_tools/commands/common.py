@@ -78,6 +78,19 @@ def add_workers(parser: Parser) -> None:
     )
 
 
+def add_features(parser: Parser) -> None:
+    """Add --features, files of vectors by name."""
+    parser.add_argument(
+        "--features",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="vectors of the items: a .npy, .json, .pt or .parquet file, or a folder of mlrec "
+        "extract, at any URL; once for each NAME. Training reads them as features/NAME "
+        "(default: none)",
+    )
+
+
 def bytes_of(info: DatasetInfo) -> int:
     """Return the size of all files of a data set but dataset.json."""
     return sum(file.size for file in info.files)

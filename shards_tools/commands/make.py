@@ -12,6 +12,7 @@ from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import console, say
 from mlrec.runtime.units import megabytes
 from shards_tools.commands.common import (
+    add_features,
     add_policy,
     add_raw,
     add_workers,
@@ -22,6 +23,7 @@ from shards_tools.commands.common import (
 )
 from shards_tools.pack.encoder_frames import describe_frames
 from shards_tools.pack.engines import ENGINES
+from shards_tools.pack.features import parse_sources
 from shards_tools.pack.settings import Settings
 from shards_tools.raw.split import describe_time_split
 
@@ -48,6 +50,7 @@ def add_arguments(parser: Parser) -> None:
         "url", metavar="OUT", help="folder or fsspec URL that the data set is written to"
     )
     _add_settings(parser)
+    add_features(parser)
     parser.add_argument(
         "--max-failures",
         type=whole_number(),
@@ -118,6 +121,8 @@ def _add_settings(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Pack and print what the data set holds, or only look with --dry-run."""
     options.title_weights = title_weights(options)
+    # make computes them: a dry run reads the files, and needs no digests
+    options.feature_digests = ""
     values = {field.name: getattr(options, field.name) for field in fields(Settings)}
     settings = Settings(**values)
     if options.dry_run:
@@ -136,6 +141,7 @@ def run(options: argparse.Namespace) -> None:
         options.engine,
         options.address,
         options.title_checkpoint,
+        parse_sources(options.features),
     )
     if options.json:
         print_json(document_of(options.url, info))
@@ -146,7 +152,8 @@ def run(options: argparse.Namespace) -> None:
 def _dry_run(options: argparse.Namespace, settings: Settings) -> None:
     from shards_tools.dry_run import describe, figures
 
-    measured = figures(options.raw, settings, options.title_checkpoint)
+    sources = parse_sources(options.features)
+    measured = figures(options.raw, settings, options.title_checkpoint, sources)
     if options.json:
         print_json(measured)
     else:

@@ -7,7 +7,13 @@ import argparse
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import console, say
-from shards_tools.commands.common import add_raw, add_title_checkpoint, add_workers
+from shards_tools.commands.common import (
+    add_features,
+    add_raw,
+    add_title_checkpoint,
+    add_workers,
+)
+from shards_tools.pack.features import parse_sources
 
 HELP = "Pack the damaged files of a data set again from its raw folder."
 
@@ -17,6 +23,7 @@ def add_arguments(parser: Parser) -> None:
     add_raw(parser)
     parser.add_argument("url", metavar="URL", help="folder or fsspec URL of the data set")
     add_title_checkpoint(parser)
+    add_features(parser)
     add_workers(parser)
     add_json(parser)
 
@@ -27,7 +34,12 @@ def run(options: argparse.Namespace) -> None:
 
     url: str = options.url
     faults = repair(
-        options.raw, url, options.workers, console(error=True), options.title_checkpoint
+        options.raw,
+        url,
+        options.workers,
+        console(error=True),
+        options.title_checkpoint,
+        parse_sources(options.features),
     )
     if options.json:
         print_json({"url": url, "repaired": faults})

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
 from mlrec import storage
-from mlrec.data.format import MAX_MEMBER_BYTES, FileInfo, MediaInfo, Member, item_key, item_shard
+from mlrec.data.format import (
+    MAX_MEMBER_BYTES,
+    FileInfo,
+    MediaInfo,
+    Member,
+    item_key,
+    item_shard,
+    npy_bytes,
+)
 from mlrec.data.media.policies import FrameRequest
 from mlrec.runtime.time_limit import REASON, time_limit
 from shards_tools.pack.media import audio_flac, cover_jpeg, video_members
@@ -38,6 +48,8 @@ class ItemJob:
     """JPEG quality, from 1 to 100."""
     title_checkpoint: str = ""
     """Folder or URL of the CLIP model of policy title; "" with other policies."""
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Vectors by name, float32 [width]; a name is missing where the item has none."""
 
     def __str__(self) -> str:
         return f"item {self.item} (raw id {self.raw_id})"
@@ -65,6 +77,9 @@ def pack_item(job: ItemJob) -> Packed:
         # an item without its video is left out, so that nothing else of it is read
         if sample.failures:
             return Packed({}, sample.failures)
+    # next to the frames and the cover, so that one read without audio covers them
+    for name, vector in job.features.items():
+        sample.members[f"{name}.npy"] = npy_bytes(vector)
     # an item without cover or audio stays, because many items have none: that is no failure
     if job.cover is not None:
         sample.add(
@@ -208,6 +223,10 @@ def _identity(value: object) -> object:
     """Return a field of a job in a form that JSON holds."""
     if isinstance(value, RawFile):
         return value.identity
+    if isinstance(value, Mapping):
+        return {
+            name: hashlib.sha256(vector.tobytes()).hexdigest() for name, vector in value.items()
+        }
     return asdict(value) if isinstance(value, MediaInfo) else value
 
 

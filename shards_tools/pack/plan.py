@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +12,7 @@ from mlrec import storage
 from mlrec.data.format import MediaInfo, SplitInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.runtime.printable import counted
+from shards_tools.pack.features import NO_SOURCES, ItemFeatures, read_item_features
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.raw_files import RawFile
 from shards_tools.pack.settings import Settings
@@ -65,15 +66,21 @@ def open_source(raw_root: str | Path) -> RawFolder:
     return open_raw(absolute_url(str(raw_root)))
 
 
-def plan(raw: RawFolder, settings: Settings, title_checkpoint: str = "") -> Plan:
-    """Read the tables and list the media files.
+def plan(
+    raw: RawFolder,
+    settings: Settings,
+    title_checkpoint: str = "",
+    feature_sources: Mapping[str, str] = NO_SOURCES,
+) -> Plan:
+    """Read the tables and features, and list the media files.
 
     Args:
         title_checkpoint: Folder or URL of the CLIP model of policy title.
+        feature_sources: File of each kind of features, by name.
 
     Raises:
-        ValueError: a table is malformed, no user has enough interactions, or policy title has no
-            titles.
+        ValueError: a table is malformed, no user has enough interactions, policy title has no
+            titles, or features cannot be joined with the items.
     """
     all_interactions = raw.read_pairs(raw.pairs)
     # Users leave before items are numbered: an item that only they watched gets no catalogue id.
@@ -88,6 +95,7 @@ def plan(raw: RawFolder, settings: Settings, title_checkpoint: str = "") -> Plan
     # catalogue ids start at 1; id 0 is padding
     sequences = replace(numbered.sequences, items=numbered.sequences.items + 1)
     split = split_of(sequences, settings, raw.pairs)
+    features = read_item_features(feature_sources, numbered.raw_ids, settings.name or raw.name)
     media = MediaInfo(
         kind=settings.media if raw.videos is not None else "none",
         policy=settings.policy,
@@ -97,9 +105,14 @@ def plan(raw: RawFolder, settings: Settings, title_checkpoint: str = "") -> Plan
         size=settings.size,
         has_cover=raw.covers is not None,
         has_audio=raw.audio is not None,
+        features=features.widths,
     )
-    jobs = _jobs(raw, numbered.raw_ids, media, settings.quality)
-    remarks = [*_untitled(raw, jobs), *split_remarks(raw, settings, split)]
+    jobs = _jobs(raw, numbered.raw_ids, media, settings.quality, features)
+    remarks = [
+        *_untitled(raw, jobs),
+        *split_remarks(raw, settings, split),
+        *features.remarks,
+    ]
     planned = Plan(raw, settings, split, media, sequences, jobs, remarks)
     if media.kind == "frames" and media.policy == "title":
         return _by_title(planned, title_checkpoint)
@@ -140,7 +153,13 @@ def remaining_sequences(plan: Plan, failed: Sequence[int]) -> Sequences:
     return with_enough(plan.sequences.keep(is_packed), plan.settings.min_interactions)
 
 
-def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) -> list[ItemJob]:
+def _jobs(
+    raw: RawFolder,
+    raw_ids: list[str],
+    media: MediaInfo,
+    quality: int,
+    features: ItemFeatures,
+) -> list[ItemJob]:
     """Return the job of each item, in the order of `raw_ids`."""
     # before anything is packed: the catalogue would be refused by its readers after hours
     _check_lengths(raw_ids)
@@ -164,6 +183,7 @@ def _jobs(raw: RawFolder, raw_ids: list[str], media: MediaInfo, quality: int) ->
             audio=audio.get(raw_id),
             media=media,
             quality=quality,
+            features=features.vectors_of[item - 1],
         )
         jobs.append(job)
     return jobs

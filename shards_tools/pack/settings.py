@@ -27,6 +27,8 @@ class Settings:
     """JPEG frames or an MP4 clip per video."""
     policy: str = "middle"
     """Which frames of a video are packed, a key of FRAME_POLICIES."""
+    feature_digests: str = ""
+    """SHA-256 of each file of features, as NAME=SHA256 joined by commas; "" without features."""
     title_weights: str = ""
     """SHA-256 of the CLIP weights of policy title; "" with other policies."""
     frames: int = 5

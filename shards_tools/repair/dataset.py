@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from mlrec.storage.typed_json import STRICT, parse_json
 from shards_tools.check.counts import contradiction
 from shards_tools.check.files import first_fault
 from shards_tools.make import pack
+from shards_tools.pack.features import NO_SOURCES, digest_of
 from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
 from shards_tools.pack.plan import Plan, open_source, plan
 from shards_tools.pack.settings import Settings
@@ -31,7 +33,12 @@ from shards_tools.repair.records import record_intact_shards
 
 
 def repair(
-    raw_root: str | Path, url: str, workers: int, console: Console, title_checkpoint: str = ""
+    raw_root: str | Path,
+    url: str,
+    workers: int,
+    console: Console,
+    title_checkpoint: str = "",
+    feature_sources: Mapping[str, str] = NO_SOURCES,
 ) -> dict[str, str]:
     """Replace the damaged files of the data set at `url`.
 
@@ -60,7 +67,8 @@ def repair(
             output = RepairOutput(url, opened.staging, info, damaged)
             settings = recorded_settings(output)
             _check_title_checkpoint(settings, title_checkpoint, url)
-            planned = plan(open_source(raw_root), settings, title_checkpoint)
+            _check_features(settings, feature_sources, url)
+            planned = plan(open_source(raw_root), settings, title_checkpoint, feature_sources)
             catalogue = None if CATALOGUE_FILE in damaged else read_catalogue(url, info)
             # before any media file is opened
             _check_raw_folder(planned, info, catalogue, url)
@@ -153,6 +161,22 @@ def _check_title_checkpoint(settings: Settings, folder: str, url: str) -> None:
             f"SHA-256 of its weights is {sha256}, not {settings.title_weights}. "
             "Give the folder of that model"
         )
+
+
+def _check_features(settings: Settings, sources: Mapping[str, str], url: str) -> None:
+    """Check that the files of features are those that the data set was packed with.
+
+    Raises:
+        ValueError: they are not.
+    """
+    # before anything is packed: other vectors would only show in other checksums
+    recorded = settings.feature_digests
+    if digest_of(sources) == recorded:
+        return
+    names = [digest.partition("=")[0] for digest in recorded.split(",") if digest]
+    expected = " ".join(f"--features {name}=FILE" for name in names)
+    remedy = f"Give the files that it was packed with: {expected}" if names else "Leave them out"
+    raise ValueError(f"{url} was packed with other features than {list(sources)}. {remedy}")
 
 
 def _check_raw_folder(

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from mlrec.data.format import (
+    Catalogue,
     DatasetInfo,
     FileInfo,
     MediaInfo,
@@ -36,10 +37,16 @@ def describe(url: str) -> dict[str, Any]:
         "counts": info.counts,
         "remarks": info.remarks,
         "media": asdict(info.media),
+        "items_with_features": _count_features(info, catalogue),
         "split": asdict(info.split),
         "files": _describe_files(info),
         "popularity": _describe_popularity(catalogue.popularity_N1[catalogue.ok_N1]),
     }
+
+
+def _count_features(info: DatasetInfo, catalogue: Catalogue) -> dict[str, int]:
+    """Return the number of items that have a vector, by the name of the features."""
+    return {name: catalogue.items_with(f"{name}.npy") for name in info.media.features}
 
 
 def _describe_files(info: DatasetInfo) -> dict[str, dict[str, int]]:
@@ -90,6 +97,10 @@ def facts(described: dict[str, Any]) -> list[dict[str, str]]:
         "media": _media(MediaInfo(**described["media"])),
         "split": split.in_words(),
     }
+    num_packed = described["counts"]["items"] - described["counts"]["failed_items"]
+    for name, num_items in described["items_with_features"].items():
+        width = described["media"]["features"][name]
+        contents[f"features {name}"] = f"width {width:,}, {num_items:,} of {num_packed:,} items"
     popularity = described["popularity"]
     spread = {
         "training popularity": ", ".join(f"{name} {popularity[name]:,}" for name in QUANTILES),

@@ -5,6 +5,7 @@ vectors.py        vectors by raw id, and their checks
 tables.py, arrays.py, json_rows.py   vectors as .parquet, as .npy and .pt, as .json
 row_order.py      raw ids for the rows of a file that has none
 info.py           file names, and features.json
+stored.py         features in the samples of a data set
 join.py           features and items of a data set, joined by raw id
 blocks.py         parts of an extraction, which can be interrupted
 """

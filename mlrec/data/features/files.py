@@ -86,7 +86,7 @@ def read_features(url: str, items: ItemIds | None = None, name: str = "") -> Fea
             order of the rows is unknown.
     """
     try:
-        if _ending(url):
+        if ending_of(url):
             return _from_file(url, items, name)
         if not storage.exists(storage.join(url, INFO_FILE)):
             raise ValueError(_fault_without_info(url))
@@ -95,7 +95,7 @@ def read_features(url: str, items: ItemIds | None = None, name: str = "") -> Fea
         raise ValueError(f"there are no features at {url} ({brief(error)}). {REMEDY}.") from error
 
 
-def _ending(url: str) -> str:
+def ending_of(url: str) -> str:
     """Return the ending of a file of vectors; "" for a folder."""
     return next((ending for ending in FORMATS if url.endswith(ending)), "")
 
@@ -171,7 +171,7 @@ def _from_file(url: str, items: ItemIds | None, name: str) -> Features:
         content = _read_bounded(url)
         info = None
     try:
-        rows = FORMATS[_ending(url)](content, name)
+        rows = FORMATS[ending_of(url)](content, name)
     except ValueError as error:
         raise unusable(url, brief(error)) from error
     if rows.raw_ids_n is not None:

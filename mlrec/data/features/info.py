@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -27,6 +28,8 @@ REMEDY = (
 
 MAX_WIDTH = 1 << 16
 """Largest number of values of a vector."""
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+"""Names of features, such as `text`. They are part of encoders' and of members' names."""
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlrec.runtime.printable import printable
+
+# stored.py reads data sets, whose format states the bounds of features in info.py
+if TYPE_CHECKING:
+    from mlrec.data.features.stored import StoredFeatures
 
 MAX_NAMED_IDS = 3
 """Largest number of raw ids that a message names."""
@@ -27,6 +32,8 @@ class ItemIds:
     """SHA-256 of its dataset.json."""
     left_out: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
     """Raw ids of the items that packing left out, strings."""
+    features: Mapping[str, StoredFeatures] = field(default_factory=dict)
+    """Features in the samples of the data set, by name."""
 
     @property
     def num_packed(self) -> int:

@@ -58,20 +58,28 @@ def ids_of_rows(url: str, num_rows: int, items: ItemIds | None) -> RowIds:
     Raises:
         ValueError: the order of the rows is unknown, or an ids file does not fit.
     """
-    stem = url.rsplit(".", 1)[0]
-    for place in (*(stem + ending for ending in IDS_ENDINGS), _beside(url, MAPPING_FILE)):
-        if storage.exists(place):
-            ids = _read_ids(place, num_rows)
-            return RowIds(pa.array(ids, pa.string()), f"the rows of {url} have the ids of {place}")
-    ids_file = stem + ".ids.txt"
+    given_file = find_ids_file(url)
+    if given_file is not None:
+        ids = pa.array(_read_ids(given_file, num_rows), pa.string())
+        return RowIds(ids, f"the rows of {url} have the ids of {given_file}")
+    ids_file = _stem(url) + ".ids.txt"
     if items is None:
         raise ValueError(f"{url} has no raw ids. {_REMEDY}, to {ids_file}.")
     return _numbered(url, num_rows, items, ids_file)
 
 
-def _beside(url: str, name: str) -> str:
+def find_ids_file(url: str) -> str | None:
+    """Return the URL of the ids file next to a file of vectors; None if there is none."""
     folder, separator, _ = url.rpartition("/")
-    return folder + separator + name
+    for ending in IDS_ENDINGS:
+        if storage.exists(_stem(url) + ending):
+            return _stem(url) + ending
+    mapping = folder + separator + MAPPING_FILE
+    return mapping if storage.exists(mapping) else None
+
+
+def _stem(url: str) -> str:
+    return url.rsplit(".", 1)[0]
 
 
 def _numbered(url: str, num_rows: int, items: ItemIds, ids_file: str) -> RowIds:

@@ -79,7 +79,7 @@ class Features:
         if missing.num_items:
             remarks.append(
                 f"{missing.num_items:,} of {counted(items.num_packed, 'item')} have no vector in "
-                f"{self.url} and get zeros"
+                f"{self.url}"
             )
         if num_extra:
             remarks.append(

@@ -4,7 +4,7 @@
 <url>/catalogue.parquet                 Catalogue (catalogue.py): one row per item, by id 1 ... N
 <url>/failures.jsonl                    one line per raw file that could not be packed
 <url>/items/items-00000.tar             one WebDataset sample per item: JPEG frames or a clip,
-                                        cover, title, audio, json
+                                        cover, title, audio, features, json
 <url>/sequences/sequences-00000.tar     one WebDataset sample per block of users, with npy members
                                         (sequence_shards.py)
 

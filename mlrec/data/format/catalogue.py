@@ -74,7 +74,7 @@ class Member:
     __pydantic_config__ = STRICT
 
     name: str
-    """The field of the sample: "0.jpg", "mp4", "cover.jpg", "txt", "flac", "json"."""
+    """The field of the sample: "0.jpg", "mp4", "cover.jpg", "txt", "flac", "json", "NAME.npy"."""
     offset: Annotated[int, Field(ge=0, lt=1 << 62)]
     size: Annotated[int, Field(ge=0, lt=1 << 62)]
     crc32: Annotated[int, Field(ge=0, lt=1 << 32)]
@@ -242,7 +242,7 @@ def _size_fault(footer: pq.FileMetaData, info: DatasetInfo) -> str:
     limit = _most_bytes(items)
     if unpacked > limit:
         return f"it unpacks to {unpacked:,} bytes, at most {limit:,} are read for {items} items"
-    most = items * (info.media.frames + MEMBERS_BESIDE_FRAMES)
+    most = items * (info.media.frames + MEMBERS_BESIDE_FRAMES + len(info.media.features))
     for place in range(footer.num_columns):
         values = sum(group.column(place).num_values for group in groups)
         # Repeated values take hardly any bytes in the file, so the size alone proves nothing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -108,13 +108,21 @@ def _sample_faults(table: pa.Table, info: DatasetInfo) -> Iterator[str]:
         )
         return
     shard_bytes = np.array([shard.size for shard in shards], dtype=np.int64)
-    yield from _member_faults(members, shard_N, shard_bytes)
+    feature_members = {f"{name}.npy" for name in info.media.features}
+    yield from _member_faults(members, shard_N, shard_bytes, feature_members)
 
 
 def _member_faults(
-    members: pa.ListArray, shard_N: np.ndarray, shard_bytes: np.ndarray
+    members: pa.ListArray,
+    shard_N: np.ndarray,
+    shard_bytes: np.ndarray,
+    feature_members: Container[str],
 ) -> Iterator[str]:
-    """Yield faults of the members' names and places, with M members of all items together."""
+    """Yield faults of the members' names and places, with M members of all items together.
+
+    Args:
+        feature_members: names of the members that hold features.
+    """
     # Invariant: entry m of every array ending in _M belongs to the same member.
     fields = members.flatten()
     item_M = np.repeat(np.arange(len(members)), np.diff(members.offsets.to_numpy()))
@@ -127,7 +135,7 @@ def _member_faults(
     names = fields.field("name")
     if not pa.types.is_dictionary(names.type):
         names = names.dictionary_encode()
-    unknown_name = _unknown_name_fault(names)
+    unknown_name = _unknown_name_fault(names, feature_members)
     if unknown_name:
         yield unknown_name
         return
@@ -136,13 +144,14 @@ def _member_faults(
     yield from _place_faults(fields, item_M, shard_N[item_M], shard_bytes)
 
 
-def _unknown_name_fault(names: pa.DictionaryArray) -> str:
+def _unknown_name_fault(names: pa.DictionaryArray, feature_members: Container[str]) -> str:
     """Return the fault of the first member name that no sample holds, "" if none."""
     known = names.dictionary.to_pylist()
     # A dictionary may hold more names than occur.
     for code in np.unique(names.indices.to_numpy()).tolist():
-        if known[code] is None or not _MEMBER_NAME.fullmatch(known[code]):
-            return f"a member is called {str(known[code])[:40]!r}, which no sample holds"
+        name = known[code]
+        if name is None or not (_MEMBER_NAME.fullmatch(name) or name in feature_members):
+            return f"a member is called {str(name)[:40]!r}, which no sample holds"
     return ""
 
 

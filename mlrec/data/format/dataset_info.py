@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from mlrec import storage
+from mlrec.data.features.info import MAX_WIDTH, NAME
 from mlrec.data.format.splits import SplitInfo
 from mlrec.data.media.policies import COUNT_POLICIES, FRAME_POLICIES
 from mlrec.runtime.printable import printable
@@ -42,12 +43,15 @@ MAX_NAME_CHARACTERS = 500
 MAX_FRAMES = 10_000
 MAX_INTERVAL = 1_000_000
 MAX_SIZE = 8192
+MAX_FEATURES = 32
+"""Largest number of kinds of features."""
 MAX_REMARKS = 1000
 MAX_REMARK_CHARACTERS = 2000
 
 REMEDY = "Pack the data set again with mlrec-shards make, or fetch an intact copy"
 
 Count = Annotated[int, Field(ge=0, lt=1 << 48)]
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Remark = Annotated[str, Field(max_length=MAX_REMARK_CHARACTERS)]
 
 
@@ -84,8 +88,17 @@ class MediaInfo:
     """Height and width in pixels."""
     has_cover: bool = False
     has_audio: bool = False
+    features: Annotated[dict[str, Width], Field(max_length=MAX_FEATURES)] = field(
+        default_factory=dict
+    )
+    """Width of each kind of features by its name. A sample has the vector as NAME.npy."""
 
     def __post_init__(self) -> None:
+        for name in self.features:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"the features {name!r} have a name that is not 1 to 64 letters, digits, _ or -"
+                )
         if self.policy not in FRAME_POLICIES:
             known = ", ".join(FRAME_POLICIES)
             raise ValueError(f"unknown frame policy {self.policy!r}; this mlrec knows {known}")

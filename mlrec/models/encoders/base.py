@@ -12,11 +12,12 @@ Shape letters and what `forward` receives for each modality (size, frames, lengt
     n  items of a chunk          T  frames        H W C  height, width and color channels
     D  the recommender's width   N  items of the catalogue
 
-    VIDEO   uint8 [n, T, H, W, C]    RGB frames, H = W = size
-    COVER   uint8 [n, H, W, C]       an RGB image
-    AUDIO   int16 [n, length]        mono samples at 16 kHz
-    TITLE   int64 [n, 2, length]     token ids and their mask
-    ID      int64 [n]                item numbers 1 ... N; 0 is padding
+    VIDEO     uint8 [n, T, H, W, C]    RGB frames, H = W = size
+    COVER     uint8 [n, H, W, C]       an RGB image
+    AUDIO     int16 [n, length]        mono samples at 16 kHz
+    TITLE     int64 [n, 2, length]     token ids and their mask
+    FEATURES  float32 [n, length]      vectors computed before training
+    ID        int64 [n]                item numbers 1 ... N; 0 is padding
 
 `forward` returns [n, width]. `head` then projects these vectors to [n, D].
 """
@@ -112,7 +113,8 @@ class EncoderRow:
     length: int = 0
     """Length of a title in tokens, or of audio in samples at 16 kHz."""
     checkpoint: str = ""
-    """Name at the Hugging Face hub, or path or URL of a folder or file; "" for random weights."""
+    """Name at the Hugging Face hub, or path or URL of a folder or file; "" for random weights. Of
+    features/NAME: the file of vectors; "" for those in the data set."""
     licence: str = ""
     """Licence of the checkpoint."""
     config: Mapping[str, Any] = field(default_factory=dict)

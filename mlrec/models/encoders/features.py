@@ -1,34 +1,39 @@
-"""Features extracted earlier: a frozen table of vectors, looked up by item number.
+"""Features computed before training: vectors of a file, or in the samples of the data set.
 
 An item may have several, such as those of its title, cover and video. Each is an encoder
 features/NAME with options of its own, and all have the same row.
+
+A file is a table in memory, looked up by item number. The data set's own vectors come with each
+batch, as frames do, so a catalogue of any size fits.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from mlrec import storage
-from mlrec.data.features.files import read_features
-from mlrec.data.features.info import REMEDY, TABLE_FILE
+from mlrec.data.features.files import read_features, vectors_of_items
+from mlrec.data.features.info import NAME, TABLE_FILE
+from mlrec.data.features.join import ItemIds
 from mlrec.data.features.tables import table_bytes
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, saved_file
+from mlrec.runtime.printable import printable
 
 PREFIX = "features/"
 """Beginning of the name of each encoder of features."""
 ROW_NAME = "features/vectors"
 """Row of ENCODERS that all encoders of features have."""
-_NAME = re.compile(r"features/[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def is_features(encoder: str) -> bool:
     """Return whether an encoder's name is features/NAME, with any letters, digits, `_` and `-`."""
-    return _NAME.fullmatch(encoder) is not None
+    name = encoder.removeprefix(PREFIX)
+    return name != encoder and NAME.fullmatch(name) is not None
 
 
 class Vectors(Encoder):
@@ -44,8 +49,6 @@ class Vectors(Encoder):
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__()
-        if not row.checkpoint:
-            raise ValueError(f"item.options.{context.name}.checkpoint is not set. {REMEDY}.")
         self._source = row.checkpoint
         if context.files is not None:
             self._source = str(saved_file(context.files, TABLE_FILE))
@@ -79,10 +82,81 @@ class Vectors(Encoder):
         return []
 
 
+class StoredVectors(Encoder):
+    """Features in the samples of the data set.
+
+    Forward maps their vectors, float32 [n, width], to themselves.
+
+    Items that lack a vector have zeros, if the row allows it.
+    """
+
+    def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
+        super().__init__()
+        items = context.known_items()
+        name = context.name.removeprefix(PREFIX)
+        if name not in items.features:
+            held = ", ".join(f"features/{held}" for held in items.features) or "no features"
+            raise ValueError(
+                f"item.options.{context.name}.checkpoint is not set, and "
+                f"{printable(items.dataset)} holds {held}. Set it to a file of vectors, or pack "
+                f"one with mlrec-shards make --features {name}=FILE"
+            )
+        features = items.features[name]
+        self.spec = features.spec(name)
+        self.width = features.width
+        if features.num_missing:
+            self._accept_missing(row, context.name, features.num_missing, items)
+
+    def _accept_missing(self, row: EncoderRow, name: str, num_missing: int, items: ItemIds) -> None:
+        """Add a remark about items without a vector.
+
+        Raises:
+            ValueError: the row does not allow them.
+        """
+        missing = f"{num_missing:,} of {items.num_packed:,} items of {printable(items.dataset)}"
+        if row.missing == "error":
+            raise ValueError(
+                f"{name}: {missing} have no vector. Set item.options.{name}.missing=zeros to give "
+                "them zeros"
+            )
+        self.remarks = (f"{name}: {missing} have no vector and get zeros",)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        return vectors
+
+    def stages(self) -> list[nn.Module]:
+        return []
+
+
+def build_features(row: EncoderRow, context: EncoderContext) -> Encoder:
+    """Build the encoder of a file of vectors, or without one, of the data set's own."""
+    return Vectors(row, context) if row.checkpoint else StoredVectors(row, context)
+
+
+def vectors_for_whitening(row: EncoderRow, context: EncoderContext) -> np.ndarray:
+    """Return the vectors, float32 [n, width], whose statistics whiten an encoder's.
+
+    Raises:
+        ValueError: the encoder has no features, or they cannot be read.
+    """
+    name = context.name
+    is_own = is_features(name)
+    source = row.features or (row.checkpoint if is_own else "")
+    if source:
+        may_miss = row.missing == "zeros"
+        return vectors_of_items(source, context.items, name.removeprefix(PREFIX), may_miss)
+    if is_own:
+        return context.known_items().features[name.removeprefix(PREFIX)].read()
+    raise ValueError(
+        f"item.options.{name}.whiten is {row.whiten}, and item.options.{name}.features is not "
+        f"set. Set it to the folder that mlrec extract wrote for {name}"
+    )
+
+
 FEATURE_ENCODERS = {
     ROW_NAME: EncoderRow(
-        build=Vectors,
-        modality=Modality.ID,
+        build=build_features,
+        modality=Modality.FEATURES,
         paper="of the encoder that made them; any features/NAME is a row like this one",
         tuning="frozen",
     ),

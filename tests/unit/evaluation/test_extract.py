@@ -179,8 +179,7 @@ def test_extract_by_an_encoder_of_ids_is_refused(
     )
     with pytest.raises(
         ValueError,
-        match=f"item.encoders is .{name}., which looks vectors up by an item's id "
-        "and encodes no content",
+        match=f"item.encoders is .{name}., which looks vectors up and encodes no content",
     ):
         extract(config, str(tmp_path / "out"), ALONE)
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,108 @@
+"""Features that are packed with the items: files of vectors, joined by raw id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+
+from mlrec import storage
+from mlrec.data.features.files import ending_of, read_features
+from mlrec.data.features.info import INFO_FILE, NAME
+from mlrec.data.features.join import ItemIds
+from mlrec.data.features.row_order import find_ids_file
+from mlrec.data.features.vectors import Features
+from mlrec.data.format.dataset_info import MAX_FEATURES
+
+NO_SOURCES: Mapping[str, str] = MappingProxyType({})
+"""Sources of a data set without features."""
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """Features of a data set's items."""
+
+    widths: dict[str, int]
+    """Number of values per vector, by name in alphabetical order."""
+    vectors_of: list[dict[str, np.ndarray]]
+    """Vectors of each item by name, float32 [width]. A name is missing where an item has none."""
+    remarks: list[str]
+    """Rules and numbers of the join, a sentence each. Files are named without their folder."""
+
+
+def parse_sources(arguments: Iterable[str]) -> dict[str, str]:
+    """Return the files of --features NAME=FILE, by name in alphabetical order.
+
+    Raises:
+        ValueError: an argument has another form, or a name occurs twice.
+    """
+    sources: dict[str, str] = {}
+    for argument in arguments:
+        name, _, url = argument.partition("=")
+        if not NAME.fullmatch(name) or not url:
+            raise ValueError(
+                f"--features {argument} is not NAME=FILE, with letters, digits, _ and - in NAME"
+            )
+        if name in sources:
+            raise ValueError(f"--features gives {name} twice. Give each its own name")
+        sources[name] = url
+    if len(sources) > MAX_FEATURES:
+        raise ValueError(f"--features occurs {len(sources)} times, at most {MAX_FEATURES} fit")
+    return dict(sorted(sources.items()))
+
+
+def digest_of(sources: Mapping[str, str]) -> str:
+    """Return the SHA-256 of each source as NAME=DIGEST, joined by commas; "" without sources.
+
+    Raises:
+        ValueError: a source is missing.
+    """
+    digests = []
+    for name, url in sources.items():
+        # features.json has the digests of the other files of its folder
+        files = [url if ending_of(url) else storage.join(url, INFO_FILE), find_ids_file(url)]
+        try:
+            joined = "".join(storage.sha256_of(file) for file in files if file)
+        except OSError as error:
+            raise ValueError(f"--features {name}={url}: {files[0]} cannot be read") from error
+        digests.append(f"{name}={hashlib.sha256(joined.encode()).hexdigest()}")
+    return ",".join(digests)
+
+
+def read_item_features(
+    sources: Mapping[str, str], raw_ids: Sequence[str], dataset: str
+) -> ItemFeatures:
+    """Read all sources and join them with the items.
+
+    Args:
+        raw_ids: raw ids of the items, in catalogue order.
+        dataset: name of the data set, for messages.
+
+    Raises:
+        ValueError: a source cannot be read, or has a vector for none of the items.
+    """
+    joined = ItemFeatures({}, [{} for _ in raw_ids], [])
+    for name, url in sources.items():
+        items = ItemIds(pa.array(raw_ids, pa.string()), dataset, fingerprint="")
+        features = read_features(url, items, name)
+        rows_N = features.rows_of(items, may_miss=True)
+        joined.widths[name] = features.width
+        for vectors, row in zip(joined.vectors_of, rows_N.tolist(), strict=True):
+            if row >= 0:
+                vectors[name] = features.vectors_nX[row]
+        joined.remarks.extend(_remarks(name, features, items))
+    return joined
+
+
+def _remarks(name: str, features: Features, items: ItemIds) -> list[str]:
+    """Return what a data set says about the join of features with its items."""
+    folder, separator, _ = features.url.rpartition("/")
+    remarks = []
+    for remark in features.remarks(items):
+        # dataset.json must not depend on the folder that a file was in
+        remarks.append(f"features {name}: {remark.replace(folder + separator, '')}")
+    return remarks
