@@ -190,7 +190,7 @@ class _PaddedSteps:
         self, data: Data, plan: Plan, tower: ItemTower, world: World, global_batch: int
     ) -> None:
         # The split keeps two interactions of each user for validation and test.
-        self.slots_per_user = data.info.split.keep_last - 2
+        self.slots_per_user = data.info.split.train_length
         self._ranks = world.size
         self._tower = tower
         self._pool = MediaPool(tower.specs, world.device, floats=True)

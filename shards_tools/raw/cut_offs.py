@@ -17,7 +17,7 @@ TRAIN_SHARE = 0.8
 """Share of the interactions before the first cut-off, by default."""
 TRAIN_AND_VALIDATION_SHARE = 0.9
 """Share of the interactions before the second cut-off, by default."""
-MAX_SAMPLED_TIMES = 1 << 22
+MAX_SAMPLED_TIMES = 1 << 20
 """Times that quantiles are taken of. All times of a large log would be copied to be sorted."""
 FIRST_MILLISECOND = 10**11
 """Least time that counts as milliseconds since 1970, which is in 1973."""
@@ -86,7 +86,8 @@ def check_cut_off(flag: str, text: str) -> None:
         return
     try:
         _milliseconds(text)
-    except ValueError as error:
+    # OverflowError: the year 1 in a time zone
+    except (ValueError, OverflowError) as error:
         raise ValueError(
             f"{flag} is {text!r}. Give a date such as 2023-07-01, or a whole number in the unit of "
             "the data set's times"

@@ -10,8 +10,8 @@ There are two ways to split:
   The target is a user's last interaction in the period between the cut-offs (validation) or after
   the second (test), and everything before it is the history. Of the possible targets, Gusak et al.
   (Time to Split: Exploring Data Splitting Strategies for Offline Evaluation of Sequential
-  Recommenders, RecSys 2025) advise against the first of a period: time gaps before it are longer
-  than elsewhere, and it agrees least with predicting every interaction in turn.
+  Recommenders, RecSys 2025) advise against the first of a period: the distribution of time gaps
+  before it differs, and its metrics correlate less with those of predicting every interaction.
 
 Shape letters: U users of the arrays.
 """
