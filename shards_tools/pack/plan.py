@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from shards_tools.pack.settings import Settings
 from shards_tools.pack.split import split_of, split_remarks
 from shards_tools.raw.folder import RawFolder, open_raw
 from shards_tools.raw.interactions import number_items
-from shards_tools.raw.item_tables import Counts, read_likes_and_views, read_titles
+from shards_tools.raw.item_tables import Counts, ItemTables, read_item_tables
 from shards_tools.raw.listing import media_files
 from shards_tools.raw.split import Sequences, with_enough
 
@@ -107,9 +107,12 @@ def plan(
         has_audio=raw.audio is not None,
         features=features.widths,
     )
-    jobs = _jobs(raw, numbered.raw_ids, media, settings.quality, features)
+    # before anything is packed: the catalogue would be refused by its readers after hours
+    _check_lengths(numbered.raw_ids)
+    tables = read_item_tables(raw.titles, raw.likes_and_views, numbered.raw_ids)
+    jobs = _jobs(raw, numbered.raw_ids, tables, media, settings.quality, features)
     remarks = [
-        *_untitled(raw, jobs),
+        *tables.remarks,
         *split_remarks(raw, settings, split),
         *features.remarks,
     ]
@@ -156,26 +159,23 @@ def remaining_sequences(plan: Plan, failed: Sequence[int]) -> Sequences:
 def _jobs(
     raw: RawFolder,
     raw_ids: list[str],
+    tables: ItemTables,
     media: MediaInfo,
     quality: int,
     features: ItemFeatures,
 ) -> list[ItemJob]:
     """Return the job of each item, in the order of `raw_ids`."""
-    # before anything is packed: the catalogue would be refused by its readers after hours
-    _check_lengths(raw_ids)
-    titles = read_titles(raw.titles, set(raw_ids))
-    counts = read_likes_and_views(raw.likes_and_views)
     videos = _raw_files(raw.videos)
     covers = _raw_files(raw.covers)
     audio = _raw_files(raw.audio)
     jobs = []
     for item, raw_id in enumerate(raw_ids, start=1):
         # the tables are optional, and an item may lack its row
-        item_counts = counts.get(raw_id, Counts(likes=0, views=0))
+        item_counts = tables.counts.get(raw_id, Counts(likes=0, views=0))
         job = ItemJob(
             item=item,
             raw_id=raw_id,
-            title=titles.get(raw_id, ""),
+            title=tables.titles.get(raw_id, ""),
             likes=item_counts.likes,
             views=item_counts.views,
             video=videos.get(raw_id),
@@ -187,15 +187,6 @@ def _jobs(
         )
         jobs.append(job)
     return jobs
-
-
-def _untitled(raw: RawFolder, jobs: list[ItemJob]) -> list[str]:
-    """Return the remark about items without title, if there is a file with titles."""
-    num_untitled = sum(not job.title for job in jobs)
-    if raw.titles is None or not num_untitled:
-        return []
-    name = PurePosixPath(raw.titles).name
-    return [f"{num_untitled:,} of {len(jobs):,} items have no title in {name}"]
 
 
 def _check_lengths(raw_ids: list[str]) -> None:

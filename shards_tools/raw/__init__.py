@@ -7,6 +7,8 @@ folder.py         the parts of a raw folder
 ids.py            spellings of ids
 listing.py        names, sizes and versions of files
 encodings.py      names of encodings other than UTF-8, for messages
-tables.py, item_tables.py    text tables; titles, likes and views
+tables.py         bytes and text of tables, with progress
+item_tables.py    titles, likes and views
+item_columns.py, item_text.py, item_parquet.py   how tables of items hold them
 split.py          training, validation and test
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from heapq import nsmallest
 
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
 """A whole number as spreadsheets and pandas write it in a column with gaps, such as 17.0."""
@@ -32,11 +33,21 @@ class IdMatcher:
                 is_taken = number in self._id_of_number
                 self._id_of_number[number] = None if is_taken else raw_id
 
+    def __len__(self) -> int:
+        return len(self._raw_ids)
+
+    def examples(self, count: int = 3) -> list[str]:
+        """Return the first raw ids in alphabetic order."""
+        return nsmallest(count, self._raw_ids)
+
     def match(self, text: str) -> str | None:
         """Return the raw id that `text` spells; None if there is none.
 
         A number with leading zeros, such as 00017, spells 17 where no other raw id does.
         """
+        # most texts, and millions of them
+        if text in self._raw_ids:
+            return text
         raw_id = normalize_id(text)
         if raw_id in self._raw_ids:
             return raw_id

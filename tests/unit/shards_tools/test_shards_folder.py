@@ -83,7 +83,7 @@ def test_open_table_shows_progress(
     path = write(tmp_path / "x_pairs.tsv", "".join(f"{user}\t1 2 3\n" for user in range(100_000)))
     assert len(read_pairs_tsv(path).sequences.users) == 100_000
     printed = capsys.readouterr().err
-    assert "reading x_pairs.tsv  0.0 MB/1.2 MB  0:00:00 left" in printed
+    assert "reading x_pairs.tsv  1.0 MB/1.2 MB  0:00:00 left" in printed
     assert "1.2 MB/1.2 MB  took 0:00:" in printed
 
 
