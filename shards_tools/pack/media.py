@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +15,12 @@ from mlrec.data.media.containers import (
     VIDEO_FORMATS,
     UnreadableError,
     audio_frames,
+    decoded_frames,
     open_media,
     video_stream,
 )
 from mlrec.data.media.policies import FrameRequest
+from mlrec.data.media.scaling import Scaler, is_turned
 from shards_tools.pack.frames import decode_chosen
 from shards_tools.pack.raw_files import MediaError
 
@@ -123,7 +125,7 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
 def transcode_clip(content: bytes, size: int) -> bytes:
     """Return a video as H.264 in MP4, size x size pixels, at its own frame rate, without sound.
 
-    It is stored upright. A phone's video is often sideways, with a rotation angle in its metadata.
+    It is stored upright. A phone's video is often sideways, and its metadata say how to turn it.
 
     Raises:
         MediaError: the video cannot be decoded.
@@ -135,18 +137,21 @@ def transcode_clip(content: bytes, size: int) -> bytes:
             if rate is None:
                 raise UnreadableError("the video states no frame rate")
             # a generator: a long clip would not fit in memory
-            frames = source.decode(stream)
-            images = (_upright_image(frame, size) for frame in frames)
+            images = _scaled_images(decoded_frames(source, stream), size)
             return encode_h264(images, rate, gop=CLIP_GOP, crf=CLIP_CRF)
     except UnreadableError as error:
         raise MediaError(str(error)) from error
 
 
-def _upright_image(frame: av.VideoFrame, size: int) -> np.ndarray:
-    """Return a frame as uint8 RGB [size, size, 3], turned upright."""
-    image = frame.reformat(size, size, "rgb24").to_ndarray()
-    # counterclockwise by a multiple of 90 degrees
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+def _scaled_images(frames: Iterable[av.VideoFrame], size: int) -> Iterator[np.ndarray]:
+    """Yield frames as uint8 RGB [size, size, 3], turned upright."""
+    scaler = Scaler(size)
+    for frame in frames:
+        if is_turned(frame):
+            yield scaler(frame)
+        else:
+            # not the scaler, which rounds differently: clips of earlier versions keep their bytes
+            yield frame.reformat(size, size, "rgb24").to_ndarray()
 
 
 def encode_h264(images: Iterable[np.ndarray], rate: Fraction | int, gop: int, crf: int) -> bytes:

@@ -2,6 +2,8 @@
 
 containers.py     read the header of a media file before a decoder does
 policies.py       choose the frames that represent a video, from positions or content
-frames.py         decode frames
+index.py          list the frames of a video by time, without decoding them
+frames.py         decode chosen frames
+scaling.py        turn frames upright and scale them
 audio.py          decode sound
 """

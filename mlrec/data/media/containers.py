@@ -80,14 +80,23 @@ def open_media(
 
 
 def video_stream(container: InputContainer, max_pixels: int = MAX_FRAME_PIXELS) -> av.VideoStream:
-    """Return the first video stream, to be decoded on one thread.
+    """Return the video stream that FFmpeg selects, to be decoded on one thread.
+
+    Of several, it is the default one, then the one with the largest frames. Cover pictures are no
+    videos.
 
     Raises:
-        UnreadableError: there is none, or its frames are too large.
+        UnreadableError: there is none, its codec is unknown, or its frames are too large.
     """
-    if not container.streams.video:
+    streams = []
+    for stream in container.streams.video:
+        if not stream.disposition & stream.disposition.attached_pic:
+            streams.append(stream)
+    if not streams:
         raise UnreadableError("the file has no video stream")
-    stream = container.streams.video[0]
+    stream = max(streams, key=_rank)
+    if stream.codec_context is None:
+        raise UnreadableError("the codec of the video stream is not supported")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > max_pixels:
         raise UnreadableError(
@@ -97,6 +106,32 @@ def video_stream(container: InputContainer, max_pixels: int = MAX_FRAME_PIXELS) 
     stream.codec_context.options = {"max_pixels": str(max_pixels)}
     stream.codec_context.thread_count = 1
     return stream
+
+
+def _rank(stream: av.VideoStream) -> tuple[bool, int]:
+    context = stream.codec_context
+    num_pixels = 0 if context is None else context.width * context.height
+    return bool(stream.disposition & stream.disposition.default), num_pixels
+
+
+def decoded_frames(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Yield all frames of a video in the order in which a player shows them.
+
+    Some packets may be undecodable. A recording that was cut begins with packets that need earlier
+    ones, and ends with an incomplete packet.
+    """
+    import av
+
+    has_frames = False
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            if has_frames and not packet.is_corrupt:
+                raise
+            continue
+        has_frames = has_frames or bool(frames)
+        yield from frames
 
 
 def audio_frames(container: InputContainer, rate: int) -> Iterator[av.AudioFrame]:

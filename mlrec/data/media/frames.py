@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,16 +15,17 @@ from mlrec.data.media.containers import (
     MAX_FRAME_PIXELS,
     VIDEO_FORMATS,
     UnreadableError,
+    decoded_frames,
     open_media,
     video_stream,
 )
+from mlrec.data.media.index import MAX_FRAMES, FrameIndex, Keyframe, read_index
+from mlrec.data.media.scaling import Scaler
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
-MAX_FRAMES = 1_000_000
-"""Largest number of frames of a video: nine hours at 30 frames a second."""
 CODEC_PADDING = 64
 """Pixels by which a codec rounds the sides of a frame up."""
 
@@ -49,38 +50,105 @@ def decode_video(
     Raises:
         UnreadableError: the video cannot be decoded; the reason is the same on every run.
     """
-    with _open_video(source, stored) as (container, stream):
-        index = _index(container, stream)
-        if index is not None:
-            positions = _positions(len(index), positions_of)
-            frame_at = _seek_frames(container, stream, index, set(positions), _Scaler(size))
-            if len(frame_at) == len(set(positions)):
-                return np.stack([frame_at[position] for position in positions])
-    # Some frames have no time, or some packets are not whole frames: seeking cannot count them.
-    # Decode the whole video twice: first to count its frames, then to pick the chosen ones.
-    with _open_video(source, stored) as (container, stream):
-        length = _count(container.decode(stream))
-    positions = _positions(length, positions_of)
-    with _open_video(source, stored) as (container, stream):
-        frame_at = _counted_frames(container.decode(stream), set(positions), _Scaler(size))
-    return np.stack([frame_at[position] for position in positions])
+    return read_chosen(source, lambda video: positions_of(video.length), size, stored)
 
 
-@contextmanager
-def _open_video(
-    source: str | bytes, stored: int | None
-) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    max_pixels = MAX_FRAME_PIXELS if stored is None else (stored + CODEC_PADDING) ** 2
-    with open_media(
-        source, "video", VIDEO_FORMATS if stored is None else CLIP_FORMATS, max_pixels
-    ) as container:
-        stream = video_stream(container, max_pixels)
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if stored is not None and (width, height) != (stored, stored):
-            raise UnreadableError(
-                f"the clip is {width} x {height} pixels, the data set says {stored} x {stored}"
-            )
-        yield container, stream
+def read_chosen(
+    source: str | bytes,
+    choose: Callable[[Video], np.ndarray],
+    size: int,
+    stored: int | None = None,
+) -> np.ndarray:
+    """Return the frames that `choose` selects, like `decode_video`.
+
+    Args:
+        choose: returns positions. It may read the video first, and is called a second time if
+            that or the decoding of its frames shows that the number of frames was wrong.
+
+    Raises:
+        UnreadableError: the video cannot be decoded; the reason is the same on every run.
+    """
+    video = Video(source, stored)
+    try:
+        return video.read(choose(video), size)
+    except _WrongIndexError:
+        video.distrust_index()
+        return video.read(choose(video), size)
+
+
+class _WrongIndexError(Exception):
+    """Decoding gave other frames than the packets announce."""
+
+
+class Video:
+    """Frames of a video, counted in the order in which a player shows them."""
+
+    def __init__(self, source: str | bytes, stored: int | None = None) -> None:
+        """Take a video as `decode_video` does; nothing is read before it is needed."""
+        self._source = source
+        self._stored = stored
+
+    @cached_property
+    def _index(self) -> FrameIndex | None:
+        with self._open() as (container, stream):
+            return read_index(container, stream)
+
+    @cached_property
+    def length(self) -> int:
+        """Number of frames, 1 or more.
+
+        Raises:
+            UnreadableError: the video cannot be decoded, or has no frames.
+        """
+        if self._index is not None:
+            return len(self._index)
+        # Some frames have no time, or some packets are not whole frames: decode all to count them.
+        with self._open() as (container, stream):
+            length = _count(decoded_frames(container, stream))
+        if length == 0:
+            raise UnreadableError("the video has no frames")
+        return length
+
+    def read(self, positions: np.ndarray, size: int) -> np.ndarray:
+        """Return the frames at int64 positions [n] as uint8 RGB [n, size, size, 3].
+
+        Raises:
+            UnreadableError: the video cannot be decoded.
+        """
+        scaler = Scaler(size)
+        wanted = sorted({int(position) for position in positions})
+        with self._open() as (container, stream):
+            if self._index is None:
+                frame_at = _counted_frames(decoded_frames(container, stream), wanted, scaler)
+            else:
+                frame_at = _seek_frames(container, stream, self._index, wanted, scaler)
+        return np.stack([frame_at[int(position)] for position in positions])
+
+    def distrust_index(self) -> None:
+        """Count frames by decoding from now on."""
+        self._index = None
+        self.__dict__.pop("length", None)
+
+    @contextmanager
+    def _open(self) -> Iterator[_Opened]:
+        stored = self._stored
+        max_pixels = MAX_FRAME_PIXELS if stored is None else (stored + CODEC_PADDING) ** 2
+        formats = VIDEO_FORMATS if stored is None else CLIP_FORMATS
+        with open_media(self._source, "video", formats, max_pixels) as container:
+            stream = video_stream(container, max_pixels)
+            width, height = stream.codec_context.width, stream.codec_context.height
+            if stored is not None and (width, height) != (stored, stored):
+                raise UnreadableError(
+                    f"the clip is {width} x {height} pixels, the data set says {stored} x {stored}"
+                )
+            yield _Opened(container, stream)
+
+
+class _Opened(NamedTuple):
+    """An open video file."""
+
+    container: InputContainer
+    stream: av.VideoStream
 
 
 def _count(frames: Iterable[av.VideoFrame]) -> int:
@@ -91,127 +159,76 @@ def _count(frames: Iterable[av.VideoFrame]) -> int:
     return count
 
 
-class _Frame(NamedTuple):
-    """One frame of the video according to the container."""
-
-    time: int
-    """Presentation time, in units of the stream's time base."""
-    is_keyframe: bool
-
-
-def _index(container: InputContainer, stream: av.VideoStream) -> list[_Frame] | None:
-    """Return all frames that a player shows by time; None if times are missing or repeated."""
-    frames = []
-    for packet in container.demux(stream):
-        # An empty packet marks the end of the stream; an edit list cuts off discarded frames.
-        if packet.size == 0 or packet.is_discard:
-            continue
-        if packet.pts is None:
-            return None
-        frames.append(_Frame(packet.pts, packet.is_keyframe))
-        if len(frames) > MAX_FRAMES:
-            raise UnreadableError(f"the video has more than {MAX_FRAMES:,} frames")
-    # Packets come in decoding order, which differs from the order of display with B-frames.
-    frames.sort()
-    return frames if len({frame.time for frame in frames}) == len(frames) else None
-
-
-def _positions(length: int, positions_of: Callable[[int], np.ndarray]) -> list[int]:
-    if length == 0:
-        raise UnreadableError("the video has no frames")
-    return [int(position) for position in positions_of(length)]
+def _counted_frames(
+    frames: Iterable[av.VideoFrame], wanted: list[int], scaler: Scaler
+) -> dict[int, np.ndarray]:
+    """Return the scaled frames by position, counting decoded frames up to the last wanted one."""
+    remaining = deque(wanted)
+    frame_at: dict[int, np.ndarray] = {}
+    for position, frame in enumerate(frames):
+        if position == remaining[0]:
+            frame_at[remaining.popleft()] = scaler(frame)
+        if not remaining:
+            break
+    return frame_at
 
 
 def _seek_frames(
     container: InputContainer,
     stream: av.VideoStream,
-    index: list[_Frame],
-    positions: set[int],
-    scaler: _Scaler,
+    index: FrameIndex,
+    wanted: list[int],
+    scaler: Scaler,
 ) -> dict[int, np.ndarray]:
-    """Return the scaled frames by position; some are missing if the index is wrong."""
+    """Return the scaled frames by position, decoding only from the keyframes before them.
+
+    Raises:
+        _WrongIndexError: the index has other frames than the video.
+    """
     frame_at: dict[int, np.ndarray] = {}
-    position_of = {frame.time: position for position, frame in enumerate(index)}
-    keyframes = [position for position, frame in enumerate(index) if frame.is_keyframe]
-    remaining = deque(sorted(positions))
+    remaining = deque(wanted)
     while remaining:
-        start = _last_at_or_before(keyframes, remaining[0])
-        container.seek(index[start].time, stream=stream)
+        start, keyframe = index.start_before(remaining[0])
         num_before = len(frame_at)
-        for frame in container.decode(stream):
-            position = -1 if frame.pts is None else position_of.get(frame.pts, -1)
+        for position, frame in _frames_from(container, stream, index, start, keyframe):
             if position == remaining[0]:
                 frame_at[remaining.popleft()] = scaler(frame)
             # Seek only if that skips frames: decoding reaches the next keyframe just as soon.
-            if (
-                not remaining
-                or position > remaining[0]
-                or _last_at_or_before(keyframes, remaining[0]) > max(start, position + 1)
-            ):
+            if not remaining or index.start_before(remaining[0])[0] > position + 1:
                 break
-        # Without progress the index is wrong: leave the rest to the caller.
         if len(frame_at) == num_before:
-            break
+            raise _WrongIndexError
     return frame_at
 
 
-def _last_at_or_before(keyframes: list[int], position: int) -> int:
-    place = bisect_right(keyframes, position)
-    return keyframes[place - 1] if place else 0
+def _frames_from(
+    container: InputContainer,
+    stream: av.VideoStream,
+    index: FrameIndex,
+    start: int,
+    keyframe: Keyframe,
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield the frames from a keyframe on, with their positions, which begin at `start`.
 
-
-def _counted_frames(
-    frames: Iterable[av.VideoFrame], positions: set[int], scaler: _Scaler
-) -> dict[int, np.ndarray]:
-    """Return the scaled frames by position, counting decoded frames up to the last wanted one."""
-    last = max(positions)
-    frame_at: dict[int, np.ndarray] = {}
-    for position, frame in enumerate(frames):
-        if position in positions:
-            frame_at[position] = scaler(frame)
-        if position == last:
-            break
-    return frame_at
-
-
-_TURNS = {0: (), 90: ("2",), 180: ("1", "1"), 270: ("1",)}
-"""Arguments of FFmpeg's transpose that undo a counterclockwise rotation in degrees."""
-
-
-class _Scaler:
-    """Filter that turns frames upright and scales them to a square.
-
-    One filter graph serves all frames of the same size, pixel format and rotation.
+    Raises:
+        _WrongIndexError: a frame is missing, damaged, or not in the index.
     """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._form: tuple[int, int, str, int] | None = None
-        self._graph: av.filter.Graph | None = None
-
-    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """Return the frame as uint8 [size, size, 3]."""
-        form = (frame.width, frame.height, frame.format.name, round(frame.rotation / 90) * 90 % 360)
-        if self._graph is None or form != self._form:
-            self._form = form
-            self._graph = self._build(frame, _TURNS[form[3]])
-        self._graph.push(frame)
-        return np.asarray(self._graph.pull().to_ndarray())
-
-    def _build(self, frame: av.VideoFrame, turns: Iterable[str]) -> av.filter.Graph:
-        import av
-
-        graph = av.filter.Graph()
-        nodes = [
-            graph.add_buffer(
-                width=frame.width,
-                height=frame.height,
-                format=frame.format,
-                time_base=frame.time_base,
-            )
-        ]
-        nodes += [graph.add("transpose", turn) for turn in turns]
-        nodes.append(graph.add("scale", f"{self._size}:{self._size}:flags=bilinear"))
-        nodes += [graph.add("format", "rgb24"), graph.add("buffersink")]
-        graph.link_nodes(*nodes).configure()
-        return graph
+    container.seek(keyframe.seek_time, stream=stream)
+    expected = start
+    is_at_keyframe = False
+    for packet in container.demux(stream):
+        # demuxers seek to somewhere before the keyframe
+        is_at_keyframe = is_at_keyframe or packet.pts == keyframe.time
+        if not is_at_keyframe:
+            continue
+        for frame in packet.decode():
+            if frame.pts is None or frame.is_corrupt:
+                raise _WrongIndexError
+            # leading pictures of an open GOP, which are decoded from the keyframe before
+            if frame.pts < keyframe.time:
+                continue
+            # Frames in another order have wrong times. A gap is a packet that is not a frame.
+            if index.position_of.get(frame.pts) != expected:
+                raise _WrongIndexError
+            yield expected, frame
+            expected += 1

@@ -169,7 +169,7 @@ def test_video_too_large_is_refused(monkeypatch: pytest.MonkeyPatch, video: byte
     reason = reason_of(lambda: video_members(video, FRAMES, 90), MediaError)
     assert "64 x 64 pixels" in reason or "damaged" in reason
     monkeypatch.setattr("mlrec.data.media.frames.MAX_FRAME_PIXELS", 10**7)
-    monkeypatch.setattr("mlrec.data.media.frames.MAX_FRAMES", 50)
+    monkeypatch.setattr("mlrec.data.media.index.MAX_FRAMES", 50)
     assert (
         reason_of(lambda: video_members(video, FRAMES, 90), MediaError)
         == "the video has more than 50 frames"
