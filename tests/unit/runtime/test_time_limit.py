@@ -44,6 +44,22 @@ def test_map_ordered_with_a_job_over_its_time_limit_yields_the_callers_result() 
     assert time.monotonic() - started_at < 15
 
 
+def hang_after_a_pause(number: int) -> int:
+    """Return the number after a pause of twice the limit, or hang then at 3."""
+    time_limit.LIMIT_S = 0.5
+    with time_limit.time_limit(0):
+        with time_limit.paused_time_limit():
+            time.sleep(1)
+        if number == 3:
+            time.sleep(100)
+    return number
+
+
+def test_paused_time_limit_counts_only_the_time_before_and_after() -> None:
+    results = map_ordered(hang_after_a_pause, [2, 3], 2, crashed=lambda number, is_timeout: -1)
+    assert list(results) == [2, -1]
+
+
 def test_map_ordered_closed_early_does_not_wait_for_its_jobs() -> None:
     with closing(map_ordered(time.sleep, [0, 100, 100], 2)) as results:
         next(results)
