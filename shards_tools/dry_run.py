@@ -61,6 +61,7 @@ def figures(
         "min_interactions": settings.min_interactions,
         "split": asdict(planned.split),
         **split_counts(planned.sequences, planned.split),
+        **planned.counts,
         "items": len(jobs),
         "media": asdict(planned.media),
         "missing": _missing(planned),

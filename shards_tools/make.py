@@ -231,6 +231,7 @@ def _counts(plan: Plan, shards: PackedShards, remaining: Sequences) -> dict[str,
     return {
         **split_counts(remaining, plan.split),
         **media_counts(plan, shards),
+        **plan.counts,
         "lost_interactions": len(plan.sequences.items) - len(remaining.items),
         "lost_users": len(plan.sequences.users) - len(remaining.users),
     }

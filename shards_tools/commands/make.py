@@ -39,6 +39,8 @@ NUMBERS = {
     "users_per_shard": "users per sequence shard",
     "keep_last": "most recent interactions of each user that training and evaluation use",
     "min_interactions": "least number of interactions; users with fewer are left out",
+    "min_item_interactions": "least number of an item's interactions; items with fewer are left "
+    "out, then users again, until all have enough",
 }
 """Meaning of each setting that is a number, by its field of Settings."""
 
@@ -92,6 +94,13 @@ def _add_settings(parser: Parser) -> None:
         help="store a video as JPEG frames or as an MP4 clip (default: %(default)s)",
     )
     add_policy(parser)
+    parser.add_argument(
+        "--repeats",
+        choices=("keep", "first", "last"),
+        default=defaults.repeats,
+        help="what becomes of items that a user has more than once: keep all, or only the user's "
+        "first or last interaction with each (default: %(default)s)",
+    )
     parser.add_argument(
         "--split",
         choices=("leave_one_out", "time"),

@@ -13,12 +13,12 @@ from mlrec.data.format import MediaInfo, SplitInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.runtime.printable import counted
 from shards_tools.pack.features import NO_SOURCES, ItemFeatures, read_item_features
+from shards_tools.pack.interactions import read_interactions, with_repeated_targets
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.raw_files import RawFile
 from shards_tools.pack.settings import Settings
 from shards_tools.pack.split import split_of, split_remarks
 from shards_tools.raw.folder import RawFolder, open_raw
-from shards_tools.raw.interactions import number_items
 from shards_tools.raw.item_tables import Counts, ItemTables, read_item_tables
 from shards_tools.raw.listing import media_files
 from shards_tools.raw.split import Sequences, with_enough
@@ -36,6 +36,8 @@ class Plan:
     """All users with enough interactions, before failed items leave; items are catalogue ids."""
     jobs: list[ItemJob]
     """One job per item, in catalogue order."""
+    counts: dict[str, int]
+    """Numbers of interactions that were dropped, repeated or left out, as in dataset.json."""
     remarks: list[str]
     """What was dropped, repeated, guessed or left out, a sentence each without its full stop.
 
@@ -82,20 +84,12 @@ def plan(
         ValueError: a table is malformed, no user has enough interactions, policy title has no
             titles, or features cannot be joined with the items.
     """
-    all_interactions = raw.read_pairs(raw.pairs)
-    # Users leave before items are numbered: an item that only they watched gets no catalogue id.
-    remaining = with_enough(all_interactions.sequences, settings.min_interactions)
-    numbered = number_items(replace(all_interactions, sequences=remaining))
-    # an empty data set would only fail later, in training
-    if not len(numbered.sequences.users):
-        raise ValueError(
-            f"{raw.pairs}: no user has {settings.min_interactions} interactions. "
-            "Lower --min-interactions"
-        )
+    interactions = read_interactions(raw, settings)
     # catalogue ids start at 1; id 0 is padding
-    sequences = replace(numbered.sequences, items=numbered.sequences.items + 1)
-    split = split_of(sequences, settings, raw.pairs)
-    features = read_item_features(feature_sources, numbered.raw_ids, settings.name or raw.name)
+    sequences = replace(interactions.sequences, items=interactions.sequences.items + 1)
+    split = split_of(sequences, interactions.time_unit, settings, raw.pairs)
+    interactions = with_repeated_targets(interactions, split)
+    features = read_item_features(feature_sources, interactions.raw_ids, settings.name or raw.name)
     media = MediaInfo(
         kind=settings.media if raw.videos is not None else "none",
         policy=settings.policy,
@@ -108,15 +102,17 @@ def plan(
         features=features.widths,
     )
     # before anything is packed: the catalogue would be refused by its readers after hours
-    _check_lengths(numbered.raw_ids)
-    tables = read_item_tables(raw.titles, raw.likes_and_views, numbered.raw_ids)
-    jobs = _jobs(raw, numbered.raw_ids, tables, media, settings.quality, features)
+    _check_lengths(interactions.raw_ids)
+    tables = read_item_tables(raw.titles, raw.likes_and_views, interactions.raw_ids)
+    jobs = _jobs(raw, interactions.raw_ids, tables, media, settings.quality, features)
     remarks = [
+        *raw.remarks,
+        *interactions.remarks,
         *tables.remarks,
         *split_remarks(raw, settings, split),
         *features.remarks,
     ]
-    planned = Plan(raw, settings, split, media, sequences, jobs, remarks)
+    planned = Plan(raw, settings, split, media, sequences, jobs, interactions.counts, remarks)
     if media.kind == "frames" and media.policy == "title":
         return _by_title(planned, title_checkpoint)
     return planned

@@ -10,6 +10,7 @@ from mlrec.data.format.dataset_info import MAX_FRAMES, MAX_INTERVAL, MAX_NAME_CH
 from mlrec.data.media.policies import COUNT_POLICIES, FRAME_POLICIES
 from mlrec.storage.typed_json import STRICT
 from shards_tools.raw.cut_offs import CutOffs, check_cut_off
+from shards_tools.raw.repeats import Repeats
 
 MIN_SIZE_PX = 16
 """Smallest height and width."""
@@ -45,6 +46,10 @@ class Settings:
     """Most recent interactions of each user that training and evaluation use."""
     min_interactions: int = 5
     """Least number of interactions; users with fewer are left out."""
+    min_item_interactions: int = 1
+    """Least number of an item's interactions; items with fewer are left out."""
+    repeats: Repeats = "keep"
+    """Which of a user's interactions with one item stay: all, the first or the last."""
     split: Literal["leave_one_out", "time"] = "leave_one_out"
     validation_from: str = ""
     """First cut-off of a split by time: an ISO date or a number; "" for 80 % of interactions."""
@@ -53,7 +58,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         # messages name the flag, because the command line is where these values come from
-        for key in ("frames", "interval", "items_per_shard", "users_per_shard"):
+        at_least_one = ("frames", "interval", "items_per_shard", "users_per_shard")
+        for key in (*at_least_one, "min_item_interactions"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{_flag(key)} is {getattr(self, key)}; it must be 1 or more")
         for key, most in (("frames", MAX_FRAMES), ("interval", MAX_INTERVAL)):

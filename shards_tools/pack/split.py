@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlrec.data.format import ORACLE_FILE, SplitInfo
-from mlrec.data.format.splits import time_in_words
+from mlrec.data.format.splits import TimeUnit, time_in_words
 from shards_tools.pack.settings import Settings
 from shards_tools.raw.cut_offs import (
     TRAIN_AND_VALIDATION_SHARE,
@@ -16,7 +16,9 @@ from shards_tools.raw.folder import RawFolder
 from shards_tools.raw.split import Sequences
 
 
-def split_of(sequences: Sequences, settings: Settings, where: str) -> SplitInfo:
+def split_of(
+    sequences: Sequences, time_unit: TimeUnit, settings: Settings, where: str
+) -> SplitInfo:
     """Return the split, with the cut-offs of a split by time.
 
     Raises:
@@ -24,7 +26,9 @@ def split_of(sequences: Sequences, settings: Settings, where: str) -> SplitInfo:
     """
     cut_offs = None
     if settings.split == "time":
-        cut_offs = find_cut_offs(sequences, settings.validation_from, settings.test_from, where)
+        cut_offs = find_cut_offs(
+            sequences, time_unit, settings.validation_from, settings.test_from, where
+        )
     try:
         split = settings.split_info(cut_offs)
     except ValueError as error:

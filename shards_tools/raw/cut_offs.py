@@ -19,8 +19,6 @@ TRAIN_AND_VALIDATION_SHARE = 0.9
 """Share of the interactions before the second cut-off, by default."""
 MAX_SAMPLED_TIMES = 1 << 20
 """Times that quantiles are taken of. All times of a large log would be copied to be sorted."""
-FIRST_MILLISECOND = 10**11
-"""Least time that counts as milliseconds since 1970, which is in 1973."""
 
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 
@@ -34,11 +32,12 @@ class CutOffs(NamedTuple):
 
 
 def find_cut_offs(
-    sequences: Sequences, validation_from: str, test_from: str, where: str
+    sequences: Sequences, unit: TimeUnit, validation_from: str, test_from: str, where: str
 ) -> CutOffs:
     """Return the cut-offs of a split by time.
 
     Args:
+        unit: Unit of the sequences' times.
         validation_from: ISO date, in UTC unless it has a zone, or a number; "" for the quantile of
             TRAIN_SHARE.
         test_from: likewise; "" for the quantile of TRAIN_AND_VALIDATION_SHARE.
@@ -53,7 +52,6 @@ def find_cut_offs(
             f"Cannot split {where} by time: its interactions have no times. "
             "Give each a time, or use --split leave_one_out"
         )
-    unit: TimeUnit = "milliseconds" if times.min() >= FIRST_MILLISECOND else "unknown"
     # ascending, so that a quantile is an entry
     sample = np.sort(times[evenly_spaced(len(times), MAX_SAMPLED_TIMES)])
     requested = {

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
 from shards_tools.raw.listing import Entry, list_folder, media_files
-from shards_tools.raw.readers import READERS, Reader
+from shards_tools.raw.readers import Reader, find_pairs
 from shards_tools.raw.tables import open_table
 
 
@@ -39,6 +39,10 @@ class RawFolder:
     audio: str | None
     oracle: str | None
     """Reference results that come with a synthetic folder."""
+    mappings: list[str]
+    """Files with the original ids of numbers in `pairs`."""
+    remarks: list[str]
+    """What was chosen or left out, a sentence each without its full stop."""
 
     @property
     def name(self) -> str:
@@ -60,11 +64,13 @@ def open_raw(root: str) -> RawFolder:
     # a file named like a folder of media, such as videos.zip, is no part
     files = [entry for entry in entries if not entry.is_folder]
     folders = [entry for entry in entries if entry.is_folder]
-    pairs, reader = _find_pairs(root, files)
+    pairs = find_pairs(root, [entry.name for entry in files])
     return RawFolder(
         root,
-        pairs,
-        reader,
+        pairs.url,
+        pairs.read,
+        mappings=pairs.mappings,
+        remarks=pairs.remarks,
         titles=_find(root, files, "*title*.csv"),
         likes_and_views=_find(root, files, "*likes_and_views*.txt"),
         videos=_find(root, folders, "*video*"),
@@ -72,21 +78,6 @@ def open_raw(root: str) -> RawFolder:
         audio=_find(root, folders, "*audio*"),
         oracle=_find(root, files, ORACLE_FILE),
     )
-
-
-def _find_pairs(root: str, files: Iterable[Entry]) -> tuple[str, Reader]:
-    """Return the URL of the file with the interactions, and its reader.
-
-    Raises:
-        ValueError: there is none, or several match the same pattern.
-    """
-    # all patterns are looked up, so that two files of one pattern are an error in any case
-    urls = {pattern: _find(root, files, pattern) for pattern in READERS}
-    for pattern, reader in READERS.items():
-        url = urls[pattern]
-        if url is not None:
-            return url, reader
-    raise ValueError(f"{root} holds no interactions. Expected {' or '.join(READERS)}")
 
 
 def _find(root: str, entries: Iterable[Entry], pattern: str) -> str | None:
@@ -111,7 +102,7 @@ def fingerprint(raw: RawFolder) -> str:
     The media files are not read: that would take as long as packing them.
     """
     digest = hashlib.sha256()
-    for url in (raw.pairs, raw.titles, raw.likes_and_views, raw.oracle):
+    for url in (raw.pairs, *raw.mappings, raw.titles, raw.likes_and_views, raw.oracle):
         digest.update(_sha256(url).encode() if url else b"none")
     for folder in (raw.videos, raw.covers, raw.audio):
         for name, file in sorted(media_files(folder).items()):

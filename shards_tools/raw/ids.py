@@ -7,6 +7,9 @@ import unicodedata
 from collections.abc import Iterable
 from heapq import nsmallest
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 _WHOLE_FLOAT = re.compile(r"(-?[0-9]+)\.0+")
 """A whole number as spreadsheets and pandas write it in a column with gaps, such as 17.0."""
 
@@ -17,6 +20,12 @@ def normalize_id(text: str) -> str:
     text = unicodedata.normalize("NFC", text.strip())
     whole = _WHOLE_FLOAT.fullmatch(text)
     return whole[1] if whole else text
+
+
+def normalize_ids(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    """Return `normalize_id` of each text."""
+    normal = pc.utf8_normalize(pc.utf8_trim_whitespace(texts), form="NFC")
+    return pc.replace_substring_regex(normal, f"^{_WHOLE_FLOAT.pattern}$", r"\1")
 
 
 class IdMatcher:

@@ -41,10 +41,13 @@ class Sequences:
         Args:
             is_kept: bool [interactions].
         """
+        # most logs need no change, and a copy of a billion interactions takes 12 GB
+        if is_kept.all():
+            return self
         # an offset moves by the number of interactions removed before it
-        num_kept_before = np.concatenate([[0], np.cumsum(is_kept)])
+        removed = np.flatnonzero(~is_kept)
+        offsets = self.offsets - np.searchsorted(removed, self.offsets)
         times = None if self.times is None else self.times[is_kept]
-        offsets = num_kept_before[self.offsets]
         return replace(self, offsets=offsets, items=self.items[is_kept], times=times)
 
     def keep_users(self, is_kept: np.ndarray) -> Sequences:
@@ -53,6 +56,8 @@ class Sequences:
         Args:
             is_kept: bool [users].
         """
+        if is_kept.all():
+            return self
         # first the interactions of the users who leave, then the users themselves
         remaining = self.keep(np.repeat(is_kept, self.lengths))
         offsets = np.concatenate([[0], np.cumsum(self.lengths[is_kept])]).astype(np.int64)

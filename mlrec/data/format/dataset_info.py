@@ -138,6 +138,16 @@ _OTHER_COUNTS = (
     # users of a split by time whose target has no earlier interaction, who are not ranked
     "validation_without_history",
     "test_without_history",
+    # of the raw interactions: rows that could not be read, and rows equal to another
+    "dropped_rows",
+    "duplicate_rows",
+    # interactions with an item that the user had before, and targets that repeat their history
+    "repeated_interactions",
+    "repeated_targets",
+    # what was left out for lack of interactions
+    "excluded_users",
+    "excluded_items",
+    "excluded_interactions",
 )
 """Counts that may be missing.
 

@@ -1,4 +1,4 @@
-"""Readers of interactions: rows, order, ids, and messages about malformed files."""
+"""Readers of interactions in text: layouts, order, ids, and messages about malformed files."""
 
 from pathlib import Path
 
@@ -7,18 +7,19 @@ import pytest
 
 from shards_tools.raw.folder import open_raw
 from shards_tools.raw.interactions import Interactions, number_items
-from shards_tools.raw.pairs_csv import read_pairs_csv
-from shards_tools.raw.pairs_tsv import read_pairs_tsv
+from shards_tools.raw.pairs_text import read_text
 
 
-def runs(interactions: Interactions) -> dict[int, list[str]]:
-    """Return the raw item ids of each user."""
+def runs(interactions: Interactions) -> dict[str, list[str]]:
+    """Return the raw item ids of each user by the user's raw id."""
     sequences = interactions.sequences
-    raw_ids = np.array(interactions.raw_ids)
+    users = [str(user) for user in sequences.users.tolist()]
+    if sequences.raw_users is not None:
+        users = sequences.raw_users.to_pylist()
     runs_by_user = {}
-    for row, user in enumerate(sequences.users.tolist()):
+    for row, user in enumerate(users):
         items = sequences.items[sequences.offsets[row] : sequences.offsets[row + 1]]
-        runs_by_user[user] = raw_ids[items].tolist()
+        runs_by_user[user] = [interactions.raw_ids[item] for item in items]
     return runs_by_user
 
 
@@ -28,97 +29,187 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_read_pairs_tsv_keeps_order_and_repeats(tmp_path: Path) -> None:
-    path = write(tmp_path / "x_pairs.tsv", "5\t10 9 10\n\n3\t2\n")
-    assert runs(read_pairs_tsv(path)) == {5: ["10", "9", "10"], 3: ["2"]}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5\t10 9 10\n\n3\t2\n",
+        "user\titems\n5\t10 9 10\n3\t2\n",
+        "userID\tvideo_ids\n5\t10 9 10\n3\t2\n",
+        "5\t[10, 9, 10]\n3\t[2]\n",
+        "5\t['10', '9', '10']\n3\t['2']\n",
+        "5\t10,9,10\n3\t2\n",
+        '5,"[10, 9, 10]"\n3,[2]\n',
+        "5,10,9,10\n3,2\n",
+        "5 10 9 10\n3 2\n",
+        "5;10 9 10\n3;2\n",
+        "  5\t10  9 10 \r\n3\t 2\r\n",
+        "\ufeff5\t10 9 10\n3\t2\n",
+    ],
+)
+def test_read_text_lists_in_any_layout_are_the_same(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "x_pairs.tsv", text)
+    assert runs(read_text(path)) == {"5": ["10", "9", "10"], "3": ["2"]}
 
 
-@pytest.mark.parametrize("header", ["", "user,item,timestamp\n", '\n"User", Item ,TIMESTAMP\r\n'])
-def test_read_pairs_csv_sorts_by_time_then_file_order(tmp_path: Path, header: str) -> None:
-    rows = ["5,a,30", "3,b,10", "5,c,20", "5,d,20", "3,a,5"]
-    interactions = read_pairs_csv(write(tmp_path / "x_pairs.csv", header + "\n".join(rows) + "\n"))
-    assert runs(interactions) == {5: ["c", "d", "a"], 3: ["a", "b"]}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user,item,timestamp\n5,a,30\n3,b,10\n5,c,20\n5,d,20\n3,a,5\n",
+        "5,a,30\n3,b,10\n5,c,20\n5,d,20\n3,a,5\n",
+        '\n"User", Item ,TIMESTAMP\r\n5,a,30\r\n\r\n3,b,10\r\n5,c,20\r\n5,d,20\r\n3,a,5\r\n',
+        "user_id:token\titem_id:token\ttimestamp:float\n"
+        "5\ta\t30.0\n3\tb\t1e1\n5\tc\t20.0\n5\td\t20\n3\ta\t5\n",
+        "item;ts;rating;uid\na;30;1;5\nb;10;2;3\nc;20;3;5\nd;20;4;5\na;5;5;3\n",
+        "5|a|30\n3|b|10\n5|c|20\n5|d|20\n3|a|5\n",
+        ",video_id,userID,time\n0,a,5,30\n1,b,3,10\n2,c,5,20\n3,d,5,20\n4,a,3,5\n",
+        '5,"a","30"\n3,b, 10\n5,c,20\n5,d,20\n3,a,5\n',
+    ],
+)
+def test_read_text_rows_in_any_layout_are_sorted_by_time_then_file_order(
+    tmp_path: Path, text: str
+) -> None:
+    interactions = read_text(write(tmp_path / "x_pairs.csv", text))
+    assert runs(interactions) == {"5": ["c", "d", "a"], "3": ["a", "b"]}
     assert interactions.sequences.times is not None
     assert interactions.sequences.times.tolist() == [20, 20, 30, 5, 10]
 
 
-@pytest.mark.parametrize("first", ["5,a,-5", '5,a,"5"', "5,a, 5", "\n5,a,5", '"5","a",5'])
-def test_read_pairs_csv_without_header_keeps_the_first_row(tmp_path: Path, first: str) -> None:
-    interactions = read_pairs_csv(write(tmp_path / "x_pairs.csv", f"{first}\n5,b,6\n"))
-    assert runs(interactions) == {5: ["a", "b"]}
+def test_read_text_rows_without_times_stay_in_file_order(tmp_path: Path) -> None:
+    for text in ("5,c\n3,a\n5,a\n5,c\n", "5 c\n3 a\n5 a\n5 c\n", "item,user\nc,5\na,3\na,5\nc,5\n"):
+        interactions = read_text(write(tmp_path / "x_pairs.csv", text))
+        assert runs(interactions) == {"5": ["c", "a", "c"], "3": ["a"]}
+        assert interactions.sequences.times is None
 
 
-def test_read_pairs_csv_strips_spaces_around_ids_in_any_block(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_read_text_lists_separated_by_spaces_may_have_equal_lengths(tmp_path: Path) -> None:
+    path = write(tmp_path / "Beauty.txt", "1 7 8\n2 8 9\n")
+    assert runs(read_text(path)) == {"1": ["7", "8"], "2": ["8", "9"]}
+    # but three columns that end in a time are rows
+    path = write(tmp_path / "rows.txt", "1 7 1600000009\n1 8 1600000001\n")
+    assert runs(read_text(path)) == {"1": ["8", "7"]}
+
+
+def test_read_text_ignored_columns_are_named(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x.inter", "userID\titemID\trating\ttimestamp\tx_label\n1\t2\t3\t4\t0\n"
+    )
+    remarks = read_text(path).remarks
+    assert "x.inter: 2 columns not used (rating, x_label)" in remarks
+
+
+def test_read_text_rows_with_label_0_are_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "x_pairs.csv", "user,item,label\n1,2,1\n1,3,0\n1,4,1\n")
+    interactions = read_text(path)
+    assert runs(interactions) == {"1": ["2", "4"]}
+    assert "x_pairs.csv: 1 row with a label of 0 were left out" in interactions.remarks
+
+
+@pytest.mark.parametrize("size", [64, 1 << 20])
+def test_read_text_strips_spaces_around_ids_in_any_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     rows = []
     expected = {}
     for user in range(50, 20, -1):
         # two rows each, so that an id occurs in several blocks
-        rows += 2 * [f" {user} , i{user % 7}\t,{user}"]
-        expected[user] = 2 * [f"i{user % 7}"]
+        rows += [f" {user} , i{user % 7}\t,{user}", f" {user} , i{user % 7}\t,{user + 1}"]
+        expected[str(user)] = 2 * [f"i{user % 7}"]
     path = write(tmp_path / "x_pairs.csv", "\n".join(rows))
-    for size in (64, 1 << 20):
-        monkeypatch.setattr("shards_tools.raw.pairs_csv.CSV_BLOCK_BYTES", size)
-        interactions = read_pairs_csv(path)
-        assert runs(interactions) == expected
-        # users stand in the order of their first rows
-        assert interactions.sequences.users.tolist() == list(expected)
-        assert len(interactions.raw_ids) == 7
+    monkeypatch.setattr("shards_tools.raw.text_blocks.BLOCK_BYTES", size)
+    monkeypatch.setattr("shards_tools.raw.id_codes.MIN_MERGED_IDS", 4)
+    interactions = read_text(path)
+    # users stand in the order of their first rows
+    assert list(runs(interactions).items()) == list(expected.items())
+    assert len(interactions.raw_ids) == 7
+    # spaces are no other spelling
+    assert interactions.remarks == [
+        "x_pairs.csv: the unit of the times, such as 51, was not recognised; "
+        "they are stored as they stand"
+    ]
 
 
-def test_read_pairs_tsv_users_without_distinct_numbers_are_numbered(tmp_path: Path) -> None:
+def test_read_text_spellings_of_one_id_are_merged_and_counted(tmp_path: Path) -> None:
+    rows = ["u1,17.0,1", "u1,17,2", "u1, 17,3", "u\u0065\u0301,18.0,4", "u\u00e9,19.0,5"]
+    interactions = read_text(write(tmp_path / "x_pairs.csv", "\n".join(rows)))
+    assert runs(interactions) == {"u1": ["17", "17", "17"], "u\u00e9": ["18", "19"]}
+    assert "x_pairs.csv: 3 item ids had other spellings, such as '17.0' for 17" in (
+        interactions.remarks
+    )
+    assert any("1 user id had other spellings" in remark for remark in interactions.remarks)
+
+
+def test_read_text_equal_rows_are_counted_once(tmp_path: Path) -> None:
+    # two items alternate at one time, so that equal rows are no neighbours
+    rows = ["1,a,5", "1,b,5", "1,a,5", "1,b,5", "1,a,6", "2,a,5", "1,a,5"]
+    interactions = read_text(write(tmp_path / "x_pairs.csv", "\n".join(rows)))
+    assert runs(interactions) == {"1": ["a", "b", "a"], "2": ["a"]}
+    assert interactions.counts == {"dropped_rows": 0, "duplicate_rows": 3}
+    assert (
+        "x_pairs.csv: 3 rows with the user, item and time of another row were left out"
+        in interactions.remarks
+    )
+
+
+def test_read_text_users_without_distinct_numbers_are_numbered(tmp_path: Path) -> None:
     # 7 and 07 are two users of one number
     for first, second in (("u1", "u0"), ("7", "07")):
         path = write(tmp_path / "x_pairs.tsv", f"{first}\t1 2\n{second}\t3 4\n")
-        assert read_pairs_tsv(path).sequences.users.tolist() == [1, 2]
+        assert read_text(path).sequences.users.tolist() == [1, 2]
+
+
+def test_read_text_few_malformed_lines_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = ["user,item,timestamp", "1,2,3", "", "1,2", "1,,4", "1,2,yesterday", "1,5,6", "7,8,9"]
+    interactions = read_text(write(tmp_path / "x_pairs.csv", "\n".join(rows)))
+    assert runs(interactions) == {"1": ["2", "5"], "7": ["8"]}
+    assert interactions.counts["dropped_rows"] == 3
+    assert (
+        "x_pairs.csv: 3 of 6 rows could not be read and were dropped; the first is line 4, '1,2'"
+        in interactions.remarks
+    )
+
+
+def test_read_text_malformed_values_are_shown_with_their_line(tmp_path: Path) -> None:
+    rows = ["1,2,3", "1,2", "", "4,,7", "8,9,10"]
+    interactions = read_text(write(tmp_path / "a_pairs.csv", "\n".join([*rows[:1], *rows[2:]])))
+    assert "the first is line 3 with '4', '', '7'" in interactions.remarks[0]
+    lists = ["1\t2 3", "4 5 6", "7\t", "8\t9"]
+    interactions = read_text(write(tmp_path / "b_pairs.tsv", "\n".join(lists)))
+    assert runs(interactions) == {"1": ["2", "3"], "8": ["9"]}
+    assert "2 of 4 rows could not be read" in interactions.remarks[0]
+    assert "line 2, '4 5 6'" in interactions.remarks[0]
+
+
+def test_read_text_many_malformed_lines_raise(tmp_path: Path) -> None:
+    good = [f"{user},7,{user}" for user in range(1000)]
+    # 1 % of 1,010 rows
+    bad = ["?"] * 10
+    interactions = read_text(write(tmp_path / "x_pairs.csv", "\n".join(good + bad)))
+    assert interactions.counts["dropped_rows"] == 10
+    path = write(tmp_path / "y_pairs.csv", "\n".join(good + bad + ["?"]))
+    with pytest.raises(ValueError, match=r"11 of 1,011 rows could not .* line 1,001, '\?'"):
+        read_text(path)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("x_pairs.tsv", "1\t2 3\n4 5 6\n", r"x_pairs.tsv, line 2: expected user<TAB>item"),
-        ("x_pairs.tsv", "1\t2 3\n4\t\n", "line 2"),
-        ("x_pairs.tsv", "1\t2 3\n1\t4 5\n", "user '1' has several lines"),
-        (
-            "x_pairs.tsv",
-            "a b\t2 3\n a b \t4 5\n",
-            "user 'a b' has several lines, spaces around the id aside",
-        ),
-        ("x_pairs.csv", "user,item,timestamp\n1,2,yesterday\n", "whole timestamps"),
-        ("x_pairs.csv", "user,item,timestamp\n1,2,\n", "1 rows have no timestamp"),
-        ("x_pairs.csv", "user,item,timestamp\n1,2\n", "expected rows of user,item,timestamp"),
+        ("x_pairs.tsv", "1\t2 3\n1\t4 5\n", "user '1' has several lists"),
+        ("x_pairs.tsv", "a b\t2 3\n a b \t4 5\n", "user 'a b' has several lists"),
         (
             "x_pairs.csv",
-            "user,item,timestamp\n1,2,3\n1,,4\n1, ,5\n",
-            r"x_pairs.csv: 2 rows have no item\. Give every row one",
+            "user,item,timestamp\n1,2,yesterday\n",
+            "line 2 with '1', '2', 'yester",
         ),
-        (
-            "x_pairs.csv",
-            "1, f,3\n1,f ,4\n1,g,5\n1,g ,6\n2,h,7\n",
-            "2 item ids with .* such as ' f' and 'f '. Spaces",
-        ),
-        (
-            "x_pairs.csv",
-            "u,a,3\nu ,b,4\n",
-            "1 user id with .* 'u' and 'u '.* one user. Remove the spaces in the file if",
-        ),
-        ("x_pairs.csv", "1,2,3\n,2,4\n", r"x_pairs.csv: 1 rows have no user"),
-        (
-            "x_pairs.csv",
-            "item,user,timestamp\n1,2,3\n",
-            "line 1: expected the header user,item,timestamp, with the",
-        ),
-        ("x_pairs.csv", "timestamp,user,item\n1,2,3\n", "found 'timestamp,user,item"),
-        (
-            "x_pairs.csv",
-            "\n1,2,1.5e3\n",
-            "line 2: .* or an interaction with a whole timestamp, found '1,2,1.5e3",
-        ),
-        ("x_pairs.csv", "", "expected rows of user,item,timestamp"),
+        ("x_pairs.csv", "viewer,clip,when\n5,7,1000\n5,8,1001\n", "'viewer,clip,when', were not"),
+        ("x_pairs.tsv", "viewer\tclips\n5\t7 8\n6\t8 9\n", r"'viewer\\tclips', were not"),
+        ("x_pairs.csv", "1,2,3,4\n1,3,4,5\n", "Name them in a header line"),
+        ("x_pairs.csv", "1,2,x\n", "'1,2,x', were not recognised"),
+        ("x_pairs.csv", "", "it is empty"),
+        ("x_pairs.csv", "user,item\n", "has no interactions"),
+        ("x_pairs.csv", "1,2,2020-01-01\n1,3,1600000000\n", "some times are numbers, others dates"),
     ],
 )
-def test_readers_malformed_file_names_the_place(
+def test_read_text_malformed_file_is_one_sentence(
     tmp_path: Path, name: str, text: str, words: str
 ) -> None:
     write(tmp_path / name, text)
@@ -127,18 +218,24 @@ def test_readers_malformed_file_names_the_place(
         raw.read_pairs(raw.pairs)
 
 
-def test_read_pairs_tsv_not_utf8_raises(tmp_path: Path) -> None:
+def test_read_text_not_utf8_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x_pairs.tsv"
     # 0xff begins no character
-    path.write_bytes(b"1\t2 \xff\n")
+    path.write_bytes(b"1\t2 3\n2\t2 \xff\n")
     with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
-        read_pairs_tsv(str(path))
+        read_text(str(path))
+    # and behind the lines by which the layout is recognised
+    monkeypatch.setattr("shards_tools.raw.text_layout.HEAD_CHARACTERS", 4)
+    path.write_bytes(b"1\t2 3\n" * 3000 + b"2\t2 \xff\n")
+    with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
+        read_text(str(path))
 
 
 def test_number_items_sorts_by_number_or_else_by_name(tmp_path: Path) -> None:
     # 9 < 10 < 100 as numbers
-    numbers = number_items(read_pairs_tsv(write(tmp_path / "a_pairs.tsv", "1\t10 9 100 9\n")))
+    numbers = number_items(read_text(write(tmp_path / "a_pairs.tsv", "1\t10 9 100 9\n")))
     assert (numbers.raw_ids, numbers.sequences.items.tolist()) == (["9", "10", "100"], [1, 0, 2, 0])
     # "10" < "9" < "x" as texts
-    names = number_items(read_pairs_tsv(write(tmp_path / "b_pairs.tsv", "1\t10 9 x\n")))
+    names = number_items(read_text(write(tmp_path / "b_pairs.tsv", "1\t10 9 x\n")))
     assert (names.raw_ids, names.sequences.items.tolist()) == (["10", "9", "x"], [0, 1, 2])
+    assert isinstance(names.sequences.items, np.ndarray)

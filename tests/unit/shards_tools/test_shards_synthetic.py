@@ -12,7 +12,7 @@ from mlrec.data.media.frames import decode_video
 from mlrec.data.media.policies import middle, uniform
 from shards_tools.raw.cut_offs import find_cut_offs
 from shards_tools.raw.folder import open_raw
-from shards_tools.raw.pairs_tsv import read_pairs_tsv
+from shards_tools.raw.pairs_text import read_text
 from shards_tools.raw.split import Sequences, training_popularity
 from shards_tools.synthetic.make import make_synthetic
 from shards_tools.synthetic.media import SHAPES, TEXTURES, Look, video_bytes
@@ -174,7 +174,7 @@ def test_make_synthetic_seed_decides_the_bytes(raw_dir: Path, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
     rng = np.random.default_rng(model["seed"] + 1)
     other = draw_sequences(draw_world(model["users"], model["items"], rng), rng)
-    written = read_pairs_tsv(open_raw(str(again)).pairs).sequences
+    written = read_text(open_raw(str(again)).pairs).sequences
     assert other.items.tolist() != written.items.tolist()
 
 

@@ -1,0 +1,56 @@
+"""What becomes of a log before it is packed: repeats, and users and items with little in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mlrec.runtime.printable import counted
+from shards_tools.raw.core import Core, core_of
+from shards_tools.raw.interactions import Interactions
+from shards_tools.raw.repeats import Repeats, handle_repeats
+
+
+def clean(
+    interactions: Interactions, repeats: Repeats, min_interactions: int, min_item_interactions: int
+) -> Interactions:
+    """Return the interactions that are packed, with further counts and remarks.
+
+    Args:
+        repeats: Which of a user's interactions with one item stay.
+        min_interactions: Least number of a user's interactions.
+        min_item_interactions: Least number of an item's interactions.
+    """
+    # repeats first: without them a user may have too few interactions
+    sequences, num_repeated = handle_repeats(interactions.sequences, repeats)
+    core = core_of(sequences, min_interactions, min_item_interactions)
+    num_excluded = len(sequences.items) - len(core.sequences.items)
+    counts = {
+        **interactions.counts,
+        "repeated_interactions": num_repeated,
+        "excluded_users": core.excluded_users,
+        "excluded_items": core.excluded_items,
+        "excluded_interactions": num_excluded,
+    }
+    remarks = [*interactions.remarks, *_repeat_remarks(num_repeated, repeats)]
+    if num_excluded:
+        remarks.append(_describe_core(core, num_excluded, min_interactions, min_item_interactions))
+    return replace(interactions, sequences=core.sequences, counts=counts, remarks=remarks)
+
+
+def _repeat_remarks(num_repeated: int, repeats: Repeats) -> list[str]:
+    if not num_repeated:
+        return []
+    repeated = f"{counted(num_repeated, 'interaction')} with an item that the user watched before"
+    if repeats == "keep":
+        return [f"the log has {repeated}; --repeats first or last keeps one of each"]
+    return [f"{repeated} were merged: the {repeats} of each stays, because of --repeats {repeats}"]
+
+
+def _describe_core(
+    core: Core, num_excluded: int, min_interactions: int, min_item_interactions: int
+) -> str:
+    excluded = f"{counted(core.excluded_users, 'user')} with fewer than {min_interactions}"
+    if core.excluded_items:
+        items = counted(core.excluded_items, "item")
+        excluded += f" and {items} with fewer than {min_item_interactions}"
+    return f"{excluded} interactions were left out, with {counted(num_excluded, 'interaction')}"

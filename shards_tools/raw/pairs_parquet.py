@@ -1,0 +1,85 @@
+"""Interactions in Parquet tables: rows of user, item and time, or lists of items per user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlrec.runtime.printable import brief, printable
+from mlrec.storage.seekable import open_seekable
+from shards_tools.raw.columns import Columns, find_columns, ignored_columns
+from shards_tools.raw.interactions import Interactions, ignored_remarks
+from shards_tools.raw.lists import ListCollector, split_items
+from shards_tools.raw.rows import RowBlock, RowCollector
+
+BATCH_ROWS = 1 << 19
+"""Rows that are read at once."""
+
+
+def read_parquet(url: str) -> Interactions:
+    """Return the interactions of a Parquet table, whose columns are recognised by their names.
+
+    Order and users are those of `read_text`.
+
+    Raises:
+        ValueError: the file is damaged, a column is missing or of an unusual type, too many rows
+            are malformed, or a user has several lists.
+    """
+    name = PurePosixPath(url).name
+    try:
+        with open_seekable(url) as stream:
+            return _read(pq.ParquetFile(stream), name)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{url} cannot be read as a Parquet table: {brief(error)}") from error
+
+
+def _read(file: pq.ParquetFile, name: str) -> Interactions:
+    schema = file.schema_arrow
+    columns = find_columns(schema.names)
+    if columns is None:
+        names = ", ".join(printable(column, 40) for column in schema.names[:20])
+        raise ValueError(
+            f"{name} has no columns of users and items; its columns are {names}. "
+            "Name them user_id and item_id, or item_seq for lists"
+        )
+    item_type = schema.field(columns.items).type
+    has_lists = columns.has_lists or pa.types.is_nested(item_type)
+    batches = _batches(file, columns)
+    interactions = (
+        _read_lists(batches, columns, name) if has_lists else _read_rows(batches, columns, name)
+    )
+    ignored = ignored_columns(schema.names, columns)
+    interactions.remarks.extend(ignored_remarks(name, ignored))
+    return interactions
+
+
+def _batches(file: pq.ParquetFile, columns: Columns) -> Iterator[dict[int, pa.Array]]:
+    """Yield the columns of interactions by their positions, block by block."""
+    places = [place for place in columns if type(place) is int]
+    names = [file.schema_arrow.names[place] for place in places]
+    for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+        yield {place: batch.column(column) for place, column in zip(places, names, strict=True)}
+
+
+def _read_rows(batches: Iterator[dict[int, pa.Array]], columns: Columns, name: str) -> Interactions:
+    rows = RowCollector(name)
+    for batch in batches:
+        times = None if columns.time is None else batch[columns.time]
+        labels = None if columns.label is None else batch[columns.label]
+        rows.add(RowBlock(batch[columns.user], batch[columns.items], times, labels))
+    return rows.finish()
+
+
+def _read_lists(
+    batches: Iterator[dict[int, pa.Array]], columns: Columns, name: str
+) -> Interactions:
+    lists = ListCollector(name)
+    for batch in batches:
+        items = batch[columns.items]
+        if not pa.types.is_nested(items.type):
+            items = split_items(items.cast(pa.large_string()), " ")
+        lists.add(batch[columns.user], items)
+    return lists.finish()

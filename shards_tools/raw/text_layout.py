@@ -1,0 +1,181 @@
+"""The layout of a text file with interactions, recognised by its first lines."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass, replace
+
+from shards_tools.raw.columns import Columns, find_columns, ignored_columns
+from shards_tools.raw.tables import open_text
+
+HEAD_CHARACTERS = 1 << 20
+"""Length of the beginning of a file that its layout is recognised by."""
+MAX_HEAD_LINES = 1000
+DELIMITERS = "\t,;|"
+"""Separators of columns, in the order in which they are tried; lists may use spaces as well."""
+
+MIN_EPOCH = 10**8
+"""Least number that is a time for sure: seconds since 1970 in the year 1973."""
+
+_BRACKETS = ("[", "(", "{")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+_TIME = re.compile(rf"({_NUMBER.pattern})|[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}.*")
+_LIST = re.compile(r"[\[({].*|\S+[\s,;|]+\S.*")
+"""Several items in one cell, or Python's brackets around any number of them."""
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """How the lines of a text file hold interactions."""
+
+    delimiter: str
+    """Separator of the columns; " " is any white space."""
+    columns: Columns
+    num_columns: int
+    """0 for lines of a user and any number of items."""
+    header_lines: int
+    """Number of lines before the first interaction, blank ones included."""
+    ignored: tuple[str, ...] = ()
+    """Names of columns that are not used."""
+    item_separator: str = " "
+    """Separator of the items in a list; " " is any white space."""
+
+
+def read_layout(url: str) -> TextLayout:
+    """Return the layout of the text file at `url`.
+
+    Raises:
+        ValueError: it is empty, not UTF-8, or its layout is not recognised.
+    """
+    lines = read_head(url)
+    # blank lines are no rows
+    rows = [line for line in lines if line.strip()]
+    if not rows:
+        raise ValueError(f"{url} has no interactions: it is empty")
+    num_blank = lines.index(rows[0])
+    layout = _with_header(rows[0]) or _without_header(url, rows)
+    separator = _item_separator(layout, rows[layout.header_lines :])
+    return replace(layout, header_lines=num_blank + layout.header_lines, item_separator=separator)
+
+
+def _item_separator(layout: TextLayout, rows: list[str]) -> str:
+    """Return what separates the items of lists: the white space, or the mark that most have."""
+    lists = []
+    for row in rows:
+        if layout.num_columns:
+            cells = split_line(row, layout.delimiter)
+            lists += cells[layout.columns.items : layout.columns.items + 1]
+        else:
+            lists.append(row.strip().partition(layout.delimiter)[2])
+    if any(" " in items.strip() for items in lists):
+        return " "
+    marks = [mark for mark in DELIMITERS if any(mark in items for items in lists)]
+    return marks[0] if marks else " "
+
+
+def read_head(url: str) -> list[str]:
+    with open_text(url) as file:
+        head = file.read(HEAD_CHARACTERS)
+    lines = head.splitlines()
+    # the last line is cut in the middle
+    if len(head) == HEAD_CHARACTERS and len(lines) > 1:
+        lines.pop()
+    return lines[:MAX_HEAD_LINES]
+
+
+def _with_header(first: str) -> TextLayout | None:
+    """Return the layout that the names in the first line tell; None if they tell none."""
+    for delimiter in (*DELIMITERS, " "):
+        names = split_line(first, delimiter)
+        columns = find_columns(names)
+        if columns is not None:
+            ignored = tuple(ignored_columns(names, columns))
+            return TextLayout(delimiter, columns, len(names), 1, ignored)
+    return None
+
+
+def _without_header(url: str, rows: list[str]) -> TextLayout:
+    """Return the layout that the first lines have without names.
+
+    Raises:
+        ValueError: it is not recognised.
+    """
+    delimiter = _delimiter_of(rows)
+    cells = [split_line(row, delimiter) for row in rows]
+    width = _width_of(cells)
+    columns = None
+    if not _is_header(cells, width):
+        columns = _columns_of(cells, width, delimiter)
+    if columns is None:
+        raise ValueError(
+            f"{url}: the columns of its first line, {rows[0][:60]!r}, were not "
+            "recognised. Name them in a header line, such as user,item,timestamp or user,items"
+        )
+    # a list may have any number of columns of its own
+    has_columns = not columns.has_lists or (width == 2 and delimiter != " ")
+    return TextLayout(delimiter, columns, width if has_columns else 0, 0)
+
+
+def _delimiter_of(rows: list[str]) -> str:
+    """Return the separator of columns: the first that gives rows with times, or that is there."""
+    marks = [mark for mark in DELIMITERS if mark in rows[0]]
+    for mark in marks:
+        cells = [split_line(row, mark) for row in rows]
+        columns = _columns_of(cells, _width_of(cells), mark)
+        if columns is not None and columns.time is not None:
+            return mark
+    return marks[0] if marks else " "
+
+
+def _width_of(cells: list[list[str]]) -> int:
+    """Return the number of cells that most lines have, as some may be malformed."""
+    widths = sorted(map(len, cells))
+    return widths[len(widths) // 2]
+
+
+def _columns_of(cells: list[list[str]], width: int, delimiter: str) -> Columns | None:
+    """Return the columns of lines without names; None if they are not recognised.
+
+    Args:
+        cells: Cells of each line.
+        width: Number of cells of most lines.
+    """
+    lists = Columns(0, 1, has_lists=True)
+    has_one_width = sum(len(row) == width for row in cells) > 0.9 * len(cells)
+    if not has_one_width or (width > 2 and cells[0][1].strip().startswith(_BRACKETS)):
+        return lists
+    if width == 2:
+        is_list = [bool(_LIST.fullmatch(row[-1].strip())) for row in cells]
+        return Columns(0, 1, has_lists=any(is_list))
+    times = [row[-1].strip() for row in cells]
+    if delimiter == " ":
+        # lists of equal length look the same, but for the size of times
+        is_time = [bool(_NUMBER.fullmatch(time)) and float(time) > MIN_EPOCH for time in times]
+        return Columns(0, 1, False, time=2) if width == 3 and _is_mostly(is_time) else lists
+    is_time = [bool(_TIME.fullmatch(time)) for time in times]
+    return Columns(0, 1, False, time=2) if width == 3 and _is_mostly(is_time) else None
+
+
+def _is_header(cells: list[list[str]], width: int) -> bool:
+    """Return whether the first line has a text where all others have a number."""
+    others = [row for row in cells[1:] if len(row) == width]
+    if not others or len(cells[0]) != width:
+        return False
+    for place, cell in enumerate(cells[0]):
+        is_number = [bool(_NUMBER.fullmatch(row[place].strip())) for row in others]
+        # dates and lists have digits as well
+        if _is_mostly(is_number) and not re.search("[0-9]", cell):
+            return True
+    return False
+
+
+def _is_mostly(flags: list[bool]) -> bool:
+    return sum(flags) > 0.9 * len(flags)
+
+
+def split_line(line: str, delimiter: str) -> list[str]:
+    """Return the cells of a line, without quotes around them."""
+    if delimiter == " ":
+        return line.split()
+    return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
