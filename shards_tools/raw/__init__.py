@@ -1,8 +1,12 @@
 """Read raw data: MicroLens' published layout, and people's own.
 
-readers.py        the table of layouts of interactions; how to add one
-pairs_tsv.py, pairs_csv.py   one reader each
+readers.py        the table of files with interactions; how to add a layout
+pairs_text.py, pairs_parquet.py, pairs_inter.py   one reader each
+text_layout.py, text_blocks.py, columns.py   layouts of text, and names of columns
+rows.py, lists.py   collect interactions of one row each, or lists, as Interactions
+id_codes.py, times.py, dropped.py, packed.py   their ids, times, malformed rows and long arrays
 interactions.py   what a reader returns
+cleaning.py, repeats.py, core.py   repeated items; users and items with few interactions
 folder.py         the parts of a raw folder
 ids.py            spellings of ids
 listing.py        names, sizes and versions of files

@@ -70,7 +70,7 @@ def test_draw_sequences_with_times_late_items_are_cold_under_a_split_by_time_alo
     assert sequences.times is not None
     for run in np.split(sequences.times, sequences.offsets[1:-1]):
         assert (np.diff(run) >= 0).all()
-    cut_offs = find_cut_offs(sequences, "", "", "the log")
+    cut_offs = find_cut_offs(sequences, "milliseconds", "", "", "the log")
     by_time = SplitInfo(13, 5, "time", *cut_offs)
     late_N1 = np.concatenate([[False], world.late_N])
     assert not training_popularity(sequences, by_time, NUM_ITEMS)[late_N1].any()
