@@ -13,15 +13,19 @@ import numpy as np
 
 from mlrec.data.format import SplitInfo
 from mlrec.data.spacing import evenly_spaced
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes
 from shards_tools.pack.encoder_frames import describe_frames
 from shards_tools.pack.features import NO_SOURCES
 from shards_tools.pack.items import ItemJob, crashed_item, pack_item
-from shards_tools.pack.plan import Plan, open_source, plan
+from shards_tools.pack.plan import Plan, open_source, plan, remaining_sequences
 from shards_tools.pack.pool import map_ordered
+from shards_tools.pack.reasons import Reason, group_by_reason, reason_lines
+from shards_tools.pack.records import Failure
 from shards_tools.pack.settings import Settings
 from shards_tools.raw.split import describe_time_split, split_counts
+from shards_tools.show.summary import cost_in_words
 
 SAMPLED_ITEMS = 8
 """Number of items that are packed in memory. One takes about a second."""
@@ -47,9 +51,9 @@ def figures(
         ValueError: the raw folder is not one, or no user has enough interactions.
     """
     planned = plan(open_source(raw_root), settings, title_checkpoint, feature_sources)
-    jobs = planned.jobs
     num_interactions = len(planned.sequences.items)
     has_times = planned.sequences.times is not None
+    missing = _missing(planned)
     estimate = _estimate(_packable(planned))
     # None, not the size of the sequences: without items nothing can be packed
     total_bytes = None
@@ -62,45 +66,49 @@ def figures(
         "split": asdict(planned.split),
         **split_counts(planned.sequences, planned.split),
         **planned.counts,
-        "items": len(jobs),
+        "items": len(planned.jobs),
         "media": asdict(planned.media),
-        "missing": _missing(planned),
+        "missing": missing,
+        "will_fail": _will_fail(planned, missing),
         "remarks": planned.remarks,
         "item_shards": len(planned.shards),
         "sampled_items": estimate.num_sampled,
         "sampled_items_failed": estimate.num_failed,
+        "sampled_failures": [asdict(reason) for reason in group_by_reason(estimate.failures)],
         "bytes": total_bytes,
+    }
+
+
+def _will_fail(plan: Plan, missing: dict[str, list[str] | None]) -> dict[str, int]:
+    """Return the number of items that will fail because they have no video, and what that costs."""
+    raw_ids = set(missing["videos"] or [])
+    failed = [job.item for job in plan.jobs if job.raw_id in raw_ids]
+    remaining = remaining_sequences(plan, failed)
+    return {
+        "items": len(failed),
+        "lost_interactions": len(plan.sequences.items) - len(remaining.items),
+        "lost_users": len(plan.sequences.users) - len(remaining.users),
     }
 
 
 def describe(figures: dict[str, Any]) -> list[str]:
     """Return the lines that describe the result of `figures` to people."""
-    num_items = figures["items"]
     lines = [
         f"{figures['pairs']}: {figures['users']:,} users "
         f"with {figures['min_interactions']} or more interactions, "
-        f"{figures['interactions']:,} interactions, {num_items:,} items"
+        f"{figures['interactions']:,} interactions, {figures['items']:,} items"
     ]
     split = SplitInfo(**figures["split"])
     if split.kind == "time":
         lines.append(describe_time_split(split, figures))
     for part, missing in figures["missing"].items():
-        lines.append(_describe_part(part, missing, num_items))
+        lines.append(_describe_part(part, missing, figures["items"]))
+    if figures["will_fail"]["items"]:
+        lines.append(_describe_failing(figures))
     lines += figures["remarks"]
     if figures["media"]["kind"] == "frames":
         lines += describe_frames(figures["media"]["frames"])
-    num_sampled = figures["sampled_items"]
-    num_failed = figures["sampled_items_failed"]
-    failed = ""
-    if num_failed:
-        failed = f"; {num_failed} of {num_sampled} items looked at cannot be decoded"
-    if figures["bytes"] is None:
-        return [*lines, f"packed: no item can be packed{failed}"]
-    packed = (
-        f"packed: about {megabytes(figures['bytes'])}, "
-        f"by {num_sampled - num_failed} items packed in memory"
-    )
-    return [*lines, f"{packed}, in {figures['item_shards']:,} item shards{failed}"]
+    return [*lines, _describe_size(figures)]
 
 
 def _describe_part(part: str, missing: list[str] | None, num_items: int) -> str:
@@ -110,12 +118,44 @@ def _describe_part(part: str, missing: list[str] | None, num_items: int) -> str:
         missing: Raw ids of the items without it; None if the raw folder has no such part.
     """
     if missing is None:
-        return f"{part}: no such {'file' if part == 'titles' else 'folder'}"
-    names = ""
-    if missing:
-        more = ", ..." if len(missing) > MAX_NAMED_ITEMS else ""
-        names = f" (raw ids {', '.join(missing[:MAX_NAMED_ITEMS])}{more})"
-    return f"{part}: {num_items - len(missing):,} found, {len(missing):,} missing{names}"
+        return f"{part}: none in the raw folder"
+    if not missing:
+        return f"{part}: all {num_items:,} items"
+    more = ", ..." if len(missing) > MAX_NAMED_ITEMS else ""
+    names = ", ".join(missing[:MAX_NAMED_ITEMS])
+    return (
+        f"{part}: {num_items - len(missing):,} of {counted(num_items, 'item')}, "
+        f"missing for raw ids {names}{more}"
+    )
+
+
+def _describe_failing(figures: dict[str, Any]) -> str:
+    """Return the line about the items that will fail."""
+    failing = figures["will_fail"]
+    items = f"{failing['items']:,} of {counted(figures['items'], 'item')}"
+    if failing["lost_users"] == figures["users"]:
+        return f"{items} will fail without their video. No user is left: nothing can be packed"
+    cost = cost_in_words(failing["lost_interactions"], failing["lost_users"])
+    return f"{items} will fail without their video" + (f", which will cost {cost}" if cost else "")
+
+
+def _describe_size(figures: dict[str, Any]) -> str:
+    """Return the line about the size of the packed data set."""
+    num_sampled = figures["sampled_items"]
+    num_failed = figures["sampled_items_failed"]
+    reasons = reason_lines(map(_reason, figures["sampled_failures"]), "video")
+    why = f": {', '.join(reasons)}" if num_failed else ""
+    if figures["bytes"] is None:
+        sampled = f", judged by {num_sampled} of them" if num_sampled else ""
+        return f"packed: no item can be packed{sampled}{why}"
+    shards = counted(figures["item_shards"], "item shard")
+    size = f"packed: about {megabytes(figures['bytes'])} in {shards}"
+    failed = f", of which {num_failed} failed{why}" if num_failed else ""
+    return f"{size}, by {num_sampled} items packed in memory{failed}"
+
+
+def _reason(values: dict[str, Any]) -> Reason:
+    return Reason(**values)
 
 
 def _packable(plan: Plan) -> list[ItemJob]:
@@ -160,24 +200,28 @@ class _Estimate(NamedTuple):
     """Number of sampled items that cannot be packed."""
     bytes_of_items: float | None
     """Bytes of all items in their shards; None if no sampled item can be packed."""
+    failures: list[Failure]
+    """Why raw files of the sampled items cannot be packed."""
 
 
 def _estimate(jobs: list[ItemJob]) -> _Estimate:
     """Pack some of the items in memory and extrapolate their size."""
     if not jobs:
-        return _Estimate(0, 0, None)
+        return _Estimate(0, 0, None, [])
     places = evenly_spaced(len(jobs), SAMPLED_ITEMS)
     sampled = [jobs[place] for place in places.tolist()]
     sizes = []
+    failures: list[Failure] = []
     # in a process of its own, as `make` does it: a file may crash its decoder
     with closing(map_ordered(pack_item, sampled, 1, crashed_item)) as results:
         for packed in track(results, "packing some items", len(sampled)):
+            failures += packed.failures
             if packed.members:
                 sizes.append(sum(map(_bytes_in_tar, packed.members.values())))
     # failed items take no space, but a failed sample says nothing about the size of others
     mean_bytes = float(np.mean(sizes)) if sizes else None
     total_bytes = None if mean_bytes is None else mean_bytes * len(jobs)
-    return _Estimate(len(sampled), len(sampled) - len(sizes), total_bytes)
+    return _Estimate(len(sampled), len(sampled) - len(sizes), total_bytes, failures)
 
 
 def _bytes_in_tar(data: bytes) -> int:

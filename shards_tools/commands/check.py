@@ -10,7 +10,6 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import say
 from mlrec.runtime.units import megabytes
-from shards_tools.commands.common import bytes_of
 
 HELP = "Compare every byte of a data set with its checksums, and decode every item."
 
@@ -44,5 +43,5 @@ def run(options: argparse.Namespace) -> int:
         return 1
     if not options.json:
         info = read_dataset_info(url)
-        say(f"{url}: {len(info.files)} files, {megabytes(bytes_of(info))}, no fault")
+        say(f"{url}: {len(info.files)} files, {megabytes(info.num_bytes)}, no fault")
     return 0

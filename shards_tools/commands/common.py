@@ -91,17 +91,6 @@ def add_features(parser: Parser) -> None:
     )
 
 
-def bytes_of(info: DatasetInfo) -> int:
-    """Return the size of all files of a data set but dataset.json."""
-    return sum(file.size for file in info.files)
-
-
-def file_count(info: DatasetInfo) -> int:
-    """Return the number of files of a data set, dataset.json included."""
-    # dataset.json does not list itself
-    return len(info.files) + 1
-
-
 def document_of(url: str, info: DatasetInfo) -> dict[str, Any]:
     """Return the JSON document that describes a data set at `url`."""
     return {
@@ -110,6 +99,6 @@ def document_of(url: str, info: DatasetInfo) -> dict[str, Any]:
         "fingerprint": info.fingerprint,
         "counts": info.counts,
         "remarks": info.remarks,
-        "files": file_count(info),
-        "bytes": bytes_of(info),
+        "files": info.num_files,
+        "bytes": info.num_bytes,
     }

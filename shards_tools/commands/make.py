@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 from mlrec.config.arguments import Parser, whole_number
-from mlrec.data.format import FAILURES_FILE, DatasetInfo
 from mlrec.runtime.json_output import add_json, print_json
-from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import console, say
-from mlrec.runtime.units import megabytes
 from shards_tools.commands.common import (
     add_features,
     add_policy,
     add_raw,
     add_workers,
-    bytes_of,
     document_of,
-    file_count,
     title_weights,
 )
-from shards_tools.pack.encoder_frames import describe_frames
 from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.features import parse_sources
 from shards_tools.pack.settings import Settings
-from shards_tools.raw.split import describe_time_split
 
 HELP = "Pack a raw folder into a data set. The same command continues a run that was stopped."
 
@@ -139,6 +132,8 @@ def run(options: argparse.Namespace) -> None:
         return
     # imported late, so that --help is fast
     from shards_tools.make import make
+    from shards_tools.pack.reasons import read_reasons
+    from shards_tools.show.summary import summary_lines
 
     info = make(
         options.raw,
@@ -152,10 +147,12 @@ def run(options: argparse.Namespace) -> None:
         options.title_checkpoint,
         parse_sources(options.features),
     )
+    reasons = read_reasons(options.url, info)
     if options.json:
-        print_json(document_of(options.url, info))
+        failures = [asdict(reason) for reason in reasons]
+        print_json({**document_of(options.url, info), "failures": failures})
     else:
-        _print(options.url, info)
+        say("\n".join(summary_lines(options.url, info, reasons)))
 
 
 def _dry_run(options: argparse.Namespace, settings: Settings) -> None:
@@ -167,30 +164,3 @@ def _dry_run(options: argparse.Namespace, settings: Settings) -> None:
         print_json(measured)
     else:
         say("\n".join(describe(measured)))
-
-
-def _print(url: str, info: DatasetInfo) -> None:
-    """Print the counts of a data set, and what failed while it was packed."""
-    counts = info.counts
-    say(
-        f"{url}: {counts['users']:,} users, {counts['interactions']:,} interactions, "
-        f"{counts['items']:,} items; {megabytes(bytes_of(info))} in {file_count(info)} files"
-    )
-    if info.split.kind == "time":
-        say(describe_time_split(info.split, counts))
-    if info.media.kind == "frames":
-        say("\n".join(describe_frames(info.media.frames)))
-    # failures within --max-failures are no error, but nobody should miss them
-    if counts["failed_items"]:
-        failed_items = counted(counts["failed_items"], "item")
-        lost_interactions = counted(counts["lost_interactions"], "interaction")
-        lost_users = counted(counts["lost_users"], "user")
-        say(
-            f"{failed_items} failed: this cost {lost_interactions} and {lost_users}; "
-            f"{FAILURES_FILE} has the reasons"
-        )
-    if counts["failed_covers"] or counts["failed_audio"]:
-        # covers and audio are optional: their items are packed without them
-        failed_covers = f"{counts['failed_covers']:,} covers"
-        failed_audio = f"{counts['failed_audio']:,} audio files"
-        say(f"{failed_covers} and {failed_audio} failed; their items stay")

@@ -10,7 +10,7 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.progress import task
 from mlrec.runtime.terminal import say
 from mlrec.runtime.units import megabytes
-from shards_tools.commands.common import bytes_of, document_of, file_count
+from shards_tools.commands.common import document_of
 
 HELP = "Copy a data set, with its checksums verified. The same command continues a stopped push."
 
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     from shards_tools.push import push
 
     info = read_dataset_info(options.source)
-    num_bytes = bytes_of(info)
+    num_bytes = info.num_bytes
     # files that are there already count too, so that a resumed push begins further along
     with task("copying", num_bytes, megabytes) as progress:
         for number, file in enumerate(push(options.source, options.target), start=1):
@@ -35,4 +35,4 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(document_of(options.target, info))
     else:
-        say(f"{options.target}: {file_count(info)} files, {megabytes(num_bytes)}")
+        say(f"{options.target}: {info.num_files} files, {megabytes(num_bytes)}")

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mlrec import storage
+from mlrec.data.format import FAILURES_FILE, DatasetInfo
 from mlrec.runtime.printable import printable
-from shards_tools.pack.records import FAILURE_COUNTS, Failure, Kind
+from shards_tools.pack.records import FAILURE_COUNTS, Failure, Kind, read_failures
 
 MAX_EXAMPLES = 3
 """Number of raw ids that are quoted for a reason."""
 MAX_REASONS = 5
 """Number of reasons that are quoted for a kind of file."""
 MAX_ID_CHARACTERS = 40
+MAX_REASON_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,17 @@ class Reason:
     raw_ids: list[str]
     """The first MAX_EXAMPLES of their items, in catalogue order."""
 
-    def __str__(self) -> str:
+    @property
+    def examples(self) -> str:
+        """The raw ids in words."""
         quoted = [printable(raw_id, MAX_ID_CHARACTERS) for raw_id in self.raw_ids]
         more = ", ..." if self.num_files > len(quoted) else ""
+        return ", ".join(quoted) + more
+
+    def __str__(self) -> str:
         noun = "raw id" if self.num_files == 1 else "raw ids"
-        return f"{self.num_files:,} x {self.reason} ({noun} {', '.join(quoted)}{more})"
+        reason = printable(self.reason, MAX_REASON_CHARACTERS)
+        return f"{self.num_files:,} x {reason} ({noun} {self.examples})"
 
 
 def group_by_reason(failures: Iterable[Failure]) -> list[Reason]:
@@ -53,6 +62,24 @@ def group_by_reason(failures: Iterable[Failure]) -> list[Reason]:
         reasons,
         key=lambda reason: (kinds.index(reason.kind), -reason.num_files, reason.reason),
     )
+
+
+def read_reasons(url: str, info: DatasetInfo) -> list[Reason]:
+    """Return why raw files of the data set at `url` failed.
+
+    Raises:
+        ValueError: failures.jsonl is missing or damaged.
+    """
+    if not info.has(FAILURES_FILE):
+        return []
+    where = storage.join(url, FAILURES_FILE)
+    try:
+        content = storage.read_bytes(where, info.file(FAILURES_FILE).size)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{where} is missing. mlrec-shards repair RAW {url} packs it again"
+        ) from error
+    return group_by_reason(read_failures(content, where))
 
 
 def reason_lines(reasons: Iterable[Reason], kind: Kind) -> list[str]:

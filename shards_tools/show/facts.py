@@ -18,6 +18,8 @@ from mlrec.data.format import (
     read_dataset_info,
 )
 from mlrec.runtime.units import megabytes
+from shards_tools.pack.reasons import Reason, read_reasons, reason_lines
+from shards_tools.pack.records import FAILURE_COUNTS
 
 QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "max": 1.0}
 """Quantiles of the items' training popularity, by name."""
@@ -27,7 +29,7 @@ def describe(url: str) -> dict[str, Any]:
     """Return the document of mlrec-shards show --json.
 
     Raises:
-        ValueError: there is no data set, or its catalogue is damaged.
+        ValueError: there is no data set, or its catalogue or failures are damaged.
     """
     info = read_dataset_info(url)
     catalogue = read_catalogue(url, info)
@@ -35,6 +37,7 @@ def describe(url: str) -> dict[str, Any]:
         "name": info.name,
         "fingerprint": info.fingerprint,
         "counts": info.counts,
+        "failures": [asdict(reason) for reason in read_reasons(url, info)],
         "remarks": info.remarks,
         "media": asdict(info.media),
         "items_with_features": _count_features(info, catalogue),
@@ -120,11 +123,22 @@ def as_table(described: dict[str, Any]) -> Table:
         described: Result of `describe`.
     """
     table = Table(title=described["name"], show_header=False, title_justify="left")
-    for group in facts(described):
+    for group in [*facts(described), _failures(described)]:
         for name, value in group.items():
             table.add_row(name, value)
         table.add_section()
     return table
+
+
+def _failures(described: dict[str, Any]) -> dict[str, str]:
+    """Return why raw files failed, by the kind of file."""
+    reasons = [Reason(**reason) for reason in described["failures"]]
+    failures = {}
+    for kind in FAILURE_COUNTS:
+        lines = reason_lines(reasons, kind)
+        if lines:
+            failures[f"failed {kind}"] = "\n".join(lines)
+    return failures
 
 
 def _media(media: MediaInfo) -> str:

@@ -26,6 +26,7 @@ from mlrec.report.svg import histogram
 from mlrec.report.tables import Row, Table
 from mlrec.runtime.progress import track
 from mlrec.runtime.redact import scrub
+from shards_tools.pack.reasons import read_reasons
 from shards_tools.pack.records import read_failures
 from shards_tools.show.facts import describe, facts
 
@@ -65,6 +66,7 @@ def write_page(url: str, out: str) -> None:
         "num_items": f"{len(readable):,}",
         "distributions": _distributions(catalogue, readable, lengths),
         "failures": failures.table,
+        "reasons": failures.reasons,
         "num_failures": f"{failures.total:,}",
         "failures_are_cut": failures.total > len(failures.table.rows),
         "failures_file": FAILURES_FILE,
@@ -184,6 +186,8 @@ def _items(catalogue: Catalogue, readable: np.ndarray, pictures: Pictures) -> li
 class Failures(NamedTuple):
     """Raw files that could not be packed."""
 
+    reasons: Table
+    """Why they failed, the most frequent reason first."""
     table: Table
     """The first MAX_FAILURES of them."""
     total: int
@@ -194,9 +198,17 @@ def _failures(url: str, info: DatasetInfo) -> Failures:
     """Return the failures of a data set, none if it has no such file."""
     file = storage.join(url, FAILURES_FILE)
     raw = storage.read_bytes(file) if info.has(FAILURES_FILE) else b""
+    reasons = read_reasons(url, info)
+    reason_rows = []
+    for reason in reasons[:MAX_FAILURES]:
+        cells = (reason.reason, f"{reason.num_files:,}", reason.examples)
+        reason_rows.append(Row(reason.kind, cells, is_run=False))
     rows = []
     # a data set may have a million failures, of which a page shows the first
     for failure in islice(read_failures(raw, file), MAX_FAILURES):
         rows.append(Row(failure.raw_id, (failure.kind, failure.reason), is_run=False))
-    table = Table("raw id", ("file", "reason"), tuple(rows), is_numeric=False)
-    return Failures(table, len(raw.splitlines()))
+    return Failures(
+        Table("file", ("reason", "files", "raw ids"), tuple(reason_rows), is_numeric=False),
+        Table("raw id", ("file", "reason"), tuple(rows), is_numeric=False),
+        sum(reason.num_files for reason in reasons),
+    )

@@ -250,6 +250,17 @@ class DatasetInfo:
         content = {key: value for key, value in asdict(self).items() if key != "fingerprint"}
         return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
+    @property
+    def num_files(self) -> int:
+        """Number of files, dataset.json included."""
+        # dataset.json does not list itself
+        return len(self.files) + 1
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all files but dataset.json."""
+        return sum(file.size for file in self.files)
+
     def shards(self, folder: Literal["items", "sequences"]) -> list[FileInfo]:
         """Return the files below `folder` in the order of their numbers."""
         shards = [file for file in self.files if file.path.startswith(folder + "/")]

@@ -15,10 +15,8 @@ from rich.console import Console
 
 from mlrec.data.format import FAILURES_FILE, item_shard, read_dataset_info
 from shards_tools.cli import main
-from shards_tools.dry_run import describe, figures
 from shards_tools.make import make
 from shards_tools.pack.settings import Settings
-from shards_tools.show import facts as show
 
 
 def read_failures(out: Path) -> list[dict[str, object]]:
@@ -112,21 +110,20 @@ def test_make_missing_cover_and_audio_are_counted_and_no_failures(
     assert main(["check", str(tmp_path / "out")]) == 0
 
 
-def test_make_item_without_title_is_a_remark(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_items_without_title_are_counted(
+    raw_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     titles = raw_copy / "synthetic_titles.csv"
     lines = titles.read_text().splitlines(keepends=True)
     # one item without a row, and one with an empty title
     titles.write_text("".join([*lines[:-2], lines[-1].split(",")[0] + ",\n"]))
     shutil.rmtree(raw_copy / "videos")
     shutil.rmtree(raw_copy / "covers")
-    log = io.StringIO()
-    out = str(tmp_path / "out")
-    make(raw_copy, out, SETTINGS, 1, None, Console(file=log))
-    remark = "2 of 60 items have no title in synthetic_titles.csv"
-    assert remark in log.getvalue()
-    assert remark in describe(figures(raw_copy, SETTINGS))
-    assert read_dataset_info(out).remarks == (remark,)
-    assert show.facts(show.describe(out))[-1] == {"remark 1": remark}
+    assert main(["make", str(raw_copy), str(tmp_path / "out")]) == 0
+    assert "2 of 60 items have no title in synthetic_titles.csv" in capsys.readouterr().out
+    assert main(["make", str(raw_copy), str(tmp_path / "out"), "--dry-run"]) == 0
+    assert "titles: 58 of 60 items, missing for raw ids " in capsys.readouterr().out
+    assert read_dataset_info(str(tmp_path / "out")).counts["items_without_title"] == 2
 
 
 def test_make_too_many_failures_stop_until_more_are_allowed(raw_copy: Path, tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def test_write_page_in_a_browser_fits_and_shows_everything(
         assert (seen["images"], seen["broken_images"]) == (MAX_ITEMS, 0)
         assert len(seen["figures"]) == 4 and all(200 < figure < width for figure in seen["figures"])
         assert "5 JPEG frames of 32 x 32" in seen["text"] and "raw<1>" in seen["text"]
+        # grouped, then one by one
+        assert "no frames: xxx" in seen["text"] and "raw<1>, raw<2>, raw<3>, ..." in seen["text"]
         assert (
             f"300 raw files could not be packed. These are the first {MAX_FAILURES}" in seen["text"]
         )
