@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import ExifTags, Image
+from PIL.Image import Transpose
 
 from mlrec.data.format import AUDIO_RATE, MediaInfo
 from mlrec.data.media.containers import (
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
     import av
     from av.container import InputContainer
-
 MAX_COVER_PIXELS = 50_000_000
 """Largest cover that is decoded."""
 COVER_FORMATS = (
@@ -46,6 +48,16 @@ COVER_FORMATS = (
     "ICO",
 )
 """PIL's formats that need no external program, such as Ghostscript."""
+EXIF_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""How to turn an image upright, by its EXIF orientation."""
 CLIP_GOP = 8
 """Frames from one keyframe of a packed clip to the next, which bounds the cost of seeking."""
 CLIP_CRF = 18
@@ -92,13 +104,12 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
     """Return a cover image as JPEG of size x size pixels.
 
-    It is scaled without keeping the aspect ratio, as in MicroLens.
+    It looks as in a browser: turned upright, on white where it is transparent, and an animation
+    shows its first frame. It is scaled without keeping the aspect ratio, as in MicroLens.
 
     Raises:
         MediaError: it is not in COVER_FORMATS, too large, or damaged.
     """
-    from PIL import Image
-
     try:
         with (
             warnings.catch_warnings(action="ignore"),
@@ -110,7 +121,10 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
                     f"the image is {image.width} x {image.height} pixels, "
                     f"more than {MAX_COVER_PIXELS:,}"
                 )
-            scaled = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+            scaled = _to_rgb(image).resize((size, size), Image.Resampling.BICUBIC)
+            turn = EXIF_TURNS.get(_orientation(image))
+            if turn is not None:
+                scaled = scaled.transpose(turn)
     except MediaError:
         raise
     except Exception as error:
@@ -120,6 +134,33 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
             "the file is damaged, or of a format that is not read as an image"
         ) from error
     return encode_jpeg(np.asarray(scaled), quality)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image; 1, which is upright, if it has none."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (ValueError, SyntaxError, struct.error):
+        # viewers show an image whose EXIF data are damaged as it is stored
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image in RGB, 8 bits per channel.
+
+    Raises:
+        MediaError: its values have no known range.
+    """
+    if image.mode in ("I", "F"):
+        raise MediaError("the image has gray values of 32 bits, whose range is not known")
+    # PIL clips 16 bits to 255, which leaves a white image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        colors = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colors).convert("RGB")
+    return image.convert("RGB")
 
 
 def transcode_clip(content: bytes, size: int) -> bytes:
