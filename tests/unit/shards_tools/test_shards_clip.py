@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from published_checkpoints import rewrite, save_clip
+from published_checkpoints import IMAGE, rewrite, save_clip
+from small_encoders import TRANSFORMER
 
 from mlrec import storage
 from mlrec.data.format import MediaInfo
@@ -74,6 +75,40 @@ def test_video_members_by_title_are_the_closest_frames(
     request = FrameRequest(5, title=title, similarity=load_similarity(str(published)))
     members = video_members(video, media, 90, request)
     assert list(members.values()) == [encode_jpeg(frames[place], 90) for place in closest]
+
+
+def test_similarity_of_files_that_transformers_wrote_equals_its_own(tmp_path: Path) -> None:
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTokenizer,
+    )
+
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "re", "red</w>"]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: token for token, word in enumerate(words)}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[("r", "e"), ("re", "d</w>")])
+    images = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SIDE)
+    processor = CLIPProcessor(images, tokenizer)
+    text = {"vocab_size": len(words), "max_position_embeddings": 12, **TRANSFORMER}
+    text |= {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    torch.manual_seed(0)
+    config = CLIPConfig(text_config=text, vision_config=IMAGE, initializer_factor=20.0)
+    model = CLIPModel(config).eval()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+
+    colors = np.random.default_rng(0).integers(0, 256, (3, 1, 1, 3), dtype=np.uint8)
+    frames = colors.repeat(SIDE, axis=1).repeat(SIDE, axis=2)
+    inputs = processor(text=["A red car"], images=list(frames), return_tensors="pt")
+    with torch.inference_mode():
+        expected = model(**inputs).logits_per_image[:, 0].numpy()
+    actual = load_similarity(str(tmp_path))(frames, "A red car")
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+    assert expected.std() > 0.01 * abs(expected.mean())
 
 
 def test_similarity_does_not_depend_on_the_number_of_threads(published: Path) -> None:
