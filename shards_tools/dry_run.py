@@ -50,7 +50,7 @@ def figures(
     Raises:
         ValueError: the raw folder is not one, or no user has enough interactions.
     """
-    planned = plan(open_source(raw_root), settings, title_checkpoint, feature_sources)
+    planned = plan(open_source(raw_root, settings), settings, title_checkpoint, feature_sources)
     num_interactions = len(planned.sequences.items)
     has_times = planned.sequences.times is not None
     missing = _missing(planned)
@@ -70,6 +70,7 @@ def figures(
         "media": asdict(planned.media),
         "missing": missing,
         "will_fail": _will_fail(planned, missing),
+        "sources": planned.sources,
         "remarks": planned.remarks,
         "item_shards": len(planned.shards),
         "sampled_items": estimate.num_sampled,
@@ -105,6 +106,7 @@ def describe(figures: dict[str, Any]) -> list[str]:
         lines.append(_describe_part(part, missing, figures["items"]))
     if figures["will_fail"]["items"]:
         lines.append(_describe_failing(figures))
+    lines += figures["sources"]
     lines += figures["remarks"]
     if figures["media"]["kind"] == "frames":
         lines += describe_frames(figures["media"]["frames"])
@@ -163,7 +165,7 @@ def _packable(plan: Plan) -> list[ItemJob]:
     # without a folder of videos an item is its cover, audio and title
     if plan.media.kind == "none":
         return plan.jobs
-    return [job for job in plan.jobs if job.video is not None]
+    return [job for job in plan.jobs if job.video or job.frames]
 
 
 def _missing(plan: Plan) -> dict[str, list[str] | None]:
@@ -175,7 +177,7 @@ def _missing(plan: Plan) -> dict[str, list[str] | None]:
         "titles": plan.raw.titles is not None,
     }
     part_of: dict[str, Callable[[ItemJob], object]] = {
-        "videos": lambda job: job.video,
+        "videos": lambda job: job.video or job.frames,
         "covers": lambda job: job.cover,
         "audio": lambda job: job.audio,
         "titles": lambda job: job.title,

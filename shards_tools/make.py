@@ -84,11 +84,11 @@ def make(
         )
     # workers of a Ray cluster run in other working folders
     url = absolute_url(url)
-    raw = open_source(raw_root)
+    raw = open_source(raw_root, settings)
     digests = digest_of(feature_sources)
     settings = replace(settings, name=settings.name or raw.name, feature_digests=digests)
     # It decides whether a stopped run continues, so it has all that the bytes depend on.
-    claim = {**asdict(settings), RAW_KEY: fingerprint(raw), "version": VERSION}
+    claim = {**asdict(settings), RAW_KEY: fingerprint(raw, settings.parts), "version": VERSION}
     with open_output(url) as output:
         if output.is_complete(claim):
             _print(console, f"{url} is complete already; nothing to do")
@@ -96,8 +96,8 @@ def make(
             planned = plan(raw, settings, title_checkpoint, feature_sources)
             # after the plan: settings that fit no plan, such as a wrong cut-off, claim no place
             output.begin(claim)
-            for remark in planned.remarks:
-                _print(console, remark)
+            for line in [*planned.sources, *planned.remarks]:
+                _print(console, line)
             pack(planned, output, workers, max_failures, console, engine, address)
         # Also where nothing was packed: a run may have been stopped between its last file and here.
         output.clean()

@@ -17,6 +17,7 @@ from mlrec.storage.filesystems import is_local, join, local_path
 from mlrec.storage.reads import (
     READ_BYTES,
     exists,
+    find_files,
     list_files,
     list_folder,
     open_stream,
@@ -33,6 +34,7 @@ __all__ = [
     "READ_BYTES",
     "download",
     "exists",
+    "find_files",
     "flush",
     "is_local",
     "join",

@@ -42,8 +42,8 @@ def list_folder(url: str) -> list[dict[str, Any]]:
         return []
 
 
-def list_files(url: str) -> dict[str, int]:
-    """Return the sizes in bytes of all files below `url`, by path relative to it.
+def find_files(url: str) -> dict[str, dict[str, Any]]:
+    """Return fsspec's entries of all files below `url`, by path relative to it, in order of paths.
 
     The result is empty if there is no such folder.
     """
@@ -53,11 +53,16 @@ def list_files(url: str) -> dict[str, int]:
         entries = filesystems.call(url, "find", transfer.LISTING_TIMEOUT_S, detail=True)
     except FileNotFoundError:
         return {}
-    sizes = {}
     # Storages list files in different orders.
-    for path, entry in sorted(entries.items()):
-        sizes[str(path)[prefix_length:]] = int(entry["size"])
-    return sizes
+    return {str(path)[prefix_length:]: entry for path, entry in sorted(entries.items())}
+
+
+def list_files(url: str) -> dict[str, int]:
+    """Return the sizes in bytes of all files below `url`, by path relative to it.
+
+    The result is empty if there is no such folder.
+    """
+    return {path: int(entry["size"]) for path, entry in find_files(url).items()}
 
 
 def read_bytes(url: str, size: int | None = None) -> bytes:

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from mlrec.runtime.progress import Task
 from shards_tools.pack.frames import decode_chosen
+from shards_tools.pack.image_frames import ImageSource, choose_images
 from shards_tools.pack.items import ItemJob, frame_request
 from shards_tools.pack.raw_files import MediaError, read_file
 
@@ -28,5 +29,7 @@ def decode_bare(jobs: Sequence[ItemJob], workers: int, progress: Task) -> None:
 def _decode(job: ItemJob) -> None:
     # a video that cannot be decoded costs the packer the same
     with suppress(MediaError, ValueError):
-        content = read_file(job.video)
-        decode_chosen(content, job.media, frame_request(job))
+        if job.frames:
+            choose_images(ImageSource(job.frames, read_file), job.media, frame_request(job))
+        else:
+            decode_chosen(read_file(job.video), job.media, frame_request(job))

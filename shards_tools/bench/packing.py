@@ -38,8 +38,8 @@ def bench_packing(
     if workers < 1 or num_items < 1:
         raise ValueError(f"--workers {workers} --items {num_items}: both must be 1 or more")
     # the plan is not measured: it is read once, however many videos there are
-    planned = plan(open_source(raw_root), settings, title_checkpoint)
-    jobs = [job for job in planned.jobs if job.video is not None][:num_items]
+    planned = plan(open_source(raw_root, settings), settings, title_checkpoint)
+    jobs = [job for job in planned.jobs if job.video or job.frames][:num_items]
     if not jobs:
         raise ValueError(f"{raw_root} holds none of its items' videos. There is nothing to decode")
     figures = measure_packing(jobs, workers)

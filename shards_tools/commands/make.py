@@ -18,7 +18,7 @@ from shards_tools.commands.common import (
 )
 from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.features import parse_sources
-from shards_tools.pack.settings import Settings
+from shards_tools.pack.settings import OPTIONAL_PARTS, Settings, sorted_parts
 
 HELP = "Pack a raw folder into a data set. The same command continues a run that was stopped."
 
@@ -95,6 +95,12 @@ def _add_settings(parser: Parser) -> None:
         "first or last interaction with each (default: %(default)s)",
     )
     parser.add_argument(
+        "--without",
+        default=defaults.without,
+        metavar="PART,...",
+        help=f"leave parts of RAW out: {', '.join(OPTIONAL_PARTS)} (default: none)",
+    )
+    parser.add_argument(
         "--split",
         choices=("leave_one_out", "time"),
         default=defaults.split,
@@ -126,6 +132,7 @@ def run(options: argparse.Namespace) -> None:
     # make computes them: a dry run reads the files, and needs no digests
     options.feature_digests = ""
     values = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    values["without"] = sorted_parts(options.without)
     settings = Settings(**values)
     if options.dry_run:
         _dry_run(options, settings)

@@ -23,11 +23,13 @@ from mlrec.data.format import (
 )
 from mlrec.data.media.policies import FrameRequest
 from mlrec.runtime.time_limit import REASON, time_limit
-from shards_tools.pack.media import audio_flac, cover_jpeg, video_members
+from shards_tools.pack.image_frames import ImageSource, choose_images
+from shards_tools.pack.media import audio_flac, cover_jpeg, frame_members, video_members
 from shards_tools.pack.output import Output
-from shards_tools.pack.raw_files import MediaError, RawFile, read_file
+from shards_tools.pack.raw_files import MediaError, read_file
 from shards_tools.pack.records import Failure, Kind, ShardRecord, record_name
 from shards_tools.pack.tar import TarWriter
+from shards_tools.raw.media import RawFile
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class ItemJob:
     likes: int
     views: int
     video: RawFile | None
+    frames: tuple[RawFile, ...]
+    """Images that stand for the video, in their order; empty for an item with a video."""
     cover: RawFile | None
     audio: RawFile | None
     media: MediaInfo
@@ -68,12 +72,7 @@ def pack_item(job: ItemJob) -> Packed:
     media = job.media
     sample = _Sample(job)
     if media.kind != "none":
-        request = frame_request(job)
-        sample.add(
-            "video",
-            job.video,
-            lambda content: video_members(content, media, job.quality, request),
-        )
+        sample.add_video()
         # an item without its video is left out, so that nothing else of it is read
         if sample.failures:
             return Packed({}, sample.failures)
@@ -125,15 +124,39 @@ class _Sample:
         self.members: dict[str, bytes] = {}
         self.failures: list[Failure] = []
 
+    def add_video(self) -> None:
+        """Add the members of the video, or of the frames that stand for it."""
+        job = self._job
+        request = frame_request(job)
+        if job.frames:
+            source = ImageSource(job.frames, _read)
+            self._add(
+                "video",
+                lambda: frame_members(choose_images(source, job.media, request), job.quality),
+            )
+        else:
+            self.add(
+                "video",
+                job.video,
+                lambda content: video_members(content, job.media, job.quality, request),
+            )
+
     def add(
         self, kind: Kind, file: RawFile | None, convert: Callable[[bytes], dict[str, bytes]]
     ) -> None:
         """Add the members that `convert` makes of a raw file, or the reason why it cannot."""
-        try:
+
+        def make() -> dict[str, bytes]:
             content = _read(file)
             # some damaged files send decoders into endless loops
             with time_limit(len(content)):
-                members = convert(content)
+                return convert(content)
+
+        self._add(kind, make)
+
+    def _add(self, kind: Kind, make: Callable[[], dict[str, bytes]]) -> None:
+        try:
+            members = make()
             _check_sizes(members)
         # only MediaError: any other exception is a bug, or the fault of the storage, and ends the
         # run
@@ -227,6 +250,9 @@ def _identity(value: object) -> object:
     """Return a field of a job in a form that JSON holds."""
     if isinstance(value, RawFile):
         return value.identity
+    # frames
+    if isinstance(value, tuple):
+        return [_identity(file) for file in value]
     if isinstance(value, Mapping):
         return {
             name: hashlib.sha256(vector.tobytes()).hexdigest() for name, vector in value.items()

@@ -88,6 +88,11 @@ def video_members(
         )
     except UnreadableError as error:
         raise MediaError(str(error)) from error
+    return frame_members(frames, quality)
+
+
+def frame_members(frames: np.ndarray, quality: int) -> dict[str, bytes]:
+    """Return uint8 RGB frames [T, H, W, 3] as the members "0.jpg", "1.jpg", ..."""
     return {f"{index}.jpg": encode_jpeg(frame, quality) for index, frame in enumerate(frames)}
 
 
@@ -103,6 +108,15 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 
 def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
     """Return a cover image as JPEG of size x size pixels.
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
+    return encode_jpeg(decode_image(content, size), quality)
+
+
+def decode_image(content: bytes, size: int) -> np.ndarray:
+    """Return an image file as uint8 RGB [size, size, 3].
 
     It looks as in a browser: turned upright, on white where it is transparent, and an animation
     shows its first frame. It is scaled without keeping the aspect ratio, as in MicroLens.
@@ -133,7 +147,7 @@ def cover_jpeg(content: bytes, size: int, quality: int) -> bytes:
         raise MediaError(
             "the file is damaged, or of a format that is not read as an image"
         ) from error
-    return encode_jpeg(np.asarray(scaled), quality)
+    return np.asarray(scaled)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -14,13 +14,12 @@ from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.runtime.printable import counted
 from shards_tools.pack.features import NO_SOURCES, ItemFeatures, read_item_features
 from shards_tools.pack.interactions import read_interactions, with_repeated_targets
+from shards_tools.pack.item_media import ItemMedia, find_item_media
 from shards_tools.pack.items import ItemJob
-from shards_tools.pack.raw_files import RawFile
 from shards_tools.pack.settings import Settings
 from shards_tools.pack.split import split_of, split_remarks
 from shards_tools.raw.folder import RawFolder, open_raw
 from shards_tools.raw.item_tables import Counts, ItemTables, read_item_tables
-from shards_tools.raw.listing import media_files
 from shards_tools.raw.split import Sequences, with_enough
 
 
@@ -36,6 +35,8 @@ class Plan:
     """All users with enough interactions, before failed items leave; items are catalogue ids."""
     jobs: list[ItemJob]
     """One job per item, in catalogue order."""
+    sources: list[str]
+    """What was recognized in the raw folder, and which files are not used, a line each."""
     counts: dict[str, int]
     """Numbers of interactions that were dropped, repeated or left out, as in dataset.json."""
     remarks: list[str]
@@ -59,13 +60,14 @@ def absolute_url(url: str) -> str:
     return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
 
 
-def open_source(raw_root: str | Path) -> RawFolder:
+def open_source(raw_root: str | Path, settings: Settings) -> RawFolder:
     """Return the raw folder at `raw_root`, with absolute URLs.
 
     Raises:
         ValueError: it is no raw folder.
     """
-    return open_raw(absolute_url(str(raw_root)))
+    raw = open_raw(absolute_url(str(raw_root)))
+    return replace(raw, titles=None) if "titles" in settings.without.split(",") else raw
 
 
 def plan(
@@ -89,31 +91,33 @@ def plan(
     sequences = replace(interactions.sequences, items=interactions.sequences.items + 1)
     split = split_of(sequences, interactions.time_unit, settings, raw.pairs)
     interactions = with_repeated_targets(interactions, split)
-    features = read_item_features(feature_sources, interactions.raw_ids, settings.name or raw.name)
-    media = MediaInfo(
-        kind=settings.media if raw.videos is not None else "none",
-        policy=settings.policy,
-        title_weights=settings.title_weights,
-        frames=settings.frames,
-        interval=settings.interval,
-        size=settings.size,
-        has_cover=raw.covers is not None,
-        has_audio=raw.audio is not None,
-        features=features.widths,
-    )
+    raw_ids = interactions.raw_ids
+    features = read_item_features(feature_sources, raw_ids, settings.name or raw.name)
     # before anything is packed: the catalogue would be refused by its readers after hours
-    _check_lengths(interactions.raw_ids)
-    tables = read_item_tables(raw.titles, raw.likes_and_views, interactions.raw_ids)
-    jobs = _jobs(raw, interactions.raw_ids, tables, media, settings.quality, features)
+    _check_lengths(raw_ids)
+    tables = read_item_tables(raw.titles, raw.likes_and_views, raw_ids)
+    media = find_item_media(raw, settings, raw_ids, features.widths)
+    jobs = _jobs(raw_ids, tables, media, settings.quality, features)
     remarks = [
         *raw.remarks,
         *interactions.remarks,
+        *media.remarks,
         *tables.remarks,
         *split_remarks(raw, settings, split),
         *features.remarks,
     ]
-    planned = Plan(raw, settings, split, media, sequences, jobs, interactions.counts, remarks)
-    if media.kind == "frames" and media.policy == "title":
+    planned = Plan(
+        raw,
+        settings,
+        split,
+        media.info,
+        sequences,
+        jobs,
+        media.sources,
+        interactions.counts,
+        remarks,
+    )
+    if media.info.kind == "frames" and media.info.policy == "title":
         return _by_title(planned, title_checkpoint)
     return planned
 
@@ -153,31 +157,29 @@ def remaining_sequences(plan: Plan, failed: Sequence[int]) -> Sequences:
 
 
 def _jobs(
-    raw: RawFolder,
     raw_ids: list[str],
     tables: ItemTables,
-    media: MediaInfo,
+    media: ItemMedia,
     quality: int,
     features: ItemFeatures,
 ) -> list[ItemJob]:
     """Return the job of each item, in the order of `raw_ids`."""
-    videos = _raw_files(raw.videos)
-    covers = _raw_files(raw.covers)
-    audio = _raw_files(raw.audio)
     jobs = []
     for item, raw_id in enumerate(raw_ids, start=1):
         # the tables are optional, and an item may lack its row
         item_counts = tables.counts.get(raw_id, Counts(likes=0, views=0))
+        files = media.files(raw_id)
         job = ItemJob(
             item=item,
             raw_id=raw_id,
             title=tables.titles.get(raw_id, ""),
             likes=item_counts.likes,
             views=item_counts.views,
-            video=videos.get(raw_id),
-            cover=covers.get(raw_id),
-            audio=audio.get(raw_id),
-            media=media,
+            video=files.video,
+            frames=files.frames,
+            cover=files.cover,
+            audio=files.audio,
+            media=media.info,
             quality=quality,
             features=features.vectors_of[item - 1],
         )
@@ -197,11 +199,3 @@ def _check_lengths(raw_ids: list[str]) -> None:
                 f"the item id {raw_id[:40]!r}... is longer than {MAX_RAW_ID_BYTES} bytes. "
                 "Shorten it"
             )
-
-
-def _raw_files(folder: str | None) -> dict[str, RawFile]:
-    """Return the files of a media folder by raw item id."""
-    files = media_files(folder)
-    return {
-        raw_id: RawFile(entry.url, entry.size, entry.version) for raw_id, entry in files.items()
-    }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import PurePosixPath
-from typing import NamedTuple
 
 from mlrec import storage
 from mlrec.storage import transfer
+from shards_tools.raw.media import RawFile
+from shards_tools.raw.zips import MemberError, read_member
 
 MAX_RAW_BYTES = 1 << 30
 """Largest raw file that is read, because files are held in memory whole."""
@@ -20,21 +20,6 @@ class MediaError(Exception):
     The message is the reason. It has no paths and is the same in each run, because it is packed as
     well.
     """
-
-
-class RawFile(NamedTuple):
-    """A raw media file, from the listing of its folder."""
-
-    url: str
-    size: int | None
-    """Bytes; None if the listing lacks them. With it remote files are read in parallel."""
-    version: str = ""
-    """Version from the listing, which changes when the file is rewritten."""
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What tells the file from others, wherever its folder is: name, size and version."""
-        return (PurePosixPath(self.url).name, *self[1:])
 
 
 def read_file(file: RawFile | None) -> bytes:
@@ -58,6 +43,8 @@ def read_file(file: RawFile | None) -> bytes:
         raise MediaError("the file is missing") from error
     except transfer.CutShortError as error:
         raise MediaError("the file is shorter than the listing of its folder says") from error
+    except MemberError as error:
+        raise MediaError(str(error)) from error
     except OSError as error:
         # An expired token is no fault of the file: all others would fail for the same reason.
         if isinstance(error, PermissionError) and not storage.is_local(file.url):
@@ -77,6 +64,8 @@ def _reason_of(error: OSError) -> str:
 
 
 def _read(file: RawFile) -> bytes:
+    if file.member is not None:
+        return read_member(file.url, file.member)
     if not storage.is_local(file.url):
         return storage.read_bytes(file.url, file.size)
     path = storage.local_path(file.url)

@@ -10,8 +10,11 @@ from mlrec.data.format.dataset_info import MAX_FRAMES, MAX_INTERVAL, MAX_NAME_CH
 from mlrec.data.media.policies import COUNT_POLICIES, FRAME_POLICIES
 from mlrec.storage.typed_json import STRICT
 from shards_tools.raw.cut_offs import CutOffs, check_cut_off
+from shards_tools.raw.media_names import KIND_OF_PART, Part
 from shards_tools.raw.repeats import Repeats
 
+OPTIONAL_PARTS = (*KIND_OF_PART, "titles")
+"""Parts of a raw folder that --without leaves out."""
 MIN_SIZE_PX = 16
 """Smallest height and width."""
 
@@ -55,6 +58,8 @@ class Settings:
     """First cut-off of a split by time: an ISO date or a number; "" for 80 % of interactions."""
     test_from: str = ""
     """Second cut-off of a split by time; "" for 90 % of interactions."""
+    without: str = ""
+    """Parts that are left out, of OPTIONAL_PARTS, with commas between them, sorted."""
 
     def __post_init__(self) -> None:
         # messages name the flag, because the command line is where these values come from
@@ -91,7 +96,15 @@ class Settings:
                 "--policy title compares frames with titles by a CLIP model. "
                 "Give its folder with --title-checkpoint FOLDER"
             )
+        # sorted, so that a stopped packing continues whatever order the parts are named in
+        if self.without != sorted_parts(self.without):
+            raise ValueError(f"--without is {self.without!r}, whose parts are not sorted")
         self._check_split()
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The parts of media that are packed."""
+        return frozenset(KIND_OF_PART) - frozenset(self.without.split(","))
 
     def _check_split(self) -> None:
         for key in ("validation_from", "test_from"):
@@ -120,6 +133,22 @@ class Settings:
         if cut_offs is None:
             return SplitInfo(self.keep_last, self.min_interactions)
         return SplitInfo(self.keep_last, self.min_interactions, "time", *cut_offs)
+
+
+def sorted_parts(text: str) -> str:
+    """Return the parts of --without, sorted.
+
+    Raises:
+        ValueError: one is unknown.
+    """
+    parts = {part.strip() for part in text.split(",") if part.strip()}
+    for part in parts:
+        if part not in OPTIONAL_PARTS:
+            raise ValueError(
+                f"--without has {part!r}; choose from {', '.join(OPTIONAL_PARTS)}, "
+                "with commas between them"
+            )
+    return ",".join(sorted(parts))
 
 
 def _flag(key: str) -> str:

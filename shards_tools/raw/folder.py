@@ -5,20 +5,23 @@ MicroLens-50K, 100K, 1M and the full set differ in their names and sizes only:
     <name>_pairs.tsv        user<TAB>item item ...        or <name>_pairs.csv   user,item,timestamp
     <name>_titles.csv       item,title                    with or without a header
     <name>_likes_and_views.txt  item<TAB>likes<TAB>views
-    <name>_videos/ <name>_covers/ <name>_audios/          one file per item, named by its id
+    media                   in folders, in zip archives, or beside these files: media_names.py
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
-from shards_tools.raw.listing import Entry, list_folder, media_files
+from shards_tools.raw.listing import File
+from shards_tools.raw.media import Media, find_media
+from shards_tools.raw.media_listing import RawFiles, list_raw
+from shards_tools.raw.media_names import KIND_OF_PART, Part, kind_of
 from shards_tools.raw.readers import Reader, find_pairs
 from shards_tools.raw.tables import open_table
 
@@ -34,21 +37,40 @@ class RawFolder:
     """The reader of `pairs`."""
     titles: str | None
     likes_and_views: str | None
-    videos: str | None
-    covers: str | None
-    audio: str | None
     oracle: str | None
     """Reference results that come with a synthetic folder."""
     mappings: list[str]
     """Files with the original ids of numbers in `pairs`."""
     remarks: list[str]
     """What was chosen or left out, a sentence each without its full stop."""
+    files: RawFiles = field(repr=False)
+    """All files of the folder."""
 
     @property
     def name(self) -> str:
         """The name of the data set, derived from the name of the file with the interactions."""
         prefix = PurePosixPath(self.pairs).stem.removesuffix("pairs").rstrip("_-")
         return prefix or PurePosixPath(self.root).name
+
+    @property
+    def tables(self) -> list[str]:
+        """URLs of the files that are read besides media."""
+        urls = (self.pairs, *self.mappings, self.titles, self.likes_and_views, self.oracle)
+        return [url for url in urls if url is not None]
+
+    def find_media(self, raw_ids: list[str], parts: frozenset[Part]) -> Media:
+        """Return the media files of the items, and what was not recognized.
+
+        Args:
+            raw_ids: Raw ids of the items.
+            parts: Parts to look for.
+
+        Raises:
+            ValueError: an archive cannot be read, or files of a kind are there and match no item.
+        """
+        media = find_media(self.root, self.files, raw_ids, parts)
+        media.report.add_unused(self.files, {PurePosixPath(url).name for url in self.tables})
+        return media
 
 
 def open_raw(root: str) -> RawFolder:
@@ -57,58 +79,57 @@ def open_raw(root: str) -> RawFolder:
     Raises:
         ValueError: it is no folder, has no interactions, or has a part more than once.
     """
-    entries = list_folder(root)
+    files = list_raw(root)
+    is_empty = not files.in_root
     # object stores have no empty folders: nothing there means nothing at all
-    if not entries and not (storage.is_local(root) and storage.local_path(root).is_dir()):
+    if is_empty and not (storage.is_local(root) and storage.local_path(root).is_dir()):
         raise ValueError(f"{root} is not a folder. Give the folder with MicroLens' raw files")
-    # a file named like a folder of media, such as videos.zip, is no part
-    files = [entry for entry in entries if not entry.is_folder]
-    folders = [entry for entry in entries if entry.is_folder]
-    pairs = find_pairs(root, [entry.name for entry in files])
+    pairs = find_pairs(root, [file.path for file in files.in_root])
     return RawFolder(
         root,
         pairs.url,
         pairs.read,
         mappings=pairs.mappings,
         remarks=pairs.remarks,
-        titles=_find(root, files, "*title*.csv"),
-        likes_and_views=_find(root, files, "*likes_and_views*.txt"),
-        videos=_find(root, folders, "*video*"),
-        covers=_find(root, folders, "*cover*"),
-        audio=_find(root, folders, "*audio*"),
-        oracle=_find(root, files, ORACLE_FILE),
+        titles=_find(root, files.in_root, "*title*.csv"),
+        likes_and_views=_find(root, files.in_root, "*likes_and_views*.txt"),
+        oracle=_find(root, files.in_root, ORACLE_FILE),
+        files=files,
     )
 
 
-def _find(root: str, entries: Iterable[Entry], pattern: str) -> str | None:
-    """Return the URL of the only entry whose name matches; None if no name does.
+def _find(root: str, files: Iterable[File], pattern: str) -> str | None:
+    """Return the URL of the only file whose name matches; None if no name does.
 
     Raises:
         ValueError: several match.
     """
-    matches = [entry for entry in entries if fnmatchcase(entry.name, pattern)]
+    matches = [file.name for file in files if fnmatchcase(file.name, pattern)]
     # taking the first would silently pack half of the data
     if len(matches) > 1:
-        names = ", ".join(entry.name for entry in matches)
         raise ValueError(
-            f"{root} holds {len(matches)} of {pattern}: {names}. Leave one of them in the folder"
+            f"{root} holds {len(matches)} of {pattern}: {', '.join(matches)}. "
+            "Leave one of them in the folder"
         )
-    return matches[0].url if matches else None
+    return storage.join(root, matches[0]) if matches else None
 
 
-def fingerprint(raw: RawFolder) -> str:
+def fingerprint(raw: RawFolder, parts: frozenset[Part]) -> str:
     """Return the SHA-256 over the tables' content and each media file's name, size and version.
 
     The media files are not read: that would take as long as packing them.
+
+    Args:
+        parts: Parts that are packed. Files of other kinds do not count.
     """
     digest = hashlib.sha256()
     for url in (raw.pairs, *raw.mappings, raw.titles, raw.likes_and_views, raw.oracle):
         digest.update(_sha256(url).encode() if url else b"none")
-    for folder in (raw.videos, raw.covers, raw.audio):
-        for name, file in sorted(media_files(folder).items()):
-            digest.update(f"{name} {file.size} {file.version}\n".encode())
-        # without a mark, a file that moves from one folder to the next would change nothing
-        digest.update(b"end")
+    kinds = {KIND_OF_PART[part] for part in parts}
+    media = [file for file in raw.files.media if kind_of(file.path) in kinds]
+    # an archive by its own name, size and version: it holds any of the parts
+    for file in [*media, *(raw.files.zips if parts else [])]:
+        digest.update(f"{file.path} {file.size} {file.version}\n".encode())
     return digest.hexdigest()
 
 

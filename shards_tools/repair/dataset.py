@@ -68,7 +68,9 @@ def repair(
             settings = recorded_settings(output)
             _check_title_checkpoint(settings, title_checkpoint, url)
             _check_features(settings, feature_sources, url)
-            planned = plan(open_source(raw_root), settings, title_checkpoint, feature_sources)
+            planned = plan(
+                open_source(raw_root, settings), settings, title_checkpoint, feature_sources
+            )
             catalogue = None if CATALOGUE_FILE in damaged else read_catalogue(url, info)
             # before any media file is opened
             _check_raw_folder(planned, info, catalogue, url)

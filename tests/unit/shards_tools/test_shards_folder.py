@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from shards_tools.raw.folder import fingerprint, open_raw
-from shards_tools.raw.listing import media_files
+from shards_tools.raw.listing import list_folder
+from shards_tools.raw.media_names import Part
 from shards_tools.raw.pairs_text import read_text
 from shards_tools.raw.readers import READERS
 from shards_tools.raw.tables import open_text
@@ -26,12 +27,10 @@ def test_open_raw_finds_parts_by_name(tmp_path: Path) -> None:
     (tmp_path / "MicroLens-9_videos" / ".DS_Store").touch()
     (tmp_path / "MicroLens-9_videos" / "3.mp4").symlink_to(tmp_path / "absent")
     raw = open_raw(str(tmp_path))
-    assert (raw.name, raw.audio, raw.likes_and_views) == ("MicroLens-9", None, None)
+    assert (raw.name, raw.likes_and_views) == ("MicroLens-9", None)
+    assert raw.titles == f"{tmp_path}/MicroLens-9_title_en.csv"
     # neither the hidden file nor the broken link is a video
-    videos = media_files(raw.videos)
-    assert list(videos) == ["2"]
-    assert videos["2"].url == f"{tmp_path}/MicroLens-9_videos/2.mp4"
-    assert media_files(raw.covers) == media_files(raw.audio) == {}
+    assert [file.path for file in raw.files.media] == ["MicroLens-9_videos/2.mp4"]
 
 
 def test_open_raw_prefers_csv_with_times(tmp_path: Path) -> None:
@@ -63,17 +62,22 @@ def test_open_raw_missing_or_repeated_part_raises(tmp_path: Path) -> None:
         open_raw(str(tmp_path))
 
 
-def test_fingerprint_changes_with_tables_and_media(tmp_path: Path) -> None:
+def test_fingerprint_changes_with_tables_and_packed_media(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     write(tmp_path / "x_pairs.tsv", "1\t2\n")
-    fingerprints = {fingerprint(open_raw(str(tmp_path)))}
+    parts: frozenset[Part] = frozenset({"videos", "covers"})
+    fingerprints = {fingerprint(open_raw(str(tmp_path)), parts)}
     write(tmp_path / "x_pairs.tsv", "1\t3\n")
-    fingerprints.add(fingerprint(open_raw(str(tmp_path))))
+    fingerprints.add(fingerprint(open_raw(str(tmp_path)), parts))
     write(tmp_path / "videos" / "3.mp4", "a")
-    fingerprints.add(fingerprint(open_raw(str(tmp_path))))
-    assert len(fingerprints) == 3
-    # and it stays the same without a change
-    assert fingerprint(open_raw(str(tmp_path))) in fingerprints
+    fingerprints.add(fingerprint(open_raw(str(tmp_path)), parts))
+    write(tmp_path / "covers.zip", "a")
+    fingerprints.add(fingerprint(open_raw(str(tmp_path)), parts))
+    assert len(fingerprints) == 4
+    # and it stays the same without a change to what is packed
+    write(tmp_path / "3.wav", "a")
+    write(tmp_path / "readme.txt", "a")
+    assert fingerprint(open_raw(str(tmp_path)), parts) in fingerprints
 
 
 def test_open_table_shows_progress(
@@ -89,7 +93,7 @@ def test_open_table_shows_progress(
     assert "1.2 MB/1.2 MB  took 0:00:" in printed
 
 
-def test_media_files_storage_without_sizes_lists_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_folder_storage_without_sizes_lists_none(monkeypatch: pytest.MonkeyPatch) -> None:
     listing = [{"name": "http://host/videos/1.mp4", "type": "file", "size": None}]
     monkeypatch.setattr("mlrec.storage.list_folder", lambda url: listing)
-    assert media_files("http://host/videos")["1"].size is None
+    assert list_folder("http://host/videos").files[0].size is None

@@ -22,7 +22,8 @@ from shards_tools.pack.media import (
     encode_h264,
     video_members,
 )
-from shards_tools.pack.raw_files import MediaError, RawFile, read_file
+from shards_tools.pack.raw_files import MediaError, read_file
+from shards_tools.raw.media import RawFile
 
 FRAMES = MediaInfo(kind="frames", size=64)
 CLIP = MediaInfo(kind="clip", size=64)

@@ -1,0 +1,281 @@
+"""Media files of the items, recognized by their names in folders and zip archives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from mlrec import storage
+from shards_tools.raw.ids import IdMatcher
+from shards_tools.raw.listing import File
+from shards_tools.raw.media_listing import UNREAD_ARCHIVES, RawFiles
+from shards_tools.raw.media_names import (
+    KIND_OF_PART,
+    Kind,
+    MediaName,
+    Part,
+    Place,
+    is_hidden,
+    kind_of,
+    place_of,
+    read_name,
+)
+from shards_tools.raw.media_report import (
+    FileGroups,
+    MediaReport,
+    RecognizedPart,
+    Repeats,
+    no_match,
+)
+from shards_tools.raw.zips import ZipMember, list_zip, split_archive
+
+PARTS_OF_PLACE: dict[Place, frozenset[Part]] = {
+    "videos": frozenset({"videos"}),
+    "frames": frozenset({"frames"}),
+    "covers": frozenset({"covers"}),
+    "images": frozenset({"frames", "covers"}),
+    "audio": frozenset({"audio"}),
+}
+"""Parts that an archive may hold, by its name."""
+ZIPPED_RANK = 8
+"""Added to the rank of zipped files: of a file and its zipped copy, the file is packed."""
+
+
+class RawFile(NamedTuple):
+    """A raw media file."""
+
+    url: str
+    """URL of the file, or of the archive that it is in."""
+    size: int | None
+    """Bytes; None if the listing lacks them. With it remote files are read in parallel."""
+    version: str = ""
+    """Version of the file or archive, which changes when it is rewritten."""
+    member: ZipMember | None = None
+    """Its place in the archive; None for a file of its own."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells the file from others, wherever its folder is: name, size and version."""
+        return (PurePosixPath(self.url).name, *self[1:])
+
+
+@dataclass(frozen=True)
+class Media:
+    """Media files by part and raw item id. The frames of an item are in their order."""
+
+    files: dict[Part, dict[str, list[RawFile]]]
+    report: MediaReport
+
+    def file(self, part: Part, raw_id: str) -> RawFile | None:
+        """Return the file of an item that has at most one."""
+        files = self.files[part].get(raw_id)
+        return files[0] if files else None
+
+
+class _Candidate(NamedTuple):
+    """A file that may be media of an item."""
+
+    path: str
+    """Path relative to the raw folder, through the archive that it is in."""
+    source: str
+    """The archive, or else the first folder of the path; "" for the raw folder itself."""
+    kind: Kind
+    file: RawFile
+
+
+class _Numbered(NamedTuple):
+    """A candidate and its number among the frames of its item."""
+
+    number: int
+    candidate: _Candidate
+
+
+class _Choice(NamedTuple):
+    """The files of an item that are packed, of those seen so far."""
+
+    order: tuple[int, str]
+    """Rank, and place of the files; the lowest is packed."""
+    numbered: list[_Numbered]
+
+
+def find_media(root: str, files: RawFiles, raw_ids: list[str], parts: frozenset[Part]) -> Media:
+    """Return the media files of the items.
+
+    Args:
+        root: URL of the raw folder.
+        raw_ids: Raw ids of the items.
+        parts: Parts to look for.
+
+    Raises:
+        ValueError: an archive cannot be read, or files of a kind are there and match no item.
+    """
+    finder = _Finder(IdMatcher(raw_ids), parts)
+    for file in files.media:
+        kind = kind_of(file.path)
+        if kind is not None:
+            raw_file = RawFile(storage.join(root, file.path), file.size, file.version)
+            finder.add(_Candidate(file.path, _first_folder(file.path), kind, raw_file))
+    for archive in files.zips:
+        if not _may_hold(archive, parts):
+            continue
+        if _is_extracted(archive, files):
+            finder.report.notes.append(
+                f"{archive.path} was not read, because the folder "
+                f"{_without_suffix(archive.path)} beside it holds its files"
+            )
+            continue
+        for candidate in _zipped(root, archive, files):
+            finder.add(candidate)
+    finder.check_kinds(raw_ids)
+    for archive in files.unread_archives:
+        if _may_hold(archive, parts) and not _is_extracted(archive, files):
+            finder.note_unread(root, archive)
+    return finder.media()
+
+
+def _first_folder(path: str) -> str:
+    folder, slash, _ = path.partition("/")
+    return folder if slash else ""
+
+
+def _may_hold(archive: File, parts: frozenset[Part]) -> bool:
+    """Return whether an archive may hold one of the parts."""
+    place = place_of(archive.path)
+    return bool(parts & PARTS_OF_PLACE[place] if place else parts)
+
+
+def _without_suffix(path: str) -> str:
+    for suffix in (".zip", *UNREAD_ARCHIVES):
+        if path.lower().endswith(suffix):
+            return path[: -len(suffix)]
+    return path
+
+
+def _is_extracted(archive: File, files: RawFiles) -> bool:
+    folder = _without_suffix(archive.path) + "/"
+    return any(file.path.startswith(folder) for file in files.media)
+
+
+def _zipped(root: str, archive: File, files: RawFiles) -> Iterator[_Candidate]:
+    """Yield the media files in an archive.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    url = storage.join(root, archive.path)
+    first_part = f"{_without_suffix(archive.path)}.z01".lower()
+    if any(file.path.lower() == first_part for file in files.others):
+        raise split_archive(url)
+    for path, member in list_zip(url):
+        full_path = f"{archive.path}/{path}"
+        kind = kind_of(full_path)
+        if kind is not None and not is_hidden(path):
+            file = RawFile(url, member.size, archive.version, member)
+            yield _Candidate(full_path, archive.path, kind, file)
+
+
+class _Finder:
+    """The files of each item, chosen from candidates one by one."""
+
+    def __init__(self, matcher: IdMatcher, parts: frozenset[Part]) -> None:
+        self._matcher = matcher
+        self._parts = parts
+        self._kinds = {KIND_OF_PART[part] for part in parts}
+        self._choices: dict[Part, dict[str, _Choice]] = {part: {} for part in KIND_OF_PART}
+        self._unmatched: dict[Kind, FileGroups] = {kind: FileGroups() for kind in self._kinds}
+        self._matched_kinds: set[Kind] = set()
+        self.report = MediaReport()
+
+    def add(self, candidate: _Candidate) -> None:
+        """Take a candidate. They should come in the order of paths."""
+        if candidate.kind not in self._kinds:
+            return
+        name = read_name(candidate.path, candidate.kind, self._matcher)
+        if name is None:
+            for groups in (self._unmatched[candidate.kind], self.report.unmatched):
+                groups.add(candidate.source, candidate.path, candidate.file.size)
+            return
+        self._matched_kinds.add(candidate.kind)
+        if name.part in self._parts:
+            self._choose(name, candidate)
+
+    def _choose(self, name: MediaName, candidate: _Candidate) -> None:
+        """Keep the candidate if it comes before the files of its item so far."""
+        choices = self._choices[name.part]
+        rank = name.rank + (ZIPPED_RANK if candidate.file.member else 0)
+        # the frames of an item come from one place: those of two would be mixed
+        order = (rank, name.set_folder if name.part == "frames" else candidate.path)
+        numbered = _Numbered(name.number, candidate)
+        before = choices.get(name.raw_id)
+        if before is None:
+            choices[name.raw_id] = _Choice(order, [numbered])
+        elif order == before.order:
+            before.numbered.append(numbered)
+        else:
+            repeats = self.report.repeats.setdefault(name.part, Repeats())
+            if order < before.order:
+                choices[name.raw_id] = _Choice(order, [numbered])
+                repeats.add(name.raw_id, before.numbered[0].candidate.path)
+            else:
+                repeats.add(name.raw_id, candidate.path)
+
+    def check_kinds(self, raw_ids: list[str]) -> None:
+        """Check that of each kind of media some file belongs to an item.
+
+        Raises:
+            ValueError: files of a kind are there, and none does.
+        """
+        for kind, groups in self._unmatched.items():
+            if groups.files and kind not in self._matched_kinds:
+                raise no_match(kind, groups, raw_ids)
+
+    def note_unread(self, root: str, archive: File) -> None:
+        """Note an archive of a format that is not read.
+
+        Raises:
+            ValueError: it seems to be the only place of a part that is wanted.
+        """
+        place = place_of(archive.path)
+        parts = self._parts & (PARTS_OF_PLACE[place] if place else frozenset())
+        if parts and not any(self._choices[part] for part in parts):
+            raise ValueError(
+                f"{storage.join(root, archive.path)} cannot be read, because it is no zip "
+                f"archive. Extract it to the folder {_without_suffix(archive.path)} beside it, "
+                f"or pack without its files: --without {','.join(sorted(parts))}"
+            )
+        self.report.notes.append(f"{archive.path} was not read, because it is no zip archive")
+
+    def media(self) -> Media:
+        """Return the files of all items."""
+        files: dict[Part, dict[str, list[RawFile]]] = {}
+        for part, choices in self._choices.items():
+            files[part] = {raw_id: _in_order(choice) for raw_id, choice in choices.items()}
+            if choices:
+                self.report.parts.append(_recognized(part, choices))
+        for part, repeats in self.report.repeats.items():
+            choice = self._choices[part][repeats.example]
+            repeats.packed = choice.numbered[0].candidate.path
+        return Media(files, self.report)
+
+
+def _recognized(part: Part, choices: dict[str, _Choice]) -> RecognizedPart:
+    num_files = 0
+    sources = set()
+    for choice in choices.values():
+        num_files += len(choice.numbered)
+        sources.add(choice.numbered[0].candidate.source)
+    return RecognizedPart(part, len(choices), num_files, sorted(sources))
+
+
+def _in_order(choice: _Choice) -> list[RawFile]:
+    """Return the files by number; of files with the same number, the first by path."""
+    file_of_number: dict[int, RawFile] = {}
+    for numbered in sorted(choice.numbered, key=_number_and_path):
+        file_of_number.setdefault(numbered.number, numbered.candidate.file)
+    return list(file_of_number.values())
+
+
+def _number_and_path(numbered: _Numbered) -> tuple[int, str]:
+    return numbered.number, numbered.candidate.path

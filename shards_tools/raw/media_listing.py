@@ -1,0 +1,86 @@
+"""The files of a raw folder: media, archives that may hold media, and all others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mlrec import storage
+from shards_tools.raw.listing import File, list_folder, list_tree
+from shards_tools.raw.media_names import is_hidden, kind_of, place_of
+
+MAX_DEPTH = 4
+"""Levels of folders within a folder of media that are listed."""
+UNREAD_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Suffixes of archives that are not read."""
+
+
+class RawFiles(NamedTuple):
+    """All files of a raw folder, each list sorted by path. Paths are relative to the folder."""
+
+    in_root: list[File]
+    """Files directly in the folder, such as the tables. They are in the other lists as well."""
+    media: list[File]
+    """Files that are media by their suffix or folder."""
+    zips: list[File]
+    """Zip archives, which may hold media."""
+    unread_archives: list[File]
+    """Archives of formats that are not read."""
+    others: list[File]
+    """All other files."""
+    unlisted: list[str]
+    """Folders that were not looked into."""
+
+
+def list_raw(root: str) -> RawFiles:
+    """Return the files of the raw folder at the URL `root`.
+
+    A folder that is named for media is listed with all that is below it. In any other folder, its
+    files and its folders for media are listed.
+    """
+    listing = list_folder(root)
+    files = RawFiles(listing.files, media=[], zips=[], unread_archives=[], others=[], unlisted=[])
+    _sort_in(listing.files, files)
+    for name in listing.folders:
+        if place_of(name) is not None:
+            _add_tree(root, name, files)
+        elif not is_hidden(name):
+            _add_folder(root, name, files)
+    for paths in files:
+        paths.sort()
+    return files
+
+
+def _add_folder(root: str, name: str, files: RawFiles) -> None:
+    """Add the files of a folder whose name tells nothing, and its folders for media."""
+    listing = list_folder(storage.join(root, name))
+    _sort_in(_below(name, listing.files), files)
+    for inner_name in listing.folders:
+        if place_of(inner_name) is not None:
+            _add_tree(root, f"{name}/{inner_name}", files)
+        elif not is_hidden(inner_name):
+            files.unlisted.append(f"{name}/{inner_name}")
+
+
+def _add_tree(root: str, folder: str, files: RawFiles) -> None:
+    tree = list_tree(storage.join(root, folder), MAX_DEPTH)
+    _sort_in(_below(folder, tree), files)
+
+
+def _below(folder: str, files: list[File]) -> list[File]:
+    return [file._replace(path=f"{folder}/{file.path}") for file in files]
+
+
+def _sort_in(listed: list[File], files: RawFiles) -> None:
+    """Add each file to the list that it belongs to."""
+    for file in listed:
+        name = file.name.lower()
+        if is_hidden(file.path):
+            continue
+        if name.endswith(".zip"):
+            files.zips.append(file)
+        elif name.endswith(UNREAD_ARCHIVES):
+            files.unread_archives.append(file)
+        elif kind_of(file.path) is not None:
+            files.media.append(file)
+        else:
+            files.others.append(file)
