@@ -69,8 +69,8 @@ def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" for line in lines]
 
 
-_CONSEQUENCES = {"cover": "get a black image", "audio": "get silence"}
-"""What items without a part get instead."""
+_CONSEQUENCES = {"cover": ("a cover", "get a black image"), "audio": ("audio", "get silence")}
+"""Each part with its article, and what items without it get instead."""
 
 
 def _lacking_lines(info: DatasetInfo) -> list[str]:
@@ -78,9 +78,11 @@ def _lacking_lines(info: DatasetInfo) -> list[str]:
     counts = info.counts
     num_packed = counts["items"] - counts["failed_items"]
     lines = []
-    for part, consequence in _CONSEQUENCES.items():
+    for part, (noun, consequence) in _CONSEQUENCES.items():
         num_lacking = counts.get(f"items_without_{part}", 0)
-        if num_lacking:
+        if num_lacking == num_packed:
+            lines.append(f"no item has {noun}: all {consequence}")
+        elif num_lacking:
             items = f"{num_lacking:,} of {counted(num_packed, 'packed item')}"
             lines.append(f"{items} have no {part} and {consequence}")
     # if some items have titles, a remark counts the others
