@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from launching import BIN, call, finish, start
-from tiny import tiny_overrides
+from tiny import NUM_ITEMS, tiny_overrides
 
 from mlrec import config as configuration
 from mlrec.config import Config
@@ -207,6 +208,8 @@ def prepared(raw_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPath
         (folder / name).symlink_to(target)
     item = {"item.encoders": "[video/tiny]", "item.options": "{video/tiny: {size: 32, width: 16}}"}
     settings = [*(f"{key}={value}" for key, value in item.items()), *TWO_STEPS, "name=tiny"]
+    for name in ("text", "image"):
+        np.save(folder / f"{name}.npy", np.eye(NUM_ITEMS, 4, dtype=np.float32))
     make_synthetic(folder / "timed", 60, 40, seed=0, workers=2, has_times=True)
     config = configuration.load([], [*tiny_overrides(Path("data"), Path("runs")), *settings])
     configuration.save(config, folder / "tiny.yaml")

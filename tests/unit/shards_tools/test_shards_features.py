@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from features import FINGERPRINT, save_features
 from packed import open_packed, samples
 from packing import data_set
 from rich.console import Console
@@ -22,7 +23,7 @@ from mlrec.models.building import build_model
 from shards_tools.check.dataset import check
 from shards_tools.cli import main
 from shards_tools.make import make
-from shards_tools.pack.features import digest_of, parse_sources
+from shards_tools.pack.features import digest_of, parse_sources, read_item_features
 from shards_tools.pack.settings import Settings
 from shards_tools.show.facts import describe
 
@@ -167,6 +168,27 @@ def test_parse_sources_other_forms_are_refused(arguments: list[str], words: str)
 def test_digest_of_a_missing_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--features text=.*none\.npy.* cannot be read"):
         digest_of({"text": f"{tmp_path}/none.npy"})
+
+
+def test_read_item_features_of_an_extraction_says_where_it_came_from(tmp_path: Path) -> None:
+    vectors = save_features(tmp_path / "extracted", ["b", "a", "c"])
+    joined = read_item_features({"text": f"{tmp_path}/extracted"}, ["a", "x", "b"], "mine")
+    assert joined.widths == {"text": 4}
+    assert [sorted(item) for item in joined.vectors_of] == [["text"], [], ["text"]]
+    assert np.array_equal(joined.vectors_of[2]["text"], vectors[0])
+    assert joined.remarks == [
+        f"features text: extracted was made of another packing or data set (tiny, fingerprint "
+        f"{FINGERPRINT[:12]}); vectors are joined by raw ids",
+        "features text: 1 of 3 items have no vector in extracted",
+        "features text: 1 of 3 vectors in extracted belong to no item of the data set",
+    ]
+    assert digest_of({"text": f"{tmp_path}/extracted"}).startswith("text=")
+
+
+def test_read_item_features_for_none_of_the_items_are_refused(tmp_path: Path) -> None:
+    save_features(tmp_path, ["b", "a"])
+    with pytest.raises(ValueError, match="has no vector for 2 of 2 items of mine"):
+        read_item_features({"text": str(tmp_path)}, ["x", "y"], "mine")
 
 
 def losses(dataset: Path, folder: Path, *overrides: str) -> list[float]:
