@@ -73,7 +73,7 @@ def test_crashed_item_over_its_time_limit_has_a_repeatable_reason() -> None:
         raw_id = "x"
 
     _, (failure,) = crashed_item(Job(), is_timeout=True)  # type: ignore[arg-type]
-    assert failure.reason == "was not decoded within 40 s and 1 s per MB"
+    assert failure.reason == "was not decoded within 40 s and 4 s per MB"
 
 
 @pytest.fixture
