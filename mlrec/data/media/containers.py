@@ -117,18 +117,24 @@ def _rank(stream: av.VideoStream) -> tuple[bool, int]:
 def decoded_frames(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
     """Yield all frames of a video in the order in which a player shows them.
 
-    Some packets may be undecodable. A recording that was cut begins with packets that need earlier
-    ones, and ends with an incomplete packet.
+    A recording that was cut begins with packets that need earlier ones, and ends with an incomplete
+    one. Players skip these.
+
+    Raises:
+        InvalidDataError: a packet in between is damaged.
     """
     import av
 
     has_frames = False
+    damage: av.error.InvalidDataError | None = None
     for packet in container.demux(stream):
+        # an empty packet marks the end: the decoder then returns the frames that it still holds
+        if damage is not None and packet.size:
+            raise damage
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
-            if has_frames and not packet.is_corrupt:
-                raise
+        except av.error.InvalidDataError as error:
+            damage = error if has_frames else None
             continue
         has_frames = has_frames or bool(frames)
         yield from frames
