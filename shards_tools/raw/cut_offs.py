@@ -84,8 +84,7 @@ def check_cut_off(flag: str, text: str) -> None:
         return
     try:
         _milliseconds(text)
-    # OverflowError: the year 1 in a time zone
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{flag} is {text!r}. Give a date such as 2023-07-01, or a whole number in the unit of "
             "the data set's times"
