@@ -115,6 +115,12 @@ class Settings:
                 )
             if value:
                 check_cut_off(_flag(key), value)
+        # Training would see from what it lacks that a user watches the item again later.
+        if self.split == "time" and self.repeats == "last":
+            raise ValueError(
+                "--repeats last takes earlier interactions out of training because of later ones, "
+                "which --split time must not. Use --repeats first or keep"
+            )
         # SplitInfo checks its own bounds. Cut-offs are compared with the times later.
         if self.split == "time":
             self.split_info(CutOffs(0, 1, "unknown"))

@@ -115,6 +115,12 @@ def test_make_cut_off_without_split_by_time_is_refused() -> None:
         Settings(test_from="5")
 
 
+def test_make_split_by_time_refuses_repeats_that_later_interactions_decide() -> None:
+    with pytest.raises(ValueError, match="--repeats last takes earlier interactions out"):
+        Settings(split="time", repeats="last")
+    Settings(split="time", repeats="first")
+
+
 def test_make_dry_run_counts_the_periods(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
