@@ -7,8 +7,11 @@ import pytest
 
 from mlrec.data.decode import decode_jpeg
 from mlrec.data.format import MediaInfo
-from shards_tools.pack.media import encode_h264, video_members
+from mlrec.data.media.policies import FrameRequest
+from shards_tools.pack.image_frames import ImageSource, choose_images
+from shards_tools.pack.media import encode_h264, encode_jpeg, frame_members, video_members
 from shards_tools.pack.settings import Settings
+from shards_tools.raw.media import RawFile
 
 SIDE = 64
 COLORS = np.array([(250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 30)], dtype=np.uint8)
@@ -46,6 +49,20 @@ def test_video_members_by_scenes_of_a_short_video_repeat_frames(film: bytes) -> 
     short = encode_h264(np.broadcast_to(COLORS[:2, None, None], (2, SIDE, SIDE, 3)), 24, 8, 18)
     media = MediaInfo(kind="frames", policy="scenes", frames=4, size=SIDE)
     assert colors_of(video_members(short, media, 90)) == [0, 0, 1, 1]
+
+
+def test_choose_images_by_scenes_has_each_scene_once() -> None:
+    scene_of_images = [0, 0, 1, 1, 1, 2, 2, 3]
+    jpegs: dict[str, bytes] = {}
+    for place, scene in enumerate(scene_of_images):
+        image = np.broadcast_to(COLORS[scene], (SIDE, SIDE, 3))
+        jpegs[f"17-{place}.jpg"] = encode_jpeg(image, 90)
+    source = ImageSource(
+        [RawFile(name, len(jpeg)) for name, jpeg in jpegs.items()], lambda file: jpegs[file.url]
+    )
+    media = MediaInfo(kind="frames", policy="scenes", frames=4, size=SIDE)
+    images = choose_images(source, media, FrameRequest(4))
+    assert colors_of(frame_members(images, 90)) == [0, 1, 2, 3]
 
 
 def test_settings_of_clips_by_scenes_raise() -> None:
