@@ -42,6 +42,7 @@ def figures(
     settings: Settings,
     title_checkpoint: str = "",
     feature_sources: Mapping[str, str] = NO_SOURCES,
+    titles: str = "",
 ) -> dict[str, Any]:
     """Return what the raw folder holds and its packed size, as the document of --dry-run --json.
 
@@ -50,7 +51,8 @@ def figures(
     Raises:
         ValueError: the raw folder is not one, or no user has enough interactions.
     """
-    planned = plan(open_source(raw_root, settings), settings, title_checkpoint, feature_sources)
+    raw = open_source(raw_root, settings, titles)
+    planned = plan(raw, settings, title_checkpoint, feature_sources)
     num_interactions = len(planned.sequences.items)
     has_times = planned.sequences.times is not None
     missing = _missing(planned)

@@ -61,6 +61,7 @@ def make(
     address: str | None = None,
     title_checkpoint: str = "",
     feature_sources: Mapping[str, str] = NO_SOURCES,
+    titles: str = "",
 ) -> DatasetInfo:
     """Pack the raw folder at `raw_root` to `url`.
 
@@ -71,6 +72,7 @@ def make(
         title_checkpoint: Folder or URL of the CLIP model of policy title, whose weights are
             settings.title_weights.
         feature_sources: File of each kind of features, by name.
+        titles: File or URL with the titles; "" to look for one in the raw folder.
 
     Raises:
         ValueError: the raw folder is not one, `url` holds something else, too many items failed, or
@@ -84,7 +86,7 @@ def make(
         )
     # workers of a Ray cluster run in other working folders
     url = absolute_url(url)
-    raw = open_source(raw_root, settings)
+    raw = open_source(raw_root, settings, titles)
     digests = digest_of(feature_sources)
     settings = replace(settings, name=settings.name or raw.name, feature_digests=digests)
     # It decides whether a stopped run continues, so it has all that the bytes depend on.

@@ -20,6 +20,17 @@ def add_raw(parser: Parser) -> None:
     )
 
 
+def add_titles(parser: Parser) -> None:
+    """Add --titles, the table of titles."""
+    parser.add_argument(
+        "--titles",
+        default="",
+        metavar="FILE",
+        help="table of items and titles, a file or fsspec URL: .csv, .tsv, .txt, .item or .parquet "
+        "(default: the one in RAW, in English if there are several)",
+    )
+
+
 def add_policy(parser: Parser) -> None:
     """Add --policy and --title-checkpoint, which decide on the frames of a video."""
     parser.add_argument(

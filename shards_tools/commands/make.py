@@ -12,6 +12,7 @@ from shards_tools.commands.common import (
     add_features,
     add_policy,
     add_raw,
+    add_titles,
     add_workers,
     document_of,
     title_weights,
@@ -45,6 +46,7 @@ def add_arguments(parser: Parser) -> None:
         "url", metavar="OUT", help="folder or fsspec URL that the data set is written to"
     )
     _add_settings(parser)
+    add_titles(parser)
     add_features(parser)
     parser.add_argument(
         "--max-failures",
@@ -153,6 +155,7 @@ def run(options: argparse.Namespace) -> None:
         options.address,
         options.title_checkpoint,
         parse_sources(options.features),
+        options.titles,
     )
     reasons = read_reasons(options.url, info)
     if options.json:
@@ -166,7 +169,7 @@ def _dry_run(options: argparse.Namespace, settings: Settings) -> None:
     from shards_tools.dry_run import describe, figures
 
     sources = parse_sources(options.features)
-    measured = figures(options.raw, settings, options.title_checkpoint, sources)
+    measured = figures(options.raw, settings, options.title_checkpoint, sources, options.titles)
     if options.json:
         print_json(measured)
     else:

@@ -11,6 +11,7 @@ from shards_tools.commands.common import (
     add_features,
     add_raw,
     add_title_checkpoint,
+    add_titles,
     add_workers,
 )
 from shards_tools.pack.features import parse_sources
@@ -22,6 +23,7 @@ def add_arguments(parser: Parser) -> None:
     """Add the raw folder and the data set."""
     add_raw(parser)
     parser.add_argument("url", metavar="URL", help="folder or fsspec URL of the data set")
+    add_titles(parser)
     add_title_checkpoint(parser)
     add_features(parser)
     add_workers(parser)
@@ -40,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
         console(error=True),
         options.title_checkpoint,
         parse_sources(options.features),
+        options.titles,
     )
     if options.json:
         print_json({"url": url, "repaired": faults})

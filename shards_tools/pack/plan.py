@@ -60,14 +60,24 @@ def absolute_url(url: str) -> str:
     return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
 
 
-def open_source(raw_root: str | Path, settings: Settings) -> RawFolder:
+def open_source(raw_root: str | Path, settings: Settings, titles: str = "") -> RawFolder:
     """Return the raw folder at `raw_root`, with absolute URLs.
 
+    Args:
+        titles: File or URL with the titles; "" to look for one in the folder.
+
     Raises:
-        ValueError: it is no raw folder.
+        ValueError: it is no raw folder, there is no such file, or titles are left out.
     """
-    raw = open_raw(absolute_url(str(raw_root)))
-    return replace(raw, titles=None) if "titles" in settings.without.split(",") else raw
+    root = absolute_url(str(raw_root))
+    if "titles" in settings.without.split(","):
+        if titles:
+            raise ValueError(f"--titles {titles} contradicts --without titles. Choose one of them")
+        return open_raw(root, None)
+    titles_url = absolute_url(titles) if titles else ""
+    if titles_url and not storage.exists(titles_url):
+        raise ValueError(f"--titles {titles} does not exist. Give a table of items and titles")
+    return open_raw(root, titles_url)
 
 
 def plan(

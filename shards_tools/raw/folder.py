@@ -3,7 +3,7 @@
 MicroLens-50K, 100K, 1M and the full set differ in their names and sizes only:
 
     <name>_pairs.tsv        user<TAB>item item ...        or <name>_pairs.csv   user,item,timestamp
-    <name>_titles.csv       item,title                    with or without a header
+    <name>_titles.csv       item,title                    or _title_en.csv, .txt, .item, ...
     <name>_likes_and_views.txt  item<TAB>likes<TAB>views
     media                   in folders, in zip archives, or beside these files: media_names.py
 """
@@ -11,14 +11,12 @@ MicroLens-50K, 100K, 1M and the full set differ in their names and sizes only:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
-from shards_tools.raw.listing import File
+from shards_tools.raw.item_files import TitlesFile, find_likes_and_views, find_titles
 from shards_tools.raw.media import Media, find_media
 from shards_tools.raw.media_listing import RawFiles, list_raw
 from shards_tools.raw.media_names import KIND_OF_PART, Part, kind_of
@@ -73,45 +71,35 @@ class RawFolder:
         return media
 
 
-def open_raw(root: str) -> RawFolder:
+def open_raw(root: str, titles_url: str | None = "") -> RawFolder:
     """Return the parts of the raw folder at the URL `root`.
 
+    Args:
+        titles_url: URL of the table of titles; "" to look for one in the folder, None for no
+            titles.
+
     Raises:
-        ValueError: it is no folder, has no interactions, or has a part more than once.
+        ValueError: it is no folder, has no interactions, or has several files for a table.
     """
     files = list_raw(root)
     is_empty = not files.in_root
     # object stores have no empty folders: nothing there means nothing at all
     if is_empty and not (storage.is_local(root) and storage.local_path(root).is_dir()):
         raise ValueError(f"{root} is not a folder. Give the folder with MicroLens' raw files")
-    pairs = find_pairs(root, [file.path for file in files.in_root])
+    names = [file.path for file in files.in_root]
+    pairs = find_pairs(root, names)
+    titles = find_titles(root, names) if titles_url == "" else TitlesFile(titles_url, [])
     return RawFolder(
         root,
         pairs.url,
         pairs.read,
         mappings=pairs.mappings,
-        remarks=pairs.remarks,
-        titles=_find(root, files.in_root, "*title*.csv"),
-        likes_and_views=_find(root, files.in_root, "*likes_and_views*.txt"),
-        oracle=_find(root, files.in_root, ORACLE_FILE),
+        remarks=pairs.remarks + titles.remarks,
+        titles=titles.url,
+        likes_and_views=find_likes_and_views(root, names),
+        oracle=storage.join(root, ORACLE_FILE) if ORACLE_FILE in names else None,
         files=files,
     )
-
-
-def _find(root: str, files: Iterable[File], pattern: str) -> str | None:
-    """Return the URL of the only file whose name matches; None if no name does.
-
-    Raises:
-        ValueError: several match.
-    """
-    matches = [file.name for file in files if fnmatchcase(file.name, pattern)]
-    # taking the first would silently pack half of the data
-    if len(matches) > 1:
-        raise ValueError(
-            f"{root} holds {len(matches)} of {pattern}: {', '.join(matches)}. "
-            "Leave one of them in the folder"
-        )
-    return storage.join(root, matches[0]) if matches else None
 
 
 def fingerprint(raw: RawFolder, parts: frozenset[Part]) -> str:

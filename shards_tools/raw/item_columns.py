@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mlrec.runtime.printable import printable
+from shards_tools.raw.columns import ITEM_NAMES, plain_name
 from shards_tools.raw.ids import IdMatcher
 
 Rows = Sequence[Sequence[str]]
@@ -20,7 +20,6 @@ USUAL_SHARE = 0.95
 MAX_QUOTED_ROWS = 3
 MAX_QUOTED_CELLS = 8
 MAX_QUOTED_CHARACTERS = 60
-_SEPARATORS = re.compile(r"[\W_]+")
 
 
 class Kind(NamedTuple):
@@ -32,25 +31,7 @@ class Kind(NamedTuple):
     """Usual names, as `plain_name` returns them; the first that a table has is used."""
 
 
-ITEM = Kind(
-    "item",
-    (
-        "item",
-        "itemid",
-        "iid",
-        "video",
-        "videoid",
-        "vid",
-        "movieid",
-        "newsid",
-        "productid",
-        "businessid",
-        "parentasin",
-        "asin",
-        "rawid",
-        "id",
-    ),
-)
+ITEM = Kind("item", (*ITEM_NAMES, "newsid", "businessid", "rawid", "id"))
 TITLE = Kind(
     "title",
     (
@@ -101,12 +82,6 @@ class Columns(NamedTuple):
     item: int
     values: tuple[int, ...]
     """Columns of the kinds that were asked for, in their order."""
-
-
-def plain_name(name: str) -> str:
-    """Return the letters and digits of a column's name, without RecBole's type after a colon."""
-    # item_id:token
-    return _SEPARATORS.sub("", name.partition(":")[0].casefold())
 
 
 def num_known_names(names: Iterable[str], kinds: Sequence[Kind]) -> int:

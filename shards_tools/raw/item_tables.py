@@ -13,17 +13,20 @@ from typing import NamedTuple
 
 from mlrec import storage
 from mlrec.runtime.printable import counted, printable
+from shards_tools.raw.columns import plain_name
 from shards_tools.raw.ids import IdMatcher
+from shards_tools.raw.interactions import MAX_NUMBER_DIGITS
 from shards_tools.raw.item_columns import (
     LIKES,
     MAX_QUOTED_CHARACTERS,
     TITLE,
     VIEWS,
     Kind,
+    NoColumnError,
     Row,
     no_ids,
-    plain_name,
 )
+from shards_tools.raw.item_files import may_lack_titles
 from shards_tools.raw.item_parquet import ParquetTable
 from shards_tools.raw.item_text import TextTable
 from shards_tools.raw.tables import open_text
@@ -189,6 +192,17 @@ def read_titles(url: str | None, matcher: IdMatcher) -> Titles:
     """
     if url is None:
         return Titles()
+    try:
+        return _read_titles(url, matcher)
+    except NoColumnError as error:
+        if not may_lack_titles(url):
+            raise
+        # remarks are stored, and must not tell the place of the raw folder
+        remark = str(error).replace(url, PurePosixPath(url).name)
+        return Titles(remarks=[f"no titles: {remark}"])
+
+
+def _read_titles(url: str, matcher: IdMatcher) -> Titles:
     titles: dict[str, str] = {}
     repeated = set()
     with _open_items(url, (TITLE,), matcher) as table:
@@ -269,6 +283,9 @@ def _count(text: str, row: Row, url: str) -> int | None:
         ValueError: it is none.
     """
     text = text.strip()
+    # most cells, and millions of them
+    if len(text) <= MAX_NUMBER_DIGITS and text.isascii() and text.isdecimal():
+        return int(text)
     if text.lower() in MISSING_COUNTS:
         return None
     # Decimal, because a float would round 2^63 - 1

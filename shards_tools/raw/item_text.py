@@ -168,7 +168,7 @@ def _find_layout(
     headers = {mark: _first_row(lines[0], mark) for mark in (*SEPARATORS, SPACE)}
     # spaces are in titles as well
     marks = (*SEPARATORS, SPACE) if _is_all_names(headers[SPACE], kinds) else SEPARATORS
-    separator = max(marks, key=lambda mark: num_known_names(headers[mark], kinds))
+    separator = max(marks, key=lambda mark: _num_known(headers[mark], kinds))
     names = headers[separator]
     if _is_header(names, kinds, matcher):
         rows = _sample_rows(lines, separator)[1:]
@@ -185,11 +185,16 @@ def _find_layout(
 def _is_header(names: Sequence[str], kinds: Sequence[Kind], matcher: IdMatcher) -> bool:
     # a title may be "Title", but not in the row of an item
     has_item = any(matcher.match(name) is not None for name in names)
-    return len(names) > 1 and num_known_names(names, kinds) > 0 and not has_item
+    return _num_known(names, kinds) > 0 and not has_item
 
 
 def _is_all_names(names: Sequence[str], kinds: Sequence[Kind]) -> bool:
-    return num_known_names(names, kinds) == len(names)
+    return _num_known(names, kinds) == len(names)
+
+
+def _num_known(names: Sequence[str], kinds: Sequence[Kind]) -> int:
+    # the whole line, with all after the first colon left out, is no name
+    return num_known_names(names, kinds) if len(names) > 1 else 0
 
 
 def _separator_by_values(lines: Sequence[str], matcher: IdMatcher) -> str:

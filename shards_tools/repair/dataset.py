@@ -39,6 +39,7 @@ def repair(
     console: Console,
     title_checkpoint: str = "",
     feature_sources: Mapping[str, str] = NO_SOURCES,
+    titles: str = "",
 ) -> dict[str, str]:
     """Replace the damaged files of the data set at `url`.
 
@@ -49,6 +50,7 @@ def repair(
     Args:
         title_checkpoint: Folder or URL of the CLIP model that a data set of policy title was packed
             with.
+        titles: File or URL with the titles; "" to look for one in the raw folder.
 
     Returns:
         What was wrong with each damaged file, by path.
@@ -68,9 +70,8 @@ def repair(
             settings = recorded_settings(output)
             _check_title_checkpoint(settings, title_checkpoint, url)
             _check_features(settings, feature_sources, url)
-            planned = plan(
-                open_source(raw_root, settings), settings, title_checkpoint, feature_sources
-            )
+            raw = open_source(raw_root, settings, titles)
+            planned = plan(raw, settings, title_checkpoint, feature_sources)
             catalogue = None if CATALOGUE_FILE in damaged else read_catalogue(url, info)
             # before any media file is opened
             _check_raw_folder(planned, info, catalogue, url)
