@@ -1,6 +1,7 @@
 """Cut-offs of a split by time: dates, numbers, quantiles, and those that fit no data."""
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,24 @@ def test_make_split_by_dates_or_numbers(
     assert split.validation_from == FIRST_DAY_MS + 7 * DAY_MS
     assert split.test_from == FIRST_DAY_MS + 8 * DAY_MS
     assert split.cut_offs_in_words() == "validation from 2023-01-08, test from 2023-01-09"
+
+
+def test_make_split_of_seconds_or_dates_equals_that_of_milliseconds(tmp_path: Path) -> None:
+    splits = []
+    for name, as_text in {
+        "milliseconds": str,
+        "seconds": lambda time: str(time // 1000),
+        "dates": lambda time: datetime.fromtimestamp(time / 1000, UTC).isoformat(),
+    }.items():
+        raw = write_log(tmp_path / name / "raw", LOG)
+        pairs = raw / "log_pairs.csv"
+        rows = [line.split(",") for line in pairs.read_text().splitlines()[1:]]
+        lines = [f"{user},{item},{as_text(int(time))}\n" for user, item, time in rows]
+        pairs.write_text("user,item,timestamp\n" + "".join(lines))
+        settings = Settings(split="time", validation_from="2023-01-08", test_from="2023-01-09")
+        info = pack(raw, tmp_path / name / "data", settings)
+        splits.append((info.split, info.counts))
+    assert splits[0] == splits[1] == splits[2]
 
 
 def test_make_split_without_cut_offs_says_which_it_chose(tmp_path: Path) -> None:
