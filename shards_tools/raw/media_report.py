@@ -180,7 +180,7 @@ def no_match(kind: Kind, unmatched: FileGroups, raw_ids: list[str]) -> ValueErro
     examples = " and ".join(repr(_shown(group.example)) for group in unmatched.groups[:2])
     ids = " and ".join(repr(_shown(raw_id)) for raw_id in raw_ids[:2])
     return ValueError(
-        f"no {kind} file name matches an item id. {unmatched.size()} are named like {examples}, "
-        f"but ids are like {ids}. Rename the files to ID.SUFFIX, "
+        f"no {kind} file name matches an item id: {unmatched.size()} such as {examples}, "
+        f"while ids are like {ids}. Rename the files to ID.SUFFIX, "
         f"or pack without them: --without {WITHOUT[kind]}"
     )

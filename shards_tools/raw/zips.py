@@ -20,6 +20,7 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, and lengths of name and extra field, of the header before a member."""
 LOCAL_SIGNATURE = b"PK\x03\x04"
 MAX_HEADER_BYTES = LOCAL_HEADER.size + 2 * 0xFFFF
+DEFLATE_OVERHEAD_BYTES = 1000
 ENCRYPTED_FLAG = 1
 DAMAGE = (
     zipfile.BadZipFile,
@@ -131,7 +132,7 @@ def read_member(url: str, member: ZipMember) -> bytes:
         raise MemberError(
             f"its zip archive uses compression method {member.method}, which is not read"
         )
-    if member.span <= LOCAL_HEADER.size:
+    if not _is_possible(member):
         raise MemberError("its zip archive is damaged")
     block = storage.read_range(url, member.offset, member.span)
     signature, name_length, extra_length = LOCAL_HEADER.unpack_from(block)
@@ -143,6 +144,14 @@ def read_member(url: str, member: ZipMember) -> bytes:
     if len(content) != member.size or zlib.crc32(content) != member.crc32:
         raise MemberError("its zip archive is damaged")
     return content
+
+
+def _is_possible(member: ZipMember) -> bool:
+    """Return whether an archive can have such a member, before memory is allocated for it."""
+    # deflate stores what it cannot compress in blocks, which add less than 1 %
+    most_compressed = member.size + member.size // 100 + DEFLATE_OVERHEAD_BYTES
+    has_place = member.offset >= 0 and member.span > LOCAL_HEADER.size
+    return has_place and member.compressed_size <= most_compressed
 
 
 def _inflate(data: bytes, size: int) -> bytes:
