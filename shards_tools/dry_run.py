@@ -104,33 +104,32 @@ def describe(figures: dict[str, Any]) -> list[str]:
     split = SplitInfo(**figures["split"])
     if split.kind == "time":
         lines.append(describe_time_split(split, figures))
-    for part, missing in figures["missing"].items():
-        lines.append(_describe_part(part, missing, figures["items"]))
+    lines += figures["sources"]
+    lines += _describe_missing(figures)
     if figures["will_fail"]["items"]:
         lines.append(_describe_failing(figures))
-    lines += figures["sources"]
     lines += figures["remarks"]
     if figures["media"]["kind"] == "frames":
         lines += describe_frames(figures["media"]["frames"])
     return [*lines, _describe_size(figures)]
 
 
-def _describe_part(part: str, missing: list[str] | None, num_items: int) -> str:
-    """Return the line about titles, videos, covers, audio or features.
-
-    Args:
-        missing: Raw ids of the items without it; None if the raw folder has no such part.
-    """
-    if missing is None:
-        return f"{part}: none in the raw folder"
-    if not missing:
-        return f"{part}: all {num_items:,} items"
-    more = ", ..." if len(missing) > MAX_NAMED_ITEMS else ""
-    names = ", ".join(missing[:MAX_NAMED_ITEMS])
-    return (
-        f"{part}: {num_items - len(missing):,} of {counted(num_items, 'item')}, "
-        f"missing for raw ids {names}{more}"
-    )
+def _describe_missing(figures: dict[str, Any]) -> list[str]:
+    """Return the lines about parts that the raw folder lacks for some or all items."""
+    lines = []
+    absent = []
+    for part, missing in figures["missing"].items():
+        # None: the raw folder has no such part, or it is not packed
+        if missing is None:
+            absent.append(part)
+        elif missing:
+            names = ", ".join(missing[:MAX_NAMED_ITEMS])
+            more = ", ..." if len(missing) > MAX_NAMED_ITEMS else ""
+            items = f"{len(missing):,} of {counted(figures['items'], 'item')}"
+            lines.append(f"{part}: missing for {items}, raw ids {names}{more}")
+    if absent:
+        lines.append(f"without {', '.join(absent)}")
+    return lines
 
 
 def _describe_failing(figures: dict[str, Any]) -> str:

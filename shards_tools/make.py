@@ -206,7 +206,13 @@ def _finish(plan: Plan, output: Output) -> None:
     settings = plan.settings
     counts = _counts(plan, shards, remaining)
     info = DatasetInfo(
-        settings.name, counts, plan.media, plan.split, tuple(files), tuple(plan.remarks)
+        settings.name,
+        counts,
+        plan.media,
+        plan.split,
+        tuple(files),
+        sources=tuple(plan.sources),
+        remarks=tuple(plan.remarks),
     )
     # last: the data set exists from here on
     output.write(DATASET_FILE, info.to_bytes())

@@ -109,6 +109,7 @@ def document_of(url: str, info: DatasetInfo) -> dict[str, Any]:
         "name": info.name,
         "fingerprint": info.fingerprint,
         "counts": info.counts,
+        "sources": info.sources,
         "remarks": info.remarks,
         "files": info.num_files,
         "bytes": info.num_bytes,

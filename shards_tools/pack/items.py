@@ -250,15 +250,13 @@ def _identity(value: object) -> object:
     """Return a field of a job in a form that JSON holds."""
     if isinstance(value, RawFile):
         return value.identity
-    # frames
-    if isinstance(value, tuple):
-        return [_identity(file) for file in value]
     if isinstance(value, Mapping):
         return {
             name: hashlib.sha256(vector.tobytes()).hexdigest() for name, vector in value.items()
         }
+    # frames
     if isinstance(value, tuple):
-        return [_identity(part) for part in value]
+        return [_identity(file) for file in value]
     return asdict(value) if isinstance(value, MediaInfo) else value
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from mlrec import storage
 from mlrec.data.format import MediaInfo, SplitInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
-from mlrec.runtime.printable import counted
+from mlrec.runtime.printable import counted, printable
 from shards_tools.pack.features import NO_SOURCES, ItemFeatures, read_item_features
 from shards_tools.pack.interactions import read_interactions, with_repeated_targets
 from shards_tools.pack.item_media import ItemMedia, find_item_media
@@ -21,6 +21,9 @@ from shards_tools.pack.split import split_of, split_remarks
 from shards_tools.raw.folder import RawFolder, open_raw
 from shards_tools.raw.item_tables import Counts, ItemTables, read_item_tables
 from shards_tools.raw.split import Sequences, with_enough
+
+MAX_NAME_CHARACTERS = 80
+"""Length at which names of files are cut in the lines about them."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,22 @@ def plan(
         media.info,
         sequences,
         jobs,
-        media.sources,
+        [_tables(raw), *media.sources],
         interactions.counts,
         remarks,
     )
     if media.info.kind == "frames" and media.info.policy == "title":
         return _by_title(planned, title_checkpoint)
     return planned
+
+
+def _tables(raw: RawFolder) -> str:
+    """Return the line about the tables that were read."""
+    names = []
+    for url in (raw.pairs, *raw.mappings, raw.titles, raw.likes_and_views):
+        if url is not None:
+            names.append(printable(PurePosixPath(url).name, MAX_NAME_CHARACTERS))
+    return f"tables: {', '.join(names)}"
 
 
 def _by_title(plan: Plan, title_checkpoint: str) -> Plan:

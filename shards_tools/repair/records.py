@@ -115,8 +115,8 @@ def _pack_incomplete(packed_jobs: Iterable[PackedJob], workers: int) -> Iterator
 
 def _lacks_member(packed: PackedJob) -> bool:
     """Return whether a raw file of the item failed, judged by the members of its sample."""
-    media = packed.job.media
+    job = packed.job
     names = {member.name for member in packed.members}
-    lacks_cover = media.has_cover and "cover.jpg" not in names
-    lacks_audio = media.has_audio and "flac" not in names
+    lacks_cover = job.cover is not None and "cover.jpg" not in names
+    lacks_audio = job.audio is not None and "flac" not in names
     return not names or lacks_cover or lacks_audio

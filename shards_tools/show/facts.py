@@ -38,6 +38,7 @@ def describe(url: str) -> dict[str, Any]:
         "fingerprint": info.fingerprint,
         "counts": info.counts,
         "failures": [asdict(reason) for reason in read_reasons(url, info)],
+        "sources": info.sources,
         "remarks": info.remarks,
         "media": asdict(info.media),
         "items_with_features": _count_features(info, catalogue),
@@ -110,10 +111,13 @@ def facts(described: dict[str, Any]) -> list[dict[str, str]]:
         "cold items": f"{popularity['cold_items']:,}",
         "share of the top 1 %": f"{popularity['share_of_top_percent']:.1%}",
     }
+    sources = {}
+    for number, source in enumerate(described["sources"], start=1):
+        sources[f"source {number}"] = source
     remarks = {}
     for number, remark in enumerate(described["remarks"], start=1):
         remarks[f"remark {number}"] = remark
-    return [counts, contents, sizes, spread, remarks]
+    return [counts, contents, sizes, spread, sources, remarks]
 
 
 def as_table(described: dict[str, Any]) -> Table:

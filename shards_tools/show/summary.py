@@ -28,6 +28,7 @@ def summary_lines(url: str, info: DatasetInfo, reasons: Sequence[Reason]) -> lis
     lines += _failure_lines(info, reasons)
     lines += _lacking_lines(info)
     lines += info.remarks
+    lines += info.sources
     if info.media.kind == "frames":
         lines += describe_frames(info.media.frames)
     return lines

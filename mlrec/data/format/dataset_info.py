@@ -169,6 +169,8 @@ class DatasetInfo:
     split: SplitInfo
     files: tuple[FileInfo, ...]
     """Every other file, sorted by path."""
+    sources: Annotated[tuple[Remark, ...], Field(max_length=MAX_REMARKS)] = ()
+    """Files and folders that were packed, and those that were not used, a line each."""
     remarks: Annotated[tuple[Remark, ...], Field(max_length=MAX_REMARKS)] = ()
     """What was dropped, repeated, guessed or left out of the raw files, a sentence each."""
     format: Literal["mlrec"] = "mlrec"

@@ -214,9 +214,11 @@ def test_make_dry_run_predicts_the_packed_data_set(
     assert shards.main(command) == 0
     output = capsys.readouterr().out
     assert f"{NUM_USERS} users with 5 or more interactions" in output
-    assert f"videos: {NUM_ITEMS - 1} found, 1 missing (raw ids {videos[0].stem})" in output
-    assert f"audio: no such folder\ntitles: {NUM_ITEMS} found, 0 missing\n" in output
-    packed_line = r"packed: about (\d+\.\d) MB, by 8 items packed in memory, in 2 item shards"
+    assert f"videos: {NUM_ITEMS - 1} items, {NUM_ITEMS - 1} files in videos\n" in output
+    assert f"videos: missing for 1 of {NUM_ITEMS} items, raw ids {videos[0].stem}\n" in output
+    assert f"1 of {NUM_ITEMS} items will fail without their video" in output
+    assert "without audio\n" in output
+    packed_line = r"packed: about (\d+\.\d) MB in 2 item shards, by 8 items packed in memory"
     packed = re.search(packed_line, output)
     assert packed is not None, output
     data: Data = open_data(load([], [f"data.url={dataset_dir}"]).data)
