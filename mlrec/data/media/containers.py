@@ -47,7 +47,15 @@ class UnreadableError(ValueError):
 def open_media(
     source: str | bytes, kind: str, formats: str, max_pixels: int = MAX_FRAME_PIXELS
 ) -> Iterator[InputContainer]:
-    """Open a media file; errors while it is open get one of the fixed reasons.
+    """Open a media file as `open_container` does; errors while it is open get a fixed reason."""
+    with open_container(source, kind, formats, max_pixels) as container, fixed_reasons(kind):
+        yield container
+
+
+def open_container(
+    source: str | bytes, kind: str, formats: str, max_pixels: int = MAX_FRAME_PIXELS
+) -> InputContainer:
+    """Return an open media file.
 
     Args:
         source: path, or the file's bytes.
@@ -64,19 +72,24 @@ def open_media(
     options = {"format_whitelist": formats, "max_pixels": str(max_pixels), "threads": "1"}
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        container = av.open(opened, "r", options=options, metadata_errors="replace")
+        return av.open(opened, "r", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, IndexError, OverflowError) as error:
         raise UnreadableError(
             f"the file is damaged, or of a format that is not read as {kind}"
         ) from error
+
+
+@contextmanager
+def fixed_reasons(kind: str) -> Iterator[None]:
+    """Raise UnreadableError with a fixed reason for errors of demuxers and decoders."""
+    import av
+
     try:
-        yield container
+        yield
     except UnreadableError:
         raise
     except (av.error.FFmpegError, ValueError, IndexError, OverflowError) as error:
         raise UnreadableError(f"the {kind} stream is damaged") from error
-    finally:
-        container.close()
 
 
 def video_stream(container: InputContainer, max_pixels: int = MAX_FRAME_PIXELS) -> av.VideoStream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +16,8 @@ from mlrec.data.media.containers import (
     VIDEO_FORMATS,
     UnreadableError,
     decoded_frames,
-    open_media,
+    fixed_reasons,
+    open_container,
     video_stream,
 )
 from mlrec.data.media.index import MAX_FRAMES, FrameIndex, Keyframe, read_index
@@ -68,12 +69,12 @@ def read_chosen(
     Raises:
         UnreadableError: the video cannot be decoded; the reason is the same on every run.
     """
-    video = Video(source, stored)
-    try:
-        return video.read(choose(video), size)
-    except _WrongIndexError:
-        video.distrust_index()
-        return video.read(choose(video), size)
+    with closing(Video(source, stored)) as video:
+        try:
+            return video.read(choose(video), size)
+        except _WrongIndexError:
+            video.distrust_index()
+            return video.read(choose(video), size)
 
 
 class _WrongIndexError(Exception):
@@ -84,14 +85,21 @@ class Video:
     """Frames of a video, counted in the order in which a player shows them."""
 
     def __init__(self, source: str | bytes, stored: int | None = None) -> None:
-        """Take a video as `decode_video` does; nothing is read before it is needed."""
+        """Take a video as `decode_video` does; it is opened when it is needed."""
         self._source = source
         self._stored = stored
+        self._opened: _Opened | None = None
+
+    def close(self) -> None:
+        """Close the file, if it was opened."""
+        if self._opened is not None:
+            self._opened.container.close()
+            self._opened = None
 
     @cached_property
     def _index(self) -> FrameIndex | None:
-        with self._open() as (container, stream):
-            return read_index(container, stream)
+        with fixed_reasons("video"):
+            return read_index(*self._open())
 
     @cached_property
     def length(self) -> int:
@@ -103,8 +111,8 @@ class Video:
         if self._index is not None:
             return len(self._index)
         # Some frames have no time, or some packets are not whole frames: decode all to count them.
-        with self._open() as (container, stream):
-            length = _count(decoded_frames(container, stream))
+        with fixed_reasons("video"):
+            length = _count(decoded_frames(*self._open()))
         if length == 0:
             raise UnreadableError("the video has no frames")
         return length
@@ -117,11 +125,14 @@ class Video:
         """
         scaler = Scaler(size)
         wanted = sorted({int(position) for position in positions})
-        with self._open() as (container, stream):
+        with fixed_reasons("video"):
             if self._index is None:
-                frame_at = _counted_frames(decoded_frames(container, stream), wanted, scaler)
+                frames = decoded_frames(*self._open())
+                frame_at = _counted_frames(frames, wanted, scaler)
             else:
-                frame_at = _seek_frames(container, stream, self._index, wanted, scaler)
+                # still open at the end of the index, from where it can seek
+                opened = self._opened or self._open()
+                frame_at = _seek_frames(opened, self._index, wanted, scaler)
         return np.stack([frame_at[int(position)] for position in positions])
 
     def distrust_index(self) -> None:
@@ -129,19 +140,21 @@ class Video:
         self._index = None
         self.__dict__.pop("length", None)
 
-    @contextmanager
-    def _open(self) -> Iterator[_Opened]:
+    def _open(self) -> _Opened:
+        """Return the file, opened at its start."""
+        self.close()
         stored = self._stored
         max_pixels = MAX_FRAME_PIXELS if stored is None else (stored + CODEC_PADDING) ** 2
         formats = VIDEO_FORMATS if stored is None else CLIP_FORMATS
-        with open_media(self._source, "video", formats, max_pixels) as container:
-            stream = video_stream(container, max_pixels)
-            width, height = stream.codec_context.width, stream.codec_context.height
-            if stored is not None and (width, height) != (stored, stored):
-                raise UnreadableError(
-                    f"the clip is {width} x {height} pixels, the data set says {stored} x {stored}"
-                )
-            yield _Opened(container, stream)
+        container = open_container(self._source, "video", formats, max_pixels)
+        self._opened = _Opened(container, video_stream(container, max_pixels))
+        context = self._opened.stream.codec_context
+        if stored is not None and (context.width, context.height) != (stored, stored):
+            raise UnreadableError(
+                f"the clip is {context.width} x {context.height} pixels, "
+                f"the data set says {stored} x {stored}"
+            )
+        return self._opened
 
 
 class _Opened(NamedTuple):
@@ -174,11 +187,7 @@ def _counted_frames(
 
 
 def _seek_frames(
-    container: InputContainer,
-    stream: av.VideoStream,
-    index: FrameIndex,
-    wanted: list[int],
-    scaler: Scaler,
+    opened: _Opened, index: FrameIndex, wanted: list[int], scaler: Scaler
 ) -> dict[int, np.ndarray]:
     """Return the scaled frames by position, decoding only from the keyframes before them.
 
@@ -190,7 +199,7 @@ def _seek_frames(
     while remaining:
         start, keyframe = index.start_before(remaining[0])
         num_before = len(frame_at)
-        for position, frame in _frames_from(container, stream, index, start, keyframe):
+        for position, frame in _frames_from(opened, index, start, keyframe):
             if position == remaining[0]:
                 frame_at[remaining.popleft()] = scaler(frame)
             # Seek only if that skips frames: decoding reaches the next keyframe just as soon.
@@ -202,17 +211,14 @@ def _seek_frames(
 
 
 def _frames_from(
-    container: InputContainer,
-    stream: av.VideoStream,
-    index: FrameIndex,
-    start: int,
-    keyframe: Keyframe,
+    opened: _Opened, index: FrameIndex, start: int, keyframe: Keyframe
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield the frames from a keyframe on, with their positions, which begin at `start`.
 
     Raises:
         _WrongIndexError: a frame is missing, damaged, or not in the index.
     """
+    container, stream = opened
     container.seek(keyframe.seek_time, stream=stream)
     expected = start
     is_at_keyframe = False
