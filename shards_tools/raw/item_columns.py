@@ -228,9 +228,9 @@ def no_ids(rows: Rows, matcher: IdMatcher, url: str) -> ValueError:
     """Return the error about a table without any item of the data."""
     items = ", ".join(printable(raw_id, MAX_QUOTED_CHARACTERS) for raw_id in matcher.examples())
     return ValueError(
-        f"{url} has no item of the interactions. Its first rows are {_quoted_rows(rows)}; "
-        f"the items are {items}, .... "
-        "Give the table of these items, with a header such as item,title, or take it away"
+        f"{url} has no item of the interactions, such as {items}. "
+        f"Its first rows are {_quoted_rows(rows)}. "
+        "Give the table of these items, with a header such as item,title, or remove the file"
     )
 
 

@@ -25,6 +25,7 @@ SPACE = " "
 """Separator of counts, and of titles with a header."""
 MAX_SAMPLE_LINES = 20_000
 """Lines at the start of a table that tell its separator and columns."""
+MAX_SAMPLE_CHARACTERS = 16 << 20
 MAX_LINE_CHARACTERS = 1 << 20
 
 
@@ -51,7 +52,7 @@ class TextTable:
             ValueError: the columns are not recognized.
         """
         lines = _bounded_lines(file, url)
-        sample = list(islice(lines, MAX_SAMPLE_LINES))
+        sample = _first_lines(lines)
         self._layout = _find_layout(sample, kinds, matcher, url)
         self._text = chain(sample, lines)
         self._is_titles = kinds == (TITLE,)
@@ -88,10 +89,8 @@ class TextTable:
             )
         if surplus > 0:
             # a title with bare separators
-            first = columns.values[0]
-            cells[first : first + surplus + 1] = [
-                separator.join(cells[first : first + surplus + 1])
-            ]
+            title = slice(columns.values[0], columns.values[0] + surplus + 1)
+            cells[title] = [separator.join(cells[title])]
             self.num_joined += bool(names)
         elif surplus < 0:
             cells += [""] * -surplus
@@ -151,6 +150,18 @@ def _bounded_lines(file: TextIO, url: str) -> Iterator[str]:
                 "Write each item on a line of its own, with a shorter title"
             )
         yield line
+
+
+def _first_lines(lines: Iterator[str]) -> list[str]:
+    """Return the lines that tell the layout, and take them from `lines`."""
+    sample = []
+    num_characters = 0
+    for line in islice(lines, MAX_SAMPLE_LINES):
+        sample.append(line)
+        num_characters += len(line)
+        if num_characters > MAX_SAMPLE_CHARACTERS:
+            break
+    return sample
 
 
 def _find_layout(

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+from mlrec import storage
 from shards_tools.raw.ids import IdMatcher
 from shards_tools.raw.item_tables import ItemCounts, Titles, read_likes_and_views, read_titles
 
@@ -62,6 +64,7 @@ def rows(template: str) -> str:
         # names that are not known
         "item,headline\n" + rows("{item},title {item}\n"),
         "sku,title,price\n" + rows("{item},title {item},0.5\n"),
+        rows("{item},title {item}\r"),
         "asin,title\r\n" + rows("{item}.0,title {item}\r\n"),
         "\ufeffitem,title\n" + rows("{item},title {item}\n"),
         "\n\nitem,title\n\n" + rows("{item}, title {item} \n \n"),
@@ -86,7 +89,7 @@ def test_read_titles_of_any_layout_returns_the_titles_of_items(tmp_path: Path, t
         (rows("{item}\n"), "no header, and it is not clear"),
         (
             rows("a{item},title {item}\n"),
-            r"no item of .*\[a1 \| title 1\].* 1, 2, 3",
+            r"no item of .* as 1, 2, 3\. .*\[a1 \| title 1\]",
         ),
         ("item,title\n" + rows("a{item},title {item}\n"), r"no item of the interactions.*\[a1"),
         (
@@ -98,6 +101,17 @@ def test_read_titles_of_any_layout_returns_the_titles_of_items(tmp_path: Path, t
 def test_read_titles_of_unclear_columns_raises(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"x.csv:? .*{reason}"):
         titles_of(tmp_path, text)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_read_titles_from_any_storage(tmp_path: Path, suffix: str) -> None:
+    table = pa.table({"item": ITEMS, "title": list(TITLES.values())})
+    local = tmp_path / f"titles.{suffix}"
+    writers = {"csv": pa_csv.write_csv, "parquet": pq.write_table}
+    writers[suffix](table, local)
+    url = f"memory://{tmp_path.name}/titles.{suffix}"
+    storage.write_bytes(url, local.read_bytes())
+    assert read_titles(url, IdMatcher(ITEMS)) == Titles(TITLES, [])
 
 
 def test_read_titles_of_empty_tables_reports_items_without_title(tmp_path: Path) -> None:
