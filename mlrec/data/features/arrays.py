@@ -82,11 +82,7 @@ def _load_torch(content: bytes) -> Any:
     # imported here: the packer reads features too, and seldom such a file
     import torch
 
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _check_not_compressed(archive, len(content))
-    except zipfile.BadZipFile as error:
-        raise ValueError("not a file of torch.save, version 1.6 or later") from error
+    _check_not_compressed(content)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
@@ -94,16 +90,20 @@ def _load_torch(content: bytes) -> Any:
         raise ValueError(f"torch.load with weights_only=True refuses it: {brief(error)}") from error
 
 
-def _check_not_compressed(archive: zipfile.ZipFile, size: int) -> None:
-    """Check that the members of a file of `size` bytes do not unpack to more.
+def _check_not_compressed(content: bytes) -> None:
+    """Check that a file is of torch.save, and does not unpack to more bytes than it has.
 
     Raises:
-        ValueError: they do.
+        ValueError: it is not, or does.
     """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError("not a file of torch.save, version 1.6 or later") from error
     # torch.save stores tensors as they are
-    unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > size:
-        raise ValueError(f"it unpacks to {unpacked:,} bytes from {size:,}, which torch.save avoids")
+    if unpacked > len(content):
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, but has {len(content):,}")
 
 
 def _array_of(tensor: Any, ndim: int, max_values: int) -> np.ndarray:

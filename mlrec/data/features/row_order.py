@@ -58,10 +58,10 @@ def ids_of_rows(url: str, num_rows: int, items: ItemIds | None) -> RowIds:
     Raises:
         ValueError: the order of the rows is unknown, or an ids file does not fit.
     """
-    given_file = find_ids_file(url)
-    if given_file is not None:
-        ids = pa.array(_read_ids(given_file, num_rows), pa.string())
-        return RowIds(ids, f"the rows of {url} have the ids of {given_file}")
+    ids_url = find_ids_file(url)
+    if ids_url is not None:
+        ids = pa.array(_read_ids(ids_url, num_rows), pa.string())
+        return RowIds(ids, f"the rows of {url} have the ids of {ids_url}")
     ids_file = _stem(url) + ".ids.txt"
     if items is None:
         raise ValueError(f"{url} has no raw ids. {_REMEDY}, to {ids_file}.")

@@ -108,6 +108,12 @@ def compressed(content: bytes) -> bytes:
     return sink.getvalue()
 
 
+def of_zip_version(content: bytes, version: int) -> bytes:
+    """Let the first entry of a zip file need another version."""
+    place = content.index(b"PK\x01\x02") + 6
+    return content[:place] + bytes([version]) + content[place + 1 :]
+
+
 def npy(array: np.ndarray) -> bytes:
     sink = io.BytesIO()
     np.save(sink, array, allow_pickle=True)
@@ -132,6 +138,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "pt_code": (".pt", saved(Hostile()), "weights_only=True refuses it"),
     "pt_text": (".pt", b"text", "not a file of torch.save"),
     "pt_cut": (".pt", saved(torch.ones(9, 9))[:-40], "not a file of torch.save"),
+    "pt_version": (".pt", of_zip_version(saved(torch.ones(9, 9)), 200), "not a file of torch.save"),
     "pt_int": (".pt", saved(torch.ones(3, 2).long()), "a tensor of torch.int64"),
     "pt_list": (".pt", saved([[1.0]]), "it holds a list where a tensor is expected"),
     "pt_repeated": (".pt", saved(torch.ones(1).expand(9999, 9999)), "more than the file holds"),
