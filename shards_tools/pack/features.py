@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from mlrec import storage
-from mlrec.data.features.files import ending_of, read_features
+from mlrec.data.features.files import FORMATS, ending_of, read_features
 from mlrec.data.features.info import INFO_FILE, NAME
 from mlrec.data.features.join import ItemIds
 from mlrec.data.features.row_order import find_ids_file
 from mlrec.data.features.vectors import Features
 from mlrec.data.format.dataset_info import MAX_FEATURES
+from mlrec.runtime.printable import brief
 
 NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 """Sources of a data set without features."""
@@ -63,14 +64,25 @@ def digest_of(sources: Mapping[str, str]) -> str:
     """
     digests = []
     for name, url in sources.items():
-        # features.json has the digests of the other files of its folder
-        files = [url if ending_of(url) else storage.join(url, INFO_FILE), find_ids_file(url)]
+        files = _files_of(url)
         try:
-            joined = "".join(storage.sha256_of(file) for file in files if file)
+            joined = "".join(map(storage.sha256_of, files))
         except OSError as error:
-            raise ValueError(f"--features {name}={url}: {files[0]} cannot be read") from error
+            raise ValueError(
+                f"--features {name}={url}: {files[0]} cannot be read ({brief(error)}). Give a "
+                f"file that ends in {', '.join(FORMATS)}, or a folder of mlrec extract"
+            ) from error
         digests.append(f"{name}={hashlib.sha256(joined.encode()).hexdigest()}")
     return ",".join(digests)
+
+
+def _files_of(url: str) -> list[str]:
+    """Return the files that decide on the vectors of a source."""
+    if not ending_of(url):
+        # features.json has the digests of the other files of its folder
+        return [storage.join(url, INFO_FILE)]
+    ids_file = find_ids_file(url)
+    return [url] if ids_file is None else [url, ids_file]
 
 
 def read_item_features(
