@@ -70,6 +70,8 @@ setup(
         "index": INDEX,
         "dev": [
             "boto3",
+            # A second reader of clips, for tests. It has no package for aarch64.
+            "decord; platform_machine != 'aarch64'",
             "import-linter",
             "moto[server]",
             "mypy",
