@@ -188,26 +188,13 @@ def _finish(plan: Plan, output: Output) -> None:
         ValueError: no user is left, or a split by time leaves a period empty.
     """
     shards = read_packed_shards(plan, output)
-    failed = [failure.item for failure in failed_items(shards.failures)]
-    remaining = remaining_sequences(plan, failed)
-    if not len(remaining.users):
-        raise _too_many_failed(
-            f"{len(failed):,} of {len(plan.jobs):,} items failed",
-            f"Without them no user has {plan.settings.min_interactions} interactions",
-            "Fix the files, and run the same command again",
-            shards.failures,
-            output,
-        )
-    # Nothing may be left of a period whose users watched failed items.
-    check_split(remaining, plan.split, f"what {len(failed)} failed items leave")
+    remaining = _remaining(plan, shards.failures, output)
     files = [*shards.files, *_write_tables(plan, shards, remaining, output)]
     # sorted, so that dataset.json does not depend on the order of the steps
     files.sort(key=lambda file: file.path)
-    settings = plan.settings
-    counts = _counts(plan, shards, remaining)
     info = DatasetInfo(
-        settings.name,
-        counts,
+        plan.settings.name,
+        _counts(plan, shards, remaining),
         plan.media,
         plan.split,
         tuple(files),
@@ -216,6 +203,39 @@ def _finish(plan: Plan, output: Output) -> None:
     )
     # last: the data set exists from here on
     output.write(DATASET_FILE, info.to_bytes())
+
+
+def _remaining(plan: Plan, failures: list[Failure], output: Output) -> Sequences:
+    """Return the sequences without failed items.
+
+    Raises:
+        ValueError: no user is left, or a split by time leaves a period empty.
+    """
+    failed = [failure.item for failure in failed_items(failures)]
+    remaining = remaining_sequences(plan, failed)
+    try:
+        _check_remaining(plan, remaining)
+    except ValueError as error:
+        raise _too_many_failed(
+            f"{len(failed):,} of {counted(len(plan.jobs), 'item')} failed",
+            str(error),
+            "Fix the files, and run the same command again",
+            failures,
+            output,
+        ) from error
+    return remaining
+
+
+def _check_remaining(plan: Plan, remaining: Sequences) -> None:
+    """Check that sequences without failed items are enough to train on and to rank.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not len(remaining.users):
+        raise ValueError(f"Without them no user has {plan.settings.min_interactions} interactions")
+    # nothing may be left of a period whose users watched failed items
+    check_split(remaining, plan.split, "the others")
 
 
 def _write_tables(

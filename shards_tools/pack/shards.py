@@ -54,12 +54,12 @@ def keep_current_shards(plan: Plan, output: Output) -> CurrentShards:
     Raises:
         ValueError: a record is damaged.
     """
-    source_at = {item_shard(shard): source_of(jobs) for shard, jobs in plan.shards.items()}
+    jobs_at = {item_shard(shard): jobs for shard, jobs in plan.shards.items()}
     current: list[ShardRecord] = []
     num_stale = 0
     for record in read_shard_records(output):
         path = record.file.path
-        if source_at.get(path) == record.source:
+        if path in jobs_at and source_of(jobs_at[path]) == record.source:
             current.append(record)
         else:
             # the record first: it must never stand for a shard that is gone

@@ -1,6 +1,7 @@
 """Cut-offs of a split by time: dates, numbers, quantiles, and those that fit no data."""
 
 import io
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from packed import open_packed, pack
 from rich.console import Console
 from timed import Log, pack_log, write_log
 
-from mlrec.data.format import ORACLE_FILE, DatasetInfo, SplitInfo, held_out
+from mlrec.data.format import FAILURES_FILE, ORACLE_FILE, DatasetInfo, SplitInfo, held_out
 from shards_tools.cli import main
 from shards_tools.make import make
 from shards_tools.pack.settings import Settings
@@ -120,6 +121,22 @@ def test_make_wrong_cut_off_is_one_sentence_and_claims_no_place(
     assert main(["make", str(raw), out, "--split", "time", *options.split()]) == 2
     assert message in capsys.readouterr().err
     assert main(["make", str(raw), out, "--split", "time"]) == 0
+
+
+def test_make_failed_items_that_empty_a_period_give_their_reasons(
+    raw_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = write_log(tmp_path / "raw", LOG)
+    (raw / "log_videos").mkdir()
+    # item 10 is the only one of the last day
+    for item in range(1, 10):
+        shutil.copy(raw_dir / "videos" / f"{item}.mp4", raw / "log_videos")
+    out = str(tmp_path / "data")
+    assert main(["make", str(raw), out, "--split", "time", "--size", "32"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: 1 of 10 items failed: 1 x the file is missing (raw id 10). ")
+    assert "no user has a test target with earlier interactions" in error
+    assert (tmp_path / "data" / FAILURES_FILE).exists()
 
 
 def test_make_split_by_time_without_times_is_refused(
