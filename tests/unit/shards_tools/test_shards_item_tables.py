@@ -205,6 +205,16 @@ def test_read_titles_of_parquet_uses_named_columns(tmp_path: Path, kind: pa.Data
     ]
 
 
+def test_read_titles_of_parquet_that_expands_raises(tmp_path: Path) -> None:
+    # 1 MB in the file
+    titles = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["a" * 1_000_000])
+    path = tmp_path / "x.parquet"
+    # without arrow's schema, the column is one of plain texts
+    pq.write_table(pa.table({"item": range(1000), "title": titles}), path, store_schema=False)
+    with pytest.raises(ValueError, match=r"x.parquet: 1,000 rows of title have 1,000,000,000 byt"):
+        read_titles(str(path), IdMatcher(ITEMS))
+
+
 def test_read_titles_of_malformed_parquet_raises(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     path.write_bytes(b"PAR1 no table PAR1")
