@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from mlrec import storage
 from mlrec.data.features.info import MAX_WIDTH, NAME
+from mlrec.data.format.counts import check_counts
 from mlrec.data.format.splits import SplitInfo
 from mlrec.data.media.policies import COUNT_POLICIES, FRAME_POLICIES
 from mlrec.runtime.printable import printable
@@ -36,8 +37,6 @@ SINGLE_FILES = (CATALOGUE_FILE, FAILURES_FILE, ORACLE_FILE)
 _SHARD_PATH = re.compile(r"(items|sequences)/\1-(\d{5,9})\.tar", re.ASCII)
 
 MAX_FILE_BYTES = 1 << 50
-MAX_ITEMS = (1 << 31) - 2
-"""Items are numbered in int32."""
 MAX_NAME_CHARACTERS = 500
 # Limits of MediaInfo. The packer refuses larger settings.
 MAX_FRAMES = 10_000
@@ -126,36 +125,6 @@ class FileInfo:
             raise ValueError(f"{self.path!r} is not the path of a file that a data set has")
 
 
-_REQUIRED_COUNTS = ("users", "items", "interactions", "train", "validation", "test", "failed_items")
-_OTHER_COUNTS = (
-    "failed_covers",
-    "failed_audio",
-    "items_without_title",
-    "items_without_cover",
-    "items_without_audio",
-    "lost_interactions",
-    "lost_users",
-    # users of a split by time whose target has no earlier interaction, who are not ranked
-    "validation_without_history",
-    "test_without_history",
-    # of the raw interactions: rows that could not be read, and rows equal to another
-    "dropped_rows",
-    "duplicate_rows",
-    # interactions with an item that the user had before, and targets that repeat their history
-    "repeated_interactions",
-    "repeated_targets",
-    # what was left out for lack of interactions
-    "excluded_users",
-    "excluded_items",
-    "excluded_interactions",
-)
-"""Counts that may be missing.
-
-failed_covers, failed_audio and items_without_ count packed items. Until version 1, failed_covers
-and failed_audio included the items that had no such file.
-"""
-
-
 @dataclass(frozen=True)
 class DatasetInfo:
     """The content of dataset.json."""
@@ -185,40 +154,8 @@ class DatasetInfo:
         Raises:
             ValueError: counts, split and files contradict each other.
         """
-        self._check_counts()
+        check_counts(self.counts, self.split)
         self._check_files()
-
-    def _check_counts(self) -> None:
-        counts = self.counts
-        if absent := [name for name in _REQUIRED_COUNTS if name not in counts]:
-            raise ValueError(f"counts has no {absent[0]}")
-        if unknown := set(counts) - {*_REQUIRED_COUNTS, *_OTHER_COUNTS}:
-            raise ValueError(f"counts has an unknown entry {min(unknown)!r}")
-        users = counts["users"]
-        items = counts["items"]
-        interactions = counts["interactions"]
-        if not 1 <= items <= MAX_ITEMS or counts["failed_items"] > items:
-            raise ValueError(f"counts.items is {items} with {counts['failed_items']} failed ones")
-        if users < 1 or interactions < users * self.split.min_interactions:
-            raise ValueError(
-                f"{users} users with {interactions} interactions; "
-                f"each has {self.split.min_interactions} or more"
-            )
-        self._check_split_counts()
-
-    def _check_split_counts(self) -> None:
-        counts = self.counts
-        users = counts["users"]
-        targets = (counts["validation"], counts["test"])
-        # A split by time has users without a target.
-        least = users if self.split.kind == "leave_one_out" else 1
-        are_targets = least <= min(targets) and max(targets) <= users
-        # Fewer training interactions are fine: the split drops all but a user's last ones.
-        if not are_targets or counts["train"] > counts["interactions"] - sum(targets):
-            raise ValueError(
-                "the counts of train, validation and test "
-                "do not fit those of users and interactions"
-            )
 
     def _check_files(self) -> None:
         repeats = Counter(file.path for file in self.files).most_common(1)

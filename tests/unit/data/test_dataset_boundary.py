@@ -89,6 +89,10 @@ def items(info: Info) -> Info:
         (lambda info: info["counts"].update(users="many"), "counts.users is 'many'"),
         (lambda info: info["counts"].update(items=10**9), "bytes of catalogue.parquet"),
         (lambda info: info["counts"].update(items=0, failed_items=0), "counts.items is 0"),
+        (
+            lambda info: info["counts"].update(items_without_cover=10**6),
+            "counts.items_without_cover is 1000000, but only ",
+        ),
         (lambda info: info["counts"].update(interactions=1), "interactions"),
         (lambda info: info["counts"].update(train=True), "counts.train is True"),
         (lambda info: info["counts"].update(train=-1), "counts.train is -1"),
