@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +18,7 @@ from mlrec.data.features.join import ItemIds
 from mlrec.data.features.row_order import find_ids_file
 from mlrec.data.features.vectors import Features
 from mlrec.data.format.dataset_info import MAX_FEATURES
-from mlrec.runtime.printable import brief
+from mlrec.runtime.printable import brief, counted
 
 NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 """Sources of a data set without features."""
@@ -31,6 +32,8 @@ class ItemFeatures:
     """Number of values per vector, by name in alphabetical order."""
     vectors_of: list[dict[str, np.ndarray]]
     """Vectors of each item by name, float32 [width]. A name is missing where an item has none."""
+    sources: list[str]
+    """What was packed from which file, a line each."""
     remarks: list[str]
     """Rules and numbers of the join, a sentence each. Files are named without their folder."""
 
@@ -64,7 +67,7 @@ def digest_of(sources: Mapping[str, str]) -> str:
     """
     digests = []
     for name, url in sources.items():
-        files = _files_of(url)
+        files = files_of(url)
         try:
             joined = "".join(map(storage.sha256_of, files))
         except OSError as error:
@@ -76,8 +79,8 @@ def digest_of(sources: Mapping[str, str]) -> str:
     return ",".join(digests)
 
 
-def _files_of(url: str) -> list[str]:
-    """Return the files that decide on the vectors of a source."""
+def files_of(url: str) -> list[str]:
+    """Return the files that decide on the vectors of a source: its own, and that of its ids."""
     if not ending_of(url):
         # features.json has the digests of the other files of its folder
         return [storage.join(url, INFO_FILE)]
@@ -97,7 +100,7 @@ def read_item_features(
     Raises:
         ValueError: a source cannot be read, or has a vector for none of the items.
     """
-    joined = ItemFeatures({}, [{} for _ in raw_ids], [])
+    joined = ItemFeatures({}, [{} for _ in raw_ids], [], [])
     for name, url in sources.items():
         items = ItemIds(pa.array(raw_ids, pa.string()), dataset, fingerprint="")
         features = read_features(url, items, name)
@@ -106,6 +109,11 @@ def read_item_features(
         for vectors, row in zip(joined.vectors_of, rows_N.tolist(), strict=True):
             if row >= 0:
                 vectors[name] = features.vectors_nX[row]
+        num_items = int((rows_N >= 0).sum())
+        joined.sources.append(
+            f"features {name}: {num_items:,} of {counted(len(raw_ids), 'item')}, width "
+            f"{features.width:,}, from {PurePosixPath(url).name}"
+        )
         joined.remarks.extend(_remarks(name, features, items))
     return joined
 

@@ -12,7 +12,7 @@ from mlrec import storage
 from mlrec.data.format import MediaInfo, SplitInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.runtime.printable import counted, printable
-from shards_tools.pack.features import NO_SOURCES, ItemFeatures, read_item_features
+from shards_tools.pack.features import NO_SOURCES, ItemFeatures, files_of, read_item_features
 from shards_tools.pack.interactions import read_interactions, with_repeated_targets
 from shards_tools.pack.item_media import ItemMedia, find_item_media
 from shards_tools.pack.items import ItemJob
@@ -106,6 +106,7 @@ def plan(
     interactions = with_repeated_targets(interactions, split)
     raw_ids = interactions.raw_ids
     features = read_item_features(feature_sources, raw_ids, settings.name or raw.name)
+    raw = replace(raw, features=_feature_files(feature_sources))
     # before anything is packed: the catalogue would be refused by its readers after hours
     _check_lengths(raw_ids)
     tables = read_item_tables(raw.titles, raw.likes_and_views, raw_ids)
@@ -126,13 +127,21 @@ def plan(
         media.info,
         sequences,
         jobs,
-        [_tables(raw), *media.sources],
+        [_tables(raw), *media.sources, *features.sources],
         interactions.counts,
         remarks,
     )
     if media.info.kind == "frames" and media.info.policy == "title":
         return _by_title(planned, title_checkpoint)
     return planned
+
+
+def _feature_files(sources: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the absolute URLs of the files and folders of features."""
+    urls: list[str] = []
+    for url in sources.values():
+        urls += [url, *files_of(url)]
+    return tuple(map(absolute_url, urls))
 
 
 def _tables(raw: RawFolder) -> str:

@@ -43,6 +43,8 @@ class RawFolder:
     """What was chosen or left out, a sentence each without its full stop."""
     files: RawFiles = field(repr=False)
     """All files of the folder."""
+    features: tuple[str, ...] = ()
+    """Files and folders of features that are packed, in this folder or elsewhere."""
 
     @property
     def name(self) -> str:
@@ -67,8 +69,14 @@ class RawFolder:
             ValueError: an archive cannot be read, or files of a kind are there and match no item.
         """
         media = find_media(self.root, self.files, raw_ids, parts)
-        media.report.add_unused(self.files, {PurePosixPath(url).name for url in self.tables})
+        used = {PurePosixPath(url).name for url in self.tables}
+        used |= {file.path for file in self.files.others if self._is_of_features(file.path)}
+        media.report.add_unused(self.files, used)
         return media
+
+    def _is_of_features(self, path: str) -> bool:
+        url = storage.join(self.root, path)
+        return any(url == source or url.startswith(source + "/") for source in self.features)
 
 
 def open_raw(root: str, titles_url: str | None = "") -> RawFolder:

@@ -24,6 +24,7 @@ from shards_tools.check.dataset import check
 from shards_tools.cli import main
 from shards_tools.make import make
 from shards_tools.pack.features import digest_of, parse_sources, read_item_features
+from shards_tools.pack.plan import open_source, plan
 from shards_tools.pack.settings import Settings
 from shards_tools.show.facts import describe
 
@@ -170,6 +171,20 @@ def test_digest_of_a_missing_file_names_it(tmp_path: Path) -> None:
         ValueError, match=r"--features text=.*none\.npy cannot be read .* Give a file that ends in "
     ):
         digest_of({"text": f"{tmp_path}/none.npy"})
+
+
+def test_plan_features_in_the_raw_folder_are_no_unused_files(
+    raw_copy: Path, sources: dict[str, str]
+) -> None:
+    for name in ("mine.npy", "other.npy"):
+        shutil.copy(sources["text"], raw_copy / name)
+    (raw_copy / "mine.ids.txt").write_text("\n".join(map(str, range(1, NUM_ITEMS + 1))))
+    planned = plan(open_source(raw_copy, SETTINGS), SETTINGS, "", {"text": f"{raw_copy}/mine.npy"})
+    assert f"features text: {NUM_ITEMS} of {NUM_ITEMS} items, width 5, from mine.npy" in (
+        planned.sources
+    )
+    (unused,) = (line for line in planned.sources if line.startswith("not used"))
+    assert unused.startswith("not used: 1 file (") and unused.endswith("1 .npy such as other.npy")
 
 
 def test_read_item_features_of_an_extraction_says_where_it_came_from(tmp_path: Path) -> None:
