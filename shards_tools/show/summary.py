@@ -86,7 +86,21 @@ def _lacking_lines(info: DatasetInfo) -> list[str]:
         elif num_lacking:
             items = f"{num_lacking:,} of {counted(num_packed, 'packed item')}"
             lines.append(f"{items} have no {part} and {consequence}")
-    # if some items have titles, a remark counts the others
-    if counts.get("items_without_title") == num_packed:
-        lines.append("no item has a title")
+    absent = _absent_parts(info)
+    if absent:
+        lines.append(f"without {', '.join(absent)}")
     return lines
+
+
+def _absent_parts(info: DatasetInfo) -> list[str]:
+    """Return the parts that the data set has for no item."""
+    counts = info.counts
+    num_packed = counts["items"] - counts["failed_items"]
+    has_part = {
+        "videos": info.media.kind != "none",
+        "covers": info.media.has_cover,
+        "audio": info.media.has_audio,
+        # if some items have titles, a remark counts the others
+        "titles": counts.get("items_without_title") != num_packed,
+    }
+    return [part for part, is_there in has_part.items() if not is_there]

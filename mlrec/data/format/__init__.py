@@ -1,6 +1,7 @@
 """The on-disk format of a data set. Other packages read and write it through this module alone.
 
-<url>/dataset.json                      DatasetInfo (dataset_info.py), with the split (splits.py)
+<url>/dataset.json                      DatasetInfo (dataset_info.py), with its counts
+                                        (counts.py) and its split (splits.py)
 <url>/catalogue.parquet                 Catalogue (catalogue.py): one row per item, by id 1 ... N
 <url>/failures.jsonl                    one line per raw file that could not be packed
 <url>/items/items-00000.tar             one WebDataset sample per item: JPEG frames or a clip,

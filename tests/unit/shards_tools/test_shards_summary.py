@@ -18,13 +18,15 @@ SMALL = ["--size", "32", "--items-per-shard", "16", "--workers", "2"]
 
 def info_of(counts: dict[str, int], remarks: tuple[str, ...] = ()) -> DatasetInfo:
     """Return a dataset.json with these and other counts, without files."""
+    media = MediaInfo("none", has_audio=True)
     all_counts = {"users": 50, "interactions": 400, "items": 10, "failed_items": 0, **counts}
-    return DatasetInfo("tiny", all_counts, MediaInfo("none"), SplitInfo(), (), remarks=remarks)
+    return DatasetInfo("tiny", all_counts, media, SplitInfo(), (), remarks=remarks)
 
 
-def test_summary_lines_of_a_data_set_without_faults_is_one_line() -> None:
+def test_summary_lines_without_faults_have_no_zero_counts() -> None:
     assert summary_lines("out", info_of({"failed_covers": 0, "items_without_title": 0}), []) == [
-        "out: 50 users, 400 interactions, 10 items; 0.0 MB in 1 files"
+        "out: 50 users, 400 interactions, 10 items; 0.0 MB in 1 files",
+        "without videos, covers",
     ]
 
 
@@ -51,7 +53,7 @@ def test_summary_lines_give_reasons_and_what_failures_cost() -> None:
         "  2 x no image (raw ids 1, 2)",
         "failures.jsonl lists each file that failed, with the reason",
         "4 of 7 packed items have no audio and get silence",
-        "no item has a title",
+        "without videos, covers, titles",
         "x_pairs.csv: times are in ms",
     ]
 
