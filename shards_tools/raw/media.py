@@ -86,10 +86,12 @@ class _Candidate(NamedTuple):
 
 
 class _Numbered(NamedTuple):
-    """A candidate and its number among the frames of its item."""
+    """A file and its number among the frames of its item."""
 
     number: int
-    candidate: _Candidate
+    path: str
+    """As in _Candidate."""
+    file: RawFile
 
 
 class _Choice(NamedTuple):
@@ -98,6 +100,8 @@ class _Choice(NamedTuple):
     order: tuple[int, str]
     """Rank, and place of the files; the lowest is packed."""
     numbered: list[_Numbered]
+    source: str
+    """As in _Candidate."""
 
 
 def find_media(root: str, files: RawFiles, raw_ids: list[str], parts: frozenset[Part]) -> Media:
@@ -207,17 +211,17 @@ class _Finder:
         rank = name.rank + (ZIPPED_RANK if candidate.file.member else 0)
         # the frames of an item come from one place: those of two would be mixed
         order = (rank, name.set_folder if name.part == "frames" else candidate.path)
-        numbered = _Numbered(name.number, candidate)
+        numbered = _Numbered(name.number, candidate.path, candidate.file)
         before = choices.get(name.raw_id)
         if before is None:
-            choices[name.raw_id] = _Choice(order, [numbered])
+            choices[name.raw_id] = _Choice(order, [numbered], candidate.source)
         elif order == before.order:
             before.numbered.append(numbered)
         else:
             repeats = self.report.repeats.setdefault(name.part, Repeats())
             if order < before.order:
-                choices[name.raw_id] = _Choice(order, [numbered])
-                repeats.add(name.raw_id, before.numbered[0].candidate.path)
+                choices[name.raw_id] = _Choice(order, [numbered], candidate.source)
+                repeats.add(name.raw_id, before.numbered[0].path)
             else:
                 repeats.add(name.raw_id, candidate.path)
 
@@ -251,12 +255,14 @@ class _Finder:
         """Return the files of all items."""
         files: dict[Part, dict[str, list[RawFile]]] = {}
         for part, choices in self._choices.items():
-            files[part] = {raw_id: _in_order(choice) for raw_id, choice in choices.items()}
             if choices:
                 self.report.parts.append(_recognized(part, choices))
-        for part, repeats in self.report.repeats.items():
-            choice = self._choices[part][repeats.example]
-            repeats.packed = choice.numbered[0].candidate.path
+            if part in self.report.repeats:
+                repeats = self.report.repeats[part]
+                repeats.packed = choices[repeats.example].numbered[0].path
+            files[part] = {raw_id: _in_order(choice) for raw_id, choice in choices.items()}
+            # the choices of a million items take hundreds of megabytes
+            choices.clear()
         return Media(files, self.report)
 
 
@@ -265,17 +271,20 @@ def _recognized(part: Part, choices: dict[str, _Choice]) -> RecognizedPart:
     sources = set()
     for choice in choices.values():
         num_files += len(choice.numbered)
-        sources.add(choice.numbered[0].candidate.source)
+        sources.add(choice.source)
     return RecognizedPart(part, len(choices), num_files, sorted(sources))
 
 
 def _in_order(choice: _Choice) -> list[RawFile]:
     """Return the files by number; of files with the same number, the first by path."""
+    # of a million videos each has one file
+    if len(choice.numbered) == 1:
+        return [choice.numbered[0].file]
     file_of_number: dict[int, RawFile] = {}
     for numbered in sorted(choice.numbered, key=_number_and_path):
-        file_of_number.setdefault(numbered.number, numbered.candidate.file)
+        file_of_number.setdefault(numbered.number, numbered.file)
     return list(file_of_number.values())
 
 
 def _number_and_path(numbered: _Numbered) -> tuple[int, str]:
-    return numbered.number, numbered.candidate.path
+    return numbered.number, numbered.path

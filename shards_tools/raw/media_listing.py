@@ -13,6 +13,9 @@ MAX_DEPTH = 4
 UNREAD_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Suffixes of archives that are not read."""
 
+WORK_FOLDER = "_work"
+"""Folder that every data set has while it is packed, and afterwards."""
+
 
 class RawFiles(NamedTuple):
     """All files of a raw folder, each list sorted by path. Paths are relative to the folder."""
@@ -51,8 +54,13 @@ def list_raw(root: str) -> RawFiles:
 
 
 def _add_folder(root: str, name: str, files: RawFiles) -> None:
-    """Add the files of a folder whose name tells nothing, and its folders for media."""
+    """Add the files of a folder whose name tells nothing, and its folders for media.
+
+    A data set that is packed into the raw folder is passed over.
+    """
     listing = list_folder(storage.join(root, name))
+    if WORK_FOLDER in listing.folders:
+        return
     _sort_in(_below(name, listing.files), files)
     for inner_name in listing.folders:
         if place_of(inner_name) is not None:
