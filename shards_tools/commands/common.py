@@ -16,7 +16,7 @@ def add_raw(parser: Parser) -> None:
     parser.add_argument(
         "raw",
         metavar="RAW",
-        help="folder or fsspec URL with raw files in MicroLens' layout",
+        help="folder or fsspec URL with raw files; README.md describes their layout",
     )
 
 

@@ -3,6 +3,8 @@
 settings.py, plan.py   settings that change the packed bytes; the items and users of a data set
 items.py, media.py     the sample of one item: frames or clip, cover, title, audio
 features.py            vectors that are packed with the items
+item_media.py          the raw files that each item is packed from
+image_frames.py        frames that are images already
 frames.py, clip.py     the frames of a video that a policy chooses; CLIP, for policy title
 raw_files.py           read raw media files
 encoder_frames.py      the frames that each video encoder reads

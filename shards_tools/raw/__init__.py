@@ -10,6 +10,11 @@ cleaning.py, repeats.py, core.py   repeated items; users and items with few inte
 folder.py         the parts of a raw folder
 ids.py            spellings of ids
 listing.py        names, sizes and versions of files
+media_listing.py  the files of a raw folder, listed once
+media_names.py    what the name of a media file says
+media.py          the media files of each item, in folders and zip archives
+media_report.py   what was recognized and what was not, in sentences
+zips.py           members of zip archives, read in place
 encodings.py      names of encodings other than UTF-8, for messages
 tables.py         bytes and text of tables, with progress
 item_tables.py    titles, likes and views
