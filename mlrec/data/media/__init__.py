@@ -5,5 +5,6 @@ policies.py       choose the frames that represent a video, from positions or co
 index.py          list the frames of a video by time, without decoding them
 frames.py         decode chosen frames
 scaling.py        turn frames upright and scale them
+jpeg.py           decode packed frames and covers
 audio.py          decode sound
 """

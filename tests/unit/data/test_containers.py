@@ -16,12 +16,13 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from mlrec.data.decode import JPEG_SLACK_BYTES, decode_clip, decode_items, decode_jpeg
+from mlrec.data.decode import decode_clip, decode_items
 from mlrec.data.format import MediaInfo
 from mlrec.data.media import containers
 from mlrec.data.media.audio import decode_audio
 from mlrec.data.media.containers import UnreadableError
 from mlrec.data.media.frames import decode_video
+from mlrec.data.media.jpeg import JPEG_SLACK_BYTES, decode_jpeg
 from mlrec.data.media.policies import middle, uniform
 from mlrec.data.schema import InputSpec, Modality
 from shards_tools.pack.media import (

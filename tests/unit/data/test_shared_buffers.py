@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlrec.data.decode import decode_items, decode_jpeg
+from mlrec.data.decode import decode_items
+from mlrec.data.media.jpeg import decode_jpeg
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from mlrec.data.decode import decode_jpeg
+from mlrec.data.media.jpeg import decode_jpeg
 from shards_tools.pack.media import MediaError, cover_jpeg
 
 

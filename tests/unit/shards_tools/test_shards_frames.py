@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlrec.data.decode import decode_jpeg
 from mlrec.data.format import MediaInfo
+from mlrec.data.media.jpeg import decode_jpeg
 from mlrec.data.media.policies import FrameRequest
 from shards_tools.pack.image_frames import ImageSource, choose_images
 from shards_tools.pack.media import encode_h264, encode_jpeg, frame_members, video_members

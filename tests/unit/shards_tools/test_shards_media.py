@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from mlrec import storage
-from mlrec.data.decode import decode_jpeg
 from mlrec.data.format import MediaInfo
 from mlrec.data.media.frames import decode_video
+from mlrec.data.media.jpeg import decode_jpeg
 from mlrec.data.media.policies import middle
 from shards_tools.pack.media import (
     AUDIO_RATE,
