@@ -34,7 +34,7 @@ PLACE_OF_WORD: dict[str, Place] = {
 The first word counts: video_frames are frames.
 """
 
-VIDEO_SUFFIXES = "mp4 m4v mov mkv webm avi flv wmv mpg mpeg ts mts m2ts 3gp ogv vob"
+VIDEO_SUFFIXES = "mp4 m4v mov mkv webm avi flv wmv asf mpg mpeg ts mts m2ts 3gp ogv vob h264 hevc"
 IMAGE_SUFFIXES = "jpg jpeg jfif png webp gif bmp tif tiff avif jp2 heic"
 AUDIO_SUFFIXES = "wav mp3 flac m4a aac ogg oga opus wma aiff aif"
 KIND_OF_SUFFIX: dict[str, Kind] = {
