@@ -78,8 +78,8 @@ def list_zip(url: str) -> list[ZippedFile]:
             f"or extract it to a folder beside it"
         ) from error
     for info in infos:
-        # the number of the part that the member is in
-        if info.volume:
+        # the member is in another part, which has a number, or begins before this file
+        if info.volume or info.header_offset < 0:
             raise split_archive(url)
         if info.flag_bits & ENCRYPTED_FLAG:
             raise ValueError(f"{url} is encrypted. Extract it with its password")
@@ -175,8 +175,13 @@ class _BoundedReader:
 
         Raises:
             ValueError: they are too many.
+            RuntimeError: the storage cannot read them.
         """
         # zipfile reads a directory at once
         if size > MAX_DIRECTORY_BYTES:
             raise ValueError(f"its directory has {size:,} bytes")
-        return self._stream.read(size)
+        try:
+            return self._stream.read(size)
+        except ValueError as error:
+            # a server without ranged reads: the archive itself is not damaged
+            raise RuntimeError(str(error)) from error

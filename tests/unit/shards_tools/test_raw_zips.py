@@ -1,5 +1,6 @@
 """Zip archives: their directory, their members, and archives that are damaged or hostile."""
 
+import io
 import random
 import struct
 import zipfile
@@ -85,6 +86,25 @@ def test_list_zip_encrypted_or_split_raises(tmp_path: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(ValueError, match=r"`zip -s 0 x\.zip --out x_joined\.zip`"):
         list_zip(str(path))
+
+
+def test_list_zip_last_part_of_a_cut_archive_raises(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(Path(write_zip(path)).read_bytes()[50:])
+    with pytest.raises(ValueError, match="is the last part of a split archive"):
+        list_zip(str(path))
+
+
+def test_list_zip_server_without_ranges_names_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WholeFiles(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ValueError("mlrec needs a server that supports range requests")
+
+    monkeypatch.setattr("mlrec.storage.open_seekable", lambda url: WholeFiles(b"PK"))
+    with pytest.raises(RuntimeError, match="needs a server that supports range requests"):
+        list_zip("http://host/x.zip")
 
 
 def test_list_zip_large_directory_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
