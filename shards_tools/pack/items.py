@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -230,18 +230,19 @@ def pack_shard(
     return ShardRecord(file, members, failures, source_of(jobs))
 
 
-def source_of(jobs: Iterable[ItemJob]) -> str:
+def source_of(jobs: Sequence[ItemJob]) -> str:
     """Return the SHA-256 of what a shard is made of: settings, rows of tables and raw files.
 
     Raw files count by name, size and version. They are not read.
+
+    Args:
+        jobs: One or more jobs of one plan.
     """
-    digest = hashlib.sha256()
+    # The checkpoint may move, and media, which is the same in all jobs, has its weights' checksum.
+    names = {part.name for part in fields(ItemJob)} - {"title_checkpoint", "media"}
+    digest = hashlib.sha256(json.dumps(asdict(jobs[0].media), sort_keys=True).encode())
     for job in jobs:
-        content = {}
-        for name in (part.name for part in fields(job)):
-            # the checkpoint may move; media has the checksum of its weights
-            if name != "title_checkpoint":
-                content[name] = _identity(getattr(job, name))
+        content = {name: _identity(getattr(job, name)) for name in names}
         digest.update(json.dumps(content, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -257,7 +258,7 @@ def _identity(value: object) -> object:
     # frames
     if isinstance(value, tuple):
         return [_identity(file) for file in value]
-    return asdict(value) if isinstance(value, MediaInfo) else value
+    return value
 
 
 def publish_shard(shard: int, record: ShardRecord, output: Output) -> None:

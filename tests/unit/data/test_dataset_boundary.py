@@ -99,6 +99,8 @@ def items(info: Info) -> Info:
         (lambda info: info["counts"].update(test=1), "do not fit"),
         (lambda info: info["counts"].pop("users"), "counts has no users"),
         (lambda info: info["counts"].update(extra=1), "unknown entry 'extra'"),
+        (lambda info: info.update(sources=["x" * 2001]), "sources.0 is 'xxx"),
+        (lambda info: info.update(remarks=[""] * 1001), "remarks is ["),
         (lambda info: info.update(version=float("nan")), "version is nan"),
         (lambda info: info.update(version=99), "Update mlrec"),
         (lambda info: info.update(version=None), "version is None"),
