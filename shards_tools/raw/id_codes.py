@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from mlrec.runtime.printable import printable
 from shards_tools.raw.ids import normalize_ids
-from shards_tools.raw.packed import flags, join_arrays, take_rows
+from shards_tools.raw.packed import GrowingArray, flags, take_rows
 
 MIN_MERGED_IDS = 1 << 20
 """Number of ids of blocks that are merged at once, at least."""
@@ -39,7 +39,7 @@ class IdCodes:
 
     def __init__(self) -> None:
         self._ids = pa.array([], pa.large_string())
-        self._merged: list[np.ndarray] = []
+        self._codes = GrowingArray(np.int32)
         self._pending: list[pa.DictionaryArray] = []
         self._num_pending = 0
 
@@ -56,14 +56,14 @@ class IdCodes:
         merged = pa.chunked_array([known, *self._pending]).unify_dictionaries()
         self._ids = merged.chunk(0).dictionary
         for chunk in merged.chunks[1:]:
-            self._merged.append(chunk.indices.to_numpy())
+            self._codes.append(chunk.indices.to_numpy())
         self._pending = []
         self._num_pending = 0
 
     def finish(self) -> Column:
         """Return the column; nothing may be added afterwards."""
         self._merge()
-        codes = join_arrays(self._merged, np.int32)
+        codes = self._codes.finish()
         stripped = pc.utf8_trim_whitespace(self._ids)
         usual = normalize_ids(stripped)
         if usual.equals(self._ids):

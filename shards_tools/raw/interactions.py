@@ -83,7 +83,8 @@ def user_ids(users: pa.LargeStringArray, name: str) -> UserIds:
     if pc.all(pc.match_substring_regex(users, f"^[0-9]{{1,{MAX_NUMBER_DIGITS}}}$")).as_py():
         numbers = users.cast(pa.int64()).to_numpy()
         # 1 and 01 may be two users
-        if pc.count_distinct(pa.array(numbers)).as_py() == len(numbers):
+        in_order = np.sort(numbers)
+        if not np.any(in_order[1:] == in_order[:-1]):
             is_exact = pc.all(pc.match_substring_regex(users, "^(0|[1-9][0-9]*)$")).as_py()
             return UserIds(numbers, None if is_exact else users)
     return UserIds(np.arange(1, len(users) + 1), users)

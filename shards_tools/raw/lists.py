@@ -9,8 +9,11 @@ import pyarrow.compute as pc
 from shards_tools.raw.dropped import DroppedRows
 from shards_tools.raw.id_codes import IdCodes, as_ids, filter_ids, has_id
 from shards_tools.raw.interactions import Interactions, respelled_remarks, user_ids
-from shards_tools.raw.packed import join_arrays, offsets_of
+from shards_tools.raw.packed import GrowingArray, offsets_of
 from shards_tools.raw.split import Sequences
+
+PADDING = "0"
+"""Item that may stand for none."""
 
 _PYTHON_LIST = r"^[\[({]"
 _PYTHON_MARKS = r"""[][(){}"',\s]+"""
@@ -26,7 +29,7 @@ class ListCollector:
         self.dropped = DroppedRows(name)
         self._users = IdCodes()
         self._items = IdCodes()
-        self._lengths: list[np.ndarray] = []
+        self._lengths = GrowingArray(np.int64)
         self._num_rows = 0
         self._num_kept = 0
 
@@ -74,9 +77,36 @@ class ListCollector:
         ids = user_ids(users.ids, self._name)
         items = self._items.finish()
         remarks += respelled_remarks(self._name, "item", items)
-        offsets = offsets_of(join_arrays(self._lengths, np.int64))
+        raw_ids = items.ids.to_pylist()
+        offsets = offsets_of(self._lengths.finish())
         sequences = Sequences(ids.numbers, offsets, items.codes, raw_users=ids.raw)
-        return Interactions(sequences, items.ids.to_pylist(), counts, remarks)
+        is_padding = _find_padding(sequences, raw_ids)
+        num_padding = int(np.count_nonzero(is_padding))
+        if num_padding:
+            remarks.append(f"{self._name}: {num_padding:,} items 0 that pad lists were left out")
+            sequences = sequences.keep(~is_padding)
+        return Interactions(sequences, raw_ids, counts, remarks)
+
+
+def _find_padding(sequences: Sequences, raw_ids: list[str]) -> np.ndarray:
+    """Return which items pad lists to one length: bool [interactions].
+
+    These are zeros that stand at the beginning of lists, or at their end, and nowhere else.
+    """
+    nothing = np.zeros(len(sequences.items), bool)
+    # lists of one length come from tensors; elsewhere 0 is an item like any other
+    if PADDING not in raw_ids or len(np.unique(sequences.lengths)) != 1:
+        return nothing
+    width = int(sequences.lengths[0])
+    is_zero = (sequences.items == raw_ids.index(PADDING)).reshape(-1, width)
+    # a single one may be an item
+    if not np.any(is_zero[:, 1:] & is_zero[:, :-1]):
+        return nothing
+    for to_end in (is_zero, is_zero[:, ::-1]):
+        # along a list, zeros may only turn into items, once
+        if not np.any(to_end[:, 1:] > to_end[:, :-1]):
+            return is_zero.ravel()
+    return nothing
 
 
 def _items_of(lists: pa.ListArray) -> tuple[pa.DictionaryArray, np.ndarray]:

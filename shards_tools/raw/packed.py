@@ -10,19 +10,36 @@ import pyarrow as pa
 
 PIECE_ROWS = 1 << 22
 """Number of elements that are changed at once."""
+GROWTH = 16
+"""A full array grows by one part in this many."""
 
 
-def join_arrays(arrays: list[np.ndarray], dtype: npt.DTypeLike) -> np.ndarray:
-    """Return the arrays as one, and empty the list."""
-    joined = np.empty(sum(map(len, arrays)), dtype)
-    start = 0
-    arrays.reverse()
-    while arrays:
-        # each is freed as soon as it is copied; the system gives memory to `joined` as it is filled
-        array = arrays.pop()
-        joined[start : start + len(array)] = array
-        start += len(array)
-    return joined
+class GrowingArray:
+    """An array that grows block by block, in place.
+
+    Blocks that are kept until their number is known take twice the memory when they are joined.
+    """
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self._values = np.empty(0, dtype)
+        self._length = 0
+
+    def append(self, values: np.ndarray) -> None:
+        """Add values; the array becomes float64 if they are."""
+        if values.dtype.kind == "f" and self._values.dtype.kind != "f":
+            self._values = self._values.astype(np.float64)
+        length = self._length + len(values)
+        if length > len(self._values):
+            # the system extends a large array without a copy
+            capacity = max(length, len(self._values) + len(self._values) // GROWTH)
+            self._values.resize(capacity, refcheck=False)
+        self._values[self._length : length] = values
+        self._length = length
+
+    def finish(self) -> np.ndarray:
+        """Return the array; nothing may be appended afterwards."""
+        self._values.resize(self._length, refcheck=False)
+        return self._values
 
 
 def take_rows(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -18,9 +18,9 @@ from shards_tools.raw.dropped import DroppedRows
 from shards_tools.raw.id_codes import IdCodes, as_ids, filter_ids, has_id
 from shards_tools.raw.interactions import Interactions, respelled_remarks, user_ids
 from shards_tools.raw.packed import (
+    GrowingArray,
     blocks_of_runs,
     flags,
-    join_arrays,
     offsets_of,
     order_of_groups,
     take_rows,
@@ -55,7 +55,7 @@ class RowCollector:
         self.dropped = DroppedRows(name)
         self._users = IdCodes()
         self._items = IdCodes()
-        self._times: list[np.ndarray] = []
+        self._times: GrowingArray | None = None
         self._parser = TimeParser(name)
         self._num_rows = 0
         self._num_kept = 0
@@ -87,6 +87,7 @@ class RowCollector:
         self._users.add(users)
         self._items.add(items)
         if times is not None:
+            self._times = self._times or GrowingArray(np.int64)
             self._times.append(times)
 
     def _count_dropped(self, block: RowBlock, is_dropped: np.ndarray) -> None:
@@ -137,16 +138,15 @@ class RowCollector:
         pa.default_memory_pool().release_unused()
         sequences = Sequences(ids.numbers, offsets, codes, raw_users=ids.raw)
         interactions = Interactions(sequences, raw_ids, counts, remarks)
-        return self._with_times(interactions, order) if self._times else interactions
+        if self._times is None:
+            return interactions
+        times = _in_order(self._times.finish(), order)
+        self._times = None
+        del order
+        return self._with_times(interactions, times)
 
-    def _with_times(self, interactions: Interactions, order: np.ndarray | None) -> Interactions:
-        """Return the interactions sorted by time, those with equal user, item and time once.
-
-        Args:
-            order: Rows of the file in the order of the interactions; None for file order.
-        """
-        dtype = np.result_type(*{times.dtype for times in self._times})
-        times = _in_order(join_arrays(self._times, dtype), order)
+    def _with_times(self, interactions: Interactions, times: np.ndarray) -> Interactions:
+        """Return the interactions sorted by time, those with equal user, item and time once."""
         num_rows = len(times)
         sequences = _sort_by_time(replace(interactions.sequences, times=times))
         num_duplicates = num_rows - len(sequences.items)

@@ -18,10 +18,11 @@ from shards_tools.raw.packed import flags
 from shards_tools.raw.tables import open_table, open_text
 from shards_tools.raw.text_layout import TextLayout
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 4 << 20
 """Bytes that are parsed at once.
 
-Each block lists the ids that occur in it. Small blocks would repeat nearly all ids over and over.
+Each block lists the ids that occur in it, so that small blocks would repeat nearly all ids over and
+over. Arrow reads up to 32 blocks ahead.
 """
 WHOLE_LINE = "\x01"
 """Separator that no text has, so that each line is one column."""
