@@ -105,7 +105,7 @@ def _find_padding(sequences: Sequences, raw_ids: list[str]) -> np.ndarray:
     for to_end in (is_zero, is_zero[:, ::-1]):
         # along a list, zeros may only turn into items, once
         if not np.any(to_end[:, 1:] > to_end[:, :-1]):
-            return is_zero.ravel()
+            return np.asarray(is_zero.ravel())
     return nothing
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-PIECE_ROWS = 1 << 22
+PIECE_ROWS = 1 << 20
 """Number of elements that are changed at once."""
 GROWTH = 16
 """A full array grows by one part in this many."""
