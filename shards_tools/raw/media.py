@@ -133,6 +133,8 @@ def find_media(root: str, files: RawFiles, raw_ids: list[str], parts: frozenset[
         for candidate in _zipped(root, archive, files):
             finder.add(candidate)
     finder.check_kinds(raw_ids)
+    for folder in files.empty:
+        finder.report.notes.append(f"the folder {folder} is empty")
     for archive in files.unread_archives:
         if _may_hold(archive, parts) and not _is_extracted(archive, files):
             finder.note_unread(root, archive)

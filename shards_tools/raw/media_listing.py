@@ -32,6 +32,8 @@ class RawFiles(NamedTuple):
     """All other files."""
     unlisted: list[str]
     """Folders that were not looked into."""
+    empty: list[str]
+    """Folders that are named for media, with no files in them at all."""
 
 
 def list_raw(root: str) -> RawFiles:
@@ -41,7 +43,9 @@ def list_raw(root: str) -> RawFiles:
     files and its folders for media are listed.
     """
     listing = list_folder(root)
-    files = RawFiles(listing.files, media=[], zips=[], unread_archives=[], others=[], unlisted=[])
+    files = RawFiles(
+        listing.files, media=[], zips=[], unread_archives=[], others=[], unlisted=[], empty=[]
+    )
     _sort_in(listing.files, files)
     for name in listing.folders:
         if place_of(name) is not None:
@@ -71,6 +75,8 @@ def _add_folder(root: str, name: str, files: RawFiles) -> None:
 
 def _add_tree(root: str, folder: str, files: RawFiles) -> None:
     tree = list_tree(storage.join(root, folder), MAX_DEPTH)
+    if not tree:
+        files.empty.append(folder)
     _sort_in(_below(folder, tree), files)
 
 

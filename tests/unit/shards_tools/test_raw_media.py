@@ -1,5 +1,6 @@
 """Media files of a raw folder, recognized by the names of files and folders."""
 
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -177,6 +178,24 @@ def test_find_media_extracted_zip_is_not_read(tmp_path: Path) -> None:
     media = find(tmp_path)
     assert paths(tmp_path, media, "frames") == {"17": ["x_frames/17-1.jpg"]}
     assert "x_frames.zip was not read" in media.report.remarks()[0]
+
+
+def test_find_media_empty_folder_of_media_is_remarked(tmp_path: Path) -> None:
+    put(tmp_path, "1.jpg")
+    (tmp_path / "x_videos").mkdir()
+    assert find(tmp_path).report.remarks() == ["the folder x_videos is empty"]
+
+
+def test_find_media_name_in_unicode_nfd_matches(tmp_path: Path) -> None:
+    put(tmp_path, f"x_videos/{unicodedata.normalize('NFD', 'é')}.mp4")
+    files = list_raw(str(tmp_path))
+    assert list(find_media(str(tmp_path), files, ["é"], ALL_PARTS).files["videos"]) == ["é"]
+
+
+def test_list_raw_data_set_within_is_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, "out/_work/settings.json", "out/dataset.json", "out/items/items-00000.tar")
+    files = list_raw(str(tmp_path))
+    assert not files.others and not files.unlisted and not files.unread_archives
 
 
 def test_find_media_rar_raises_unless_its_part_is_elsewhere(tmp_path: Path) -> None:

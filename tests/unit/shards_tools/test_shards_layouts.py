@@ -141,15 +141,24 @@ def test_make_damaged_zip_member_fails_its_item(raw: Path, tmp_path: Path) -> No
     assert "its zip archive is damaged" in (tmp_path / "out" / "failures.jsonl").read_text()
 
 
-def test_make_flat_and_foldered_copies_pack_the_same_shards(raw_copy: Path, tmp_path: Path) -> None:
+def test_make_flat_and_zipped_copies_pack_the_shards_of_folders(
+    raw_copy: Path, tmp_path: Path
+) -> None:
     pack(raw_copy, tmp_path / "folders")
-    for path in [*raw_copy.glob("videos/*"), *raw_copy.glob("covers/*")]:
-        shutil.move(path, raw_copy / path.name)
-    pack(raw_copy, tmp_path / "flat")
-    assert shard_bytes(tmp_path / "flat") == shard_bytes(tmp_path / "folders")
-    _, flat = open_packed(tmp_path / "flat")
-    _, folders = open_packed(tmp_path / "folders")
-    assert flat.table.equals(folders.table)
+    flat_copy = tmp_path / "flat_raw"
+    shutil.copytree(raw_copy, flat_copy)
+    for path in [*flat_copy.glob("videos/*"), *flat_copy.glob("covers/*")]:
+        shutil.move(path, flat_copy / path.name)
+    for folder in ("videos", "covers"):
+        shutil.make_archive(str(raw_copy / folder), "zip", raw_copy, folder)
+        shutil.rmtree(raw_copy / folder)
+    pack(flat_copy, tmp_path / "flat")
+    pack(raw_copy, tmp_path / "zipped")
+    _, of_folders = open_packed(tmp_path / "folders")
+    for form in ("flat", "zipped"):
+        assert shard_bytes(tmp_path / form) == shard_bytes(tmp_path / "folders")
+        _, catalogue = open_packed(tmp_path / form)
+        assert catalogue.table.equals(of_folders.table)
 
 
 def test_make_item_without_video_is_packed_from_its_frames(raw_copy: Path, tmp_path: Path) -> None:
