@@ -139,7 +139,7 @@ def test_read_inter_mapping_that_does_not_fit_raises(
 
 def fingerprint_of(folder: Path) -> str:
     """Return the fingerprint of a raw folder."""
-    return fingerprint(open_raw(str(folder)))
+    return fingerprint(open_raw(str(folder)), frozenset())
 
 
 def test_open_raw_unused_interactions_are_named(tmp_path: Path) -> None:
