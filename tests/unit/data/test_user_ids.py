@@ -21,7 +21,7 @@ def write_pairs(folder: Path, users: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "users", [["alice", "bob smith", "Ünal 🎬"], ["007", "8", "10"], ["5.0", "6.0"], ["1", "01"]]
+    "users", [["alice", "bob smith", "Ünal 🎬"], ["007", "8", "10"], ["5.5", "6.5"], ["1", "01"]]
 )
 def test_raw_user_ids_that_are_no_numbers_are_stored_and_found(
     users: list[str], tmp_path: Path
@@ -55,3 +55,12 @@ def test_raw_user_ids_that_are_numbers_need_no_members_of_their_own(tmp_path: Pa
     for unknown in ("04", "4.0", "٤", "-4", "1" * 40):
         with pytest.raises(ValueError, match="has no user"):
             table.number_of(unknown)
+
+
+def test_raw_user_ids_of_spreadsheets_lose_their_fraction(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "raw", ["5.0", "6.0"])
+    pack(tmp_path / "raw", tmp_path / "out", SETTINGS)
+    table = open_data(
+        DataConfig(url=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    ).sequences
+    assert [table.number_of("5"), table.number_of("6")] == [0, 1]
