@@ -199,9 +199,15 @@ def transcode_clip(content: bytes, size: int) -> bytes:
 
 
 def _scaled_images(frames: Iterable[av.VideoFrame], size: int) -> Iterator[np.ndarray]:
-    """Yield frames as uint8 RGB [size, size, 3], turned upright."""
+    """Yield frames as uint8 RGB [size, size, 3], turned upright.
+
+    Raises:
+        UnreadableError: a frame is damaged. Its pixels would differ from run to run.
+    """
     scaler = Scaler(size)
     for frame in frames:
+        if frame.is_corrupt:
+            raise UnreadableError("the video stream is damaged")
         if is_turned(frame):
             yield scaler(frame)
         else:

@@ -175,11 +175,21 @@ def _count(frames: Iterable[av.VideoFrame]) -> int:
 def _counted_frames(
     frames: Iterable[av.VideoFrame], wanted: list[int], scaler: Scaler
 ) -> dict[int, np.ndarray]:
-    """Return the scaled frames by position, counting decoded frames up to the last wanted one."""
+    """Return the scaled frames by position, counting decoded frames up to the last wanted one.
+
+    Raises:
+        UnreadableError: a wanted frame is damaged.
+    """
     remaining = deque(wanted)
     frame_at: dict[int, np.ndarray] = {}
+    is_damaged = False
     for position, frame in enumerate(frames):
+        # Frames after a damaged one are predicted from it, up to the next keyframe. Their pixels
+        # may differ from run to run, because decoders leave parts of them as they were in memory.
+        is_damaged = frame.is_corrupt or (is_damaged and not frame.key_frame)
         if position == remaining[0]:
+            if is_damaged:
+                raise UnreadableError("the video stream is damaged")
             frame_at[remaining.popleft()] = scaler(frame)
         if not remaining:
             break

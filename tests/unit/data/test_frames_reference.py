@@ -112,11 +112,12 @@ def encode(raw_frames: bytes, arguments: str, path: Path) -> Path:
     return path
 
 
-def check_frames(path: Path, least: int = 20) -> None:
+def check_frames(path: Path, least: int = 20, incomplete: int = 0) -> None:
     """Compare the frames of a video with those that ffmpeg shows.
 
     Args:
         least: Number of frames that ffmpeg shows at least.
+        incomplete: Number of frames at the end that are not compared.
     """
     shown = ffmpeg(
         "-i", path, f"-fps_mode passthrough -vf scale={SIDE}:{SIDE}:flags=bilinear",
@@ -129,7 +130,7 @@ def check_frames(path: Path, least: int = 20) -> None:
     choices: list[Callable[[int], np.ndarray]] = [
         lambda length: middle(length, 5, 1),
         lambda length: uniform(length, 5, 1),
-        np.arange,
+        lambda length: np.arange(length - incomplete),
     ]
     for positions_of in choices:
         frames = decode_video(path.read_bytes(), positions_of, SIDE)
@@ -168,7 +169,8 @@ def test_decode_video_cut_anywhere_gives_the_frames_that_ffmpeg_shows(
     path = encode(raw_frames, arguments, tmp_path / name)
     content = path.read_bytes()
     path.write_bytes(content[int(part.start * len(content)) : int(part.stop * len(content))])
-    check_frames(path)
+    # ffmpeg shows the part that there is of the last frame, and gray below it
+    check_frames(path, incomplete=1)
 
 
 @pytest.mark.parametrize("name", ["y.mp4", "y.mkv"])
