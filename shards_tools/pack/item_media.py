@@ -75,15 +75,16 @@ def find_item_media(
         features=features,
     )
     remarks = media.report.remarks()
-    num_without_video = len(frames.keys() - videos.keys())
-    if videos and num_without_video and settings.media == "clip":
-        remarks.append(
-            f"{counted(num_without_video, 'item')} without a video have frames, which are not "
-            "packed with --media clip"
-        )
-    elif videos and frames:
-        remarks.append(
-            f"{counted(len(videos), 'item')} packed from videos, "
-            f"and {num_without_video:,} without a video from frames"
-        )
+    if videos and frames:
+        remarks.append(_choice_of_frames(len(videos), len(frames.keys() - videos.keys()), settings))
     return ItemMedia(info, media, media.report.sources(), remarks)
+
+
+def _choice_of_frames(num_videos: int, num_without_video: int, settings: Settings) -> str:
+    """Return the remark about items with frames, where others have videos."""
+    if not num_without_video:
+        return "the frames are not packed, because all their items have videos"
+    items = counted(num_without_video, "item")
+    if settings.media == "clip":
+        return f"{items} without a video have frames, which are not packed with --media clip"
+    return f"{counted(num_videos, 'item')} packed from videos, and {items} from frames"

@@ -170,7 +170,7 @@ def test_make_item_without_video_is_packed_from_its_frames(raw_copy: Path, tmp_p
         (frames / f"{stem}-1.png").write_bytes(image_bytes((200, 0, 0)))
     info = pack(raw_copy, tmp_path / "out")
     assert info.counts["failed_items"] == 0
-    assert "59 items packed from videos, and 1 without a video from frames" in info.remarks
+    assert "59 items packed from videos, and 1 item from frames" in info.remarks
     with pytest.raises(ValueError, match="1 item failed: 1 x the file is missing"):
         pack(raw_copy, tmp_path / "clips", replace(SETTINGS, media="clip"), max_failures=0)
 
