@@ -31,7 +31,8 @@ def read_parquet(url: str) -> Interactions:
     name = PurePosixPath(url).name
     try:
         with open_seekable(url) as stream:
-            return _read(pq.ParquetFile(stream), name)
+            # with pre_buffer, all bytes that were read would stay in memory
+            return _read(pq.ParquetFile(stream, pre_buffer=False), name)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{url} cannot be read as a Parquet table: {brief(error)}") from error
 

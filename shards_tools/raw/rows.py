@@ -123,6 +123,8 @@ class RowCollector:
             unwatched = counted(self._num_unwatched, "row")
             remarks.append(f"{self._name}: {unwatched} with a label of 0 were left out")
         users = self._users.finish()
+        # arrow would keep the memory of the blocks, and later more than all the rest takes
+        pa.default_memory_pool().release_unused()
         remarks += respelled_remarks(self._name, "user", users)
         ids = user_ids(users.ids, self._name)
         offsets = offsets_of(np.bincount(users.codes, minlength=len(users.ids)))
@@ -134,7 +136,6 @@ class RowCollector:
         raw_ids = items.ids.to_pylist()
         codes = _in_order(items.codes, order)
         del items
-        # arrow would keep more memory than all the rest takes
         pa.default_memory_pool().release_unused()
         sequences = Sequences(ids.numbers, offsets, codes, raw_users=ids.raw)
         interactions = Interactions(sequences, raw_ids, counts, remarks)
