@@ -75,7 +75,7 @@ def list_zip(url: str) -> list[ZippedFile]:
     except DAMAGE as error:
         raise ValueError(
             f"{url} cannot be read as a zip archive ({brief(error)}). Download it again, "
-            f"or extract it to a folder beside it"
+            "extract it to a folder beside it, or remove it"
         ) from error
     for info in infos:
         # the member is in another part, which has a number, or begins before this file
