@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mlrec import storage
 from shards_tools.raw.ids import IdMatcher
 from shards_tools.raw.listing import File
+from shards_tools.raw.media_layout import LabeledFile, choose_layout, place_of_layout
 from shards_tools.raw.media_listing import UNREAD_ARCHIVES, RawFiles
 from shards_tools.raw.media_names import (
     KIND_OF_PART,
@@ -17,6 +18,7 @@ from shards_tools.raw.media_names import (
     MediaName,
     Part,
     Place,
+    Readings,
     is_hidden,
     kind_of,
     place_of,
@@ -39,7 +41,7 @@ PARTS_OF_PLACE: dict[Place, frozenset[Part]] = {
     "audio": frozenset({"audio"}),
 }
 """Parts that an archive may hold, by its name."""
-ZIPPED_RANK = 8
+ZIPPED_RANK = 16
 """Added to the rank of zipped files: of a file and its zipped copy, the file is packed."""
 
 
@@ -83,6 +85,13 @@ class _Candidate(NamedTuple):
     """The archive, or else the first folder of the path; "" for the raw folder itself."""
     kind: Kind
     file: RawFile
+
+
+class _Labeled(NamedTuple):
+    """A candidate whose folder and name may tell different items."""
+
+    candidate: _Candidate
+    readings: Readings
 
 
 class _Numbered(NamedTuple):
@@ -132,6 +141,7 @@ def find_media(root: str, files: RawFiles, raw_ids: list[str], parts: frozenset[
             continue
         for candidate in _zipped(root, archive, files):
             finder.add(candidate)
+    finder.decide_layouts()
     finder.check_kinds(raw_ids)
     for folder in files.empty:
         finder.report.notes.append(f"the folder {folder} is empty")
@@ -192,13 +202,35 @@ class _Finder:
         self._choices: dict[Part, dict[str, _Choice]] = {part: {} for part in KIND_OF_PART}
         self._unmatched: dict[Kind, FileGroups] = {kind: FileGroups() for kind in self._kinds}
         self._matched_kinds: set[Kind] = set()
+        self._labeled: dict[tuple[Kind, str], list[_Labeled]] = {}
+        """Files whose folder and name may tell different items, by kind and place."""
         self.report = MediaReport()
 
     def add(self, candidate: _Candidate) -> None:
         """Take a candidate. They should come in the order of paths."""
         if candidate.kind not in self._kinds:
             return
-        name = read_name(candidate.path, candidate.kind, self._matcher)
+        readings = read_name(candidate.path, candidate.kind, self._matcher)
+        if readings.label is None:
+            self._take(readings.by_folder or readings.by_name, candidate)
+            return
+        place = (candidate.kind, place_of_layout(candidate.path))
+        self._labeled.setdefault(place, []).append(_Labeled(candidate, readings))
+
+    def decide_layouts(self) -> None:
+        """Take the files whose folder and name may tell different items.
+
+        Raises:
+            ValueError: the files of a place do not tell which is right.
+        """
+        for labeled in self._labeled.values():
+            layout = choose_layout(LabeledFile(file.path, readings) for file, readings in labeled)
+            for candidate, readings in labeled:
+                by_folder, by_name, _ = readings
+                self._take(by_folder if layout == "folder" else by_name, candidate)
+        self._labeled.clear()
+
+    def _take(self, name: MediaName | None, candidate: _Candidate) -> None:
         if name is None:
             for groups in (self._unmatched[candidate.kind], self.report.unmatched):
                 groups.add(candidate.source, candidate.path, candidate.file.size)

@@ -153,8 +153,9 @@ class MediaReport:
         remarks = list(self.notes)
         for part, repeats in sorted(self.repeats.items()):
             remarks.append(
-                f"{counted(len(repeats.raw_ids), 'item')} with several {part}: the first by name "
-                f"is packed, such as {_shown(repeats.packed)} and not {_shown(repeats.left_out)}"
+                f"{counted(len(repeats.raw_ids), 'item')} with several {part}: the exact id, or "
+                f"else the first by name, is packed, such as {_shown(repeats.packed)} "
+                f"and not {_shown(repeats.left_out)}"
             )
         if self.unmatched.files:
             remarks.append(

@@ -10,7 +10,7 @@ from mlrec import storage
 from shards_tools.raw.ids import IdMatcher
 from shards_tools.raw.media import Media, find_media
 from shards_tools.raw.media_listing import list_raw
-from shards_tools.raw.media_names import KIND_OF_PART, Part, kind_of, read_name
+from shards_tools.raw.media_names import KIND_OF_PART, NO_ITEM, Part, kind_of, read_name
 
 RAW_IDS = ["1", "2", "17", "a-3", "x_9"]
 ALL_PARTS: frozenset[Part] = frozenset(KIND_OF_PART)
@@ -83,7 +83,8 @@ def paths(root: Path, media: Media, part: Part) -> dict[str, list[str]]:
 def test_read_name_known_layouts(path: str, part: Part, raw_id: str, number: int) -> None:
     kind = kind_of(path)
     assert kind is not None
-    name = read_name(path, kind, IdMatcher(RAW_IDS))
+    readings = read_name(path, kind, IdMatcher(RAW_IDS))
+    name = readings.by_folder or readings.by_name
     assert name is not None
     assert (name.part, name.raw_id, name.number) == (part, raw_id, number)
 
@@ -99,7 +100,7 @@ def test_kind_of_sidecar_or_unknown_file_is_none(path: str) -> None:
 def test_read_name_of_no_item_is_none(path: str) -> None:
     kind = kind_of(path)
     assert kind is not None
-    assert read_name(path, kind, IdMatcher(RAW_IDS)) is None
+    assert read_name(path, kind, IdMatcher(RAW_IDS)) == NO_ITEM
 
 
 def test_find_media_sidecar_and_unknown_suffix_lose_to_the_video(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_find_media_sidecar_and_unknown_suffix_lose_to_the_video(tmp_path: Path)
     media = find(tmp_path)
     assert paths(tmp_path, media, "videos") == {"1": ["x_videos/1.mp4"]}
     assert media.report.remarks() == [
-        "1 item with several videos: the first by name is packed, "
+        "1 item with several videos: the exact id, or else the first by name, is packed, "
         "such as x_videos/1.mp4 and not x_videos/1.bin"
     ]
 
