@@ -18,6 +18,7 @@ zips.py           members of zip archives, read in place
 encodings.py      names of encodings other than UTF-8, for messages
 tables.py         bytes and text of tables, with progress
 item_tables.py    titles, likes and views
+item_values.py    their rows, matched with the items of the data
 item_columns.py, item_text.py, item_parquet.py   how tables of items hold them
 split.py          training, validation and test
 """

@@ -12,23 +12,21 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from mlrec import storage
-from mlrec.runtime.printable import counted, printable
 from shards_tools.raw.columns import plain_name
 from shards_tools.raw.ids import IdMatcher
 from shards_tools.raw.interactions import MAX_NUMBER_DIGITS
 from shards_tools.raw.item_columns import (
     LIKES,
-    MAX_QUOTED_CHARACTERS,
     TITLE,
     VIEWS,
     Kind,
     NoColumnError,
     Row,
-    no_ids,
 )
 from shards_tools.raw.item_files import may_lack_titles
 from shards_tools.raw.item_parquet import ParquetTable
 from shards_tools.raw.item_text import TextTable
+from shards_tools.raw.item_values import ItemValues, shown
 from shards_tools.raw.tables import open_text
 
 MAX_COUNT = (1 << 63) - 1
@@ -38,7 +36,6 @@ MISSING_COUNTS = ("", "nan", "none", "null", "na", "n/a", "\\n")
 """Spellings of a missing count, in lower case."""
 LEVEL_NAMES = ("likeslevel", "viewslevel")
 """Columns of MicroLens-1M with ranges of counts, by `plain_name`."""
-MAX_QUOTED_ROWS = 3
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE]\+?[0-9]{1,3})?")
 
 
@@ -113,74 +110,6 @@ def _open_items(
             yield TextTable(file, kinds, matcher, url)
 
 
-class _Matches:
-    """The rows of a table whose item is in the data."""
-
-    def __init__(self, table: TextTable | ParquetTable, matcher: IdMatcher, url: str) -> None:
-        self._table = table
-        self._matcher = matcher
-        self._url = url
-        self._name = PurePosixPath(url).name
-        self._num_rows = 0
-        self._num_unknown = 0
-        self._num_respelled = 0
-        self._example = ""
-        self._first_rows: list[list[str]] = []
-
-    def __iter__(self) -> Iterator[tuple[str, Row]]:
-        """Yield the raw id and the row."""
-        for row in self._table:
-            self._num_rows += 1
-            raw_id = self._matcher.match(row.item)
-            if raw_id is None:
-                self._count_unknown(row)
-                continue
-            if raw_id != row.item:
-                self._count_respelled(row, raw_id)
-            yield raw_id, row
-        if self._num_rows and self._num_unknown == self._num_rows:
-            raise no_ids(self._first_rows, self._matcher, self._url)
-
-    def _count_unknown(self, row: Row) -> None:
-        self._num_unknown += 1
-        if len(self._first_rows) < MAX_QUOTED_ROWS:
-            self._first_rows.append([row.item, *row.values])
-
-    def _count_respelled(self, row: Row, raw_id: str) -> None:
-        # spaces around an id are no other spelling
-        if row.item.strip() != raw_id:
-            self._num_respelled += 1
-            self._example = self._example or f"{_shown(row.item)!r} for {_shown(raw_id)}"
-
-    def remarks(self, repeated: set[str]) -> list[str]:
-        """Return the remarks about the rows.
-
-        Args:
-            repeated: Raw ids of items whose rows differ.
-        """
-        remarks = []
-        if self._num_unknown:
-            rows = counted(self._num_unknown, "row")
-            remarks.append(f"left out {rows} of items without interactions")
-        if self._num_respelled:
-            ids = counted(self._num_respelled, "id")
-            remarks.append(f"matched {ids} with another spelling, such as {self._example}")
-        if repeated:
-            items = counted(len(repeated), "item")
-            example = _shown(min(repeated))
-            remarks.append(
-                f"used the last of several different rows for {items}, such as {example}"
-            )
-        if self._table.num_joined:
-            rows = counted(self._table.num_joined, "row")
-            remarks.append(f"read surplus cells of {rows} as part of the title")
-        return [f"{self._name}: {remark}" for remark in remarks]
-
-
-def _shown(text: str) -> str:
-    return printable(text, MAX_QUOTED_CHARACTERS)
-
-
 def read_titles(url: str | None, matcher: IdMatcher) -> Titles:
     """Return the titles of the items that `matcher` knows.
 
@@ -203,23 +132,19 @@ def read_titles(url: str | None, matcher: IdMatcher) -> Titles:
 
 
 def _read_titles(url: str, matcher: IdMatcher) -> Titles:
-    titles: dict[str, str] = {}
-    repeated = set()
     with _open_items(url, (TITLE,), matcher) as table:
-        matches = _Matches(table, matcher, url)
-        for raw_id, row in matches:
+        titles = ItemValues[str](table, matcher, url)
+        for raw_id, row in titles.rows():
             title = row.values[0].strip()
             if len(title) > MAX_TITLE_CHARACTERS:
                 raise ValueError(
-                    f"{url}, row {row.number}: the title of item {_shown(raw_id)} has "
+                    f"{url}, row {row.number}: the title of item {shown(raw_id)} has "
                     f"{len(title):,} characters, at most {MAX_TITLE_CHARACTERS:,} are read. "
                     "Shorten it"
                 )
-            if titles.setdefault(raw_id, title) != title:
-                repeated.add(raw_id)
-                titles[raw_id] = title
-        remarks = [*_untitled(url, titles, matcher), *matches.remarks(repeated)]
-        return Titles(titles, remarks + _ignored_levels(url, table.names))
+            titles.add(raw_id, row, title)
+        remarks = [*_untitled(url, titles.values, matcher), *titles.remarks()]
+        return Titles(titles.values, remarks + _ignored_levels(url, table.names))
 
 
 def _untitled(url: str, titles: dict[str, str], matcher: IdMatcher) -> list[str]:
@@ -257,23 +182,18 @@ def read_likes_and_views(url: str | None, matcher: IdMatcher) -> ItemCounts:
     """
     if url is None:
         return ItemCounts()
-    counts: dict[str, Counts] = {}
-    repeated = set()
     num_missing = 0
     with _open_items(url, (LIKES, VIEWS), matcher) as table:
-        matches = _Matches(table, matcher, url)
-        for raw_id, row in matches:
+        counts = ItemValues[Counts](table, matcher, url)
+        for raw_id, row in counts.rows():
             likes, views = [_count(text, row, url) for text in row.values]
             num_missing += (likes is None) + (views is None)
-            item_counts = Counts(likes or 0, views or 0)
-            if counts.setdefault(raw_id, item_counts) != item_counts:
-                repeated.add(raw_id)
-                counts[raw_id] = item_counts
-        remarks = _missing_remark(url, "likes and views", len(counts), matcher)
+            counts.add(raw_id, row, Counts(likes or 0, views or 0))
+        remarks = _missing_remark(url, "likes and views", len(counts.values), matcher)
         if num_missing:
             name = PurePosixPath(url).name
             remarks.append(f"{name}: read {num_missing:,} missing likes or views as 0")
-        return ItemCounts(counts, remarks + matches.remarks(repeated))
+        return ItemCounts(counts.values, remarks + counts.remarks())
 
 
 def _count(text: str, row: Row, url: str) -> int | None:
@@ -294,7 +214,7 @@ def _count(text: str, row: Row, url: str) -> int | None:
     if not 0 <= count <= MAX_COUNT or count % 1:
         raise ValueError(
             f"{url}, line {row.number}: expected the item, its likes and its views as whole "
-            f"numbers from 0 to 2^63 - 1, found {_shown(text)!r} for item {_shown(row.item)}. "
+            f"numbers from 0 to 2^63 - 1, found {shown(text)!r} for item {shown(row.item)}. "
             "Correct it, or leave the cell empty"
         )
     return int(count)

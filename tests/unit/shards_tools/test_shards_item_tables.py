@@ -1,5 +1,6 @@
 """Tables of items: titles, likes and views."""
 
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
@@ -247,8 +248,8 @@ def test_read_likes_and_views_reports_what_it_did(tmp_path: Path) -> None:
         "1 of 4 items have no likes and views in x_likes.txt",
         "x_likes.txt: read 2 missing likes or views as 0",
         "x_likes.txt: left out 1 row of items without interactions",
-        "x_likes.txt: matched 1 id with another spelling, such as '3.0' for 3",
-        "x_likes.txt: used the last of several different rows for 1 item, such as 3",
+        "x_likes.txt: used the rows with the exact id for 1 item, not those with another "
+        "spelling, such as '3.0' for 3",
     ]
 
 
@@ -267,3 +268,26 @@ def test_read_likes_and_views_malformed_row_raises(tmp_path: Path) -> None:
         counts_of(tmp_path, "item,likes\n1,2\n")
     with pytest.raises(ValueError, match=r"no item of the interactions"):
         counts_of(tmp_path, "a\t1\t1\n")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_read_titles_exact_id_wins_over_other_spellings(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    # 01 may be another item, whose interactions are not in the data
+    rows = ["1,ONE", "01,ZERO", "1.0,FLOAT"]
+    text = "".join(f"{row}\n" for row in ["item,title", *[rows[place] for place in order], "2,TWO"])
+    titles = titles_of(tmp_path, text, ["1", "2"])
+    assert titles.titles == {"1": "ONE", "2": "TWO"}
+    remark = "x.csv: used the rows with the exact id for 1 item, not those with another spelling"
+    assert titles.remarks[0].startswith(remark)
+    assert len(titles.remarks) == 1
+
+
+def test_read_titles_other_spellings_alone_are_used(tmp_path: Path) -> None:
+    titles = titles_of(tmp_path, "item,title\n01,A\n001,B\n2,TWO\n", ["1", "2"])
+    assert titles.titles == {"1": "B", "2": "TWO"}
+    assert titles.remarks == [
+        "x.csv: matched 1 id with another spelling, such as '01' for 1",
+        "x.csv: used the last of several different rows for 1 item, such as 1",
+    ]
