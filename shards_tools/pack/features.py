@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from mlrec import storage
 from mlrec.data.features.files import FORMATS, ending_of, read_features
+from mlrec.data.features.ids_files import find_ids_file
 from mlrec.data.features.info import INFO_FILE, NAME
 from mlrec.data.features.join import ItemIds
-from mlrec.data.features.row_order import find_ids_file
 from mlrec.data.features.vectors import Features
 from mlrec.data.format.dataset_info import MAX_FEATURES
 from mlrec.runtime.printable import brief, counted

@@ -2,7 +2,7 @@
 
 The first rule that applies gives the rows of NAME.npy their raw ids:
 
-1. An ids file next to it: NAME.ids.json (a list), NAME.ids.txt (one per line) or NAME.ids.csv.
+1. An ids file next to it, such as NAME.npy.ids.txt or NAME.ids.txt (ids_files.py).
 2. MMRec's i_id_mapping.csv in the same folder: a raw id and its row, from 0, on each line.
 3. As many rows as the data set has items, whose raw ids are whole numbers: ascending raw ids.
 4. MicroLens' published files, MicroLens-*_features_*.npy: the first row is raw id 1.
@@ -13,8 +13,6 @@ Everything else is an error that names the choices: vectors of other items would
 
 from __future__ import annotations
 
-import csv
-import io
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -23,20 +21,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlrec import storage
+from mlrec.data.features.ids_files import IDS_REMEDY, default_ids_file, find_ids_file, read_ids
 from mlrec.data.features.join import ItemIds, quoted
 from mlrec.runtime.printable import printable
-from mlrec.storage.typed_json import parse_json
 
-IDS_ENDINGS = (".ids.json", ".ids.txt", ".ids.csv")
-"""Endings of an ids file, which take the place of the ending of the file of vectors."""
-MAPPING_FILE = "i_id_mapping.csv"
-"""MMRec's table of raw item ids and row numbers, separated by tabs."""
 MICROLENS_FILES = "MicroLens-*_features_*.npy"
 """Published features of MicroLens: the row of raw id i is i - 1."""
 _WHOLE_NUMBER = "^(0|[1-9][0-9]{0,17})$"
 """Whole numbers as they are printed, below 10^18."""
-_REMEDY = "Write one raw id per row, in the order of the vectors"
 
 
 class RowIds(NamedTuple):
@@ -60,26 +52,12 @@ def ids_of_rows(url: str, num_rows: int, items: ItemIds | None) -> RowIds:
     """
     ids_url = find_ids_file(url)
     if ids_url is not None:
-        ids = pa.array(_read_ids(ids_url, num_rows), pa.string())
+        ids = pa.array(read_ids(ids_url, num_rows, items), pa.string())
         return RowIds(ids, f"the rows of {url} have the ids of {ids_url}")
-    ids_file = _stem(url) + ".ids.txt"
+    ids_file = default_ids_file(url)
     if items is None:
-        raise ValueError(f"{url} has no raw ids. {_REMEDY}, to {ids_file}.")
+        raise ValueError(f"{url} has no raw ids. {IDS_REMEDY}, to {ids_file}.")
     return _numbered(url, num_rows, items, ids_file)
-
-
-def find_ids_file(url: str) -> str | None:
-    """Return the URL of the ids file next to a file of vectors; None if there is none."""
-    folder, separator, _ = url.rpartition("/")
-    for ending in IDS_ENDINGS:
-        if storage.exists(_stem(url) + ending):
-            return _stem(url) + ending
-    mapping = folder + separator + MAPPING_FILE
-    return mapping if storage.exists(mapping) else None
-
-
-def _stem(url: str) -> str:
-    return url.rsplit(".", 1)[0]
 
 
 def _numbered(url: str, num_rows: int, items: ItemIds, ids_file: str) -> RowIds:
@@ -96,7 +74,7 @@ def _numbered(url: str, num_rows: int, items: ItemIds, ids_file: str) -> RowIds:
         example = quoted(raw_ids.filter(pc.invert(is_number)).slice(0, 1).to_pylist())
         raise ValueError(
             f"{url} has no raw ids, and those of {dataset}, such as {example}, are no whole "
-            f"numbers. {_REMEDY}, to {ids_file}."
+            f"numbers. {IDS_REMEDY}, to {ids_file}."
         )
     numbers = np.sort(raw_ids.cast(pa.int64()).to_numpy())
     if len(numbers) == num_rows:
@@ -118,7 +96,7 @@ def _numbered(url: str, num_rows: int, items: ItemIds, ids_file: str) -> RowIds:
         )
     raise ValueError(
         f"{rows} with raw ids up to {last}: neither numbers from 0 nor from 1 fit. "
-        f"{_REMEDY}, to {ids_file}."
+        f"{IDS_REMEDY}, to {ids_file}."
     )
 
 
@@ -130,59 +108,3 @@ def _consecutive(url: str, num_rows: int, first: int) -> RowIds:
 
 def _strings(numbers: np.ndarray) -> pa.Array:
     return pa.array(numbers).cast(pa.string())
-
-
-def _read_ids(url: str, num_rows: int) -> list[str]:
-    """Return the raw ids in an ids file, in the order of the rows.
-
-    Raises:
-        ValueError: it is damaged, or has ids for another number of rows.
-    """
-    content = storage.read_bytes(url)
-    if url.endswith(".json"):
-        ids = [str(raw_id) for raw_id in parse_json(content, list[str | int], url, _REMEDY)]
-    else:
-        ids = _parse_lines(content, url, num_rows)
-    if len(ids) != num_rows:
-        raise ValueError(f"{url} has {len(ids):,} ids for {num_rows:,} rows. {_REMEDY}.")
-    return ids
-
-
-def _parse_lines(content: bytes, url: str, num_rows: int) -> list[str]:
-    """Return the raw ids of a text: one per line, or with the number of its row after it.
-
-    A first line beyond the number of rows is a header.
-
-    Raises:
-        ValueError: it is no such text.
-    """
-    try:
-        text = content.decode("utf-8-sig")
-        delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{url} is no text in UTF-8 ({error}). {_REMEDY}.") from error
-    cells = [[cell.strip() for cell in line] for line in lines if line]
-    cells = cells[1:] if len(cells) == num_rows + 1 else cells
-    if url.endswith(".txt") or all(len(line) == 1 for line in cells):
-        return [delimiter.join(line) for line in cells]
-    return _in_order(cells, url)
-
-
-def _in_order(lines: list[list[str]], url: str) -> list[str]:
-    """Return the raw ids of lines (raw id, row), in the order of the rows.
-
-    Raises:
-        ValueError: the rows are not the numbers from 0, each once.
-    """
-    id_of_row = {}
-    for number, line in enumerate(lines, start=1):
-        if len(line) != 2 or not line[1].isdecimal():
-            raise ValueError(
-                f"{url}: entry {number} is {printable(' '.join(line), 60)!r}, expected a raw id "
-                "and the number of its row"
-            )
-        id_of_row[int(line[1])] = line[0]
-    if sorted(id_of_row) != list(range(len(lines))):
-        raise ValueError(f"{url}: the numbers of the rows are not 0 to {len(lines) - 1}, each once")
-    return [id_of_row[row] for row in range(len(lines))]

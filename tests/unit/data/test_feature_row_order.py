@@ -84,6 +84,9 @@ def test_rows_without_ids_and_without_a_data_set_are_refused(tmp_path: Path) -> 
 IDS_FILES = {
     "json": ("mine.ids.json", '["b", 7, "a"]'),
     "txt": ("mine.ids.txt", "b\r\n7\r\na\r\n"),
+    "txt_header": ("mine.ids.txt", "raw_id\nb\n7\na\n"),
+    "after_the_whole_name": ("mine.npy.ids.txt", "b\n7\na\n"),
+    "json_after_the_whole_name": ("mine.npy.ids.json", '["b", 7, "a"]'),
     "csv": ("mine.ids.csv", "raw_id\nb\n7\na\n"),
     "csv_rows": ("mine.ids.csv", "id,row\na,2\nb,0\n7,1"),
     "mmrec": ("i_id_mapping.csv", "asin\titemID\nb\t0\n7\t1\na\t2\n"),
@@ -107,6 +110,11 @@ def test_ids_file_decides_over_the_order_of_numbers(case: str, tmp_path: Path) -
         ("mine.ids.json", '["a"]', "has 1 ids for 3 rows"),
         ("mine.ids.json", "[1.5, 2, 3]", "is invalid"),
         ("mine.ids.txt", "a\nb\n", "has 2 ids for 3 rows"),
+        ("mine.ids.txt", "x\na\nb\nc\n", "has 4 ids for 3 rows"),
+        ("mine.ids.csv", "x\na\nb\nc\n", "has 4 ids for 3 rows"),
+        ("mine.ids.txt", "raw_id\na\nb\n", "has 2 ids for 3 rows"),
+        ("mine.ids.csv", "id,row\na,0\nb,1\n", "has 2 ids for 3 rows"),
+        ("mine.ids.csv", f"a,{'9' * 5000}\n", "expected a raw id and the number of its row"),
         ("mine.ids.txt", "a\nb\na\n", "1 raw ids occur more than once, such as 'a'"),
         ("mine.ids.csv", "a,0\nb,1\nc,1\n", "the numbers of the rows are not 0 to 2, each once"),
         ("mine.ids.csv", "a,0\nb,x\nc,1\n", "entry 2 is 'b x', expected a raw id and the number"),
@@ -117,6 +125,31 @@ def test_ids_file_that_does_not_fit_is_named(
 ) -> None:
     url = save_rows(tmp_path, 3)
     (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=words):
+        read_features(url)
+
+
+def test_ids_file_text_keeps_commas_and_quotes(tmp_path: Path) -> None:
+    url = save_rows(tmp_path, 3)
+    (tmp_path / "mine.ids.txt").write_text('item b-1, é\n"quoted"\nsaid ""a""\tthere\n')
+    assert looked_up(url, ['"quoted"', "item b-1, é", 'said ""a""\tthere']) == [1, 0, 2]
+
+
+def test_ids_file_first_line_that_is_a_raw_id_is_no_header(tmp_path: Path) -> None:
+    url = save_rows(tmp_path, 3)
+    (tmp_path / "mine.ids.txt").write_text("video\na\nb\n")
+    assert looked_up(url, ["a", "b", "video"]) == [1, 2, 0]
+    left_out = ItemIds(pa.array(["a", None]), "tiny", FINGERPRINT, pa.array(["video"]))
+    assert read_features(url, left_out).rows_of(left_out).tolist() == [1, -1]
+
+
+def test_ids_files_of_both_names_must_be_equal(tmp_path: Path) -> None:
+    url = save_rows(tmp_path, 3)
+    for name in ("mine.npy.ids.txt", "mine.ids.txt"):
+        (tmp_path / name).write_text("a\nb\nc\n")
+    assert looked_up(url, ["c", "a"]) == [2, 0]
+    (tmp_path / "mine.ids.txt").write_text("c\nb\na\n")
+    words = r"two ids files that differ, .*mine\.npy\.ids\.txt and .*mine\.ids\.txt\. Remove one"
     with pytest.raises(ValueError, match=words):
         read_features(url)
 
