@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mlrec.runtime.printable import printable
+
 USER_NAMES = ("user", "users", "userid", "uid", "userindex", "useridx", "reviewerid", "customerid")
 ITEM_NAMES = (
     "item",
@@ -64,25 +66,50 @@ class Columns(NamedTuple):
     """Of a column that is 0 where an item was only shown."""
 
 
-def find_columns(names: Sequence[str]) -> Columns | None:
-    """Return the columns of interactions in a table by their names.
+def find_columns(names: Sequence[str], file: str) -> Columns | None:
+    """Return the columns of interactions in the table `file` by their names.
 
-    Where several names fit, the first in the tuple of its kind is used. A table with an item and
-    a list per row holds samples of training, whose item is the interaction.
+    Of several columns of times, the first in TIME_NAMES is used, as public logs have the date
+    next to the exact time. A table with an item and a list per row holds samples of training,
+    whose item is the interaction.
 
     Returns:
         None if there is no user, or no item.
+
+    Raises:
+        ValueError: several columns may be the users, the items or the lists, or two columns of
+            times have one name.
     """
     plain = [plain_name(name) for name in names]
-    user = _place(plain, USER_NAMES)
-    item = _place(plain, ITEM_NAMES)
-    item_list = _place(plain, LIST_NAMES)
-    if user is None or (item is None and item_list is None):
+    users = _places(plain, USER_NAMES)
+    items = _places(plain, ITEM_NAMES)
+    lists = _places(plain, LIST_NAMES)
+    if not users or not (items or lists):
         return None
-    if item is None:
-        assert item_list is not None
-        return Columns(user, item_list, has_lists=True)
-    return Columns(user, item, False, _place(plain, TIME_NAMES), _place(plain, LABEL_NAMES))
+    _check_single(names, users, "users", file)
+    _check_single(names, items or lists, "items", file)
+    times = _places(plain, TIME_NAMES)
+    same_times = [place for place in times if plain[place] == plain[times[0]]]
+    _check_single(names, same_times, "times", file)
+    labels = _places(plain, LABEL_NAMES)
+    first_label = labels[0] if labels else None
+    if not items:
+        return Columns(users[0], lists[0], has_lists=True)
+    return Columns(users[0], items[0], False, times[0] if times else None, first_label)
+
+
+def _check_single(names: Sequence[str], places: Sequence[int], kind: str, file: str) -> None:
+    """Check that only one column is of a kind.
+
+    Raises:
+        ValueError: there are several, of which one would be chosen by chance.
+    """
+    if len(places) > 1:
+        columns = ", ".join(printable(names[place].strip(), 40) for place in places)
+        raise ValueError(
+            f"{file}: {len(places)} columns may hold the {kind}: {columns}. "
+            "Rename or remove all but one of them"
+        )
 
 
 def plain_name(name: str) -> str:
@@ -97,8 +124,9 @@ def ignored_columns(names: Sequence[str], columns: Columns) -> list[str]:
     return [name for place, name in enumerate(names) if place not in used and name.strip()]
 
 
-def _place(plain: list[str], known: tuple[str, ...]) -> int | None:
+def _places(plain: list[str], known: tuple[str, ...]) -> list[int]:
+    """Return the positions of known names in a header, in the order of `known`."""
+    places = []
     for name in known:
-        if name in plain:
-            return plain.index(name)
-    return None
+        places += [place for place, other in enumerate(plain) if other == name]
+    return places

@@ -39,7 +39,7 @@ def read_parquet(url: str) -> Interactions:
 
 def _read(file: pq.ParquetFile, name: str) -> Interactions:
     schema = file.schema_arrow
-    columns = find_columns(schema.names)
+    columns = find_columns(schema.names, name)
     if columns is None:
         names = ", ".join(printable(column, 40) for column in schema.names[:20])
         raise ValueError(

@@ -54,7 +54,7 @@ def read_layout(url: str) -> TextLayout:
     if not rows:
         raise ValueError(f"{url} has no interactions: it is empty")
     num_blank = lines.index(rows[0])
-    layout = _with_header(rows[0]) or _without_header(url, rows)
+    layout = _with_header(url, rows[0]) or _without_header(url, rows)
     separator = _item_separator(layout, rows[layout.header_lines :])
     return replace(layout, header_lines=num_blank + layout.header_lines, item_separator=separator)
 
@@ -84,11 +84,15 @@ def read_head(url: str) -> list[str]:
     return lines[:MAX_HEAD_LINES]
 
 
-def _with_header(first: str) -> TextLayout | None:
-    """Return the layout that the names in the first line tell; None if they tell none."""
+def _with_header(url: str, first: str) -> TextLayout | None:
+    """Return the layout that the names in the first line tell; None if they tell none.
+
+    Raises:
+        ValueError: several columns may be the users, the items or the times.
+    """
     for delimiter in (*DELIMITERS, " "):
         names = split_line(first, delimiter)
-        columns = find_columns(names)
+        columns = find_columns(names, url)
         if columns is not None:
             ignored = tuple(ignored_columns(names, columns))
             return TextLayout(delimiter, columns, len(names), 1, ignored)

@@ -97,6 +97,29 @@ def test_read_text_ignored_columns_are_named(tmp_path: Path) -> None:
     assert "x.inter: 2 columns not used (rating, x_label)" in remarks
 
 
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("user_id,item_id,user,timestamp", "2 columns may hold the users: user, user_id. Rename"),
+        ("user,user,item,timestamp", "2 columns may hold the users: user, user. Rename or remove"),
+        ("user,item,video_id,timestamp", "2 columns may hold the items: item, video_id"),
+        ("user,item,timestamp,Timestamp", "2 columns may hold the times: timestamp, Timestamp"),
+        ("user,items,history,x", "2 columns may hold the items: items, history"),
+    ],
+)
+def test_read_text_two_columns_of_one_kind_raise(tmp_path: Path, header: str, words: str) -> None:
+    path = write(tmp_path / "x_pairs.csv", f"{header}\n1,2,3,4\n")
+    with pytest.raises(ValueError, match=words):
+        read_text(path)
+
+
+def test_read_text_exact_time_is_used_next_to_its_date(tmp_path: Path) -> None:
+    text = "user,item,date,time_ms\n1,2,20220501,1651369000001\n1,3,20220501,1651369000000\n"
+    interactions = read_text(write(tmp_path / "x_pairs.csv", text))
+    assert runs(interactions) == {"1": ["3", "2"]}
+    assert "x_pairs.csv: 1 column not used (date)" in interactions.remarks
+
+
 def test_read_text_rows_with_label_0_are_left_out(tmp_path: Path) -> None:
     path = write(tmp_path / "x_pairs.csv", "user,item,label\n1,2,1\n1,3,0\n1,4,1\n")
     interactions = read_text(path)
