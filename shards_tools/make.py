@@ -98,7 +98,8 @@ def make(
             planned = plan(raw, settings, title_checkpoint, feature_sources)
             # after the plan: settings that fit no plan, such as a wrong cut-off, claim no place
             output.begin(claim)
-            for line in [*planned.sources, *planned.remarks]:
+            # remarks are in the summary at the end; --dry-run prints both
+            for line in planned.sources:
                 _print(console, line)
             pack(planned, output, workers, max_failures, console, engine, address)
         # Also where nothing was packed: a run may have been stopped between its last file and here.

@@ -1,4 +1,7 @@
-"""What was packed, what was left out and why, in lines for people."""
+"""What was packed, what was left out and why, in lines for people.
+
+The sources are not repeated here: they are printed before the packing.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,6 @@ def summary_lines(url: str, info: DatasetInfo, reasons: Sequence[Reason]) -> lis
     lines += _failure_lines(info, reasons)
     lines += _lacking_lines(info)
     lines += info.remarks
-    lines += info.sources
     if info.media.kind == "frames":
         lines += describe_frames(info.media.frames)
     return lines
