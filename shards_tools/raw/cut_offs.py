@@ -12,6 +12,7 @@ from mlrec.data.format import SPLITS, SplitInfo
 from mlrec.data.format.splits import MIN_TRAIN_ITEMS, TimeUnit, time_in_words
 from mlrec.data.spacing import evenly_spaced
 from shards_tools.raw.split import Sequences, cuts_of
+from shards_tools.raw.times import to_milliseconds
 
 TRAIN_SHARE = 0.8
 """Share of the interactions before the first cut-off, by default."""
@@ -63,7 +64,7 @@ def find_cut_offs(
         if not text:
             cut_offs.append(int(sample[int(share * len(sample))]))
         elif _WHOLE_NUMBER.fullmatch(text):
-            cut_offs.append(int(text))
+            cut_offs.append(_number(flag, int(text), unit, where))
         elif unit == "milliseconds":
             cut_offs.append(_milliseconds(text))
         else:
@@ -72,6 +73,24 @@ def find_cut_offs(
                 f"{time_range(sequences, unit)}. Give a number"
             )
     return CutOffs(cut_offs[0], cut_offs[1], unit)
+
+
+def _number(flag: str, number: int, unit: TimeUnit, where: str) -> int:
+    """Return a cut-off that is given as a number, in the unit of the data set's times.
+
+    Raises:
+        ValueError: the times are dates, and the number is no time since 1970.
+    """
+    if unit != "milliseconds":
+        return number
+    # raw times may be seconds, as which users know them; the data set has them in milliseconds
+    milliseconds = to_milliseconds(number)
+    if milliseconds is None:
+        raise ValueError(
+            f"Cannot split {where} at {flag} {number}: it is no time in seconds or milliseconds "
+            "since 1970. Give one, or a date such as 2023-07-01"
+        )
+    return milliseconds
 
 
 def check_cut_off(flag: str, text: str) -> None:
@@ -86,8 +105,7 @@ def check_cut_off(flag: str, text: str) -> None:
         _milliseconds(text)
     except ValueError as error:
         raise ValueError(
-            f"{flag} is {text!r}. Give a date such as 2023-07-01, or a whole number in the unit of "
-            "the data set's times"
+            f"{flag} is {text!r}. Give a date such as 2023-07-01, or a time as in the interactions"
         ) from error
 
 

@@ -161,6 +161,12 @@ def _unit_of(values: np.ndarray, name: str) -> str | None:
     return least
 
 
+def to_milliseconds(time: int) -> int | None:
+    """Return a time since 1970 in milliseconds; None if its size is not that of such a time."""
+    unit = _unit_of_number(time)
+    return None if unit is None else time * 1000 // TICKS_PER_SECOND[unit]
+
+
 def _unit_of_number(time: float) -> str | None:
     units = [unit for unit, first in FIRST_TICK.items() if time >= first]
     return units[-1] if units else None

@@ -86,8 +86,8 @@ def scenes(source: FrameSource, request: FrameRequest) -> np.ndarray:
     Each frame in turn is the one after which all candidates are nearest, in sum, to the frames
     chosen so far. This greedy choice reaches at least 63 % of the best possible gain (Nemhauser et
     al., 1978). Farthest points would also differ, but are fades, flashes and black frames.
-    Ties go to the earlier frame. n candidates take n^2 distances between histograms of 125 bins,
-    and T n^2 comparisons.
+    Of equal frames, the one farthest in time from those chosen is taken. n candidates take n^2
+    distances between histograms of 125 bins, and T n^2 comparisons.
     """
     candidates = _candidates(source.length)
     if request.frames >= len(candidates):
@@ -153,10 +153,20 @@ def _representatives(histograms: np.ndarray, count: int) -> np.ndarray:
         sums = np.minimum(nearest, distances).sum(axis=1)
         # a chosen frame is never chosen again, not even if all frames are equal
         sums[chosen] = np.iinfo(np.int64).max
-        # argmin returns the first of equal values, which is the earlier frame
-        chosen.append(int(sums.argmin()))
+        chosen.append(_farthest(np.flatnonzero(sums == sums.min()), chosen))
         nearest = np.minimum(nearest, distances[chosen[-1]])
     return np.sort(chosen)
+
+
+def _farthest(equals: np.ndarray, chosen: list[int]) -> int:
+    """Return the row that is farthest in time from the chosen ones, the first of several.
+
+    Frames of a still scene are equal. So they are spread over the scene, and not its first ones.
+    """
+    if not chosen:
+        return int(equals[0])
+    gaps = np.abs(equals[:, None] - np.array(chosen)).min(axis=1)
+    return int(equals[gaps.argmax()])
 
 
 def _by_count(policy: CountPolicy) -> FramePolicy:

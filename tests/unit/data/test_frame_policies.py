@@ -80,16 +80,23 @@ def test_scenes_leaves_out_a_single_frame_of_another_color() -> None:
     # such as a flash: it is farther from all scenes than they are from each other
     colors = [(90, 90, 90)] * 9 + [(120, 90, 90)] * 8 + [(255, 255, 0)] + [(90, 120, 90)] * 7
     positions = scenes(Images(np.uint8(colors)), FrameRequest(3))
-    assert positions.tolist() == [0, 9, 18]
+    assert positions.tolist() == [0, 16, 24]
 
 
-def test_scenes_of_equal_frames_picks_the_first_ones_without_repeats() -> None:
-    assert scenes(grey(*[70] * 20), FrameRequest(5)).tolist() == [0, 1, 2, 3, 4]
+def test_scenes_of_equal_frames_spreads_them_over_the_video() -> None:
+    assert scenes(grey(*[70] * 20), FrameRequest(5)).tolist() == [0, 4, 9, 14, 19]
 
 
-def test_scenes_with_ties_picks_the_earlier_frame() -> None:
-    # after the first frame, all others are equally far
-    assert scenes(grey(0, 0, 0, 255, 255), FrameRequest(2)).tolist() == [0, 3]
+def test_scenes_with_fewer_colors_than_frames_spreads_the_others() -> None:
+    # one frame stands for each of the two short scenes, and more for the long one
+    positions = scenes(Images(np.repeat(COLORS[:3], [8, 8, 48], axis=0)), FrameRequest(8))
+    shown = np.searchsorted([8, 16], positions, side="right")
+    assert np.bincount(shown).tolist() == [1, 1, 6]
+
+
+def test_scenes_with_ties_picks_the_frame_farthest_in_time() -> None:
+    # after the first frame, all others are equally far in color
+    assert scenes(grey(0, 0, 0, 255, 255), FrameRequest(2)).tolist() == [0, 4]
 
 
 @pytest.mark.parametrize("name", FRAME_POLICIES)

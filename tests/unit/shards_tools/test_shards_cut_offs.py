@@ -1,6 +1,5 @@
 """Cut-offs of a split by time: dates, numbers, quantiles, and those that fit no data."""
 
-import io
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,12 +65,10 @@ def test_make_split_of_seconds_or_dates_equals_that_of_milliseconds(tmp_path: Pa
 
 def test_make_split_without_cut_offs_says_which_it_chose(tmp_path: Path) -> None:
     raw = write_log(tmp_path / "raw", LOG)
-    printed = io.StringIO()
-    info = make(raw, str(tmp_path / "data"), Settings(split="time"), 1, None, Console(file=printed))
+    info = make(raw, str(tmp_path / "data"), Settings(split="time"), 1, None, Console(quiet=True))
     assert info.split.cut_offs_in_words() == "validation from 2023-01-09, test from 2023-01-10"
     remark = "validation begins at 2023-01-09, after 80 % of the interactions"
     assert any(remark in text for text in info.remarks)
-    assert remark in printed.getvalue()
 
 
 def test_make_split_by_time_leaves_the_oracle_out(tmp_path: Path) -> None:
@@ -111,6 +108,11 @@ def test_make_split_by_time_leaves_the_oracle_out(tmp_path: Path) -> None:
             "The times go from 0 to 9. Give a number",
         ),
         (LOG, "--test-from soon", "--test-from is 'soon'. Give a date such as 2023-07-01"),
+        (
+            LOG,
+            "--test-from 20230109",
+            "at --test-from 20230109: it is no time in seconds or milliseconds since 1970",
+        ),
     ],
 )
 def test_make_wrong_cut_off_is_one_sentence_and_claims_no_place(
@@ -121,6 +123,15 @@ def test_make_wrong_cut_off_is_one_sentence_and_claims_no_place(
     assert main(["make", str(raw), out, "--split", "time", *options.split()]) == 2
     assert message in capsys.readouterr().err
     assert main(["make", str(raw), out, "--split", "time"]) == 0
+
+
+def test_make_cut_offs_in_seconds_and_milliseconds_are_the_same(tmp_path: Path) -> None:
+    raw = write_log(tmp_path / "raw", LOG)
+    seconds = Settings(split="time", validation_from="1673222400", test_from="1673308800")
+    milliseconds = Settings(split="time", validation_from="1673222400000", test_from="2023-01-10")
+    split = pack(raw, tmp_path / "seconds", seconds).split
+    assert split.cut_offs_in_words() == "validation from 2023-01-09, test from 2023-01-10"
+    assert pack(raw, tmp_path / "milliseconds", milliseconds).split == split
 
 
 def test_make_failed_items_that_empty_a_period_give_their_reasons(
