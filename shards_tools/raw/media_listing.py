@@ -10,6 +10,8 @@ from shards_tools.raw.media_names import is_hidden, kind_of, place_of
 
 MAX_DEPTH = 4
 """Levels of folders within a folder of media that are listed."""
+MAX_OTHER_DEPTH = 3
+"""Levels of folders that are looked into although their names tell nothing."""
 UNREAD_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Suffixes of archives that are not read."""
 
@@ -51,16 +53,19 @@ def list_raw(root: str) -> RawFiles:
         if place_of(name) is not None:
             _add_tree(root, name, files)
         elif not is_hidden(name):
-            _add_folder(root, name, files)
+            _add_folder(root, name, files, MAX_OTHER_DEPTH)
     for paths in files:
         paths.sort()
     return files
 
 
-def _add_folder(root: str, name: str, files: RawFiles) -> None:
+def _add_folder(root: str, name: str, files: RawFiles, depth: int) -> None:
     """Add the files of a folder whose name tells nothing, and its folders for media.
 
     A data set that is packed into the raw folder is passed over.
+
+    Args:
+        depth: Levels of folders that are looked into, this one included.
     """
     listing = list_folder(storage.join(root, name))
     if WORK_FOLDER in listing.folders:
@@ -69,7 +74,11 @@ def _add_folder(root: str, name: str, files: RawFiles) -> None:
     for inner_name in listing.folders:
         if place_of(inner_name) is not None:
             _add_tree(root, f"{name}/{inner_name}", files)
-        elif not is_hidden(inner_name):
+        elif is_hidden(inner_name):
+            continue
+        elif depth > 1:
+            _add_folder(root, f"{name}/{inner_name}", files, depth - 1)
+        else:
             files.unlisted.append(f"{name}/{inner_name}")
 
 

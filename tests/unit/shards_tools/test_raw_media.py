@@ -160,7 +160,7 @@ def test_find_media_unmatched_files_are_remarked_by_suffix(tmp_path: Path) -> No
 
 
 def test_media_report_sources_and_unused_files(tmp_path: Path) -> None:
-    put(tmp_path, "1.mp4", "x_covers/1.jpg", "readme.txt", "x_pairs.csv", "code/deep/a.py")
+    put(tmp_path, "1.mp4", "x_covers/1.jpg", "readme.txt", "x_pairs.csv", "code/a/b/c/d.py")
     files = list_raw(str(tmp_path))
     report = find_media(str(tmp_path), files, RAW_IDS, ALL_PARTS).report
     report.add_unused(files, {"x_pairs.csv"})
@@ -168,8 +168,14 @@ def test_media_report_sources_and_unused_files(tmp_path: Path) -> None:
         "videos: 1 item, 1 file in the raw folder itself",
         "covers: 1 item, 1 file in x_covers",
         "not used: 1 file (0.0 MB): 1 .txt such as readme.txt",
-        "not looked into: 1 folder: code/deep",
+        "not looked into: 1 folder: code/a/b/c",
     ]
+
+
+@pytest.mark.parametrize("folder", ["media/stuff", "a/b/videos", "site/name/x_videos"])
+def test_find_media_in_folders_of_other_names_is_recognized(folder: str, tmp_path: Path) -> None:
+    put(tmp_path, f"{folder}/17.mp4")
+    assert paths(tmp_path, find(tmp_path), "videos") == {"17": [f"{folder}/17.mp4"]}
 
 
 def test_find_media_extracted_zip_is_not_read(tmp_path: Path) -> None:
