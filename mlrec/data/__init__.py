@@ -2,6 +2,7 @@
 
 format/           the data set's files
 features/         features computed before training
+raw_ids.py        spellings of raw ids
 media/            containers, frames, audio
 sequences.py      users' histories, in memory shared by all processes of a node
 open_sequences.py, sequence_cache.py   make them from the shards, once per node

@@ -8,7 +8,6 @@ id_codes.py, times.py, dropped.py, packed.py   their ids, times, malformed rows 
 interactions.py   what a reader returns
 cleaning.py, repeats.py, core.py   repeated items; users and items with few interactions
 folder.py         the parts of a raw folder
-ids.py            spellings of ids
 listing.py        names, sizes and versions of files
 media_listing.py  the files of a raw folder, listed once
 media_names.py    what the name of a media file says

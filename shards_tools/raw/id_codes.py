@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlrec.data.raw_ids import normalize_ids
 from mlrec.runtime.printable import printable
-from shards_tools.raw.ids import normalize_ids
 from shards_tools.raw.packed import GrowingArray, flags, take_rows
 
 MIN_MERGED_IDS = 1 << 20

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from mlrec.data.raw_ids import IdMatcher
 from mlrec.runtime.printable import printable
 from shards_tools.raw.columns import ITEM_NAMES, plain_name
-from shards_tools.raw.ids import IdMatcher
 
 Rows = Sequence[Sequence[str]]
 """Cells of some rows, which may be of different lengths."""

@@ -8,9 +8,9 @@ from typing import IO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlrec.data.raw_ids import IdMatcher
 from mlrec.runtime.printable import brief
 from mlrec.storage.parquet_text import text_bytes
-from shards_tools.raw.ids import IdMatcher
 from shards_tools.raw.item_columns import Kind, Row, columns_by_name
 
 BATCH_ROWS = 1 << 14

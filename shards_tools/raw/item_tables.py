@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from mlrec import storage
+from mlrec.data.raw_ids import IdMatcher
 from shards_tools.raw.columns import plain_name
-from shards_tools.raw.ids import IdMatcher
 from shards_tools.raw.interactions import MAX_NUMBER_DIGITS
 from shards_tools.raw.item_columns import (
     LIKES,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple, TextIO
 
-from shards_tools.raw.ids import IdMatcher
+from mlrec.data.raw_ids import IdMatcher
 from shards_tools.raw.item_columns import (
     TITLE,
     Columns,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
+from mlrec.data.raw_ids import IdMatcher
 from mlrec.runtime.printable import counted, printable
-from shards_tools.raw.ids import IdMatcher
 from shards_tools.raw.item_columns import MAX_QUOTED_CHARACTERS, Row, no_ids
 from shards_tools.raw.item_parquet import ParquetTable
 from shards_tools.raw.item_text import TextTable

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from mlrec import storage
-from shards_tools.raw.ids import IdMatcher
+from mlrec.data.raw_ids import IdMatcher
 from shards_tools.raw.listing import File
 from shards_tools.raw.media_layout import LabeledFile, choose_layout, place_of_layout
 from shards_tools.raw.media_listing import UNREAD_ARCHIVES, RawFiles

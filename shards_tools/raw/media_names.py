@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from shards_tools.raw.ids import IdMatcher
+from mlrec.data.raw_ids import IdMatcher
 
 Part = Literal["videos", "frames", "covers", "audio"]
 Kind = Literal["video", "image", "audio"]

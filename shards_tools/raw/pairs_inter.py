@@ -8,9 +8,9 @@ from dataclasses import replace
 import pyarrow as pa
 
 from mlrec import storage
+from mlrec.data.raw_ids import normalize_id
 from mlrec.runtime.printable import printable
 from shards_tools.raw.columns import plain_name
-from shards_tools.raw.ids import normalize_id
 from shards_tools.raw.interactions import Interactions, user_ids
 from shards_tools.raw.pairs_text import read_text
 from shards_tools.raw.tables import lines, open_text

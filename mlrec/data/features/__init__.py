@@ -7,5 +7,6 @@ row_order.py, ids_files.py           raw ids for the rows of a file that has non
 info.py           file names, and features.json
 stored.py         features in the samples of a data set
 join.py           features and items of a data set, joined by raw id
+spelling.py       raw ids as the data set spells them
 blocks.py         parts of an extraction, which can be interrupted
 """

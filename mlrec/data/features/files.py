@@ -34,6 +34,7 @@ from mlrec.data.features.info import (
 from mlrec.data.features.join import ItemIds
 from mlrec.data.features.json_rows import read_json_rows
 from mlrec.data.features.row_order import ids_of_rows
+from mlrec.data.features.spelling import with_usual_spelling
 from mlrec.data.features.tables import read_table, table_bytes
 from mlrec.data.features.vectors import Features, Rows, checked, unusable
 from mlrec.runtime.printable import brief
@@ -78,7 +79,8 @@ def read_features(url: str, items: ItemIds | None = None, name: str = "") -> Fea
     """Return the features of a folder, or of a file of vectors.
 
     Args:
-        items: the data set's items, which tell the order of rows without raw ids.
+        items: the data set's items, which tell the order of rows without raw ids, and how raw ids
+            are spelled.
         name: of the features; the column of a Parquet file that has several.
 
     Raises:
@@ -86,13 +88,18 @@ def read_features(url: str, items: ItemIds | None = None, name: str = "") -> Fea
             order of the rows is unknown.
     """
     try:
-        if ending_of(url):
-            return _from_file(url, items, name)
-        if not storage.exists(storage.join(url, INFO_FILE)):
-            raise ValueError(_fault_without_info(url))
-        return _from_folder(url, read_info(url))
+        features = _read(url, items, name)
     except OSError as error:
         raise ValueError(f"there are no features at {url} ({brief(error)}). {REMEDY}.") from error
+    return features if items is None else with_usual_spelling(features, items)
+
+
+def _read(url: str, items: ItemIds | None, name: str) -> Features:
+    if ending_of(url):
+        return _from_file(url, items, name)
+    if not storage.exists(storage.join(url, INFO_FILE)):
+        raise ValueError(_fault_without_info(url))
+    return _from_folder(url, read_info(url))
 
 
 def ending_of(url: str) -> str:

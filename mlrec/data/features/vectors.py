@@ -39,6 +39,8 @@ class Features:
     """Content of features.json; None for a file without one."""
     row_order: str = ""
     """Rule that gave the rows of a file without ids their raw ids; "" for a file with ids."""
+    spelling: str = ""
+    """Remark about raw ids that the file spells differently from the data set; "" for none."""
 
     @property
     def width(self) -> int:
@@ -69,6 +71,8 @@ class Features:
         remarks = []
         if self.row_order:
             remarks.append(self.row_order)
+        if self.spelling:
+            remarks.append(self.spelling)
         if info and info.fingerprint != items.fingerprint:
             remarks.append(
                 f"{self.url} was made of another packing or data set ({printable(info.dataset)}, "

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from features import numbered
+from features import item_ids, numbered
 
 from mlrec.data.features.files import read_features
 
@@ -88,6 +88,34 @@ def test_read_features_several_vector_columns_are_named(tmp_path: Path) -> None:
     words = "its columns 'txt_emb_BERT', 'img_emb_CLIPRN50' are all vectors. Name the features"
     with pytest.raises(ValueError, match=words):
         read_features(f"{tmp_path}/mine.parquet", numbered(3), "text")
+
+
+def test_read_features_raw_ids_in_another_spelling_are_matched_and_counted(tmp_path: Path) -> None:
+    url = f"{tmp_path}/mine.json"
+    Path(url).write_text('{"017": [1.0], "18.0": [2.0], " cafe\u0301": [3.0], "x": [4.0]}')
+    items = item_ids(["caf\u00e9", "18", "17"])
+    features = read_features(url, items)
+    assert features.rows_of(items).tolist() == [2, 1, 0]
+    assert features.remarks(items)[0] == (
+        f"3 raw ids of {url} matched in another spelling, such as '017' for '17'"
+    )
+
+
+def test_read_features_raw_id_of_exactly_an_item_goes_before_other_spellings(
+    tmp_path: Path,
+) -> None:
+    url = f"{tmp_path}/mine.json"
+    Path(url).write_text('{"017": [1.0], "17": [2.0]}')
+    assert read_features(url, item_ids(["17", "x"])).raw_ids_n.to_pylist() == ["017", "17"]
+    # the data set has both spellings, so 0017 may be either
+    Path(url).write_text('{"0017": [1.0], "5": [2.0]}')
+    assert read_features(url, item_ids(["17", "017", "5"])).spelling == ""
+
+
+def test_read_features_two_spellings_of_one_item_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"017": [1.0], "17.0": [2.0]}')
+    with pytest.raises(ValueError, match="1 raw ids occur more than once, such as '17'"):
+        read_features(f"{tmp_path}/mine.json", item_ids(["17"]))
 
 
 def saved(content: Any) -> bytes:

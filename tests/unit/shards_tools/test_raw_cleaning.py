@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from mlrec.data.format import SplitInfo
+from mlrec.data.raw_ids import normalize_id, normalize_ids
 from shards_tools.raw.cleaning import clean
 from shards_tools.raw.core import core_of
-from shards_tools.raw.ids import normalize_id, normalize_ids
 from shards_tools.raw.interactions import Interactions
 from shards_tools.raw.packed import blocks_of_runs, order_of_groups
 from shards_tools.raw.repeats import count_repeated_targets, handle_repeats

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlrec import storage
-from shards_tools.raw.ids import IdMatcher
+from mlrec.data.raw_ids import IdMatcher
 from shards_tools.raw.media import Media, find_media
 from shards_tools.raw.media_listing import list_raw
 from shards_tools.raw.media_names import KIND_OF_PART, NO_ITEM, Part, kind_of, read_name

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlrec import storage
-from shards_tools.raw.ids import IdMatcher
+from mlrec.data.raw_ids import IdMatcher
 from shards_tools.raw.item_tables import ItemCounts, Titles, read_likes_and_views, read_titles
 
 ITEMS = [str(item) for item in range(1, 10)]

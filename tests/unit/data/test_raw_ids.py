@@ -2,7 +2,7 @@
 
 import pytest
 
-from shards_tools.raw.ids import IdMatcher, normalize_id
+from mlrec.data.raw_ids import IdMatcher, normalize_id
 
 
 @pytest.mark.parametrize(
