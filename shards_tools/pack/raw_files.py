@@ -7,7 +7,7 @@ import stat
 
 from mlrec import storage
 from mlrec.storage import transfer
-from shards_tools.raw.media import RawFile
+from shards_tools.raw.raw_file import RawFile
 from shards_tools.raw.zips import MemberError, read_member
 
 MAX_RAW_BYTES = 1 << 30

@@ -11,7 +11,10 @@ folder.py         the parts of a raw folder
 listing.py        names, sizes and versions of files
 media_listing.py  the files of a raw folder, listed once
 media_names.py    what the name of a media file says
+media_layout.py   items or parts: folders whose names and files both have ids of items
+media_archives.py what archives hold
 media.py          the media files of each item, in folders and zip archives
+raw_file.py       one of these files
 media_report.py   what was recognized and what was not, in sentences
 zips.py           members of zip archives, read in place
 encodings.py      names of encodings other than UTF-8, for messages

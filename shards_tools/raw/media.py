@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from mlrec import storage
 from mlrec.data.raw_ids import IdMatcher
 from shards_tools.raw.listing import File
+from shards_tools.raw.media_archives import (
+    PARTS_OF_PLACE,
+    ArchiveFiles,
+    is_extracted,
+    list_archive,
+    may_hold,
+    without_suffix,
+)
 from shards_tools.raw.media_layout import LabeledFile, choose_layout, place_of_layout
-from shards_tools.raw.media_listing import UNREAD_ARCHIVES, RawFiles
+from shards_tools.raw.media_listing import RawFiles
 from shards_tools.raw.media_names import (
     KIND_OF_PART,
     Kind,
     MediaName,
     Part,
-    Place,
     Readings,
-    is_hidden,
     kind_of,
     place_of,
     read_name,
@@ -30,37 +34,12 @@ from shards_tools.raw.media_report import (
     RecognizedPart,
     Repeats,
     no_match,
+    shown,
 )
-from shards_tools.raw.zips import ZipMember, list_zip, split_archive
+from shards_tools.raw.raw_file import Numbered, RawFile, number_and_path
 
-PARTS_OF_PLACE: dict[Place, frozenset[Part]] = {
-    "videos": frozenset({"videos"}),
-    "frames": frozenset({"frames"}),
-    "covers": frozenset({"covers"}),
-    "images": frozenset({"frames", "covers"}),
-    "audio": frozenset({"audio"}),
-}
-"""Parts that an archive may hold, by its name."""
 ZIPPED_RANK = 16
 """Added to the rank of zipped files: of a file and its zipped copy, the file is packed."""
-
-
-class RawFile(NamedTuple):
-    """A raw media file."""
-
-    url: str
-    """URL of the file, or of the archive that it is in."""
-    size: int | None
-    """Bytes; None if the listing lacks them. With it remote files are read in parallel."""
-    version: str = ""
-    """Version of the file or archive, which changes when it is rewritten."""
-    member: ZipMember | None = None
-    """Its place in the archive; None for a file of its own."""
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What tells the file from others, wherever its folder is: name, size and version."""
-        return (PurePosixPath(self.url).name, *self[1:])
 
 
 @dataclass(frozen=True)
@@ -94,21 +73,12 @@ class _Labeled(NamedTuple):
     readings: Readings
 
 
-class _Numbered(NamedTuple):
-    """A file and its number among the frames of its item."""
-
-    number: int
-    path: str
-    """As in _Candidate."""
-    file: RawFile
-
-
 class _Choice(NamedTuple):
     """The files of an item that are packed, of those seen so far."""
 
     order: tuple[int, str]
     """Rank, and place of the files; the lowest is packed."""
-    numbered: list[_Numbered]
+    numbered: list[Numbered]
     source: str
     """As in _Candidate."""
 
@@ -130,24 +100,13 @@ def find_media(root: str, files: RawFiles, raw_ids: list[str], parts: frozenset[
         if kind is not None:
             raw_file = RawFile(storage.join(root, file.path), file.size, file.version)
             finder.add(_Candidate(file.path, _first_folder(file.path), kind, raw_file))
-    for archive in files.zips:
-        if not _may_hold(archive, parts):
-            continue
-        if _is_extracted(archive, files):
-            finder.report.notes.append(
-                f"{archive.path} was not read, because the folder "
-                f"{_without_suffix(archive.path)} beside it holds its files"
-            )
-            continue
-        for candidate in _zipped(root, archive, files):
-            finder.add(candidate)
+    unused = _add_archives(root, files, parts, finder)
     finder.decide_layouts()
     finder.check_kinds(raw_ids)
     for folder in files.empty:
         finder.report.notes.append(f"the folder {folder} is empty")
-    for archive in files.unread_archives:
-        if _may_hold(archive, parts) and not _is_extracted(archive, files):
-            finder.note_unread(root, archive)
+    for archive, reason in unused:
+        finder.note_unused(root, archive, reason)
     return finder.media()
 
 
@@ -156,40 +115,32 @@ def _first_folder(path: str) -> str:
     return folder if slash else ""
 
 
-def _may_hold(archive: File, parts: frozenset[Part]) -> bool:
-    """Return whether an archive may hold one of the parts."""
-    place = place_of(archive.path)
-    return bool(parts & PARTS_OF_PLACE[place] if place else parts)
-
-
-def _without_suffix(path: str) -> str:
-    for suffix in (".zip", *UNREAD_ARCHIVES):
-        if path.lower().endswith(suffix):
-            return path[: -len(suffix)]
-    return path
-
-
-def _is_extracted(archive: File, files: RawFiles) -> bool:
-    folder = _without_suffix(archive.path) + "/"
-    return any(file.path.startswith(folder) for file in files.media)
-
-
-def _zipped(root: str, archive: File, files: RawFiles) -> Iterator[_Candidate]:
-    """Yield the media files in an archive.
+def _add_archives(
+    root: str, files: RawFiles, parts: frozenset[Part], finder: _Finder
+) -> list[tuple[File, str]]:
+    """Add the media in archives, and return the archives without any, with the reason.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: an archive cannot be read.
     """
-    url = storage.join(root, archive.path)
-    first_part = f"{_without_suffix(archive.path)}.z01".lower()
-    if any(file.path.lower() == first_part for file in files.others):
-        raise split_archive(url)
-    for path, member in list_zip(url):
-        full_path = f"{archive.path}/{path}"
-        kind = kind_of(full_path)
-        if kind is not None and not is_hidden(path):
-            file = RawFile(url, member.size, archive.version, member)
-            yield _Candidate(full_path, archive.path, kind, file)
+    unused = []
+    for archive in sorted(files.zips + files.unread_archives):
+        if not may_hold(archive, parts):
+            continue
+        if is_extracted(archive, files):
+            finder.report.notes.append(
+                f"{shown(archive.path)} was not read, because the folder "
+                f"{shown(without_suffix(archive.path))} beside it holds its files"
+            )
+            continue
+        if not archive.path.lower().endswith(".zip"):
+            unused.append((archive, "it is no zip archive"))
+            continue
+        content = list_archive(root, archive, files)
+        finder.add_archive(root, archive, content)
+        if not content.media:
+            unused.append((archive, content.why_unused()))
+    return unused
 
 
 class _Finder:
@@ -245,7 +196,7 @@ class _Finder:
         rank = name.rank + (ZIPPED_RANK if candidate.file.member else 0)
         # the frames of an item come from one place: those of two would be mixed
         order = (rank, name.set_folder if name.part == "frames" else candidate.path)
-        numbered = _Numbered(name.number, candidate.path, candidate.file)
+        numbered = Numbered(name.number, candidate.path, candidate.file)
         before = choices.get(name.raw_id)
         if before is None:
             choices[name.raw_id] = _Choice(order, [numbered], candidate.source)
@@ -269,8 +220,21 @@ class _Finder:
             if groups.files and kind not in self._matched_kinds:
                 raise no_match(kind, groups, raw_ids)
 
-    def note_unread(self, root: str, archive: File) -> None:
-        """Note an archive of a format that is not read.
+    def add_archive(self, root: str, archive: File, content: ArchiveFiles) -> None:
+        """Take the media files in an archive, and report its other files."""
+        url = storage.join(root, archive.path)
+        for path, member in content.media.values():
+            full_path = f"{archive.path}/{path}"
+            kind = kind_of(full_path)
+            assert kind is not None
+            file = RawFile(url, member.size, archive.version, member)
+            self.add(_Candidate(full_path, archive.path, kind, file))
+        for path, member in content.others:
+            self.report.unused.add(archive.path, path, member.size)
+        self.report.notes += content.notes(shown(archive.path))
+
+    def note_unused(self, root: str, archive: File, reason: str) -> None:
+        """Note an archive of which nothing is used.
 
         Raises:
             ValueError: it seems to be the only place of a part that is wanted.
@@ -279,11 +243,11 @@ class _Finder:
         parts = self._parts & (PARTS_OF_PLACE[place] if place else frozenset())
         if parts and not any(self._choices[part] for part in parts):
             raise ValueError(
-                f"{storage.join(root, archive.path)} cannot be read, because it is no zip "
-                f"archive. Extract it to the folder {_without_suffix(archive.path)} beside it, "
+                f"{storage.join(root, archive.path)} cannot be used, because {reason}. "
+                f"Extract it to the folder {shown(without_suffix(archive.path))} beside it, "
                 f"or pack without its files: --without {','.join(sorted(parts))}"
             )
-        self.report.notes.append(f"{archive.path} was not read, because it is no zip archive")
+        self.report.notes.append(f"{shown(archive.path)} was not used, because {reason}")
 
     def media(self) -> Media:
         """Return the files of all items."""
@@ -291,13 +255,28 @@ class _Finder:
         for part, choices in self._choices.items():
             if choices:
                 self.report.parts.append(_recognized(part, choices))
+            files[part] = {}
+            for raw_id, choice in choices.items():
+                files[part][raw_id] = self._in_order(part, raw_id, choice)
             if part in self.report.repeats:
                 repeats = self.report.repeats[part]
-                repeats.packed = choices[repeats.example].numbered[0].path
-            files[part] = {raw_id: _in_order(choice) for raw_id, choice in choices.items()}
+                repeats.packed = repeats.packed or choices[repeats.example].numbered[0].path
             # the choices of a million items take hundreds of megabytes
             choices.clear()
         return Media(files, self.report)
+
+    def _in_order(self, part: Part, raw_id: str, choice: _Choice) -> list[RawFile]:
+        """Return the files by number; of files with the same number, the first by path."""
+        # of a million videos each has one file
+        if len(choice.numbered) == 1:
+            return [choice.numbered[0].file]
+        first_of_number: dict[int, Numbered] = {}
+        for numbered in sorted(choice.numbered, key=number_and_path):
+            first = first_of_number.setdefault(numbered.number, numbered)
+            if first is not numbered:
+                repeats = self.report.repeats.setdefault(part, Repeats())
+                repeats.add(raw_id, numbered.path, packed=first.path)
+        return [numbered.file for numbered in first_of_number.values()]
 
 
 def _recognized(part: Part, choices: dict[str, _Choice]) -> RecognizedPart:
@@ -307,18 +286,3 @@ def _recognized(part: Part, choices: dict[str, _Choice]) -> RecognizedPart:
         num_files += len(choice.numbered)
         sources.add(choice.source)
     return RecognizedPart(part, len(choices), num_files, sorted(sources))
-
-
-def _in_order(choice: _Choice) -> list[RawFile]:
-    """Return the files by number; of files with the same number, the first by path."""
-    # of a million videos each has one file
-    if len(choice.numbered) == 1:
-        return [choice.numbered[0].file]
-    file_of_number: dict[int, RawFile] = {}
-    for numbered in sorted(choice.numbered, key=_number_and_path):
-        file_of_number.setdefault(numbered.number, numbered.file)
-    return list(file_of_number.values())
-
-
-def _number_and_path(numbered: _Numbered) -> tuple[int, str]:
-    return numbered.number, numbered.path

@@ -14,6 +14,8 @@ MAX_OTHER_DEPTH = 3
 """Levels of folders that are looked into although their names tell nothing."""
 UNREAD_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Suffixes of archives that are not read."""
+FIRST_PART = ".z01"
+"""Suffix of the first part of a split zip archive."""
 
 WORK_FOLDER = "_work"
 """Folder that every data set has while it is packed, and afterwards."""
@@ -34,6 +36,8 @@ class RawFiles(NamedTuple):
     """All other files."""
     unlisted: list[str]
     """Folders that were not looked into."""
+    split_parts: list[str]
+    """Paths of files that are first parts of split archives. They are in `others` as well."""
     empty: list[str]
     """Folders that are named for media, with no files in them at all."""
 
@@ -46,7 +50,14 @@ def list_raw(root: str) -> RawFiles:
     """
     listing = list_folder(root)
     files = RawFiles(
-        listing.files, media=[], zips=[], unread_archives=[], others=[], unlisted=[], empty=[]
+        listing.files,
+        media=[],
+        zips=[],
+        unread_archives=[],
+        others=[],
+        unlisted=[],
+        split_parts=[],
+        empty=[],
     )
     _sort_in(listing.files, files)
     for name in listing.folders:
@@ -107,3 +118,5 @@ def _sort_in(listed: list[File], files: RawFiles) -> None:
             files.media.append(file)
         else:
             files.others.append(file)
+            if name.endswith(FIRST_PART):
+                files.split_parts.append(file.path)

@@ -34,8 +34,8 @@ class FileGroup:
 
     def __str__(self) -> str:
         kind = self.suffix or "without suffix"
-        where = f" in {_shown(self.where)}" if self.where else ""
-        return f"{self.files:,} {_shown(kind)}{where} such as {_shown(self.example)}"
+        where = f" in {shown(self.where)}" if self.where else ""
+        return f"{self.files:,} {shown(kind)}{where} such as {shown(self.example)}"
 
 
 class FileGroups:
@@ -85,11 +85,16 @@ class Repeats:
     packed: str = ""
     """Path of its file that is packed."""
 
-    def add(self, raw_id: str, left_out: str) -> None:
-        """Count an item, one of whose files is left out."""
+    def add(self, raw_id: str, left_out: str, packed: str = "") -> None:
+        """Count an item, one of whose files is left out.
+
+        Args:
+            packed: Path of the file that is packed instead, if it is known already.
+        """
         if not self.raw_ids:
             self.example = raw_id
             self.left_out = left_out
+            self.packed = packed
         self.raw_ids.add(raw_id)
 
 
@@ -105,8 +110,8 @@ class RecognizedPart:
     """Folders and archives that the files are in; "" for the raw folder itself."""
 
     def __str__(self) -> str:
-        shown = [_shown(source) if source else "the raw folder itself" for source in self.sources]
-        where = _listed(shown, len(shown))
+        names = [shown(source) if source else "the raw folder itself" for source in self.sources]
+        where = _listed(names, len(names))
         return (
             f"{self.part}: {counted(self.items, 'item')}, {counted(self.files, 'file')} in {where}"
         )
@@ -144,18 +149,20 @@ class MediaReport:
         if self.unused.files:
             lines.append(f"not used: {self.unused.size()}: {self.unused.describe()}")
         if self.unlisted:
-            shown = _listed(map(_shown, self.unlisted), len(self.unlisted))
-            lines.append(f"not looked into: {counted(len(self.unlisted), 'folder')}: {shown}")
+            folders = _listed(map(shown, self.unlisted), len(self.unlisted))
+            lines.append(f"not looked into: {counted(len(self.unlisted), 'folder')}: {folders}")
         return lines
 
     def remarks(self) -> list[str]:
         """Return the sentences about media that are not packed."""
         remarks = list(self.notes)
         for part, repeats in sorted(self.repeats.items()):
+            # several frames are the rule
+            what = "sets of frames" if part == "frames" else part
             remarks.append(
-                f"{counted(len(repeats.raw_ids), 'item')} with several {part}: the exact id, or "
-                f"else the first by name, is packed, such as {_shown(repeats.packed)} "
-                f"and not {_shown(repeats.left_out)}"
+                f"{counted(len(repeats.raw_ids), 'item')} with several {what}: the exact id, or "
+                f"else the first by name, is packed, such as {shown(repeats.packed)} "
+                f"and not {shown(repeats.left_out)}"
             )
         if self.unmatched.files:
             remarks.append(
@@ -171,15 +178,15 @@ def _listed(words: Iterable[str], count: int) -> str:
     return ", ".join(named) + more
 
 
-def _shown(text: str) -> str:
-    # names of files are text from outside
+def shown(text: str) -> str:
+    """Return a path as part of a sentence. Names of files are text from outside."""
     return printable(text, NAME_WIDTH)
 
 
 def no_match(kind: Kind, unmatched: FileGroups, raw_ids: list[str]) -> ValueError:
     """Return the error about media of which no file belongs to an item."""
-    examples = " and ".join(repr(_shown(group.example)) for group in unmatched.groups[:2])
-    ids = " and ".join(repr(_shown(raw_id)) for raw_id in raw_ids[:2])
+    examples = " and ".join(repr(shown(group.example)) for group in unmatched.groups[:2])
+    ids = " and ".join(repr(shown(raw_id)) for raw_id in raw_ids[:2])
     return ValueError(
         f"no {kind} file name matches an item id: {unmatched.size()} such as {examples}, "
         f"while ids are like {ids}. Rename the files to ID.SUFFIX, "
