@@ -47,6 +47,17 @@ TIME_NAMES = (
     "time",
     "date",
 )
+LIST_TIME_NAMES = (
+    "timestamps",
+    "timestamplist",
+    "timestampseq",
+    "times",
+    "timelist",
+    "timeseq",
+    "datetimes",
+    "dates",
+)
+"""Usual names of a column with lists of times, which may be named like single times as well."""
 LABEL_NAMES = ("label", "click", "clicked", "isclick")
 """Names of a column that is 0 where an item was shown to a user who did not watch it."""
 # Names are compared by their letters and digits: user_id, User-ID and userId are one.
@@ -61,7 +72,7 @@ class Columns(NamedTuple):
     """Of an item, or of a list of items."""
     has_lists: bool
     time: int | None = None
-    """None if the table has no times. Lists of items have none."""
+    """Of a time, or of a list of times; None if the table has no times."""
     label: int | None = None
     """Of a column that is 0 where an item was only shown."""
 
@@ -88,14 +99,14 @@ def find_columns(names: Sequence[str], file: str) -> Columns | None:
         return None
     _check_single(names, users, "users", file)
     _check_single(names, items or lists, "items", file)
-    times = _places(plain, TIME_NAMES)
+    times = _places(plain, TIME_NAMES + LIST_TIME_NAMES if items else LIST_TIME_NAMES + TIME_NAMES)
     same_times = [place for place in times if plain[place] == plain[times[0]]]
     _check_single(names, same_times, "times", file)
-    labels = _places(plain, LABEL_NAMES)
-    first_label = labels[0] if labels else None
+    time = times[0] if times else None
     if not items:
-        return Columns(users[0], lists[0], has_lists=True)
-    return Columns(users[0], items[0], False, times[0] if times else None, first_label)
+        return Columns(users[0], lists[0], True, time)
+    labels = _places(plain, LABEL_NAMES)
+    return Columns(users[0], items[0], False, time, labels[0] if labels else None)
 
 
 def _check_single(names: Sequence[str], places: Sequence[int], kind: str, file: str) -> None:

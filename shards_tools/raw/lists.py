@@ -10,6 +10,7 @@ from shards_tools.raw.dropped import DroppedRows
 from shards_tools.raw.id_codes import IdCodes, as_ids, filter_ids, has_id
 from shards_tools.raw.interactions import Interactions, respelled_remarks, user_ids
 from shards_tools.raw.packed import GrowingArray, offsets_of
+from shards_tools.raw.rows import RowBlock
 from shards_tools.raw.split import Sequences
 
 PADDING = "0"
@@ -88,6 +89,46 @@ class ListCollector:
         return Interactions(sequences, raw_ids, counts, remarks)
 
 
+def rows_of_lists(
+    users: pa.Array,
+    lists: pa.ListArray,
+    times: pa.ListArray,
+    lines: np.ndarray,
+    dropped: DroppedRows,
+) -> RowBlock:
+    """Return the items of lists as rows, each with its time.
+
+    Lists without items, or with another number of times, are dropped, and their items counted.
+
+    Args:
+        users: Strings or numbers.
+        lists: Lists of strings or numbers.
+        times: Lists of strings, numbers, dates or timestamps.
+        lines: int64 [lists]: number of each list's line in the file.
+    """
+    lengths = _lengths_of(lists)
+    num_times = _lengths_of(times)
+    is_row = (lengths > 0) & (lengths == num_times)
+    if not is_row.all():
+        first = int(np.argmin(is_row))
+        user = str(users[first].as_py())[:60]
+        counts = f"{lengths[first]} items and {num_times[first]} times"
+        num_dropped = int(np.maximum(lengths, 1)[~is_row].sum())
+        dropped.add(f"line {lines[first]:,} with user {user!r}, {counts}", num_dropped)
+    owners = np.repeat(np.flatnonzero(is_row), lengths[is_row])
+    mask = pa.array(is_row)
+    items = lists.filter(mask).flatten()
+    return RowBlock(
+        users.take(pa.array(owners)), items, times.filter(mask).flatten(), None, lines[owners]
+    )
+
+
+def _lengths_of(lists: pa.ListArray) -> np.ndarray:
+    """Return the number of values of each list: int64 [lists]."""
+    lengths: np.ndarray = pc.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
+    return lengths
+
+
 def _find_padding(sequences: Sequences, raw_ids: list[str]) -> np.ndarray:
     """Return which items pad lists to one length: bool [interactions].
 
@@ -111,7 +152,7 @@ def _find_padding(sequences: Sequences, raw_ids: list[str]) -> np.ndarray:
 
 def _items_of(lists: pa.ListArray) -> tuple[pa.DictionaryArray, np.ndarray]:
     """Return the items of all lists, and the number of each list's: int64 [lists]."""
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
+    lengths = _lengths_of(lists)
     # unlike lists.values, this leaves out what null lists and slices hide
     items = as_ids(lists.flatten())
     is_item = has_id(items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -12,7 +13,7 @@ from mlrec.runtime.printable import brief, printable
 from mlrec.storage.seekable import open_seekable
 from shards_tools.raw.columns import Columns, find_columns, ignored_columns
 from shards_tools.raw.interactions import Interactions, ignored_remarks
-from shards_tools.raw.lists import ListCollector, split_items
+from shards_tools.raw.lists import ListCollector, rows_of_lists, split_items
 from shards_tools.raw.rows import RowBlock, RowCollector
 
 BATCH_ROWS = 1 << 19
@@ -46,15 +47,26 @@ def _read(file: pq.ParquetFile, name: str) -> Interactions:
             f"{name} has no columns of users and items; its columns are {names}. "
             "Name them user_id and item_id, or item_seq for lists"
         )
-    item_type = schema.field(columns.items).type
-    has_lists = columns.has_lists or pa.types.is_nested(item_type)
+    columns = _with_types(columns, schema)
     batches = _batches(file, columns)
-    interactions = (
-        _read_lists(batches, columns, name) if has_lists else _read_rows(batches, columns, name)
-    )
+    if not columns.has_lists:
+        interactions = _read_rows(batches, columns, name)
+    elif columns.time is None:
+        interactions = _read_lists(batches, columns, name)
+    else:
+        interactions = _read_timed_lists(batches, columns, name)
     ignored = ignored_columns(schema.names, columns)
     interactions.remarks.extend(ignored_remarks(name, ignored))
     return interactions
+
+
+def _with_types(columns: Columns, schema: pa.Schema) -> Columns:
+    """Return the columns, with lists told by their types, and times only if they are like items."""
+    has_lists = columns.has_lists or pa.types.is_nested(schema.field(columns.items).type)
+    time = columns.time
+    if time is not None and pa.types.is_nested(schema.field(time).type) != has_lists:
+        time = None
+    return columns._replace(has_lists=has_lists, time=time)
 
 
 def _batches(file: pq.ParquetFile, columns: Columns) -> Iterator[dict[int, pa.Array]]:
@@ -79,8 +91,27 @@ def _read_lists(
 ) -> Interactions:
     lists = ListCollector(name)
     for batch in batches:
-        items = batch[columns.items]
-        if not pa.types.is_nested(items.type):
-            items = split_items(items.cast(pa.large_string()), " ")
-        lists.add(batch[columns.user], items)
+        lists.add(batch[columns.user], _item_lists(batch[columns.items]))
     return lists.finish()
+
+
+def _read_timed_lists(
+    batches: Iterator[dict[int, pa.Array]], columns: Columns, name: str
+) -> Interactions:
+    assert columns.time is not None
+    rows = RowCollector(name)
+    num_rows = 0
+    for batch in batches:
+        users = batch[columns.user]
+        items = _item_lists(batch[columns.items])
+        numbers = np.arange(num_rows + 1, num_rows + len(users) + 1)
+        rows.add(rows_of_lists(users, items, batch[columns.time], numbers, rows.dropped))
+        num_rows += len(users)
+    return rows.finish()
+
+
+def _item_lists(items: pa.Array) -> pa.ListArray:
+    """Return lists of items, which may be texts with spaces between the items."""
+    return (
+        items if pa.types.is_nested(items.type) else split_items(items.cast(pa.large_string()), " ")
+    )

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from shards_tools.raw.interactions import Interactions, ignored_remarks
-from shards_tools.raw.lists import ListCollector, split_items
+from shards_tools.raw.lists import ListCollector, rows_of_lists, split_items
 from shards_tools.raw.rows import RowBlock, RowCollector
 from shards_tools.raw.text_blocks import IDS, read_blocks, split_off_user
 from shards_tools.raw.text_layout import TextLayout, read_head, read_layout
@@ -19,8 +19,8 @@ _NUMBERS = re.compile(r"\s*[0-9]+([\s,;|]+[0-9]+)+\s*")
 def read_text(url: str) -> Interactions:
     """Return the interactions of a text file, whose content decides its layout.
 
-    A user's rows are sorted by time, and rows of equal time stay in file order. Rows without times
-    and the items of lists stay in file order. Users stand in the order of their first lines.
+    A user's rows are sorted by time, and rows of equal time stay in file order. Rows and lists
+    without times stay in file order. Users stand in the order of their first lines.
 
     Raises:
         ValueError: the file is not UTF-8, its layout is not recognised, too many lines are
@@ -63,6 +63,8 @@ def _read_rows(url: str, layout: TextLayout) -> Interactions:
 
 def _read_lists(url: str, layout: TextLayout) -> Interactions:
     """Return the interactions of lines with a user's items each, oldest first."""
+    if layout.columns.time is not None:
+        return _read_timed_lists(url, layout)
     lists = ListCollector(PurePosixPath(url).name)
     types = {0: pa.large_string()}
     if layout.num_columns:
@@ -73,3 +75,17 @@ def _read_lists(url: str, layout: TextLayout) -> Interactions:
             columns = split_off_user(columns[0], layout.delimiter)
         lists.add(columns[0], split_items(columns[1], layout.item_separator), block.lines)
     return lists.finish()
+
+
+def _read_timed_lists(url: str, layout: TextLayout) -> Interactions:
+    """Return the interactions of lines with a user's items and their times."""
+    rows = RowCollector(PurePosixPath(url).name)
+    columns = layout.columns
+    assert columns.time is not None
+    types = {columns.user: IDS, columns.items: pa.large_string(), columns.time: pa.large_string()}
+    for block in read_blocks(url, layout, types, rows.dropped):
+        users, items, times = block.columns
+        item_lists = split_items(items, layout.item_separator)
+        time_lists = split_items(times, layout.item_separator)
+        rows.add(rows_of_lists(users, item_lists, time_lists, block.lines, rows.dropped))
+    return rows.finish()

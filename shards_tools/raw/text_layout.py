@@ -55,8 +55,22 @@ def read_layout(url: str) -> TextLayout:
         raise ValueError(f"{url} has no interactions: it is empty")
     num_blank = lines.index(rows[0])
     layout = _with_header(url, rows[0]) or _without_header(url, rows)
+    layout = _without_single_times(layout, rows)
     separator = _item_separator(layout, rows[layout.header_lines :])
     return replace(layout, header_lines=num_blank + layout.header_lines, item_separator=separator)
+
+
+def _without_single_times(layout: TextLayout, rows: list[str]) -> TextLayout:
+    """Return the layout without a column that has one time for a list of items."""
+    columns = layout.columns
+    if not columns.has_lists or columns.time is None:
+        return layout
+    for row in rows[layout.header_lines :]:
+        cells = split_line(row, layout.delimiter)
+        if len(cells) == layout.num_columns and _LIST.fullmatch(cells[columns.time].strip()):
+            return layout
+    name = split_line(rows[0], layout.delimiter)[columns.time]
+    return replace(layout, columns=columns._replace(time=None), ignored=(*layout.ignored, name))
 
 
 def _item_separator(layout: TextLayout, rows: list[str]) -> str:

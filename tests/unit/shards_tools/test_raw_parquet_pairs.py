@@ -82,6 +82,45 @@ def test_read_parquet_lists_lose_padding_that_only_begins_or_ends_them(tmp_path:
     assert runs(read_parquet(path))["3"] == ["9", "0", "8", "7"]
 
 
+def test_read_parquet_lists_with_times_are_sorted(tmp_path: Path) -> None:
+    first = 1_600_000_000
+    path = write_table(
+        tmp_path / "item_seq.parquet",
+        user_id=["u", "v", "w"],
+        item_id=[[7, 8, 7], [9], None],
+        timestamps=[[first + 2, first, first + 1], [first], None],
+    )
+    interactions = read_parquet(path)
+    assert runs(interactions) == {"u": ["8", "7", "7"], "v": ["9"]}
+    assert interactions.sequences.times is not None
+    seconds = [first, first + 1, first + 2, first]
+    assert interactions.sequences.times.tolist() == [1000 * second for second in seconds]
+    assert interactions.time_unit == "milliseconds"
+    assert "1 of 5 rows could not be read" in interactions.remarks[0]
+
+
+def test_read_parquet_lists_with_too_few_times_are_dropped(tmp_path: Path) -> None:
+    days = [datetime(2023, 7, day, tzinfo=UTC) for day in (2, 1, 3)]
+    columns = {"user_id": ["u", "v"], "item_seq": [[7, 8, 9], [7, 8, 9]]}
+    path = write_table(tmp_path / "x_pairs.parquet", **columns, times=[days, days[:2]])
+    interactions = read_parquet(path)
+    assert runs(interactions) == {"u": ["8", "7", "9"]}
+    assert interactions.counts["dropped_rows"] == 3
+    assert interactions.remarks[0].endswith("line 2 with user 'v', 3 items and 2 times")
+    path = write_table(tmp_path / "x_pairs.parquet", **columns, times=2 * [days[:2]])
+    with pytest.raises(ValueError, match=r"6 of 6 rows .* user 'u', 3 items and 2 times"):
+        read_parquet(path)
+
+
+def test_read_parquet_single_time_of_a_list_is_not_used(tmp_path: Path) -> None:
+    path = write_table(
+        tmp_path / "x_pairs.parquet", user_id=["u"], item_seq=[[8, 7]], timestamp=[1_600_000_000]
+    )
+    interactions = read_parquet(path)
+    assert runs(interactions) == {"u": ["8", "7"]}
+    assert "x_pairs.parquet: 1 column not used (timestamp)" in interactions.remarks
+
+
 def test_read_parquet_samples_of_training_are_read_as_rows(tmp_path: Path) -> None:
     # MicroLens-1M's train.parquet: an item that was shown after a history
     path = write_table(

@@ -81,6 +81,28 @@ def test_read_text_rows_without_times_stay_in_file_order(tmp_path: Path) -> None
         assert interactions.sequences.times is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user\titems\ttimestamps\n1\t7 8 7\t1600000002 1600000000 1600000001\n2\t9\t1600000000\n",
+        'items,timestamps,user\n"[7, 8, 7]","[1600000002, 1600000000, 1600000001]",1\n'
+        "[9],[1600000000],2\n",
+        "user;items;times\n1;7,8,7;1600000002,1600000000,1600000001\n2;9;1600000000\n",
+    ],
+)
+def test_read_text_lists_with_times_are_sorted(tmp_path: Path, text: str) -> None:
+    interactions = read_text(write(tmp_path / "x_pairs.csv", text))
+    assert runs(interactions) == {"1": ["8", "7", "7"], "2": ["9"]}
+    assert interactions.time_unit == "milliseconds"
+
+
+def test_read_text_single_time_of_a_list_is_not_used(tmp_path: Path) -> None:
+    text = "user,items,timestamp\n1,8 7,1600000000\n2,9,1600000000\n"
+    interactions = read_text(write(tmp_path / "x_pairs.csv", text))
+    assert runs(interactions) == {"1": ["8", "7"], "2": ["9"]}
+    assert "x_pairs.csv: 1 column not used (timestamp)" in interactions.remarks
+
+
 def test_read_text_lists_separated_by_spaces_may_have_equal_lengths(tmp_path: Path) -> None:
     path = write(tmp_path / "Beauty.txt", "1 7 8\n2 8 9\n")
     assert runs(read_text(path)) == {"1": ["7", "8"], "2": ["8", "9"]}
