@@ -170,11 +170,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise MediaError("the image has gray values of 32 bits, whose range is not known")
     # PIL clips 16 bits to 255, which leaves a white image
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return _from_16_bits(image).convert("RGB")
     if image.has_transparency_data:
         colors = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colors).convert("RGB")
     return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Return an image of gray values of 16 bits in 8 bits."""
+    values = np.asarray(image)
+    grays = (values >> 8).astype(np.uint8)
+    # a PNG may declare one gray value transparent
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grays[values == transparent] = 255
+    return Image.fromarray(grays)
 
 
 def transcode_clip(content: bytes, size: int) -> bytes:

@@ -58,6 +58,14 @@ def test_cover_jpeg_16_bit_gray_keeps_its_lightness(kind: str) -> None:
     assert pixels[:, 4:].mean() == pytest.approx(0xC0, abs=4)
 
 
+def test_cover_jpeg_16_bit_gray_with_transparent_value_is_on_white() -> None:
+    gray = np.full((16, 16), 0x0800, dtype=np.uint16)
+    gray[:, 8:] = 0xC000
+    pixels = cover_pixels(Image.fromarray(gray), "PNG", transparency=0x0800)
+    assert pixels[:, :4].mean() == pytest.approx(255, abs=4)
+    assert pixels[:, 4:].mean() == pytest.approx(0xC0, abs=4)
+
+
 def test_cover_jpeg_32_bit_gray_has_a_reason() -> None:
     with pytest.raises(MediaError, match="gray values of 32 bits, whose range is not known"):
         cover_pixels(Image.fromarray(np.full((16, 16), 0.5, dtype=np.float32)), "TIFF")
