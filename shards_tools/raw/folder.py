@@ -125,7 +125,9 @@ def fingerprint(raw: RawFolder, parts: frozenset[Part]) -> str:
     media = [file for file in raw.files.media if kind_of(file.path) in kinds]
     # an archive by its own name, size and version: it holds any of the parts
     for file in [*media, *(raw.files.zips if parts else [])]:
-        digest.update(f"{file.path} {file.size} {file.version}\n".encode())
+        line = f"{file.path} {file.size} {file.version}\n"
+        # names of other encodings than UTF-8 have bytes that are no characters
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

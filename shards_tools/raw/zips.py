@@ -6,6 +6,7 @@ Only the planning process does that. Workers read a member by its place in the a
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
@@ -21,6 +22,16 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 LOCAL_SIGNATURE = b"PK\x03\x04"
 MAX_HEADER_BYTES = LOCAL_HEADER.size + 2 * 0xFFFF
 DEFLATE_OVERHEAD_BYTES = 1000
+MAX_EXPANSION = 100
+"""Largest ratio of a large member's size to its compressed size.
+
+Media are compressed already. Deflate reaches 1,000 for files that are all zeros.
+"""
+MAX_FREE_BYTES = 64 << 20
+"""Size up to which a member may expand by any ratio, such as a white image as BMP."""
+LARGE_SPAN_BYTES = 8 << 20
+INFLATED_BLOCK_BYTES = 1 << 20
+DAMAGED = "its zip archive is damaged"
 ENCRYPTED_FLAG = 1
 DAMAGE = (
     zipfile.BadZipFile,
@@ -126,40 +137,85 @@ def read_member(url: str, member: ZipMember) -> bytes:
     At most the size that the archive's directory states is decompressed.
 
     Raises:
-        MemberError: the member is damaged, or compressed by another method than deflate.
+        MemberError: the member is damaged, expands too much, or is compressed by another method
+            than deflate.
     """
     if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise MemberError(
             f"its zip archive uses compression method {member.method}, which is not read"
         )
-    if not _is_possible(member):
-        raise MemberError("its zip archive is damaged")
-    block = storage.read_range(url, member.offset, member.span)
-    signature, name_length, extra_length = LOCAL_HEADER.unpack_from(block)
-    start = LOCAL_HEADER.size + name_length + extra_length
-    data = block[start : start + member.compressed_size]
-    if signature != LOCAL_SIGNATURE or len(data) < member.compressed_size:
-        raise MemberError("its zip archive is damaged")
-    content = data if member.method == zipfile.ZIP_STORED else _inflate(data, member.size)
+    _check_sizes(member)
+    content = _compressed_content(url, member)
+    if len(content) < member.compressed_size:
+        raise MemberError(DAMAGED)
+    if member.method == zipfile.ZIP_DEFLATED:
+        content = _inflate(content, member.size)
     if len(content) != member.size or zlib.crc32(content) != member.crc32:
-        raise MemberError("its zip archive is damaged")
+        raise MemberError(DAMAGED)
     return content
 
 
-def _is_possible(member: ZipMember) -> bool:
-    """Return whether an archive can have such a member, before memory is allocated for it."""
+def _check_sizes(member: ZipMember) -> None:
+    """Check that media in an archive can have such sizes, before memory is allocated for them.
+
+    Raises:
+        MemberError: they cannot.
+    """
     # deflate stores what it cannot compress in blocks, which add less than 1 %
     most_compressed = member.size + member.size // 100 + DEFLATE_OVERHEAD_BYTES
     has_place = member.offset >= 0 and member.span > LOCAL_HEADER.size
-    return has_place and member.compressed_size <= most_compressed
+    if not has_place or member.compressed_size > most_compressed:
+        raise MemberError(DAMAGED)
+    is_large = member.size > MAX_FREE_BYTES
+    if is_large and member.size > MAX_EXPANSION * member.compressed_size:
+        raise MemberError(
+            f"its {member.compressed_size:,} bytes in a zip archive expand to {member.size:,}, "
+            f"more than {MAX_EXPANSION}-fold, which no media do"
+        )
+
+
+def _compressed_content(url: str, member: ZipMember) -> bytes:
+    """Return the bytes of a member as the archive has them."""
+    if member.span < LARGE_SPAN_BYTES:
+        # header and content by one request
+        block = storage.read_range(url, member.offset, member.span)
+        start = _content_start(block)
+        return block[start : start + member.compressed_size]
+    # two requests, so that memory holds the content once
+    start = _content_start(storage.read_range(url, member.offset, LOCAL_HEADER.size))
+    size = min(member.compressed_size, member.span - start)
+    return storage.read_range(url, member.offset + start, size)
+
+
+def _content_start(header: bytes) -> int:
+    """Return the length of the header before a member's content."""
+    signature, name_length, extra_length = LOCAL_HEADER.unpack_from(header)
+    if signature != LOCAL_SIGNATURE:
+        raise MemberError(DAMAGED)
+    return LOCAL_HEADER.size + int(name_length) + int(extra_length)
 
 
 def _inflate(data: bytes, size: int) -> bytes:
-    # one byte more than the size, so that a member that is longer does not pass
+    """Return the decompressed content, up to one byte more than `size`.
+
+    The additional byte tells a member that is longer than the archive says.
+    """
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    # the buffer grows with the content, because a damaged member may end early
+    content = io.BytesIO()
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+        for start in range(0, len(data), INFLATED_BLOCK_BYTES):
+            rest = data[start : start + INFLATED_BLOCK_BYTES]
+            while rest and content.tell() <= size:
+                most = min(INFLATED_BLOCK_BYTES, size + 1 - content.tell())
+                content.write(inflater.decompress(rest, most))
+                rest = inflater.unconsumed_tail
+        # all input is consumed, and few bytes of output are left
+        if content.tell() <= size:
+            content.write(inflater.flush())
     except zlib.error as error:
-        raise MemberError("its zip archive is damaged") from error
+        raise MemberError(DAMAGED) from error
+    return content.getvalue()
 
 
 class _BoundedReader:

@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -118,6 +119,42 @@ def test_read_member_longer_than_stated_is_not_inflated(tmp_path: Path) -> None:
     file = list_zip(url)[0]
     with pytest.raises(MemberError, match="damaged"):
         read_member(url, file.member._replace(size=10))
+
+
+def test_read_member_large_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards_tools.raw.zips.LARGE_SPAN_BYTES", 0)
+    monkeypatch.setattr("shards_tools.raw.zips.INFLATED_BLOCK_BYTES", 7)
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        url = write_zip(tmp_path / f"{method}.zip", method)
+        assert {file.path: read_member(url, file.member) for file in list_zip(url)} == CONTENTS
+
+
+def test_read_member_that_expands_too_much_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("1.mp4", "w") as member,
+    ):
+        for _ in range(80):
+            member.write(bytes(1 << 20))
+    (file,) = list_zip(str(path))
+    # nothing is read
+    path.unlink()
+    with pytest.raises(MemberError, match=r"expand to 83,886,080, more than 100-fold"):
+        read_member(str(path), file.member)
+
+
+def test_read_member_memory_holds_the_content_once(tmp_path: Path) -> None:
+    size = 32 << 20
+    content = random.Random(0).randbytes(1 << 16) * (size >> 16)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.mp4", content)
+    (file,) = list_zip(str(tmp_path / "x.zip"))
+    tracemalloc.start()
+    assert read_member(str(tmp_path / "x.zip"), file.member) == content
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < file.member.compressed_size + 1.3 * size
 
 
 def test_read_member_other_method_names_it(tmp_path: Path) -> None:

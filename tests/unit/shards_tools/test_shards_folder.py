@@ -1,5 +1,6 @@
 """Raw folders: their parts, their fingerprint, and the progress of reading them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,24 @@ def test_fingerprint_changes_with_tables_and_packed_media(tmp_path: Path) -> Non
     write(tmp_path / "3.wav", "a")
     write(tmp_path / "readme.txt", "a")
     assert fingerprint(open_raw(str(tmp_path)), parts) in fingerprints
+
+
+def test_raw_folder_names_in_other_encodings_are_listed_escaped(tmp_path: Path) -> None:
+    # Latin-1: bytes that are no UTF-8
+    root = os.fsencode(tmp_path)
+    write(tmp_path / "x_pairs.tsv", "1\t2\n")
+    (tmp_path / "videos").mkdir()
+    for name in (b"stray_\xe9.mp4", b"notes_\xe9.txt", b"videos/2.m\xe9v"):
+        with open(root + b"/" + name, "wb") as file:
+            file.write(b"a")
+    raw = open_raw(str(tmp_path))
+    media = raw.find_media(["2"], frozenset({"videos"}))
+    assert list(media.files["videos"]) == ["2"]
+    assert media.report.remarks() == [
+        r"1 file (0.0 MB) of media match no item: 1 .mp4 such as stray_\udce9.mp4"
+    ]
+    assert r"not used: 1 file (0.0 MB): 1 .txt such as notes_\udce9.txt" in media.report.sources()
+    assert len(fingerprint(raw, frozenset({"videos"}))) == 64
 
 
 def test_open_table_shows_progress(
