@@ -64,28 +64,41 @@ def digest_of(sources: Mapping[str, str]) -> str:
 
     Raises:
         ValueError: a source is missing.
+        RuntimeError: the storage of a source cannot be opened.
     """
     digests = []
     for name, url in sources.items():
-        files = files_of(url)
         try:
-            joined = "".join(map(storage.sha256_of, files))
+            # the source before its ids file, so that an error names the URL on the command line
+            joined = storage.sha256_of(_own_file(url))
+            joined += "".join(map(storage.sha256_of, files_of(url)[1:]))
         except OSError as error:
             raise ValueError(
-                f"--features {name}={url}: {files[0]} cannot be read ({brief(error)}). Give a "
-                f"file that ends in {', '.join(FORMATS)}, or a folder of mlrec extract"
+                f"--features {name}={url}: {_reason(url, error)}. Give a file that ends in "
+                f"{', '.join(FORMATS)}, or a folder of mlrec extract"
             ) from error
         digests.append(f"{name}={hashlib.sha256(joined.encode()).hexdigest()}")
     return ",".join(digests)
 
 
+def _reason(url: str, error: OSError) -> str:
+    """Return why a source cannot be read."""
+    if not ending_of(url):
+        return f"it is no folder with {INFO_FILE}"
+    if isinstance(error, FileNotFoundError):
+        return "the file does not exist"
+    return f"the file cannot be read ({brief(error)})"
+
+
 def files_of(url: str) -> list[str]:
     """Return the files that decide on the vectors of a source: its own, and that of its ids."""
-    if not ending_of(url):
-        # features.json has the digests of the other files of its folder
-        return [storage.join(url, INFO_FILE)]
-    ids_file = find_ids_file(url)
-    return [url] if ids_file is None else [url, ids_file]
+    ids_file = find_ids_file(url) if ending_of(url) else None
+    return [_own_file(url)] if ids_file is None else [_own_file(url), ids_file]
+
+
+def _own_file(url: str) -> str:
+    # features.json has the digests of the other files of its folder
+    return url if ending_of(url) else storage.join(url, INFO_FILE)
 
 
 def read_item_features(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlrec.data.features.join import quoted
 from mlrec.data.features.vectors import Rows
 from mlrec.runtime.printable import brief
 from mlrec.storage.npy import read_npy
@@ -26,8 +28,9 @@ def read_npy_rows(content: bytes, name: str) -> Rows:
     """
     del name  # the file has one array
     array = read_npy(content, ndim=2)
-    if array.dtype.kind != "f":
-        raise ValueError(f"an .npy file of {array.dtype}, expected floating-point numbers")
+    # long doubles differ between machines
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise ValueError(f"an .npy file of {array.dtype}, expected float16, float32 or float64")
     return Rows(None, _as_float32(array))
 
 
@@ -57,19 +60,21 @@ def read_torch_rows(content: bytes, name: str) -> Rows:
         remaining -= vector.size
         raw_ids.append(str(raw_id))
         vectors.append(vector)
-    return Rows(pa.array(raw_ids, pa.string()), stacked(vectors))
+    return Rows(pa.array(raw_ids, pa.string()), stacked(raw_ids, vectors))
 
 
-def stacked(vectors: list[np.ndarray]) -> np.ndarray:
-    """Return vectors of one width as float32 [n, width].
+def stacked(raw_ids: list[str], vectors: list[np.ndarray]) -> np.ndarray:
+    """Return the vectors of raw ids, which have one width, as float32 [n, width].
 
     Raises:
         ValueError: their widths differ.
     """
-    widths = {len(vector): None for vector in vectors}
-    if len(widths) > 1:
-        first, second, *_ = widths
-        raise ValueError(f"vectors have several widths, such as {first} and {second}")
+    for raw_id, vector in zip(raw_ids, vectors, strict=True):
+        if len(vector) != len(vectors[0]):
+            raise ValueError(
+                f"vectors have several widths, such as {len(vectors[0])} for {quoted(raw_ids[:1])} "
+                f"and {len(vector)} for {quoted([raw_id])}"
+            )
     return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
 
 
@@ -77,7 +82,8 @@ def _load_torch(content: bytes) -> Any:
     """Return what torch.save wrote to a file.
 
     Raises:
-        ValueError: it is damaged, in the format before torch 1.6, or needs pickled code.
+        ValueError: it is damaged, in the format before torch 1.6, or holds other Python objects
+            than tensors and plain values.
     """
     # imported here: the packer reads features too, and seldom such a file
     import torch
@@ -85,9 +91,15 @@ def _load_torch(content: bytes) -> Any:
     _check_not_compressed(content)
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message advises weights_only=False, which would run the file's code
+        raise ValueError(
+            "it holds Python objects, which are not read; save a tensor or a dictionary of "
+            "tensors, and numpy arrays as .npy"
+        ) from error
     except Exception as error:
         # torch raises errors of many types for damaged files
-        raise ValueError(f"torch.load with weights_only=True refuses it: {brief(error)}") from error
+        raise ValueError(f"torch.load cannot read it: {brief(error)}") from error
 
 
 def _check_not_compressed(content: bytes) -> None:
@@ -117,8 +129,10 @@ def _array_of(tensor: Any, ndim: int, max_values: int) -> np.ndarray:
 
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"it holds a {type(tensor).__name__} where a tensor is expected")
+    if tensor.layout is not torch.strided:
+        raise ValueError("sparse tensors are not read; call .to_dense() before torch.save")
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    if tensor.dtype not in floats or tensor.layout is not torch.strided:
+    if tensor.dtype not in floats:
         raise ValueError(f"a tensor of {tensor.dtype}, expected floating-point numbers")
     if tensor.ndim != ndim:
         raise ValueError(f"a tensor of shape {list(tensor.shape)}, expected {ndim} dimension(s)")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +90,10 @@ def read_features(url: str, items: ItemIds | None = None, name: str = "") -> Fea
     """
     try:
         features = _read(url, items, name)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"there are no features at {url}: {error.filename or url} does not exist. {REMEDY}."
+        ) from error
     except OSError as error:
         raise ValueError(f"there are no features at {url} ({brief(error)}). {REMEDY}.") from error
     return features if items is None else with_usual_spelling(features, items)
@@ -129,6 +134,11 @@ def _fault_without_info(url: str) -> str:
     for name in (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE, ITEMS_FILE):
         if storage.exists(storage.join(url, name)):
             present.add(name)
+    if VECTORS_FILE not in present and PurePosixPath(url).suffix:
+        return (
+            f"there are no features at {url}: it ends in none of {', '.join(FORMATS)}, and is no "
+            f"folder with {INFO_FILE}. {REMEDY}."
+        )
     if VECTORS_FILE not in present:
         return f"there are no features at {url}: it has no {INFO_FILE}. {REMEDY}."
     # Only mlrec extract writes raw ids without item numbers, and it ends with features.json.

@@ -79,10 +79,15 @@ def missing_fault(
         names += ", ..."
     example = quoted(raw_ids_n.slice(0, 1).to_pylist())
     source = f", made of {printable(made_of)}," if made_of else ""
+    remedy = "Give features of this data set"
+    if missing.num_items < items.num_packed:
+        remedy += (
+            ", or set missing: zeros in the encoder's options if only a few are missing. Items "
+            "that mlrec extract could not read are in its failures.jsonl; repair those in the data "
+            "set first"
+        )
     return ValueError(
         f"{where}{source} has no vector for {missing.num_items:,} of {items.num_packed:,} items of "
         f"{printable(items.dataset)} (raw ids {names}); its own raw ids look like {example}. "
-        "Give features of this data set, or set missing: zeros in the encoder's options if only a "
-        "few are missing. Items that mlrec extract could not read are in its failures.jsonl; "
-        "repair those in the data set first"
+        f"{remedy}"
     )

@@ -17,7 +17,17 @@ import pyarrow as pa
 from mlrec.data.features.arrays import stacked
 from mlrec.data.features.vectors import Rows
 
-_DECODER = json.JSONDecoder()
+_MAX_DIGITS = 1000
+"""Largest number of digits of a whole number; Python itself refuses far longer ones."""
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"it has a number of {len(digits):,} digits, which are too many")
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _KEYS = {"raw_id", "vector"}
 
@@ -41,7 +51,7 @@ def read_json_rows(content: bytes, name: str) -> Rows:
             vectors.append(_vector_of(vector, str(raw_id)))
     except RecursionError as error:
         raise ValueError("its values are nested too deeply") from error
-    return Rows(pa.array(raw_ids, pa.string()), stacked(vectors))
+    return Rows(pa.array(raw_ids, pa.string()), stacked(raw_ids, vectors))
 
 
 def _vector_of(values: Any, raw_id: str) -> np.ndarray:

@@ -38,20 +38,19 @@ def read_table(content: bytes, name: str = "") -> Rows:
     """
     try:
         file = pq.ParquetFile(io.BytesIO(content))
-        id_column, vector_column = _columns_of(file.schema_arrow, name)
+        id_columns, vector_column = _columns_of(file.schema_arrow, name)
         _check_expansion(file, len(content))
         # As a dictionary: a long id that occurs in every row takes hardly any bytes in the file.
-        file = pq.ParquetFile(io.BytesIO(content), read_dictionary=[id_column])
-        table = file.read(columns=[id_column, vector_column])
-        _check_text(table[id_column], len(content))
-        raw_ids_n = _raw_ids_of(table[id_column].combine_chunks(), id_column)
+        file = pq.ParquetFile(io.BytesIO(content), read_dictionary=id_columns)
+        table = file.read(columns=[*id_columns, vector_column])
+        raw_ids_n = _raw_ids_of(table, id_columns, len(content))
         return Rows(raw_ids_n, _vectors_of(table[vector_column], vector_column))
     except (ValueError, pa.ArrowException, OSError) as error:
         raise ValueError(brief(error)) from error
 
 
-def _columns_of(schema: pa.Schema, name: str) -> tuple[str, str]:
-    """Return the names of the columns with raw ids and with vectors.
+def _columns_of(schema: pa.Schema, name: str) -> tuple[list[str], str]:
+    """Return the names of the columns with raw ids, and of the one with vectors.
 
     Raises:
         ValueError: one is missing or occurs twice, or several columns hold vectors.
@@ -62,23 +61,33 @@ def _columns_of(schema: pa.Schema, name: str) -> tuple[str, str]:
     vector_columns = [column for column in (name, "vector") if column in names]
     if not vector_columns:
         vector_columns = [field.name for field in schema if _is_vectors(field.type)]
+    if not vector_columns:
+        # a later check reports what they hold instead
+        vector_columns = [field.name for field in schema if _is_whole_numbers(field.type)]
     if not id_columns or not vector_columns:
         raise ValueError(f"its columns are {quoted(names)}, not raw_id and vector")
-    if names.count(id_columns[0]) > 1 or names.count(vector_columns[0]) > 1:
+    if any(names.count(column) > 1 for column in [*id_columns, vector_columns[0]]):
         raise ValueError(f"its columns are {quoted(names)}, of which one occurs twice")
     if len(vector_columns) > 1 and vector_columns[0] != name:
         raise ValueError(
             f"its columns {quoted(vector_columns)} are all vectors. Name the features after one, "
             f"such as features/{vector_columns[0]}"
         )
-    return id_columns[0], vector_columns[0]
+    return id_columns, vector_columns[0]
 
 
 def _is_vectors(kind: pa.DataType) -> bool:
-    is_list = (
+    return _is_list(kind) and bool(pa.types.is_floating(kind.value_type))
+
+
+def _is_whole_numbers(kind: pa.DataType) -> bool:
+    return _is_list(kind) and bool(pa.types.is_integer(kind.value_type))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
-    return bool(is_list and pa.types.is_floating(kind.value_type))
 
 
 def _check_expansion(file: pq.ParquetFile, size: int) -> None:
@@ -108,19 +117,44 @@ def _check_text(column: pa.ChunkedArray, size: int) -> None:
             raise ValueError(f"its raw ids take {num_bytes:,} bytes in {size:,} bytes")
 
 
-def _raw_ids_of(column: pa.Array, name: str) -> pa.Array:
+def _raw_ids_of(table: pa.Table, columns: list[str], size: int) -> pa.Array:
+    """Return the raw ids of a table, strings.
+
+    Raises:
+        ValueError: a column has another type or far more text than the file of `size` bytes, or
+            the columns differ.
+    """
+    raw_ids = []
+    for column in columns:
+        _check_text(table[column], size)
+        raw_ids.append(_as_text(table[column].combine_chunks(), column))
+    for place, other in enumerate(raw_ids[1:], start=1):
+        is_other = pc.fill_null(pc.not_equal(raw_ids[0], other), True)
+        row = pc.index(is_other, True).as_py()
+        if row >= 0:
+            pair = quoted([str(raw_ids[0][row]), str(other[row])])
+            raise ValueError(
+                f"its columns {columns[0]} and {columns[place]} differ, such as {pair}; keep the "
+                "one with the raw ids of the data set"
+            )
+    return raw_ids[0]
+
+
+def _as_text(column: pa.Array, name: str) -> pa.Array:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
     ):
-        raise ValueError(
-            f"{name} is a column of {column.type}; write raw ids as text or whole numbers"
-        )
+        raise ValueError(f"{name} is a column of {kind}; write raw ids as text or whole numbers")
     return column.cast(kind).cast(pa.string())
 
 
 def _vectors_of(column: pa.ChunkedArray, name: str) -> np.ndarray:
     kind = column.type
+    if _is_whole_numbers(kind):
+        raise ValueError(
+            f"the vector column {name} holds whole numbers; floating-point numbers are needed"
+        )
     if not _is_vectors(kind):
         raise ValueError(f"{name} is a column of {kind}; write lists of floating-point numbers")
     if column.null_count:

@@ -157,13 +157,18 @@ class Hostile:
 
 DEEP = b'{"1": ' + b"[" * 100_000
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
-    "npy_int": (".npy", npy(np.eye(3, dtype=np.int64)), "of int64, expected floating-point"),
+    "npy_int": (".npy", npy(np.eye(3, dtype=np.int64)), "of int64, expected float16, float32 or"),
+    "npy_long": (".npy", npy(GOOD.astype(np.longdouble)), "expected float16, float32 or float64"),
     "npy_object": (".npy", npy(np.array([[None]])), "expected plain numbers"),
     "npy_flat": (".npy", npy(GOOD[0]), "expected 2 dimension"),
     "npy_claim": (".npy", npy(GOOD).replace(b"(3, 2)", b"(9, 9)"), r"\[9, 9\] and 24 bytes"),
     "npy_nan": (".npy", npy(GOOD * np.nan), "3 vectors are not finite, such as that of '1'"),
     "npy_text": (".npy", b"text", "not an .npy file"),
-    "pt_code": (".pt", saved(Hostile()), "weights_only=True refuses it"),
+    "pt_code": (".pt", saved(Hostile()), "it holds Python objects, which are not read; save a"),
+    "pt_codes": (".pt", saved({"1": Hostile()}), "it holds Python objects, which are not read"),
+    "pt_module": (".pt", saved(torch.nn.Linear(2, 2)), "tensors, and numpy arrays as .npy"),
+    "pt_numpy": (".pt", saved({"1": GOOD[0]}), "tensors, and numpy arrays as .npy"),
+    "pt_sparse": (".pt", saved(torch.ones(3, 2).to_sparse()), r"call \.to_dense\(\) before"),
     "pt_text": (".pt", b"text", "not a file of torch.save"),
     "pt_cut": (".pt", saved(torch.ones(9, 9))[:-40], "not a file of torch.save"),
     "pt_version": (".pt", of_zip_version(saved(torch.ones(9, 9)), 200), "not a file of torch.save"),
@@ -176,12 +181,17 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "json_text": (".json", b"text", "neither an object of vectors by raw id nor a list"),
     "json_empty": (".json", b"{}", "0 vectors of width 0"),
     "json_twice": (".json", b'{"1": [1.0], "1": [2.0]}', "1 raw ids occur more than once"),
-    "json_ragged": (".json", b'{"1": [1.0], "2": [2.0, 3]}', "several widths, such as 1 and 2"),
+    "json_ragged": (
+        ".json",
+        b'{"1": [1.0], "2": [2.0, 3]}',
+        "such as 1 for '1' and 2 for '2'",
+    ),
     "json_bool": (".json", b'{"1": [true]}', "the vector of '1' is no list of numbers"),
     "json_nested": (".json", b'{"1": [[1.0]]}', "the vector of '1' is no list of numbers"),
     "json_deep": (".json", DEEP, "nested too deeply"),
     "json_nan": (".json", b'{"1": [NaN]}', "1 vectors are not finite"),
     "json_huge": (".json", b'{"1": [1' + b"0" * 400 + b"]}", "too many digits"),
+    "json_digits": (".json", b'{"1": [' + b"9" * 6000 + b"]}", "a number of 6,000 digits"),
     "json_cut": (".json", b'{"1": [1.0]', "',' is missing at character 11"),
     "json_more": (".json", b'{"1": [1.0]} 2', "more text follows its end"),
     "json_keys": (".json", b'[{"id": 1, "vector": [1.0]}]', "a list whose elements are not"),
@@ -197,7 +207,22 @@ def test_read_features_bad_file_is_named_with_its_fault(case: str, tmp_path: Pat
     with pytest.raises(ValueError, match=words) as error:
         read_features(str(path), numbered(3))
     assert str(error.value).startswith(f"{path} cannot be used as features: ")
-    assert "\n" not in str(error.value)
+    assert not any(words in str(error.value) for words in ("\n", "weights_only", "\\x1b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none.npy", r"none\.npy does not exist\. Write features with mlrec extract"),
+        ("x.csv", r"it ends in none of \.parquet, \.npy, \.json, \.pt, and is no folder with"),
+    ],
+)
+def test_read_features_missing_file_and_other_format_are_told_apart(
+    name: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("1,2")
+    with pytest.raises(ValueError, match=words):
+        read_features(f"{tmp_path}/{name}")
 
 
 def test_read_features_too_large_file_is_refused(

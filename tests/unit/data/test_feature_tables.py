@@ -48,7 +48,16 @@ BAD_TABLES: dict[str, tuple[pa.Table, str]] = {
     "text": (table(vectors=[["a"], ["b"], ["c"]]), "vector is a column of list"),
     "integers": (
         table(vectors=[[1], [2], [3]]),
-        "vector is a column of list.*; write lists of floating-point numbers",
+        "the vector column vector holds whole numbers; floating-point numbers are needed",
+    ),
+    "integers_of_another_name": (
+        pa.table({"raw_id": ["1"], "v": [[1, 2]]}),
+        "the vector column v holds whole numbers; floating-point numbers are needed",
+    ),
+    "bytes": (table(raw_ids=[b"1", b"2", b"3"]), "raw_id is a column of binary; write raw ids"),
+    "two_ids": (
+        table(item_id=[1, 3, 3]),
+        "its columns raw_id and item_id differ, such as '2', '3'; keep the one with",
     ),
     "plain": (table(vectors=[1.0, 2.0, 3.0]), "vector is a column of double"),
     "no_width": (
@@ -116,6 +125,8 @@ def test_parquet_takes_whole_numbers_and_every_list_of_floats(
 def test_parquet_that_is_missing_or_no_parquet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there are no features at"):
         read_features(f"{tmp_path}/none.parquet")
+    pq.write_table(table(item_id=[1, 2, 3]), tmp_path / "both.parquet")
+    assert read_features(f"{tmp_path}/both.parquet").raw_ids_n.to_pylist() == ["1", "2", "3"]
     (tmp_path / "mine.parquet").write_bytes(b"PAR1 no table PAR1")
     with pytest.raises(ValueError, match="cannot be used as features"):
         read_features(f"{tmp_path}/mine.parquet")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -167,10 +168,27 @@ def test_parse_sources_other_forms_are_refused(arguments: list[str], words: str)
 
 
 def test_digest_of_a_missing_file_names_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"--features text=.*none\.npy cannot be read .* Give a file that ends in "
-    ):
-        digest_of({"text": f"{tmp_path}/none.npy"})
+    (tmp_path / "x.csv").write_text("1,2")
+    for name, reason in {
+        "none.npy": "the file does not exist",
+        "x.csv": "it is no folder with features.json",
+    }.items():
+        words = f"--features text={tmp_path}/{name}: {reason}. Give a file that ends in .parquet, "
+        with pytest.raises(ValueError, match=re.escape(words)):
+            digest_of({"text": f"{tmp_path}/{name}"})
+
+
+def test_digest_of_storage_that_cannot_be_opened_names_the_url_of_the_option(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", lambda _: refuse)
+    monkeypatch.setattr(refuse, "_get_kwargs_from_urls", lambda _: {}, raising=False)
+    words = r"^ftp://host/text\.npy: this storage cannot be opened \(no route to host\)"
+    with pytest.raises(RuntimeError, match=words):
+        digest_of({"text": "ftp://host/text.npy"})
 
 
 def test_plan_features_in_the_raw_folder_are_no_unused_files(
@@ -204,8 +222,10 @@ def test_read_item_features_of_an_extraction_says_where_it_came_from(tmp_path: P
 
 def test_read_item_features_for_none_of_the_items_are_refused(tmp_path: Path) -> None:
     save_features(tmp_path, ["b", "a"])
-    with pytest.raises(ValueError, match="has no vector for 2 of 2 items of mine"):
+    with pytest.raises(ValueError, match="has no vector for 2 of 2 items of mine") as error:
         read_item_features({"text": str(tmp_path)}, ["x", "y"], "mine")
+    # an option of encoders, which packing does not have
+    assert "missing: zeros" not in str(error.value)
 
 
 def losses(dataset: Path, folder: Path, *overrides: str) -> list[float]:
