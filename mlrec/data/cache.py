@@ -3,7 +3,7 @@
 Each shard is downloaded once per node and verified on arrival.
 
 The folder may hold other files. The cache counts, evicts and deletes only regular files whose names
-are 64 hexadecimal digits with .tar or .partial. So it recognises the files of earlier versions too.
+are 64 hexadecimal digits with .tar or .partial. So it recognizes the files of earlier versions too.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ pairs_text.py, pairs_parquet.py, pairs_inter.py   one reader each
 text_layout.py, text_blocks.py, columns.py   layouts of text, and names of columns
 rows.py, lists.py   collect interactions of one row each, or lists, as Interactions
 id_codes.py, times.py, dropped.py, packed.py   their ids, times, malformed rows and long arrays
+calendar_numbers.py   times such as 20230701
 interactions.py   what a reader returns
 cleaning.py, repeats.py, core.py   repeated items; users and items with few interactions
 folder.py         the parts of a raw folder

@@ -21,7 +21,7 @@ BATCH_ROWS = 1 << 19
 
 
 def read_parquet(url: str) -> Interactions:
-    """Return the interactions of a Parquet table, whose columns are recognised by their names.
+    """Return the interactions of a Parquet table, whose columns are recognized by their names.
 
     Order and users are those of `read_text`.
 

@@ -23,7 +23,7 @@ def read_text(url: str) -> Interactions:
     without times stay in file order. Users stand in the order of their first lines.
 
     Raises:
-        ValueError: the file is not UTF-8, its layout is not recognised, too many lines are
+        ValueError: the file is not UTF-8, its layout is not recognized, too many lines are
             malformed, or a user has several lists.
     """
     name = PurePosixPath(url).name

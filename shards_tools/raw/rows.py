@@ -28,6 +28,8 @@ from shards_tools.raw.packed import (
 from shards_tools.raw.split import Sequences
 from shards_tools.raw.times import TimeParser
 
+MIN_TIED_SHARE = 0.1
+"""Share of rows with the time of the user's row before, from which on a remark says so."""
 _FALSE_LABELS = ("0", "0.0", "false", "False")
 
 
@@ -140,6 +142,7 @@ class RowCollector:
         sequences = Sequences(ids.numbers, offsets, codes, raw_users=ids.raw)
         interactions = Interactions(sequences, raw_ids, counts, remarks)
         if self._times is None:
+            remarks.append(f"{self._name}: without times, each user's rows stay in file order")
             return interactions
         times = _in_order(self._times.finish(), order)
         self._times = None
@@ -158,11 +161,23 @@ class RowCollector:
             )
         interactions.counts["duplicate_rows"] = num_duplicates
         assert sequences.times is not None
+        interactions.remarks.extend(self._tie_remarks(sequences))
         # after the sort, because milliseconds may be coarser than the times of the file
         stored = self._parser.store(sequences.times)
         interactions.remarks.extend(stored.remarks)
         sequences = replace(sequences, times=stored.values)
         return replace(interactions, sequences=sequences, time_unit=stored.unit)
+
+    def _tie_remarks(self, sequences: Sequences) -> list[str]:
+        """Return the remark about equal times if there are many, as in logs with dates only."""
+        num_ties = _num_ties(sequences)
+        if num_ties < MIN_TIED_SHARE * len(sequences.items):
+            return []
+        share = num_ties / len(sequences.items)
+        return [
+            f"{self._name}: {share:.0%} of the rows have the time of the user's row before; "
+            "rows of equal time stay in file order"
+        ]
 
 
 def _in_order(values: np.ndarray, order: np.ndarray | None) -> np.ndarray:
@@ -191,6 +206,20 @@ def _sort_by_time(sequences: Sequences) -> Sequences:
         num_rows += len(order)
     offsets = offsets_of(lengths)
     return replace(sequences, offsets=offsets, items=items[:num_rows], times=times[:num_rows])
+
+
+def _num_ties(sequences: Sequences) -> int:
+    """Return how many interactions have the time of the same user's interaction before."""
+    assert sequences.times is not None
+    num_ties = 0
+    for first, end in blocks_of_runs(sequences.offsets):
+        rows = slice(sequences.offsets[first], sequences.offsets[end])
+        times = sequences.times[rows]
+        is_tie = times[1:] == times[:-1]
+        # the first interactions of users have none before
+        starts = sequences.offsets[first + 1 : end] - sequences.offsets[first]
+        num_ties += int(np.count_nonzero(is_tie) - np.count_nonzero(is_tie[starts - 1]))
+    return num_ties
 
 
 def _distinct_rows(owners: np.ndarray, items: np.ndarray, times: np.ndarray) -> np.ndarray:

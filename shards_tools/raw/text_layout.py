@@ -1,4 +1,4 @@
-"""The layout of a text file with interactions, recognised by its first lines."""
+"""The layout of a text file with interactions, recognized by its first lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shards_tools.raw.columns import Columns, find_columns, ignored_columns
 from shards_tools.raw.tables import open_text
 
 HEAD_CHARACTERS = 1 << 20
-"""Length of the beginning of a file that its layout is recognised by."""
+"""Length of the beginning of a file that its layout is recognized by."""
 MAX_HEAD_LINES = 1000
 DELIMITERS = "\t,;|"
 """Separators of columns, in the order in which they are tried; lists may use spaces as well."""
@@ -46,7 +46,7 @@ def read_layout(url: str) -> TextLayout:
     """Return the layout of the text file at `url`.
 
     Raises:
-        ValueError: it is empty, not UTF-8, or its layout is not recognised.
+        ValueError: it is empty, not UTF-8, or its layout is not recognized.
     """
     lines = read_head(url)
     # blank lines are no rows
@@ -117,7 +117,7 @@ def _without_header(url: str, rows: list[str]) -> TextLayout:
     """Return the layout that the first lines have without names.
 
     Raises:
-        ValueError: it is not recognised.
+        ValueError: it is not recognized.
     """
     delimiter = _delimiter_of(rows)
     cells = [split_line(row, delimiter) for row in rows]
@@ -128,7 +128,7 @@ def _without_header(url: str, rows: list[str]) -> TextLayout:
     if columns is None:
         raise ValueError(
             f"{url}: the columns of its first line, {rows[0][:60]!r}, were not "
-            "recognised. Name them in a header line, such as user,item,timestamp or user,items"
+            "recognized. Name them in a header line, such as user,item,timestamp or user,items"
         )
     # a list may have any number of columns of its own
     has_columns = not columns.has_lists or (width == 2 and delimiter != " ")
@@ -153,7 +153,7 @@ def _width_of(cells: list[list[str]]) -> int:
 
 
 def _columns_of(cells: list[list[str]], width: int, delimiter: str) -> Columns | None:
-    """Return the columns of lines without names; None if they are not recognised.
+    """Return the columns of lines without names; None if they are not recognized.
 
     Args:
         cells: Cells of each line.

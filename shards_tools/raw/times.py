@@ -1,4 +1,4 @@
-"""Times of interactions: epoch seconds to nanoseconds, dates in ISO 8601, or counters."""
+"""Times of interactions: epoch seconds to nanoseconds, dates, or counters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlrec.data.format.splits import TimeUnit
+from shards_tools.raw.calendar_numbers import are_dates, to_seconds
 from shards_tools.raw.packed import flags
 
 TICKS_PER_SECOND = {
@@ -26,6 +27,8 @@ FIRST_TICK = {
     "nanoseconds": 10**17,
 }
 """Least time of each unit, which is in 1973; the next unit's least is in the year 5138."""
+END_SECOND = 4_133_980_800
+"""2101-01-01 in seconds since 1970. Later times are not in the unit that their size suggests."""
 
 _WHOLE = r"^-?[0-9]{1,19}$"
 _NUMBER = r"^-?[0-9]{1,19}(\.[0-9]*)?([eE][-+]?[0-9]{1,2})?$"
@@ -131,11 +134,17 @@ class TimeParser:
         unit: str | None = "microseconds"
         if self._lacks_zones:
             remarks.append(f"{self._name}: the times have no time zone, and are taken for UTC")
-        if self._has_numbers:
+        if self._has_numbers and are_dates(values):
+            remarks.append(
+                f"{self._name}: the times, such as {values[0]}, were read as dates in UTC"
+            )
+            values = to_seconds(values)
+            unit = "seconds"
+        elif self._has_numbers:
             unit = _unit_of(values, self._name)
         if unit is None and len(values):
             remarks.append(
-                f"{self._name}: the unit of the times, such as {values.max()}, was not recognised; "
+                f"{self._name}: the unit of the times, such as {values.max()}, was not recognized; "
                 "they are stored as they stand"
             )
         if unit is None:
@@ -153,12 +162,12 @@ def _unit_of(values: np.ndarray, name: str) -> str | None:
         return None
     least = _unit_of_number(values.min())
     greatest = _unit_of_number(values.max())
-    if least is not None and least != greatest:
+    if least is not None and greatest is not None and least != greatest:
         raise ValueError(
             f"{name}: the times have several units: {values.min()} looks like {least}, "
             f"{values.max()} like {greatest}. Write all of them in one unit"
         )
-    return least
+    return None if greatest is None else least
 
 
 def to_milliseconds(time: int) -> int | None:
@@ -168,8 +177,10 @@ def to_milliseconds(time: int) -> int | None:
 
 
 def _unit_of_number(time: float) -> str | None:
-    units = [unit for unit, first in FIRST_TICK.items() if time >= first]
-    return units[-1] if units else None
+    for unit, first in FIRST_TICK.items():
+        if first <= time < END_SECOND * TICKS_PER_SECOND[unit]:
+            return unit
+    return None
 
 
 def _milliseconds(values: np.ndarray, unit: str) -> np.ndarray:

@@ -42,6 +42,39 @@ def test_time_parser_units_and_dates_become_milliseconds(texts: list[str]) -> No
     assert (times.values.dtype, times.unit) == (np.int64, "milliseconds")
 
 
+@pytest.mark.parametrize("texts", [["20230701", "20230702"], ["20230701000000", "20230702000000"]])
+def test_time_parser_numbers_that_are_dates_become_milliseconds(texts: list[str]) -> None:
+    times = stored(pa.array(texts))
+    assert times.values.tolist() == [SECOND * 1000, (SECOND + 86_400) * 1000]
+    assert times.unit == "milliseconds"
+    assert times.remarks == [f"x.csv: the times, such as {texts[0]}, were read as dates in UTC"]
+
+
+def test_time_parser_numbers_that_are_dates_keep_the_time_of_day() -> None:
+    times = stored(pa.array(["20230701235958", "20240229000001"]))
+    assert times.values.tolist() == [1_688_255_998_000, 1_709_164_801_000]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        # no such month, day or minute
+        ["20231301", "20230701"],
+        ["20230631", "20230701"],
+        ["20230701006000"],
+        ["20230701000000", "20230701"],
+        # the years 1969, 2610 in milliseconds and 2101 in seconds
+        ["19691231"],
+        ["20200132000000"],
+        [f"{SECOND}", "4133980800"],
+    ],
+)
+def test_time_parser_numbers_that_are_no_usual_times_stay_and_are_said(texts: list[str]) -> None:
+    times = stored(pa.array(texts))
+    assert (times.values.tolist(), times.unit) == ([int(text) for text in texts], "unknown")
+    assert "was not recognized" in times.remarks[0]
+
+
 def test_time_parser_fractions_of_seconds_are_kept() -> None:
     times = stored(pa.array([f"{SECOND}.123", f"{SECOND}.124"]), pa.array([f"{SECOND + 1}"]))
     assert times.values.tolist() == [SECOND * 1000 + 123, SECOND * 1000 + 124, SECOND * 1000 + 1000]
@@ -50,7 +83,7 @@ def test_time_parser_fractions_of_seconds_are_kept() -> None:
 def test_time_parser_counters_stay_and_are_said() -> None:
     times = stored(pa.array(["7", "-3"]), pa.array(["0"]))
     assert (times.values.tolist(), times.unit) == ([7, -3, 0], "unknown")
-    assert "unit of the times, such as 7, was not recognised" in times.remarks[0]
+    assert "unit of the times, such as 7, was not recognized" in times.remarks[0]
 
 
 def test_time_parser_dates_without_zone_are_said() -> None:

@@ -79,6 +79,23 @@ def test_read_text_rows_without_times_stay_in_file_order(tmp_path: Path) -> None
         interactions = read_text(write(tmp_path / "x_pairs.csv", text))
         assert runs(interactions) == {"5": ["c", "a", "c"], "3": ["a"]}
         assert interactions.sequences.times is None
+        assert interactions.remarks == [
+            "x_pairs.csv: without times, each user's rows stay in file order"
+        ]
+
+
+def test_read_text_many_equal_times_are_said(tmp_path: Path) -> None:
+    # equal times of two users are no ties
+    rows = [f"u{row},{row},2020-01-01" for row in range(9)]
+    path = write(tmp_path / "x_pairs.csv", "\n".join(rows))
+    assert not any("equal time" in remark for remark in read_text(path).remarks)
+    path = write(tmp_path / "x_pairs.csv", "\n".join([*rows, "u8,3,2020-01-01"]))
+    interactions = read_text(path)
+    assert runs(interactions)["u8"] == ["8", "3"]
+    assert (
+        "x_pairs.csv: 10% of the rows have the time of the user's row before; "
+        "rows of equal time stay in file order" in interactions.remarks
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,7 +185,7 @@ def test_read_text_strips_spaces_around_ids_in_any_block(
     assert len(interactions.raw_ids) == 7
     # spaces are no other spelling
     assert interactions.remarks == [
-        "x_pairs.csv: the unit of the times, such as 51, was not recognised; "
+        "x_pairs.csv: the unit of the times, such as 51, was not recognized; "
         "they are stored as they stand"
     ]
 
@@ -248,7 +265,7 @@ def test_read_text_many_malformed_lines_raise(tmp_path: Path) -> None:
         ("x_pairs.csv", "viewer,clip,when\n5,7,1000\n5,8,1001\n", "'viewer,clip,when', were not"),
         ("x_pairs.tsv", "viewer\tclips\n5\t7 8\n6\t8 9\n", r"'viewer\\tclips', were not"),
         ("x_pairs.csv", "1,2,3,4\n1,3,4,5\n", "Name them in a header line"),
-        ("x_pairs.csv", "1,2,x\n", "'1,2,x', were not recognised"),
+        ("x_pairs.csv", "1,2,x\n", "'1,2,x', were not recognized"),
         ("x_pairs.csv", "", "it is empty"),
         ("x_pairs.csv", "user,item\n", "has no interactions"),
         ("x_pairs.csv", "1,2,2020-01-01\n1,3,1600000000\n", "some times are numbers, others dates"),
@@ -269,7 +286,7 @@ def test_read_text_not_utf8_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.write_bytes(b"1\t2 3\n2\t2 \xff\n")
     with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
         read_text(str(path))
-    # and behind the lines by which the layout is recognised
+    # and behind the lines by which the layout is recognized
     monkeypatch.setattr("shards_tools.raw.text_layout.HEAD_CHARACTERS", 4)
     path.write_bytes(b"1\t2 3\n" * 3000 + b"2\t2 \xff\n")
     with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
