@@ -22,6 +22,8 @@ from shards_tools.raw.folder import RawFolder, open_raw
 from shards_tools.raw.item_tables import Counts, ItemTables, read_item_tables
 from shards_tools.raw.split import Sequences, with_enough
 
+MAX_REMARK_CHARACTERS = 4000
+"""Length at which remarks are cut."""
 MAX_NAME_CHARACTERS = 80
 """Length at which names of files are cut in the lines about them."""
 
@@ -129,7 +131,8 @@ def plan(
         jobs,
         [_tables(raw), *media.sources, *features.sources],
         interactions.counts,
-        remarks,
+        # names of files may have bytes that are no characters, which dataset.json cannot hold
+        [printable(remark, MAX_REMARK_CHARACTERS) for remark in remarks],
     )
     if media.info.kind == "frames" and media.info.policy == "title":
         return _by_title(planned, title_checkpoint)

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
+from mlrec.runtime.printable import printable
 from shards_tools.raw.item_files import TitlesFile, find_likes_and_views, find_titles
 from shards_tools.raw.media import Media, find_media
 from shards_tools.raw.media_listing import RawFiles, list_raw
@@ -50,7 +51,8 @@ class RawFolder:
     def name(self) -> str:
         """The name of the data set, derived from the name of the file with the interactions."""
         prefix = PurePosixPath(self.pairs).stem.removesuffix("pairs").rstrip("_-")
-        return prefix or PurePosixPath(self.root).name
+        # dataset.json has the name, and names of files may have bytes that are no characters
+        return printable(prefix or PurePosixPath(self.root).name)
 
     @property
     def tables(self) -> list[str]:

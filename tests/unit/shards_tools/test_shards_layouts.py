@@ -1,6 +1,7 @@
 """make on other layouts of raw folders: flat, images as frames, zip archives, parts left out."""
 
 import io
+import os
 import shutil
 import zipfile
 from dataclasses import replace
@@ -88,6 +89,17 @@ def test_make_frames_of_any_layout_are_packed_in_order(
     info = pack(raw, tmp_path / "out", SMALL)
     assert info.media.kind == "frames"
     assert packed_colors(tmp_path / "out") == ITEMS * [[1, 2, 3, 4, 5]]
+
+
+def test_make_tables_with_names_in_other_encodings_are_packed(raw: Path, tmp_path: Path) -> None:
+    root = os.fsencode(raw)
+    os.rename(root + b"/x_pairs.tsv", root + b"/\xe9_pairs.tsv")
+    with open(root + b"/\xe9_titles.csv", "wb") as file:
+        file.write(b"item,title\n1,one\n")
+    pack(raw, tmp_path / "out", SMALL)
+    info, _ = open_packed(tmp_path / "out")
+    assert info.name == r"\udce9"
+    assert any(r"no title in \udce9_titles.csv" in remark for remark in info.remarks)
 
 
 def test_make_zipped_frames_give_the_bytes_of_loose_ones(raw: Path, tmp_path: Path) -> None:
