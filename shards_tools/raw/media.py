@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mlrec import storage
@@ -16,7 +16,13 @@ from shards_tools.raw.media_archives import (
     may_hold,
     without_suffix,
 )
-from shards_tools.raw.media_layout import LabeledFile, choose_layout, place_of_layout
+from shards_tools.raw.media_layout import (
+    LabeledFile,
+    Layout,
+    choose_layout,
+    is_conflict,
+    place_of_layout,
+)
 from shards_tools.raw.media_listing import RawFiles
 from shards_tools.raw.media_names import (
     KIND_OF_PART,
@@ -36,7 +42,7 @@ from shards_tools.raw.media_report import (
     no_match,
     shown,
 )
-from shards_tools.raw.raw_file import Numbered, RawFile, number_and_path
+from shards_tools.raw.raw_file import Candidate, Numbered, RawFile, number_and_path
 
 ZIPPED_RANK = 16
 """Added to the rank of zipped files: of a file and its zipped copy, the file is packed."""
@@ -55,22 +61,13 @@ class Media:
         return files[0] if files else None
 
 
-class _Candidate(NamedTuple):
-    """A file that may be media of an item."""
+@dataclass
+class _LabeledFiles:
+    """Candidates of a place whose folders and names may tell different items."""
 
-    path: str
-    """Path relative to the raw folder, through the archive that it is in."""
-    source: str
-    """The archive, or else the first folder of the path; "" for the raw folder itself."""
-    kind: Kind
-    file: RawFile
-
-
-class _Labeled(NamedTuple):
-    """A candidate whose folder and name may tell different items."""
-
-    candidate: _Candidate
-    readings: Readings
+    candidates: list[Candidate] = field(default_factory=list)
+    has_conflicts: bool = False
+    """Whether they do for one of them."""
 
 
 class _Choice(NamedTuple):
@@ -80,7 +77,7 @@ class _Choice(NamedTuple):
     """Rank, and place of the files; the lowest is packed."""
     numbered: list[Numbered]
     source: str
-    """As in _Candidate."""
+    """As in Candidate."""
 
 
 def find_media(root: str, files: RawFiles, raw_ids: list[str], parts: frozenset[Part]) -> Media:
@@ -99,7 +96,7 @@ def find_media(root: str, files: RawFiles, raw_ids: list[str], parts: frozenset[
         kind = kind_of(file.path)
         if kind is not None:
             raw_file = RawFile(storage.join(root, file.path), file.size, file.version)
-            finder.add(_Candidate(file.path, _first_folder(file.path), kind, raw_file))
+            finder.add(Candidate(file.path, _first_folder(file.path), kind, raw_file))
     unused = _add_archives(root, files, parts, finder)
     finder.decide_layouts()
     finder.check_kinds(raw_ids)
@@ -153,20 +150,22 @@ class _Finder:
         self._choices: dict[Part, dict[str, _Choice]] = {part: {} for part in KIND_OF_PART}
         self._unmatched: dict[Kind, FileGroups] = {kind: FileGroups() for kind in self._kinds}
         self._matched_kinds: set[Kind] = set()
-        self._labeled: dict[tuple[Kind, str], list[_Labeled]] = {}
+        self._labeled: dict[tuple[Kind, str], _LabeledFiles] = {}
         """Files whose folder and name may tell different items, by kind and place."""
         self.report = MediaReport()
 
-    def add(self, candidate: _Candidate) -> None:
+    def add(self, candidate: Candidate) -> None:
         """Take a candidate. They should come in the order of paths."""
         if candidate.kind not in self._kinds:
             return
-        readings = read_name(candidate.path, candidate.kind, self._matcher)
+        readings = self._read(candidate)
         if readings.label is None:
             self._take(readings.by_folder or readings.by_name, candidate)
             return
         place = (candidate.kind, place_of_layout(candidate.path))
-        self._labeled.setdefault(place, []).append(_Labeled(candidate, readings))
+        labeled = self._labeled.setdefault(place, _LabeledFiles())
+        labeled.candidates.append(candidate)
+        labeled.has_conflicts |= is_conflict(readings)
 
     def decide_layouts(self) -> None:
         """Take the files whose folder and name may tell different items.
@@ -175,13 +174,22 @@ class _Finder:
             ValueError: the files of a place do not tell which is right.
         """
         for labeled in self._labeled.values():
-            layout = choose_layout(LabeledFile(file.path, readings) for file, readings in labeled)
-            for candidate, readings in labeled:
-                by_folder, by_name, _ = readings
+            layout: Layout = "folder"
+            if labeled.has_conflicts:
+                layout = choose_layout(map(self._labeled_file, labeled.candidates))
+            for candidate in labeled.candidates:
+                by_folder, by_name, _ = self._read(candidate)
                 self._take(by_folder if layout == "folder" else by_name, candidate)
         self._labeled.clear()
 
-    def _take(self, name: MediaName | None, candidate: _Candidate) -> None:
+    def _read(self, candidate: Candidate) -> Readings:
+        # read again where it is needed: the readings of millions of frames take gigabytes
+        return read_name(candidate.path, candidate.kind, self._matcher)
+
+    def _labeled_file(self, candidate: Candidate) -> LabeledFile:
+        return LabeledFile(candidate.path, self._read(candidate))
+
+    def _take(self, name: MediaName | None, candidate: Candidate) -> None:
         if name is None:
             for groups in (self._unmatched[candidate.kind], self.report.unmatched):
                 groups.add(candidate.source, candidate.path, candidate.file.size)
@@ -190,7 +198,7 @@ class _Finder:
         if name.part in self._parts:
             self._choose(name, candidate)
 
-    def _choose(self, name: MediaName, candidate: _Candidate) -> None:
+    def _choose(self, name: MediaName, candidate: Candidate) -> None:
         """Keep the candidate if it comes before the files of its item so far."""
         choices = self._choices[name.part]
         rank = name.rank + (ZIPPED_RANK if candidate.file.member else 0)
@@ -228,7 +236,7 @@ class _Finder:
             kind = kind_of(full_path)
             assert kind is not None
             file = RawFile(url, member.size, archive.version, member)
-            self.add(_Candidate(full_path, archive.path, kind, file))
+            self.add(Candidate(full_path, archive.path, kind, file))
         for path, member in content.others:
             self.report.unused.add(archive.path, path, member.size)
         self.report.notes += content.notes(shown(archive.path))

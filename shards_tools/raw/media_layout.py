@@ -36,8 +36,14 @@ def place_of_layout(path: str) -> str:
     return parent.partition("/")[0]
 
 
+def is_conflict(readings: Readings) -> bool:
+    """Return whether the folder and the name of a file tell different items."""
+    by_folder, by_name, _ = readings
+    return by_folder is not None and by_name is not None and by_folder.raw_id != by_name.raw_id
+
+
 def choose_layout(files: Iterable[LabeledFile]) -> Layout:
-    """Return what tells the items of the files of a place.
+    """Return what tells the items of the files of a place, some of which are conflicts.
 
     In folders of items, numbers repeat from folder to folder but not within one. In folders of
     parts, each name occurs once, and a folder holds many items.
@@ -51,17 +57,16 @@ def choose_layout(files: Iterable[LabeledFile]) -> Layout:
     num_files = 0
     conflict: LabeledFile | None = None
     for file in files:
-        by_folder, by_name, label = file.readings
+        by_folder, _, label = file.readings
         assert by_folder is not None and label is not None
         text, number = label
         item = by_folder.raw_id
         contradictions["name"] += item_of_label.setdefault(label, item) != item
         contradictions["folder"] += text_of_number.setdefault((item, number), text) != text
         num_files += 1
-        if conflict is None and by_name is not None and by_name.raw_id != item:
+        if conflict is None and is_conflict(file.readings):
             conflict = file
-    if conflict is None:
-        return "folder"
+    assert conflict is not None
     most = MAX_CONTRADICTIONS * num_files
     is_by_folder = contradictions["folder"] <= most
     is_by_name = contradictions["name"] <= most

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from shards_tools.raw.media_names import Kind
 from shards_tools.raw.zips import ZipMember
 
 
@@ -24,6 +25,17 @@ class RawFile(NamedTuple):
     def identity(self) -> tuple[object, ...]:
         """What tells the file from others, wherever its folder is: name, size and version."""
         return (PurePosixPath(self.url).name, *self[1:])
+
+
+class Candidate(NamedTuple):
+    """A file that may be media of an item."""
+
+    path: str
+    """Path relative to the raw folder, through the archive that it is in."""
+    source: str
+    """The archive, or else the first folder of the path; "" for the raw folder itself."""
+    kind: Kind
+    file: RawFile
 
 
 class Numbered(NamedTuple):
