@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlrec.data.format import Cuts, HeldOut, Split, SplitInfo, held_out
+from mlrec.runtime.printable import as_cell
 
 _USERS_AT_A_TIME = 1 << 20
 """Users who are searched for targets at once."""
@@ -65,7 +66,8 @@ class SequenceTable:
         else:
             number = self._number_of_integer(raw_user)
         if number < 0:
-            first = ", ".join(map(self.raw_user, range(min(3, self.num_users))))
+            first_users = map(self.raw_user, range(min(3, self.num_users)))
+            first = ", ".join(map(as_cell, first_users))
             raise ValueError(f"the data set has no user {raw_user!r}; its first ones are {first}")
         return int(number)
 

@@ -40,6 +40,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def as_cell(text: str) -> str:
+    """Return a text as --history takes it: with a comma or a quote, in double quotes."""
+    if not any(mark in text for mark in ',"'):
+        return text
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'
+
+
 def is_printable(character: str) -> bool:
     """Return whether a terminal only shows `character`, and does not act on it."""
     return character in _JOINERS or unicodedata.category(character) not in _UNSAFE_CATEGORIES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mlrec.config.run_files import CONFIG_FILE
 from mlrec.data.features.info import VECTORS_FILE
 from mlrec.models.recommenders import build_user_model, check_recommender
 from mlrec.runs.compatibility import WITHOUT_EFFECT, check_model_settings, differences
+from mlrec.runtime.printable import printable
 from mlrec.serving.exported import REMEDY, Export
 from mlrec.serving.index import as_array, check_index, search
 
@@ -70,9 +72,11 @@ class ServedModel:
             Raw ids, best first, and their scores, float32 [K].
 
         Raises:
-            ValueError: no item of the history has a vector, so the user has no state. A service
-                then recommends popular items.
+            TypeError: the history is no sequence of strings, or the count no whole number.
+            ValueError: the count is below 1, or no item of the history has a vector, so the user
+                has no state. A service then recommends popular items.
         """
+        _check_request(history, count)
         rows = [self._row_of[raw_id] for raw_id in history if raw_id in self._row_of]
         if not rows:
             raise ValueError(
@@ -89,6 +93,33 @@ class ServedModel:
         hits = search(self._index, as_array(states_BX)[0], self.items_N[rows], count)
         rows_K = np.searchsorted(self.items_N, hits.items_K)
         return [self.raw_ids_N[row] for row in rows_K], hits.scores_K
+
+
+def _check_request(history: object, count: object) -> None:
+    """Check the arguments of a service, which no type checker may have seen.
+
+    Raises:
+        TypeError: the history is no sequence of strings, or the count no whole number.
+        ValueError: the count is below 1.
+    """
+    # a string is a sequence of strings too, its letters
+    if isinstance(history, str) or not isinstance(history, Sequence | np.ndarray):
+        raise TypeError(
+            f"Cannot recommend after the history {printable(repr(history), 60)}: it is of type "
+            f"{type(history).__name__}. Pass a list of raw ids, oldest first"
+        )
+    for raw_id in history:
+        if not isinstance(raw_id, str):
+            raise TypeError(
+                f"Cannot recommend after a history with {printable(repr(raw_id), 60)}, which is of "
+                f"type {type(raw_id).__name__}. Pass raw ids as strings"
+            )
+    if not isinstance(count, Integral):
+        raise TypeError(
+            f"Cannot recommend {printable(repr(count), 60)} items. Pass a whole number as count"
+        )
+    if count < 1:
+        raise ValueError(f"Cannot recommend {count} items. Pass a count of at least 1")
 
 
 def _check_width(url: str, vectors_ND: np.ndarray, expected: int) -> None:

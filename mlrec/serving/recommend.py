@@ -18,6 +18,7 @@ from mlrec.evaluation.ranking import Ranking
 from mlrec.evaluation.trained_model import load_model
 from mlrec.runs.run import best_checkpoint, load_trained
 from mlrec.runtime.distributed import World
+from mlrec.runtime.printable import as_cell
 from mlrec.runtime.redact import scrub
 from mlrec.runtime.terminal import say
 from mlrec.serving import ServedModel
@@ -74,7 +75,7 @@ def recommend(
         )
     known_S = seen[np.isin(seen, ranking.ids_N[catalogue.readable_N.cpu().numpy()])]
     if not len(known_S) and not knows_users:
-        whose = f"--history {','.join(history)}" if user is None else f"--user {user}"
+        whose = f"--history {','.join(map(as_cell, history))}" if user is None else f"--user {user}"
         raise ValueError(
             f"{whose}: no item of this history could be read, so {run} knows nothing of the user. "
             "Give another history"
@@ -122,7 +123,8 @@ def recommend_from_index(
     raw_ids, scores_K = served.recommend(history, count)
     unknown = [raw_id for raw_id in history if raw_id not in number_of]
     if user is None and unknown:
-        say(f"ignored, because they have no vector in {url}: {', '.join(unknown)}", error=True)
+        ignored = ", ".join(map(as_cell, unknown))
+        say(f"ignored, because they have no vector in {url}: {ignored}", error=True)
     items_K = np.array([number_of[raw_id] for raw_id in raw_ids], dtype=np.int64)
     if data is not None:
         return _described(data.catalogue, items_K, scores_K)
@@ -182,8 +184,8 @@ def _items_of(history: Sequence[str], catalogue: Catalogue) -> np.ndarray:
         (places,) = np.nonzero(raw_ids == raw_id)
         if not len(places):
             raise ValueError(
-                f"--history {raw_id}: the catalogue has no such item. "
-                f"Its first items are {', '.join(raw_ids[:3])}"
+                f"--history {as_cell(raw_id)}: the catalogue has no such item. "
+                f"Its first items are {', '.join(map(as_cell, raw_ids[:3]))}"
             )
         # items are numbered from 1, in the order of the catalogue
         items.append(int(places[0]) + 1)

@@ -12,6 +12,7 @@ from mlrec.data.schema import lookup
 from mlrec.models.registry import TABLES
 from mlrec.report.paper import PAPER_TABLES
 from mlrec.runtime.entry_point import run_main
+from mlrec.runtime.printable import as_cell
 
 # each takes from 0.2 to several seconds to import
 HEAVY_LIBRARIES = (
@@ -166,6 +167,11 @@ def test_local_rank_of_the_deepspeed_launcher_is_ignored(
 ) -> None:
     main.run_command(words)
     assert "bpr" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("raw_id", ["7", "a,b", 'said "a"', '"a", b'])
+def test_raw_ids_of_reads_what_messages_quote(raw_id: str) -> None:
+    assert recommend.raw_ids_of(f"1, {as_cell(raw_id)}, 2") == ["1", raw_id, "2"]
 
 
 def test_raw_ids_of_history_keeps_quoted_commas() -> None:

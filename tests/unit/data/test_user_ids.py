@@ -39,6 +39,19 @@ def test_raw_user_ids_that_are_no_numbers_are_stored_and_found(
         table.number_of("nobody")
 
 
+def test_raw_user_ids_with_commas_are_named_in_quotes(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    rows = []
+    for user in ("B", '"I,1"'):
+        for item in range(6):
+            rows.append(f"{user},{item},{item}\n")
+    (tmp_path / "raw/x_pairs.csv").write_text("user,item,timestamp\n" + "".join(rows))
+    pack(tmp_path / "raw", tmp_path / "out", SETTINGS)
+    config = DataConfig(url=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match=r'has no user .x.; its first ones are B, "I,1"$'):
+        open_data(config).sequences.number_of("x")
+
+
 def test_raw_user_ids_that_are_numbers_need_no_members_of_their_own(tmp_path: Path) -> None:
     write_pairs(tmp_path / "raw", ["30", "4"])
     pack(tmp_path / "raw", tmp_path / "out", SETTINGS)
