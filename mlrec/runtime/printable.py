@@ -48,6 +48,11 @@ def as_cell(text: str) -> str:
     return f'"{doubled}"'
 
 
+def were(count: int) -> str:
+    """Return the verb of a count in the passive voice: 1 row was, 2 rows were."""
+    return "was" if count == 1 else "were"
+
+
 def is_printable(character: str) -> bool:
     """Return whether a terminal only shows `character`, and does not act on it."""
     return character in _JOINERS or unicodedata.category(character) not in _UNSAFE_CATEGORIES

@@ -31,7 +31,9 @@ def read_interactions(raw: RawFolder, settings: Settings) -> Interactions:
         if settings.min_item_interactions > 1:
             minimum += f" with items that have {settings.min_item_interactions}"
             remedy += " or --min-item-interactions"
-        raise ValueError(f"{raw.pairs}: {minimum}. {remedy}")
+        # the last remark is on users with too few interactions, which are all
+        reasons = [f"{remark}. " for remark in cleaned.remarks[:-1]]
+        raise ValueError(f"{raw.pairs}: {minimum}. {''.join(reasons)}{remedy}")
     # last: an item that only users with too few interactions watched gets no catalogue id
     return number_items(cleaned)
 

@@ -136,9 +136,15 @@ class Settings:
         Raises:
             ValueError: the numbers do not fit each other.
         """
-        if cut_offs is None:
-            return SplitInfo(self.keep_last, self.min_interactions)
-        return SplitInfo(self.keep_last, self.min_interactions, "time", *cut_offs)
+        try:
+            if cut_offs is None:
+                return SplitInfo(self.keep_last, self.min_interactions)
+            return SplitInfo(self.keep_last, self.min_interactions, "time", *cut_offs)
+        except ValueError as error:
+            message = str(error)
+            for key in ("keep_last", "min_interactions"):
+                message = message.replace(key, _flag(key))
+            raise ValueError(message) from error
 
 
 def sorted_parts(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mlrec.runtime.printable import counted
+from mlrec.runtime.printable import counted, were
 from shards_tools.raw.core import Core, core_of
 from shards_tools.raw.interactions import Interactions
 from shards_tools.raw.repeats import Repeats, handle_repeats
@@ -43,7 +43,8 @@ def _repeat_remarks(num_repeated: int, repeats: Repeats) -> list[str]:
     repeated = f"{counted(num_repeated, 'interaction')} with an item that the user watched before"
     if repeats == "keep":
         return [f"the log has {repeated}; --repeats first or last keeps one of each"]
-    return [f"{repeated} were merged: the {repeats} of each stays, because of --repeats {repeats}"]
+    merged = f"{repeated} {were(num_repeated)} merged"
+    return [f"{merged}: the {repeats} of each stays, because of --repeats {repeats}"]
 
 
 def _describe_core(
@@ -53,4 +54,5 @@ def _describe_core(
     if core.excluded_items:
         items = counted(core.excluded_items, "item")
         excluded += f" and {items} with fewer than {min_item_interactions}"
-    return f"{excluded} interactions were left out, with {counted(num_excluded, 'interaction')}"
+    verb = were(core.excluded_users + core.excluded_items)
+    return f"{excluded} interactions {verb} left out, with {counted(num_excluded, 'interaction')}"

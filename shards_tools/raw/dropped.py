@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlrec.runtime.printable import counted
+from mlrec.runtime.printable import counted, were
 
 MAX_DROPPED_ROWS = 10
 """Number of rows that may be dropped, whatever their share of all rows."""
@@ -45,4 +45,6 @@ class DroppedRows:
                 f"At most {MAX_DROPPED_ROWS} rows, or {MAX_DROPPED_SHARE:.0%}, may be dropped. "
                 "Correct them in the file"
             )
-        return [f"{self._name}: {dropped} and were dropped; the first is {self._example}"]
+        return [
+            f"{self._name}: {dropped} and {were(self.count)} dropped; the first is {self._example}"
+        ]

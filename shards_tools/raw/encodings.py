@@ -57,7 +57,7 @@ def conversion(sample: bytes, name: str) -> str:
     else:
         candidates = _guesses(sample)
     if not candidates:
-        return "Save it as UTF-8"
+        return "Remove its zero bytes, or save it as UTF-8 text"
     best = candidates[0]
     command = f"iconv -f {best.name} -t UTF-8 {shlex.quote(name)} > NEW_FILE"
     if len(candidates) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from mlrec.data.raw_ids import normalize_ids
 from mlrec.runtime.printable import printable
 from shards_tools.raw.packed import GrowingArray, flags, take_rows
 
+MAX_SHOWN_CHARACTERS = 60
+"""Length at which a message cuts ids."""
 MIN_MERGED_IDS = 1 << 20
 """Number of ids of blocks that are merged at once, at least."""
 
@@ -75,9 +78,17 @@ class IdCodes:
         example = ""
         if is_respelled.true_count:
             place = pc.index(is_respelled, True).as_py()
-            spelling = printable(stripped[place].as_py(), 60)
-            example = f"{spelling!r} for {printable(usual[place].as_py(), 60)}"
+            example = describe_spelling(stripped[place].as_py(), usual[place].as_py())
         return Column(codes, encoded.dictionary, is_respelled.true_count, example)
+
+
+def describe_spelling(text: str, raw_id: str) -> str:
+    """Return a spelling of an id and the id for a message, as "'17.0' for 17"."""
+    spelling = repr(printable(text, MAX_SHOWN_CHARACTERS))
+    if unicodedata.normalize("NFC", text) == raw_id:
+        # they look the same on a terminal
+        spelling = ascii(text[:MAX_SHOWN_CHARACTERS])
+    return f"{spelling} for {printable(raw_id, MAX_SHOWN_CHARACTERS)}"
 
 
 def as_ids(column: pa.Array) -> pa.Array:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from mlrec.data.raw_ids import IdMatcher
 from mlrec.runtime.printable import counted, printable
+from shards_tools.raw.id_codes import describe_spelling
 from shards_tools.raw.item_columns import MAX_QUOTED_CHARACTERS, Row, no_ids
 from shards_tools.raw.item_parquet import ParquetTable
 from shards_tools.raw.item_text import TextTable
@@ -113,7 +114,7 @@ class ItemValues(Generic[Value]):
 def _spelling(spellings: dict[str, str]) -> str:
     """Return the first of some spellings, with its raw id."""
     raw_id, spelling = next(iter(spellings.items()))
-    return f"{shown(spelling)!r} for {shown(raw_id)}"
+    return describe_spelling(spelling.strip(), raw_id)
 
 
 def shown(text: str) -> str:

@@ -13,11 +13,12 @@ Nothing else needs to change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from mlrec import storage
+from mlrec.runtime.printable import printable
 from shards_tools.raw.interactions import Interactions
 from shards_tools.raw.pairs_inter import MAPPINGS, read_inter
 from shards_tools.raw.pairs_parquet import read_parquet
@@ -46,6 +47,9 @@ Files that usually have times stand first. A text file's content decides whether
 lists. Any other .txt counts only if it begins with nothing but numbers.
 """
 ANY_TEXT = "*.txt"
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".gz", ".xlsx", ".pkl")
+MAX_NAMED_TABLES = 3
+"""Number of tables that the error about a folder without interactions names."""
 OTHER_TABLES = ("like", "view", "title", "tag")
 """Parts of names of text files that have no interactions."""
 
@@ -61,7 +65,7 @@ class PairsFile(NamedTuple):
     """Which other files with interactions are not used."""
 
 
-def find_pairs(root: str, names: Iterable[str]) -> PairsFile:
+def find_pairs(root: str, names: Collection[str]) -> PairsFile:
     """Return the file with the interactions among the files of the folder `root`.
 
     Args:
@@ -91,7 +95,22 @@ def find_pairs(root: str, names: Iterable[str]) -> PairsFile:
             others = [same[0] for same in matches.values()]
             remarks = _unused_remarks(used, others)
             return PairsFile(storage.join(root, used), reader, mappings, remarks)
-    raise ValueError(f"{root} holds no interactions. Expected {' or '.join(READERS)}")
+    rejected = _describe_rejected(names)
+    raise ValueError(f"{root} holds no interactions. {rejected}Expected {' or '.join(READERS)}")
+
+
+def _describe_rejected(names: Iterable[str]) -> str:
+    """Return the sentences on tables of a folder that are no files with interactions."""
+    tables = [name for name in sorted(names) if name.lower().endswith(TABLE_SUFFIXES)]
+    sentences = []
+    for name in tables[:MAX_NAMED_TABLES]:
+        reason = "has another name"
+        if fnmatchcase(name.lower(), ANY_TEXT):
+            reason = "does not begin with lines of numbers only"
+        sentences.append(f"{printable(name, 60)} {reason}. ")
+    if len(tables) > MAX_NAMED_TABLES:
+        sentences.append(f"{len(tables) - MAX_NAMED_TABLES:,} other tables have other names. ")
+    return "".join(sentences)
 
 
 def _pattern_of(root: str, name: str) -> str | None:

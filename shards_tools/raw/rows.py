@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlrec.runtime.printable import counted
+from mlrec.runtime.printable import counted, were
 from shards_tools.raw.dropped import DroppedRows
 from shards_tools.raw.id_codes import IdCodes, as_ids, filter_ids, has_id
 from shards_tools.raw.interactions import Interactions, respelled_remarks, user_ids
@@ -123,7 +123,9 @@ class RowCollector:
         counts = {"dropped_rows": self.dropped.count}
         if self._num_unwatched:
             unwatched = counted(self._num_unwatched, "row")
-            remarks.append(f"{self._name}: {unwatched} with a label of 0 were left out")
+            remarks.append(
+                f"{self._name}: {unwatched} with a label of 0 {were(self._num_unwatched)} left out"
+            )
         users = self._users.finish()
         # arrow would keep the memory of the blocks, and later more than all the rest takes
         pa.default_memory_pool().release_unused()
@@ -157,7 +159,7 @@ class RowCollector:
         if num_duplicates:
             interactions.remarks.append(
                 f"{self._name}: {counted(num_duplicates, 'row')} with the user, item and time of "
-                "another row were left out"
+                f"another row {were(num_duplicates)} left out"
             )
         interactions.counts["duplicate_rows"] = num_duplicates
         assert sequences.times is not None

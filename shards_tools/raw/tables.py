@@ -63,8 +63,10 @@ def open_text(url: str) -> Iterator[TextIO]:
             sample = table.peek()
             # ASCII in UTF-16 is valid UTF-8, and so are parts of binary files
             if b"\0" in sample:
+                line = sample[: sample.index(0)].count(b"\n") + 1
                 raise ValueError(
-                    f"{url} is not UTF-8 text: it has zero bytes. {conversion(sample, name)}"
+                    f"{url} is not UTF-8 text: line {line} has a zero byte. "
+                    f"{conversion(sample, name)}"
                 )
             # sig: spreadsheets write a byte order mark; newline="": csv handles line ends in quoted
             # fields

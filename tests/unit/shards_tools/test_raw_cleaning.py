@@ -1,6 +1,7 @@
 """What is left out of a log: repeats, and users and items with few interactions."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 
 from mlrec.data.format import SplitInfo
 from mlrec.data.raw_ids import normalize_id, normalize_ids
+from shards_tools.pack.interactions import read_interactions
+from shards_tools.pack.settings import Settings
 from shards_tools.raw.cleaning import clean
 from shards_tools.raw.core import core_of
+from shards_tools.raw.folder import open_raw
 from shards_tools.raw.interactions import Interactions
 from shards_tools.raw.packed import blocks_of_runs, order_of_groups
 from shards_tools.raw.repeats import count_repeated_targets, handle_repeats
@@ -103,7 +107,7 @@ def test_clean_counts_and_says_what_was_left_out() -> None:
     assert cleaned.remarks == [
         "the log has 1 interaction with an item that the user watched before; "
         "--repeats first or last keeps one of each",
-        "1 user with fewer than 4 interactions were left out, with 2 interactions",
+        "1 user with fewer than 4 interactions was left out, with 2 interactions",
     ]
     cleaned = clean(log, "last", 4, 2)
     assert cleaned.remarks[0].endswith("the last of each stays, because of --repeats last")
@@ -139,3 +143,16 @@ def test_normalize_ids_agrees_with_normalize_id() -> None:
     ]
     expected = [normalize_id(text) for text in texts]
     assert normalize_ids(pa.array(texts, pa.large_string())).to_pylist() == expected
+
+
+def test_read_interactions_of_too_few_says_what_was_dropped_before(tmp_path: Path) -> None:
+    rows = [f"1,{item},{item % 2}\n" for item in range(8)]
+    (tmp_path / "x_pairs.csv").write_text("".join(["user,item,label\n", *rows]))
+    reason = "no user has 5 interactions. x_pairs.csv: 4 rows with a label of 0 were left out. "
+    with pytest.raises(ValueError, match=f"{reason}.*Lower --min-interactions"):
+        read_interactions(open_raw(str(tmp_path)), Settings())
+
+
+def test_settings_that_contradict_are_named_as_options() -> None:
+    with pytest.raises(ValueError, match=r"needs --min-interactions of 4 .* and --keep-last not"):
+        Settings(min_interactions=3)

@@ -102,5 +102,12 @@ def test_open_text_of_late_bytes_names_their_encoding(tmp_path: Path) -> None:
 def test_open_text_of_a_binary_file_raises(tmp_path: Path) -> None:
     path = tmp_path / "titles.csv"
     path.write_bytes(b"PK\x03\x04" + bytes(range(256)) * 100)
-    with pytest.raises(ValueError, match=r"not UTF-8 text: it has zero bytes. Save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"not UTF-8 text: line 1 has a zero byte. Remove its"):
+        read(path)
+
+
+def test_open_text_of_a_zero_byte_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(b"user,item\n1,2\n1,x\0y\n" + b"1,3\n" * 1000)
+    with pytest.raises(ValueError, match=r"line 3 has a zero byte. Remove its zero bytes, or save"):
         read(path)

@@ -1,4 +1,4 @@
-"""Interactions in Parquet tables and .inter files, and which of several files is used."""
+"""Interactions in Parquet tables, .inter files and lists with times, and the file that is used."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from shards_tools.raw.folder import fingerprint, open_raw
 from shards_tools.raw.interactions import Interactions
 from shards_tools.raw.pairs_inter import read_inter
 from shards_tools.raw.pairs_parquet import read_parquet
+from shards_tools.raw.pairs_text import read_text
 
 
 def runs(interactions: Interactions) -> dict[str, list[str]]:
@@ -29,6 +30,12 @@ def runs(interactions: Interactions) -> dict[str, list[str]]:
 def write_table(path: Path, **columns: object) -> str:
     """Write a Parquet table, and return its URL."""
     pq.write_table(pa.table(columns), path)
+    return str(path)
+
+
+def write_text(path: Path, text: str) -> str:
+    """Write a text file, and return its URL."""
+    path.write_text(text, encoding="utf-8")
     return str(path)
 
 
@@ -121,6 +128,28 @@ def test_read_parquet_single_time_of_a_list_is_not_used(tmp_path: Path) -> None:
     assert "x_pairs.parquet: 1 column not used (timestamp)" in interactions.remarks
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user\titems\ttimestamps\n1\t7 8 7\t1600000002 1600000000 1600000001\n2\t9\t1600000000\n",
+        'items,timestamps,user\n"[7, 8, 7]","[1600000002, 1600000000, 1600000001]",1\n'
+        "[9],[1600000000],2\n",
+        "user;items;times\n1;7,8,7;1600000002,1600000000,1600000001\n2;9;1600000000\n",
+    ],
+)
+def test_read_text_lists_with_times_are_sorted(tmp_path: Path, text: str) -> None:
+    interactions = read_text(write_text(tmp_path / "x_pairs.csv", text))
+    assert runs(interactions) == {"1": ["8", "7", "7"], "2": ["9"]}
+    assert interactions.time_unit == "milliseconds"
+
+
+def test_read_text_single_time_of_a_list_is_not_used(tmp_path: Path) -> None:
+    text = "user,items,timestamp\n1,8 7,1600000000\n2,9,1600000000\n"
+    interactions = read_text(write_text(tmp_path / "x_pairs.csv", text))
+    assert runs(interactions) == {"1": ["8", "7"], "2": ["9"]}
+    assert "x_pairs.csv: 1 column not used (timestamp)" in interactions.remarks
+
+
 def test_read_parquet_samples_of_training_are_read_as_rows(tmp_path: Path) -> None:
     # MicroLens-1M's train.parquet: an item that was shown after a history
     path = write_table(
@@ -194,3 +223,12 @@ def test_open_raw_any_table_of_numbers_is_the_last_choice(tmp_path: Path) -> Non
     (tmp_path / "readme.txt").write_text("Amazon Beauty, 5-core\n")
     (tmp_path / "Beauty.txt").write_text("1 2 3 4\n2 3 4\n")
     assert open_raw(str(tmp_path)).pairs.endswith("/Beauty.txt")
+
+
+def test_open_raw_without_interactions_says_why_tables_do_not_count(tmp_path: Path) -> None:
+    for name in ("log.csv", "readme.txt"):
+        (tmp_path / name).write_text("Amazon Beauty, 5-core\n")
+    with pytest.raises(ValueError, match="holds no interactions") as error:
+        open_raw(str(tmp_path))
+    reasons = "log.csv has another name. readme.txt does not begin with lines of numbers only. "
+    assert f"holds no interactions. {reasons}Expected *pairs.csv or" in str(error.value)
