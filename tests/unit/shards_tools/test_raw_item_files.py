@@ -104,7 +104,7 @@ def test_make_with_titles_uses_that_file(
     monkeypatch.chdir(tmp_path)
     assert main(["make", "raw", "out"]) == 0
     remark = "x_title_en.csv: its titles are used, those of x_title_cn.csv are not"
-    assert remark in capsys.readouterr().err
+    assert remark in capsys.readouterr().out
     assert read_dataset_info("out").remarks == (remark,)
     assert packed_titles(tmp_path / "out") == {"english"}
 
