@@ -26,7 +26,7 @@ from mlrec.runtime.time_limit import REASON, time_limit
 from shards_tools.pack.image_frames import ImageSource, choose_images
 from shards_tools.pack.media import audio_flac, cover_jpeg, frame_members, video_members
 from shards_tools.pack.output import Output
-from shards_tools.pack.raw_files import MediaError, read_file
+from shards_tools.pack.raw_files import MAX_IMAGE_BYTES, MAX_RAW_BYTES, MediaError, read_file
 from shards_tools.pack.records import Failure, Kind, ShardRecord, record_name
 from shards_tools.pack.tar import TarWriter
 from shards_tools.raw.raw_file import RawFile
@@ -129,7 +129,7 @@ class _Sample:
         job = self._job
         request = frame_request(job)
         if job.frames:
-            source = ImageSource(job.frames, _read)
+            source = ImageSource(job.frames, _read_image)
             self._add(
                 "video",
                 lambda: frame_members(choose_images(source, job.media, request), job.quality),
@@ -147,7 +147,7 @@ class _Sample:
         """Add the members that `convert` makes of a raw file, or the reason why it cannot."""
 
         def make() -> dict[str, bytes]:
-            content = _read(file)
+            content = _read_image(file) if kind == "cover" else _read(file)
             # some damaged files send decoders into endless loops
             with time_limit(len(content)):
                 return convert(content)
@@ -167,13 +167,17 @@ class _Sample:
             self.members |= members
 
 
-def _read(file: RawFile | None) -> bytes:
+def _read_image(file: RawFile | None) -> bytes:
+    return _read(file, MAX_IMAGE_BYTES)
+
+
+def _read(file: RawFile | None, max_bytes: int = MAX_RAW_BYTES) -> bytes:
     if file is None or not storage.is_local(file.url):
         # remote storage has time limits of its own
-        return read_file(file)
+        return read_file(file, max_bytes)
     # a local file may be a named pipe that nobody writes to
     with time_limit(file.size or 0):
-        return read_file(file)
+        return read_file(file, max_bytes)
 
 
 def _audio_members(content: bytes) -> dict[str, bytes]:

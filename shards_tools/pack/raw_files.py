@@ -12,6 +12,8 @@ from shards_tools.raw.zips import MemberError, read_member
 
 MAX_RAW_BYTES = 1 << 30
 """Largest raw file that is read, because files are held in memory whole."""
+MAX_IMAGE_BYTES = 400_000_000
+"""Largest image that is read: the largest cover that is decoded, as 16-bit RGBA."""
 
 
 class MediaError(Exception):
@@ -22,8 +24,8 @@ class MediaError(Exception):
     """
 
 
-def read_file(file: RawFile | None) -> bytes:
-    """Return the content of a raw media file.
+def read_file(file: RawFile | None, max_bytes: int = MAX_RAW_BYTES) -> bytes:
+    """Return the content of a raw media file, which may have `max_bytes`.
 
     Raises:
         MediaError: it is missing, empty, too large or unreadable.
@@ -33,12 +35,12 @@ def read_file(file: RawFile | None) -> bytes:
     # a failure like any other, so that it is listed with its item
     if file is None:
         raise MediaError("the file is missing")
-    if file.size is not None and file.size > MAX_RAW_BYTES:
+    if file.size is not None and file.size > max_bytes:
         raise MediaError(
-            f"the file has {file.size:,} bytes, more than the {MAX_RAW_BYTES:,} that are read"
+            f"the file has {file.size:,} bytes, more than the {max_bytes:,} that are read"
         )
     try:
-        content = _read(file)
+        content = _read(file, max_bytes)
     except FileNotFoundError as error:
         raise MediaError("the file is missing") from error
     except transfer.CutShortError as error:
@@ -63,7 +65,7 @@ def _reason_of(error: OSError) -> str:
     return type(error).__name__ if error.errno is None else os.strerror(error.errno)
 
 
-def _read(file: RawFile) -> bytes:
+def _read(file: RawFile, max_bytes: int) -> bytes:
     if file.member is not None:
         return read_member(file.url, file.member)
     if not storage.is_local(file.url):
@@ -74,7 +76,7 @@ def _read(file: RawFile) -> bytes:
     if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
         raise MediaError("it is no regular file")
     with path.open("rb") as stream:
-        content = stream.read(MAX_RAW_BYTES + 1)
-    if len(content) > MAX_RAW_BYTES:
-        raise MediaError(f"the file has more than the {MAX_RAW_BYTES:,} bytes that are read")
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise MediaError(f"the file has more than the {max_bytes:,} bytes that are read")
     return content

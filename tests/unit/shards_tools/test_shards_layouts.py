@@ -16,6 +16,7 @@ from rich.console import Console
 from mlrec.data.format import DATASET_FILE
 from shards_tools.cli import main
 from shards_tools.dry_run import describe, figures
+from shards_tools.pack.raw_files import MAX_IMAGE_BYTES
 from shards_tools.pack.settings import Settings
 from shards_tools.repair.dataset import repair
 
@@ -136,6 +137,18 @@ def test_make_damaged_frame_fails_its_item_and_names_the_frame(raw: Path, tmp_pa
     failures = (tmp_path / "out" / "failures.jsonl").read_text()
     assert '"kind": "video"' in failures
     assert "frame 4 of 5: the file is damaged" in failures
+
+
+def test_make_images_larger_than_any_cover_fail_unread(raw: Path, tmp_path: Path) -> None:
+    put_frames(raw, "x_frames/{item}-{frame}.png", frames=1)
+    (raw / "x_covers").mkdir()
+    for path in (raw / "x_covers" / "1.jpg", raw / "x_frames" / "2-1.png"):
+        # without content on the disk
+        with path.open("wb") as file:
+            file.truncate(MAX_IMAGE_BYTES + 1)
+    pack(raw, tmp_path / "out", SMALL)
+    failures = (tmp_path / "out" / "failures.jsonl").read_text()
+    assert failures.count("400,000,001 bytes, more than the 400,000,000 that are read") == 2
 
 
 def test_make_damaged_zip_member_fails_its_item(raw: Path, tmp_path: Path) -> None:
