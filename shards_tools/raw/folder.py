@@ -97,7 +97,7 @@ def open_raw(root: str, titles_url: str | None = "") -> RawFolder:
     if is_empty and not (storage.is_local(root) and storage.local_path(root).is_dir()):
         raise ValueError(f"{root} is not a folder. Give the folder with MicroLens' raw files")
     names = [file.path for file in files.in_root]
-    pairs = find_pairs(root, names)
+    pairs = find_pairs(root, files)
     titles = find_titles(root, names) if titles_url == "" else TitlesFile(titles_url, [])
     return RawFolder(
         root,

@@ -13,13 +13,15 @@ Nothing else needs to change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from mlrec import storage
 from mlrec.runtime.printable import printable
 from shards_tools.raw.interactions import Interactions
+from shards_tools.raw.media_listing import RawFiles
+from shards_tools.raw.missing_pairs import hint_of
 from shards_tools.raw.pairs_inter import MAPPINGS, read_inter
 from shards_tools.raw.pairs_parquet import read_parquet
 from shards_tools.raw.pairs_text import is_table_of_numbers, read_text
@@ -65,18 +67,15 @@ class PairsFile(NamedTuple):
     """Which other files with interactions are not used."""
 
 
-def find_pairs(root: str, names: Collection[str]) -> PairsFile:
-    """Return the file with the interactions among the files of the folder `root`.
-
-    Args:
-        names: Names of the files.
+def find_pairs(root: str, files: RawFiles) -> PairsFile:
+    """Return the file with the interactions among the files of the raw folder `root`.
 
     Raises:
         ValueError: there is none, or several match the same pattern.
     """
     matches: dict[str, list[str]] = {}
     mappings = []
-    for name in sorted(names):
+    for name in sorted(file.path for file in files.in_root):
         pattern = _pattern_of(root, name)
         if pattern is not None:
             matches.setdefault(pattern, []).append(name)
@@ -95,8 +94,12 @@ def find_pairs(root: str, names: Collection[str]) -> PairsFile:
             others = [same[0] for same in matches.values()]
             remarks = _unused_remarks(used, others)
             return PairsFile(storage.join(root, used), reader, mappings, remarks)
-    rejected = _describe_rejected(names)
-    raise ValueError(f"{root} holds no interactions. {rejected}Expected {' or '.join(READERS)}")
+    # names of any other text tell nothing
+    hint = hint_of(root, files, [pattern for pattern in READERS if pattern != ANY_TEXT])
+    if not hint:
+        rejected = _describe_rejected(file.path for file in files.in_root)
+        hint = f"{rejected}Expected {' or '.join(READERS)}"
+    raise ValueError(f"{root} holds no interactions. {hint}")
 
 
 def _describe_rejected(names: Iterable[str]) -> str:

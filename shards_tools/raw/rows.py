@@ -26,7 +26,7 @@ from shards_tools.raw.packed import (
     take_rows,
 )
 from shards_tools.raw.split import Sequences
-from shards_tools.raw.times import TimeParser
+from shards_tools.raw.times import TIME_FORMS, TimeParser
 
 MIN_TIED_SHARE = 0.1
 """Share of rows with the time of the user's row before, from which on a remark says so."""
@@ -71,13 +71,14 @@ class RowCollector:
         """
         users = as_ids(block.users)
         items = as_ids(block.items)
-        is_row = has_id(users) & has_id(items)
+        has_ids = has_id(users) & has_id(items)
+        is_row = has_ids
         times = None
         if block.times is not None:
             times, is_time = self._parser.parse(block.times)
-            is_row &= is_time
+            is_row = has_ids & is_time
         if not is_row.all():
-            self._count_dropped(block, ~is_row)
+            self._count_dropped(block, ~is_row, has_ids)
         if block.labels is not None:
             is_row &= self._is_watched(block.labels, is_row)
         self._num_rows += len(users)
@@ -92,7 +93,7 @@ class RowCollector:
             self._times = self._times or GrowingArray(np.int64)
             self._times.append(times)
 
-    def _count_dropped(self, block: RowBlock, is_dropped: np.ndarray) -> None:
+    def _count_dropped(self, block: RowBlock, is_dropped: np.ndarray, has_ids: np.ndarray) -> None:
         first = int(np.argmax(is_dropped))
         row = f"row {self._num_rows + first + 1:,}"
         if block.lines is not None:
@@ -101,7 +102,9 @@ class RowCollector:
         for column in (block.users, block.items, block.times):
             if column is not None:
                 values.append(repr(str(column[first].as_py())[:60]))
-        self.dropped.add(f"{row} with {', '.join(values)}", int(is_dropped.sum()))
+        # with a user and an item, it is the time that cannot be read
+        reason = f", whose time is none of {TIME_FORMS}" if has_ids[first] else ""
+        self.dropped.add(f"{row} with {', '.join(values)}{reason}", int(is_dropped.sum()))
 
     def _is_watched(self, labels: pa.Array, is_row: np.ndarray) -> np.ndarray:
         texts = labels.cast(pa.string()).fill_null("")

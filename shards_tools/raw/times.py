@@ -30,6 +30,9 @@ FIRST_TICK = {
 END_SECOND = 4_133_980_800
 """2101-01-01 in seconds since 1970. Later times are not in the unit that their size suggests."""
 
+TIME_FORMS = "seconds, milliseconds, or dates such as 2020-06-30 or 2020-06-30T12:00:00Z"
+"""The forms of times that are read, for messages."""
+
 _WHOLE = r"^-?[0-9]{1,19}$"
 _NUMBER = r"^-?[0-9]{1,19}(\.[0-9]*)?([eE][-+]?[0-9]{1,2})?$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?"

@@ -1,6 +1,7 @@
 """Raw folders: their parts, their fingerprint, and the progress of reading them."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,20 @@ def test_open_raw_layout_in_the_table_is_read(
     raw = open_raw(str(tmp_path))
     assert (raw.name, raw.read_pairs) == ("mine", read_text)
     assert raw.read_pairs(raw.pairs).raw_ids == ["2", "3"]
+
+
+def test_open_raw_without_interactions_names_what_looks_like_them(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("in/x_pairs.csv", "1,2,3\n")
+    with pytest.raises(ValueError, match=r"in/x_pairs.csv in all.zip looks like them.*Unpack"):
+        open_raw(str(tmp_path))
+    (tmp_path / "tables").mkdir()
+    write(tmp_path / "tables" / "x_pairs.csv", "1,2,3\n")
+    with pytest.raises(ValueError, match=r"tables/x_pairs.csv looks like them.*Move the tables"):
+        open_raw(str(tmp_path))
+    write(tmp_path / "x_pairs.csv.gz", "")
+    with pytest.raises(ValueError, match=r"x_pairs.csv.gz looks like them.*Decompress it"):
+        open_raw(str(tmp_path))
 
 
 def test_open_raw_missing_or_repeated_part_raises(tmp_path: Path) -> None:

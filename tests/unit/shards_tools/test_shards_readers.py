@@ -281,3 +281,9 @@ def test_number_items_sorts_by_number_or_else_by_name(tmp_path: Path) -> None:
     names = number_items(read_text(write(tmp_path / "b_pairs.tsv", "1\t10 9 x\n")))
     assert (names.raw_ids, names.sequences.items.tolist()) == (["10", "9", "x"], [0, 1, 2])
     assert isinstance(names.sequences.items, np.ndarray)
+
+
+def test_read_text_unreadable_times_are_named_with_the_forms_that_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x_pairs.csv", "user,item,timestamp\n1,2,06/06/2020\n")
+    with pytest.raises(ValueError, match=r"'06/06/2020', whose time is none of seconds.*2020-06-3"):
+        read_text(path)
