@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
+from mlrec.runtime.printable import counted
 from shards_tools.raw.interactions import Interactions, ignored_remarks
 from shards_tools.raw.lists import ListCollector, rows_of_lists, split_items
 from shards_tools.raw.rows import RowBlock, RowCollector
@@ -30,6 +31,13 @@ def read_text(url: str) -> Interactions:
     layout = read_layout(url)
     interactions = _read_lists(url, layout) if layout.columns.has_lists else _read_rows(url, layout)
     interactions.remarks.extend(ignored_remarks(name, layout.ignored))
+    if layout.left_out:
+        num_lines = counted(len(layout.left_out), "line")
+        example = layout.left_out[0][:60]
+        interactions.remarks.append(
+            f"{name}: {num_lines} of comments or types before the first row left out, "
+            f"such as {example!r}"
+        )
     return interactions
 
 

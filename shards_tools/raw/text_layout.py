@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from shards_tools.raw.columns import Columns, find_columns, ignored_columns
 from shards_tools.raw.tables import open_text
@@ -17,6 +18,9 @@ DELIMITERS = "\t,;|"
 
 MIN_EPOCH = 10**8
 """Least number that is a time for sure: seconds since 1970 in the year 1973."""
+
+TYPE_NAMES = ("int", "integer", "int64", "float", "str", "string", "list", "date", "datetime")
+"""What a line of types below a header may say."""
 
 _BRACKETS = ("[", "(", "{")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
@@ -40,6 +44,8 @@ class TextLayout:
     """Names of columns that are not used."""
     item_separator: str = " "
     """Separator of the items in a list; " " is any white space."""
+    left_out: tuple[str, ...] = ()
+    """Comments before the first row, and a line with the types of the columns."""
 
 
 def read_layout(url: str) -> TextLayout:
@@ -53,11 +59,56 @@ def read_layout(url: str) -> TextLayout:
     rows = [line for line in lines if line.strip()]
     if not rows:
         raise ValueError(f"{url} has no interactions: it is empty")
-    num_blank = lines.index(rows[0])
-    layout = _with_header(url, rows[0]) or _without_header(url, rows)
+    comments = list(takewhile(_is_comment, rows))
+    # where all lines begin like comments, ids do
+    if len(comments) == len(rows):
+        comments = []
+    rows = rows[len(comments) :]
+    num_skipped = lines.index(rows[0])
+    layout = _with_header(url, rows[0])
+    if layout is None:
+        layout = _without_header(url, rows)
+    else:
+        layout = _fit_width(_without_types(layout, rows), rows)
     layout = _without_single_times(layout, rows)
     separator = _item_separator(layout, rows[layout.header_lines :])
-    return replace(layout, header_lines=num_blank + layout.header_lines, item_separator=separator)
+    return replace(
+        layout,
+        header_lines=num_skipped + layout.header_lines,
+        item_separator=separator,
+        left_out=(*comments, *layout.left_out),
+    )
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
+
+
+def _without_types(layout: TextLayout, rows: list[str]) -> TextLayout:
+    """Return the layout without a line of types, such as int and list, below the header."""
+    cells = split_line(rows[1], layout.delimiter) if len(rows) > 1 else []
+    if not cells or not all(cell.strip().lower() in TYPE_NAMES for cell in cells):
+        return layout
+    return replace(layout, header_lines=layout.header_lines + 1, left_out=(rows[1],))
+
+
+def _fit_width(layout: TextLayout, rows: list[str]) -> TextLayout:
+    """Return the layout of rows that have more cells than the header names."""
+    cells = [split_line(row, layout.delimiter) for row in rows[layout.header_lines :]]
+    if not cells or _width_of(cells) <= layout.num_columns:
+        return layout
+    if _width_of(cells) == layout.num_columns + 1 and _end_in_separators(cells):
+        return replace(layout, num_columns=layout.num_columns + 1)
+    has_lists = any(_LIST.fullmatch(cell.strip()) for row in cells for cell in row[1:])
+    # each item has a cell of its own, unless a further column has no name
+    if not has_lists and layout.num_columns == 2 and layout.columns == Columns(0, 1, True):
+        return replace(layout, num_columns=0)
+    return layout
+
+
+def _end_in_separators(cells: list[list[str]]) -> bool:
+    """Return whether most lines have a separator after their last cell."""
+    return _is_mostly([len(row) > 2 and not row[-1].strip() for row in cells])
 
 
 def _without_single_times(layout: TextLayout, rows: list[str]) -> TextLayout:
@@ -120,7 +171,7 @@ def _without_header(url: str, rows: list[str]) -> TextLayout:
         ValueError: it is not recognized.
     """
     delimiter = _delimiter_of(rows)
-    cells = [split_line(row, delimiter) for row in rows]
+    cells, num_empty = _named_cells(rows, delimiter)
     width = _width_of(cells)
     columns = None
     if not _is_header(cells, width):
@@ -128,18 +179,28 @@ def _without_header(url: str, rows: list[str]) -> TextLayout:
     if columns is None:
         raise ValueError(
             f"{url}: the columns of its first line, {rows[0][:60]!r}, were not "
-            "recognized. Name them in a header line, such as user,item,timestamp or user,items"
+            "recognized. Name them in a header line with the same separator, such as "
+            "user,item,timestamp or user,items"
         )
     # a list may have any number of columns of its own
     has_columns = not columns.has_lists or (width == 2 and delimiter != " ")
-    return TextLayout(delimiter, columns, width if has_columns else 0, 0)
+    return TextLayout(delimiter, columns, width + num_empty if has_columns else 0, 0)
+
+
+def _named_cells(rows: list[str], delimiter: str) -> tuple[list[list[str]], int]:
+    """Return the cells of each line, and the number of empty ones, 0 or 1, cut off from its end."""
+    cells = [split_line(row, delimiter) for row in rows]
+    if not _end_in_separators(cells):
+        return cells, 0
+    width = _width_of(cells)
+    return [row[: width - 1] if len(row) == width else row for row in cells], 1
 
 
 def _delimiter_of(rows: list[str]) -> str:
     """Return the separator of columns: the first that gives rows with times, or that is there."""
     marks = [mark for mark in DELIMITERS if mark in rows[0]]
     for mark in marks:
-        cells = [split_line(row, mark) for row in rows]
+        cells, _ = _named_cells(rows, mark)
         columns = _columns_of(cells, _width_of(cells), mark)
         if columns is not None and columns.time is not None:
             return mark

@@ -42,6 +42,11 @@ def write(path: Path, text: str) -> str:
         "5,10,9,10\n3,2\n",
         "5 10 9 10\n3 2\n",
         "5;10 9 10\n3;2\n",
+        "5\t10 9 10\t\n3\t2\t\n",
+        "user\titems\n5\t10 9 10 \t\n3\t2 \t\n",
+        "user\titems\n5\t10\t9\t10\n3\t2\n",
+        "# mine\n\n5\t10 9 10\n3\t2\n",
+        "# mine\nuser\titems\nint\tlist\n5\t10 9 10\n3\t2\n",
         "  5\t10  9 10 \r\n3\t 2\r\n",
         "\ufeff5\t10 9 10\n3\t2\n",
     ],
@@ -56,6 +61,9 @@ def test_read_text_lists_in_any_layout_are_the_same(tmp_path: Path, text: str) -
     [
         "user,item,timestamp\n5,a,30\n3,b,10\n5,c,20\n5,d,20\n3,a,5\n",
         "5,a,30\n3,b,10\n5,c,20\n5,d,20\n3,a,5\n",
+        "user,item,timestamp\n5,a,30,\n3,b,10,\n5,c,20,\n5,d,20,\n3,a,5,\n",
+        "5,a,30,\n3,b,10,\n5,c,20,\n5,d,20,\n3,a,5,\n",
+        "# mine\nuser,item,timestamp\n5,a,30\n3,b,10\n5,c,20\n5,d,20\n3,a,5\n",
         '\n"User", Item ,TIMESTAMP\r\n5,a,30\r\n\r\n3,b,10\r\n5,c,20\r\n5,d,20\r\n3,a,5\r\n',
         "user_id:token\titem_id:token\ttimestamp:float\n"
         "5\ta\t30.0\n3\tb\t1e1\n5\tc\t20.0\n5\td\t20\n3\ta\t5\n",
@@ -287,3 +295,21 @@ def test_read_text_unreadable_times_are_named_with_the_forms_that_are_read(tmp_p
     path = write(tmp_path / "x_pairs.csv", "user,item,timestamp\n1,2,06/06/2020\n")
     with pytest.raises(ValueError, match=r"'06/06/2020', whose time is none of seconds.*2020-06-3"):
         read_text(path)
+
+
+def test_read_text_lines_before_the_first_row_are_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "x_pairs.tsv", "# mine\nuser\titems\nint\tlist\n5\t10 9\n")
+    assert read_text(path).remarks == [
+        "x_pairs.tsv: 2 lines of comments or types before the first row left out, such as '# mine'"
+    ]
+
+
+def test_read_text_column_without_name_is_no_list(tmp_path: Path) -> None:
+    path = write(tmp_path / "x_pairs.tsv", "user\titems\n5\t10 9\t100 200\n3\t2\t300\n")
+    with pytest.raises(ValueError, match="2 of 2 rows could not be read"):
+        read_text(path)
+
+
+def test_read_text_ids_that_all_begin_with_a_hash_are_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "x_pairs.tsv", "#5\t10 9\n#3\t2\n")
+    assert runs(read_text(path)) == {"#5": ["10", "9"], "#3": ["2"]}
