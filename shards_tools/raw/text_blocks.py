@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from mlrec.runtime.printable import brief
+from mlrec.runtime.printable import brief, counted
 from shards_tools.raw.dropped import DroppedRows
 from shards_tools.raw.id_codes import filter_ids
 from shards_tools.raw.packed import flags
@@ -56,7 +56,11 @@ def read_blocks(
     numbering = _Numbering(layout.header_lines + 1)
 
     def drop(row: pa_csv.InvalidRow) -> str:
-        dropped.add(f"line {row.number:,}, {row.text[:60]!r}")
+        cells = counted(row.actual_columns, "cell")
+        dropped.add(
+            f"line {row.number:,}, {row.text[:60]!r}, with {cells} instead of "
+            f"{row.expected_columns:,}"
+        )
         numbering.skip(row.number)
         return "skip"
 

@@ -213,7 +213,8 @@ def test_read_text_few_malformed_lines_are_dropped_and_counted(tmp_path: Path) -
     assert runs(interactions) == {"1": ["2", "5"], "7": ["8"]}
     assert interactions.counts["dropped_rows"] == 3
     assert (
-        "x_pairs.csv: 3 of 6 rows could not be read and were dropped; the first is line 4, '1,2'"
+        "x_pairs.csv: 3 of 6 rows could not be read and were dropped; the first is line 4, '1,2', "
+        "with 2 cells instead of 3"
         in interactions.remarks
     )
 
