@@ -12,7 +12,7 @@ from mlrec.data.media.policies import FRAME_POLICIES, FrameRequest
 from mlrec.runtime.time_limit import time_limit
 from shards_tools.pack.media import decode_image
 from shards_tools.pack.raw_files import MediaError
-from shards_tools.raw.raw_file import RawFile
+from shards_tools.raw.media.raw_file import RawFile
 
 
 @dataclass(frozen=True)

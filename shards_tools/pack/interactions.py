@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from mlrec.data.format import SplitInfo
 from shards_tools.pack.settings import Settings
-from shards_tools.raw.cleaning import clean
 from shards_tools.raw.folder import RawFolder
-from shards_tools.raw.interactions import Interactions, number_items
-from shards_tools.raw.repeats import count_repeated_targets
+from shards_tools.raw.pairs.cleaning import clean
+from shards_tools.raw.pairs.interactions import Interactions, number_items
+from shards_tools.raw.pairs.repeats import count_repeated_targets
 
 
 def read_interactions(raw: RawFolder, settings: Settings) -> Interactions:

@@ -9,8 +9,8 @@ from mlrec.data.format import MediaInfo
 from mlrec.runtime.units import counted
 from shards_tools.pack.settings import Settings
 from shards_tools.raw.folder import RawFolder
-from shards_tools.raw.media import Media
-from shards_tools.raw.raw_file import RawFile
+from shards_tools.raw.media.files import Media
+from shards_tools.raw.media.raw_file import RawFile
 
 
 class ItemFiles(NamedTuple):

@@ -29,7 +29,7 @@ from shards_tools.pack.output import Output
 from shards_tools.pack.raw_files import MAX_IMAGE_BYTES, MAX_RAW_BYTES, MediaError, read_file
 from shards_tools.pack.records import Failure, Kind, ShardRecord, record_name
 from shards_tools.pack.tar import TarWriter
-from shards_tools.raw.raw_file import RawFile
+from shards_tools.raw.media.raw_file import RawFile
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from shards_tools.pack.items import ItemJob
 from shards_tools.pack.settings import Settings
 from shards_tools.pack.split import split_of, split_remarks
 from shards_tools.raw.folder import RawFolder, open_raw
-from shards_tools.raw.item_tables import Counts, ItemTables, read_item_tables
+from shards_tools.raw.items.tables import Counts, ItemTables, read_item_tables
 from shards_tools.raw.split import Sequences, with_enough
 
 MAX_REMARK_CHARACTERS = 4000

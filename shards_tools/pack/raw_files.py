@@ -7,8 +7,8 @@ import stat
 
 from mlrec import storage
 from mlrec.storage import transfer
-from shards_tools.raw.raw_file import RawFile
-from shards_tools.raw.zips import MemberError, read_member
+from shards_tools.raw.media.raw_file import RawFile
+from shards_tools.raw.media.zips import MemberError, read_member
 
 MAX_RAW_BYTES = 1 << 30
 """Largest raw file that is read, because files are held in memory whole."""

@@ -10,8 +10,8 @@ from mlrec.data.format.dataset_info import MAX_FRAMES, MAX_INTERVAL, MAX_NAME_CH
 from mlrec.data.media.policies import COUNT_POLICIES, FRAME_POLICIES
 from mlrec.storage.typed_json import STRICT
 from shards_tools.raw.cut_offs import CutOffs, check_cut_off
-from shards_tools.raw.media_names import KIND_OF_PART, Part
-from shards_tools.raw.repeats import Repeats
+from shards_tools.raw.media.names import KIND_OF_PART, Part
+from shards_tools.raw.pairs.repeats import Repeats
 
 OPTIONAL_PARTS = (*KIND_OF_PART, "titles")
 """Parts of a raw folder that --without leaves out."""

@@ -11,8 +11,8 @@ import numpy as np
 from mlrec.data.format import SPLITS, SplitInfo
 from mlrec.data.format.splits import MIN_TRAIN_ITEMS, TimeUnit, time_in_words
 from mlrec.data.spacing import evenly_spaced
+from shards_tools.raw.pairs.times import to_milliseconds
 from shards_tools.raw.split import Sequences, cuts_of
-from shards_tools.raw.times import to_milliseconds
 
 TRAIN_SHARE = 0.8
 """Share of the interactions before the first cut-off, by default."""

@@ -17,11 +17,11 @@ from pathlib import PurePosixPath
 from mlrec import storage
 from mlrec.data.format import ORACLE_FILE
 from mlrec.runtime.printable import printable
-from shards_tools.raw.item_files import TitlesFile, find_likes_and_views, find_titles
-from shards_tools.raw.media import Media, find_media
-from shards_tools.raw.media_listing import RawFiles, list_raw
-from shards_tools.raw.media_names import KIND_OF_PART, Part, kind_of
-from shards_tools.raw.readers import Reader, find_pairs
+from shards_tools.raw.items.files import TitlesFile, find_likes_and_views, find_titles
+from shards_tools.raw.media.files import Media, find_media
+from shards_tools.raw.media.listing import RawFiles, list_raw
+from shards_tools.raw.media.names import KIND_OF_PART, Part, kind_of
+from shards_tools.raw.pairs.readers import Reader, find_pairs
 from shards_tools.raw.tables import open_table
 
 

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from mlrec import storage
 from mlrec.runtime.printable import printable
 from shards_tools.raw.listing import File
-from shards_tools.raw.media_listing import RawFiles
-from shards_tools.raw.zips import list_zip
+from shards_tools.raw.media.listing import RawFiles
+from shards_tools.raw.media.zips import list_zip
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".z")
 """Suffixes of single files that are compressed, and that are not read."""

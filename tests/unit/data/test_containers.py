@@ -32,7 +32,7 @@ from shards_tools.pack.media import (
     video_members,
 )
 from shards_tools.pack.raw_files import MediaError, read_file
-from shards_tools.raw.raw_file import RawFile
+from shards_tools.raw.media.raw_file import RawFile
 
 SIDE = 64
 CLIP = MediaInfo(kind="clip", size=SIDE)

@@ -12,12 +12,12 @@ from mlrec.data.format import SplitInfo
 from mlrec.data.raw_ids import normalize_id, normalize_ids
 from shards_tools.pack.interactions import read_interactions
 from shards_tools.pack.settings import Settings
-from shards_tools.raw.cleaning import clean
-from shards_tools.raw.core import core_of
 from shards_tools.raw.folder import open_raw
-from shards_tools.raw.interactions import Interactions
-from shards_tools.raw.packed import blocks_of_runs, order_of_groups
-from shards_tools.raw.repeats import count_repeated_targets, handle_repeats
+from shards_tools.raw.pairs.cleaning import clean
+from shards_tools.raw.pairs.core import core_of
+from shards_tools.raw.pairs.interactions import Interactions
+from shards_tools.raw.pairs.packed import blocks_of_runs, order_of_groups
+from shards_tools.raw.pairs.repeats import count_repeated_targets, handle_repeats
 from shards_tools.raw.split import Sequences
 
 
@@ -61,7 +61,7 @@ def test_handle_repeats_counts_in_any_block(monkeypatch: pytest.MonkeyPatch) -> 
     expected = sum(len(run) - len(set(run)) for run in runs)
     for rows in (1, 7, 10_000):
         monkeypatch.setattr(
-            "shards_tools.raw.repeats.blocks_of_runs",
+            "shards_tools.raw.pairs.repeats.blocks_of_runs",
             lambda offsets, rows=rows: blocks_of_runs(offsets, rows),
         )
         assert handle_repeats(sequences_of(*runs), "keep").num_repeated == expected

@@ -7,7 +7,7 @@ from packed import open_packed
 
 from mlrec.data.format import read_dataset_info
 from shards_tools.cli import main
-from shards_tools.raw.item_files import find_likes_and_views, find_titles
+from shards_tools.raw.items.files import find_likes_and_views, find_titles
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 
 from mlrec import storage
 from mlrec.data.raw_ids import IdMatcher
-from shards_tools.raw.media import Media, find_media
-from shards_tools.raw.media_listing import list_raw
-from shards_tools.raw.media_names import KIND_OF_PART, NO_ITEM, Part, kind_of, read_name
+from shards_tools.raw.media.files import Media, find_media
+from shards_tools.raw.media.listing import list_raw
+from shards_tools.raw.media.names import KIND_OF_PART, NO_ITEM, Part, kind_of, read_name
 
 RAW_IDS = ["1", "2", "17", "a-3", "x_9"]
 ALL_PARTS: frozenset[Part] = frozenset(KIND_OF_PART)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from test_raw_media import ALL_PARTS, paths, put, put_zip
 
-from shards_tools.raw.media import Media, find_media
-from shards_tools.raw.media_listing import list_raw
+from shards_tools.raw.media.files import Media, find_media
+from shards_tools.raw.media.listing import list_raw
 
 RAW_IDS = ["1", "2", "3", "4", "5"]
 

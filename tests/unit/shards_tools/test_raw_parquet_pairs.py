@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from shards_tools.raw.folder import fingerprint, open_raw
-from shards_tools.raw.interactions import Interactions
-from shards_tools.raw.pairs_inter import read_inter
-from shards_tools.raw.pairs_parquet import read_parquet
-from shards_tools.raw.pairs_text import read_text
+from shards_tools.raw.pairs.inter import read_inter
+from shards_tools.raw.pairs.interactions import Interactions
+from shards_tools.raw.pairs.parquet import read_parquet
+from shards_tools.raw.pairs.text import read_text
 
 
 def runs(interactions: Interactions) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shards_tools.raw.times import StoredTimes, TimeParser
+from shards_tools.raw.pairs.times import StoredTimes, TimeParser
 
 SECOND = 1_688_169_600
 """2023-07-01 in seconds since 1970."""

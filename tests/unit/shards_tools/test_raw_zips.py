@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlrec import storage
-from shards_tools.raw.zips import MemberError, list_zip, read_member
+from shards_tools.raw.media.zips import MemberError, list_zip, read_member
 
 CONTENTS = {"b/2.jpg": b"two" * 100, "a/1.jpg": b"one" * 1000, "c.txt": b""}
 
@@ -109,7 +109,7 @@ def test_list_zip_server_without_ranges_names_the_server(
 
 
 def test_list_zip_large_directory_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shards_tools.raw.zips.MAX_DIRECTORY_BYTES", 100)
+    monkeypatch.setattr("shards_tools.raw.media.zips.MAX_DIRECTORY_BYTES", 100)
     with pytest.raises(ValueError, match="its directory has"):
         list_zip(write_zip(tmp_path / "x.zip"))
 
@@ -122,8 +122,8 @@ def test_read_member_longer_than_stated_is_not_inflated(tmp_path: Path) -> None:
 
 
 def test_read_member_large_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shards_tools.raw.zips.LARGE_SPAN_BYTES", 0)
-    monkeypatch.setattr("shards_tools.raw.zips.INFLATED_BLOCK_BYTES", 7)
+    monkeypatch.setattr("shards_tools.raw.media.zips.LARGE_SPAN_BYTES", 0)
+    monkeypatch.setattr("shards_tools.raw.media.zips.INFLATED_BLOCK_BYTES", 7)
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         url = write_zip(tmp_path / f"{method}.zip", method)
         assert {file.path: read_member(url, file.member) for file in list_zip(url)} == CONTENTS

@@ -8,9 +8,9 @@ import pytest
 
 from shards_tools.raw.folder import fingerprint, open_raw
 from shards_tools.raw.listing import list_folder
-from shards_tools.raw.media_names import Part
-from shards_tools.raw.pairs_text import read_text
-from shards_tools.raw.readers import READERS
+from shards_tools.raw.media.names import Part
+from shards_tools.raw.pairs.readers import READERS
+from shards_tools.raw.pairs.text import read_text
 from shards_tools.raw.tables import open_text
 
 

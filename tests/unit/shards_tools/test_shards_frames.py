@@ -11,7 +11,7 @@ from mlrec.data.media.policies import FrameRequest
 from shards_tools.pack.image_frames import ImageSource, choose_images
 from shards_tools.pack.media import encode_h264, encode_jpeg, frame_members, video_members
 from shards_tools.pack.settings import Settings
-from shards_tools.raw.raw_file import RawFile
+from shards_tools.raw.media.raw_file import RawFile
 
 SIDE = 64
 COLORS = np.array([(250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 30)], dtype=np.uint8)

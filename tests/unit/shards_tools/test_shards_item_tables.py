@@ -10,7 +10,7 @@ import pytest
 
 from mlrec import storage
 from mlrec.data.raw_ids import IdMatcher
-from shards_tools.raw.item_tables import ItemCounts, Titles, read_likes_and_views, read_titles
+from shards_tools.raw.items.tables import ItemCounts, Titles, read_likes_and_views, read_titles
 
 ITEMS = [str(item) for item in range(1, 10)]
 TITLES = {item: f"title {item}" for item in ITEMS}

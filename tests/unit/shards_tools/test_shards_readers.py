@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shards_tools.raw.folder import open_raw
-from shards_tools.raw.interactions import Interactions, number_items
-from shards_tools.raw.pairs_text import read_text
+from shards_tools.raw.pairs.interactions import Interactions, number_items
+from shards_tools.raw.pairs.text import read_text
 
 
 def runs(interactions: Interactions) -> dict[str, list[str]]:
@@ -163,8 +163,8 @@ def test_read_text_strips_spaces_around_ids_in_any_block(
         rows += [f" {user} , i{user % 7}\t,{user}", f" {user} , i{user % 7}\t,{user + 1}"]
         expected[str(user)] = 2 * [f"i{user % 7}"]
     path = write(tmp_path / "x_pairs.csv", "\n".join(rows))
-    monkeypatch.setattr("shards_tools.raw.text_blocks.BLOCK_BYTES", size)
-    monkeypatch.setattr("shards_tools.raw.id_codes.MIN_MERGED_IDS", 4)
+    monkeypatch.setattr("shards_tools.raw.pairs.text_blocks.BLOCK_BYTES", size)
+    monkeypatch.setattr("shards_tools.raw.pairs.id_codes.MIN_MERGED_IDS", 4)
     interactions = read_text(path)
     # users stand in the order of their first rows
     assert list(runs(interactions).items()) == list(expected.items())
@@ -214,8 +214,7 @@ def test_read_text_few_malformed_lines_are_dropped_and_counted(tmp_path: Path) -
     assert interactions.counts["dropped_rows"] == 3
     assert (
         "x_pairs.csv: 3 of 6 rows could not be read and were dropped; the first is line 4, '1,2', "
-        "with 2 cells instead of 3"
-        in interactions.remarks
+        "with 2 cells instead of 3" in interactions.remarks
     )
 
 
@@ -276,7 +275,7 @@ def test_read_text_not_utf8_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
         read_text(str(path))
     # and behind the lines by which the layout is recognized
-    monkeypatch.setattr("shards_tools.raw.text_layout.HEAD_CHARACTERS", 4)
+    monkeypatch.setattr("shards_tools.raw.pairs.text_layout.HEAD_CHARACTERS", 4)
     path.write_bytes(b"1\t2 3\n" * 3000 + b"2\t2 \xff\n")
     with pytest.raises(ValueError, match=r"x_pairs.tsv is not UTF-8 text"):
         read_text(str(path))

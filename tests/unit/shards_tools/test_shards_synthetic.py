@@ -12,7 +12,7 @@ from mlrec.data.media.frames import decode_video
 from mlrec.data.media.policies import middle, uniform
 from shards_tools.raw.cut_offs import find_cut_offs
 from shards_tools.raw.folder import open_raw
-from shards_tools.raw.pairs_text import read_text
+from shards_tools.raw.pairs.text import read_text
 from shards_tools.raw.split import Sequences, training_popularity
 from shards_tools.synthetic.make import make_synthetic
 from shards_tools.synthetic.media import SHAPES, TEXTURES, Look, video_bytes

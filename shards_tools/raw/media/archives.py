@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from mlrec import storage
 from shards_tools.raw.listing import File
-from shards_tools.raw.media_listing import UNREAD_ARCHIVES, RawFiles
-from shards_tools.raw.media_names import Part, Place, is_hidden, kind_of, place_of
-from shards_tools.raw.media_report import FileGroups, shown
-from shards_tools.raw.zips import ZippedFile, list_zip, split_archive
+from shards_tools.raw.media.listing import UNREAD_ARCHIVES, RawFiles
+from shards_tools.raw.media.names import Part, Place, is_hidden, kind_of, place_of
+from shards_tools.raw.media.report import FileGroups, shown
+from shards_tools.raw.media.zips import ZippedFile, list_zip, split_archive
 
 PARTS_OF_PLACE: dict[Place, frozenset[Part]] = {
     "videos": frozenset({"videos"}),

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from mlrec.runtime.printable import brief, counted
-from shards_tools.raw.dropped import DroppedRows
-from shards_tools.raw.id_codes import filter_ids
-from shards_tools.raw.packed import flags
+from shards_tools.raw.pairs.dropped import DroppedRows
+from shards_tools.raw.pairs.id_codes import filter_ids
+from shards_tools.raw.pairs.packed import flags
+from shards_tools.raw.pairs.text_layout import TextLayout
 from shards_tools.raw.tables import open_table, open_text
-from shards_tools.raw.text_layout import TextLayout
 
 BLOCK_BYTES = 4 << 20
 """Bytes that are parsed at once.

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from mlrec.data.format.sequence_shards import MAX_RAW_USER_BYTES
 from mlrec.data.format.splits import TimeUnit
 from mlrec.runtime.printable import counted, printable
-from shards_tools.raw.id_codes import Column
+from shards_tools.raw.pairs.id_codes import Column
 from shards_tools.raw.split import Sequences
 
 MAX_NAMED_COLUMNS = 8

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlrec.data.format.splits import TimeUnit
-from shards_tools.raw.calendar_numbers import are_dates, to_seconds
-from shards_tools.raw.packed import flags
+from shards_tools.raw.pairs.calendar_numbers import are_dates, to_seconds
+from shards_tools.raw.pairs.packed import flags
 
 TICKS_PER_SECOND = {
     "seconds": 1,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from mlrec.data.raw_ids import IdMatcher
 from mlrec.runtime.printable import brief
 from mlrec.storage.parquet_text import text_bytes
-from shards_tools.raw.item_columns import Kind, Row, columns_by_name
+from shards_tools.raw.items.columns import Kind, Row, columns_by_name
 
 BATCH_ROWS = 1 << 14
 """Rows that are in memory at once."""

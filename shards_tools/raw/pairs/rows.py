@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlrec.runtime.printable import counted, were
-from shards_tools.raw.dropped import DroppedRows
-from shards_tools.raw.id_codes import IdCodes, as_ids, filter_ids, has_id
-from shards_tools.raw.interactions import Interactions, respelled_remarks, user_ids
-from shards_tools.raw.packed import (
+from shards_tools.raw.pairs.dropped import DroppedRows
+from shards_tools.raw.pairs.id_codes import IdCodes, as_ids, filter_ids, has_id
+from shards_tools.raw.pairs.interactions import Interactions, respelled_remarks, user_ids
+from shards_tools.raw.pairs.packed import (
     GrowingArray,
     blocks_of_runs,
     flags,
@@ -25,8 +25,8 @@ from shards_tools.raw.packed import (
     order_of_groups,
     take_rows,
 )
+from shards_tools.raw.pairs.times import TIME_FORMS, TimeParser
 from shards_tools.raw.split import Sequences
-from shards_tools.raw.times import TIME_FORMS, TimeParser
 
 MIN_TIED_SHARE = 0.1
 """Share of rows with the time of the user's row before, from which on a remark says so."""

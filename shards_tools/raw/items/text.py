@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import NamedTuple, TextIO
 
 from mlrec.data.raw_ids import IdMatcher
-from shards_tools.raw.item_columns import (
+from shards_tools.raw.items.columns import (
     TITLE,
     Columns,
     Kind,

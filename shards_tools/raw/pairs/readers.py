@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 from mlrec import storage
 from mlrec.runtime.printable import printable
-from shards_tools.raw.interactions import Interactions
-from shards_tools.raw.media_listing import RawFiles
+from shards_tools.raw.media.listing import RawFiles
 from shards_tools.raw.missing_pairs import hint_of
-from shards_tools.raw.pairs_inter import MAPPINGS, read_inter
-from shards_tools.raw.pairs_parquet import read_parquet
-from shards_tools.raw.pairs_text import is_table_of_numbers, read_text
+from shards_tools.raw.pairs.inter import MAPPINGS, read_inter
+from shards_tools.raw.pairs.interactions import Interactions
+from shards_tools.raw.pairs.parquet import read_parquet
+from shards_tools.raw.pairs.text import is_table_of_numbers, read_text
 
 Reader = Callable[[str], Interactions]
 """Takes the URL of a file."""

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from mlrec.runtime.printable import brief, printable
 from mlrec.storage.seekable import open_seekable
-from shards_tools.raw.columns import Columns, find_columns, ignored_columns
-from shards_tools.raw.interactions import Interactions, ignored_remarks
-from shards_tools.raw.lists import ListCollector, rows_of_lists, split_items
-from shards_tools.raw.rows import RowBlock, RowCollector
+from shards_tools.raw.pairs.columns import Columns, find_columns, ignored_columns
+from shards_tools.raw.pairs.interactions import Interactions, ignored_remarks
+from shards_tools.raw.pairs.lists import ListCollector, rows_of_lists, split_items
+from shards_tools.raw.pairs.rows import RowBlock, RowCollector
 
 BATCH_ROWS = 1 << 19
 """Rows that are read at once."""

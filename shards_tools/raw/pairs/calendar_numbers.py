@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shards_tools.raw.packed import PIECE_ROWS
+from shards_tools.raw.pairs.packed import PIECE_ROWS
 
 FIRST_DATE = 1970_01_01
 LAST_DATE = 2100_12_31

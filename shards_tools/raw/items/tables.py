@@ -13,9 +13,7 @@ from typing import NamedTuple
 
 from mlrec import storage
 from mlrec.data.raw_ids import IdMatcher
-from shards_tools.raw.columns import plain_name
-from shards_tools.raw.interactions import MAX_NUMBER_DIGITS
-from shards_tools.raw.item_columns import (
+from shards_tools.raw.items.columns import (
     LIKES,
     TITLE,
     VIEWS,
@@ -23,10 +21,12 @@ from shards_tools.raw.item_columns import (
     NoColumnError,
     Row,
 )
-from shards_tools.raw.item_files import may_lack_titles
-from shards_tools.raw.item_parquet import ParquetTable
-from shards_tools.raw.item_text import TextTable
-from shards_tools.raw.item_values import ItemValues, shown
+from shards_tools.raw.items.files import may_lack_titles
+from shards_tools.raw.items.parquet import ParquetTable
+from shards_tools.raw.items.text import TextTable
+from shards_tools.raw.items.values import ItemValues, shown
+from shards_tools.raw.pairs.columns import plain_name
+from shards_tools.raw.pairs.interactions import MAX_NUMBER_DIGITS
 from shards_tools.raw.tables import open_text
 
 MAX_COUNT = (1 << 63) - 1

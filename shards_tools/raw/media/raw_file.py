@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from shards_tools.raw.media_names import Kind
-from shards_tools.raw.zips import ZipMember
+from shards_tools.raw.media.names import Kind
+from shards_tools.raw.media.zips import ZipMember
 
 
 class RawFile(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mlrec import storage
 from mlrec.data.raw_ids import IdMatcher
 from shards_tools.raw.listing import File
-from shards_tools.raw.media_archives import (
+from shards_tools.raw.media.archives import (
     PARTS_OF_PLACE,
     ArchiveFiles,
     is_extracted,
@@ -16,15 +16,15 @@ from shards_tools.raw.media_archives import (
     may_hold,
     without_suffix,
 )
-from shards_tools.raw.media_layout import (
+from shards_tools.raw.media.layout import (
     LabeledFile,
     Layout,
     choose_layout,
     is_conflict,
     place_of_layout,
 )
-from shards_tools.raw.media_listing import RawFiles
-from shards_tools.raw.media_names import (
+from shards_tools.raw.media.listing import RawFiles
+from shards_tools.raw.media.names import (
     KIND_OF_PART,
     Kind,
     MediaName,
@@ -34,7 +34,8 @@ from shards_tools.raw.media_names import (
     place_of,
     read_name,
 )
-from shards_tools.raw.media_report import (
+from shards_tools.raw.media.raw_file import Candidate, Numbered, RawFile, number_and_path
+from shards_tools.raw.media.report import (
     FileGroups,
     MediaReport,
     RecognizedPart,
@@ -42,7 +43,6 @@ from shards_tools.raw.media_report import (
     no_match,
     shown,
 )
-from shards_tools.raw.raw_file import Candidate, Numbered, RawFile, number_and_path
 
 ZIPPED_RANK = 16
 """Added to the rank of zipped files: of a file and its zipped copy, the file is packed."""

@@ -10,11 +10,11 @@ import pyarrow as pa
 from mlrec import storage
 from mlrec.data.raw_ids import normalize_id
 from mlrec.runtime.printable import printable
-from shards_tools.raw.columns import plain_name
-from shards_tools.raw.interactions import Interactions, user_ids
-from shards_tools.raw.pairs_text import read_text
+from shards_tools.raw.pairs.columns import plain_name
+from shards_tools.raw.pairs.interactions import Interactions, user_ids
+from shards_tools.raw.pairs.text import read_text
+from shards_tools.raw.pairs.text_layout import DELIMITERS, split_line
 from shards_tools.raw.tables import lines, open_text
-from shards_tools.raw.text_layout import DELIMITERS, split_line
 
 MAPPINGS = {"userid": "u_id_mapping.csv", "itemid": "i_id_mapping.csv"}
 """MMRec's files with the original id of each number in a .inter file, by the number's column."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlrec.runtime.printable import counted, were
-from shards_tools.raw.core import Core, core_of
-from shards_tools.raw.interactions import Interactions
-from shards_tools.raw.repeats import Repeats, handle_repeats
+from shards_tools.raw.pairs.core import Core, core_of
+from shards_tools.raw.pairs.interactions import Interactions
+from shards_tools.raw.pairs.repeats import Repeats, handle_repeats
 
 
 def clean(

@@ -8,10 +8,10 @@ from typing import Generic, TypeVar
 
 from mlrec.data.raw_ids import IdMatcher
 from mlrec.runtime.printable import counted, printable
-from shards_tools.raw.id_codes import describe_spelling
-from shards_tools.raw.item_columns import MAX_QUOTED_CHARACTERS, Row, no_ids
-from shards_tools.raw.item_parquet import ParquetTable
-from shards_tools.raw.item_text import TextTable
+from shards_tools.raw.items.columns import MAX_QUOTED_CHARACTERS, Row, no_ids
+from shards_tools.raw.items.parquet import ParquetTable
+from shards_tools.raw.items.text import TextTable
+from shards_tools.raw.pairs.id_codes import describe_spelling
 
 MAX_QUOTED_ROWS = 3
 

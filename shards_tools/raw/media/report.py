@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from mlrec.runtime.printable import printable
 from mlrec.runtime.units import counted, megabytes_or_gigabytes
-from shards_tools.raw.media_listing import RawFiles
-from shards_tools.raw.media_names import Kind, Part
+from shards_tools.raw.media.listing import RawFiles
+from shards_tools.raw.media.names import Kind, Part
 
 MAX_NAMED = 3
 """Groups of files, and folders, that a sentence names."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from mlrec.runtime.printable import printable
-from shards_tools.raw.media_names import MediaName, Readings
+from shards_tools.raw.media.names import MediaName, Readings
 
 Layout = Literal["folder", "name"]
 """What tells the item of a file."""

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mlrec.data.format import SPLITS, SplitInfo
-from shards_tools.raw.packed import PIECE_ROWS, blocks_of_runs
+from shards_tools.raw.pairs.packed import PIECE_ROWS, blocks_of_runs
 from shards_tools.raw.split import Sequences, cuts_of
 
 Repeats = Literal["keep", "first", "last"]

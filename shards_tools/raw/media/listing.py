@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mlrec import storage
 from shards_tools.raw.listing import File, list_folder, list_tree
-from shards_tools.raw.media_names import is_hidden, kind_of, place_of
+from shards_tools.raw.media.names import is_hidden, kind_of, place_of
 
 MAX_DEPTH = 4
 """Levels of folders within a folder of media that are listed."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from mlrec.data.raw_ids import normalize_ids
 from mlrec.runtime.printable import printable
-from shards_tools.raw.packed import GrowingArray, flags, take_rows
+from shards_tools.raw.pairs.packed import GrowingArray, flags, take_rows
 
 MAX_SHOWN_CHARACTERS = 60
 """Length at which a message cuts ids."""

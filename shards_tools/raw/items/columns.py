@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mlrec.data.raw_ids import IdMatcher
 from mlrec.runtime.printable import printable
-from shards_tools.raw.columns import ITEM_NAMES, plain_name
+from shards_tools.raw.pairs.columns import ITEM_NAMES, plain_name
 
 Rows = Sequence[Sequence[str]]
 """Cells of some rows, which may be of different lengths."""

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shards_tools.raw.dropped import DroppedRows
-from shards_tools.raw.id_codes import IdCodes, as_ids, filter_ids, has_id
-from shards_tools.raw.interactions import Interactions, respelled_remarks, user_ids
-from shards_tools.raw.packed import GrowingArray, offsets_of
-from shards_tools.raw.rows import RowBlock
+from shards_tools.raw.pairs.dropped import DroppedRows
+from shards_tools.raw.pairs.id_codes import IdCodes, as_ids, filter_ids, has_id
+from shards_tools.raw.pairs.interactions import Interactions, respelled_remarks, user_ids
+from shards_tools.raw.pairs.packed import GrowingArray, offsets_of
+from shards_tools.raw.pairs.rows import RowBlock
 from shards_tools.raw.split import Sequences
 
 PADDING = "0"

@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from mlrec.runtime.printable import counted
-from shards_tools.raw.interactions import Interactions, ignored_remarks
-from shards_tools.raw.lists import ListCollector, rows_of_lists, split_items
-from shards_tools.raw.rows import RowBlock, RowCollector
-from shards_tools.raw.text_blocks import IDS, read_blocks, split_off_user
-from shards_tools.raw.text_layout import TextLayout, read_head, read_layout
+from shards_tools.raw.pairs.interactions import Interactions, ignored_remarks
+from shards_tools.raw.pairs.lists import ListCollector, rows_of_lists, split_items
+from shards_tools.raw.pairs.rows import RowBlock, RowCollector
+from shards_tools.raw.pairs.text_blocks import IDS, read_blocks, split_off_user
+from shards_tools.raw.pairs.text_layout import TextLayout, read_head, read_layout
 
 _NUMBERS = re.compile(r"\s*[0-9]+([\s,;|]+[0-9]+)+\s*")
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from shards_tools.raw.columns import Columns, find_columns, ignored_columns
+from shards_tools.raw.pairs.columns import Columns, find_columns, ignored_columns
 from shards_tools.raw.tables import open_text
 
 HEAD_CHARACTERS = 1 << 20
