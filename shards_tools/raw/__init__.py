@@ -9,4 +9,5 @@ tables.py         bytes and text of tables, with progress
 encodings.py      names of encodings other than UTF-8, for messages
 split.py          training, validation and test
 cut_offs.py       the times that a split by time is cut at
+missing_pairs.py  the message about a folder without interactions
 """
