@@ -5,7 +5,7 @@ MicroLens-50K, 100K, 1M and the full set differ in their names and sizes only:
     <name>_pairs.tsv        user<TAB>item item ...        or <name>_pairs.csv   user,item,timestamp
     <name>_titles.csv       item,title                    or _title_en.csv, .txt, .item, ...
     <name>_likes_and_views.txt  item<TAB>likes<TAB>views
-    media                   in folders, in zip archives, or beside these files: media_names.py
+    media                   in folders, in zip archives, or beside these files: media/names.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ To add a layout:
 
 1. Write a reader in a file of its own: a function that takes the URL of a file and returns its
    Interactions, in which each user's items run from the oldest to the newest. rows.py collects
-   interactions of one row each, lists.py lists of items per user; pairs_parquet.py uses both.
+   interactions of one row each, lists.py lists of items per user; parquet.py uses both.
    Malformed input is a ValueError with the name of the file and the line.
 2. Add a row to READERS: the name of such files as a shell pattern, and the reader.
 
