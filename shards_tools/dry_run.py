@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +17,9 @@ from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes
 from shards_tools.pack.encoder_frames import describe_frames
-from shards_tools.pack.features import NO_SOURCES
+from shards_tools.pack.inputs import NO_INPUTS, Inputs
 from shards_tools.pack.items import ItemJob, crashed_item, pack_item
-from shards_tools.pack.plan import Plan, open_source, plan, remaining_sequences
+from shards_tools.pack.plan import Plan, plan, remaining_sequences
 from shards_tools.pack.pool import map_ordered
 from shards_tools.pack.reasons import Reason, group_by_reason, reason_lines
 from shards_tools.pack.records import Failure
@@ -37,13 +37,7 @@ MAX_NAMED_ITEMS = 3
 """Number of missing items of each kind that are named by raw id."""
 
 
-def figures(
-    raw_root: str | Path,
-    settings: Settings,
-    title_checkpoint: str = "",
-    feature_sources: Mapping[str, str] = NO_SOURCES,
-    titles: str = "",
-) -> dict[str, Any]:
+def figures(raw_root: str | Path, settings: Settings, inputs: Inputs = NO_INPUTS) -> dict[str, Any]:
     """Return what the raw folder holds and its packed size, as the document of --dry-run --json.
 
     Units are in the keys.
@@ -51,8 +45,7 @@ def figures(
     Raises:
         ValueError: the raw folder is not one, or no user has enough interactions.
     """
-    raw = open_source(raw_root, settings, titles)
-    planned = plan(raw, settings, title_checkpoint, feature_sources)
+    planned = plan(raw_root, settings, inputs)
     num_interactions = len(planned.sequences.items)
     has_times = planned.sequences.times is not None
     missing = _missing(planned)

@@ -5,7 +5,7 @@ dataset.json is written last, so that it exists only when every other file is co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import chain
@@ -31,10 +31,11 @@ from mlrec.runtime.progress import track
 from mlrec.runtime.terminal import one_line
 from shards_tools.pack.catalogue import catalogue_columns
 from shards_tools.pack.engines import ENGINES
-from shards_tools.pack.features import NO_SOURCES, digest_of
+from shards_tools.pack.features import digest_of
+from shards_tools.pack.inputs import NO_INPUTS, Inputs
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.output import RAW_KEY, Output, open_output
-from shards_tools.pack.plan import Plan, absolute_url, open_source, plan, remaining_sequences
+from shards_tools.pack.plan import Plan, absolute_url, open_source, plan_of, remaining_sequences
 from shards_tools.pack.reasons import group_by_reason, reason_lines
 from shards_tools.pack.records import Failure, failed_items, failures_bytes
 from shards_tools.pack.sequences import write_sequences
@@ -59,9 +60,7 @@ def make(
     console: Console,
     engine: str = "local",
     address: str | None = None,
-    title_checkpoint: str = "",
-    feature_sources: Mapping[str, str] = NO_SOURCES,
-    titles: str = "",
+    inputs: Inputs = NO_INPUTS,
 ) -> DatasetInfo:
     """Pack the raw folder at `raw_root` to `url`.
 
@@ -69,10 +68,7 @@ def make(
 
     Args:
         max_failures: Number of items that may fail; None is no limit.
-        title_checkpoint: Folder or URL of the CLIP model of policy title, whose weights are
-            settings.title_weights.
-        feature_sources: File of each kind of features, by name.
-        titles: File or URL with the titles; "" to look for one in the raw folder.
+        inputs: Further files. The checkpoint's weights are settings.title_weights.
 
     Raises:
         ValueError: the raw folder is not one, `url` holds something else, too many items failed, or
@@ -86,8 +82,8 @@ def make(
         )
     # workers of a Ray cluster run in other working folders
     url = absolute_url(url)
-    raw = open_source(raw_root, settings, titles)
-    digests = digest_of(feature_sources)
+    raw = open_source(raw_root, settings, inputs.titles)
+    digests = digest_of(inputs.features)
     settings = replace(settings, name=settings.name or raw.name, feature_digests=digests)
     # It decides whether a stopped run continues, so it has all that the bytes depend on.
     claim = {**asdict(settings), RAW_KEY: fingerprint(raw, settings.parts), "version": VERSION}
@@ -95,7 +91,7 @@ def make(
         if output.is_complete(claim):
             _print(console, f"{url} is complete already; nothing to do")
         else:
-            planned = plan(raw, settings, title_checkpoint, feature_sources)
+            planned = plan_of(raw, settings, inputs)
             # after the plan: settings that fit no plan, such as a wrong cut-off, claim no place
             output.begin(claim)
             # remarks are in the summary at the end; --dry-run prints both

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from mlrec.runtime.hardware import processor_name
-from mlrec.runtime.units import counted
+from mlrec.runtime.printable import counted
 
 
 class Seconds(NamedTuple):

@@ -244,7 +244,7 @@ def _is_papers(run: Run, encoder: str) -> bool:
 
 def _dataset(run: Run) -> str:
     """Return the paper's data set, or the name and the size of another."""
-    dataset = run.info.get("dataset", {})
+    dataset = run.dataset
     counts = dataset.get("counts", {})
     # Whoever packed it chose the name, so the paper's data set is known by its size. The paper's
     # targets are those of leave-one-out.

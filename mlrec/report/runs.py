@@ -42,13 +42,19 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the ranked data set, else of the training's; "" if unknown."""
-        trained_on = self.info.get("dataset", {}).get("fingerprint", "")
+        trained_on = self.dataset.get("fingerprint", "")
         return str(self.results.get("fingerprint") or trained_on)
 
     @property
     def is_split_by_time(self) -> bool:
         """Whether the data set of the training is split by cut-offs in time."""
-        return bool(self.info.get("dataset", {}).get("split") == "time")
+        return bool(self.dataset.get("split") == "time")
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """What run.json says about the data set of the training; empty if nothing."""
+        described: dict[str, Any] = self.info.get("dataset", {})
+        return described
 
     def metric(self, name: str, group: str = "all") -> float | None:
         """Return a metric of the ranked split for a popularity group."""

@@ -96,7 +96,7 @@ def headed(heading: str, group_name: str) -> str:
 
 
 def _dataset(run: Run) -> str:
-    name = str(run.info.get("dataset", {}).get("name", "unknown data set"))
+    name = str(run.dataset.get("name", "unknown data set"))
     return f"{name}, split by time" if run.is_split_by_time else name
 
 
@@ -206,11 +206,9 @@ def facts_table(runs: Sequence[Run]) -> Table:
         "processes": lambda run: run.info.get("world"),
         "hardware": lambda run: run.info.get("hardware"),
         "parameters": lambda run: parameters_in_words(run.info.get("parameters", {})),
-        "data set": lambda run: _dataset(run) if run.info.get("dataset") else None,
-        "data set at": lambda run: run.info.get("dataset", {}).get("url"),
-        "data set holds": lambda run: counts_in_words(
-            run.info.get("dataset", {}).get("counts", {})
-        ),
+        "data set": lambda run: _dataset(run) if run.dataset else None,
+        "data set at": lambda run: run.dataset.get("url"),
+        "data set holds": lambda run: counts_in_words(run.dataset.get("counts", {})),
         "fingerprint": lambda run: _fingerprint(run)[:12],
         "versions": lambda run: _versions(run.info.get("versions", {})),
         "reported split": lambda run: run.results.get("split"),

@@ -22,8 +22,3 @@ def clock(seconds: float) -> str:
     """Return a duration as h:mm:ss."""
     minutes, rest_s = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest_s:02d}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: "1 fault", "2,000 faults"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

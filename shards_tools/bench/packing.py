@@ -14,9 +14,10 @@ from mlrec.bench.result import Result
 from mlrec.runtime.progress import Task, task
 from shards_tools.bench.bare_decoding import decode_bare
 from shards_tools.pack.engines import pack_locally
+from shards_tools.pack.inputs import NO_INPUTS, Inputs
 from shards_tools.pack.items import ItemJob
 from shards_tools.pack.output import open_output
-from shards_tools.pack.plan import open_source, plan
+from shards_tools.pack.plan import plan
 from shards_tools.pack.records import failed_items, read_shard_records
 from shards_tools.pack.settings import Settings
 
@@ -27,7 +28,7 @@ ROUNDS = 2
 
 
 def bench_packing(
-    raw_root: str, settings: Settings, workers: int, num_items: int, title_checkpoint: str = ""
+    raw_root: str, settings: Settings, workers: int, num_items: int, inputs: Inputs = NO_INPUTS
 ) -> Result:
     """Pack the first `num_items` videos to a temporary folder, and decode them bare.
 
@@ -38,7 +39,7 @@ def bench_packing(
     if workers < 1 or num_items < 1:
         raise ValueError(f"--workers {workers} --items {num_items}: both must be 1 or more")
     # the plan is not measured: it is read once, however many videos there are
-    planned = plan(open_source(raw_root, settings), settings, title_checkpoint)
+    planned = plan(raw_root, settings, inputs)
     jobs = [job for job in planned.jobs if job.video or job.frames][:num_items]
     if not jobs:
         raise ValueError(f"{raw_root} holds none of its items' videos. There is nothing to decode")

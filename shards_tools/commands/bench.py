@@ -36,13 +36,13 @@ def run(options: argparse.Namespace) -> None:
     """Pack and decode, and print the figures."""
     from mlrec.bench.result import show
     from shards_tools.bench.packing import bench_packing
+    from shards_tools.pack.inputs import Inputs
     from shards_tools.pack.settings import Settings
 
     # everything else as in a default make, so that figures of machines compare
     settings = Settings(
         media=options.media, policy=options.policy, title_weights=title_weights(options)
     )
-    result = bench_packing(
-        options.raw, settings, options.workers, options.items, options.title_checkpoint
-    )
+    inputs = Inputs(title_checkpoint=options.title_checkpoint)
+    result = bench_packing(options.raw, settings, options.workers, options.items, inputs)
     show(result, options.json)

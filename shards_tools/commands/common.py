@@ -9,6 +9,7 @@ from typing import Any
 from mlrec.config.arguments import Parser, whole_number
 from mlrec.data.format import DatasetInfo
 from mlrec.data.media.policies import FRAME_POLICIES
+from shards_tools.pack.inputs import Inputs
 
 
 def add_raw(parser: Parser) -> None:
@@ -100,6 +101,19 @@ def add_features(parser: Parser) -> None:
         "extract, at any URL; once for each NAME. Training reads them as features/NAME "
         "(default: none)",
     )
+
+
+def inputs_of(options: argparse.Namespace) -> Inputs:
+    """Return the files that --titles, --title-checkpoint and --features name.
+
+    Raises:
+        ValueError: --features has another form than NAME=FILE.
+    """
+    # imported late, so that --help is fast
+    from shards_tools.pack.features import parse_sources
+
+    features = parse_sources(options.features)
+    return Inputs(options.titles, options.title_checkpoint, features)
 
 
 def document_of(url: str, info: DatasetInfo) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from shards_tools.commands.common import (
     add_titles,
     add_workers,
     document_of,
+    inputs_of,
     title_weights,
 )
 from shards_tools.pack.engines import ENGINES
-from shards_tools.pack.features import parse_sources
 from shards_tools.pack.settings import OPTIONAL_PARTS, Settings, sorted_parts
 
 HELP = "Pack a raw folder into a data set. The same command continues a run that was stopped."
@@ -153,9 +153,7 @@ def run(options: argparse.Namespace) -> None:
         console(error=True),
         options.engine,
         options.address,
-        options.title_checkpoint,
-        parse_sources(options.features),
-        options.titles,
+        inputs_of(options),
     )
     reasons = read_reasons(options.url, info)
     if options.json:
@@ -168,8 +166,7 @@ def run(options: argparse.Namespace) -> None:
 def _dry_run(options: argparse.Namespace, settings: Settings) -> None:
     from shards_tools.dry_run import describe, figures
 
-    sources = parse_sources(options.features)
-    measured = figures(options.raw, settings, options.title_checkpoint, sources, options.titles)
+    measured = figures(options.raw, settings, inputs_of(options))
     if options.json:
         print_json(measured)
     else:

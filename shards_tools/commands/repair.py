@@ -13,8 +13,8 @@ from shards_tools.commands.common import (
     add_title_checkpoint,
     add_titles,
     add_workers,
+    inputs_of,
 )
-from shards_tools.pack.features import parse_sources
 
 HELP = "Pack the damaged files of a data set again from its raw folder."
 
@@ -40,9 +40,7 @@ def run(options: argparse.Namespace) -> None:
         url,
         options.workers,
         console(error=True),
-        options.title_checkpoint,
-        parse_sources(options.features),
-        options.titles,
+        inputs_of(options),
     )
     if options.json:
         print_json({"url": url, "repaired": faults})

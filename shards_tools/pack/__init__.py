@@ -1,6 +1,7 @@
 """Pack items and sequences into tar shards.
 
 settings.py, plan.py   settings that change the packed bytes; the items and users of a data set
+inputs.py              files besides those of the raw folder
 interactions.py, split.py   the interactions of a plan; which split it has
 items.py, media.py     the sample of one item: frames or clip, cover, title, audio
 features.py            vectors that are packed with the items

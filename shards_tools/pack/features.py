@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +18,6 @@ from mlrec.data.features.join import ItemIds
 from mlrec.data.features.vectors import Features
 from mlrec.data.format.dataset_info import MAX_FEATURES
 from mlrec.runtime.printable import brief, counted
-
-NO_SOURCES: Mapping[str, str] = MappingProxyType({})
-"""Sources of a data set without features."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mlrec.data.format import MediaInfo
-from mlrec.runtime.units import counted
+from mlrec.runtime.printable import counted
 from shards_tools.pack.settings import Settings
 from shards_tools.raw.folder import RawFolder
 from shards_tools.raw.media.files import Media

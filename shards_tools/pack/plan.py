@@ -12,7 +12,8 @@ from mlrec import storage
 from mlrec.data.format import MediaInfo, SplitInfo
 from mlrec.data.format.catalogue_checks import MAX_RAW_ID_BYTES
 from mlrec.runtime.printable import counted, printable
-from shards_tools.pack.features import NO_SOURCES, ItemFeatures, files_of, read_item_features
+from shards_tools.pack.features import ItemFeatures, files_of, read_item_features
+from shards_tools.pack.inputs import NO_INPUTS, Inputs
 from shards_tools.pack.interactions import read_interactions, with_repeated_targets
 from shards_tools.pack.item_media import ItemMedia, find_item_media
 from shards_tools.pack.items import ItemJob
@@ -65,11 +66,11 @@ def absolute_url(url: str) -> str:
     return str(storage.local_path(url).absolute()) if storage.is_local(url) else url
 
 
-def open_source(raw_root: str | Path, settings: Settings, titles: str = "") -> RawFolder:
+def open_source(raw_root: str | Path, settings: Settings, titles: str) -> RawFolder:
     """Return the raw folder at `raw_root`, with absolute URLs.
 
     Args:
-        titles: File or URL with the titles; "" to look for one in the folder.
+        titles: As in Inputs.
 
     Raises:
         ValueError: it is no raw folder, there is no such file, or titles are left out.
@@ -85,30 +86,26 @@ def open_source(raw_root: str | Path, settings: Settings, titles: str = "") -> R
     return open_raw(root, titles_url)
 
 
-def plan(
-    raw: RawFolder,
-    settings: Settings,
-    title_checkpoint: str = "",
-    feature_sources: Mapping[str, str] = NO_SOURCES,
-) -> Plan:
+def plan(raw_root: str | Path, settings: Settings, inputs: Inputs = NO_INPUTS) -> Plan:
     """Read the tables and features, and list the media files.
 
-    Args:
-        title_checkpoint: Folder or URL of the CLIP model of policy title.
-        feature_sources: File of each kind of features, by name.
-
     Raises:
-        ValueError: a table is malformed, no user has enough interactions, policy title has no
-            titles, or features cannot be joined with the items.
+        ValueError: the raw folder is not one, a table is malformed, no user has enough
+            interactions, policy title has no titles, or features cannot be joined with the items.
     """
+    return plan_of(open_source(raw_root, settings, inputs.titles), settings, inputs)
+
+
+def plan_of(raw: RawFolder, settings: Settings, inputs: Inputs) -> Plan:
+    """Return the plan of a raw folder that is open, as `plan` does."""
     interactions = read_interactions(raw, settings)
     # catalogue ids start at 1; id 0 is padding
     sequences = replace(interactions.sequences, items=interactions.sequences.items + 1)
     split = split_of(sequences, interactions.time_unit, settings, raw.pairs)
     interactions = with_repeated_targets(interactions, split)
     raw_ids = interactions.raw_ids
-    features = read_item_features(feature_sources, raw_ids, settings.name or raw.name)
-    raw = replace(raw, features=_feature_files(feature_sources))
+    features = read_item_features(inputs.features, raw_ids, settings.name or raw.name)
+    raw = replace(raw, features=_feature_files(inputs.features))
     # before anything is packed: the catalogue would be refused by its readers after hours
     _check_lengths(raw_ids)
     tables = read_item_tables(raw.titles, raw.likes_and_views, raw_ids)
@@ -135,7 +132,7 @@ def plan(
         [printable(remark, MAX_REMARK_CHARACTERS) for remark in remarks],
     )
     if media.info.kind == "frames" and media.info.policy == "title":
-        return _by_title(planned, title_checkpoint)
+        return _by_title(planned, inputs.title_checkpoint)
     return planned
 
 

@@ -24,9 +24,10 @@ from mlrec.storage.typed_json import STRICT, parse_json
 from shards_tools.check.counts import contradiction
 from shards_tools.check.files import first_fault
 from shards_tools.make import pack
-from shards_tools.pack.features import NO_SOURCES, digest_of
+from shards_tools.pack.features import digest_of
+from shards_tools.pack.inputs import NO_INPUTS, Inputs
 from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
-from shards_tools.pack.plan import Plan, open_source, plan
+from shards_tools.pack.plan import Plan, plan
 from shards_tools.pack.settings import Settings
 from shards_tools.repair.output import PACK_AGAIN, RepairOutput
 from shards_tools.repair.records import record_intact_shards
@@ -37,9 +38,7 @@ def repair(
     url: str,
     workers: int,
     console: Console,
-    title_checkpoint: str = "",
-    feature_sources: Mapping[str, str] = NO_SOURCES,
-    titles: str = "",
+    inputs: Inputs = NO_INPUTS,
 ) -> dict[str, str]:
     """Replace the damaged files of the data set at `url`.
 
@@ -48,9 +47,7 @@ def repair(
     well.
 
     Args:
-        title_checkpoint: Folder or URL of the CLIP model that a data set of policy title was packed
-            with.
-        titles: File or URL with the titles; "" to look for one in the raw folder.
+        inputs: The further files that the data set was packed from.
 
     Returns:
         What was wrong with each damaged file, by path.
@@ -68,10 +65,9 @@ def repair(
         with open_output(url) as opened:
             output = RepairOutput(url, opened.staging, info, damaged)
             settings = recorded_settings(output)
-            _check_title_checkpoint(settings, title_checkpoint, url)
-            _check_features(settings, feature_sources, url)
-            raw = open_source(raw_root, settings, titles)
-            planned = plan(raw, settings, title_checkpoint, feature_sources)
+            _check_title_checkpoint(settings, inputs.title_checkpoint, url)
+            _check_features(settings, inputs.features, url)
+            planned = plan(raw_root, settings, inputs)
             catalogue = None if CATALOGUE_FILE in damaged else read_catalogue(url, info)
             # before any media file is opened
             _check_raw_folder(planned, info, catalogue, url)

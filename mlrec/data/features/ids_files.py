@@ -22,7 +22,7 @@ from mlrec.runtime.printable import printable
 from mlrec.storage.typed_json import parse_json
 
 ENDINGS = (".ids.json", ".ids.txt", ".ids.csv")
-"""Endings of an ids file, after the name of the file of vectors or in the place of its ending."""
+"""Suffixes of an ids file, appended to the name of the vectors or replacing its suffix."""
 MAPPING_FILE = "i_id_mapping.csv"
 """MMRec's table of raw item ids and row numbers, separated by tabs."""
 IDS_REMEDY = "Write one raw id per row, in the order of the vectors"

@@ -1,4 +1,4 @@
-"""The columns of a table of items: found by their names, or by the ids that they hold."""
+"""The columns of a table of items, recognized by their names or by the ids in them."""
 
 from __future__ import annotations
 

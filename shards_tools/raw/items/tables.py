@@ -214,7 +214,7 @@ def _count(text: str, row: Row, url: str) -> int | None:
     if not 0 <= count <= MAX_COUNT or count % 1:
         raise ValueError(
             f"{url}, line {row.number}: expected the item, its likes and its views as whole "
-            f"numbers from 0 to 2^63 - 1, found {shown(text)!r} for item {shown(row.item)}. "
+            f"numbers from 0 to 2^63 - 1, not {shown(text)!r} for item {shown(row.item)}. "
             "Correct it, or leave the cell empty"
         )
     return int(count)

@@ -139,7 +139,7 @@ def _bounded_lines(file: TextIO, url: str) -> Iterator[str]:
     """Yield the lines of a file.
 
     Raises:
-        ValueError: one is so long that it is none of a table.
+        ValueError: one is longer than MAX_LINE_CHARACTERS.
     """
     number = 0
     while line := file.readline(MAX_LINE_CHARACTERS + 1):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mlrec.runtime.printable import printable
-from mlrec.runtime.units import counted, megabytes_or_gigabytes
+from mlrec.runtime.printable import counted, printable
+from mlrec.runtime.units import megabytes_or_gigabytes
 from shards_tools.raw.media.listing import RawFiles
 from shards_tools.raw.media.names import Kind, Part
 

@@ -95,7 +95,7 @@ def _read_mapping(url: str, column: str) -> dict[str, str]:
         if not numbers or not ids:
             raise ValueError(
                 f"{url}, line 1: expected the columns of an id and of its number, such as "
-                f"asin and itemID, found {header[:60]!r}"
+                f"asin and itemID, not {header[:60]!r}"
             )
         for _, line in rows:
             cells = split_line(line, delimiter)

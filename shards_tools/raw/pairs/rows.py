@@ -1,7 +1,6 @@
 """Interactions in rows of user, item and time: collected in blocks, sorted, and counted once.
 
-A billion rows take about 24 bytes each at the peak, so long arrays are freed early and changed in
-pieces.
+The arrays of a billion rows take 24 GB at the peak, so they are freed early and changed in pieces.
 """
 
 from __future__ import annotations

@@ -1,46 +1,16 @@
 """Media files of a raw folder, recognized by the names of files and folders."""
 
 import unicodedata
-import zipfile
 from pathlib import Path
 
 import pytest
+from raw_media import ALL_PARTS, RAW_IDS, find, paths, put, put_zip
 
 from mlrec import storage
 from mlrec.data.raw_ids import IdMatcher
-from shards_tools.raw.media.files import Media, find_media
+from shards_tools.raw.media.files import find_media
 from shards_tools.raw.media.listing import list_raw
-from shards_tools.raw.media.names import KIND_OF_PART, NO_ITEM, Part, kind_of, read_name
-
-RAW_IDS = ["1", "2", "17", "a-3", "x_9"]
-ALL_PARTS: frozenset[Part] = frozenset(KIND_OF_PART)
-
-
-def put(root: Path, *paths: str) -> None:
-    """Write files whose content is their path."""
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(path)
-
-
-def put_zip(path: Path, *names: str) -> None:
-    """Write a zip archive of files whose content is their name."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in names:
-            archive.writestr(name, name)
-
-
-def find(root: Path, parts: frozenset[Part] = ALL_PARTS) -> Media:
-    """Return the media of the items RAW_IDS."""
-    return find_media(str(root), list_raw(str(root)), RAW_IDS, parts)
-
-
-def paths(root: Path, media: Media, part: Part) -> dict[str, list[str]]:
-    """Return the paths of a part's files by raw id."""
-    shown = {}
-    for raw_id, files in media.files[part].items():
-        shown[raw_id] = [file.url.removeprefix(f"{root}/") for file in files]
-    return shown
+from shards_tools.raw.media.names import NO_ITEM, Part, kind_of, read_name
 
 
 @pytest.mark.parametrize(
@@ -178,70 +148,6 @@ def test_find_media_in_folders_of_other_names_is_recognized(folder: str, tmp_pat
     assert paths(tmp_path, find(tmp_path), "videos") == {"17": [f"{folder}/17.mp4"]}
 
 
-def test_find_media_extracted_zip_is_not_read(tmp_path: Path) -> None:
-    put(tmp_path, "x_frames/17-1.jpg")
-    # not even an archive
-    put(tmp_path, "x_frames.zip")
-    media = find(tmp_path)
-    assert paths(tmp_path, media, "frames") == {"17": ["x_frames/17-1.jpg"]}
-    assert "x_frames.zip was not read" in media.report.remarks()[0]
-
-
-def test_find_media_paths_that_lead_out_of_a_zip_are_named(tmp_path: Path) -> None:
-    put_zip(tmp_path / "x_videos.zip", "../../1.mp4", "../../2.mp4")
-    message = (
-        r"x_videos.zip cannot be used, because paths in it lead out of it, such as ../../1.mp4. "
-        r"Extract it to the folder x_videos beside it, .* --without videos"
-    )
-    with pytest.raises(ValueError, match=message):
-        find(tmp_path)
-    put_zip(tmp_path / "x_videos.zip", "../../1.mp4", "2.mp4")
-    media = find(tmp_path)
-    assert list(media.files["videos"]) == ["2"]
-    assert media.report.notes == [
-        "x_videos.zip was not used completely, because paths in it lead out of it, "
-        "such as ../../1.mp4"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("videos.zip", "it holds no media but 1 .zip such as videos.zip"),
-        ("x/a_titles.csv", "it holds no media but 1 .csv such as a_titles.csv"),
-        (".DS_Store", "it holds no files"),
-    ],
-)
-def test_find_media_zip_without_media_is_named(tmp_path: Path, name: str, reason: str) -> None:
-    put_zip(tmp_path / "all.zip", name)
-    report = find(tmp_path).report
-    assert report.remarks() == [f"all.zip was not used, because {reason}"]
-    put_zip(tmp_path / "x_covers.zip", name)
-    with pytest.raises(ValueError, match=f"x_covers.zip cannot be used, because {reason}"):
-        find(tmp_path)
-
-
-def test_find_media_other_files_in_a_zip_are_reported(tmp_path: Path) -> None:
-    put_zip(tmp_path / "x_covers.zip", "1.jpg", "readme.txt")
-    assert find(tmp_path).report.sources()[1] == (
-        "not used: 1 file (0.0 MB): 1 .txt in x_covers.zip such as readme.txt"
-    )
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_find_media_zip_with_a_name_twice_uses_the_last(tmp_path: Path) -> None:
-    put_zip(tmp_path / "x_videos.zip", "1.mp4", "2.mp4", "1.mp4")
-    media = find(tmp_path)
-    first, second = (media.file("videos", raw_id) for raw_id in ("1", "2"))
-    assert first is not None and first.member is not None
-    assert second is not None and second.member is not None
-    assert first.member.offset > second.member.offset
-    assert media.report.remarks() == [
-        "x_videos.zip has several files of the name 1.mp4: the last is used, "
-        "as when it is extracted"
-    ]
-
-
 def test_find_media_frames_of_one_number_are_remarked(tmp_path: Path) -> None:
     put(tmp_path, "frames/17-9.jpg", "frames/17-9.png", "frames/17-1.jpg")
     media = find(tmp_path)
@@ -265,17 +171,6 @@ def test_list_raw_data_set_within_is_passed_over(tmp_path: Path) -> None:
     put(tmp_path, "out/_work/settings.json", "out/dataset.json", "out/items/items-00000.tar")
     files = list_raw(str(tmp_path))
     assert not files.others and not files.unlisted and not files.unread_archives
-
-
-def test_find_media_rar_raises_unless_its_part_is_elsewhere(tmp_path: Path) -> None:
-    put(tmp_path, "1.mp4", "item_images.rar")
-    with pytest.raises(ValueError, match=r"item_images.rar cannot be used.*--without covers,fra"):
-        find(tmp_path)
-    assert find(tmp_path, frozenset({"videos"})).report.remarks() == []
-    put(tmp_path, "covers/1.jpg")
-    assert find(tmp_path).report.remarks() == [
-        "item_images.rar was not used, because it is no zip archive"
-    ]
 
 
 def test_find_media_remote_storage_is_listed_by_one_call_per_folder(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_raw_media import ALL_PARTS, paths, put, put_zip
+from raw_media import ALL_PARTS, paths, put, put_zip
 
 from shards_tools.raw.media.files import Media, find_media
 from shards_tools.raw.media.listing import list_raw

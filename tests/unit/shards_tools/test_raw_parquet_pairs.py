@@ -6,36 +6,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from logs import runs, write_text
 
 from shards_tools.raw.folder import fingerprint, open_raw
 from shards_tools.raw.pairs.inter import read_inter
-from shards_tools.raw.pairs.interactions import Interactions
 from shards_tools.raw.pairs.parquet import read_parquet
 from shards_tools.raw.pairs.text import read_text
-
-
-def runs(interactions: Interactions) -> dict[str, list[str]]:
-    """Return the raw item ids of each user by the user's raw id."""
-    sequences = interactions.sequences
-    users = [str(user) for user in sequences.users.tolist()]
-    if sequences.raw_users is not None:
-        users = sequences.raw_users.to_pylist()
-    runs_by_user = {}
-    for row, user in enumerate(users):
-        items = sequences.items[sequences.offsets[row] : sequences.offsets[row + 1]]
-        runs_by_user[user] = [interactions.raw_ids[item] for item in items]
-    return runs_by_user
 
 
 def write_table(path: Path, **columns: object) -> str:
     """Write a Parquet table, and return its URL."""
     pq.write_table(pa.table(columns), path)
-    return str(path)
-
-
-def write_text(path: Path, text: str) -> str:
-    """Write a text file, and return its URL."""
-    path.write_text(text, encoding="utf-8")
     return str(path)
 
 

@@ -25,7 +25,8 @@ from shards_tools.check.dataset import check
 from shards_tools.cli import main
 from shards_tools.make import make
 from shards_tools.pack.features import digest_of, parse_sources, read_item_features
-from shards_tools.pack.plan import open_source, plan
+from shards_tools.pack.inputs import Inputs
+from shards_tools.pack.plan import plan
 from shards_tools.pack.settings import Settings
 from shards_tools.show.facts import describe
 
@@ -55,7 +56,7 @@ def packed(
 ) -> Path:
     """Return a data set with these features."""
     out = tmp_path_factory.mktemp("packed") / "data"
-    make(raw_dir, str(out), SETTINGS, 2, None, QUIET, feature_sources=sources)
+    make(raw_dir, str(out), SETTINGS, 2, None, QUIET, inputs=Inputs(features=sources))
     return out
 
 
@@ -117,11 +118,11 @@ def test_make_features_the_content_of_the_files_decides_whether_it_continues(
 ) -> None:
     copies = {name: shutil.copy(url, tmp_path) for name, url in sources.items()}
     before = data_set(packed)
-    make(raw_dir, str(packed), SETTINGS, 2, None, QUIET, feature_sources=copies)
+    make(raw_dir, str(packed), SETTINGS, 2, None, QUIET, inputs=Inputs(features=copies))
     assert data_set(packed) == before
     for other in ({}, {"text": sources["text"]}, {**sources, "text": sources["image"]}):
         with pytest.raises(ValueError, match="was begun with feature_digests"):
-            make(raw_dir, str(packed), SETTINGS, 2, None, QUIET, feature_sources=other)
+            make(raw_dir, str(packed), SETTINGS, 2, None, QUIET, inputs=Inputs(features=other))
     digest = digest_of(copies)
     (tmp_path / "text.ids.txt").write_text("\n".join(map(str, range(NUM_ITEMS, 0, -1))))
     assert digest_of(copies) != digest
@@ -197,7 +198,7 @@ def test_plan_features_in_the_raw_folder_are_no_unused_files(
     for name in ("mine.npy", "other.npy"):
         shutil.copy(sources["text"], raw_copy / name)
     (raw_copy / "mine.ids.txt").write_text("\n".join(map(str, range(1, NUM_ITEMS + 1))))
-    planned = plan(open_source(raw_copy, SETTINGS), SETTINGS, "", {"text": f"{raw_copy}/mine.npy"})
+    planned = plan(raw_copy, SETTINGS, Inputs(features={"text": f"{raw_copy}/mine.npy"}))
     assert f"features text: {NUM_ITEMS} of {NUM_ITEMS} items, width 5, from mine.npy" in (
         planned.sources
     )
