@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from mlrec import storage
 from mlrec.data.format import DATASET_FILE, DatasetInfo, FileInfo, read_dataset_info
 from mlrec.runtime.printable import counted
-from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
+from shards_tools.pack.output import SETTINGS_FILE, Output, open_output
+from shards_tools.raw.listing import WORK_FOLDER
 
 PUSH_FILE = "push.json"
 """File in the work folder with the fingerprint of the data set, while a push is incomplete."""

@@ -24,8 +24,8 @@ from mlrec.data.format import (
 )
 from mlrec.runtime.printable import counted, printable
 from mlrec.storage.typed_json import parse_json
+from shards_tools.raw.listing import WORK_FOLDER
 
-WORK_FOLDER = "_work"
 SETTINGS_FILE = "settings.json"
 """File in the work folder with the settings. It stays when the data set is complete."""
 LOCK_FILE = "lock"

@@ -14,7 +14,8 @@ from mlrec import storage
 from mlrec.data.format import FileInfo, Member, item_shard
 from mlrec.runtime.printable import printable
 from mlrec.storage.typed_json import STRICT, parse_json
-from shards_tools.pack.output import WORK_FOLDER, Output
+from shards_tools.pack.output import Output
+from shards_tools.raw.listing import WORK_FOLDER
 
 RECORD_PREFIX = "items-"
 

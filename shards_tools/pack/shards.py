@@ -13,7 +13,7 @@ from mlrec import storage
 from mlrec.data.format import FileInfo, item_shard
 from shards_tools.pack.catalogue import members_of
 from shards_tools.pack.items import ItemJob, source_of
-from shards_tools.pack.output import WORK_FOLDER, Output
+from shards_tools.pack.output import Output
 from shards_tools.pack.plan import Plan
 from shards_tools.pack.records import (
     FAILURE_COUNTS,
@@ -24,6 +24,7 @@ from shards_tools.pack.records import (
     record_name,
     shard_number,
 )
+from shards_tools.raw.listing import WORK_FOLDER
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from mlrec import storage
 
+WORK_FOLDER = "_work"
+"""Folder in which every data set has the settings and the state of its packing."""
 VERSION_KEYS = (
     "ETag",
     "etag",

@@ -26,9 +26,10 @@ from shards_tools.check.files import first_fault
 from shards_tools.make import pack
 from shards_tools.pack.features import digest_of
 from shards_tools.pack.inputs import NO_INPUTS, Inputs
-from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, Output, open_output
+from shards_tools.pack.output import SETTINGS_FILE, Output, open_output
 from shards_tools.pack.plan import Plan, plan
 from shards_tools.pack.settings import Settings
+from shards_tools.raw.listing import WORK_FOLDER
 from shards_tools.repair.output import PACK_AGAIN, RepairOutput
 from shards_tools.repair.records import record_intact_shards
 

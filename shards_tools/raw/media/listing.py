@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mlrec import storage
-from shards_tools.raw.listing import File, list_folder, list_tree
+from shards_tools.raw.listing import WORK_FOLDER, File, list_folder, list_tree
 from shards_tools.raw.media.names import is_hidden, kind_of, place_of
 
 MAX_DEPTH = 4
@@ -16,9 +16,6 @@ UNREAD_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.x
 """Suffixes of archives that are not read."""
 FIRST_PART = ".z01"
 """Suffix of the first part of a split zip archive."""
-
-WORK_FOLDER = "_work"
-"""Folder that every data set has while it is packed, and afterwards."""
 
 
 class RawFiles(NamedTuple):
@@ -45,8 +42,8 @@ class RawFiles(NamedTuple):
 def list_raw(root: str) -> RawFiles:
     """Return the files of the raw folder at the URL `root`.
 
-    A folder that is named for media is listed with all that is below it. In any other folder, its
-    files and its folders for media are listed.
+    A folder that is named for media is listed with all that is below it. Other folders are looked
+    into down to MAX_OTHER_DEPTH levels.
     """
     listing = list_folder(root)
     files = RawFiles(

@@ -11,9 +11,9 @@ from packing import tree
 from mlrec.data.format import DATASET_FILE, item_shard, read_dataset_info
 from shards_tools.check.dataset import check
 from shards_tools.cli import main
-from shards_tools.pack.output import WORK_FOLDER
 from shards_tools.pack.settings import Settings
 from shards_tools.push import PUSH_FILE, push
+from shards_tools.raw.listing import WORK_FOLDER
 
 
 def test_push_copy_is_the_same_data_set(

@@ -12,9 +12,10 @@ import pytest
 
 from mlrec.data.format import FileInfo, Member
 from shards_tools.pack.items import _check_sizes
-from shards_tools.pack.output import SETTINGS_FILE, WORK_FOLDER, open_output
+from shards_tools.pack.output import SETTINGS_FILE, open_output
 from shards_tools.pack.raw_files import MediaError
 from shards_tools.pack.records import Failure, ShardRecord, read_failures
+from shards_tools.raw.listing import WORK_FOLDER
 from shards_tools.repair.dataset import recorded_settings
 
 WHERE = f"out/{WORK_FOLDER}/items-00000.json"
