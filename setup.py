@@ -19,6 +19,7 @@ def version() -> str:
 
 DASHBOARD = ["wandb-workspaces>=0.4.13"]
 INDEX = ["faiss-cpu>=1.15"]
+SEARCH = ["optuna>=5"]
 # The client connects to clusters from outside, by ray:// URLs.
 RAY = ["ray[client]"]
 
@@ -44,6 +45,7 @@ setup(
         "markupsafe",
         "matplotlib",
         "numpy>=2",
+        "peft>=0.21",
         "pillow",
         "psutil",
         "pyarrow",
@@ -68,6 +70,7 @@ setup(
         "ray": RAY,
         "dashboard": DASHBOARD,
         "index": INDEX,
+        "search": SEARCH,
         "dev": [
             "boto3",
             # A second reader of clips, for tests. It has no package for aarch64.
@@ -83,6 +86,7 @@ setup(
             *DASHBOARD,
             *INDEX,
             *RAY,
+            *SEARCH,
         ],
     },
 )
