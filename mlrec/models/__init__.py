@@ -1,12 +1,18 @@
 """Models: encoders of items, the item tower, recommenders and losses.
 
-encoders/         encoders of videos, images, text, audio, ids and features recommenders/
-sequence and graph models registry.py       the tables that a configuration names building.py
-build the model of a run tower.py          the item tower: encode, project, fuse chunks.py
-the chunks in which the tower encodes a step's items prefix.py, frozen_calls.py   cut the frozen
-stages off an encoder activation_cache.py          cache what the frozen stages compute
-recommender.py    one step: encode owned items, exchange, score, loss losses.py         training
-objectives fusion.py, batchnorm.py, dropout.py, counter_random.py, random_media.py   parts
-encoder_building.py, encoder_files.py, trial.py   build encoders, keep their files, try them on the
-meta device notices.py        random weights and missing inputs, to tell the user at the start
+encoders/             encoders of videos, images, text, audio, ids and features
+recommenders/         sequence and graph models
+registry.py           the tables that a configuration names
+building.py           build the model of a run
+tower.py              the item tower: encode, project, fuse
+chunks.py             the chunks in which the tower encodes a step's items
+prefix.py, frozen_calls.py   cut the frozen stages off an encoder
+activation_cache.py   cache what the frozen stages compute
+stage_states.py       hidden states of all stages of a frozen encoder, averaged per item
+recommender.py        one step: encode owned items, exchange, score, loss
+losses.py             training objectives
+fusion.py, batchnorm.py, dropout.py, counter_random.py, random_media.py   parts
+encoder_building.py, encoder_files.py   build encoders, keep their files
+trial.py              try encoders on the meta device
+notices.py            random weights and missing inputs, to tell the user at the start
 """

@@ -26,12 +26,8 @@ def check_runs(encoder: Encoder, name: str) -> None:
     """
     if encoder.spec.modality not in (Modality.VIDEO, Modality.COVER, Modality.AUDIO):
         return
-    tensors = [*encoder.parameters(), *encoder.buffers()]
-    # deepcopy takes these as copies that it has already made
-    stand_ins = {id(tensor): _without_values(tensor) for tensor in tensors}
     try:
-        # the encoder itself keeps its device, mode and weights
-        double = copy.deepcopy(encoder, stand_ins).eval()
+        double = without_values(encoder).eval()
         with torch.no_grad():
             vectors = double(_input(encoder.spec))
         if vectors.shape != (1, encoder.width):
@@ -51,7 +47,16 @@ def check_runs(encoder: Encoder, name: str) -> None:
         ) from error
 
 
-def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+def without_values(module: nn.Module) -> nn.Module:
+    """Return a copy of a module with tensors on the meta device, which take no memory."""
+    stand_ins: dict[int, object] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        # deepcopy takes these as copies that it has already made
+        stand_ins[id(tensor)] = _empty_like(tensor)
+    return copy.deepcopy(module, stand_ins)
+
+
+def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
     empty = torch.empty_like(tensor, device="meta")
     return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
 

@@ -62,11 +62,18 @@ class HuggingFaceText(HuggingFace):
 
     def forward(self, titles: torch.Tensor) -> torch.Tensor:
         tokens, mask = titles.unbind(dim=1)
-        vectors = self.backbone(input_ids=tokens, attention_mask=mask).last_hidden_state
-        weights = mask.to(vectors.dtype)[..., None]
-        # without any token the vector is zeros, not NaN
-        mean: torch.Tensor = (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-        return mean
+        output = self.backbone(input_ids=tokens, attention_mask=mask)
+        return mean_over_tokens(output.last_hidden_state, mask)
+
+
+def mean_over_tokens(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the means [n, width] of vectors [n, length, width] where the mask is 1.
+
+    The mean of no token is zeros, not NaN.
+    """
+    weights = mask.to(vectors.dtype)[..., None]
+    mean: torch.Tensor = (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    return mean
 
 
 def tokenizer_of(row: EncoderRow, context: EncoderContext) -> str:
