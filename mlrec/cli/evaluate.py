@@ -64,6 +64,7 @@ def _table(results: Results) -> Table:
     metrics = [name for name in rows["all"] if name != "users"]
     table = Table(f"{results.split} split", "users", *metrics)
     for group, values in rows.items():
-        cells = [f"{values[name]:.4f}" for name in metrics]
+        # oracle.json has the default cut-offs alone
+        cells = [f"{values[name]:.4f}" if name in values else "–" for name in metrics]
         table.add_row(group, f"{values['users']:,.0f}", *cells)
     return table

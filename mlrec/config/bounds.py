@@ -44,6 +44,10 @@ Steps = Annotated[int, Between(1, 1_000_000)]
 Users = Annotated[int, Between(1, 1 << 24)]
 # each is scored against the whole catalogue: 65,536 users x 1M items are 262 GB in fp32
 RankedUsers = Annotated[int, Between(1, 1 << 16)]
+# 0 stands for all users
+SampledUsers = Annotated[int, Between(0, (1 << 31) - 1)]
+# no catalogue has more items
+CutOff = Annotated[int, Between(1, (1 << 31) - 1)]
 Items = Annotated[int, Between(1, 1 << 20)]
 # drawn for every position of a batch, which has thousands of positions
 Candidates = Annotated[int, Between(1, 1 << 13)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from mlrec.config.durations import check_duration
+from mlrec.config.metric_names import MAX_CUTOFFS, metric_names
 from mlrec.config.scalars import check_text
 from mlrec.config.values import check_typed
 from mlrec.runtime.credentials import check_no_credentials
@@ -35,6 +36,7 @@ def check_config(config: Config) -> None:
     _check_encoders(config)
     _check_zero(config)
     _check_durations(config)
+    _check_evaluate(config)
     _check_folders_apart(config)
 
 
@@ -129,6 +131,22 @@ def _check_durations(config: Config) -> None:
     check_duration(train.evaluate_every, "train.evaluate_every")
     check_duration(train.save_every, "train.save_every")
     check_duration(config.optim.warmup, "optim.warmup")
+
+
+def _check_evaluate(config: Config) -> None:
+    cutoffs = list(config.evaluate.cutoffs)
+    if not 1 <= len(cutoffs) <= MAX_CUTOFFS or cutoffs != sorted(set(cutoffs)):
+        raise ValueError(
+            f"evaluate.cutoffs is {printable(repr(cutoffs), 80)}; it must be 1 to {MAX_CUTOFFS} "
+            "cut-offs in ascending order, such as [10, 20]"
+        )
+    metrics = metric_names(cutoffs)
+    selected = config.evaluate.select_by
+    if selected not in metrics:
+        raise ValueError(
+            f"evaluate.select_by is {printable(repr(selected), 80)}; it must be one of "
+            f"{', '.join(metrics)}. For another cut-off, add it to evaluate.cutoffs"
+        )
 
 
 def _check_folders_apart(config: Config) -> None:

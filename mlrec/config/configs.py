@@ -12,9 +12,7 @@ from typing import Any, Literal
 from mlrec.config import bounds
 from mlrec.config.checks import check_config
 from mlrec.config.encoder_options import EncoderOptions, Tuning
-
-Metric = Literal["hr@10", "hr@20", "ndcg@10", "ndcg@20", "mrr"]
-"""Metrics of full ranking."""
+from mlrec.config.metric_names import DEFAULT_CUTOFFS
 
 
 @dataclass(frozen=True)
@@ -184,8 +182,14 @@ class TrainConfig:
 class EvaluateConfig:
     """Full ranking."""
 
-    select_by: Metric = "hr@10"
-    """Metric on the validation split that selects the best checkpoint."""
+    cutoffs: tuple[bounds.CutOff, ...] = DEFAULT_CUTOFFS
+    """Cut-offs K of HR@K and NDCG@K, ascending. The paper's tables need 10 and 20."""
+    select_by: str = "hr@10"
+    """Metric on the validation split that selects the best checkpoint: hr@K or ndcg@K at one of
+    evaluate.cutoffs, or mrr."""
+    users: bounds.SampledUsers = 0
+    """Users ranked by each validation during training, a fixed sample drawn by the seed; 0 ranks
+    all. The test split and mlrec evaluate always rank all users."""
     user_chunk: bounds.RankedUsers = 256
     """Users scored at a time on each rank; a chunk holds user_chunk x N scores for N items."""
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mlrec.config.metric_names import metric_names
 from mlrec.config.run_files import RANKS_FILE, RESULTS_FILE
-from mlrec.evaluation.metrics import METRICS, standard_error, user_metrics
-from mlrec.evaluation.results import read_ranks, read_results
+from mlrec.evaluation.metrics import standard_error, user_metrics
+from mlrec.evaluation.results import TargetRanks, read_ranks, read_results
 from mlrec.runs.record import read_record, trained_on
 from mlrec.runtime.printable import printable
 from mlrec.runtime.redact import scrub
@@ -33,7 +34,7 @@ class Comparison:
 
 
 def compare(first: Path, second: Path) -> list[Comparison]:
-    """Compare the last full rankings of two runs.
+    """Compare the last full rankings of two runs, at the cut-offs of both.
 
     Raises:
         ValueError: a run has no ranking or a damaged one, or the rankings differ in data set,
@@ -57,7 +58,9 @@ def compare(first: Path, second: Path) -> list[Comparison]:
             f"{first} ranked {one.users:,} users, {second} {other.users:,}, of one data set and "
             "split. Rank both again with mlrec evaluate RUN"
         )
-    return [_compare(metric, one.metrics[metric], other.metrics[metric]) for metric in METRICS]
+    # Ranks give the metrics at any cut-off, so runs with different cut-offs can be compared.
+    metrics = metric_names(sorted({*one.cutoffs, *other.cutoffs}))
+    return [_compare(metric, one.metric(metric), other.metric(metric)) for metric in metrics]
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,14 @@ class _Ranking:
     dataset: str
     """The data set in words, for messages."""
     users: int
-    metrics: dict[str, np.ndarray]
-    """Each user's metrics, float64 [B]."""
+    ranks: TargetRanks
+    catalogue_size: int
+    cutoffs: tuple[int, ...]
+
+    def metric(self, name: str) -> np.ndarray:
+        """Return a metric of each user, float64 [B]."""
+        ranks = self.ranks
+        return user_metrics(ranks.better_B, ranks.tied_B, self.catalogue_size, [name])[name]
 
 
 def _read(run: Path) -> _Ranking:
@@ -87,7 +96,9 @@ def _read(run: Path) -> _Ranking:
         fingerprint=fingerprint,
         dataset=_describe(run, fingerprint),
         users=len(ranks.better_B),
-        metrics=user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size),
+        ranks=ranks,
+        catalogue_size=results.catalogue_size,
+        cutoffs=results.cutoffs,
     )
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from mlrec.config import Config
+from mlrec.config.metric_names import metric_names
 from mlrec.data.catalogue_pass import Chunk, pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.format import Split
+from mlrec.data.plan import shuffled
 from mlrec.data.stream import Data
 from mlrec.evaluation.examples import recommend_some
 from mlrec.evaluation.metrics import summarize, user_metrics
@@ -20,6 +24,9 @@ from mlrec.models.recommender import Recommender
 from mlrec.runs.recommendations import Recommended
 from mlrec.runtime.distributed import World, gather, gather_objects, shares
 from mlrec.runtime.progress import track
+
+SAMPLE_KEY = (1 << 32) - 1
+"""Place of the order of sampled users among a seed's orders, which no epoch reaches."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Evaluation:
     """The rank of every target by the model's scores, in the order of `evaluated_users`."""
     catalogue_size: int
     """Number of ranked items."""
+    is_sample: bool
+    """Whether the users are a sample of the split's."""
     recommended: Recommended | None = None
     """Recommendations to some users, on rank 0; None on other ranks and if not requested."""
 
@@ -131,6 +140,7 @@ def evaluate(
     world: World,
     split: Split,
     recommend: bool = False,
+    sampled: bool = False,
 ) -> Evaluation:
     """Rank the target of every user who has one in the split; collective.
 
@@ -139,6 +149,7 @@ def evaluate(
 
     Args:
         recommend: whether rank 0 also recommends to some users; for a plain model only.
+        sampled: whether evaluate.users limits the number of users.
     """
     was_training = model.training
     model.eval()
@@ -146,6 +157,9 @@ def evaluate(
     catalogue = encode_catalogue(model, data, config, world)
     ranking = Ranking(model, data, catalogue.items_ND, catalogue.readable_N)
     users_V = data.sequences.evaluated_users(split)
+    num_users = len(users_V)
+    if sampled:
+        users_V = sample_users(users_V, config)
     counts = _rank_users(ranking, users_V, config.evaluate.user_chunk, world, split)
     recommended = None
     if recommend and world.is_main:
@@ -155,20 +169,40 @@ def evaluate(
     # From here every rank summarizes the same counts, so that all ranks agree on the metrics.
     popularity_V = data.catalogue.popularity_N1[data.sequences.target(users_V, split)]
     catalogue_size = len(catalogue.items_ND)
+    names = metric_names(config.evaluate.cutoffs)
+    summarized = partial(
+        _summarize, catalogue_size=catalogue_size, popularity_V=popularity_V, names=names
+    )
     baselines = {
-        "popularity": _summarize(counts.by_popularity, catalogue_size, popularity_V),
-        "chance": _summarize(counts.by_chance, catalogue_size, popularity_V),
+        "popularity": summarized(counts.by_popularity),
+        "chance": summarized(counts.by_chance),
     }
     report = _gather_report(catalogue)
     return Evaluation(
-        metrics=_summarize(counts.by_model, catalogue_size, popularity_V),
+        metrics=summarized(counts.by_model),
         baselines=baselines,
         bad_items=report.bad_items,
         remote_bytes=report.remote_bytes,
         ranks=_as_ranks(counts.by_model),
         catalogue_size=catalogue_size,
+        is_sample=len(users_V) < num_users,
         recommended=recommended,
     )
+
+
+def sample_users(users_V: np.ndarray, config: Config) -> np.ndarray:
+    """Return the users of evaluate.users, ascending: all, or a sample drawn by the seed.
+
+    The sample depends on the seed and the users alone, so it is the same on every rank, for every
+    number of ranks, and after a resume.
+    """
+    count = config.evaluate.users
+    if not 0 < count < len(users_V):
+        return users_V
+    key = (config.seed << 32) + SAMPLE_KEY
+    places = shuffled(np.arange(count), len(users_V), key)
+    sampled_V: np.ndarray = users_V[np.sort(places)]
+    return sampled_V
 
 
 def _rank_users(
@@ -199,9 +233,11 @@ def _as_ranks(counts: TargetCounts) -> TargetRanks:
     return TargetRanks(counts.better_B.numpy(), counts.tied_B.numpy())
 
 
-def _summarize(counts: TargetCounts, catalogue_size: int, popularity_V: np.ndarray) -> Summary:
+def _summarize(
+    counts: TargetCounts, catalogue_size: int, popularity_V: np.ndarray, names: Sequence[str]
+) -> Summary:
     ranks = _as_ranks(counts)
-    per_user = user_metrics(ranks.better_B, ranks.tied_B, catalogue_size)
+    per_user = user_metrics(ranks.better_B, ranks.tied_B, catalogue_size, names)
     return summarize(per_user, popularity_V)
 
 

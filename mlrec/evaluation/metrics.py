@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mlrec.config.configs import Metric
+from mlrec.config.metric_names import metric_names
 
-METRICS: tuple[str, ...] = get_args(Metric)
+METRICS: tuple[str, ...] = metric_names()
+"""Metrics at the default cut-offs."""
 
 GROUPS: tuple[tuple[str, int, int], ...] = (
     ("cold", 0, 0),
@@ -33,7 +33,10 @@ def _gain_of(metric: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def user_metrics(
-    better_B: np.ndarray, tied_B: np.ndarray, catalogue_size: int
+    better_B: np.ndarray,
+    tied_B: np.ndarray,
+    catalogue_size: int,
+    names: Sequence[str] = METRICS,
 ) -> dict[str, np.ndarray]:
     """Return each user's metrics, float64 [B].
 
@@ -45,10 +48,11 @@ def user_metrics(
         better_B: int64, items ranked above the target.
         tied_B: int64, other items with the target's score.
         catalogue_size: N, the highest possible rank.
+        names: metrics to return, of `metric_names`.
     """
     ranks_N = np.arange(1, catalogue_size + 1, dtype=np.float64)
     metrics = {}
-    for metric in METRICS:
+    for metric in names:
         gains_N = _gain_of(metric)(ranks_N)
         # Prefix sums give the mean over any range of ranks with one subtraction per user.
         total = np.concatenate([[0.0], np.cumsum(gains_N)])

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from mlrec import storage
+from mlrec.config.metric_names import DEFAULT_CUTOFFS, MAX_CUTOFFS, cutoffs_of, metric_names
 from mlrec.config.run_files import RANKS_FILE, RESULTS_FILE
 from mlrec.evaluation.metrics import user_metrics
 from mlrec.storage.npy import npy_bytes, read_npy
@@ -62,12 +63,19 @@ class Results:
     Empty in results of earlier versions, which ranked the data set of the training.
     """
 
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """Cut-offs of the metrics, ascending."""
+        return cutoffs_of(self.metrics["all"]) or DEFAULT_CUTOFFS
+
     def __post_init__(self) -> None:
         if "all" not in self.metrics:
             raise ValueError("metrics has no group 'all'")
         # The limit on the size of ranks.npy is computed from this number.
         if not 0 <= self.metrics["all"].get("users", 0) <= MAX_USERS:
             raise ValueError(f"metrics.all.users is {self.metrics['all']['users']}")
+        if len(self.cutoffs) > MAX_CUTOFFS:
+            raise ValueError(f"metrics.all has over {MAX_CUTOFFS} cut-offs")
 
 
 def read_results(run: Path) -> Results | None:
@@ -131,7 +139,8 @@ def _check_agreement(path: Path, ranks: TargetRanks, results: Results) -> None:
     The files are written one after the other, so a crash can leave them from two rankings.
     """
     stated_metrics = results.metrics["all"]
-    per_user = user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size)
+    names = metric_names(results.cutoffs)
+    per_user = user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size, names)
     for name, values_B in per_user.items():
         if not len(values_B) or name not in stated_metrics:
             continue

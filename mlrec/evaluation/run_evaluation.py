@@ -8,7 +8,7 @@ from mlrec.config import Config
 from mlrec.config.run_files import RESULTS_FILE
 from mlrec.data.format import ORACLE_FILE, Split, read_oracle
 from mlrec.data.stream import Data
-from mlrec.evaluation.evaluate import evaluate
+from mlrec.evaluation.evaluate import evaluate, sample_users
 from mlrec.evaluation.metrics import METRICS
 from mlrec.evaluation.results import Results, read_results, write_results
 from mlrec.evaluation.trained_model import load_model
@@ -41,12 +41,13 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
     as_trained(model, config, world.device)
     evaluation = evaluate(model, data, config, world, split, recommend=True)
     baselines = dict(evaluation.baselines)
+    # The oracle has the default cut-offs alone; at others it has no figures.
     if split == "test" and (oracle := oracle_of(data)):
         baselines["oracle"] = oracle
     results = Results(
         split=split,
         step=checkpoint.read_state(path).step,
-        selected_by=f"validation {config.evaluate.select_by}",
+        selected_by=_selected_by(config, data),
         metrics=evaluation.metrics,
         baselines=baselines,
         bad_items=evaluation.bad_items,
@@ -67,6 +68,16 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
             evaluation.bad_items.values(), config.data.max_bad_items, data.url, ledger
         )
     return results
+
+
+def _selected_by(config: Config, data: Data) -> str:
+    """Return the metric that chose the checkpoint, and the sample of users if it was one."""
+    metric = f"validation {config.evaluate.select_by}"
+    if not config.evaluate.users:
+        return metric
+    users_V = data.sequences.evaluated_users("validation")
+    num_users = len(sample_users(users_V, config))
+    return f"{metric} on a sample of {num_users:,} users" if num_users < len(users_V) else metric
 
 
 def oracle_of(data: Data) -> dict[str, dict[str, float]]:

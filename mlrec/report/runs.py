@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
+from mlrec.config.metric_names import MAIN_CUTOFF, cutoffs_of, metric_names
 from mlrec.config.run_files import CONFIG_FILE, RANKS_FILE, run_names
 from mlrec.evaluation.metrics import standard_error, user_metrics
 from mlrec.evaluation.results import Results, read_ranks, read_results
+from mlrec.report.wording import listed
 from mlrec.runs.recommendations import Recommended, read_recommended
 from mlrec.runs.record import read_record
 from mlrec.runs.tracker import read_metrics
@@ -104,7 +106,31 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     runs = []
     for path, name in zip(folders, run_names(folders), strict=True):
         runs.append(replace(read_run(path), name=name))
-    return runs
+    return [_with_missing_cutoffs(run, runs) for run in runs]
+
+
+def metrics_of(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the metrics of the runs' results: those at 10, and at every cut-off that a run has."""
+    cutoffs = {MAIN_CUTOFF}
+    for run in runs:
+        cutoffs.update(cutoffs_of(run.results.get("metrics", {}).get("all", {})))
+    return metric_names(sorted(cutoffs))
+
+
+def _with_missing_cutoffs(run: Run, runs: Sequence[Run]) -> Run:
+    """Add to a ranked run's missing parts the cut-offs that a report of `runs` shows."""
+    if not run.results:
+        return run
+    cutoffs = cutoffs_of(metrics_of(runs))
+    missing = [cutoff for cutoff in cutoffs if run.metric(f"hr@{cutoff}") is None]
+    if not missing:
+        return run
+    wanted = ",".join(map(str, cutoffs))
+    text = (
+        f"was ranked without the metrics at {listed(list(map(str, missing)))}: mlrec evaluate "
+        f"{run.path} --split {run.results['split']} evaluate.cutoffs=[{wanted}] adds them"
+    )
+    return replace(run, missing=(*run.missing, text))
 
 
 def read_run(path: Path) -> Run:
@@ -161,5 +187,6 @@ def _errors(path: Path, results: Results) -> dict[str, float]:
     if not (path / RANKS_FILE).exists() or not results.catalogue_size:
         return {}
     ranks = read_ranks(path, results)
-    per_user = user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size)
+    names = metric_names(results.cutoffs)
+    per_user = user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size, names)
     return {metric: standard_error(values_B) for metric, values_B in per_user.items()}

@@ -8,8 +8,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from mlrec.evaluation.metrics import METRICS
-from mlrec.report.runs import Run, flat
+from mlrec.report.runs import Run, flat, metrics_of
 from mlrec.report.wording import (
     NONE,
     counts_in_words,
@@ -111,22 +110,22 @@ def results_table(runs: Sequence[Run]) -> Table:
     """
     popularity = _baseline(runs, "popularity")
     oracle = _baseline(runs, "oracle")
+    others = [name for name in metrics_of(runs) if name != "hr@10"]
 
     def cells(value: Callable[[str], float | None]) -> tuple[str, ...]:
         hit_rate = value("hr@10")
         relative = (ratio(hit_rate, popularity), share(hit_rate, oracle))
-        first, *others = (number(value(name)) for name in METRICS)
-        return (first, *relative, *others)
+        return (number(hit_rate), *relative, *(number(value(name)) for name in others))
 
-    columns = [[run.metric(name) for run in runs] for name in METRICS]
     # the two relative columns follow HR@10 and mark no best run, because HR@10 does
-    columns[1:1] = [[], []]
+    columns = [[run.metric("hr@10") for run in runs], [], []]
+    columns += [[run.metric(name) for run in runs] for name in others]
     rows = [Row(run.name, cells(run.metric), _best(columns, i)) for i, run in enumerate(runs)]
     for name in BASELINES:
         source = _with_baseline(runs, name)
         if source is not None:
             rows.append(Row(name, cells(partial(source.baseline, name)), is_run=False))
-    header = ("HR@10", "× popularity", "% of oracle", "HR@20", "NDCG@10", "NDCG@20", "MRR")
+    header = ("HR@10", "× popularity", "% of oracle", *map(str.upper, others))
     return Table(f"{splits(runs)} split, all users", header, tuple(rows))
 
 

@@ -21,7 +21,10 @@ WITHOUT_EFFECT = (
     "data",
     "zero",
     "tracking",
-    "evaluate",
+    # evaluate.users may not change: the best of validations on different users is chosen by luck.
+    "evaluate.cutoffs",
+    "evaluate.select_by",
+    "evaluate.user_chunk",
     "train.duration",
     "train.log_every",
     "train.evaluate_every",

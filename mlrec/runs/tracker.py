@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Protocol
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from mlrec import storage
 from mlrec.config import Config
+from mlrec.config.metric_names import cutoffs_of, main_cutoff
 from mlrec.config.run_files import METRICS_FILE
 from mlrec.runs.wandb_run import WandbRun, wandb_mode
 from mlrec.runtime.progress import Bar, Remaining, is_terminal, number
@@ -35,12 +36,8 @@ SHOWN = {
     "speed/videos_per_s": "{:.0f} videos/s",
     "speed/dedup": "{:.1f} slots/video",
     "speed/data_wait": "data wait {:.0%}",
-    "validation/hr@10": "validation hr@10 {:.4f}",
-    "validation/ndcg@10": "ndcg@10 {:.4f}",
-    "validation/cold/hr@10": "cold hr@10 {:.4f}",
 }
-"""What the console shows of a step, in this order; the rest is in metrics.jsonl."""
-
+"""What the console shows of training, in this order; the rest is in metrics.jsonl."""
 
 # Room for about a million logged steps of 1 KB each.
 MAX_METRICS_BYTES = 1 << 30
@@ -174,7 +171,20 @@ class _MetricsFile:
 
 def summary(metrics: Mapping[str, float]) -> str:
     """What the console shows of a step's metrics; "" where that is nothing."""
-    return "  ".join(form.format(metrics[name]) for name, form in SHOWN.items() if name in metrics)
+    forms = SHOWN | _validation_forms(metrics)
+    return "  ".join(form.format(metrics[name]) for name, form in forms.items() if name in metrics)
+
+
+def _validation_forms(names: Iterable[str]) -> dict[str, str]:
+    """Return what the console shows of a validation: metrics at one cut-off."""
+    prefix = "validation/"
+    cutoff = main_cutoff(cutoffs_of(name.removeprefix(prefix) for name in names))
+    return {
+        f"{prefix}hr@{cutoff}": f"validation hr@{cutoff} {{:.4f}}",
+        f"{prefix}ndcg@{cutoff}": f"ndcg@{cutoff} {{:.4f}}",
+        f"{prefix}cold/hr@{cutoff}": f"cold hr@{cutoff} {{:.4f}}",
+        f"{prefix}users": "on a sample of {:,.0f} users",
+    }
 
 
 def _console_sink(total_steps: int, resumed_step: int) -> Sink:

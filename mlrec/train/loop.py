@@ -194,8 +194,12 @@ def _take_steps(
 
 def _validate(run: TrainingRun, tracker: Tracker, done: int) -> Summary:
     """Rank the validation split with the current weights, and log it; collective."""
-    evaluation = evaluate(run.engine.model, run.data, run.config, run.world, "validation")
+    evaluation = evaluate(
+        run.engine.model, run.data, run.config, run.world, "validation", sampled=True
+    )
     metrics = flat_metrics(evaluation.metrics, "validation/")
+    if evaluation.is_sample:
+        metrics["validation/users"] = evaluation.metrics["all"]["users"]
     tracker.log(done, metrics | run.data_metrics(done, evaluation))
     return evaluation.metrics
 

@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
+from mlrec.config.metric_names import cutoffs_of, main_cutoff
 from mlrec.config.run_files import CONFIG_FILE, OUTPUT_FILE
 from mlrec.runs import checkpoint
 from mlrec.runs import compatibility as settings
@@ -36,14 +37,14 @@ _ERROR = re.compile(r"error\b|(\[rank\d+\]: )?[\w.]*(Error|Exception): ")
 
 def final_metrics(run: Path) -> dict[str, float] | None:
     """Return the test metrics of a finished run by name, or None if it is not finished."""
-    lines = [line for line in read_metrics(run) if "test/hr@10" in line]
-    if not lines:
-        return None
-    # A run that was evaluated again has several lines: the last one counts.
-    metrics = {}
-    for key, value in lines[-1].items():
-        if key.startswith("test/"):
-            metrics[key.removeprefix("test/")] = value
+    metrics = None
+    # A run that was evaluated again has several such lines: the last one counts.
+    for line in read_metrics(run):
+        test = {}
+        for key, value in line.items():
+            if key.startswith("test/"):
+                test[key.removeprefix("test/")] = value
+        metrics = test or metrics
     return metrics
 
 
@@ -135,7 +136,9 @@ def in_words(outcome: Outcome) -> str:
     if outcome.error or outcome.test is None:
         ending = f"failed: {outcome.error}"
     else:
-        ending = f"HR@10 {outcome.test['hr@10']:.4f}  NDCG@10 {outcome.test['ndcg@10']:.4f}"
+        cutoff = main_cutoff(cutoffs_of(outcome.test))
+        hit_rate = outcome.test[f"hr@{cutoff}"]
+        ending = f"HR@{cutoff} {hit_rate:.4f}  NDCG@{cutoff} {outcome.test[f'ndcg@{cutoff}']:.4f}"
     duration = "finished before" if outcome.before else f"{60 * outcome.hours:.1f} min"
     return f"{outcome.name}  {ending}  {duration}"
 

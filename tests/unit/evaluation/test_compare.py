@@ -51,6 +51,18 @@ def test_compare_two_runs_gives_means_errors_and_a_paired_test(tmp_path: Path) -
     assert 0 < row.p < 0.01
 
 
+def test_compare_runs_with_different_cutoffs_uses_those_of_both(tmp_path: Path) -> None:
+    ranks = GENERATOR.integers(0, 90, 50)
+    runs = [write_run(tmp_path / name, ranks) for name in ("one", "two")]
+    results = read_results(runs[1])
+    assert results is not None
+    metrics = {"all": {"users": 50, "hr@50": float((ranks < 50).mean()), "hr@5": 0.0}}
+    metrics["all"]["hr@5"] = float((ranks < 5).mean())
+    write_results(runs[1], replace(results, metrics=metrics), read_ranks(runs[1], results))
+    hit_rates = [row.metric for row in compare(*runs) if row.metric.startswith("hr@")]
+    assert hit_rates == ["hr@5", "hr@10", "hr@20", "hr@50"]
+
+
 def test_compare_equal_runs_shows_no_difference(tmp_path: Path) -> None:
     ranks = GENERATOR.integers(0, 90, 50)
     rows = compare(write_run(tmp_path / "one", ranks), write_run(tmp_path / "two", ranks))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlrec.config import Config, DataConfig, ResumeConfig
+from mlrec.config import Config, DataConfig, EvaluateConfig, ResumeConfig
+from mlrec.config.metric_names import metric_names
 from mlrec.config.run_files import RESULTS_FILE
 from mlrec.data.catalogue_pass import (
     CataloguePass,
@@ -25,7 +26,7 @@ from mlrec.data.schema import InputSpec
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation import evaluate as evaluation
 from mlrec.evaluation import extract as extraction
-from mlrec.evaluation.evaluate import encode_catalogue, evaluate
+from mlrec.evaluation.evaluate import encode_catalogue, evaluate, sample_users
 from mlrec.evaluation.extraction import settings_of
 from mlrec.evaluation.results import TargetRanks, read_ranks, read_results, write_results
 from mlrec.evaluation.run_evaluation import evaluate_run
@@ -201,6 +202,43 @@ def test_evaluate_scores_that_are_nan_earn_chance(tiny_config: Config, data: Dat
     assert ranking.metrics["all"]["hr@10"] == pytest.approx(
         ranking.baselines["chance"]["all"]["hr@10"]
     )
+
+
+def test_evaluate_on_a_sample_ranks_the_same_users_as_all_do(
+    tiny_config: Config, data: Data
+) -> None:
+    model = build_model(tiny_config, data, 0)
+    everyone = data.sequences.evaluated_users("validation")
+    all_ranks = evaluate(model, data, tiny_config, ALONE, "validation", sampled=True)
+    assert not all_ranks.is_sample
+    sampled_config = replace(tiny_config, evaluate=EvaluateConfig(users=7))
+    ranked = evaluate(model, data, sampled_config, ALONE, "validation", sampled=True)
+    users = sample_users(everyone, sampled_config)
+    assert ranked.is_sample
+    assert len(set(users.tolist())) == 7 == ranked.metrics["all"]["users"]
+    places = np.searchsorted(everyone, users)
+    assert ranked.ranks.better_B.tolist() == all_ranks.ranks.better_B[places].tolist()
+
+
+def test_sample_users_depends_on_the_seed_and_may_be_all(tiny_config: Config) -> None:
+    everyone = np.arange(5, 305)
+    config = replace(tiny_config, evaluate=EvaluateConfig(users=20))
+    users = sample_users(everyone, config)
+    assert (np.diff(users) > 0).all() and set(users) <= set(everyone)
+    assert users.tolist() == sample_users(everyone, config).tolist()
+    assert users.tolist() != sample_users(everyone, replace(config, seed=1)).tolist()
+    config = replace(tiny_config, evaluate=EvaluateConfig(users=300))
+    assert sample_users(everyone, config) is everyone
+
+
+def test_evaluate_at_other_cutoffs_ranks_alike(tiny_config: Config, data: Data) -> None:
+    model = build_model(tiny_config, data, 0)
+    usual = evaluate(model, data, tiny_config, ALONE, "test")
+    config = replace(tiny_config, evaluate=EvaluateConfig(cutoffs=(1, 10, 50)))
+    other = evaluate(model, data, config, ALONE, "test")
+    assert list(other.metrics["all"]) == ["users", *metric_names((1, 10, 50))]
+    assert other.metrics["all"]["hr@10"] == usual.metrics["all"]["hr@10"]
+    assert other.baselines["chance"].keys() == other.metrics.keys()
 
 
 def trained_elsewhere(config: Config, data: Data) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mlrec.config.metric_names import cutoffs_of, main_cutoff, metric_names
 from mlrec.evaluation.metrics import summarize, user_metrics
 
 
@@ -33,3 +34,17 @@ def test_summarize_groups_users_by_the_targets_popularity() -> None:
         "cold": {"users": 1, "hr@10": 1.0},
         "1-5": {"users": 2, "hr@10": 0.5},
     }
+
+
+def test_user_metrics_at_other_cutoffs_count_ranks_up_to_them() -> None:
+    better = np.array([0, 4, 5, 60])
+    metrics = user_metrics(better, np.zeros(4, int), 100, metric_names([5, 100]))
+    assert list(metrics) == ["hr@5", "hr@100", "ndcg@5", "ndcg@100", "mrr"]
+    assert metrics["hr@5"].tolist() == [1, 1, 0, 0]
+    assert metrics["hr@100"].tolist() == [1, 1, 1, 1]
+
+
+def test_main_cutoff_is_10_or_the_smallest() -> None:
+    assert main_cutoff(cutoffs_of(["users", "hr@5", "hr@10", "mrr", "hr@x"])) == 10
+    assert main_cutoff(cutoffs_of(["hr@50", "ndcg@5"])) == 5
+    assert main_cutoff(cutoffs_of([])) == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -48,6 +49,31 @@ def test_report_results_are_compared_with_baselines(tmp_path: Path) -> None:
     assert r"| item.encoders | \['video/tiny'\] | \['id/embedding'\] |" in text
     assert "7.5 min" in rows["duration"]
     assert "1.235 M, 123.5 k of them trained" in rows["parameters"]
+
+
+def test_report_of_runs_with_different_cutoffs_names_the_missing_ones(tmp_path: Path) -> None:
+    usual = make_run(tmp_path / "usual")
+    other = make_run(tmp_path / "other")
+    results = json.loads((other / "results.json").read_text())
+    for metrics in results["metrics"].values():
+        metrics["hr@5"] = metrics.pop("hr@20")
+        metrics["ndcg@5"] = metrics.pop("ndcg@20")
+    (other / "results.json").write_text(json.dumps(results))
+    text = write_report([usual, other], tmp_path / "report.html").with_suffix(".md").read_text()
+    assert "| HR@10 | × popularity | % of oracle | HR@5 | HR@20 | NDCG@5 |" in text
+    assert "| 75 % | – | 0.4500 |" in text
+    for run, cutoff in ((usual, 5), (other, 20)):
+        assert (
+            f"{run.name} was ranked without the metrics at {cutoff}: mlrec evaluate "
+            rf"{run} --split test evaluate.cutoffs=\[5,10,20\] adds them." in text
+        )
+    assert (
+        write_report([usual], tmp_path / "one.html")
+        .with_suffix(".md")
+        .read_text()
+        .count("was ranked without")
+        == 0
+    )
 
 
 def test_report_page_is_self_contained_without_credentials(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_find_state_with_other_settings_is_refused(
             "item.chunk=3",
             "data.num_workers=1",
             "train.log_every=7 steps",
+            "evaluate.cutoffs=[5,10]",
         )
         == 6
     )
@@ -53,6 +54,7 @@ def test_find_state_with_other_settings_is_refused(
         "loss.name=bpr": r"loss\.name is 'bpr', was 'in_batch_softmax'",
         "item.tuning=frozen": r"item\.tuning is 'frozen', was",
         "recommender.width=32": r"recommender\.width is 32, was 16",
+        "evaluate.users=5": r"evaluate\.users is 5, was 0",
     }.items():
         with pytest.raises(
             ValueError, match=f"holds a run with other settings .*{words}.* another name or run_dir"

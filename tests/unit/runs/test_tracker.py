@@ -18,7 +18,7 @@ from wandb_files import records
 
 from mlrec.config import Config, TrackingConfig
 from mlrec.config.run_files import METRICS_FILE
-from mlrec.runs.tracker import Tracker, read_metrics
+from mlrec.runs.tracker import Tracker, read_metrics, summary
 from mlrec.runtime.redact import scrub
 
 SECRET = "hunter2"
@@ -95,6 +95,14 @@ def test_tracker_on_a_terminal_shows_progress(
     out = capsys.readouterr().out
     assert "20/100" in out
     assert "step 20  validation hr@10 0.2500\n" in out
+
+
+def test_summary_at_other_cutoffs_and_on_a_sample_says_so() -> None:
+    metrics = {"hr@5": 0.25, "ndcg@5": 0.125, "hr@50": 0.5, "cold/hr@5": 0.0, "users": 1000}
+    shown = summary({f"validation/{name}": value for name, value in metrics.items()})
+    assert shown == (
+        "validation hr@5 0.2500  ndcg@5 0.1250  cold hr@5 0.0000  on a sample of 1,000 users"
+    )
 
 
 @pytest.mark.parametrize(
