@@ -13,6 +13,7 @@ from mlrec.data.format import item_shard
 from mlrec.data.stream import open_data
 from mlrec.evaluation import extract as extraction
 from mlrec.evaluation.extract import extract
+from mlrec.evaluation.stage_vectors import NO_STAGES, StageOptions
 from mlrec.runtime.distributed import World
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
@@ -31,7 +32,12 @@ def record_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return starts
 
 
-def stop_after_two_blocks(config: Config, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_after_two_blocks(
+    config: Config,
+    out: str,
+    monkeypatch: pytest.MonkeyPatch,
+    options: StageOptions = NO_STAGES,
+) -> None:
     """Run an extraction whose storage fails at the third block."""
     write = extraction.write_block
 
@@ -43,7 +49,7 @@ def stop_after_two_blocks(config: Config, out: str, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         patch.setattr(extraction, "write_block", fail_at_third)
         with pytest.raises(RuntimeError, match="gave up"):
-            extract(config, out, ALONE)
+            extract(config, out, ALONE, options)
 
 
 def with_a_damaged_item(dataset_dir: Path, config: Config, folder: Path) -> Config:

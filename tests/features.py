@@ -28,9 +28,16 @@ def save_features(
     raw_ids: Sequence[object],
     width: int = 4,
     checkpoint: str | None = "s3://weights/tiny",
+    rows: tuple[str, ...] = (),
 ) -> np.ndarray:
-    """Write random vectors as mlrec extract does, and return them."""
-    vectors = np.random.default_rng(0).normal(size=(len(raw_ids), width)).astype(np.float32)
+    """Write random vectors as mlrec extract does, and return them.
+
+    Args:
+        rows: names of an item's vectors, in float16; empty for one vector in float32.
+    """
+    shape = (len(raw_ids), len(rows), width) if rows else (len(raw_ids), width)
+    vectors = np.random.default_rng(0).normal(size=shape)
+    vectors = vectors.astype(np.float16 if rows else np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     names = [str(raw_id) for raw_id in raw_ids]
     write_features(
@@ -38,6 +45,6 @@ def save_features(
         pa.array(names, pa.string()),
         vectors,
         item_ids(names),
-        Maker("video/tiny", checkpoint),
+        Maker("video/tiny", checkpoint, rows),
     )
     return vectors

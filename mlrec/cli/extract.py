@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlrec.config import is_setting, load_arguments
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import say
+
+if TYPE_CHECKING:
+    from mlrec.data.features.info import FeaturesInfo
 
 HELP = "Extract frozen features of the whole catalogue with one encoder; the same command resumes."
 
@@ -24,10 +27,27 @@ class Job(NamedTuple):
 
 def add_arguments(parser: Parser) -> None:
     """Add the files, the place of the features, and the settings."""
-    parser.usage = "mlrec extract [CONFIG ...] OUT [key=value ...] [--json]"
+    parser.usage = (
+        "mlrec extract [CONFIG ...] OUT [--stages all|LIST] [--pca WIDTH] [key=value ...] [--json]"
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     # which words are CONFIG, OUT and key=value depends on the words: `job_of` tells
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--stages",
+        default="",
+        metavar="all|LIST",
+        help="store the mean hidden states of all stages of the encoder, or of some, such as "
+        "0,3,6, in float16; a run pools them with item.options.features/vectors.pooling",
+    )
+    parser.add_argument(
+        "--pca",
+        type=int,
+        default=0,
+        metavar="WIDTH",
+        help="reduce the states of all stages together to this many principal components, fitted "
+        "to the items of the training split",
+    )
     add_json(parser)
     parser.epilog = """arguments:
   CONFIG      YAML files as of mlrec train, such as configs/item/videomae.yaml;
@@ -58,18 +78,43 @@ def job_of(words: list[str]) -> Job:
     return Job(words[last], words[:last] + words[last + 1 :])
 
 
+def _facts(out: str, info: FeaturesInfo) -> dict[str, object]:
+    """Return the document of --json."""
+    facts: dict[str, object] = {"out": out, "items": info.count, "width": info.width}
+    if info.rows:
+        facts["rows"] = list(info.rows)
+    if info.pca:
+        facts["rows_reduced"] = list(info.pca.rows)
+        facts["explained_variance"] = info.pca.explained_variance
+    return facts
+
+
+def _sentence(out: str, info: FeaturesInfo) -> str:
+    width = f"{info.width} wide"
+    if info.rows:
+        width = f"{len(info.rows)} vectors each, {width}"
+    if info.pca:
+        width += (
+            f": principal components of {len(info.pca.rows)} stages, which explain "
+            f"{info.pca.explained_variance:.1%} of the variance of the items in training"
+        )
+    return f"{out}: features of {info.count:,} items, {width}"
+
+
 def run(options: argparse.Namespace) -> None:
     """Extract on all ranks; rank 0 prints what is written."""
     from mlrec.evaluation.extract import extract
+    from mlrec.evaluation.stage_vectors import StageOptions
     from mlrec.runtime.distributed import start_world, stop_world
 
     job = job_of(options.words)
+    stages = StageOptions(options.stages, options.pca)
     config = load_arguments(job.settings)
     # collective: every rank encodes its share of the items; rank 0 joins them and prints
     world = start_world()
-    info = extract(config, job.out, world)
+    info = extract(config, job.out, world, stages)
     if world.is_main and options.json:
-        print_json({"out": job.out, "items": info.count, "width": info.width})
+        print_json(_facts(job.out, info))
     elif world.is_main:
-        say(f"{job.out}: features of {info.count:,} items, {info.width} wide")
+        say(_sentence(job.out, info))
     stop_world()

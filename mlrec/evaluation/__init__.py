@@ -10,4 +10,6 @@ compare.py        test the difference of two runs
 trained_model.py  load the model of a checkpoint
 history_length.py check a model against the histories of a data set
 extract.py, extraction.py   frozen features of all items, restartable
+stage_vectors.py, block_merge.py   features of all stages: what is encoded, and how it is joined
+principal_components.py     PCA over the items of the training split
 """

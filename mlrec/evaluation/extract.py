@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -13,27 +12,31 @@ import torch
 
 from mlrec import storage
 from mlrec.config import Config
-from mlrec.config.run_files import FAILURES_FILE
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
 from mlrec.data.features.blocks import Block, block_path, read_block, write_block
 from mlrec.data.features.files import write_features
 from mlrec.data.features.info import FeaturesInfo, Maker
-from mlrec.data.features.vectors import are_equal
+from mlrec.data.features.vectors import are_equal, are_finite
 from mlrec.data.schema import Modality
 from mlrec.data.stream import Data, open_data
+from mlrec.evaluation.block_merge import merge_blocks
 from mlrec.evaluation.extraction import (
     ExtractionSettings,
+    check_failures,
     check_is_place,
     check_same_settings,
     claim,
     complete_features,
     settings_of,
+    write_failures,
 )
+from mlrec.evaluation.stage_vectors import NO_STAGES, ItemVectors, StageOptions, item_vectors
 from mlrec.models.building import as_trained, item_ids
 from mlrec.models.encoders import Encoder, encoder_row
 from mlrec.models.notices import notices
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, barrier, from_main
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import Task, task
 from mlrec.runtime.terminal import say
 
@@ -52,6 +55,7 @@ class _Extraction:
     world: World
     data: Data
     encoder: Encoder
+    vectors: ItemVectors
     checkpoint: str | None
     """What the encoder's weights were read from; None where they are random."""
     settings: ExtractionSettings
@@ -78,15 +82,24 @@ class _Extraction:
         Raises:
             ValueError: it is missing, damaged, or not of this extraction.
         """
+        vectors = self.vectors
         return read_block(
-            self.out, start, self.raw_ids(start), self.encoder.width, self.settings.digest
+            self.out,
+            start,
+            self.raw_ids(start),
+            vectors.width,
+            vectors.dtype,
+            self.settings.digest,
         )
 
 
-def extract(config: Config, out: str, world: World) -> FeaturesInfo:
+def extract(
+    config: Config, out: str, world: World, options: StageOptions = NO_STAGES
+) -> FeaturesInfo:
     """Encode the catalogue with the encoder of `config` and write its vectors to `out`; collective.
 
-    Vectors are the encoder's output before any projection, computed in train.precision. Items that
+    Vectors are the encoder's output before any projection, or with `options` the states of its
+    stages in float16. They are computed in train.precision. Items that
     cannot be read, or whose vector is not finite, are omitted and listed in failures.jsonl. A
     stopped extraction resumes on any number of ranks.
 
@@ -113,18 +126,19 @@ def extract(config: Config, out: str, world: World) -> FeaturesInfo:
     )
     _check_encodes_content(tower)
     encoder: Any = tower.encoders[0]
-    settings = settings_of(config, data, encoder)
-    extraction = _Extraction(
-        config, out, world, data, encoder, _checkpoint_of(config, tower), settings
-    )
+    # hashes the weights on the host, before they change their type
+    settings = settings_of(config, data, encoder, options)
+    vectors = item_vectors(encoder, tower.names[0], options)
+    checkpoint = _checkpoint_of(config, tower)
+    extraction = _Extraction(config, out, world, data, encoder, vectors, checkpoint, settings)
+    _check_enough_items(extraction)
     from_main(lambda: check_same_settings(out, settings))
     if world.is_main:
         for notice in notices(tower, data):
             say(notice, error=True, flush=True)
     info = from_main(lambda: complete_features(out))
     if info is None:
-        # After settings_of, which hashes the weights on the host before they change their type.
-        as_trained(encoder.eval(), config, world.device)
+        as_trained(vectors.module.eval(), config, world.device)
         _claim(
             extraction
         )  # not before: an encoder that cannot be built must not keep the place from the next one
@@ -144,6 +158,22 @@ def _check_encodes_content(tower: ItemTower) -> None:
             f"item.encoders is [{tower.names[0]}], which looks vectors up and "
             "encodes no content, so there are no features to extract. Name an encoder of videos, "
             "images, titles or audio; see: mlrec list encoders"
+        )
+
+
+def _check_enough_items(extraction: _Extraction) -> None:
+    """Check that principal components can be fitted.
+
+    Raises:
+        ValueError: the training split has too few items.
+    """
+    popularity = extraction.data.catalogue.popularity_N1[extraction.items]
+    num_trained = int((popularity > 0).sum())
+    if extraction.settings.pca and num_trained <= extraction.settings.pca:
+        raise ValueError(
+            f"--pca is {extraction.settings.pca}, and only {counted(num_trained, 'item')} of the "
+            "data set have training interactions. Components are fitted to these; give fewer "
+            "components than there are items"
         )
 
 
@@ -197,26 +227,26 @@ def _is_complete(extraction: _Extraction, start: int) -> bool:
 @torch.no_grad()
 def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: Task) -> Block:
     encoder, config, world = extraction.encoder, extraction.config, extraction.world
+    encode = extraction.vectors.module
     share = CataloguePass(
         extraction.data, [encoder.spec], items, num_chunks=-(-len(items) // config.item.chunk)
     )
-    vectors = torch.zeros(len(items), encoder.width, device=world.device)
+    vectors = torch.zeros(len(items), extraction.vectors.width, device=world.device)
     is_read = np.zeros(len(items), dtype=bool)
     reasons: dict[int, str] = {}
     for chunk in stream_catalogue(
         share, config.data.num_workers, pin_memory=world.device.type == "cuda"
     ):
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
-        vectors[run] = encoder(
-            chunk.media[encoder.spec].to(world.device, non_blocking=True)
-        ).float()
+        vectors[run] = encode(chunk.media[encoder.spec].to(world.device, non_blocking=True)).float()
         is_read[run] = chunk.valid_n.numpy()
         reasons.update(chunk.bad_items)
         under_way.advance(len(chunk.valid_n))
-    vectors_nX = vectors.cpu().numpy()
+    # NaN stays NaN in float16
+    vectors_nX = vectors.cpu().numpy().astype(extraction.vectors.dtype)
     for item in items[~is_read].tolist():
         reasons.setdefault(item, "it was not delivered")
-    for item in items[~np.isfinite(vectors_nX).all(axis=1)].tolist():
+    for item in items[~are_finite(vectors_nX)].tolist():
         reasons.setdefault(
             item, f"its vector is not finite (train.precision={config.train.precision})"
         )
@@ -239,53 +269,25 @@ def _merge(extraction: _Extraction) -> FeaturesInfo:
     except ValueError as error:
         raise RuntimeError(f"{error}. Run the same command again") from error
     reasons = [reason for block in blocks for reason in block.reasons_n]
-    failures = [
-        json.dumps({"item": int(item), "reason": reason}) + "\n"
-        for item, reason in zip(extraction.items, reasons, strict=True)
-        if reason is not None
-    ]
-    # Before the check, whose error refers to this file.
-    storage.write_bytes(storage.join(out, FAILURES_FILE), "".join(failures).encode())
-    _check_failures(extraction, len(failures))
-    # Entry n of the reasons, vectors and raw ids is item n, as the blocks are joined in order.
-    has_vector = np.array([reason is None for reason in reasons])
-    vectors_nX = np.concatenate([block.vectors_nX for block in blocks])[has_vector]
-    raw_ids = pa.concat_arrays([block.raw_ids_n for block in blocks]).filter(pa.array(has_vector))
+    num_failures = write_failures(out, extraction.items, reasons)
+    most = extraction.config.data.max_bad_items
+    check_failures(out, num_failures, len(extraction.items), most)
+    # Entry n of the reasons and blocks is item n of the pass, as the blocks are joined in order.
+    is_trained = extraction.data.catalogue.popularity_N1[extraction.items] > 0
+    merged = merge_blocks(blocks, extraction.vectors, extraction.settings.pca, is_trained)
     encoder = extraction.config.item.encoders[0]
-    if are_equal(vectors_nX):
+    if are_equal(merged.vectors_nX):
         log.warning(
             "all %d vectors are equal, so %s cannot tell items apart; check its inputs and weights",
-            len(raw_ids),
+            len(merged.raw_ids_n),
             encoder,
         )
+    rows = () if merged.reduction else extraction.vectors.rows
+    maker = Maker(encoder, extraction.checkpoint, rows, merged.reduction)
     info = write_features(
-        out, raw_ids, vectors_nX, item_ids(extraction.data), Maker(encoder, extraction.checkpoint)
+        out, merged.raw_ids_n, merged.vectors_nX, item_ids(extraction.data), maker
     )
     # Last: a crash before features.json is written costs only the merge.
     for start in extraction.starts:
         storage.remove(block_path(out, start))
     return info
-
-
-def _check_failures(extraction: _Extraction, count: int) -> None:
-    """Warn of failed items.
-
-    Raises:
-        RuntimeError: more than data.max_bad_items failed, or all.
-    """
-    most = extraction.config.data.max_bad_items
-    total = len(extraction.items)
-    ledger = storage.join(extraction.out, FAILURES_FILE)
-    if count > most or count == total:
-        raise RuntimeError(
-            f"no features are written: {count:,} of {total:,} items failed, data.max_bad_items is "
-            f"{most}. {ledger} has the reasons; the same command tries these items again"
-        )
-    if count:
-        log.warning(
-            "%d of %d items have no features; %s has the reasons. A run on these features needs "
-            "all items: repair the data set and extract again",
-            count,
-            total,
-            ledger,
-        )

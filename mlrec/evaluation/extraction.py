@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -25,6 +27,7 @@ from mlrec.data.features.info import (
     FeaturesInfo,
 )
 from mlrec.data.stream import Data
+from mlrec.evaluation.stage_vectors import StageOptions
 from mlrec.models.encoders import Encoder
 from mlrec.storage.own_files import check_own_folder
 from mlrec.storage.typed_json import STRICT, parse_json
@@ -53,10 +56,19 @@ class ExtractionSettings:
     precision: str
     weights: _Sha256
     """SHA-256 of the encoder's weights."""
+    stages: str = ""
+    """As in StageOptions."""
+    pca: Annotated[int, Field(ge=0)] = 0
+    """As in StageOptions."""
 
     def to_bytes(self) -> bytes:
         """Return settings.json."""
-        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+        tree = asdict(self)
+        # left out at their defaults, so that the digest is that of earlier versions
+        for key in ("stages", "pca"):
+            if not tree[key]:
+                del tree[key]
+        return (json.dumps(tree, indent=1, sort_keys=True) + "\n").encode()
 
     @property
     def digest(self) -> str:
@@ -64,7 +76,9 @@ class ExtractionSettings:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
-def settings_of(config: Config, data: Data, encoder: Encoder) -> ExtractionSettings:
+def settings_of(
+    config: Config, data: Data, encoder: Encoder, options: StageOptions
+) -> ExtractionSettings:
     """Return the settings of an extraction by this encoder."""
     item = {
         key: value for key, value in asdict(config.item).items() if key != "checkpoint"
@@ -75,6 +89,8 @@ def settings_of(config: Config, data: Data, encoder: Encoder) -> ExtractionSetti
         seed=config.seed,
         precision=config.train.precision,
         weights=_weights_sha256(encoder),
+        stages=options.stages,
+        pca=options.pca,
     )
 
 
@@ -150,3 +166,44 @@ def complete_features(out: str) -> FeaturesInfo | None:
         log.warning("%s The items are encoded again", error)
         storage.remove(storage.join(out, INFO_FILE))
         return None
+
+
+def write_failures(out: str, items: np.ndarray, reasons: Sequence[str | None]) -> int:
+    """Write the items without a vector to failures.jsonl, and return their number.
+
+    Args:
+        items: int64 [n].
+        reasons: why each item has no vector; None for an item that has one.
+    """
+    failures = []
+    for item, reason in zip(items.tolist(), reasons, strict=True):
+        if reason is not None:
+            failures.append(json.dumps({"item": item, "reason": reason}) + "\n")
+    storage.write_bytes(storage.join(out, FAILURES_FILE), "".join(failures).encode())
+    return len(failures)
+
+
+def check_failures(out: str, count: int, total: int, most: int) -> None:
+    """Warn of failed items.
+
+    Args:
+        count: number of failed items, of `total` in all.
+        most: data.max_bad_items.
+
+    Raises:
+        RuntimeError: more than `most` failed, or all.
+    """
+    ledger = storage.join(out, FAILURES_FILE)
+    if count > most or count == total:
+        raise RuntimeError(
+            f"no features are written: {count:,} of {total:,} items failed, data.max_bad_items is "
+            f"{most}. {ledger} has the reasons; the same command tries these items again"
+        )
+    if count:
+        log.warning(
+            "%d of %d items have no features; %s has the reasons. A run on these features needs "
+            "all items: repair the data set and extract again",
+            count,
+            total,
+            ledger,
+        )

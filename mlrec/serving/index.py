@@ -126,7 +126,7 @@ def export_index(config: Config, path: Path, out: str, weights_sha256: str, worl
     sha256 = {WEIGHTS_FILE: weights_sha256} | _publish(index, items, data, out)
     # item vectors are also features that another run can read
     maker = Maker(f"item tower of {config.name}", str(path))
-    write_info(out, items.vectors_ND.shape, sha256, item_ids(data), maker)
+    write_info(out, items.vectors_ND, sha256, item_ids(data), maker)
     facts = {
         "history_length": data.info.split.history_length,
         "recall@10": recall,

@@ -113,11 +113,12 @@ def read_item_features(
     for name, url in sources.items():
         items = ItemIds(pa.array(raw_ids, pa.string()), dataset, fingerprint="")
         features = read_features(url, items, name)
+        _check_one_vector(features, name)
         rows_N = features.rows_of(items, may_miss=True)
         joined.widths[name] = features.width
         for vectors, row in zip(joined.vectors_of, rows_N.tolist(), strict=True):
             if row >= 0:
-                vectors[name] = features.vectors_nX[row]
+                vectors[name] = features.vectors_nX[row].astype(np.float32)
         num_items = int((rows_N >= 0).sum())
         joined.sources.append(
             f"features {name}: {num_items:,} of {counted(len(raw_ids), 'item')}, width "
@@ -125,6 +126,20 @@ def read_item_features(
         )
         joined.remarks.extend(_remarks(name, features, items))
     return joined
+
+
+def _check_one_vector(features: Features, name: str) -> None:
+    """Check that items have one vector each, as samples do.
+
+    Raises:
+        ValueError: they have several.
+    """
+    if features.vectors_nX.ndim == 3:
+        raise ValueError(
+            f"--features {name}={features.url} has {features.vectors_per_item} vectors per item, "
+            "and a sample has room for one. Reduce them with mlrec extract --pca, or give the "
+            f"folder to runs as item.options.features/{name}.checkpoint"
+        )
 
 
 def _remarks(name: str, features: Features, items: ItemIds) -> list[str]:

@@ -21,13 +21,20 @@ FEATURES_KEY = "features"
 
 
 def read_npy_rows(content: bytes, name: str) -> Rows:
-    """Return the rows of an .npy file: float16, float32 or float64 [n, width], without ids.
+    """Return the rows of an .npy file without ids.
+
+    It holds float16, float32 or float64 [n, width], or [n, K, width] for K vectors per item.
 
     Raises:
         ValueError: it is no such file; the message has no full stop.
     """
     del name  # the file has one array
-    array = read_npy(content, ndim=2)
+    array = read_npy(content)
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            f"an .npy file of shape {list(array.shape)}, expected 2 dimensions, or 3 for several "
+            "vectors per item"
+        )
     # long doubles differ between machines
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise ValueError(f"an .npy file of {array.dtype}, expected float16, float32 or float64")

@@ -10,6 +10,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,7 +28,7 @@ class Block:
 
     raw_ids_n: pa.Array
     vectors_nX: np.ndarray
-    """float32; zeros for an item that failed."""
+    """float32 or float16 [n, X], all vectors of an item side by side; zeros where it failed."""
     reasons_n: list[str | None]
     """Why an item has no vector; None for an item that has one."""
 
@@ -45,7 +46,7 @@ def block_path(out: str, start: int) -> str:
 def write_block(out: str, start: int, block: Block, extraction: str) -> None:
     """Write a block of the extraction with this digest."""
     # The digest is in the schema, so one comparison tells a block of other settings apart.
-    schema = _schema(block.vectors_nX.shape[1], extraction)
+    schema = _schema(block.vectors_nX.shape[1], block.vectors_nX.dtype, extraction)
     vectors = pa.FixedSizeListArray.from_arrays(
         pa.array(block.vectors_nX.reshape(-1)), type=schema.field("vector").type
     )
@@ -55,7 +56,9 @@ def write_block(out: str, start: int, block: Block, extraction: str) -> None:
     storage.write_bytes(block_path(out, start), sink.getvalue())
 
 
-def read_block(out: str, start: int, raw_ids_n: pa.Array, width: int, extraction: str) -> Block:
+def read_block(
+    out: str, start: int, raw_ids_n: pa.Array, width: int, dtype: npt.DTypeLike, extraction: str
+) -> Block:
     """Return the block of these items.
 
     Raises:
@@ -64,7 +67,7 @@ def read_block(out: str, start: int, raw_ids_n: pa.Array, width: int, extraction
     where = block_path(out, start)
     try:
         file = pq.ParquetFile(io.BytesIO(storage.read_bytes(where)))
-        if not file.schema_arrow.equals(_schema(width, extraction), check_metadata=True):
+        if not file.schema_arrow.equals(_schema(width, dtype, extraction), check_metadata=True):
             raise ValueError("it belongs to another extraction")
         # Compared with the footer first, because read() allocates what the footer announces.
         groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
@@ -88,7 +91,8 @@ def read_block(out: str, start: int, raw_ids_n: pa.Array, width: int, extraction
         raise ValueError(f"{where} cannot be used: {brief(error)}") from error
 
 
-def _schema(width: int, extraction: str) -> pa.Schema:
-    vector = pa.list_(pa.field("element", pa.float32()), width)  # the name that Parquet gives it
+def _schema(width: int, dtype: npt.DTypeLike, extraction: str) -> pa.Schema:
+    value = pa.from_numpy_dtype(dtype)
+    vector = pa.list_(pa.field("element", value), width)  # the name that Parquet gives it
     fields = [("raw_id", pa.string()), ("vector", vector), ("reason", pa.string())]
     return pa.schema(fields, metadata={_EXTRACTION_KEY: extraction.encode()})

@@ -1,6 +1,6 @@
 """Features of items on storage: one vector per raw id, so they fit every packing of the same items.
 
-<url>/features.npy       float32 [n, width]
+<url>/features.npy       float32 or float16 [n, width]; [n, K, width] for K vectors per item
 <url>/raw_ids.json       list of n strings: the raw ids of the rows
 <url>/features.parquet   both as one table (raw_id, vector), for other programs; exports have none
 <url>/features.json      FeaturesInfo, written last: a folder without it is incomplete
@@ -50,6 +50,8 @@ FORMATS: dict[str, Callable[[bytes, str], Rows]] = {
 }
 """Function that reads a file of vectors, by the ending of its name. Its arguments are the content
 and the name of the features, which chooses one of several columns."""
+DTYPES: dict[str, type[np.generic]] = {"float32": np.float32, "float16": np.float16}
+"""Types of the values of a folder's features, by the name in features.json."""
 MAX_FILE_BYTES = 64 << 30
 """Largest file of vectors that is read; it is held in memory whole."""
 
@@ -57,7 +59,9 @@ MAX_FILE_BYTES = 64 << 30
 def vectors_of_items(
     url: str, items: ItemIds | None, name: str = "", may_miss: bool = False
 ) -> np.ndarray:
-    """Return the vectors, float32 [n, width], of the data set's items in the order of the file.
+    """Return the vectors of the data set's items in the order of the file.
+
+    They are float16 or float32, [n, width] or [n, K, width].
 
     Args:
         items: None for all vectors.
@@ -162,13 +166,14 @@ def _from_folder(url: str, info: FeaturesInfo) -> Features:
     raw_ids = parse_json(raw_ids_json, list[str], storage.join(url, RAW_IDS_FILE), REMEDY)
     content = _read_verified(url, VECTORS_FILE, info)
     try:
-        vectors_nX = read_npy(content, np.float32, ndim=2)
+        vectors_nX = read_npy(content, DTYPES[info.dtype], ndim=len(info.shape))
     except ValueError as error:
         vectors_url = storage.join(url, VECTORS_FILE)
         raise ValueError(f"{vectors_url} cannot be used: {error}. {REMEDY}.") from error
-    if (info.count, info.width) != vectors_nX.shape:
+    if info.shape != vectors_nX.shape:
+        stated = " x ".join(map(str, info.shape))
         raise ValueError(
-            f"{storage.join(url, INFO_FILE)} says {info.count} x {info.width}, "
+            f"{storage.join(url, INFO_FILE)} says {stated}, "
             f"but {VECTORS_FILE} is {list(vectors_nX.shape)}. {REMEDY}."
         )
     return checked(Features(url, pa.array(raw_ids, pa.string()), vectors_nX, info))
@@ -230,6 +235,9 @@ def write_features(
 ) -> FeaturesInfo:
     """Write features to a folder, complete or not at all.
 
+    Args:
+        vectors_nX: float16 or float32, [n, width], or [n, K, width] for the K rows of `maker`.
+
     Raises:
         ValueError: they are not valid features.
     """
@@ -246,4 +254,4 @@ def write_features(
     for name, content in contents.items():
         storage.write_bytes(storage.join(url, name), content)
         sha256[name] = hashlib.sha256(content).hexdigest()
-    return write_info(url, vectors_nX.shape, sha256, made_of, maker)
+    return write_info(url, vectors_nX, sha256, made_of, maker)

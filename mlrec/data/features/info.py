@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from mlrec import storage
@@ -28,9 +29,24 @@ REMEDY = (
 
 MAX_WIDTH = 1 << 16
 """Largest number of values of a vector."""
+MAX_ROWS = 1 << 12
+"""Largest number of vectors per item."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """Names of features, such as `text`. They are part of encoders' and of members' names."""
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_RowNames = Annotated[tuple[str, ...], Field(max_length=MAX_ROWS)]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Principal components that replace several vectors per item."""
+
+    __pydantic_config__ = STRICT
+
+    rows: _RowNames
+    """Names of the vectors before the reduction, such as stages."""
+    explained_variance: Annotated[float, Field(ge=0, le=1.001)]
+    """Share of the variance that the components hold, over items with training interactions."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,10 @@ class Maker:
     """Its name, for people."""
     checkpoint: str | None
     """Source of its weights; None for random weights."""
+    rows: tuple[str, ...] = ()
+    """Names of an item's vectors, such as stages; empty for one vector per item."""
+    pca: Reduction | None = None
+    """Principal components that the vectors are; None for the encoder's own vectors."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +78,32 @@ class FeaturesInfo:
     checkpoint: str | None
     """Source of the encoder's weights; null for random weights."""
     count: Annotated[int, Field(ge=1)]
-    """Number of vectors."""
+    """Number of items."""
     width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
     """Number of values of a vector."""
     sha256: dict[str, _Sha256]
     """SHA-256 of features.npy, raw_ids.json and, if it exists, features.parquet."""
+    rows: _RowNames = ()
+    """Names of an item's vectors, such as stages; empty for one vector per item."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Type of the values."""
+    pca: Reduction | None = None
+    """Principal components that the vectors are; null for the encoder's own vectors."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of features.npy: [n, width], or [n, K, width] for K vectors per item."""
+        if self.rows:
+            return (self.count, len(self.rows), self.width)
+        return (self.count, self.width)
+
+    def to_bytes(self) -> bytes:
+        """Return features.json. Earlier versions can read it unless it needs a later key."""
+        tree = asdict(self)
+        for key in ("rows", "dtype", "pca"):
+            if getattr(self, key) == getattr(FeaturesInfo, key):
+                del tree[key]
+        return (json.dumps(tree, indent=1) + "\n").encode()
 
 
 def read_info(url: str) -> FeaturesInfo:
@@ -76,10 +117,9 @@ def read_info(url: str) -> FeaturesInfo:
 
 
 def write_info(
-    url: str, shape: tuple[int, ...], sha256: Mapping[str, str], made_of: ItemIds, maker: Maker
+    url: str, vectors: np.ndarray, sha256: Mapping[str, str], made_of: ItemIds, maker: Maker
 ) -> FeaturesInfo:
-    """Write features.json for vectors of this shape [n, width] that are at `url` already."""
-    count, width = shape
+    """Write features.json for vectors that are at `url` already."""
     # Exports pass checksums of other files too; features.json names only those of features.
     feature_sha256 = {}
     for name in (VECTORS_FILE, RAW_IDS_FILE, TABLE_FILE):
@@ -90,11 +130,13 @@ def write_info(
         fingerprint=made_of.fingerprint,
         encoder=maker.encoder,
         checkpoint=maker.checkpoint,
-        count=count,
-        width=width,
+        count=len(vectors),
+        width=vectors.shape[-1],
         sha256=feature_sha256,
+        rows=maker.rows,
+        dtype="float16" if vectors.dtype == np.float16 else "float32",
+        pca=maker.pca,
     )
-    content = json.dumps(asdict(info), indent=1) + "\n"
     # Written after the other files, so that after a crash read_features refuses the folder.
-    storage.write_bytes(storage.join(url, INFO_FILE), content.encode())
+    storage.write_bytes(storage.join(url, INFO_FILE), info.to_bytes())
     return info

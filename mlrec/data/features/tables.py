@@ -77,7 +77,9 @@ def _columns_of(schema: pa.Schema, name: str) -> tuple[list[str], str]:
 
 
 def _is_vectors(kind: pa.DataType) -> bool:
-    return _is_list(kind) and bool(pa.types.is_floating(kind.value_type))
+    # lists of lists: several vectors per item
+    inner = kind.value_type if _is_list(kind) and _is_list(kind.value_type) else kind
+    return _is_list(inner) and bool(pa.types.is_floating(inner.value_type))
 
 
 def _is_whole_numbers(kind: pa.DataType) -> bool:
@@ -150,6 +152,11 @@ def _as_text(column: pa.Array, name: str) -> pa.Array:
 
 
 def _vectors_of(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return the vectors of a column, float16 or float32, [n, width] or [n, K, width].
+
+    Raises:
+        ValueError: the column holds anything else.
+    """
     kind = column.type
     if _is_whole_numbers(kind):
         raise ValueError(
@@ -157,28 +164,43 @@ def _vectors_of(column: pa.ChunkedArray, name: str) -> np.ndarray:
         )
     if not _is_vectors(kind):
         raise ValueError(f"{name} is a column of {kind}; write lists of floating-point numbers")
-    if column.null_count:
-        raise ValueError(f"{column.null_count:,} vectors are null")
-    widths = pc.unique(pc.list_value_length(column)).to_pylist()
-    if len(widths) > 1:
-        raise ValueError(f"vectors have several widths, such as {widths[0]} and {widths[1]}")
-    # flatten, not .values: the latter ignores that a chunk may be a slice.
-    values = [chunk.flatten() for chunk in column.chunks]
-    if nulls := sum(chunk.null_count for chunk in values):
-        raise ValueError(f"{nulls:,} numbers of the vectors are null")
-    width = widths[0] if widths else 0
+    shape = [len(column)]
+    values = column
+    while _is_list(values.type):
+        if values.null_count:
+            raise ValueError(f"{values.null_count:,} vectors are null")
+        shape.append(_common_length(values))
+        # flatten, not .values: the latter ignores that a chunk may be a slice.
+        inner = [chunk.flatten() for chunk in values.chunks]
+        values = pa.chunked_array(inner, values.type.value_type)
+    if values.null_count:
+        raise ValueError(f"{values.null_count:,} numbers of the vectors are null")
+    dtype = np.float16 if pa.types.is_float16(values.type) else np.float32
     # concatenate needs at least one array, and a table without rows may have no chunk.
-    flat = np.concatenate([np.empty(0, np.float32), *(chunk.to_numpy() for chunk in values)])
+    flat = np.concatenate([np.empty(0, dtype), *(chunk.to_numpy() for chunk in values.chunks)])
     # Values beyond float32 become infinite, which a later check reports.
     with np.errstate(over="ignore"):
-        return flat.astype(np.float32, copy=False).reshape(len(column), width)
+        return flat.astype(dtype, copy=False).reshape(shape)
+
+
+def _common_length(lists: pa.ChunkedArray) -> int:
+    """Return the length that all lists have; 0 for no list.
+
+    Raises:
+        ValueError: their lengths differ.
+    """
+    lengths = pc.unique(pc.list_value_length(lists)).to_pylist()
+    if len(lengths) > 1:
+        raise ValueError(f"vectors have several widths, such as {lengths[0]} and {lengths[1]}")
+    return int(lengths[0]) if lengths else 0
 
 
 def table_bytes(raw_ids: pa.Array, vectors_nX: np.ndarray) -> bytes:
-    """Return features.parquet."""
-    vectors = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors_nX.reshape(-1)), vectors_nX.shape[1]
-    )
+    """Return features.parquet; several vectors per item become lists of lists."""
+    vectors = pa.array(vectors_nX.reshape(-1))
+    # the innermost lists first
+    for length in reversed(vectors_nX.shape[1:]):
+        vectors = pa.FixedSizeListArray.from_arrays(vectors, length)
     sink = io.BytesIO()
     pq.write_table(pa.table({"raw_id": raw_ids, "vector": vectors}), sink, compression="zstd")
     return sink.getvalue()

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlrec.data.features.info import MAX_WIDTH, REMEDY, FeaturesInfo
+from mlrec.data.features.info import MAX_ROWS, MAX_WIDTH, REMEDY, FeaturesInfo
 from mlrec.data.features.join import MAX_NAMED_IDS, ItemIds, match_rows, missing_fault, quoted
 from mlrec.runtime.printable import counted, printable
 
@@ -23,7 +23,7 @@ class Rows(NamedTuple):
     raw_ids_n: pa.Array | None
     """Raw id of each row, strings; None for a file without ids."""
     vectors_nX: np.ndarray
-    """Vector of each row, float32."""
+    """Vector of each row, float16 or float32 [n, width]; [n, K, width] for K vectors each."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Features:
     raw_ids_n: pa.Array
     """Raw id of each row, strings."""
     vectors_nX: np.ndarray
-    """Vector of each row, float32."""
+    """Vector of each row, float16 or float32 [n, width]; [n, K, width] for K vectors each."""
     info: FeaturesInfo | None
     """Content of features.json; None for a file without one."""
     row_order: str = ""
@@ -44,8 +44,13 @@ class Features:
 
     @property
     def width(self) -> int:
-        """Number of values per vector (X)."""
-        return int(self.vectors_nX.shape[1])
+        """Number of values per vector."""
+        return int(self.vectors_nX.shape[-1])
+
+    @property
+    def vectors_per_item(self) -> int:
+        """Number of vectors per item (K)."""
+        return int(self.vectors_nX.shape[1]) if self.vectors_nX.ndim == 3 else 1
 
     def rows_of(self, items: ItemIds, may_miss: bool = False) -> np.ndarray:
         """Return each item's row, int64 [N]; -1 for an item without a vector.
@@ -114,9 +119,11 @@ def unusable(url: str, reason: str) -> ValueError:
 def _shape_fault(features: Features) -> str:
     """Return the fault in the number of ids and vectors or in the width, or ""."""
     vectors = features.vectors_nX
-    width = vectors.shape[1]
+    width = features.width
     if not len(vectors) or not 1 <= width <= MAX_WIDTH:
         return f"{len(vectors)} vectors of width {width}; the width must be 1 to {MAX_WIDTH:,}"
+    if not 1 <= features.vectors_per_item <= MAX_ROWS:
+        return f"{features.vectors_per_item} vectors per item; at most {MAX_ROWS:,} are read"
     if len(features.raw_ids_n) != len(vectors):
         return f"{len(vectors):,} vectors for {len(features.raw_ids_n):,} raw ids"
     return ""
@@ -132,12 +139,19 @@ def _value_fault(features: Features) -> str:
     if len(repeated):
         example = quoted(repeated.slice(0, 1).to_pylist())
         return f"{len(repeated):,} raw ids occur more than once, such as {example}"
-    is_broken_n = ~np.isfinite(features.vectors_nX).all(axis=1)
+    is_broken_n = ~are_finite(features.vectors_nX)
     if is_broken_n.any():
         broken_ids = raw_ids_n.filter(pa.array(is_broken_n))
         examples = quoted(broken_ids.slice(0, MAX_NAMED_IDS).to_pylist())
         return f"{is_broken_n.sum():,} vectors are not finite, such as that of {examples}"
     return ""
+
+
+def are_finite(vectors_nX: np.ndarray) -> np.ndarray:
+    """Return whether all values of each item are finite, bool [n]."""
+    is_finite = np.isfinite(vectors_nX).reshape(len(vectors_nX), -1)
+    of_items: np.ndarray = np.all(is_finite, axis=1)
+    return of_items
 
 
 def are_equal(vectors_nX: np.ndarray) -> bool:

@@ -37,6 +37,32 @@ def test_features_round_trip(tmp_path: Path) -> None:
     )
 
 
+def test_features_with_several_vectors_per_item_round_trip_in_float16(tmp_path: Path) -> None:
+    vectors = save_features(tmp_path, ["b", "a", "c"], rows=("stage 0", "stage 1"))
+    for url in (str(tmp_path), f"{tmp_path}/features.parquet"):
+        features = read_features(url)
+        assert features.vectors_nX.dtype == np.float16
+        assert np.array_equal(features.vectors_nX, vectors)
+        assert (features.vectors_per_item, features.width) == (2, 4)
+    info = read_features(str(tmp_path)).info
+    assert info is not None
+    assert (info.rows, info.dtype, info.shape) == (("stage 0", "stage 1"), "float16", (3, 2, 4))
+
+
+def test_features_of_one_float32_vector_have_the_info_of_earlier_versions(tmp_path: Path) -> None:
+    save_features(tmp_path, ["b", "a"])
+    keys = json.loads((tmp_path / INFO_FILE).read_text()).keys()
+    assert keys == {
+        "dataset",
+        "fingerprint",
+        "encoder",
+        "checkpoint",
+        "count",
+        "width",
+        "sha256",
+    }
+
+
 def test_features_made_with_random_weights_say_so(tmp_path: Path) -> None:
     for name, checkpoint in (("random", None), ("pretrained", "s3://weights/tiny")):
         save_features(tmp_path / name, ["b", "a"], checkpoint=checkpoint)
@@ -138,6 +164,14 @@ BAD_FOLDERS: dict[str, tuple[bytes, Any, dict[str, Any], str]] = {
         {},
         r"says 3 x 2, but features\.npy is \[2, 2\]",
     ),
+    "other_rows": (
+        npy_bytes(GOOD[:, None].astype(np.float16)),
+        ["1", "2", "3"],
+        {"rows": ["stage 0", "stage 1"], "dtype": "float16"},
+        r"says 3 x 2 x 2, but features\.npy is \[3, 1, 2\]",
+    ),
+    "other_type": (npy_bytes(GOOD), ["1", "2", "3"], {"dtype": "float16"}, "expected float16"),
+    "unknown_type": (npy_bytes(GOOD), ["1", "2", "3"], {"dtype": "int8"}, "dtype is 'int8'"),
     "huge_header": (
         npy_bytes(GOOD).replace(b"(3, 2)", b"(9, 9)"),
         ["1", "2", "3"],

@@ -83,6 +83,17 @@ def test_read_features_every_format_gives_the_same_vectors(case: str, tmp_path: 
     assert np.array_equal(features.vectors_nX, GOOD)
 
 
+def test_read_features_array_of_three_dimensions_has_several_vectors_per_item(
+    tmp_path: Path,
+) -> None:
+    frames = np.arange(24, dtype=np.float32).reshape(3, 2, 4)
+    np.save(tmp_path / "frames.npy", frames)
+    (tmp_path / "frames.ids.txt").write_text("1\n2\n3\n")
+    features = read_features(f"{tmp_path}/frames.npy", numbered(3))
+    assert features.vectors_per_item == 2
+    assert np.array_equal(features.vectors_nX, frames)
+
+
 def test_read_features_several_vector_columns_are_named(tmp_path: Path) -> None:
     save_item_feature(tmp_path / "mine.parquet")
     words = "its columns 'txt_emb_BERT', 'img_emb_CLIPRN50' are all vectors. Name the features"
