@@ -13,6 +13,7 @@ from mlrec.runtime.terminal import say
 if TYPE_CHECKING:
     from mlrec.report.paper import PaperTable
     from mlrec.report.runs import Run
+    from mlrec.report.seeds import SeedGroup
 
 HELP = "Compare runs on a web page and in Markdown, with each other or with the paper's tables."
 
@@ -71,9 +72,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _document(out: Path | None, runs: list[Run], paper: PaperTable | None) -> dict[str, Any]:
+    from mlrec.report.seeds import seed_groups
+
     return {
         "report": out and str(out),
         "runs": [_for_programs(run) for run in runs],
+        "seeds": [_seeds_for_programs(group, runs) for group in seed_groups(runs)],
         "paper": paper and _cells(paper),
     }
 
@@ -81,6 +85,20 @@ def _document(out: Path | None, runs: list[Run], paper: PaperTable | None) -> di
 def _for_programs(run: Run) -> dict[str, Any]:
     """Return a run's results with standard errors over the users; without results its folder."""
     return {"run": str(run.path), **run.results, "standard_errors": run.errors}
+
+
+def _seeds_for_programs(group: SeedGroup, runs: list[Run]) -> dict[str, Any]:
+    """Return the mean and the standard deviation of each metric over seeds, by popularity group."""
+    from mlrec.report.runs import metrics_of
+    from mlrec.report.tables import popularity_groups
+
+    metrics: dict[str, dict[str, Any]] = {}
+    for popularity in ("all", *popularity_groups(group.runs)):
+        metrics[popularity] = {}
+        for name in metrics_of(runs):
+            spread = group.spread(name, popularity)
+            metrics[popularity][name] = spread and spread._asdict()
+    return {"name": group.name, "runs": [str(run.path) for run in group.runs], "metrics": metrics}
 
 
 def _cells(paper: PaperTable) -> dict[str, Any]:

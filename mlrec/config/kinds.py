@@ -92,11 +92,13 @@ def in_words(kind: Any) -> str:
 
 
 def _list_in_words(kinds: tuple[Any, ...]) -> str:
+    # all entries have the same bounds
+    bounds = f" {kinds[0].__metadata__[0]}" if get_origin(kinds[0]) is Annotated else ""
+    if kinds[-1] is ... and bounds:
+        return f"a list of whole numbers{bounds}, such as [10, 20]"
     if kinds[-1] is ...:
         return "a list of names, such as [id/embedding]"
-    # all entries have the same bounds
     count, example = _LISTS_OF_NUMBERS[len(kinds)]
-    bounds = f" {kinds[0].__metadata__[0]}" if get_origin(kinds[0]) is Annotated else ""
     return f"a list of {count} numbers{bounds}, such as {example}"
 
 

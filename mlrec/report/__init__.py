@@ -2,7 +2,8 @@
 
 report.py         write a report
 runs.py           read what runs reached
-tables.py, paper.py, published.py   tables of runs; the paper's tables and figures
+tables.py, seeds.py, cost.py   tables of runs, means over seeds, and what runs cost
+paper.py, published.py   the paper's tables and figures
 wording.py        figures, durations and counts in words
 examples.py, figures.py, svg.py     recommendations in frames; curves
 html.py, page.py, markdown.py, escape.py   the page, and the text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mlrec.config.yaml_files import to_yaml
 from mlrec.report import figures
+from mlrec.report.cost import speed_table
 from mlrec.report.examples import Examples, examples_of
 from mlrec.report.markdown import MAX_NAMED_RUNS, title
 from mlrec.report.page import MADE_BY, Drawing, render
@@ -22,7 +23,6 @@ from mlrec.report.tables import (
     headline,
     popularity_table,
     results_table,
-    speed_table,
     splits,
 )
 from mlrec.report.wording import listed

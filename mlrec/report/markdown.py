@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mlrec.config.yaml_files import to_yaml
+from mlrec.report.cost import speed_table
 from mlrec.report.escape import code_block, in_markdown, paragraph
 from mlrec.report.paper import PaperTable
 from mlrec.report.runs import Run
@@ -18,7 +19,6 @@ from mlrec.report.tables import (
     headline,
     popularity_table,
     results_table,
-    speed_table,
 )
 from mlrec.runtime.printable import printable
 

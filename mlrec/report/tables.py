@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 from typing import Any
 
 from mlrec.report.runs import Run, flat, metrics_of
+from mlrec.report.seeds import SeedGroup, seed_groups
 from mlrec.report.wording import (
     NONE,
     counts_in_words,
@@ -18,7 +18,6 @@ from mlrec.report.wording import (
     ratio,
     share,
 )
-from mlrec.runtime.units import rounded_size
 
 BASELINES = ("popularity", "chance", "oracle")
 
@@ -106,7 +105,8 @@ def _fingerprint(run: Run) -> str:
 def results_table(runs: Sequence[Run]) -> Table:
     """Return the metrics of runs with the same data set and split, with the baselines below.
 
-    HR@10 is followed by its ratio to popularity and its share of the oracle.
+    HR@10 is followed by its ratio to popularity and its share of the oracle. Runs that differ only
+    in their seed have a line of their own each, and one for their mean and standard deviation.
     """
     popularity = _baseline(runs, "popularity")
     oracle = _baseline(runs, "oracle")
@@ -121,6 +121,12 @@ def results_table(runs: Sequence[Run]) -> Table:
     columns = [[run.metric("hr@10") for run in runs], [], []]
     columns += [[run.metric(name) for run in runs] for name in others]
     rows = [Row(run.name, cells(run.metric), _best(columns, i)) for i, run in enumerate(runs)]
+    for group in seed_groups(runs):
+        hit_rate = group.spread("hr@10")
+        middle = None if hit_rate is None else hit_rate.mean
+        relative = (ratio(middle, popularity), share(middle, oracle))
+        first, *rest = (_spread(group, name) for name in ("hr@10", *others))
+        rows.append(Row(group.title, (first, *relative, *rest)))
     for name in BASELINES:
         source = _with_baseline(runs, name)
         if source is not None:
@@ -137,12 +143,19 @@ def popularity_table(runs: Sequence[Run], metric: str = "hr@10") -> Table:
     for i, run in enumerate(runs):
         cells = tuple(number(column[i]) for column in columns)
         rows.append(Row(run.name, cells, _best(columns, i)))
+    for seeds in seed_groups(runs):
+        rows.append(Row(seeds.title, tuple(_spread(seeds, metric, group) for group in groups)))
     source = _with_baseline(runs, "popularity")
     if source is not None:
         values = [source.baseline("popularity", metric, group) for group in groups]
         rows.append(Row("popularity", tuple(map(number, values)), is_run=False))
     rows.append(Row("users", tuple(_users(runs, group) for group in groups), is_run=False))
     return Table("training interactions of the target", tuple(groups), tuple(rows))
+
+
+def _spread(seeds: SeedGroup, metric: str, group: str = "all") -> str:
+    spread = seeds.spread(metric, group)
+    return NONE if spread is None else spread.in_words()
 
 
 def _users(runs: Sequence[Run], group: str) -> str:
@@ -169,31 +182,6 @@ def _fewest_interactions(group: str) -> int:
     if group.startswith(">"):
         return int(group[1:]) + 1
     return int(group.split("-")[0])
-
-
-def speed_table(runs: Sequence[Run]) -> Table:
-    """Return how fast the runs trained: medians over the log, total bytes, peak memory."""
-    aggregates: dict[str, tuple[str, Callable[[list[float]], str]]] = {
-        "users/s": ("speed/users_per_s", lambda values: f"{median(values):,.0f}"),
-        "videos/s": ("speed/videos_per_s", lambda values: f"{median(values):,.0f}"),
-        "slots/video": ("speed/dedup", lambda values: f"{median(values):.1f}"),
-        "data wait": ("speed/data_wait", lambda values: f"{median(values):.0%}"),
-        "prefix hits": ("data/prefix_hits", lambda values: f"{median(values):.0%}"),
-        "read": ("data/bytes_read", lambda values: rounded_size(sum(values))),
-        "from remote": ("data/remote_bytes", lambda values: rounded_size(sum(values))),
-        "peak memory": ("memory/peak_bytes", lambda values: rounded_size(max(values))),
-    }
-    rows = []
-    for run in runs:
-        cells = []
-        for metric, in_words in aggregates.values():
-            _, values = run.curve(metric)
-            cells.append(in_words(values) if values else NONE)
-        # a run that logged no step has no line
-        if cells[0] != NONE:
-            cells.append(duration(run.info.get("hours")))
-            rows.append(Row(run.name, tuple(cells)))
-    return Table("medians over the logged steps", (*aggregates, "duration"), tuple(rows))
 
 
 def facts_table(runs: Sequence[Run]) -> Table:

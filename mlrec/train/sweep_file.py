@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
-from mlrec.config import Config, as_value
+from mlrec.config import Config, as_value, bounds
 from mlrec.config.scalars import Node, Scalar, shown
 from mlrec.config.values import typed
 from mlrec.config.yaml_files import read_yaml
@@ -40,6 +40,11 @@ class SweepFile:
     """
     runs: tuple[str, ...] = ()
     """Configuration files of further runs, one each, which come first."""
+    seeds: tuple[int, ...] = ()
+    """Seeds that each run is trained with; empty for the seed of its configuration.
+
+    A run's name is followed by its seed: base_seed0.
+    """
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,27 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
     for file in _beside(path, content.runs):
         arguments = (file, *overrides)
         runs.append(SweepRun(arguments, _load(path, arguments)))
+    for settings in _grid_settings(path, content):
+        # The command line comes last, and overrides the points.
+        arguments = (*_beside(path, content.base), *settings, *overrides)
+        runs.append(SweepRun(arguments, _load(path, arguments)))
+    if content.seeds:
+        runs = [_with_seed(path, run, seed) for run in runs for seed in content.seeds]
 
-    shared_files = _beside(path, content.base)
+    if not runs:
+        raise ValueError(f"{path} has no runs; give it files under runs, or base and grid")
+    # In one folder the second run would resume the first.
+    for folder, count in Counter(str(run.config.run_path) for run in runs).items():
+        if count > 1:
+            raise ValueError(f"{path}: two runs have the folder {folder}; give each its own name")
+    return runs
+
+
+def _grid_settings(path: Path, content: SweepFile) -> Iterator[list[str]]:
+    """Yield the settings of each run of the grid, as key=value, its name first."""
     # Axes in the order of the file, which is the order of the points in a run's name.
     axes = [list(_points(path, axis, values)) for axis, values in content.grid.items()]
-    num_runs = math.prod(map(len, axes))
+    num_runs = math.prod(map(len, axes)) * max(1, len(content.seeds))
     # Counted before the product is made, which could fill the memory.
     if num_runs > MAX_RUNS:
         raise ValueError(
@@ -79,18 +100,22 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
         settings = []
         for name, keys in points:
             names.append(name)
+            if content.seeds and "seed" in keys:
+                raise ValueError(f"{path}: the grid and seeds both set the seed; remove one")
             settings += [f"{key}={as_value(value, key)}" for key, value in keys.items()]
-        # The command line comes last, and overrides the points.
-        arguments = (*shared_files, f"name={'_'.join(names)}", *settings, *overrides)
-        runs.append(SweepRun(arguments, _load(path, arguments)))
+        yield [f"name={'_'.join(names)}", *settings]
 
-    if not runs:
-        raise ValueError(f"{path} has no runs; give it files under runs, or base and grid")
-    # In one folder the second run would resume the first.
-    for folder, count in Counter(str(run.config.run_path) for run in runs).items():
-        if count > 1:
-            raise ValueError(f"{path}: two runs have the folder {folder}; give each its own name")
-    return runs
+
+def _with_seed(path: Path, run: SweepRun, seed: int) -> SweepRun:
+    """Return a run with a seed of its own, which its name ends with."""
+    for argument in run.arguments:
+        if argument.startswith("seed="):
+            raise ValueError(
+                f"{path}: seeds gives each run its seed, and the command line sets {argument}; "
+                "remove one"
+            )
+    arguments = (*run.arguments, f"name={run.config.name}_seed{seed}", f"seed={seed}")
+    return SweepRun(arguments, _load(path, arguments))
 
 
 def _beside(path: Path, files: Sequence[str]) -> list[str]:
@@ -109,6 +134,7 @@ def _read(path: Path) -> SweepFile:
         "base": (list, "list of files"),
         "grid": (dict, "mapping"),
         "runs": (list, "list of files"),
+        "seeds": (list, "list of whole numbers"),
     }
     for key, value in content.items():
         if key not in kinds:
@@ -126,6 +152,7 @@ def _read(path: Path) -> SweepFile:
         base=_files(content.get("base", []), f"{path}: base"),
         grid=grid,
         runs=_files(content.get("runs", []), f"{path}: runs"),
+        seeds=typed(content.get("seeds", []), tuple[bounds.Seed, ...], f"{path}: seeds"),
     )
 
 

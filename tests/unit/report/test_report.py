@@ -76,6 +76,39 @@ def test_report_of_runs_with_different_cutoffs_names_the_missing_ones(tmp_path: 
     )
 
 
+def make_seeds(folder: Path) -> list[Path]:
+    """Write three runs that differ in their seed and reach HR@10 0.1, 0.2 and 0.3."""
+    runs = []
+    for seed in range(3):
+        run = make_run(folder / f"base_seed{seed}", factor=seed + 1.0)
+        config = (run / "config.yaml").read_text().replace("seed: 0", f"seed: {seed}")
+        (run / "config.yaml").write_text(config)
+        runs.append(run)
+    return runs
+
+
+def test_report_of_runs_that_differ_in_their_seed_has_mean_and_deviation(tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", encoder="id/embedding")
+    runs = [*make_seeds(tmp_path), other]
+    text = write_report(runs, tmp_path / "report.html").with_suffix(".md").read_text()
+    assert "| base_seed1 | 0.2000 | 2.00 × | 50 % |" in text
+    assert "| base, mean of 3 seeds | 0.2000 ± 0.1000 | 2.00 × | 50 % | 0.3000 ± 0.1500 |" in text
+    assert text.count("mean of") >= 2  # of all users, and by popularity
+    assert "| other | **0.3000** |" in text
+    assert "base, mean of 3 seeds" in short_table(runs)
+    assert "mean of" not in short_table([runs[0], other])
+
+
+def test_report_json_has_mean_and_deviation_of_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command(["report", *map(str, make_seeds(tmp_path)), "--json"])
+    (seeds,) = json.loads(capsys.readouterr().out)["seeds"]
+    assert seeds["name"] == "base"
+    assert len(seeds["runs"]) == 3
+    assert seeds["metrics"]["cold"]["hr@10"] == pytest.approx({"mean": 0.2, "deviation": 0.1})
+
+
 def test_report_page_is_self_contained_without_credentials(tmp_path: Path) -> None:
     out = write_report(
         [make_run(tmp_path / "video"), make_run(tmp_path / "id", 2.0)], tmp_path / "report.html"

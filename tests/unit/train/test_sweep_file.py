@@ -66,14 +66,33 @@ def test_read_sweep_of_a_grid_returns_every_combination(tmp_path: Path) -> None:
         assert load_arguments(run.arguments) == run.config
 
 
+def test_read_sweep_with_seeds_trains_each_run_once_per_seed(tmp_path: Path) -> None:
+    text = "base: [base.yaml]\nruns: [other.yaml]\ngrid: {optim.lr: [1e-3]}\nseeds: [0, 7]"
+    file = sweep_file(tmp_path, text)
+    runs = read_sweep(file)
+    assert names(runs) == ["other_seed0", "other_seed7", "study_1e-3_seed0", "study_1e-3_seed7"]
+    assert [run.config.seed for run in runs] == [0, 7, 0, 7]
+    for run in runs:
+        assert load_arguments(run.arguments) == run.config
+    with pytest.raises(ValueError, match="the command line sets seed=4; remove one"):
+        read_sweep(file, ["seed=4"])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("grids: {}", r"unknown key 'grids'; did you mean 'grid'\?"),
-        ("seed: 1", "unknown key 'seed'; a sweep has name, base, grid, runs"),
+        ("seed: 1", r"unknown key 'seed'; did you mean 'seeds'\?"),
+        ("x: 1", "unknown key 'x'; a sweep has name, base, grid, runs, seeds"),
         ("runs: other.yaml", "runs is 'other.yaml'; it must be a list"),
         ("[base.yaml]", "it must hold keys"),
         ("runs: []", "has no runs"),
+        (
+            "seeds: [0, -1]\nruns: [other.yaml]",
+            r"seeds is \[0, -1\]; it must be a list of whole numbers from 0",
+        ),
+        ("seeds: [1]\ngrid: {seed: [1, 2]}", "the grid and seeds both set the seed; remove one"),
+        ("seeds: [1, 1]\nruns: [other.yaml]", "two runs have the folder .*other_seed1; give"),
         ("runs: [othre.yaml]", r"did you mean .*other\.yaml"),
         ("grid: {item.tunin: [full]}", "unknown key 'item.tunin'; did you mean 'item.tuning'"),
         ("grid: {item.tuning: [deep]}", "item.tuning is 'deep'; it must be one of frozen"),

@@ -1,0 +1,78 @@
+"""Runs that differ only in their seed: the mean and the standard deviation of their metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from mlrec.report.runs import Run
+from mlrec.report.wording import number
+
+# Where a run is and how it is drawn, not what it computes.
+_OWN_KEYS = ("name", "run_dir", "seed", "resume")
+_SEED_SUFFIX = re.compile(r"[_-]?seed[_-]?[0-9]+$")
+
+
+class Spread(NamedTuple):
+    """A metric of runs that differ only in their seed."""
+
+    mean: float
+    deviation: float
+    """Sample standard deviation over the runs."""
+
+    def in_words(self) -> str:
+        """Return both with four decimals."""
+        return f"{number(self.mean)} ± {number(self.deviation)}"
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Two or more runs with results that differ only in their seed."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the first run without its seed."""
+        return _SEED_SUFFIX.sub("", self.runs[0].name)
+
+    @property
+    def title(self) -> str:
+        """Name of the group's line in a table."""
+        return f"{self.name}, mean of {len(self.runs)} seeds"
+
+    def spread(self, metric: str, group: str = "all") -> Spread | None:
+        """Return a metric for a popularity group; None if a run lacks it."""
+        values = []
+        for run in self.runs:
+            value = run.metric(metric, group)
+            if value is None:
+                return None
+            values.append(value)
+        return Spread(mean(values), stdev(values))
+
+
+def seed_groups(runs: Sequence[Run]) -> list[SeedGroup]:
+    """Return the groups of ranked runs that differ only in their seed, in the order of the runs.
+
+    Runs with the same settings and the same seed are one run ranked twice, and count once.
+    """
+    by_settings: dict[str, dict[object, Run]] = {}
+    for run in runs:
+        if run.results:
+            run_of_seed = by_settings.setdefault(_settings(run), {})
+            run_of_seed.setdefault(run.config.get("seed"), run)
+    groups = []
+    for run_of_seed in by_settings.values():
+        if len(run_of_seed) > 1:
+            groups.append(SeedGroup(tuple(run_of_seed.values())))
+    return groups
+
+
+def _settings(run: Run) -> str:
+    """Return what must agree within a group: settings, data set and split."""
+    settings = {key: value for key, value in run.config.items() if key not in _OWN_KEYS}
+    return repr((settings, run.fingerprint, run.results.get("split")))
