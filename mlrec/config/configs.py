@@ -190,6 +190,9 @@ class EvaluateConfig:
     users: bounds.SampledUsers = 0
     """Users ranked by each validation during training, a fixed sample drawn by the seed; 0 ranks
     all. The test split and mlrec evaluate always rank all users."""
+    final_split: Literal["test", "validation"] = "test"
+    """Split ranked with the best checkpoint at the end of training. `validation` leaves the test
+    split unread, for runs that only compare settings."""
     user_chunk: bounds.RankedUsers = 256
     """Users scored at a time on each rank; a chunk holds user_chunk x N scores for N items."""
 

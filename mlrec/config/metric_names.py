@@ -8,6 +8,11 @@ from collections.abc import Iterable, Sequence
 DEFAULT_CUTOFFS = (10, 20)
 """Cut-offs of the paper's tables."""
 MAIN_CUTOFF = 10
+FINAL_PREFIXES = {"test": "test/", "validation": "best_validation/"}
+"""Start of the logged names of the ranking at the end of training, by evaluate.final_split.
+
+"validation/" is the start of those during training, which may be of a sample of users.
+"""
 MAX_CUTOFFS = 100
 """Limit for settings and for files from elsewhere; each cut-off is a pass over all users."""
 

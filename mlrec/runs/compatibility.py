@@ -24,6 +24,7 @@ WITHOUT_EFFECT = (
     # evaluate.users may not change: the best of validations on different users is chosen by luck.
     "evaluate.cutoffs",
     "evaluate.select_by",
+    "evaluate.final_split",
     "evaluate.user_chunk",
     "train.duration",
     "train.log_every",

@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 from mlrec import storage
 from mlrec.config import Config, TrackingConfig
+from mlrec.config.metric_names import FINAL_PREFIXES
 from mlrec.config.run_files import WANDB_ID_FILE
 from mlrec.runs import checkpoint
 from mlrec.runs.failures import read_failures
@@ -69,8 +70,9 @@ class WandbRun:
         """Log the metrics of a step. W&B keeps the first value, so a resume changes nothing."""
         if self._run is not None:
             self._step = step
-            # Metrics of the test split come once, at the end of a run that was not stopped.
-            self._is_ranked = self._is_ranked or any(name.startswith("test/") for name in metrics)
+            # Final metrics come once, at the end of a run that was not stopped.
+            is_final = any(name.startswith(tuple(FINAL_PREFIXES.values())) for name in metrics)
+            self._is_ranked = self._is_ranked or is_final
             self._try(lambda: self._run.log(dict(metrics), step=step))
 
     def message(self, text: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
+from mlrec.config.metric_names import FINAL_PREFIXES
 from mlrec.config.run_files import RESULTS_FILE
 from mlrec.data.catalogue_pass import shared_bytes_of_chunks
 from mlrec.data.decode import item_bytes
@@ -38,7 +39,7 @@ from mlrec.train.warm_start import encoders_to_restore, keep_encoder_files, star
 
 
 def train(config: Config) -> None:
-    """Train a run to its end, from its newest checkpoint if it has one, and test the best weights.
+    """Train a run to its end, from its newest checkpoint if it has one, and rank the best weights.
 
     Raises:
         ValueError: configuration, data set and checkpoints do not fit together, or WANDB_MODE is
@@ -119,7 +120,7 @@ def _build(
 
 
 def _train_to_end(run: TrainingRun, batches: Iterator[Batch]) -> int:
-    """Train, then rank the test split; return the signal that stopped the run, or 0."""
+    """Train, then rank the best checkpoint; return the signal that stopped the run, or 0."""
     config = run.config
     # Every rank has a tracker; only that of rank 0 writes.
     tracking = Tracker(
@@ -140,7 +141,7 @@ def _train_to_end(run: TrainingRun, batches: Iterator[Batch]) -> int:
             run.save(0, summary)
         stop_signal = _take_steps(run, batches, tracker, stop)
         if not stop_signal:
-            _test(run, tracker)
+            _rank_best(run, tracker)
     return stop_signal
 
 
@@ -204,13 +205,14 @@ def _validate(run: TrainingRun, tracker: Tracker, done: int) -> Summary:
     return evaluation.metrics
 
 
-def _test(run: TrainingRun, tracker: Tracker) -> None:
-    """Rank the test split with the run's best checkpoint, and log it; collective."""
-    test = evaluate_run(run.config, run.data, run.world, "test")
-    run.record_failures(test.bad_items, run.total_steps)
-    tracker.log(run.total_steps, flat_metrics(test.metrics, "test/"))
-    figures = _in_words(test.metrics["all"])
-    tracker.message(f"test {figures}; all figures: {run.config.run_path / RESULTS_FILE}")
+def _rank_best(run: TrainingRun, tracker: Tracker) -> None:
+    """Rank evaluate.final_split with the run's best checkpoint, and log it; collective."""
+    split = run.config.evaluate.final_split
+    results = evaluate_run(run.config, run.data, run.world, split)
+    run.record_failures(results.bad_items, run.total_steps)
+    tracker.log(run.total_steps, flat_metrics(results.metrics, FINAL_PREFIXES[split]))
+    figures = _in_words(results.metrics["all"])
+    tracker.message(f"{split} {figures}; all figures: {run.config.run_path / RESULTS_FILE}")
 
 
 def check_room_of_loader(

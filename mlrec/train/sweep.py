@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
-from mlrec.config.metric_names import cutoffs_of, main_cutoff
+from mlrec.config.metric_names import FINAL_PREFIXES, cutoffs_of, main_cutoff
 from mlrec.config.run_files import CONFIG_FILE, OUTPUT_FILE
 from mlrec.runs import checkpoint
 from mlrec.runs import compatibility as settings
@@ -35,16 +35,21 @@ _ERROR = re.compile(r"error\b|(\[rank\d+\]: )?[\w.]*(Error|Exception): ")
 """Beginning of the output line that says what went wrong: mlrec's message or a traceback's end."""
 
 
-def final_metrics(run: Path) -> dict[str, float] | None:
-    """Return the test metrics of a finished run by name, or None if it is not finished."""
+def final_metrics(run: Path, split: str = "test") -> dict[str, float] | None:
+    """Return the metrics of a finished run by name, or None if it is not finished.
+
+    Args:
+        split: evaluate.final_split of the run.
+    """
+    prefix = FINAL_PREFIXES[split]
     metrics = None
-    # A run that was evaluated again has several such lines: the last one counts.
+    # A run that was resumed at its end has several such lines: the last one counts.
     for line in read_metrics(run):
-        test = {}
+        final = {}
         for key, value in line.items():
-            if key.startswith("test/"):
-                test[key.removeprefix("test/")] = value
-        metrics = test or metrics
+            if key.startswith(prefix):
+                final[key.removeprefix(prefix)] = value
+        metrics = final or metrics
     return metrics
 
 
@@ -57,8 +62,8 @@ def check_unchanged(config: Config) -> None:
     run = config.run_path
     if not (run / CONFIG_FILE).exists():
         return
-    # A run that has neither trained nor been tested may still change its settings.
-    if checkpoint.newest(run) is None and final_metrics(run) is None:
+    # A run that has neither trained nor been ranked may still change its settings.
+    if checkpoint.newest(run) is None and _final_metrics(config) is None:
         return
     if changed := settings.changes(config, settings.PLACES):
         raise ValueError(
@@ -81,6 +86,8 @@ class Outcome:
     """Reason why the run failed; empty if it did not."""
     test: dict[str, float] | None
     """Metrics of the test split by name; None if the run is not finished."""
+    validation: dict[str, float] | None = None
+    """The same of the validation split, for a run with evaluate.final_split=validation."""
 
 
 class Progress(NamedTuple):
@@ -104,7 +111,7 @@ def sweep(runs: Sequence[SweepRun], launcher: Sequence[str]) -> Iterator[Outcome
     # All runs are checked before the first one trains for hours.
     for run in runs:
         check_unchanged(run.config)
-    unfinished = [run for run in runs if final_metrics(run.config.run_path) is None]
+    unfinished = [run for run in runs if _final_metrics(run.config) is None]
     with task("runs", len(unfinished), _runs) as under_way:
         for run in runs:
             path = run.config.run_path
@@ -112,18 +119,24 @@ def sweep(runs: Sequence[SweepRun], launcher: Sequence[str]) -> Iterator[Outcome
             error = ""
             if run in unfinished:
                 error = _train([*launcher, *run.arguments], run.config, under_way)
-            test = final_metrics(path)
+            split = run.config.evaluate.final_split
+            metrics = _final_metrics(run.config)
             # A launcher that only submits a job returns before the run has ended.
-            if not error and test is None:
-                error = f"it ended without test results; see {path / OUTPUT_FILE}"
+            if not error and metrics is None:
+                error = f"it ended without {split} results; see {path / OUTPUT_FILE}"
             yield Outcome(
                 name=run.config.name,
                 run_dir=str(path),
                 before=run not in unfinished,
                 hours=(time.monotonic() - start_s) / 3600,
                 error=error,
-                test=test,
+                test=metrics if split == "test" else None,
+                validation=metrics if split == "validation" else None,
             )
+
+
+def _final_metrics(config: Config) -> dict[str, float] | None:
+    return final_metrics(config.run_path, config.evaluate.final_split)
 
 
 def _runs(amount: float) -> str:
@@ -133,12 +146,14 @@ def _runs(amount: float) -> str:
 
 def in_words(outcome: Outcome) -> str:
     """Return one line that says how a run ended."""
-    if outcome.error or outcome.test is None:
+    metrics = outcome.test or outcome.validation
+    if outcome.error or metrics is None:
         ending = f"failed: {outcome.error}"
     else:
-        cutoff = main_cutoff(cutoffs_of(outcome.test))
-        hit_rate = outcome.test[f"hr@{cutoff}"]
-        ending = f"HR@{cutoff} {hit_rate:.4f}  NDCG@{cutoff} {outcome.test[f'ndcg@{cutoff}']:.4f}"
+        cutoff = main_cutoff(cutoffs_of(metrics))
+        split = "" if outcome.test else "validation "
+        ending = f"{split}HR@{cutoff} {metrics[f'hr@{cutoff}']:.4f}"
+        ending += f"  NDCG@{cutoff} {metrics[f'ndcg@{cutoff}']:.4f}"
     duration = "finished before" if outcome.before else f"{60 * outcome.hours:.1f} min"
     return f"{outcome.name}  {ending}  {duration}"
 

@@ -9,10 +9,12 @@ from tiny import tiny_overrides
 
 from mlrec.config import Config, load
 from mlrec.config.run_files import CONFIG_FILE, METRICS_FILE
+from mlrec.evaluation.results import read_results
 from mlrec.runs import checkpoint
 from mlrec.runs.run import best_checkpoint, load_run
 from mlrec.runtime.distributed import stop_world
 from mlrec.train.loop import train
+from mlrec.train.sweep import final_metrics
 
 DIVERGING = ["optim.lr=1e30", "optim.encoder_lr=1e30"]
 
@@ -87,6 +89,27 @@ def test_diverged_run_continues_from_the_checkpoint_before(
     assert losses(path) == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
     weights = dict(checkpoint.read_tensors(checkpoint.newest(path), checkpoint.WEIGHT))
     assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_run_that_ends_with_validation_leaves_the_test_split_unread(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
+    overrides = ["evaluate.final_split=validation", "evaluate.users=5", "evaluate.cutoffs=[3,10]"]
+    run(load([], [*tiny_overrides(dataset_dir, tmp_path), *overrides]))
+    path = tmp_path / "run"
+    lines = [json.loads(line) for line in (path / METRICS_FILE).read_text().splitlines()]
+    validated = [line for line in lines if "validation/hr@3" in line]
+    assert {line["validation/users"] for line in validated} == {5}
+    assert not any(name.startswith("test/") for line in lines for name in line)
+    results = read_results(path)
+    assert results is not None
+    assert results.split == "validation"
+    assert results.selected_by == "validation hr@10 on a sample of 5 users"
+    assert results.metrics["all"]["users"] > 5
+    assert final_metrics(path) is None
+    final = final_metrics(path, "validation")
+    assert final is not None
+    assert final["ndcg@3"] == results.metrics["all"]["ndcg@3"]
 
 
 def test_save_of_non_finite_weights_is_refused(
