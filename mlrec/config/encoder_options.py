@@ -19,6 +19,7 @@ from mlrec.config.bounds import (
 
 Tuning = Literal["frozen", "top", "half", "full", "scratch"]
 Projection = Literal["gelu", "linear", "mlp"]
+Pooling = Literal["mean", "mix"]
 
 
 class EncoderOptions(TypedDict, total=False):
@@ -38,6 +39,7 @@ class EncoderOptions(TypedDict, total=False):
     lr: LearningRate | None
     weight_decay: WeightDecay | None
     projection: Projection
+    pooling: Pooling
     dropout: ShareBelowAll
     whiten: Share
     features: str

@@ -61,8 +61,11 @@ def item_vectors(encoder: Encoder, name: str, options: StageOptions) -> ItemVect
     Raises:
         ValueError: the options do not fit the encoder.
     """
-    if not options.stages:
+    if not options.stages and not encoder.rows:
         return ItemVectors(encoder, encoder.width)
+    if not options.stages:
+        width = len(encoder.rows) * encoder.width
+        return ItemVectors(_FlatRows(encoder), width, encoder.rows, np.float16)
     states = StageStates(encoder, name)
     stages = _parse_stages(options.stages, len(states.widths), name)
     widths = [states.widths[stage] for stage in stages]
@@ -76,6 +79,18 @@ def item_vectors(encoder: Encoder, name: str, options: StageOptions) -> ItemVect
     rows = tuple(f"stage {stage}" for stage in stages)
     # vectors of length 1 fit float16, whose largest number is 65,504
     return ItemVectors(_UnitStates(states, stages), sum(widths), rows, np.float16)
+
+
+class _FlatRows(nn.Module):
+    """Map media to the rows of an encoder, side by side: [n, K * width]."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, media: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = self.encoder(media)
+        return rows.flatten(1)
 
 
 class _UnitStates(nn.Module):

@@ -19,6 +19,7 @@ from mlrec.models.encoder_files import Restored
 from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row, tune
 from mlrec.models.encoders.features import vectors_for_whitening
 from mlrec.models.encoders.heads import Whitening
+from mlrec.models.encoders.pooling import POOLINGS
 from mlrec.models.trial import check_runs
 from mlrec.runtime.printable import brief
 from mlrec.storage.tensor_files import save_tensors
@@ -151,13 +152,21 @@ def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) 
 def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn.Module:
     """Build the map from the encoder's vectors to the recommender's width.
 
-    It whitens the vectors first if the row says so.
+    It whitens the vectors first if the row says so, and reduces several vectors per item to one.
 
     Raises:
-        ValueError: the features whose statistics whiten are not set or do not fit.
+        ValueError: the features whose statistics whiten are not set or do not fit, or there is
+            nothing to reduce.
     """
     name = context.name
+    if not encoder.rows and "pooling" in row.configured:
+        raise ValueError(
+            f"item.options.{name}.pooling has no effect, because {name} has one vector per item. "
+            "Remove it, or give features with several, as mlrec extract --stages writes them"
+        )
     head = encoder.head(context.width)
+    if encoder.rows:
+        head = nn.Sequential(POOLINGS[row.pooling](len(encoder.rows), encoder.width), head)
     if not row.whiten and row.features:
         raise ValueError(
             f"item.options.{name}.features has no effect because whiten=0. Remove it or set whiten"
@@ -167,17 +176,20 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
     # a run's own file comes first: the features may have moved since it started
     if context.files is not None and (context.files / WHITENING_FILE).exists():
         path = context.files / WHITENING_FILE
-        return nn.Sequential(_load_whitening(path, encoder.width, row.whiten), head)
+        return nn.Sequential(_load_whitening(path, encoder.vector_shape, row.whiten), head)
     vectors = vectors_for_whitening(row, context)
-    if vectors.shape[1] != encoder.width:
+    if vectors.shape[1:] != encoder.vector_shape:
+        widths = [
+            " x ".join(map(str, shape)) for shape in (vectors.shape[1:], encoder.vector_shape)
+        ]
         raise ValueError(
-            f"{row.features} has features of width {vectors.shape[1]}, and {name} gives "
-            f"{encoder.width}: they are of another encoder. Extract those of {name}"
+            f"{row.features} has features of width {widths[0]}, and {name} gives "
+            f"{widths[1]}: they are of another encoder. Extract those of {name}"
         )
     return nn.Sequential(Whitening(vectors, row.whiten), head)
 
 
-def _load_whitening(path: Path, width: int, power: float) -> Whitening:
+def _load_whitening(path: Path, vector_shape: tuple[int, ...], power: float) -> Whitening:
     """Load the whitening that a run has saved.
 
     Raises:
@@ -190,7 +202,7 @@ def _load_whitening(path: Path, width: int, power: float) -> Whitening:
             f"{path} is damaged ({brief(error)}). Copy the run's folder again"
         ) from error
     # any features do: all buffers are overwritten
-    whitening = Whitening(np.eye(width, dtype=np.float32), power)
+    whitening = Whitening(np.zeros((1, *vector_shape), dtype=np.float32), power)
     for name, buffer in whitening.named_buffers():
         tensor = tensors.get(name)
         if tensor is None or tensor.shape != buffer.shape or not tensor.isfinite().all():

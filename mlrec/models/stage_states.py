@@ -1,7 +1,7 @@
 """Hidden states of a frozen encoder's stages, averaged to one vector per item.
 
 The state of a stage is the hidden state that enters the next one; that of the last stage is the
-encoder's own vector. Averages run over tokens (of a title: without padding), over the positions of
+encoder's own vector, or the mean of its rows. Averages run over tokens (of a title: without padding), over the positions of
 a feature map, and over frames.
 
 Shape letters: n items, T frames encoded one by one (1 for other encoders), H W height and width.
@@ -76,6 +76,8 @@ class StageStates(nn.Module):
                     f"{self._name} has no state after stage {stage}, because the next stage does "
                     "not run as a module"
                 )
+        if self.encoder.rows:
+            vectors = vectors.mean(dim=1)
         return [states[stage] for stage in range(len(self._entries))] + [vectors]
 
     def _recorder(

@@ -30,10 +30,10 @@ def check_runs(encoder: Encoder, name: str) -> None:
         double = without_values(encoder).eval()
         with torch.no_grad():
             vectors = double(_input(encoder.spec))
-        if vectors.shape != (1, encoder.width):
+        if vectors.shape != (1, *encoder.vector_shape):
+            width = " x ".join(map(str, encoder.vector_shape))
             raise ValueError(
-                f"its vectors have the shape {list(vectors.shape[1:])}, not its width, "
-                f"{encoder.width}"
+                f"its vectors have the shape {list(vectors.shape[1:])}, not its width, {width}"
             )
     except NotImplementedError:
         return  # an operation that torch has for real tensors only

@@ -52,6 +52,15 @@ class Features:
         """Number of vectors per item (K)."""
         return int(self.vectors_nX.shape[1]) if self.vectors_nX.ndim == 3 else 1
 
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """Names of an item's K vectors; empty for one vector."""
+        if self.vectors_nX.ndim == 2:
+            return ()
+        if self.info is not None:
+            return self.info.rows
+        return tuple(f"row {row}" for row in range(self.vectors_per_item))
+
     def rows_of(self, items: ItemIds, may_miss: bool = False) -> np.ndarray:
         """Return each item's row, int64 [N]; -1 for an item without a vector.
 

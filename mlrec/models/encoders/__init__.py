@@ -14,6 +14,7 @@ architectures.py  a transformers configuration, checked and merged with item.opt
 backbones.py      build the transformers model of a configuration, with or without weights
 pytorchvideo.py   rows of PyTorchVideo's model zoo
 torchvision.py    the row of torchvision's R3D-18
+pooling.py        reduce the vectors of stages or frames to one
 heads.py          projection to the recommender's width, and whitening
 pretrained.py     find and load a checkpoint
 weight_files.py   read files of weights

@@ -19,7 +19,8 @@ Shape letters and what `forward` receives for each modality (size, frames, lengt
     FEATURES  float32 [n, length]      vectors computed before training
     ID        int64 [n]                item numbers 1 ... N; 0 is padding
 
-`forward` returns [n, width]. `head` then projects these vectors to [n, D].
+`forward` returns [n, width], and `head` projects these vectors to [n, D]. An encoder that names
+`rows` returns [n, K, width]; a pooling of pooling.py reduces them before the projection.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from typing import Any, Literal, get_type_hints
 import torch
 from torch import nn
 
-from mlrec.config.encoder_options import EncoderOptions, Projection, Tuning
+from mlrec.config.encoder_options import EncoderOptions, Pooling, Projection, Tuning
 from mlrec.config.values import check_typed
 from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import InputSpec, Modality
@@ -59,6 +60,9 @@ class Encoder(nn.Module):
     """The input that the data stream delivers: modality, frames, size, length."""
     width: int
     """Width of the vectors that forward returns."""
+    rows: tuple[str, ...] = ()
+    """Names of an item's K vectors, such as frames, where forward returns [n, K, width]; empty for
+    one vector. The row's `pooling` reduces them to one."""
     rereads = False
     """True if later stages read the media again, such as the mask of a title's tokens."""
     joins_by_raw_id = False
@@ -71,6 +75,11 @@ class Encoder(nn.Module):
     """The row's projection to the recommender's width."""
     remarks: tuple[str, ...] = ()
     """Notes on how the encoder was built, printed one per line at startup."""
+
+    @property
+    def vector_shape(self) -> tuple[int, ...]:
+        """Shape of an item's vectors: (width,), or (K, width) for K rows."""
+        return (len(self.rows), self.width) if self.rows else (self.width,)
 
     def stages(self) -> list[nn.Module]:
         """Return the blocks from shallow to deep; tuning regimes count them from the end."""
@@ -133,6 +142,9 @@ class EncoderRow:
     """Projection to the recommender's width. `gelu`: MicroLens' linear layer and GELU. `linear`:
     preserves the angles between items at first. `mlp`: `linear` plus a small network that starts
     at zero."""
+    pooling: Pooling = "mean"
+    """Reduction of several vectors per item, before the projection. `mix` learns one weight per
+    vector, and starts as the mean."""
     dropout: float = 0.0
     """Share of a training step's items that go without this encoder's vector. The other encoders
     learn to replace it, as they must for cold items (Volkovs et al., DropoutNet, 2017)."""

@@ -39,7 +39,7 @@ def is_features(encoder: str) -> bool:
 class Vectors(Encoder):
     """Features of a folder or a file, joined with the items by raw ids.
 
-    Forward maps item numbers, int64 [n], to vectors [n, width].
+    Forward maps item numbers, int64 [n], to vectors [n, width], or [n, K, width] for K rows.
 
     Every item that training and ranking use has a vector, unless the row allows missing ones. All
     others and padding have zeros.
@@ -57,12 +57,14 @@ class Vectors(Encoder):
         features = read_features(self._source, items, self._name)
         self.spec = InputSpec(Modality.ID)
         self.width = features.width
+        self.rows = features.row_names
         # rows_N has the features' row of each item, or -1; the table has one more row for padding
         rows_N = features.rows_of(items, may_miss=row.missing == "zeros")
         self.remarks = tuple(f"{context.name}: {remark}" for remark in features.remarks(items))
         has_vector_N = rows_N >= 0
         vectors = torch.from_numpy(features.vectors_nX[rows_N[has_vector_N]])
-        table_N1 = torch.zeros(len(rows_N) + 1, self.width)
+        # float16 stays float16: K vectors per item take K times the memory
+        table_N1 = torch.zeros(len(rows_N) + 1, *self.vector_shape, dtype=vectors.dtype)
         table_N1[1:][torch.from_numpy(has_vector_N)] = vectors
         self.table: torch.Tensor
         # not persistent: the table never changes, so a copy in each checkpoint would be useless
@@ -76,7 +78,7 @@ class Vectors(Encoder):
         storage.write_bytes(str(folder / TABLE_FILE), content)
 
     def forward(self, items: torch.Tensor) -> torch.Tensor:
-        return self.table[items]
+        return self.table[items].float()
 
     def stages(self) -> list[nn.Module]:
         return []
@@ -134,7 +136,7 @@ def build_features(row: EncoderRow, context: EncoderContext) -> Encoder:
 
 
 def vectors_for_whitening(row: EncoderRow, context: EncoderContext) -> np.ndarray:
-    """Return the vectors, float32 [n, width], whose statistics whiten an encoder's.
+    """Return the vectors, [n, width] or [n, K, width], whose statistics whiten an encoder's.
 
     Raises:
         ValueError: the encoder has no features, or they cannot be read.

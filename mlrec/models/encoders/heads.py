@@ -77,29 +77,44 @@ class Whitening(nn.Module):
         """Fit the map to vectors.
 
         Args:
-            vectors: [n, width].
+            vectors: [n, width], or [n, K, width] for a map of each of K vectors per item.
             power: 1 gives all directions the same variance, 0 leaves them unchanged.
         """
         super().__init__()
-        # in fp64, because small variances become large factors below
-        mean = vectors.mean(axis=0, dtype=np.float64)
-        centered = vectors - mean
-        variances, axes = np.linalg.eigh(centered.T @ centered / len(centered))
-        # all vectors may be equal
-        largest = variances[-1] if variances[-1] > 0 else 1.0
-        scales = np.maximum(variances / largest, MIN_VARIANCE_SHARE) ** (-power / 2)
-        # Rotated back to the original axes, because the sign of a principal component differs
-        # between machines.
-        matrix = (axes * scales) @ axes.T
-        mean_length = np.linalg.norm(centered @ matrix, axis=1).mean()
-        if mean_length > 0:
-            matrix = matrix / mean_length
+        if vectors.ndim == 2:
+            mean, matrix = _fit_whitening(vectors, power)
+        else:
+            maps = [_fit_whitening(row, power) for row in vectors.swapaxes(0, 1)]
+            mean = np.stack([mean for mean, _ in maps])
+            matrix = np.stack([matrix for _, matrix in maps])
         self.mean: torch.Tensor
         self.matrix: torch.Tensor
         self.register_buffer("mean", torch.from_numpy(mean).float())
         self.register_buffer("matrix", torch.from_numpy(matrix).float())
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        centered = vectors.float() - self.mean
+        if centered.ndim == 3:
+            whitened = torch.einsum("nkx,kxy->nky", centered, self.matrix)
+        else:
+            whitened = centered @ self.matrix
         # the mean length is 1 here
-        whitened = (vectors.float() - self.mean) @ self.matrix
         return normalize(whitened, dim=-1, eps=MIN_WHITENED_LENGTH).to(vectors.dtype)
+
+
+def _fit_whitening(vectors: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean [width] and the matrix [width, width] that whiten vectors [n, width]."""
+    # in fp64, because small variances become large factors below
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    centered = vectors - mean
+    variances, axes = np.linalg.eigh(centered.T @ centered / len(centered))
+    # all vectors may be equal
+    largest = variances[-1] if variances[-1] > 0 else 1.0
+    scales = np.maximum(variances / largest, MIN_VARIANCE_SHARE) ** (-power / 2)
+    # Rotated back to the original axes, because the sign of a principal component differs
+    # between machines.
+    matrix = (axes * scales) @ axes.T
+    mean_length = np.linalg.norm(centered @ matrix, axis=1).mean()
+    if mean_length > 0:
+        matrix = matrix / mean_length
+    return mean, matrix

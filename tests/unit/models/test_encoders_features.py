@@ -186,3 +186,66 @@ def test_encoder_row_refuses_names_and_options_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         encoder_row(name, options)
+
+
+ROWS = ("stage 0", "stage 1", "stage 2")
+
+
+def tower_of_rows(folder: Path, **options: object) -> ItemTower:
+    """Build the item tower of three items whose features have several vectors."""
+    features = {"checkpoint": str(folder), "projection": "linear", **options}
+    item = ItemConfig(encoders=("features/stages",), options={"features/stages": features})
+    return ItemTower(item, 4, 3, items=numbered(3))
+
+
+@pytest.mark.parametrize("file", ["", "/features.parquet"])
+def test_features_with_several_vectors_are_averaged_by_default(file: str, tmp_path: Path) -> None:
+    vectors = save_features(tmp_path, [3, 1, 2], rows=ROWS)
+    tower = tower_of_rows(Path(f"{tmp_path}{file}"))
+    (encoder,) = tower.encoders
+    assert encoder.table.dtype == torch.float16
+    assert len(encoder.rows) == 3
+    assert not any("table" in name for name in tower.state_dict())
+    item_vectors = tower({tower.specs[0]: torch.tensor([3, 1, 2])})
+    expected = torch.from_numpy(vectors).float().mean(dim=1)
+    torch.testing.assert_close(item_vectors, expected)
+
+
+def test_features_with_several_vectors_learn_a_mix_that_starts_as_the_mean(tmp_path: Path) -> None:
+    save_features(tmp_path, [1, 2, 3], rows=ROWS)
+    items = torch.tensor([1, 3])
+    mean = tower_of_rows(tmp_path)
+    mix = tower_of_rows(tmp_path, pooling="mix")
+    item_vectors = mix({mix.specs[0]: items})
+    torch.testing.assert_close(item_vectors, mean({mean.specs[0]: items}))
+    item_vectors.square().sum().backward()
+    trained = {name for name, value in mix.named_parameters() if value.grad is not None}
+    assert trained == {"heads.0.0.logits", "heads.0.1.weight"}
+
+
+def test_whitening_of_several_vectors_whitens_each(tmp_path: Path) -> None:
+    vectors = save_features(tmp_path, [1, 2, 3], rows=ROWS)
+    tower = tower_of_rows(tmp_path, whiten=0.75)
+    parts = []
+    for row in range(3):
+        of_row = vectors[:, row].astype(np.float32)
+        parts.append(Whitening(of_row, 0.75)(torch.from_numpy(of_row)))
+    expected = torch.stack(parts).mean(dim=0)
+    item_vectors = tower({tower.specs[0]: torch.tensor([1, 2, 3])})
+    torch.testing.assert_close(item_vectors, expected)
+    run = tmp_path / "run"
+    run.mkdir()
+    save_encoder_files(run, tower)
+    for file in tmp_path.glob("features*"):
+        file.unlink()
+    restored = restored_from(run, ["features/stages"])
+    options = {"checkpoint": str(tmp_path), "projection": "linear", "whiten": 0.75}
+    item = ItemConfig(encoders=("features/stages",), options={"features/stages": options})
+    rebuilt = ItemTower(item, 4, 3, restored, items=numbered(3))
+    torch.testing.assert_close(rebuilt({tower.specs[0]: torch.tensor([1, 2, 3])}), expected)
+
+
+def test_pooling_of_one_vector_per_item_is_refused(tmp_path: Path) -> None:
+    save_features(tmp_path, [1, 2, 3])
+    with pytest.raises(ValueError, match=r"features/stages\.pooling has no effect, because"):
+        tower_of_rows(tmp_path, pooling="mean")
