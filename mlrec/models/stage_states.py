@@ -1,8 +1,8 @@
 """Hidden states of a frozen encoder's stages, averaged to one vector per item.
 
 The state of a stage is the hidden state that enters the next one; that of the last stage is the
-encoder's own vector, or the mean of its rows. Averages run over tokens (of a title: without padding), over the positions of
-a feature map, and over frames.
+encoder's own vector, or the mean of its rows. Averages run over tokens (of a title: without
+padding), over the positions of a feature map, and over frames.
 
 Shape letters: n items, T frames encoded one by one (1 for other encoders), H W height and width.
 """
