@@ -14,7 +14,7 @@ from mlrec.runtime.terminal import say
 HELP = "List the keys of a configuration, or the rows of a table, with their meaning."
 
 # the names of mlrec.models.registry.TABLES, which imports torch; a test compares them
-TABLE_NAMES = ("encoders", "recommenders", "losses", "fusions")
+TABLE_NAMES = ("encoders", "recommenders", "losses", "fusions", "tunings")
 # lines up the short tables with each other
 MIN_NAME_COLUMNS = 24
 
@@ -50,12 +50,15 @@ def rows_of(table: str) -> Rows:
     from mlrec.models.recommenders.options import options_of
     from mlrec.models.registry import TABLES
 
-    # rows of encoders are data; the rows of other tables are classes with docstrings
+    # rows of encoders and tunings are data; the rows of other tables are classes with docstrings
     rows: Rows = {}
     for name, row in TABLES[table].items():
         if table == "encoders":
             columns = ("modality", "frames", "size", "width", "checkpoint", "licence", "paper")
             rows[name] = {column: getattr(row, column) for column in columns}
+            continue
+        if table == "tunings":
+            rows[name] = row._asdict()
             continue
         rows[name] = {"description": (row.__doc__ or "-").strip().splitlines()[0]}
         if table == "recommenders":
@@ -71,7 +74,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     # encoders of text and audio have no frames
     if row.get("size"):
         cells.append(f"{row['frames']} frames of {row['size']} x {row['size']}")
-    for column in ("checkpoint", "licence", "paper", "description"):
+    for column in ("checkpoint", "licence", "paper", "description", "cost", "source"):
         if row.get(column):
             cells.append(str(row[column]))
     if row.get("options"):

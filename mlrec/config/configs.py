@@ -54,8 +54,10 @@ class ItemConfig:
     fusion: str = "sum"
     """Row of mlrec list fusions, which combines the vectors of several encoders."""
     tuning: Tuning = "full"
-    """Trained part of the encoders: `frozen` trains nothing, `top` the last stage, `half` the
-    deeper half, `full` everything, `scratch` everything from random weights."""
+    """Trained part of the encoders, a row of mlrec list tunings: `frozen` trains nothing, `side` a
+    small network over the hidden states of all stages, `lora` low-rank updates of the weights,
+    `top` the last stage, `half` the deeper half, `full` everything, `scratch` everything from
+    random weights."""
     batchnorm: Literal["frozen", "sync"] = "frozen"
     """Mode of batch norms. `frozen` uses the checkpoint's statistics; `sync` trains them with
     statistics over all ranks."""

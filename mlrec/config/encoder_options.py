@@ -17,7 +17,7 @@ from mlrec.config.bounds import (
     WeightDecay,
 )
 
-Tuning = Literal["frozen", "top", "half", "full", "scratch"]
+Tuning = Literal["frozen", "side", "lora", "top", "half", "full", "scratch"]
 Projection = Literal["gelu", "linear", "mlp"]
 Pooling = Literal["mean", "mix"]
 

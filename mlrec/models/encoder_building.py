@@ -16,11 +16,12 @@ from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
-from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row, tune
+from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row
 from mlrec.models.encoders.features import vectors_for_whitening
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.encoders.pooling import POOLINGS
 from mlrec.models.trial import check_runs
+from mlrec.models.tunings import tune
 from mlrec.runtime.printable import brief
 from mlrec.storage.tensor_files import save_tensors
 

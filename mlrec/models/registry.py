@@ -12,12 +12,14 @@ from mlrec.models.encoders import ENCODERS, encoder_row
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.losses import LOSSES
 from mlrec.models.recommenders import RECOMMENDERS, check_recommender
+from mlrec.models.tunings import TUNINGS
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "encoders": ENCODERS,
     "recommenders": RECOMMENDERS,
     "losses": LOSSES,
     "fusions": FUSIONS,
+    "tunings": TUNINGS,
 }
 """Tables by the name under which `mlrec list` shows them."""
 

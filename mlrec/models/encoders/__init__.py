@@ -31,7 +31,7 @@ from typing import Any
 
 from mlrec.data.schema import lookup
 from mlrec.models.encoders.audio import AUDIO_ENCODERS
-from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow, tune
+from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow
 from mlrec.models.encoders.features import FEATURE_ENCODERS, ROW_NAME, is_features
 from mlrec.models.encoders.id import ID_ENCODERS
 from mlrec.models.encoders.image import IMAGE_ENCODERS
@@ -48,7 +48,7 @@ ENCODERS: dict[str, EncoderRow] = {
 }
 """Every encoder by the name that `item.encoders` uses. Features have any name features/NAME."""
 
-__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "encoder_row", "tune"]
+__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "encoder_row"]
 
 
 def encoder_row(name: str, options: Mapping[str, Any]) -> EncoderRow:

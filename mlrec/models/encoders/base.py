@@ -281,16 +281,3 @@ class Normalize(nn.Module):
         # in fp32 first: bf16 cannot represent all 256 pixel values after the subtraction
         values = (pixels.float() - self.mean) * self.scale
         return values.movedim(-1, -3).to(dtype)
-
-
-def tune(encoder: Encoder, tuning: Tuning) -> None:
-    """Mark the parameters to train: none, the last stage, the deeper half of the stages, or all."""
-    if tuning in ("full", "scratch"):
-        encoder.requires_grad_(True)
-        return
-    encoder.requires_grad_(False)
-    stages = encoder.stages()
-    trained_stages = {"frozen": 0, "top": 1, "half": (len(stages) + 1) // 2}[tuning]
-    # a slice from -trained_stages would select all stages for 0
-    for stage in stages[len(stages) - trained_stages :]:
-        stage.requires_grad_(True)

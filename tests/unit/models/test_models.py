@@ -13,11 +13,12 @@ from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data, StepDataset
 from mlrec.models.building import build_model
-from mlrec.models.encoders import ENCODERS, EncoderContext, tune
+from mlrec.models.encoders import ENCODERS, EncoderContext
 from mlrec.models.recommenders import RECOMMENDERS
 from mlrec.models.recommenders.options import check_options
 from mlrec.models.recommenders.sasrec import SASRec
 from mlrec.models.tower import ItemTower
+from mlrec.models.tunings import tune
 
 NAMES = ("id/embedding", "video/tiny", "video/videomae")
 
