@@ -12,7 +12,7 @@ from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import say
 
-HELP = "Train the runs of a file one after another; the same command resumes after a stop."
+HELP = "Train the runs or trials of a file one by one; the same command resumes after a stop."
 
 # the interpreter of this environment, whatever PATH holds
 LAUNCHER = (sys.executable, "-m", "mlrec.train")
@@ -35,11 +35,20 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train the runs, and print each outcome when its run ends.
+    """Train the runs, or the trials of a search, and print each outcome when its run ends.
 
     Raises:
         RuntimeError: runs failed; the others are done.
     """
+    from mlrec.train.sweep_file import read_content
+
+    if read_content(options.file).search is not None:
+        _search(options)
+    else:
+        _sweep(options)
+
+
+def _sweep(options: argparse.Namespace) -> None:
     from mlrec.runtime.ending import END_S, grace
     from mlrec.train.sweep import in_words, sweep
     from mlrec.train.sweep_file import read_sweep
@@ -62,3 +71,26 @@ def run(options: argparse.Namespace) -> None:
             f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. "
             "Run the same command to try them again"
         )
+
+
+def _search(options: argparse.Namespace) -> None:
+    from mlrec.runtime.ending import END_S, grace
+    from mlrec.train.search import in_words, read_plan, run_search, write_best
+
+    # reads and checks every value that a trial may have before the first one starts
+    plan = read_plan(options.file, options.overrides)
+    outcomes = []
+    with grace(END_S):  # a trial that is stopped saves a checkpoint first
+        for outcome in run_search(plan, shlex.split(options.launcher)):
+            outcomes.append(outcome)
+            if not options.json:
+                place = f"[{len(outcomes)}/{plan.search.trials}]"
+                say(f"{place} {in_words(outcome, plan.metric)}", flush=True)
+    best = write_best(plan, outcomes)
+    if options.json:
+        trials = [asdict(outcome) for outcome in outcomes]
+        document = {"metric": best.metric, "best": best.trial.name, "file": str(best.file)}
+        print_json(document | {"trials": trials})
+        return
+    say(f"best: {in_words(best.trial, plan.metric)}")
+    say(f"its configuration is {best.file}; for the final run: mlrec train {best.file}")

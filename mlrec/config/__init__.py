@@ -10,6 +10,7 @@ key_docs.py         type, default and docstring of every key, for mlrec list key
 kinds.py            the types of keys, and their names in messages
 values.py           read a text as a value of its key's type
 scalars.py          text as it was written, and the strict grammar of numbers
+metric_names.py     names of the metrics of full ranking
 bounds.py           bounds of numbers
 durations.py        "100 steps", "2 epochs", "5%"
 yaml_files.py       read YAML strictly
@@ -35,6 +36,7 @@ from mlrec.config.loading import (
     as_value,
     check_is_place,
     keys,
+    kind_of,
     load,
     load_arguments,
     load_saved,
@@ -59,6 +61,7 @@ __all__ = [
     "check_is_place",
     "is_setting",
     "keys",
+    "kind_of",
     "load",
     "load_arguments",
     "load_saved",

@@ -143,6 +143,11 @@ def as_value(node: Node, key: str) -> str:
     return as_argument(node, _KEYS.kind_at(key.split(".")))
 
 
+def kind_of(key: str) -> Any:
+    """Return the type of a key by its name with dots; None if there is no such key."""
+    return _KEYS.kind_at(key.split("."))
+
+
 def save(config: Config, path: Path) -> None:
     """Write every key with its value, atomically; loading the file gives an equal configuration.
 

@@ -24,6 +24,8 @@ RESULTS_FILE = "results.json"
 RANKS_FILE = "ranks.npy"
 # examples of recommendations in that ranking, with the popularity of the recommended items
 RECOMMENDED_FILE = "recommended.json"
+# settings of a trial of a search, and its value or its error
+TRIAL_FILE = "trial.json"
 # id of the W&B run, which a resumed run continues
 WANDB_ID_FILE = "wandb_id.txt"
 # locked by the process that writes the folder

@@ -12,6 +12,8 @@ activation_memory.py   size of activations, and when to checkpoint them
 meter.py          figures of the steps since the last log
 dry_run.py        predict what a run does, reads and holds in memory
 memory_estimate.py   memory of a rank: parameters, optimizer state and activations
-sweep_file.py     the file of a sweep
+sweep_file.py, search_file.py   the file of a sweep, and its section search
 sweep.py          several runs, one after the other
+search.py, search_space.py   trials of settings, one after the other, and what to try next
+run_process.py    a run in a process of its own
 """

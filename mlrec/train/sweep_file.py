@@ -19,6 +19,7 @@ from mlrec.config.scalars import Node, Scalar, shown
 from mlrec.config.values import typed
 from mlrec.config.yaml_files import read_yaml
 from mlrec.models.registry import check_rows
+from mlrec.train.search_file import Search, read_search
 
 MAX_RUNS = 10_000
 """Maximum number of runs of a grid; more are a mistake."""
@@ -45,6 +46,8 @@ class SweepFile:
 
     A run's name is followed by its seed: base_seed0.
     """
+    search: Search | None = None
+    """Search of settings, in place of a grid, runs and seeds."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,13 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:
         ValueError: the file or a configuration does not fit, one names an unknown row, or two runs
             have the same folder. The message names place and remedy.
     """
-    content = _read(path)
+    content = read_content(path)
     runs = []
-    for file in _beside(path, content.runs):
-        arguments = (file, *overrides)
-        runs.append(SweepRun(arguments, _load(path, arguments)))
+    for file in beside(path, content.runs):
+        runs.append(read_run(path, (file, *overrides)))
     for settings in _grid_settings(path, content):
         # The command line comes last, and overrides the points.
-        arguments = (*_beside(path, content.base), *settings, *overrides)
-        runs.append(SweepRun(arguments, _load(path, arguments)))
+        runs.append(read_run(path, (*beside(path, content.base), *settings, *overrides)))
     if content.seeds:
         runs = [_with_seed(path, run, seed) for run in runs for seed in content.seeds]
 
@@ -114,16 +115,20 @@ def _with_seed(path: Path, run: SweepRun, seed: int) -> SweepRun:
                 f"{path}: seeds gives each run its seed, and the command line sets {argument}; "
                 "remove one"
             )
-    arguments = (*run.arguments, f"name={run.config.name}_seed{seed}", f"seed={seed}")
-    return SweepRun(arguments, _load(path, arguments))
+    return read_run(path, (*run.arguments, f"name={run.config.name}_seed{seed}", f"seed={seed}"))
 
 
-def _beside(path: Path, files: Sequence[str]) -> list[str]:
+def beside(path: Path, files: Sequence[str]) -> list[str]:
     """Return the paths of files that a sweep's file names relative to itself."""
     return [os.path.normpath(path.parent / file) for file in files]
 
 
-def _read(path: Path) -> SweepFile:
+def read_content(path: Path) -> SweepFile:
+    """Return the content of a sweep's file; configurations that it names are not read.
+
+    Raises:
+        ValueError: the file is missing or does not fit.
+    """
     content = read_yaml(path, "sweep")
     if not isinstance(content, dict):
         raise ValueError(
@@ -135,6 +140,7 @@ def _read(path: Path) -> SweepFile:
         "grid": (dict, "mapping"),
         "runs": (list, "list of files"),
         "seeds": (list, "list of whole numbers"),
+        "search": (dict, "mapping"),
     }
     for key, value in content.items():
         if key not in kinds:
@@ -144,6 +150,11 @@ def _read(path: Path) -> SweepFile:
         kind, words = kinds[key]
         if not isinstance(value, kind):
             raise ValueError(f"{path}: {key} is {shown(value)}; it must be a {words}")
+    for key in ("grid", "runs", "seeds"):
+        if key in content and "search" in content:
+            raise ValueError(
+                f"{path}: search and {key} are two kinds of sweeps; give each a file of its own"
+            )
     name = content.get("name", Scalar("", quoted=True))
     grid = content.get("grid", {})
     assert isinstance(grid, dict)
@@ -153,6 +164,7 @@ def _read(path: Path) -> SweepFile:
         grid=grid,
         runs=_files(content.get("runs", []), f"{path}: runs"),
         seeds=typed(content.get("seeds", []), tuple[bounds.Seed, ...], f"{path}: seeds"),
+        search=read_search(content["search"], f"{path}: search") if "search" in content else None,
     )
 
 
@@ -179,11 +191,15 @@ def _points(path: Path, axis: str, values: Node) -> Iterator[tuple[str, dict[str
         yield re.sub(r"[^\w.-]+", "-", name), keys
 
 
-def _load(path: Path, arguments: Sequence[str]) -> Config:
-    """Load the configuration of a run, and check its names before any run starts."""
+def read_run(path: Path, arguments: tuple[str, ...]) -> SweepRun:
+    """Load the configuration of a run, and check its names before any run starts.
+
+    Raises:
+        ValueError: the configuration does not fit, or names an unknown row.
+    """
     try:
         config = configuration.load_arguments(arguments)
         check_rows(config)
-        return config
+        return SweepRun(arguments, config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
