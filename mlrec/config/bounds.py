@@ -55,6 +55,8 @@ Candidates = Annotated[int, Between(1, 1 << 13)]
 Width = Annotated[int, Between(1, 1 << 13)]
 
 LearningRate = Annotated[float, Between(0, FLOAT32)]
+# a factor of 0 would freeze stages, which is what item.tuning is for
+LayerDecay = Annotated[float, Between(0.01, 1)]
 WeightDecay = Annotated[float, Between(0, 1e6)]
 Norm = Annotated[float, Between(0, FLOAT32)]
 # In float32 the square of a gradient below 1e-22 is 0. A smaller epsilon would let AdamW divide

@@ -119,6 +119,9 @@ class OptimConfig:
     """Peak learning rate of the recommender."""
     encoder_lr: bounds.LearningRate = 1e-4
     """Peak learning rate of the encoders."""
+    layer_decay: bounds.LayerDecay = 1.0
+    """Factor on the learning rate from each encoder stage to the one before it; 1 disables it.
+    The last stage has encoder_lr, and with 0.8 the stage before it 0.8 of that."""
     weight_decay: bounds.WeightDecay = 0.1
     """Weight decay of the recommender's matrices; biases, norms and position tables have none."""
     encoder_weight_decay: bounds.WeightDecay = 0.0

@@ -27,6 +27,7 @@ from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.memory_estimate import ActivationBytes, MemoryEstimate, StateBytes
+from mlrec.train.optim import parameter_groups
 from mlrec.train.warm_start import encoders_to_restore, start_from
 
 FLAG = "--dry-run"
@@ -178,6 +179,7 @@ def predict(config: Config, ranks: int) -> DryRun:
     check_inputs(model.tower.specs, data.info.media, data.url)
     warm_start = start_from(config, data, model) if resumed is None else None
 
+    parameter_groups(model, model.tower.encoders, config.optim)
     step_sizes = _step_sizes(plan, total_steps, data, model)
     # The fullest rank decides whether the activations fit.
     activations = ActivationBytes.of(model.tower, step_sizes.most_items_of_rank, config)

@@ -12,6 +12,9 @@ from torch import nn
 from mlrec.config import Config, OptimConfig
 from mlrec.config.durations import steps_of
 
+STAGE = "/stage_"
+"""Text between the name of an encoder's part and the depth of a stage, from 00."""
+
 
 class Rates(NamedTuple):
     """Hyperparameters of a parameter group."""
@@ -27,7 +30,11 @@ def parameter_groups(
     """Return the trained parameters in groups by part and weight decay.
 
     The parts are recommender and encoder. An encoder with its own learning rate or weight decay is
-    another part, named encoder_0 and so on by its place. Empty groups are left out.
+    another part, named encoder_0 and so on by its place. With optim.layer_decay each stage before
+    an encoder's last one is a part, named encoder/stage_00 and so on. Empty groups are left out.
+
+    Raises:
+        ValueError: optim.layer_decay is set, but no stage before an encoder's last one is trained.
     """
     rates = {"recommender": Rates(config.lr, config.weight_decay)}
     part_of: dict[int, str] = {}
@@ -36,6 +43,8 @@ def parameter_groups(
         rates[part] = encoder_rates
         for parameter in encoder.parameters():
             part_of[id(parameter)] = part
+        if config.layer_decay != 1:
+            _split_by_stage(encoder, part, encoder_rates, config.layer_decay, rates, part_of)
 
     # Biases, norms and position tables have no decay: a pull to zero is meant for the weights of
     # products. An id table is an encoder and has decay, because its rows are item vectors.
@@ -49,6 +58,8 @@ def parameter_groups(
             part = part_of.get(id(parameter), "recommender")
             decays = parameter.ndim > 1 and id(parameter) not in position_tables
             members.setdefault((part, decays), []).append(parameter)
+    if config.layer_decay != 1:
+        _check_stages_trained(config, members)
 
     groups = []
     # All ranks need the same order, because ZeRO partitions one group after the other.
@@ -80,6 +91,46 @@ def _encoder_rates(place: int, encoder: nn.Module, config: OptimConfig) -> tuple
     lr = config.encoder_lr if own_lr is None else own_lr
     weight_decay = config.encoder_weight_decay if own_weight_decay is None else own_weight_decay
     return f"encoder_{place}", Rates(lr, weight_decay)
+
+
+def _split_by_stage(
+    encoder: nn.Module,
+    part: str,
+    encoder_rates: Rates,
+    layer_decay: float,
+    rates: dict[str, Rates],
+    part_of: dict[int, str],
+) -> None:
+    """Make each stage before the encoder's last one a part with a lower learning rate.
+
+    Parameters of the last stage and of no stage, such as a side network's, stay in `part`.
+    """
+    stages = encoder.stages()  # type: ignore[operator]  # every encoder is an Encoder
+    for depth, stage in enumerate(stages[:-1]):
+        stage_part = f"{part}{STAGE}{depth:02d}"
+        # Clark et al., ELECTRA, 2020: the rate of a stage falls with its distance from the last.
+        lr = encoder_rates.lr * layer_decay ** (len(stages) - 1 - depth)
+        rates[stage_part] = Rates(lr, encoder_rates.weight_decay)
+        for parameter in stage.parameters():
+            part_of[id(parameter)] = stage_part
+
+
+def _check_stages_trained(config: OptimConfig, members: Iterable[tuple[str, bool]]) -> None:
+    """Check that a part of some stage is trained.
+
+    Raises:
+        ValueError: none is.
+    """
+    if not any(STAGE in part for part, _ in members):
+        raise ValueError(
+            f"optim.layer_decay is {config.layer_decay} and has no effect: no stage before an "
+            "encoder's last one is trained. Remove it, or set item.tuning to train several stages"
+        )
+
+
+def part_for_logs(group: str) -> str:
+    """Return the part of a group without its stage, such as "encoder"."""
+    return group.split("/")[0]
 
 
 def build_optimizer(

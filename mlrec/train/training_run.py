@@ -23,6 +23,7 @@ from mlrec.runs.failures import Failure
 from mlrec.runs.record import new_record, read_record, write_record
 from mlrec.runtime.distributed import World, barrier, from_main, gather_objects
 from mlrec.runtime.redact import scrub
+from mlrec.train import optim
 from mlrec.train.meter import Meter
 from mlrec.train.warm_start import WarmStart
 
@@ -144,10 +145,11 @@ class TrainingRun:
                 bad_items.update(bad_items_of_rank)
             self.meter.bad_items.clear()
             self.record_failures(bad_items, done)
-        # Groups with and without weight decay share a learning rate.
+        # Groups with and without weight decay share a learning rate. With optim.layer_decay it is
+        # the highest of an encoder's, which is that of its last stage.
         for group, rate in self.engine.learning_rates.items():
-            part = group.split("/")[0]
-            metrics[f"train/{part}_lr".replace("recommender_", "")] = rate
+            name = f"train/{optim.part_for_logs(group)}_lr".replace("recommender_", "")
+            metrics[name] = max(rate, metrics.get(name, 0.0))
         metrics["train/epoch"] = done / self.steps_per_epoch
         metrics["data/bad_items"] = len(self._bad_items)
         return metrics

@@ -52,6 +52,43 @@ def test_parameter_groups_leave_frozen_parameters_out() -> None:
     assert names == ["recommender/no_decay", "recommender/decay"]
 
 
+class _Staged(nn.Module):
+    """An encoder of three stages and a parameter of none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(3))
+        self.side = nn.Linear(2, 2, bias=False)
+
+    def stages(self) -> list[nn.Module]:
+        return list(self.blocks)
+
+
+def test_parameter_groups_with_layer_decay_lower_the_rate_stage_by_stage() -> None:
+    model = nn.ModuleDict({"text": _Staged(), "image": _Staged(), "head": nn.Linear(2, 2)})
+    model["image"].lr = 0.1
+    model["image"].blocks[0].requires_grad_(False)
+    config = OptimConfig(lr=2.0, encoder_lr=1.0, layer_decay=0.5)
+    groups = parameter_groups(model, [model["text"], model["image"]], config)
+    rates = {group["name"]: (len(group["params"]), group["lr"]) for group in groups}
+    assert rates == {
+        "recommender/no_decay": (1, 2.0),
+        "recommender/decay": (1, 2.0),
+        "encoder/decay": (2, 1.0),
+        "encoder/stage_00/decay": (1, 0.25),
+        "encoder/stage_01/decay": (1, 0.5),
+        "encoder_1/decay": (2, 0.1),
+        "encoder_1/stage_01/decay": (1, 0.05),
+    }
+
+
+def test_parameter_groups_with_layer_decay_of_a_single_trained_stage_are_refused() -> None:
+    encoder = _Staged()
+    encoder.blocks[:2].requires_grad_(False)
+    with pytest.raises(ValueError, match=r"optim.layer_decay is 0.8 and has no effect"):
+        parameter_groups(encoder, [encoder], OptimConfig(layer_decay=0.8))
+
+
 def test_schedule_after_warmup_follows_its_shape() -> None:
     def factors(name: str) -> list[float]:
         config = OptimConfig(schedule=name, warmup="10 steps")
