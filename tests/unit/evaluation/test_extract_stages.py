@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from extracting import ALONE, record_blocks, stop_after_two_blocks
 from small_encoders import SMALL
 from tiny import NUM_ITEMS
@@ -23,6 +24,7 @@ from mlrec.evaluation.block_merge import merge_blocks
 from mlrec.evaluation.extract import extract
 from mlrec.evaluation.principal_components import fit_principal_components
 from mlrec.evaluation.stage_vectors import ItemVectors, StageOptions
+from mlrec.models.encoders.video import TinyVideo
 
 ALL = StageOptions("all")
 REDUCED = StageOptions("all", 4)
@@ -178,3 +180,22 @@ def test_extract_command_prints_rows_and_explained_variance(
     facts = json.loads(capsys.readouterr().out)
     assert facts["rows_reduced"] == ["stage 0", "stage 3"]
     assert 0 < facts["explained_variance"] < 1
+
+
+def test_extract_of_an_encoder_with_rows_stores_each(
+    video_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(video_config, str(tmp_path / "one"), ALONE)
+    forward = TinyVideo.forward
+    monkeypatch.setattr(TinyVideo, "rows", ("frame 0", "frame 1"))
+
+    def two_rows(encoder: TinyVideo, frames: torch.Tensor) -> torch.Tensor:
+        vectors = forward(encoder, frames)
+        return torch.stack([vectors, -vectors], dim=1)
+
+    monkeypatch.setattr(TinyVideo, "forward", two_rows)
+    info = extract(video_config, str(tmp_path / "two"), ALONE)
+    assert (info.rows, info.width) == (("frame 0", "frame 1"), 16)
+    one = read_features(str(tmp_path / "one")).vectors_nX
+    two = read_features(str(tmp_path / "two")).vectors_nX
+    np.testing.assert_allclose(two, np.stack([one, -one], axis=1), atol=1e-3)
