@@ -261,7 +261,7 @@ def test_readme_command_succeeds(
         )
         assert all((ROOT / file).exists() for file in files)
         return
-    monkeypatch.setattr(sweep, "_train", pretend)
+    monkeypatch.setattr(sweep, "train_run", pretend)
     words = words_of(command)
     if words[:2] == ["mlrec", "report"]:
         for run_path in {
@@ -341,7 +341,7 @@ def test_json_option_prints_one_document_only(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sweep, "_train", pretend)
+    monkeypatch.setattr(sweep, "train_run", pretend)
     code = run([*command.split(), "--json"])
     captured = capsys.readouterr()
     assert code == 0, captured.err
