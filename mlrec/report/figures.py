@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlrec.report.cost import CostLine, cost_lines
 from mlrec.report.page import Drawing
 from mlrec.report.paper import EncoderPoint
 from mlrec.report.published import TUNINGS
 from mlrec.report.runs import Run
 from mlrec.report.svg import GREY, PALETTE, SIZE_INCHES, draw_svg
 from mlrec.report.tables import popularity_groups
+from mlrec.report.wording import count_in_words
 from mlrec.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -21,6 +25,9 @@ MAX_COLORED_RUNS = len(PALETTE)
 """Runs that a figure can tell apart. With more, the best runs have a color; the others are grey."""
 MAX_MARKED_POINTS = 50
 """A curve with more points has no markers."""
+MAX_NAMED_POINTS = 12
+"""A figure with more points has no names next to them."""
+MAX_NAME_CHARACTERS = 24
 WIDE_INCHES = (6.4, 4.0)
 
 
@@ -177,6 +184,85 @@ def encoders(points: Sequence[EncoderPoint], label: str) -> Drawing | None:
         axes.set_ylim(bottom=0)
 
     return draw_svg(draw, label, color_of, WIDE_INCHES)
+
+
+def costs(runs: Sequence[Run]) -> list[Drawing]:
+    """Draw HR@10 over what it cost, a point per run, or per runs that differ only in their seed.
+
+    Returns:
+        a figure of the seconds per epoch and one of the trained parameters; none for fewer than
+        two points.
+    """
+    lines = [line for line in cost_lines(runs) if line.metric("hr@10") is not None]
+    seconds = []
+    trained = []
+    for line in lines:
+        # A run of one epoch has no later ones.
+        epoch_s = line.epoch_s.later or line.epoch_s.first
+        if epoch_s:
+            seconds.append((line, epoch_s))
+        if line.trained:
+            trained.append((line, float(line.trained)))
+    figures = [
+        _over_cost(seconds, "HR@10 over seconds per epoch", "seconds per epoch after the first"),
+        _over_cost(trained, "HR@10 over trained parameters", "trained parameters"),
+    ]
+    # Without the times there is no cost to compare.
+    return [figure for figure in figures if figure is not None] if len(seconds) > 1 else []
+
+
+def _over_cost(points: Sequence[tuple[CostLine, float]], label: str, axis: str) -> Drawing | None:
+    if len(points) < 2:
+        return None
+    tunings = dict.fromkeys(line.tuning for line, _ in points)
+    color_of = dict(zip(tunings, itertools.cycle(PALETTE), strict=False))
+    cheapest = min(cost for _, cost in points)
+    dearest = max(cost for _, cost in points)
+    middle = math.sqrt(cheapest * dearest)
+
+    def draw(axes: Axes) -> None:
+        for line, cost in points:
+            hit_rate = line.metric("hr@10")
+            assert hit_rate is not None
+            deviation = 0.0 if math.isnan(hit_rate.deviation) else hit_rate.deviation
+            color = color_of[line.tuning]
+            axes.errorbar(cost, hit_rate.mean, deviation, color=color, marker="o", markersize=6)
+            if len(points) <= MAX_NAMED_POINTS:
+                # towards the middle, so that no name leaves the figure
+                side = -1 if cost > middle else 1
+                name = axes.annotate(
+                    printable(line.short_name, MAX_NAME_CHARACTERS),
+                    (cost, hit_rate.mean),
+                    (6 * side, 4),
+                    textcoords="offset points",
+                    ha="right" if side < 0 else "left",
+                    fontsize=7.5,
+                )
+                name.set_in_layout(False)
+        _draw_log_axis(axes, dearest / cheapest)
+        axes.set_xlabel(axis)
+
+    return draw_svg(draw, label, color_of)
+
+
+def _draw_log_axis(axes: Axes, ratio: float) -> None:
+    """Give the x axis a logarithmic scale with a few plain numbers.
+
+    Args:
+        ratio: of the largest and the smallest value.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    axes.set_xscale("log")
+    # within a decade, powers of ten would be one tick or none
+    if ratio < 10:
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    else:
+        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+    # the default's powers of ten are formulas, which the page does not draw
+    axes.xaxis.set_major_formatter(lambda value, _: count_in_words(value))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.12, y=0.15)
 
 
 def waiting(runs: Sequence[Run], label: str) -> Drawing | None:

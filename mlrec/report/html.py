@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlrec.config.yaml_files import to_yaml
 from mlrec.report import figures
-from mlrec.report.cost import speed_table
+from mlrec.report.cost import cost_table, speed_table
 from mlrec.report.examples import Examples, examples_of
 from mlrec.report.markdown import MAX_NAMED_RUNS, title
 from mlrec.report.page import MADE_BY, Drawing, render
@@ -41,6 +41,9 @@ class Group:
     num_runs: int
     colors: dict[str, str]
     results: Table
+    cost: Table
+    """Without lines if no run logged its speed."""
+    costs: list[Drawing]
     popularity: Table
     """Without columns if no run has results."""
     bars: list[Drawing]
@@ -95,6 +98,8 @@ def _group(runs: Sequence[Run], name: str) -> Group:
         num_runs=len(runs),
         colors=figures.colors(runs),
         results=results_table(runs),
+        cost=cost_table(runs),
+        costs=figures.costs(runs),
         popularity=popularity_table(runs),
         bars=[drawing for drawing in bars if drawing is not None],
         encoders=figures.encoders(encoder_points(runs), "HR@10"),

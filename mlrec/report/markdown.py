@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mlrec.config.yaml_files import to_yaml
-from mlrec.report.cost import speed_table
+from mlrec.report.cost import cost_table, speed_table
 from mlrec.report.escape import code_block, in_markdown, paragraph
 from mlrec.report.paper import PaperTable
 from mlrec.report.runs import Run
@@ -62,6 +62,9 @@ def _group(runs: Sequence[Run], name: str) -> list[str]:
     if sentence:
         parts.append(sentence)
     parts.append(table(results_table(runs)))
+    cost = cost_table(runs)
+    if cost.rows:
+        parts += [f"## {in_markdown(headed('Accuracy over cost', name))}", table(cost)]
     by_group = popularity_table(runs)
     if by_group.header:
         heading = headed("HR@10 by popularity of the target", name)

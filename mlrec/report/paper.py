@@ -115,7 +115,7 @@ def _lines_of_encoder(
     num_placed: Counter[tuple[str, str]] = Counter()
     for run in runs:
         dataset = _dataset(run)
-        tuning = _tuning(run, encoder.encoder)
+        tuning = run.encoder_tuning(encoder.encoder)
         line = lines.setdefault((dataset, num_placed[dataset, tuning]), {})
         line[tuning] = run
         num_placed[dataset, tuning] += 1
@@ -151,17 +151,17 @@ def encoder_points(runs: Sequence[Run]) -> list[EncoderPoint]:
         for run in runs:
             hit_rate = run.metric("hr@10")
             if _is_of_encoder(run, encoder) and _is_ranked(run) and hit_rate is not None:
-                tuning = _tuning(run, encoder.encoder)
+                tuning = run.encoder_tuning(encoder.encoder)
                 points.append(EncoderPoint(encoder.name, encoder.accuracy, tuning, hit_rate))
     return points
 
 
 def _is_of_encoder(run: Run, encoder: VideoEncoder) -> bool:
     """Tell whether a run is SASRec over this encoder alone, tuned as in the paper."""
-    if _encoders(run) != [encoder.encoder] or not _is_papers(run, encoder.encoder):
+    if run.encoders != [encoder.encoder] or not _is_papers(run, encoder.encoder):
         return False
     is_sasrec = _option(run, "recommender", "name") == "sasrec"
-    return is_sasrec and _tuning(run, encoder.encoder) in TUNINGS
+    return is_sasrec and run.encoder_tuning(encoder.encoder) in TUNINGS
 
 
 PAPER_TABLES: dict[str, Callable[[Sequence[Run]], PaperTable]] = {
@@ -176,9 +176,9 @@ def inputs_of(run: Run) -> frozenset[str]:
     An encoder that belongs to no row is returned under its own name.
     """
     inputs = set()
-    for name in _encoders(run):
+    for name in run.encoders:
         if _is_papers(run, name):
-            inputs.add("frozen" if _tuning(run, name) == "frozen" else "trained")
+            inputs.add("frozen" if run.encoder_tuning(name) == "frozen" else "trained")
         else:
             inputs.add({"id/embedding": "id", "features/vectors": "frozen"}.get(name, name))
     return frozenset(inputs)
@@ -225,21 +225,9 @@ def _option(run: Run, section: str, key: str) -> Any:
     return (run.config.get(section) or {}).get(key)
 
 
-def _encoders(run: Run) -> list[str]:
-    return list(_option(run, "item", "encoders") or ())
-
-
-def _options(run: Run, encoder: str) -> dict[str, Any]:
-    return dict((_option(run, "item", "options") or {}).get(encoder, {}))
-
-
-def _tuning(run: Run, encoder: str) -> str:
-    return str(_options(run, encoder).get("tuning") or _option(run, "item", "tuning"))
-
-
 def _is_papers(run: Run, encoder: str) -> bool:
     """Tell whether an encoder is one of the paper's video encoders, with its own architecture."""
-    return encoder in ENCODERS and "config" not in _options(run, encoder)
+    return encoder in ENCODERS and "config" not in run.encoder_options(encoder)
 
 
 def _dataset(run: Run) -> str:

@@ -58,6 +58,20 @@ class Run:
         described: dict[str, Any] = self.info.get("dataset", {})
         return described
 
+    @property
+    def encoders(self) -> list[str]:
+        """Rows of the run's encoders."""
+        return list(self.config.get("item", {}).get("encoders", ()))
+
+    def encoder_options(self, encoder: str) -> dict[str, Any]:
+        """Return the changes to an encoder's row."""
+        return dict((self.config.get("item", {}).get("options") or {}).get(encoder, {}))
+
+    def encoder_tuning(self, encoder: str) -> str:
+        """Return how an encoder is tuned: by its own option, or as all are."""
+        own = self.encoder_options(encoder).get("tuning")
+        return str(own or self.config.get("item", {}).get("tuning"))
+
     def metric(self, name: str, group: str = "all") -> float | None:
         """Return a metric of the ranked split for a popularity group."""
         return _number(self.results, "metrics", group, name)

@@ -42,10 +42,11 @@ def parameters_in_words(parameters: dict[str, int]) -> str:
     trained = parameters.get("trained")
     if total is None or trained is None:
         return NONE
-    return f"{_short(total)}, {_short(trained)} of them trained"
+    return f"{count_in_words(total)}, {count_in_words(trained)} of them trained"
 
 
-def _short(count: float) -> str:
+def count_in_words(count: float) -> str:
+    """Return a count with four digits: 12.35 M."""
     for unit in ("", " k", " M"):
         if count < 1000:
             return f"{count:.4g}{unit}"

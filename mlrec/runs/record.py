@@ -100,6 +100,8 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     dataset: Dataset = field(default_factory=Dataset)
     parameters: dict[str, int] = field(default_factory=dict)
+    users_per_epoch: Annotated[int, Field(ge=0)] = 0
+    """Users that an epoch trains on. Records of earlier versions lack it."""
     random_weights: list[str] = field(default_factory=list)
     """Encoders that started from random weights, although pretrained ones are usual."""
 

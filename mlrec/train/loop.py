@@ -201,6 +201,8 @@ def _validate(run: TrainingRun, tracker: Tracker, done: int) -> Summary:
     metrics = flat_metrics(evaluation.metrics, "validation/")
     if evaluation.is_sample:
         metrics["validation/users"] = evaluation.metrics["all"]["users"]
+    # The time of the ranking is not that of the next steps.
+    run.meter.restart_clock()
     tracker.log(done, metrics | run.data_metrics(done, evaluation))
     return evaluation.metrics
 

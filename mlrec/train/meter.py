@@ -40,6 +40,8 @@ class _Sums:
     """Time that the loop waited for batches (seconds)."""
     compute_at_peak_s: float = 0.0
     """Time that the arithmetic would take at the device's peak speed (seconds)."""
+    cpu_s: float = 0.0
+    """Processor time of the ranks, without that of loader processes (seconds)."""
     bad_items: float = 0
 
 
@@ -62,7 +64,7 @@ class Meter:
         self._reset()
 
     def _reset(self) -> None:
-        self._start_s = time.perf_counter()
+        self.restart_clock()
         self._steps = 0
         self._skipped = 0
         self._flops = 0
@@ -86,6 +88,7 @@ class Meter:
     def restart_clock(self) -> None:
         """Leave the time since the last `reduce` out of the speeds, such as an evaluation's."""
         self._start_s = time.perf_counter()
+        self._start_cpu_s = time.process_time()
 
     def add(self, batch: Batch, step: Step, waited_s: float) -> None:
         """Add one step; a skipped step's loss is left out of the mean.
@@ -122,6 +125,7 @@ class Meter:
         device = self.world.device
         ranks = self.world.size
         self._sums.compute_at_peak_s = self._flops / self._peak_flops_per_s
+        self._sums.cpu_s = time.process_time() - self._start_cpu_s
         self._sums.bad_items = len(self.bad_items)
 
         # One all-reduce for all sums. The host waits for the device only when it reads them.
@@ -143,6 +147,7 @@ class Meter:
             "speed/dedup": sums.item_slots / items,
             "speed/data_wait": sums.waited_s / ranks / elapsed_s,
             "speed/hfu": sums.compute_at_peak_s / ranks / elapsed_s,
+            "speed/cpu_s": sums.cpu_s,
             "data/prefix_hits": sums.cached_items / items,
             # What is not read at all misses no cache.
             "data/cache_hits": sums.local_bytes / sums.bytes_read if sums.bytes_read else 1.0,

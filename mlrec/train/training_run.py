@@ -72,6 +72,7 @@ class TrainingRun:
             "split": data.info.split.kind,
         }
         self.record = new_record(config.name, world.size, dataset, engine.state.parameter_counts())
+        self.record["users_per_epoch"] = data.sequences.num_train_users
         self.record["saving"] = asdict(engine.saving) if engine.saving else None
         self.record["random_weights"] = engine.model.tower.random_encoders
         before = from_main(lambda: read_record(config.run_path)) or {}
