@@ -49,6 +49,8 @@ SampledUsers = Annotated[int, Between(0, (1 << 31) - 1)]
 # no catalogue has more items
 CutOff = Annotated[int, Between(1, (1 << 31) - 1)]
 Items = Annotated[int, Between(1, 1 << 20)]
+# models have a few hundred at most
+Stages = Annotated[int, Between(1, 1024)]
 # drawn for every position of a batch, which has thousands of positions
 Candidates = Annotated[int, Between(1, 1 << 13)]
 # a square fp32 matrix of this width takes 256 MB

@@ -13,13 +13,24 @@ from mlrec.config.bounds import (
     PixelStd,
     Share,
     ShareBelowAll,
+    Stages,
     VectorWidth,
     WeightDecay,
+    Width,
 )
 
 Tuning = Literal["frozen", "side", "lora", "top", "half", "full", "scratch"]
 Projection = Literal["gelu", "linear", "mlp"]
-Pooling = Literal["mean", "mix"]
+Pooling = Literal["mean", "mix", "side"]
+
+
+class SideOptions(TypedDict, total=False):
+    """Options of a side network."""
+
+    every: Stages
+    """Distance between the stages whose states it uses, counted from the last; default 1."""
+    width: Width
+    """Width of its states; default 64."""
 
 
 class EncoderOptions(TypedDict, total=False):
@@ -40,6 +51,7 @@ class EncoderOptions(TypedDict, total=False):
     weight_decay: WeightDecay | None
     projection: Projection
     pooling: Pooling
+    side: SideOptions
     dropout: ShareBelowAll
     whiten: Share
     features: str

@@ -20,6 +20,8 @@ from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_r
 from mlrec.models.encoders.features import vectors_for_whitening
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.encoders.pooling import POOLINGS
+from mlrec.models.encoders.side_network import SIDE_WIDTH, SidePooling
+from mlrec.models.side_encoder import SideEncoder
 from mlrec.models.trial import check_runs
 from mlrec.models.tunings import tune
 from mlrec.runtime.printable import brief
@@ -136,12 +138,14 @@ def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) 
         )
     # a wrong size would otherwise show in the first step, on every rank
     check_runs(encoder, name)
-    # batch norms come after the tuning, which decides what is trained
     tune(encoder, tuning)
+    # batch norms come after the tuning, which decides what is trained
+    prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
+    if tuning == "side":
+        encoder = SideEncoder(encoder, name, row.side.get("every", 1))
     encoder.lr = row.lr
     encoder.weight_decay = row.weight_decay
     encoder.projection = row.projection
-    prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
     if row.dropout and len(config.encoders) == 1:
         raise ValueError(
             f"item.options.{name}.dropout is {row.dropout}, and {name} is the only encoder: an "
@@ -160,14 +164,10 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
             nothing to reduce.
     """
     name = context.name
-    if not encoder.rows and "pooling" in row.configured:
-        raise ValueError(
-            f"item.options.{name}.pooling has no effect, because {name} has one vector per item. "
-            "Remove it, or give features with several, as mlrec extract --stages writes them"
-        )
     head = encoder.head(context.width)
-    if encoder.rows:
-        head = nn.Sequential(POOLINGS[row.pooling](len(encoder.rows), encoder.width), head)
+    pooling = _build_pooling(row, name, encoder)
+    if pooling is not None:
+        head = nn.Sequential(pooling, head)
     if not row.whiten and row.features:
         raise ValueError(
             f"item.options.{name}.features has no effect because whiten=0. Remove it or set whiten"
@@ -188,6 +188,43 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
             f"{widths[1]}: they are of another encoder. Extract those of {name}"
         )
     return nn.Sequential(Whitening(vectors, row.whiten), head)
+
+
+def _build_pooling(row: EncoderRow, name: str, encoder: Encoder) -> nn.Module | None:
+    """Build the module that reduces several vectors per item to one; None for one vector.
+
+    Raises:
+        ValueError: an option of it has no effect, or does not fit the vectors.
+    """
+    where = f"item.options.{name}"
+    if not encoder.rows and "pooling" in row.configured:
+        raise ValueError(
+            f"{where}.pooling has no effect, because {name} has one vector per item. Remove it, "
+            "set item.tuning=side, or give features with several, as mlrec extract --stages "
+            "writes them"
+        )
+    widths = encoder.widths if isinstance(encoder, SideEncoder) else ()
+    if "every" in row.side and not widths:
+        raise ValueError(
+            f"{where}.side.every has no effect on {name}, whose stages are not read. Remove it or "
+            "set item.tuning=side"
+        )
+    # a row's default is no request of the user
+    pooling = row.pooling if "pooling" in row.configured or not widths else "side"
+    if encoder.rows and pooling == "side":
+        side_width = row.side.get("width", SIDE_WIDTH)
+        return SidePooling(len(encoder.rows), encoder.width, side_width)
+    if "width" in row.side:
+        raise ValueError(
+            f"{where}.side.width has no effect, because {name} has no side network. Remove it or "
+            "set item.tuning=side"
+        )
+    if len(set(widths)) > 1:
+        raise ValueError(
+            f"{where}.pooling={pooling} cannot combine states of the widths "
+            f"{list(widths)}. Remove it, for a side network"
+        )
+    return POOLINGS[pooling](len(encoder.rows), encoder.width) if encoder.rows else None
 
 
 def _load_whitening(path: Path, vector_shape: tuple[int, ...], power: float) -> Whitening:

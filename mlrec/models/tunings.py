@@ -62,7 +62,7 @@ TUNINGS: dict[str, TuningRow] = {
 }
 """Every tuning by the name that `item.tuning` uses, from cheap to expensive."""
 
-_NOT_YET_AVAILABLE = ("side", "lora")
+_NOT_YET_AVAILABLE = ("lora",)
 
 
 def tune(encoder: Encoder, tuning: Tuning) -> None:
@@ -73,15 +73,15 @@ def tune(encoder: Encoder, tuning: Tuning) -> None:
     """
     if tuning in _NOT_YET_AVAILABLE:
         raise ValueError(
-            f"item.tuning={tuning} is not available in this version. Set frozen, top, half, full "
-            "or scratch"
+            f"item.tuning={tuning} is not available in this version. Set frozen, side, top, half, "
+            "full or scratch"
         )
     if tuning in ("full", "scratch"):
         encoder.requires_grad_(True)
         return
     encoder.requires_grad_(False)
     stages = encoder.stages()
-    trained_stages = {"frozen": 0, "top": 1, "half": (len(stages) + 1) // 2}[tuning]
+    trained_stages = {"frozen": 0, "side": 0, "top": 1, "half": (len(stages) + 1) // 2}[tuning]
     # a slice from -trained_stages would select all stages for 0
     for stage in stages[len(stages) - trained_stages :]:
         stage.requires_grad_(True)

@@ -18,7 +18,7 @@ from mlrec.runs import checkpoint
 from mlrec.runs.compatibility import check_same_data
 from mlrec.runs.run import best_checkpoint, load_run
 
-TRAINING_OPTIONS = ("tuning", "lr", "weight_decay", "projection", "dropout")
+TRAINING_OPTIONS = ("tuning", "lr", "weight_decay", "projection", "dropout", "pooling")
 """Options of an encoder that change neither its architecture nor its input."""
 
 ENCODER_PREFIX = "tower.encoders."
@@ -202,7 +202,14 @@ def _has_same_architecture(encoder: str, config: Config, other: Config) -> bool:
 
 def _architecture_options(encoder: str, config: Config) -> dict[str, object]:
     options = config.item.options.get(encoder, {})
-    return {key: value for key, value in options.items() if key not in TRAINING_OPTIONS}
+    architecture: dict[str, object] = {}
+    for key, value in options.items():
+        if key not in TRAINING_OPTIONS:
+            architecture[key] = value
+    # A side network's encoder has other names of weights, so another tuning's cannot be loaded.
+    tuning = options.get("tuning") or config.item.tuning
+    architecture["has_side"] = tuning == "side"
+    return architecture
 
 
 def keep_encoder_files(config: Config, model: Recommender, resumed: Path | None) -> None:

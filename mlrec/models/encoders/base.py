@@ -144,7 +144,10 @@ class EncoderRow:
     at zero."""
     pooling: Pooling = "mean"
     """Reduction of several vectors per item, before the projection. `mix` learns one weight per
-    vector, and starts as the mean."""
+    vector, and starts as the mean. `side` is the side network of item.tuning=side."""
+    side: Mapping[str, int] = field(default_factory=dict)
+    """Options of the side network: `every`, the distance between the stages that it uses (1), and
+    `width` (64)."""
     dropout: float = 0.0
     """Share of a training step's items that go without this encoder's vector. The other encoders
     learn to replace it, as they must for cold items (Volkovs et al., DropoutNet, 2017)."""

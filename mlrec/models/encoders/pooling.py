@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from mlrec.models.encoders.side_network import SidePooling
+
 
 class MeanPooling(nn.Module):
     """Average the vectors: [n, K, width] to [n, width]."""
@@ -42,6 +44,7 @@ class MixPooling(nn.Module):
 POOLINGS: dict[str, Callable[[int, int], nn.Module]] = {
     "mean": MeanPooling,
     "mix": MixPooling,
+    "side": SidePooling,
 }
 """Every pooling by the name that `item.options.ENCODER.pooling` uses. Its arguments are the number
 of rows (K) and their width."""

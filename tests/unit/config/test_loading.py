@@ -92,7 +92,8 @@ def test_save_and_load_give_an_equal_configuration(tmp_path: Path) -> None:
         ("optim.lr=", "optim.lr has no value; it must be a number"),
         (
             "item.tuning=",
-            "item.tuning has no value; it must be one of frozen, top, half, full, scratch",
+            "item.tuning has no value; it must be one of frozen, side, lora, top, half, full, "
+            "scratch",
         ),
         (
             "evaluate.cutoffs=[5,50]",

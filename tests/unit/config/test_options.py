@@ -35,7 +35,10 @@ from mlrec.models.registry import check_rows
         # names of a list
         ("output=scores", "is 'scores'; this encoder has pooled features only"),
         ("output=both", "is 'both'; it must be one of pooled, scores"),
-        ("tuning=deep", "is 'deep'; it must be one of frozen, top, half, full, scratch"),
+        (
+            "tuning=deep",
+            "is 'deep'; it must be one of frozen, side, lora, top, half, full, scratch",
+        ),
         ("projection=relu", "is 'relu'; it must be one of gelu, linear, mlp"),
         ("dropout=1", "is 1; it must be a number from 0 to below 1"),
         ("whiten=2", "is 2; it must be a number from 0 to 1"),

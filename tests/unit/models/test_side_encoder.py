@@ -1,0 +1,130 @@
+"""item.tuning=side: a side network over the cached states of a frozen encoder's stages."""
+
+import copy
+import re
+from typing import Any
+
+import pytest
+import torch
+from small_encoders import DISTINCT, SMALL, media_of
+from small_towers import CPU, tower_of
+from torch.nn.functional import normalize
+
+from mlrec.models.encoders.side_network import SidePooling
+from mlrec.models.tower import ItemTower
+
+MEDIA_ENCODERS = [name for name in DISTINCT if name != "id/embedding"]
+SHUFFLES = {"image/vit_mae"}
+"""ViT-MAE puts the patches into a random order; sums of other orders round differently."""
+ONE_WIDTH = "video/videomae"
+SEVERAL_WIDTHS = "video/tiny"
+
+
+def side_tower(name: str, **options: Any) -> ItemTower:
+    return tower_of(name, tuning="side", options={name: {**SMALL[name], **options}})
+
+
+def trained_side_network(tower: ItemTower) -> ItemTower:
+    """Replace the zeros that the side network ends in, which hide it."""
+    for module in tower.modules():
+        if isinstance(module, SidePooling):
+            torch.nn.init.normal_(module.up.weight)
+    return tower
+
+
+@pytest.mark.parametrize("name", MEDIA_ENCODERS)
+def test_side_tuning_of_any_encoder_equals_cached_and_trains_the_network_alone(name: str) -> None:
+    tower = trained_side_network(tower_of(name, tuning="side")).train()
+    (encoder,) = tower.encoders
+    (spec,) = tower.specs
+    media = media_of(spec, 5)
+    vectors = tower(media)
+    cache = tower.build_activation_cache(1 << 30, torch.float32, CPU)
+    assert cache is not None
+    (leaf,) = cache.prefixes[0].leaves
+    assert leaf.shape == (len(encoder.stages()), encoder.width)
+    items = torch.arange(1, 6)
+    for _ in range(2):
+        nothing_cached = torch.zeros(5, dtype=torch.bool)
+        everything_valid = torch.ones(5, dtype=torch.bool)
+        cached = tower.encode_cached(
+            items, media, everything_valid, nothing_cached, add=True, device=CPU
+        )
+        tolerance = 1e-3 if name in SHUFFLES else 1e-5
+        torch.testing.assert_close(cached, vectors, atol=tolerance, rtol=1e-4)
+    assert cache.has(items).all()
+    cached.square().sum().backward()
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    for parameter in tower.heads.parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["text/bert_tiny", "image/clip_vit_b32"])
+def test_side_tuning_starts_as_the_frozen_encoder(name: str) -> None:
+    tower = tower_of(name, tuning="side").eval()
+    frozen = tower_of(name, tuning="frozen").eval()
+    # only the order in which the initial weights are drawn differs
+    frozen.heads[0].load_state_dict(tower.heads[0][1].state_dict())
+    media = media_of(tower.specs[0], 3)
+    vectors = normalize(frozen.encoders[0](media[tower.specs[0]]), dim=1)
+    torch.testing.assert_close(tower(media), frozen.heads[0](vectors))
+
+
+@pytest.mark.parametrize(
+    ("every", "rows"),
+    [(1, ("stage 0", "stage 1", "stage 2", "stage 3")), (2, ("stage 1", "stage 3"))],
+)
+def test_side_every_counts_stages_from_the_last(every: int, rows: tuple[str, ...]) -> None:
+    tower = side_tower(ONE_WIDTH, side={"every": every, "width": 8})
+    assert tower.encoders[0].rows == rows
+    assert tower.heads[0][0].projections.weight.shape == (len(rows), 16, 8)
+
+
+def test_side_states_narrower_than_the_widest_end_in_zeros() -> None:
+    (encoder,) = side_tower(SEVERAL_WIDTHS).encoders
+    rows = encoder(media_of(encoder.spec, 2)[encoder.spec])
+    for stage, width in enumerate(encoder.widths):
+        torch.testing.assert_close(rows[:, stage].norm(dim=1), torch.ones(2))
+        assert not rows[:, stage, width:].any()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "mix"])
+def test_side_states_may_be_pooled_without_a_side_network(pooling: str) -> None:
+    tower = side_tower(ONE_WIDTH, pooling=pooling)
+    assert tower(media_of(tower.specs[0], 2)).shape == (2, 16)
+    with pytest.raises(ValueError, match=f"pooling={pooling} cannot combine states of the widths"):
+        side_tower(SEVERAL_WIDTHS, pooling=pooling)
+
+
+@pytest.mark.parametrize(
+    ("tuning", "options", "message"),
+    [
+        ("side", {"side": {"every": 4}}, "has 4, of which side.every=4 leaves 1"),
+        ("side", {"side": {"width": 8}, "pooling": "mix"}, "side.width has no effect"),
+        ("side", {"side": {"width": 0}}, "side is {'width': 0}; it must be"),
+        ("frozen", {"side": {"every": 2}}, "side.every has no effect"),
+        ("frozen", {"side": {"width": 8}}, "side.width has no effect"),
+        ("frozen", {"pooling": "side"}, "pooling has no effect"),
+    ],
+)
+def test_side_options_without_effect_are_refused(
+    tuning: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tower_of(ONE_WIDTH, tuning=tuning, options={ONE_WIDTH: {**SMALL[ONE_WIDTH], **options}})
+
+
+def test_side_tuning_of_an_id_table_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"id/embedding has 1, of which side.every=1 leaves 1"):
+        tower_of("id/embedding", options={"id/embedding": {"tuning": "side"}})
+
+
+def test_side_pooling_does_not_depend_on_other_items() -> None:
+    torch.manual_seed(0)
+    pooling = SidePooling(3, 16, 8)
+    torch.nn.init.normal_(pooling.up.weight)
+    states = torch.randn(4, 3, 16)
+    torch.testing.assert_close(pooling(states)[1:2], pooling(states[1:2]))
+    changed = copy.deepcopy(states)
+    changed[:, 0] *= -1
+    assert not torch.allclose(pooling(states), pooling(changed))
