@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from mlrec.data.features.info import MAX_WIDTH
 from mlrec.evaluation.principal_components import MAX_PCA_WIDTH
 from mlrec.models.encoders import Encoder
+from mlrec.models.side_encoder import SideEncoder
 from mlrec.models.stage_states import StageStates
 
 ALL_STAGES = "all"
@@ -66,6 +67,11 @@ def item_vectors(encoder: Encoder, name: str, options: StageOptions) -> ItemVect
     if not options.stages:
         width = len(encoder.rows) * encoder.width
         return ItemVectors(_FlatRows(encoder), width, encoder.rows, np.float16)
+    if isinstance(encoder, SideEncoder):
+        raise ValueError(
+            f"--stages {options.stages} and item.tuning=side exclude each other, because side "
+            "extracts the states of its stages anyway. Remove --stages, or set item.tuning=frozen"
+        )
     states = StageStates(encoder, name)
     stages = _parse_stages(options.stages, len(states.widths), name)
     widths = [states.widths[stage] for stage in stages]

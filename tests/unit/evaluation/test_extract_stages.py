@@ -149,6 +149,20 @@ def test_extract_stages_of_several_widths_need_pca(video_config: Config, tmp_pat
     assert (info.count, info.width) == (NUM_ITEMS, 5)
 
 
+def test_extract_stages_of_an_encoder_tuned_by_side_is_refused(
+    title_config: Config, tmp_path: Path
+) -> None:
+    side = replace(title_config, item=replace(title_config.item, tuning="side"))
+    with pytest.raises(ValueError, match=r"--stages all and item\.tuning=side exclude each other"):
+        extract(side, str(tmp_path / "side"), ALONE, ALL)
+    info = extract(side, str(tmp_path / "side"), ALONE)
+    extract(title_config, str(tmp_path / "stages"), ALONE, ALL)
+    expected = read_features(str(tmp_path / "stages"))
+    assert expected.info is not None and info.rows == expected.info.rows
+    of_side = read_features(str(tmp_path / "side")).vectors_nX
+    np.testing.assert_allclose(of_side, expected.vectors_nX, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [(["--pca", "8"], "--pca 8 needs --stages"), (["--stages", "all", "--pca=-1"], "--pca is -1")],
