@@ -193,7 +193,7 @@ def exchange_gradients(seed: int) -> dict[str, list[Any]]:
 
 
 def rank_untrained(overrides: list[str]) -> dict[str, dict[str, float]]:
-    """Return the metrics of all users by an untrained model, of both splits."""
+    """Return the metrics by an untrained model: of both splits, and of a sample of one user."""
     from mlrec.data.format import SPLITS
     from mlrec.evaluation.evaluate import evaluate
     from mlrec.models.building import build_model
@@ -205,5 +205,8 @@ def rank_untrained(overrides: list[str]) -> dict[str, dict[str, float]]:
     metrics = {}
     for split in SPLITS:
         metrics[split] = evaluate(model, data, config, world, split).metrics["all"]
+    sampling = replace(config, evaluate=replace(config.evaluate, users=1))
+    sample = evaluate(model, data, sampling, world, "test", sampled=True)
+    metrics["sample of test"] = sample.metrics["all"]
     stop_world()
     return metrics
