@@ -179,6 +179,10 @@ class TrainConfig:
     max_skipped_steps: bounds.Steps = 10
     """Maximum number of consecutive skipped steps; the run stops when it is reached. Steps with
     a non-finite loss or gradient are skipped and counted in train/skipped_steps."""
+    ema: bounds.Decay = 0.0
+    """Decay of an exponential moving average of the trained weights, such as 0.999; 0 disables it.
+    Validation, test, export and warm starts use the averaged weights. The decay after t updates
+    is min(ema, (1 + t) / (10 + t)). Statistics of batch norms are not averaged."""
     keep_last: bounds.Checkpoints = 2
     """Number of newest checkpoints to keep, in addition to the best by validation."""
 

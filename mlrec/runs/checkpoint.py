@@ -2,7 +2,10 @@
 
     <run>/checkpoints/step-000600/state.json              TrainingState, SHA-256 of each part
     <run>/checkpoints/step-000600/part-00000.safetensors  tensors in fp32, named
-        weight/<name>, exp_avg/<name> and exp_avg_sq/<name>
+        weight/<name>, exp_avg/<name> and exp_avg_sq/<name>; with train.ema also raw_weight/<name>
+
+weight/ is what commands use that read a trained model. With train.ema these are the averages, and
+training continues from raw_weight/.
 
 A checkpoint is complete or absent. Each of W ranks writes the tensors of every W-th parameter.
 Reading needs all parts and verifies them first.
@@ -23,6 +26,7 @@ from torch import nn
 
 from mlrec import storage
 from mlrec.runs.checkpoint_reader import (
+    RAW_WEIGHT,
     WEIGHT,
     WeightShape,
     is_finite,
@@ -50,6 +54,7 @@ from mlrec.runtime.distributed import World, barrier, gather_objects
 from mlrec.storage.tensor_files import save_tensors
 
 __all__ = [
+    "RAW_WEIGHT",
     "STATE_FILE",
     "WEIGHT",
     "NonFiniteError",
@@ -195,8 +200,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ValueError(f"{path} is a checkpoint of another model: it lacks {min(missing)}")
 
 
-def take_weights(model: nn.Module, path: Path) -> set[str]:
+def take_weights(model: nn.Module, path: Path, prefix: str = WEIGHT) -> set[str]:
     """Load the weights and buffers that a checkpoint and a model have under the same names.
+
+    Args:
+        prefix: WEIGHT, or RAW_WEIGHT for the weights of training if they are other ones.
 
     Returns:
         the names.
@@ -207,7 +215,7 @@ def take_weights(model: nn.Module, path: Path) -> set[str]:
     # state_dict's tensors share memory with the model: copying into them loads the weights.
     own = model.state_dict()
     loaded = set()
-    for name, tensor in read_tensors(path, WEIGHT):
+    for name, tensor in read_tensors(path, prefix):
         if name not in own:
             continue
         if own[name].shape != tensor.shape or _kind(own[name]) != _kind(tensor):

@@ -18,6 +18,8 @@ from mlrec.runtime.printable import brief
 
 WEIGHT = "weight/"
 """What the names of weights and buffers start with in a checkpoint's files."""
+RAW_WEIGHT = "raw_weight/"
+"""The same of the weights that training continues from, where WEIGHT has averages (train.ema)."""
 
 _PART = re.compile(r"part-[0-9]{5,}\.safetensors")
 

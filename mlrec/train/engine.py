@@ -72,6 +72,8 @@ class Engine:
     """Steps of the run that were skipped because their gradient was not finite."""
     consecutive_skips: int = 0
     """Skipped steps since the last update."""
+    updates: int = 0
+    """Steps of the run that were not skipped."""
 
     def train_step(self, batch: Batch) -> Step:
         """Take an optimizer step, or skip it if loss or gradient is not finite; collective."""
@@ -108,7 +110,8 @@ class Engine:
 
         Returns:
             The norm of the gradient before clipping, and whether the step was skipped. A skipped
-            step leaves weights, moments, step counters and batch norm statistics as they were.
+            step leaves weights, averages, moments, step counters and batch norm statistics as they
+            were.
         """
         if self.config.zero.stage == 0:
             norm, skipped = self._update_without_zero()
@@ -116,6 +119,11 @@ class Engine:
             norm, skipped = self._update_with_zero()
         if skipped and self.statistics is not None:
             self.statistics.restore()
+        if not skipped:
+            self.updates += 1
+            if self.config.train.ema:
+                decay = optim.average_decay(self.config.train.ema, self.updates)
+                self.state.update_averages(decay)
         self.skipped_steps += skipped
         self.consecutive_skips = self.consecutive_skips + 1 if skipped else 0
         return norm, skipped
@@ -190,6 +198,11 @@ def build_engine(
     if not trained:
         if total_steps > 0:
             raise ValueError(_nothing_trained(config, model))
+        if config.train.ema:
+            raise ValueError(
+                f"train.ema is {config.train.ema} and has no effect, because nothing is trained. "
+                "Remove it"
+            )
         # A recommender of counts: DeepSpeed has nothing to hold.
         model.to(world.device)
         return engine
@@ -200,6 +213,7 @@ def build_engine(
     groups = optim.parameter_groups(model, model.tower.encoders, config.optim)
     if resumed is not None:
         checkpoint.load_weights(model, resumed)
+        checkpoint.take_weights(model, resumed, checkpoint.RAW_WEIGHT)
     item_bytes = None
     if config.item.checkpoint == "auto" and items is not None and model.tower.trained:
         item_bytes = saved_bytes(model.tower, world.device, training_dtype(config))
@@ -209,9 +223,13 @@ def build_engine(
         model=model, optimizer=base_optimizer, config=settings
     )
     zero_state.skip_non_finite(zero_optimizer)
-    engine.state = ModelState(model, trained, zero_optimizer, base_optimizer)
+    has_averages = config.train.ema > 0
+    engine.state = ModelState(model, trained, zero_optimizer, base_optimizer, has_averages)
     if resumed is not None:
         _restore_optimizer(engine, resumed)
+    elif has_averages:
+        # The averages lie next to the moments, which DeepSpeed would create at the first step.
+        engine.state.create_moments(steps=0)
 
     # Under ZeRO-3 every rank must run the same number of chunks in every step.
     model.tower.steady_items = (items or 0) if config.zero.stage == 3 else 0
@@ -227,8 +245,9 @@ def _restore_optimizer(engine: Engine, path: Path) -> None:
     saved = checkpoint.read_state(path)
     engine.skipped_steps = saved.skipped_steps
     engine.consecutive_skips = saved.consecutive_skips
-    updates = saved.step - saved.skipped_steps
-    engine.state.restore_optimizer(path, updates, engine.config.resume.force, engine.world.device)
+    engine.updates = saved.step - saved.skipped_steps
+    force = engine.config.resume.force
+    engine.state.restore_optimizer(path, engine.updates, force, engine.world.device)
 
 
 def _later_bytes(engine: Engine) -> float:

@@ -194,10 +194,14 @@ def _take_steps(
 
 
 def _validate(run: TrainingRun, tracker: Tracker, done: int) -> Summary:
-    """Rank the validation split with the current weights, and log it; collective."""
-    evaluation = evaluate(
-        run.engine.model, run.data, run.config, run.world, "validation", sampled=True
-    )
+    """Rank the validation split with the current weights, and log it; collective.
+
+    With train.ema these are the averaged weights, which the checkpoint offers to other commands.
+    """
+    with run.engine.state.averaged():
+        evaluation = evaluate(
+            run.engine.model, run.data, run.config, run.world, "validation", sampled=True
+        )
     metrics = flat_metrics(evaluation.metrics, "validation/")
     if evaluation.is_sample:
         metrics["validation/users"] = evaluation.metrics["all"]["users"]

@@ -19,6 +19,8 @@ ADAM_MOMENTS_BYTES = 8
 """AdamW's two moments of a parameter in fp32 (bytes)."""
 MASTER_WEIGHT_BYTES = 4
 """A parameter's fp32 copy, which the optimizer updates (bytes)."""
+AVERAGE_BYTES = 4
+"""A parameter's moving average in fp32 (bytes)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class StateBytes:
 
         # From stage 1 on DeepSpeed keeps a copy of the weights in fp32, in fp32 training too.
         optimizer_bytes = ADAM_MOMENTS_BYTES
+        if config.train.ema:
+            optimizer_bytes += AVERAGE_BYTES
         bucket_bytes = 0
         if stage >= 1:
             optimizer_bytes += MASTER_WEIGHT_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,14 @@ class ModelState:
     """DeepSpeed's optimizer, which partitions the state; None if nothing is trained."""
     base_optimizer: Any = None
     """AdamW that DeepSpeed wraps; None if nothing is trained."""
+    has_averages: bool = False
+    """Whether moving averages of the weights are kept (train.ema)."""
 
     def tensors(self) -> Iterator[tuple[int, str, torch.Tensor]]:
         """Yield index, name and full fp32 tensor of each weight and moment.
 
-        Every rank gets all of them in the same order, because gathering a tensor is collective.
+        With train.ema, weights are their averages, and raw weights come in addition. Every rank
+        gets all tensors in the same order, because gathering a tensor is collective.
         """
         zero_state.link_state(self.zero_optimizer)
         parameters = dict(self.model.named_parameters())
@@ -39,9 +43,14 @@ class ModelState:
             if name not in parameters:  # a buffer, which no optimizer holds
                 yield index, weight_name, value
                 continue
-            yield index, weight_name, zero_state.get_weight(value)
+            weight = zero_state.get_weight(value)
             if name not in self.trained:
+                yield index, weight_name, weight
                 continue
+            if self.has_averages:
+                yield index, f"{checkpoint.RAW_WEIGHT}{name}", weight
+                weight = zero_state.get_moment(self.base_optimizer, value, zero_state.AVERAGE)
+            yield index, weight_name, weight
             for moment in zero_state.MOMENTS:
                 moment_value = zero_state.get_moment(self.base_optimizer, value, moment)
                 yield index, f"{moment}/{name}", moment_value
@@ -49,11 +58,42 @@ class ModelState:
     def create_moments(self, steps: int) -> None:
         """Create zero moments, as after `steps` updates: DeepSpeed has none before the first."""
         zero_state.create_state(self.zero_optimizer, self.base_optimizer, steps)
+        if self.has_averages:
+            zero_state.create_averages(self.zero_optimizer, self.base_optimizer)
+
+    def update_averages(self, decay: float) -> None:
+        """Move the averages towards the current weights, by the share 1 - decay of the way."""
+        zero_state.update_averages(self.zero_optimizer, self.base_optimizer, decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the model hold the averaged weights within a block; collective.
+
+        Afterwards it has the same weights as before, bit by bit. Without train.ema nothing happens.
+        """
+        if not self.has_averages:
+            yield
+            return
+        zero_state.link_state(self.zero_optimizer)
+        raw_weights = {}
+        for name, parameter in self.trained.items():
+            average = zero_state.get_moment(self.base_optimizer, parameter, zero_state.AVERAGE)
+            values = zero_state.own_values(parameter)
+            # In host memory, so that an evaluation needs no more of the GPU's.
+            raw_weights[name] = values.to("cpu", copy=True)
+            values.copy_(zero_state.own_part(parameter, average))
+        zero_state.release_gathered(self.zero_optimizer)
+        try:
+            yield
+        finally:
+            for name, parameter in self.trained.items():
+                zero_state.own_values(parameter).copy_(raw_weights[name])
+            zero_state.release_gathered(self.zero_optimizer)
 
     def restore_optimizer(
         self, path: Path, updates: int, force: bool, device: torch.device
     ) -> None:
-        """Load the optimizer's weights and moments from a checkpoint.
+        """Load the optimizer's weights and moments, and the averages, from a checkpoint.
 
         The model's own weights were loaded before DeepSpeed took the model.
 
@@ -64,12 +104,21 @@ class ModelState:
         self.create_moments(updates)
         for name, weight in checkpoint.read_tensors(path, checkpoint.WEIGHT):
             if name in self.trained:
+                self._restore_weight(self.trained[name], weight.to(device))
+        # Last, because the weights above are averages if the checkpoint has raw ones.
+        for name, weight in checkpoint.read_tensors(path, checkpoint.RAW_WEIGHT):
+            if name in self.trained:
                 zero_state.set_weight(self.trained[name], weight.to(device))
         shapes = self._full_shapes()
         for moment in zero_state.MOMENTS:
             for name, value in checkpoint.read_moments(path, moment, shapes, force):
                 parameter = self.trained[name]
                 zero_state.set_moment(self.base_optimizer, parameter, moment, value.to(device))
+
+    def _restore_weight(self, parameter: nn.Parameter, weight: torch.Tensor) -> None:
+        zero_state.set_weight(parameter, weight)
+        if self.has_averages:
+            zero_state.set_moment(self.base_optimizer, parameter, zero_state.AVERAGE, weight)
 
     def _full_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the trained parameters, also where ZeRO-3 has partitioned them."""

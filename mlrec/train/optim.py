@@ -163,6 +163,15 @@ def schedule(config: OptimConfig, step: int, steps_per_epoch: int, total_steps: 
     return shapes[config.schedule]
 
 
+def average_decay(ema: float, updates: int) -> float:
+    """Return the decay of the moving average of weights after this number of updates, from 1.
+
+    It grows with the updates up to train.ema, so that the average leaves the initial weights
+    quickly (the formula of `num_updates` in TensorFlow's ExponentialMovingAverage).
+    """
+    return min(ema, (1 + updates) / (10 + updates))
+
+
 def set_learning_rates(optimizer: Any, factor: float) -> dict[str, float]:
     """Set every group to its peak learning rate times `factor`, and return the rates by group."""
     rates = {}

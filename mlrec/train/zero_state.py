@@ -23,6 +23,11 @@ from deepspeed.utils import (
 from torch import nn
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+AVERAGE = "average"
+"""Entry of the optimizer's state for the moving average of a weight (train.ema).
+
+As it lies next to Adam's moments, DeepSpeed gathers it as it gathers them.
+"""
 
 
 def skip_non_finite(zero_optimizer: Any) -> None:
@@ -72,7 +77,7 @@ def get_weight(parameter: nn.Parameter) -> torch.Tensor:
 def get_moment(
     optimizer: torch.optim.Optimizer, parameter: nn.Parameter, moment: str
 ) -> torch.Tensor:
-    """Return an Adam moment of the parameter, fp32; call `link_state` before."""
+    """Return an Adam moment or the average of the parameter, fp32; call `link_state` before."""
     full = safe_get_full_optimizer_state(parameter, moment)
     state: torch.Tensor = optimizer.state[parameter][moment] if full is None else full
     return state.detach()
@@ -89,7 +94,7 @@ def set_weight(parameter: nn.Parameter, weight: torch.Tensor) -> None:
 def set_moment(
     optimizer: torch.optim.Optimizer, parameter: nn.Parameter, moment: str, value: torch.Tensor
 ) -> None:
-    """Set an Adam moment of the parameter; call `create_state` before."""
+    """Set an Adam moment or the average of the parameter; call `create_state` before."""
     if _is_partitioned(parameter):
         safe_set_local_optimizer_state(parameter, _own_part(parameter, value), moment)
     elif hasattr(parameter, "_hp_mapping"):  # stages 1 and 2
@@ -113,6 +118,40 @@ def create_state(zero_optimizer: Any, optimizer: torch.optim.Optimizer, steps: i
             state[moment] = torch.zeros_like(tensor)
         optimizer.state[tensor] = state
     link_state(zero_optimizer)
+
+
+def create_averages(zero_optimizer: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Start the moving averages from the current weights; call `create_state` before."""
+    for tensor in _updated_tensors(zero_optimizer, optimizer):
+        optimizer.state[tensor][AVERAGE] = tensor.detach().clone()
+    link_state(zero_optimizer)
+
+
+def update_averages(zero_optimizer: Any, optimizer: torch.optim.Optimizer, decay: float) -> None:
+    """Move the averages towards the current weights: decay x average + (1 - decay) x weight.
+
+    Each rank updates its own part of the fp32 weights, without communication.
+    """
+    for tensor in _updated_tensors(zero_optimizer, optimizer):
+        optimizer.state[tensor][AVERAGE].lerp_(tensor.detach(), 1 - decay)
+
+
+def own_values(parameter: Any) -> torch.Tensor:
+    """Return the values of the model's own copy of a weight, at stage 3 this rank's part."""
+    values: torch.Tensor = parameter.ds_tensor if _is_partitioned(parameter) else parameter.data
+    return values
+
+
+def own_part(parameter: nn.Parameter, full: torch.Tensor) -> torch.Tensor:
+    """Return the part of a full tensor that belongs to `own_values`."""
+    return _own_part(parameter, full) if _is_partitioned(parameter) else full
+
+
+def release_gathered(zero_optimizer: Any) -> None:
+    """Release gathered copies of partitioned parameters, so that the next use gathers them."""
+    if hasattr(zero_optimizer, "fp32_partitioned_groups_flat"):  # stage 3
+        # As DeepSpeed does in each step: gathered copies do not follow the partitions.
+        zero_optimizer._partition_all_parameters()
 
 
 def link_state(zero_optimizer: Any) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mlrec.config import load
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch, Modality
 from mlrec.data.stream import StepDataset, open_data
+from mlrec.models.recommender import NO_HOOKS
 from mlrec.runs import checkpoint
 from mlrec.runtime.distributed import start_world, stop_world, sum_over_ranks
 
@@ -83,7 +85,8 @@ def train_runs(
     Returns:
         Per run: losses of the steps, items encoded in each step by this rank, distinct items of
         each step, the first 64 gradient elements by parameter at the first step, this rank's
-        items in each step whose activations were cached, and the bytes read.
+        items in each step whose activations were cached, the bytes read, and the losses of the
+        next step's batch by the trained, the averaged and again the trained weights.
     """
     from deepspeed.utils import safe_get_full_grad
 
@@ -159,8 +162,22 @@ def train_runs(
             "gradients": gradients,
         }
         results[name] |= {"hits": hits, "bytes_read": bytes_read}
+        results[name]["averaged"] = losses_of_averages(engine, dataset[last], noise)
     stop_world()
     return results
+
+
+def losses_of_averages(engine: Any, batch: Batch, noise: bool) -> list[float]:
+    """Return a batch's mean loss by the trained, the averaged and again the trained weights."""
+    if noise:
+        put_noise(batch, engine.world.rank)
+    engine.deepspeed.eval()
+    losses = []
+    for averaged in (False, True, False):
+        with torch.no_grad(), engine.state.averaged() if averaged else nullcontext():
+            loss = engine.deepspeed(batch, NO_HOOKS)
+        losses.append(float(sum_over_ranks(loss.clone())) / engine.world.size)
+    return losses
 
 
 def put_noise(batch: Batch, rank: int) -> None:

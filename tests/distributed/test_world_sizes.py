@@ -19,8 +19,8 @@ VARIANTS = {
     "stage1": ["zero.stage=1"],
     "stage2": ["zero.stage=2"],
     "stage3": ["zero.stage=3"],
-    "again0": ["zero.stage=0", "item.checkpoint=always"],
-    "again3": ["zero.stage=3", "item.checkpoint=always"],
+    "again0": ["zero.stage=0", "item.checkpoint=always", "train.ema=0"],
+    "again3": ["zero.stage=3", "item.checkpoint=always", "train.ema=0"],
     # By default DeepSpeed keeps parameters of small models gathered between their uses.
     "fetched3": ["zero.stage=3", "zero.options={stage3_param_persistence_threshold: 0}"],
 }
@@ -30,12 +30,14 @@ if HAS_COMPILER:
 MLP = ["item.options.video/tiny.projection=mlp"]
 """Option of a projection head with dropout."""
 SCHEDULE = ["optim.schedule=cosine", "optim.warmup=4 steps"]
+AVERAGED = ["train.ema=0.5"]
 
 
 def runs_of(
     dataset_dir: Path, folder: Path, variants: dict[str, list[str]]
 ) -> dict[str, list[str]]:
     overrides = tiny_overrides(dataset_dir, folder) + VIDEO + MLP + SHIPPED_DROPOUT + SCHEDULE
+    overrides += AVERAGED
     return {name: overrides + changes for name, changes in variants.items()}
 
 
@@ -91,10 +93,13 @@ def test_resume_on_another_number_of_ranks_has_the_same_losses(
     stopped, _ = halves
     runs = runs_of(dataset_dir, tmp_path, VARIANTS)
     results = run_ranks(train_runs, world_size, tmp_path, runs, HALF, STEPS, f"{stopped}/{{name}}")
-    for variant in VARIANTS:
-        assert results[0][variant]["losses"] == pytest.approx(
-            alone["losses"][HALF:], abs=TOLERANCE
-        ), variant
+    for variant, changes in VARIANTS.items():
+        outcome = results[0][variant]
+        assert outcome["losses"] == pytest.approx(alone["losses"][HALF:], abs=TOLERANCE), variant
+        trained, averaged, trained_again = outcome["averaged"]
+        assert trained == trained_again
+        expected = trained if "train.ema=0" in changes else alone["averaged"][1]
+        assert averaged == pytest.approx(expected, abs=TOLERANCE), variant
 
 
 def test_resume_at_another_zero_stage_has_the_same_losses(

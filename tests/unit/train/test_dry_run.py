@@ -54,6 +54,13 @@ def test_state_bytes_at_each_zero_stage_are_partitioned(
     assert state.on_device(offload_optimizer=True) == sum(expected[:3])
 
 
+def test_state_bytes_with_ema_counts_an_average_per_trained_parameter() -> None:
+    without, averaged = (
+        StateBytes.of(40, 100, load([], [f"train.ema={ema}"]), ranks=4) for ema in (0, 0.9)
+    )
+    assert averaged.optimizer - without.optimizer == 4 * 40 // 4
+
+
 def test_gradient_bucket_of_few_parameters_is_as_large_as_their_gradients() -> None:
     def bucket(*options: str) -> int:
         return StateBytes.of(40, 100, load([], ["zero.stage=1", *options]), ranks=4).bucket

@@ -112,6 +112,51 @@ def test_run_that_ends_with_validation_leaves_the_test_split_unread(
     assert final["ndcg@3"] == results.metrics["all"]["ndcg@3"]
 
 
+def test_ema_of_a_resumed_run_is_the_average_of_its_weights(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlrec.train.engine import Engine
+
+    take = Engine.train_step
+    name = "sequence_model.positions.weight"
+    weights: list[torch.Tensor] = []
+
+    def recorded(engine: Engine, batch: object) -> object:
+        step = take(engine, batch)  # type: ignore[arg-type]
+        weights.append(engine.state.trained[name].detach().clone())
+        return step
+
+    monkeypatch.setattr(Engine, "train_step", recorded)
+    usual = [*tiny_overrides(dataset_dir, tmp_path), "train.ema=0.4"]
+    run(load([], [*usual, "train.duration=7 steps"]))
+    run(load([], usual))
+    average = weights[0]
+    for updates, weight in enumerate(weights, start=1):
+        decay = min(0.4, (1 + updates) / (10 + updates))
+        # The initial weights are not recorded; here their share is that of the first ones.
+        average = decay * average + (1 - decay) * weight
+    newest = checkpoint.newest(tmp_path / "run")
+    assert newest is not None
+    averages = dict(checkpoint.read_tensors(newest, checkpoint.WEIGHT))
+    raw_weights = dict(checkpoint.read_tensors(newest, checkpoint.RAW_WEIGHT))
+    torch.testing.assert_close(averages[name], average, atol=1e-6, rtol=0)
+    assert torch.equal(raw_weights[name], weights[-1])
+    # The model that commands load is the one that validation ranked.
+    run(load([], [*usual, "evaluate.final_split=validation"]))
+    ranked = read_results(tmp_path / "run")
+    best = checkpoint.read_state(best_checkpoint(load_run(tmp_path / "run")))
+    assert ranked is not None
+    assert ranked.metrics["all"]["hr@10"] == best.metrics["hr@10"]
+
+
+def test_ema_without_trained_weights_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
+    counted = ["recommender.name=popularity", "train.duration=0 steps", "train.ema=0.9"]
+    overrides = tiny_overrides(dataset_dir, tmp_path)
+    overrides.remove("recommender.options={dropout: 0.0}")
+    with pytest.raises(ValueError, match=r"train.ema is 0.9 and has no effect, because nothing"):
+        run(load([], [*overrides, *counted]))
+
+
 def test_save_of_non_finite_weights_is_refused(
     dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
