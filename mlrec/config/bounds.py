@@ -40,6 +40,8 @@ Bytes = Annotated[int, Between(0, INT64)]
 Workers = Annotated[int, Between(0, 256)]
 Tolerated = Annotated[int, Between(0, (1 << 31) - 1)]
 Checkpoints = Annotated[int, Between(1, 1_000_000)]
+# 0 stands for no limit
+Patience = Annotated[int, Between(0, 1_000_000)]
 Steps = Annotated[int, Between(1, 1_000_000)]
 Users = Annotated[int, Between(1, 1 << 24)]
 # each is scored against the whole catalogue: 65,536 users x 1M items are 262 GB in fp32

@@ -174,6 +174,10 @@ class TrainConfig:
     evaluate_every: str = "1 epoch"
     """Interval between rankings of the validation split; each new best by evaluate.select_by is
     saved."""
+    patience: bounds.Patience = 0
+    """Number of validations without a new best after which the run stops early and is complete;
+    0 disables early stopping. optim.schedule still counts over train.duration, so that a cosine
+    has not reached 0 by then."""
     save_every: str = "1 epoch"
     """Interval between checkpoints for resuming."""
     max_skipped_steps: bounds.Steps = 10

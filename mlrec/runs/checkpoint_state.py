@@ -61,6 +61,8 @@ class TrainingState:
     """Steps that were skipped because their gradient was not finite; Adam did not count them."""
     consecutive_skips: Count = 0
     """Of these, the steps since the last update."""
+    stale_validations: Count = 0
+    """Validations since the best one, for train.patience."""
     parts: dict[str, Part] = field(default_factory=dict)
     """Every file of tensors, by name. Empty in old checkpoints, which had no checksums."""
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""

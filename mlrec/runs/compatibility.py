@@ -29,6 +29,7 @@ WITHOUT_EFFECT = (
     "train.duration",
     "train.log_every",
     "train.evaluate_every",
+    "train.patience",
     "train.save_every",
     "train.keep_last",
     "train.max_skipped_steps",
@@ -38,7 +39,8 @@ WITHOUT_EFFECT = (
 )
 """Keys and sections that may change when a run is resumed.
 
-The losses do not depend on them, except for train.duration, whose purpose is to be changed.
+The losses do not depend on them, except for train.duration, whose purpose is to be changed. A run
+that train.patience has stopped continues with a larger one.
 """
 
 MODEL_SETTINGS = (

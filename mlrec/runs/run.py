@@ -116,4 +116,22 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
         )
     check_same_run(config)
     # The other fields are this command's, because resume.force may have changed them.
-    return path, replace(new, step=state.step)
+    resumed = replace(new, step=state.step)
+    if state.fingerprint == new.fingerprint:
+        # On another data set, the next validation is the best so far.
+        resumed = replace(resumed, stale_validations=state.stale_validations)
+    return path, resumed
+
+
+def is_out_of_patience(config: Config, stale_validations: int) -> bool:
+    """Return whether train.patience stops a run after so many validations without a new best."""
+    return 0 < config.train.patience <= stale_validations
+
+
+def last_step_of(config: Config, state: TrainingState, total_steps: int) -> int:
+    """Return the step at which a run ends that continues from `state`.
+
+    It is that of the checkpoint if the run has stopped early. Otherwise it is `total_steps`,
+    before which the run may still stop.
+    """
+    return state.step if is_out_of_patience(config, state.stale_validations) else total_steps

@@ -5,6 +5,7 @@ engine.py         build a model under DeepSpeed, and take one optimizer step
 deepspeed_config.py   DeepSpeed's configuration
 model_state.py    all weights and moments, as a checkpoint holds them
 training_run.py   a run's folder and bookkeeping: what is due, divergence, saving
+validations.py    the best validation so far, and when to stop early
 optim.py          optimizer and schedule
 zero_state.py     weights and optimizer state under ZeRO
 warm_start.py     start from the weights of another run

@@ -21,7 +21,7 @@ from mlrec.models.notices import notices
 from mlrec.models.recommender import Recommender
 from mlrec.models.registry import check_rows
 from mlrec.models.tower import ItemTower
-from mlrec.runs.run import check_place, find_state
+from mlrec.runs.run import check_place, find_state, last_step_of
 from mlrec.runs.wandb_run import wandb_mode
 from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
@@ -57,6 +57,7 @@ class DryRun:
     first_step: int
     """Step of the checkpoint that the run resumes from; 0 for a new run."""
     last_step: int
+    """Last step of the run, unless it stops early by train.patience."""
     steps_per_epoch: int
     step_sizes: StepSizes
     warm_start: str
@@ -136,7 +137,7 @@ class DryRun:
             f"{self.data.catalogue.size:,} items, {counts['interactions']:,} interactions{split}",
             f"steps    {self.first_step:,} to {self.last_step:,}, {epochs:,.1f} epochs of "
             f"{self.steps_per_epoch:,}; a step has up to {config.train.global_batch:,} users"
-            f"{self.warm_start}",
+            f"{_patience_in_words(config)}{self.warm_start}",
             f"a step   {sizes.mean_items:,.0f} distinct items, at most {sizes.most_items:,}; "
             f"at most {sizes.most_items_of_rank:,} on one of {self.ranks} ranks; "
             f"in chunks of {config.item.chunk}",
@@ -195,7 +196,7 @@ def predict(config: Config, ranks: int) -> DryRun:
         data=data,
         ranks=ranks,
         first_step=state.step,
-        last_step=total_steps,
+        last_step=last_step_of(config, state, total_steps),
         steps_per_epoch=plan.steps_per_epoch,
         step_sizes=step_sizes,
         warm_start=warm_start.in_words() if warm_start else "",
@@ -207,6 +208,14 @@ def predict(config: Config, ranks: int) -> DryRun:
         frames=_frames_in_words(model.tower, data.info.media),
         notices=notices(model.tower, data),
     )
+
+
+def _patience_in_words(config: Config) -> str:
+    """Return when the run stops early, in words after a semicolon; "" if it never does."""
+    patience = config.train.patience
+    if not patience:
+        return ""
+    return f"; it stops early after {counted(patience, 'validation')} without a new best"
 
 
 def _frames_in_words(tower: ItemTower, media: MediaInfo) -> str:

@@ -198,11 +198,12 @@ def build_engine(
     if not trained:
         if total_steps > 0:
             raise ValueError(_nothing_trained(config, model))
-        if config.train.ema:
-            raise ValueError(
-                f"train.ema is {config.train.ema} and has no effect, because nothing is trained. "
-                "Remove it"
-            )
+        for key in ("ema", "patience"):
+            if value := getattr(config.train, key):
+                raise ValueError(
+                    f"train.{key} is {value} and has no effect, because nothing is trained. "
+                    "Remove it"
+                )
         # A recommender of counts: DeepSpeed has nothing to hold.
         model.to(world.device)
         return engine

@@ -28,7 +28,7 @@ from mlrec.models.notices import notices
 from mlrec.models.registry import check_rows
 from mlrec.runs.checkpoint import TrainingState
 from mlrec.runs.lock import run_lock
-from mlrec.runs.run import check_place, find_state
+from mlrec.runs.run import check_place, find_state, last_step_of
 from mlrec.runs.tracker import Tracker
 from mlrec.runs.wandb_run import wandb_mode
 from mlrec.runtime.distributed import World, from_main, start_world, stop_world
@@ -115,7 +115,8 @@ def _build(
     )
     pin_memory = world.device.type == "cuda"
     workers = config.data.num_workers
-    batches = stream_steps(dataset, state.step, total_steps, workers, pin_memory)
+    last_step = last_step_of(config, state, total_steps)
+    batches = stream_steps(dataset, state.step, last_step, workers, pin_memory)
     return TrainingRun(config, data, world, engine, state, warm_start), batches
 
 
@@ -141,6 +142,8 @@ def _train_to_end(run: TrainingRun, batches: Iterator[Batch]) -> int:
             run.save(0, summary)
         stop_signal = _take_steps(run, batches, tracker, stop)
         if not stop_signal:
+            if run.last_step < run.total_steps:
+                tracker.message(run.validations.in_words(run.last_step, run.total_steps))
             _rank_best(run, tracker)
     return stop_signal
 
@@ -149,6 +152,8 @@ def _take_steps(
     run: TrainingRun, batches: Iterator[Batch], tracker: Tracker, stop: StopRequest
 ) -> int:
     """Take the run's remaining steps; return the signal that stopped it, or 0 at its end.
+
+    The end comes early when train.patience runs out.
 
     Every rank is at the same line of a step: all calls on `run` and `stop` may be collective, and
     their conditions are the same on all ranks.
@@ -180,7 +185,9 @@ def _take_steps(
 
         # When validation is the best so far, once in a while, and before a stop: each rank writes
         # its share of the tensors.
-        if run.is_best(summary) or run.is_save_due(done) or stop_signal:
+        is_best = run.validations.is_best(summary)
+        stops_early = run.is_stopping_early(done)
+        if is_best or run.is_save_due(done) or stop_signal or stops_early:
             run.save(done, summary)
 
         if stop_signal:
@@ -189,6 +196,9 @@ def _take_steps(
                 "run the same command again to resume"
             )
             return stop_signal
+        if stops_early:
+            run.last_step = done
+            return 0
         asked_s = time.perf_counter()
     return 0
 
@@ -215,8 +225,8 @@ def _rank_best(run: TrainingRun, tracker: Tracker) -> None:
     """Rank evaluate.final_split with the run's best checkpoint, and log it; collective."""
     split = run.config.evaluate.final_split
     results = evaluate_run(run.config, run.data, run.world, split)
-    run.record_failures(results.bad_items, run.total_steps)
-    tracker.log(run.total_steps, flat_metrics(results.metrics, FINAL_PREFIXES[split]))
+    run.record_failures(results.bad_items, run.last_step)
+    tracker.log(run.last_step, flat_metrics(results.metrics, FINAL_PREFIXES[split]))
     figures = _in_words(results.metrics["all"])
     tracker.message(f"{split} {figures}; all figures: {run.config.run_path / RESULTS_FILE}")
 

@@ -21,10 +21,12 @@ from mlrec.runs import checkpoint, failures
 from mlrec.runs.checkpoint import TrainingState
 from mlrec.runs.failures import Failure
 from mlrec.runs.record import new_record, read_record, write_record
+from mlrec.runs.run import last_step_of
 from mlrec.runtime.distributed import World, barrier, from_main, gather_objects
 from mlrec.runtime.redact import scrub
 from mlrec.train import optim
 from mlrec.train.meter import Meter
+from mlrec.train.validations import Validations
 from mlrec.train.warm_start import WarmStart
 
 if TYPE_CHECKING:  # importing it takes DeepSpeed's seconds, which the caller has spent
@@ -57,13 +59,15 @@ class TrainingRun:
         self.state = state
         self.steps_per_epoch = engine.steps_per_epoch
         self.total_steps = engine.total_steps
+        # The loop sets it to an earlier step when train.patience runs out.
+        self.last_step = last_step_of(config, state, engine.total_steps)
         self.meter = Meter(world, training_dtype(config))
         self._start_s = time.monotonic()
         # Rank 0 alone repairs the file of failures. All ranks get its entries, to count them alike.
         self._bad_items: dict[int, str] = {}
         for entry in from_main(lambda: failures.repair(config.run_path)):
             self._bad_items[entry.item] = entry.reason
-        self._best = from_main(self._best_before)
+        self.validations = Validations(config, data.info.fingerprint, state.stale_validations)
         dataset = {
             "name": data.info.name,
             "url": scrub(data.url),
@@ -93,15 +97,6 @@ class TrainingRun:
             storage.write_bytes(str(config.run_path / DEEPSPEED_FILE), deepspeed_json.encode())
             write_record(config.run_path, self.record)
 
-    def _best_before(self) -> float:
-        """Return the best validation metric on this data set so far, or -1 if there is none."""
-        best = checkpoint.best(self.config.run_path, self.config.evaluate.select_by)
-        state = checkpoint.read_state(best) if best else None
-        if state is None or state.fingerprint != self.data.info.fingerprint:
-            return -1.0
-        # -1 is below every metric, so that the first validation is the best so far.
-        return state.metrics.get(self.config.evaluate.select_by, -1.0)
-
     def greeting(self) -> str:
         """Return one line that says what is about to happen."""
         config = self.config
@@ -113,7 +108,7 @@ class TrainingRun:
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items "
             f"of {self.data.info.name}{split}; {trained:,} trained parameters; "
             f"{self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
-            f"steps {self.state.step} to {self.total_steps}, {self.steps_per_epoch} an epoch"
+            f"steps {self.state.step} to {self.last_step}, {self.steps_per_epoch} an epoch"
             f"{self.warm_start.in_words() if self.warm_start else ''}{self.data.store.room()}"
             f"{cache.room_in_words(self.world.size) if cache else ''}"
             f"{self.engine.saving.in_words() if self.engine.saving else ''}"
@@ -189,15 +184,9 @@ class TrainingRun:
             file = self.config.run_path / FAILURES_FILE
             raise failures.too_many(self._bad_items.values(), max_bad_items, self.data.url, file)
 
-    def is_best(self, summary: Summary | None) -> bool:
-        """Return whether a validation summary beats all before it; None never does."""
-        if summary is None:
-            return False
-        value = flat_metrics(summary)[self.config.evaluate.select_by]
-        if value <= self._best:
-            return False
-        self._best = value
-        return True
+    def is_stopping_early(self, done: int) -> bool:
+        """Return whether train.patience stops the run after `done` steps, the same on all ranks."""
+        return done < self.total_steps and self.validations.out_of_patience
 
     def is_save_due(self, done: int) -> bool:
         """Return whether train.save_every asks for a checkpoint after `done` steps.
@@ -215,7 +204,12 @@ class TrainingRun:
         Raises:
             RuntimeError: a weight or a moment is not finite; no checkpoint was written.
         """
-        state = replace(self.state, step=done, metrics=flat_metrics(summary or {}))
+        state = replace(
+            self.state,
+            step=done,
+            metrics=flat_metrics(summary or {}),
+            stale_validations=self.validations.stale,
+        )
         try:
             self.engine.save(self.config.run_path, state)
         except checkpoint.NonFiniteError as error:

@@ -9,10 +9,12 @@ from tiny import tiny_overrides
 
 from mlrec.config import Config, load
 from mlrec.config.run_files import CONFIG_FILE, METRICS_FILE
+from mlrec.data.schema import Batch
 from mlrec.evaluation.results import read_results
 from mlrec.runs import checkpoint
 from mlrec.runs.run import best_checkpoint, load_run
 from mlrec.runtime.distributed import stop_world
+from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
 from mlrec.train.sweep import final_metrics
 
@@ -149,12 +151,66 @@ def test_ema_of_a_resumed_run_is_the_average_of_its_weights(
     assert ranked.metrics["all"]["hr@10"] == best.metrics["hr@10"]
 
 
-def test_ema_without_trained_weights_is_refused(dataset_dir: Path, tmp_path: Path) -> None:
-    counted = ["recommender.name=popularity", "train.duration=0 steps", "train.ema=0.9"]
+@pytest.mark.parametrize("option", ["train.ema=0.9", "train.patience=2"])
+def test_option_of_training_without_trained_weights_is_refused(
+    dataset_dir: Path, tmp_path: Path, option: str
+) -> None:
     overrides = tiny_overrides(dataset_dir, tmp_path)
     overrides.remove("recommender.options={dropout: 0.0}")
-    with pytest.raises(ValueError, match=r"train.ema is 0.9 and has no effect, because nothing"):
+    counted = ["recommender.name=popularity", "train.duration=0 steps", option]
+    words = option.replace("=", " is ")
+    with pytest.raises(ValueError, match=f"{words} and has no effect, because nothing is trained"):
         run(load([], [*overrides, *counted]))
+
+
+def test_patience_stops_whole_and_resumed_run_at_the_same_step(
+    dataset_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from mlrec.train.engine import Engine
+
+    # Nothing is learned, so that only the first validation is a new best.
+    usual = [
+        *tiny_overrides(dataset_dir, tmp_path),
+        "optim.lr=0",
+        "optim.encoder_lr=0",
+        "train.evaluate_every=2 steps",
+        "train.save_every=5 steps",
+        "train.patience=3",
+    ]
+    run(load([], [*usual, "name=whole"]))
+    assert names(tmp_path / "whole") == ["step-000002", "step-000005", "step-000008"]
+    assert (
+        "stopped early after step 8 of 12: 3 validations without a new best hr@10, and "
+        "train.patience is 3. With a larger one the same command continues"
+    ) in capsys.readouterr().out
+    # A run that is killed counts the validations since its checkpoint of step 5 again.
+    take = Engine.train_step
+
+    def killed(engine: Engine, batch: Batch) -> object:
+        if batch.step == 7:
+            raise RuntimeError("killed")
+        return take(engine, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "train_step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(load([], usual))
+    run(load([], usual))
+    assert names(tmp_path / "run") == names(tmp_path / "whole")
+
+    # The same command, and one with a longer run, rank the best weights again and train no more.
+    assert predict(load([], [*usual, "name=whole"]), 1).last_step == 8
+    run(load([], [*usual, "name=whole", "train.duration=20 steps"]))
+    assert len(losses(tmp_path / "whole")) == 8
+    results = read_results(tmp_path / "whole")
+    assert results is not None
+    assert results.step == 2
+    # More patience continues it.
+    run(load([], [*usual, "name=whole", "train.patience=4"]))
+    assert len(losses(tmp_path / "whole")) == 10
 
 
 def test_save_of_non_finite_weights_is_refused(
