@@ -21,7 +21,7 @@ from mlrec.config.bounds import (
 
 Tuning = Literal["frozen", "side", "lora", "top", "half", "full", "scratch"]
 Projection = Literal["gelu", "linear", "mlp"]
-Pooling = Literal["mean", "mix", "side"]
+Pooling = Literal["mean", "mix", "attention", "latent", "side"]
 
 
 class SideOptions(TypedDict, total=False):

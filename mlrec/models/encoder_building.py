@@ -200,8 +200,8 @@ def _build_pooling(row: EncoderRow, name: str, encoder: Encoder) -> nn.Module | 
     if not encoder.rows and "pooling" in row.configured:
         raise ValueError(
             f"{where}.pooling has no effect, because {name} has one vector per item. Remove it, "
-            "set item.tuning=side, or give features with several, as mlrec extract --stages "
-            "writes them"
+            "or use what has several: video/image_frames, item.tuning=side, or features that mlrec "
+            "extract --stages wrote"
         )
     widths = encoder.widths if isinstance(encoder, SideEncoder) else ()
     if "every" in row.side and not widths:

@@ -111,16 +111,23 @@ class HuggingFaceImage(HuggingFace):
 
 
 class HuggingFaceFrames(HuggingFaceImage):
-    """A video's frames through an image model, averaged: uint8 [n, T, H, W, C] to [n, width]."""
+    """A video's frames through an image model: uint8 [n, T, H, W, C] to their mean [n, width].
+
+    With item.options.ENCODER.pooling it returns the vectors of the frames, [n, T, width], and the
+    pooling reduces them.
+    """
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__(row, context)
         self.spec = InputSpec(Modality.VIDEO, frames=row.frames, size=self.spec.size)
+        if "pooling" in row.configured:
+            self.rows = tuple(f"frame {frame}" for frame in range(row.frames))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         # the n * T frames are one batch of images
         vectors = super().forward(frames.flatten(0, 1))
-        return vectors.view(*frames.shape[:2], -1).mean(dim=1)
+        vectors_nTW = vectors.view(*frames.shape[:2], -1)
+        return vectors_nTW if self.rows else vectors_nTW.mean(dim=1)
 
 
 class HuggingFaceVideo(HuggingFace):
