@@ -99,16 +99,16 @@ def extract(
     """Encode the catalogue with the encoder of `config` and write its vectors to `out`; collective.
 
     Vectors are the encoder's output before any projection, or with `options` the states of its
-    stages in float16. They are computed in train.precision. Items that
-    cannot be read, or whose vector is not finite, are omitted and listed in failures.jsonl. A
-    stopped extraction resumes on any number of ranks.
+    stages. They are computed in train.precision. Items that cannot be read, or whose vector is not
+    finite, are omitted and listed in failures.jsonl. A stopped extraction resumes on any number of
+    ranks.
 
     Args:
         out: any URL.
 
     Raises:
-        ValueError: several encoders are configured, or one that encodes no content, or `out` holds
-            other features or files that no extraction wrote.
+        ValueError: several encoders are configured, or one that encodes no content, the options do
+            not fit the encoder, or `out` holds other features or files that no extraction wrote.
         RuntimeError: more items than data.max_bad_items failed; no features are written.
     """
     if len(config.item.encoders) != 1:
@@ -139,9 +139,8 @@ def extract(
     info = from_main(lambda: complete_features(out))
     if info is None:
         as_trained(vectors.module.eval(), config, world.device)
-        _claim(
-            extraction
-        )  # not before: an encoder that cannot be built must not keep the place from the next one
+        # not before: an encoder that cannot be built must not keep the place from the next one
+        _claim(extraction)
         _encode_missing_blocks(extraction)
         info = from_main(lambda: _merge(extraction))
     return info
@@ -242,14 +241,16 @@ def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: T
         is_read[run] = chunk.valid_n.numpy()
         reasons.update(chunk.bad_items)
         under_way.advance(len(chunk.valid_n))
-    # NaN stays NaN in float16
-    vectors_nX = vectors.cpu().numpy().astype(extraction.vectors.dtype)
+    # values beyond float16 become infinite, which is reported below
+    with np.errstate(over="ignore"):
+        vectors_nX = vectors.cpu().numpy().astype(extraction.vectors.dtype)
     for item in items[~is_read].tolist():
         reasons.setdefault(item, "it was not delivered")
+    types = f"train.precision={config.train.precision}"
+    if extraction.vectors.dtype is np.float16:
+        types += ", stored as float16"
     for item in items[~are_finite(vectors_nX)].tolist():
-        reasons.setdefault(
-            item, f"its vector is not finite (train.precision={config.train.precision})"
-        )
+        reasons.setdefault(item, f"its vector is not finite ({types})")
     # A block with a value that is not finite counts as damaged; the merge drops these rows.
     vectors_nX[np.isin(items, list(reasons))] = 0
     return Block(

@@ -213,3 +213,10 @@ def test_extract_of_an_encoder_with_rows_stores_each(
     one = read_features(str(tmp_path / "one")).vectors_nX
     two = read_features(str(tmp_path / "two")).vectors_nX
     np.testing.assert_allclose(two, np.stack([one, -one], axis=1), atol=1e-3)
+    monkeypatch.setattr(
+        TinyVideo, "forward", lambda self, frames: two_rows(self, frames) * (1e5 / one[0].max())
+    )
+    with pytest.raises(RuntimeError, match="items failed"):
+        extract(video_config, str(tmp_path / "large"), ALONE)
+    failures = (tmp_path / "large" / "failures.jsonl").read_text()
+    assert "its vector is not finite (train.precision=fp32, stored as float16)" in failures
