@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from mlrec.config.arguments import Parser
@@ -92,5 +92,5 @@ def _search(options: argparse.Namespace) -> None:
         document = {"metric": best.metric, "best": best.trial.name, "file": str(best.file)}
         print_json(document | {"trials": trials})
         return
-    say(f"best: {in_words(best.trial, plan.metric)}")
+    say(f"best: {in_words(replace(best.trial, before=False), plan.metric)}")
     say(f"its configuration is {best.file}; for the final run: mlrec train {best.file}")

@@ -184,6 +184,18 @@ def test_read_plan_of_invalid_input_names_the_place_and_the_remedy(
     assert "\n" not in str(error.value)
 
 
+def test_read_plan_of_the_shipped_search_returns_its_trials() -> None:
+    plan = read_plan(Path(__file__).parents[3] / "configs" / "sweep" / "beauty_search.yaml", [])
+    assert plan.metric == "ndcg@10"
+    settings = suggest(plan.search.keys, plan.base.seed, [])
+    assert settings is not None
+    run = plan.run(0, settings).config
+    assert run.evaluate.final_split == "validation"
+    assert str(run.run_path) == "runs/beauty_search/trial000"
+    assert run.recommender.options["layers"] in (1, 2, 3)
+    assert run.recommender.options["pre_norm"]
+
+
 def test_read_plan_refuses_what_a_search_cannot_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

