@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from features import FINGERPRINT, save_features
@@ -16,6 +17,7 @@ from rich.console import Console
 from tiny import NUM_ITEMS, tiny_overrides
 
 from mlrec.config import load
+from mlrec.data.features.tables import table_bytes
 from mlrec.data.format import DATASET_FILE, item_shard
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
@@ -219,6 +221,21 @@ def test_read_item_features_of_an_extraction_says_where_it_came_from(tmp_path: P
         "features text: 1 of 3 vectors in extracted belong to no item of the data set",
     ]
     assert digest_of({"text": f"{tmp_path}/extracted"}).startswith("text=")
+
+
+def test_read_item_features_with_several_vectors_per_item_are_refused(tmp_path: Path) -> None:
+    save_features(tmp_path / "stages", [1, 2], rows=("stage 0", "stage 1"))
+    with pytest.raises(ValueError, match="has 2 vectors per item, and a sample has room for one"):
+        read_item_features({"text": f"{tmp_path}/stages"}, ["1", "2"], "tiny")
+
+
+def test_read_item_features_in_float16_become_float32(tmp_path: Path) -> None:
+    vectors = np.array([[1.5, 2.5], [3.5, 4.5]], np.float16)
+    content = table_bytes(pa.array(["1", "2"]), vectors)
+    (tmp_path / "half.parquet").write_bytes(content)
+    joined = read_item_features({"text": f"{tmp_path}/half.parquet"}, ["2", "1"], "tiny")
+    assert joined.vectors_of[0]["text"].dtype == np.float32
+    assert np.array_equal(joined.vectors_of[0]["text"], vectors[1])
 
 
 def test_read_item_features_for_none_of_the_items_are_refused(tmp_path: Path) -> None:
