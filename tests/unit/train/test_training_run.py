@@ -12,6 +12,7 @@ from mlrec.config.run_files import CONFIG_FILE, METRICS_FILE
 from mlrec.data.schema import Batch
 from mlrec.evaluation.results import read_results
 from mlrec.runs import checkpoint
+from mlrec.runs.record import read_record
 from mlrec.runs.run import best_checkpoint, load_run
 from mlrec.runtime.distributed import stop_world
 from mlrec.train.dry_run import predict
@@ -103,6 +104,11 @@ def test_run_that_ends_with_validation_leaves_the_test_split_unread(
     validated = [line for line in lines if "validation/hr@3" in line]
     assert {line["validation/users"] for line in validated} == {5}
     assert not any(name.startswith("test/") for line in lines for name in line)
+    cpu_s = [line["speed/cpu_s"] for line in lines if "speed/cpu_s" in line]
+    assert min(cpu_s) > 0
+    record = read_record(path)
+    assert record is not None
+    assert record["users_per_epoch"] == record["dataset"]["counts"]["users"]
     results = read_results(path)
     assert results is not None
     assert results.split == "validation"
