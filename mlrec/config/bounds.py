@@ -71,6 +71,11 @@ Decay = Annotated[float, Between(0, 1, below_high=True)]
 # within these bounds the softmax goes from one-hot to flat
 Temperature = Annotated[float, Between(1e-4, 1e4)]
 Slack = Annotated[float, Between(0, 100)]
+# the rank of a full matrix is its width
+AdapterRank = Annotated[int, Between(1, 1 << 12)]
+AdapterScale = Annotated[int, Between(1, 1 << 16)]
+# counted from the deepest; 0 stands for all
+AdaptedStages = Annotated[int, Between(0, 1024)]
 
 Share = Annotated[float, Between(0, 1)]
 # a dropout of 1 would leave nothing

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 from mlrec.config.bounds import (
+    AdaptedStages,
+    AdapterRank,
+    AdapterScale,
     Frames,
     InputLength,
     LearningRate,
@@ -33,6 +36,22 @@ class SideOptions(TypedDict, total=False):
     """Width of its states; default 64."""
 
 
+class LoraOptions(TypedDict, total=False):
+    """The adapters of item.tuning=lora; DEFAULTS in mlrec/models/lora.py has the defaults."""
+
+    rank: AdapterRank
+    """Rank of the update of a weight matrix."""
+    alpha: AdapterScale
+    """Factor of the update, which is divided by the rank."""
+    stages: AdaptedStages
+    """Number of stages with adapters, counted from the deepest; 0 for all. The stages before them
+    are cached."""
+    targets: tuple[str, ...]
+    """Ends of the names of linear layers with adapters, such as query; none for all layers."""
+    dora: bool
+    """Whether a matrix's direction and magnitude are trained apart (DoRA)."""
+
+
 class EncoderOptions(TypedDict, total=False):
     """Values that replace those of an encoder's row; EncoderRow describes each field."""
 
@@ -47,6 +66,7 @@ class EncoderOptions(TypedDict, total=False):
     config: dict[str, Any]
     output: Literal["pooled", "scores"]
     tuning: Tuning | None
+    lora: LoraOptions
     lr: LearningRate | None
     weight_decay: WeightDecay | None
     projection: Projection

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mlrec.config import ItemConfig
+from mlrec.config.encoder_options import Tuning
 from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import prepare_batch_norms
@@ -21,6 +22,7 @@ from mlrec.models.encoders.features import vectors_for_whitening
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.encoders.pooling import POOLINGS
 from mlrec.models.encoders.side_network import SIDE_WIDTH, SidePooling
+from mlrec.models.lora import add_adapters
 from mlrec.models.side_encoder import SideEncoder
 from mlrec.models.trial import check_runs
 from mlrec.models.tunings import tune
@@ -138,7 +140,11 @@ def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) 
         )
     # a wrong size would otherwise show in the first step, on every rank
     check_runs(encoder, name)
-    tune(encoder, tuning)
+    if tuning == "lora":
+        add_adapters(encoder, name, row.lora)
+    else:
+        _refuse_lora(row, name, tuning)
+        tune(encoder, tuning)
     # batch norms come after the tuning, which decides what is trained
     prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
     if tuning == "side":
@@ -152,6 +158,14 @@ def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) 
             "item without its vector would have none. Add an encoder or remove the dropout"
         )
     return encoder
+
+
+def _refuse_lora(row: EncoderRow, name: str, tuning: Tuning) -> None:
+    if row.lora is not None:
+        raise ValueError(
+            f"item.options.{name}.lora has no effect, because {name} is tuned by {tuning}. Remove "
+            f"it or set item.options.{name}.tuning=lora"
+        )
 
 
 def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn.Module:

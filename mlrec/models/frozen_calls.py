@@ -64,9 +64,12 @@ class FrozenPart:
 
     def __init__(self, encoder: Any) -> None:
         self.encoder = encoder
+        # A stage that is trained in part, as by adapters, is not cut: the residual connections
+        # around its frozen layers need more than their output.
+        trained_stages = list(_trained_parts_of_stages(encoder))
         # outermost modules only: what is inside them needs no record
-        self.modules = list(_frozen_modules(encoder))
-        self._trained_modules = []
+        self.modules = list(_frozen_modules(encoder, trained_stages))
+        self._trained_modules = list(trained_stages)
         # modules that hold trained parameters themselves; their parents may begin with frozen ones
         for module in encoder.modules():
             if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
@@ -134,13 +137,41 @@ def tensors_of(output: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
 
 
-def _frozen_modules(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the outermost modules without trained parameters, with or without frozen ones."""
-    if not any(parameter.requires_grad for parameter in module.parameters()):
+def called_parts(stage: nn.Module) -> Iterator[nn.Module]:
+    """Yield the outermost modules of a stage that have a forward of their own."""
+    if not isinstance(stage, nn.ModuleList):
+        yield stage
+        return
+    # a list of modules only holds them; its parts are called one by one
+    for part in stage:
+        yield from called_parts(part)
+
+
+def _trained_parts_of_stages(encoder: Any) -> Iterator[nn.Module]:
+    """Yield the parts of stages that have trained parameters."""
+    for stage in encoder.stages():
+        for part in called_parts(stage):
+            if _is_trained(part):
+                yield part
+
+
+def _frozen_modules(module: nn.Module, uncut: Sequence[nn.Module]) -> Iterator[nn.Module]:
+    """Yield the outermost modules without trained parameters, with or without frozen ones.
+
+    Args:
+        uncut: modules of which no part is yielded.
+    """
+    if not _is_trained(module):
         yield module
         return
+    if any(module is whole for whole in uncut):
+        return
     for child in module.children():
-        yield from _frozen_modules(child)
+        yield from _frozen_modules(child, uncut)
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 class _TrainedModuleReached(Exception):  # noqa: N818 - not an error

@@ -9,7 +9,7 @@ Shape letters: n items, T frames encoded one by one (1 for other encoders), H W 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,9 +18,8 @@ from torch import nn
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder
 from mlrec.models.encoders.text import mean_over_tokens
-from mlrec.models.frozen_calls import tensors_of
-from mlrec.models.random_media import random_media
-from mlrec.models.trial import without_values
+from mlrec.models.frozen_calls import called_parts, tensors_of
+from mlrec.models.trial import trial_forward
 
 _TRIAL_ITEMS = 2
 """Items of the trial forward; any number that is neither 1 nor the length of a short title."""
@@ -53,7 +52,7 @@ class StageStates(nn.Module):
         if not stages:
             raise ValueError(f"{name} has no stages, because it looks vectors up")
         for stage in stages[1:]:
-            self._entries.append(list(_called_modules(stage)))
+            self._entries.append(list(called_parts(stage)))
         self.widths = self._find_widths()
 
     @torch.no_grad()
@@ -111,34 +110,11 @@ class StageStates(nn.Module):
 
     def _find_widths(self) -> tuple[int, ...]:
         """Return the widths of the states, which a trial forward finds out."""
-        media = random_media(self.spec, _TRIAL_ITEMS)
         is_training = self.encoder.training
         # dropout would change no width, but batch norms would count these items
-        states = self.eval()._try(media)
+        states = trial_forward(self.eval(), self.spec, _TRIAL_ITEMS)
         self.train(is_training)
         return tuple(state.shape[1] for state in states)
-
-    def _try(self, media: torch.Tensor) -> list[torch.Tensor]:
-        """Return states of the right shape, computed without values where that works."""
-        # language models look at the values of their mask
-        if self.spec.modality is not Modality.TITLE:
-            try:
-                states: list[torch.Tensor] = without_values(self)(media.to("meta"))
-                return states
-            except (NotImplementedError, RuntimeError):
-                pass  # an operation that torch has for real tensors only
-        real: list[torch.Tensor] = self(media.to(next(self.parameters()).device))
-        return real
-
-
-def _called_modules(stage: nn.Module) -> Iterator[nn.Module]:
-    """Yield the outermost modules of a stage that have a forward of their own."""
-    if not isinstance(stage, nn.ModuleList):
-        yield stage
-        return
-    # a list of modules only holds them; its parts are called one by one
-    for part in stage:
-        yield from _called_modules(part)
 
 
 def _mean_per_item(state: torch.Tensor, count: int, mask: torch.Tensor | None) -> torch.Tensor:

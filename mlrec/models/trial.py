@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
 
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder
+from mlrec.models.random_media import random_media
 from mlrec.runtime.printable import brief
 
 _META_LIMIT_WORD = "meta"
@@ -45,6 +47,47 @@ def check_runs(encoder: Encoder, name: str) -> None:
             f"{name} cannot encode {_in_words(encoder.spec)} ({reason}). "
             f"Set item.options.{name}.frames, .size or .length to what the model was made for"
         ) from error
+
+
+def trial_forward(module: nn.Module, spec: InputSpec, count: int) -> Any:
+    """Run a copy of a module on `count` items without values, and return its output.
+
+    Where that is not possible, it runs the module itself on random items.
+
+    Args:
+        module: an encoder, or a module with an encoder's input.
+    """
+    media = random_media(spec, count)
+    # language models look at the values of their mask
+    if spec.modality is not Modality.TITLE:
+        try:
+            return without_values(module)(media.to("meta"))
+        except (NotImplementedError, RuntimeError):
+            pass  # an operation that torch has for real tensors only
+    return module(media.to(next(module.parameters()).device))
+
+
+def called_modules(encoder: Encoder) -> set[nn.Module]:
+    """Return the modules that the encoder's forward calls, found out by a trial."""
+    called = set()
+    handles = []
+    for module in encoder.modules():
+        # the trial's copy of the module has the hook too, and the hook knows the original
+        def record(copied: nn.Module, inputs: Any, original: nn.Module = module) -> None:
+            called.add(original)
+
+        handles.append(module.register_forward_pre_hook(record))
+    is_training = encoder.training
+    # batch norms would count these items
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            trial_forward(encoder, encoder.spec, count=1)
+    finally:
+        for handle in handles:
+            handle.remove()
+        encoder.train(is_training)
+    return called
 
 
 def without_values(module: nn.Module) -> nn.Module:

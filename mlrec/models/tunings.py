@@ -35,8 +35,8 @@ TUNINGS: dict[str, TuningRow] = {
     ),
     "lora": TuningRow(
         "trains low-rank updates of a frozen encoder's linear layers",
-        "a forward and backward through all stages in every step, as for full; memory for "
-        "gradients and optimizer states of a few percent of the parameters",
+        "a forward and backward through the stages with adapters in every step; those before them "
+        "are cached. Gradients and optimizer states of a few percent of the parameters",
         "Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022; library peft",
     ),
     "top": TuningRow(
@@ -62,20 +62,9 @@ TUNINGS: dict[str, TuningRow] = {
 }
 """Every tuning by the name that `item.tuning` uses, from cheap to expensive."""
 
-_NOT_YET_AVAILABLE = ("lora",)
-
 
 def tune(encoder: Encoder, tuning: Tuning) -> None:
-    """Mark the encoder's parameters that the tuning trains.
-
-    Raises:
-        ValueError: the tuning is not available yet.
-    """
-    if tuning in _NOT_YET_AVAILABLE:
-        raise ValueError(
-            f"item.tuning={tuning} is not available in this version. Set frozen, side, top, half, "
-            "full or scratch"
-        )
+    """Mark the encoder's parameters that the tuning trains; add_adapters does so for `lora`."""
     if tuning in ("full", "scratch"):
         encoder.requires_grad_(True)
         return

@@ -187,7 +187,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ValueError: it is a checkpoint of another model.
     """
     expected = set(model.state_dict())
-    loaded = take_weights(model, path)
+    loaded = take_weights(model, path, read_tensors(path, WEIGHT))
     # take_weights skips names that the model lacks, so they are looked for here.
     for weight in read_shapes(path):
         if weight.name not in expected:
@@ -200,11 +200,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ValueError(f"{path} is a checkpoint of another model: it lacks {min(missing)}")
 
 
-def take_weights(model: nn.Module, path: Path, prefix: str = WEIGHT) -> set[str]:
+def take_weights(
+    model: nn.Module, path: Path, tensors: Iterable[tuple[str, torch.Tensor]]
+) -> set[str]:
     """Load the weights and buffers that a checkpoint and a model have under the same names.
 
     Args:
-        prefix: WEIGHT, or RAW_WEIGHT for the weights of training if they are other ones.
+        path: of the checkpoint, for messages.
+        tensors: those of the checkpoint, as read_tensors returns them.
 
     Returns:
         the names.
@@ -215,7 +218,7 @@ def take_weights(model: nn.Module, path: Path, prefix: str = WEIGHT) -> set[str]
     # state_dict's tensors share memory with the model: copying into them loads the weights.
     own = model.state_dict()
     loaded = set()
-    for name, tensor in read_tensors(path, prefix):
+    for name, tensor in tensors:
         if name not in own:
             continue
         if own[name].shape != tensor.shape or _kind(own[name]) != _kind(tensor):

@@ -11,6 +11,7 @@ from mlrec import storage
 from mlrec.config.run_files import CHECKPOINTS, CONFIG_FILE, WEIGHTS_FILE
 from mlrec.config.yaml_files import parse_yaml
 from mlrec.data.features.info import INFO_FILE, ITEMS_FILE, RAW_IDS_FILE, VECTORS_FILE
+from mlrec.models.lora import adapter_options, merge_adapters, without_adapters
 from mlrec.runs import checkpoint, wandb_run
 from mlrec.runs.run import best_checkpoint, load_trained
 from mlrec.runtime.distributed import World
@@ -48,7 +49,9 @@ def export(
         check_index(config)
     path = best_checkpoint(config)
     step = checkpoint.read_state(path).step
-    weights = dict(checkpoint.read_tensors(path, checkpoint.WEIGHT))
+    adapters = adapter_options(config.item)
+    # Users of the export need neither adapters nor peft.
+    weights = dict(merge_adapters(checkpoint.read_tensors(path, checkpoint.WEIGHT), adapters))
     # removed first and written last: without it nobody serves a mix of two exports
     storage.remove(storage.join(out, SERVING_FILE))
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +60,8 @@ def export(
         # safetensors creates files with mode 0600, but a service may run as another user
         file.chmod(0o644)
         copy = Path(folder) / CONFIG_FILE
-        configuration.save(configuration.load_saved(run / CONFIG_FILE, overrides), copy)
+        saved = configuration.load_saved(run / CONFIG_FILE, overrides)
+        configuration.save(without_adapters(saved), copy)
         # before publish, which moves the file away
         sha256 = storage.sha256_of(str(file))
         # configuration first: _is_export looks for it, so an interrupted export can be repeated

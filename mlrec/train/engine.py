@@ -214,7 +214,8 @@ def build_engine(
     groups = optim.parameter_groups(model, model.tower.encoders, config.optim)
     if resumed is not None:
         checkpoint.load_weights(model, resumed)
-        checkpoint.take_weights(model, resumed, checkpoint.RAW_WEIGHT)
+        raw_weights = checkpoint.read_tensors(resumed, checkpoint.RAW_WEIGHT)
+        checkpoint.take_weights(model, resumed, raw_weights)
     item_bytes = None
     if config.item.checkpoint == "auto" and items is not None and model.tower.trained:
         item_bytes = saved_bytes(model.tower, world.device, training_dtype(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from mlrec.data.schema import Modality
 from mlrec.data.stream import Data
 from mlrec.evaluation.history_length import check_history_length
 from mlrec.models.encoder_files import NOTHING, Restored, restored_from, save_encoder_files
+from mlrec.models.lora import adapter_options, merge_adapters, names_with_adapters
 from mlrec.models.recommender import Recommender
 from mlrec.runs import checkpoint
 from mlrec.runs.compatibility import check_same_data
 from mlrec.runs.run import best_checkpoint, load_run
 
-TRAINING_OPTIONS = ("tuning", "lr", "weight_decay", "projection", "dropout", "pooling")
+TRAINING_OPTIONS = ("tuning", "lora", "lr", "weight_decay", "projection", "dropout", "pooling")
 """Options of an encoder that change neither its architecture nor its input."""
 
 ENCODER_PREFIX = "tower.encoders."
@@ -71,7 +73,7 @@ def start_from(config: Config, data: Data, model: Recommender) -> WarmStart | No
     for name, buffer in model.named_buffers():
         if name.startswith(HEAD_PREFIX):
             own_whitening[name] = buffer.clone()
-    loaded = checkpoint.take_weights(model, path)
+    loaded = checkpoint.take_weights(model, path, _weights_for(config, other, model, path))
     _check_only_encoders_differ(model, path, loaded)
     _check_same_whitening(model, path, own_whitening)
     # Only weights that belong to ids depend on the data set; content encoders do not.
@@ -90,6 +92,21 @@ def start_from(config: Config, data: Data, model: Recommender) -> WarmStart | No
     is_same_data = checkpoint.read_state(path).fingerprint == data.info.fingerprint
     may_know_later = data.info.split.kind == "time" and not is_same_data
     return WarmStart(path, frozenset(loaded), len(model.state_dict()), may_know_later)
+
+
+def _weights_for(
+    config: Config, other: Config, model: Recommender, path: Path
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the weights of the other run's checkpoint by the names of this run's model.
+
+    They differ where an encoder has adapters in only one of both, or others. Adapters of the other
+    run are merged then, and those of this run start from zero.
+    """
+    tensors = checkpoint.read_tensors(path, checkpoint.WEIGHT)
+    adapters = adapter_options(other.item)
+    if adapters == adapter_options(config.item):
+        return iter(tensors)
+    return names_with_adapters(merge_adapters(tensors, adapters), model.state_dict())
 
 
 def _encoder_prefix(place: int) -> str:

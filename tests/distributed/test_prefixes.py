@@ -23,6 +23,13 @@ FUSED = [
 ]
 TEXT_TRAINED = [FUSED[0], FUSED[1].replace("length: 12", "length: 12, tuning: full")]
 """Videos are cached, titles go through their encoder in each step."""
+ADAPTED = [
+    FUSED[0],
+    FUSED[1]
+    .replace("projection: mlp", "projection: mlp, lora: {stages: 1}")
+    .replace("length: 12", "length: 12, lora: {stages: 2, dora: true}"),
+]
+"""Adapters in the deeper stages only, so that the others are cached."""
 OFF = ["item.prefix_cache_bytes=0"]
 SMALL = ["item.prefix_cache_bytes=30000"]
 """Room for some items. An item has 8 x 16 and 12 x 16 numbers of 4 bytes, and 24 of 8 bytes."""
@@ -31,6 +38,8 @@ VARIANTS = {
     "half": ["item.tuning=half", "zero.stage=2", *FUSED],
     "top_stage3": ["item.tuning=top", "zero.stage=3", *FUSED],
     "text_trained": ["item.tuning=half", "zero.stage=3", *TEXT_TRAINED],
+    "lora": ["item.tuning=lora", "zero.stage=1", *ADAPTED],
+    "lora_stage3": ["item.tuning=lora", "zero.stage=3", *ADAPTED],
     "small": ["item.tuning=top", "zero.stage=3", *FUSED, *SMALL],
 }
 
@@ -97,7 +106,7 @@ def test_cache_of_a_resumed_run_starts_empty_and_gives_the_same_losses(
     runs = {
         name: run
         for name, run in runs_of(dataset_dir, tmp_path).items()
-        if name in ("half", "top_stage3", "small")
+        if name in ("half", "top_stage3", "lora_stage3", "small")
     }
     results = run_ranks(train_runs, 1, tmp_path, runs, HALF, STEPS, f"{cached[0]}/{{name}}")[0]
     for variant in runs:

@@ -134,6 +134,10 @@ class EncoderRow:
     """Number of classes of the checkpoint's head; 0 if only pooled features are available."""
     tuning: Tuning | None = None
     """Which part of this encoder is trained; None for item.tuning."""
+    lora: Mapping[str, Any] | None = None
+    """Adapters of the tuning `lora`: rank (8), alpha (16), stages (number of deepest stages that
+    have them; 0, the default, for all), targets (ends of layers' names; all linear layers by
+    default), dora (false)."""
     lr: float | None = None
     """Peak learning rate; None for optim.encoder_lr."""
     weight_decay: float | None = None
