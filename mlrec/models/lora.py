@@ -11,7 +11,7 @@ Liu et al., DoRA: Weight-Decomposed Low-Rank Adaptation, 2024.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -130,13 +130,16 @@ def merge_adapters(
     """Yield a model's tensors with the adapters merged into the weights that they adapt.
 
     Args:
-        tensors: by the names of `Recommender.state_dict()`, of which adapters are held in memory.
+        tensors: by the names of `Recommender.state_dict()`; all are held in memory.
         options: as `adapter_options` returns them.
     """
-    remaining = dict(tensors)
-    for name, tensor in remaining.items():
+    if not options:
+        yield from tensors
+        return
+    all_tensors = dict(tensors)
+    for name, tensor in all_tensors.items():
         if _BASE in name:
-            yield _merged(name, tensor, remaining, options)
+            yield _merged(name, tensor, all_tensors, options)
         elif ".lora_" not in name:
             yield name, tensor
 
@@ -175,9 +178,16 @@ def without_adapters(config: Config) -> Config:
 
 
 def names_with_adapters(
-    tensors: Iterable[tuple[str, torch.Tensor]], model_names: Iterable[str]
+    tensors: Iterable[tuple[str, torch.Tensor]], model_names: Collection[str]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield tensors of a model without adapters, by their names in a model with adapters."""
+    """Yield tensors of a model without adapters, by their names in a model with adapters.
+
+    Magnitudes of DoRA are computed from the weights, so that an adapter changes nothing at first.
+    """
     adapted = {name.replace(_BASE, ""): name for name in model_names if _BASE in name}
     for name, tensor in tensors:
-        yield adapted.get(name, name), tensor
+        adapted_name = adapted.get(name, name)
+        yield adapted_name, tensor
+        layer, _, kind = adapted_name.partition(_BASE)
+        if kind == ".weight" and layer + _MAGNITUDE in model_names:
+            yield layer + _MAGNITUDE, tensor.float().norm(dim=1).to(tensor.dtype)
