@@ -58,6 +58,9 @@ class ItemConfig:
     small network over the hidden states of all stages, `lora` low-rank updates of the weights,
     `top` the last stage, `half` the deeper half, `full` everything, `scratch` everything from
     random weights."""
+    inter_modal: bool = False
+    """Side network across all encoders with side networks: it mixes their stages of equal depth,
+    and its vector joins the fusion."""
     batchnorm: Literal["frozen", "sync"] = "frozen"
     """Mode of batch norms. `frozen` uses the checkpoint's statistics; `sync` trains them with
     statistics over all ranks."""

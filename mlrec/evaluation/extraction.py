@@ -80,9 +80,10 @@ def settings_of(
     config: Config, data: Data, encoder: Encoder, options: StageOptions
 ) -> ExtractionSettings:
     """Return the settings of an extraction by this encoder."""
-    item = {
-        key: value for key, value in asdict(config.item).items() if key != "checkpoint"
-    }  # of training only
+    item = asdict(config.item)
+    # of training only
+    for key in ("checkpoint", "inter_modal"):
+        del item[key]
     return ExtractionSettings(
         dataset=data.info.fingerprint,
         item=json.loads(json.dumps(item)),

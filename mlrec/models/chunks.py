@@ -177,3 +177,12 @@ def gather_rows(tensor: torch.Tensor, rows_n: torch.Tensor, device: torch.device
     gathered = torch.empty((len(rows_n), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=pinned)
     torch.index_select(tensor, 0, rows_n, out=gathered)
     return gathered.to(device, non_blocking=True)
+
+
+def keys_of_rows(keys_O: torch.Tensor, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the row keys for dropout of these rows, int64 on `device`.
+
+    The blank item of an empty chunk needs a key as well, whichever.
+    """
+    keys = keys_O if len(keys_O) else keys_O.new_zeros(1)
+    return gather_rows(keys, rows if len(rows) else rows.new_zeros(1), device)

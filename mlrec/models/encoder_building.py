@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_r
 from mlrec.models.encoders.features import vectors_for_whitening
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.encoders.pooling import POOLINGS
-from mlrec.models.encoders.side_network import SIDE_WIDTH, SidePooling
+from mlrec.models.encoders.side_network import SIDE_WIDTH, InterModal, SidePooling
 from mlrec.models.lora import add_adapters
 from mlrec.models.side_encoder import SideEncoder
 from mlrec.models.trial import check_runs
@@ -99,6 +100,30 @@ def build_encoders(
         random = starts_random(row, context)
         built.append(BuiltEncoder(context.name, row, encoder, head, random))
     return built
+
+
+def build_inter_modal(
+    config: ItemConfig, built: Sequence[BuiltEncoder], width: int
+) -> InterModal | None:
+    """Build the side network across encoders; None without item.inter_modal.
+
+    Raises:
+        ValueError: fewer than two encoders have a side network.
+    """
+    if not config.inter_modal:
+        return None
+    shapes = {}
+    side_width = 1
+    for index, part in enumerate(built):
+        if any(isinstance(module, SidePooling) for module in part.head.modules()):
+            shapes[index] = part.encoder.vector_shape
+            side_width = max(side_width, part.row.side.get("width", SIDE_WIDTH))
+    if len(shapes) < 2:
+        raise ValueError(
+            f"item.inter_modal=true needs two encoders with a side network, and {len(shapes)} of "
+            f"{list(config.encoders)} has one. Set item.tuning=side or remove it"
+        )
+    return InterModal(shapes, side_width, width)
 
 
 def _check_projection(

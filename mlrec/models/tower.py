@@ -18,15 +18,15 @@ from mlrec.models.batchnorm import frozen_parts
 from mlrec.models.chunks import (
     ChunkInputs,
     PartialMedia,
-    gather_rows,
     group_items,
+    keys_of_rows,
     largest_counts,
     media_of_rows,
     schedule_chunks,
     split_evenly,
 )
 from mlrec.models.dropout import RowDropout, drawing, dropouts_of
-from mlrec.models.encoder_building import build_encoders, save_whitening
+from mlrec.models.encoder_building import build_encoders, build_inter_modal, save_whitening
 from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.encoders import Encoder
 from mlrec.models.fusion import FUSIONS
@@ -65,22 +65,21 @@ class ItemTower(nn.Module):
         # These names are those of the checkpoints' tensors.
         self.encoders = nn.ModuleList(part.encoder for part in built)
         self.heads = nn.ModuleList(part.head for part in built)
-        self.fusion = lookup(FUSIONS, config.fusion, "fusion")(len(built), width)
+        self.inter_modal = build_inter_modal(config, built, width)
+        num_vectors = len(built) + (self.inter_modal is not None)
+        self.fusion = lookup(FUSIONS, config.fusion, "fusion")(num_vectors, width)
         self.dropouts = nn.ModuleList(RowDropout(part.row.dropout) for part in built)
 
         self.specs: tuple[InputSpec, ...] = tuple(part.encoder.spec for part in built)
         self.random_encoders = [part.name for part in built if part.starts_random]
-        """Names of the encoders that start from random weights. Tables of ids always do and are
-        left out."""
+        """Encoders that start from random weights, except tables of ids, which always do."""
         self.activation_cache: ActivationCache | None = None
         """Cache of the frozen stages' activations, once build_activation_cache has made one."""
         self.recomputes = config.checkpoint != "never"
-        """Activation checkpointing per chunk: memory holds the activations of one chunk at a
-        time."""
+        """Activation checkpointing, which holds the activations of one chunk at a time."""
         self.steady_items = 0
-        """Minimum number of items for which a training step runs chunks; 0 for no minimum. Under
-        ZeRO-3, DeepSpeed fetches parameters ahead only while every step calls the same modules
-        equally often."""
+        """Minimum number of items of a training step; 0 for none. Under ZeRO-3, DeepSpeed fetches
+        parameters ahead only while every step calls the same modules equally often."""
         self._frozen_parts = list(frozen_parts(self.encoders))
         self._dropout_layers = dropouts_of(self)
 
@@ -158,11 +157,15 @@ class ItemTower(nn.Module):
             activations: cached, by the encoder's index; None to run all stages.
         """
         vectors = []
+        encodings = []
         for index, head in enumerate(self.heads):
             encoded = self._encoded(index, media, activations or {})
+            encodings.append(encoded)
             # a table of features stays in fp32 in a bf16 run
             weight = next(head.parameters(), encoded)
             vectors.append(self.dropouts[index](head(encoded.to(weight.dtype))))
+        if self.inter_modal is not None:
+            vectors.append(self.inter_modal(encodings))
         fused: torch.Tensor = self.fusion(vectors)
         return fused
 
@@ -294,7 +297,4 @@ class ItemTower(nn.Module):
         """Return a context in which dropout draws by the keys of these rows."""
         if keys_O is None:
             return nullcontext()
-        # The blank item of an empty chunk needs a key as well, whichever.
-        keys = keys_O if len(keys_O) else keys_O.new_zeros(1)
-        key_rows = rows if len(rows) else rows.new_zeros(1)
-        return drawing(self._dropout_layers, lambda: gather_rows(keys, key_rows, device))
+        return drawing(self._dropout_layers, lambda: keys_of_rows(keys_O, rows, device))

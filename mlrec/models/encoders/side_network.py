@@ -8,6 +8,8 @@ Shape letters: n items, K stages, S the side network's width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import nn
 from torch.nn.functional import layer_norm
@@ -83,3 +85,54 @@ class SidePooling(nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         adapted: torch.Tensor = states[:, -1] + self.up(self.ladder(self.projections(states)))
         return adapted
+
+
+class InterModal(nn.Module):
+    """A side network across encoders, over the states [n, K, width] of each: to [n, D].
+
+    At each depth a gate mixes the projected states of the encoders. An encoder with more stages
+    than another skips some. The output starts at zero.
+    """
+
+    def __init__(self, shapes: Mapping[int, tuple[int, ...]], side_width: int, width: int) -> None:
+        """
+        Args:
+            shapes: (K, width) of the states, by the encoder's index in the item tower.
+            side_width: S.
+            width: D.
+        """
+        super().__init__()
+        depth = min(num_stages for num_stages, _ in shapes.values())
+        self._stages_of: dict[int, list[int]] = {}
+        self.projections = nn.ModuleList()
+        for encoder, (num_stages, state_width) in shapes.items():
+            self._stages_of[encoder] = _spread(depth, num_stages)
+            self.projections.append(StageProjections(depth, state_width, side_width))
+        # equal weights at first
+        self.gates = nn.Parameter(torch.zeros(len(shapes), depth))
+        self.ladder = Ladder(depth, side_width)
+        self.up = nn.Linear(side_width, width, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return [n, D].
+
+        Args:
+            vectors: of all encoders of the item tower, before their projections.
+        """
+        weights = self.gates.softmax(dim=0)
+        mixed = []
+        parts = zip(weights, self._stages_of.items(), self.projections, strict=True)
+        for weights_K, (encoder, stages), projection in parts:
+            states = vectors[encoder][:, stages].to(weights.dtype)
+            mixed.append(weights_K[:, None] * projection(states))
+        fused: torch.Tensor = self.up(self.ladder(torch.stack(mixed).sum(dim=0)))
+        return fused
+
+
+def _spread(count: int, num_stages: int) -> list[int]:
+    """Return `count` stages at equal distances, with the first and the last among them."""
+    stages = []
+    for place in range(count):
+        stages.append(place * (num_stages - 1) // max(1, count - 1))
+    return stages

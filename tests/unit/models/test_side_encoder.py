@@ -10,7 +10,7 @@ from small_encoders import DISTINCT, SMALL, media_of
 from small_towers import CPU, tower_of
 from torch.nn.functional import normalize
 
-from mlrec.models.encoders.side_network import SidePooling
+from mlrec.models.encoders.side_network import InterModal, SidePooling
 from mlrec.models.tower import ItemTower
 
 MEDIA_ENCODERS = [name for name in DISTINCT if name != "id/embedding"]
@@ -128,3 +128,36 @@ def test_side_pooling_does_not_depend_on_other_items() -> None:
     changed = copy.deepcopy(states)
     changed[:, 0] *= -1
     assert not torch.allclose(pooling(states), pooling(changed))
+
+
+DEEP_AND_SHALLOW = ("video/mvit_b_16x4", "text/bert_tiny", "id/embedding")
+
+
+def test_inter_modal_network_starts_at_zero_and_trains_all_its_parameters() -> None:
+    torch.manual_seed(0)
+    options = {name: SMALL[name] for name in DEEP_AND_SHALLOW[:2]}
+    options["id/embedding"] = {"tuning": "full"}
+    with_network = {"tuning": "side", "inter_modal": True, "options": options}
+    tower = tower_of(*DEEP_AND_SHALLOW, **with_network).eval()
+    media = {}
+    for spec in tower.specs:
+        media |= media_of(spec, 3)
+    before = tower(media)
+    network = tower.inter_modal
+    assert isinstance(network, InterModal)
+    tower.inter_modal = None
+    torch.testing.assert_close(tower(media), before)
+    tower.inter_modal = network
+    torch.nn.init.normal_(network.up.weight)
+    vectors = tower(media)
+    assert not torch.allclose(vectors, before)
+    vectors.square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    # the deeper encoder's stages at equal distances, to the depth of the other
+    assert network._stages_of == {0: [0, 5, 10, 16], 1: [0, 1, 2, 3]}
+
+
+def test_inter_modal_network_of_one_side_network_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"needs two encoders with a side network, and 1 of"):
+        tower_of("video/videomae", "id/embedding", tuning="side", inter_modal=True)
