@@ -40,6 +40,8 @@ VARIANTS = {
     "text_trained": ["item.tuning=half", "zero.stage=3", *TEXT_TRAINED],
     "lora": ["item.tuning=lora", "zero.stage=1", *ADAPTED],
     "lora_stage3": ["item.tuning=lora", "zero.stage=3", *ADAPTED],
+    "side": ["item.tuning=side", "item.inter_modal=true", "zero.stage=1", *FUSED],
+    "side_stage3": ["item.tuning=side", "item.inter_modal=true", "zero.stage=3", *FUSED],
     "small": ["item.tuning=top", "zero.stage=3", *FUSED, *SMALL],
 }
 
@@ -106,7 +108,7 @@ def test_cache_of_a_resumed_run_starts_empty_and_gives_the_same_losses(
     runs = {
         name: run
         for name, run in runs_of(dataset_dir, tmp_path).items()
-        if name in ("half", "top_stage3", "lora_stage3", "small")
+        if name in ("half", "top_stage3", "lora_stage3", "side_stage3", "small")
     }
     results = run_ranks(train_runs, 1, tmp_path, runs, HALF, STEPS, f"{cached[0]}/{{name}}")[0]
     for variant in runs:

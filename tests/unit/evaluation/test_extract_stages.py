@@ -60,17 +60,6 @@ def test_extract_stages_stores_one_unit_vector_per_stage(
     np.testing.assert_array_equal(two.vectors_nX, features.vectors_nX[:, [0, 2]])
 
 
-def test_extract_of_a_side_encoder_stores_its_states(title_config: Config, tmp_path: Path) -> None:
-    side = replace(title_config, item=replace(title_config.item, tuning="side"))
-    info = extract(side, str(tmp_path / "side"), ALONE)
-    assert info.rows == ("stage 0", "stage 1", "stage 2", "stage 3")
-    extract(title_config, str(tmp_path / "stages"), ALONE, ALL)
-    states = read_features(str(tmp_path / "side")).vectors_nX
-    np.testing.assert_array_equal(states, read_features(str(tmp_path / "stages")).vectors_nX)
-    with pytest.raises(ValueError, match=r"item.tuning=side exclude each other"):
-        extract(side, str(tmp_path / "both"), ALONE, ALL)
-
-
 def test_extract_pca_of_stages_is_that_of_the_training_items(
     title_config: Config, data: Data, tmp_path: Path
 ) -> None:
