@@ -223,9 +223,10 @@ def _architecture_options(encoder: str, config: Config) -> dict[str, object]:
     for key, value in options.items():
         if key not in TRAINING_OPTIONS:
             architecture[key] = value
-    # A side network's encoder has other names of weights, so another tuning's cannot be loaded.
+    # These tunings rename the encoder's weights, so that another tuning's cannot be loaded.
     tuning = options.get("tuning") or config.item.tuning
-    architecture["has_side"] = tuning == "side"
+    if tuning in ("side", "lora"):
+        architecture["tuning"] = tuning
     return architecture
 
 

@@ -169,6 +169,9 @@ def test_tower_of_a_run_with_a_damaged_whitening_is_refused(
         ({"lr": 1e-5, "tuning": "top"}, True),
         ({"frames": 2}, False),
         ({"checkpoint": "elsewhere"}, False),
+        # these rename the weights
+        ({"tuning": "side"}, False),
+        ({"tuning": "lora"}, False),
     ],
 )
 def test_warm_start_takes_the_files_of_equal_encoders_only(
