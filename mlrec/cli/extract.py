@@ -43,7 +43,6 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--pca",
         type=int,
-        default=0,
         metavar="WIDTH",
         help="reduce the states of all stages together to this many principal components, fitted "
         "to the items of the training split",

@@ -116,6 +116,12 @@ def extract(
             f"item.encoders is {list(config.item.encoders)}; name one. "
             "Features are extracted with one encoder at a time"
         )
+    if config.train.start_from:
+        raise ValueError(
+            f"train.start_from={config.train.start_from} has no effect on mlrec extract, which "
+            "reads the weights of encoders' checkpoints. Remove it. mlrec export --index writes "
+            "the vectors of a run"
+        )
     # First, because building an encoder may download gigabytes before a wrong place is noticed.
     from_main(lambda: check_is_place(out))
     data = open_data(config.data)

@@ -91,7 +91,7 @@ def settings_of(
         precision=config.train.precision,
         weights=_weights_sha256(encoder),
         stages=options.stages,
-        pca=options.pca,
+        pca=options.pca or 0,
     )
 
 

@@ -25,16 +25,16 @@ class StageOptions:
 
     stages: str = ""
     """`all`, or the numbers of stages, such as 0,3,6; "" for the encoder's vector."""
-    pca: int = 0
-    """Number of principal components that replace the stages' vectors; 0 to store those."""
+    pca: int | None = None
+    """Number of principal components that replace the stages' vectors; None to store those."""
 
     def __post_init__(self) -> None:
-        if self.pca and not self.stages:
+        if self.pca is not None and not self.stages:
             raise ValueError(
                 f"--pca {self.pca} needs --stages. It reduces the vectors of several stages; add "
                 "--stages all"
             )
-        if self.pca < 0:
+        if self.pca is not None and self.pca < 1:
             raise ValueError(f"--pca is {self.pca}. Give a number of components, such as 768")
 
 
@@ -75,12 +75,12 @@ def item_vectors(encoder: Encoder, name: str, options: StageOptions) -> ItemVect
     states = StageStates(encoder, name)
     stages = _parse_stages(options.stages, len(states.widths), name)
     widths = [states.widths[stage] for stage in stages]
-    if options.pca:
+    if options.pca is not None:
         _check_pca(options.pca, sum(widths), name)
     elif len(set(widths)) > 1:
         raise ValueError(
             f"--stages {options.stages}: the stages of {name} have the widths {widths}, and rows "
-            "of features have one width. Reduce them together, for example with --pca 768"
+            "of features have one width. Reduce them together with --pca"
         )
     rows = tuple(f"stage {stage}" for stage in stages)
     # vectors of length 1 fit float16, whose largest number is 65,504

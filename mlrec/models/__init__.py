@@ -12,7 +12,8 @@ stage_states.py       hidden states of all stages of a frozen encoder, averaged 
 recommender.py        one step: encode owned items, exchange, score, loss
 losses.py             training objectives
 fusion.py, batchnorm.py, dropout.py, counter_random.py, random_media.py   parts
-encoder_building.py, encoder_files.py   build encoders, keep their files
+encoder_building.py, head_building.py, encoder_files.py   build encoders, keep their files
+tunings.py, lora.py, side_encoder.py   how an encoder is tuned
 trial.py              try encoders on the meta device
 notices.py            random weights and missing inputs, to tell the user at the start
 """

@@ -1,15 +1,10 @@
-"""Build encoders, and the heads that map their vectors to the recommender's width."""
+"""Build the encoders of an item tower, tuned as the configuration says."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from mlrec.config import ItemConfig
@@ -19,18 +14,12 @@ from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
 from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row
-from mlrec.models.encoders.features import vectors_for_whitening
-from mlrec.models.encoders.heads import Whitening
-from mlrec.models.encoders.pooling import POOLINGS
 from mlrec.models.encoders.side_network import SIDE_WIDTH, InterModal, SidePooling
+from mlrec.models.head_building import build_head
 from mlrec.models.lora import add_adapters
 from mlrec.models.side_encoder import SideEncoder
 from mlrec.models.trial import check_runs
 from mlrec.models.tunings import tune
-from mlrec.runtime.printable import brief
-from mlrec.storage.tensor_files import save_tensors
-
-WHITENING_FILE = "whitening.safetensors"
 
 
 def context_of(
@@ -83,6 +72,7 @@ def build_encoders(
     for name in config.encoders:
         if config.encoders.count(name) > 1:
             raise ValueError(f"item.encoders has {name} twice. Name every encoder once")
+    _check_tuning_has_effect(config)
     rows = []
     contexts = []
     for name in config.encoders:
@@ -100,6 +90,25 @@ def build_encoders(
         random = starts_random(row, context)
         built.append(BuiltEncoder(context.name, row, encoder, head, random))
     return built
+
+
+def _check_tuning_has_effect(config: ItemConfig) -> None:
+    """Check that side or lora, which no default is, tunes an encoder.
+
+    Raises:
+        ValueError: all encoders are ids and features, whose rows have a tuning of their own.
+    """
+    if config.tuning not in ("side", "lora"):
+        return
+    for name in config.encoders:
+        # without its options, which may freeze an encoder whose adapters were merged
+        if encoder_row(name, {}).tuning is None:
+            return
+    hint = " For features of all stages, set their pooling=side." if config.tuning == "side" else ""
+    raise ValueError(
+        f"item.tuning={config.tuning} has no effect on {', '.join(config.encoders)}: tables of ids "
+        f"are trained as a whole, and features are frozen.{hint} Remove it"
+    )
 
 
 def build_inter_modal(
@@ -121,7 +130,7 @@ def build_inter_modal(
     if len(shapes) < 2:
         raise ValueError(
             f"item.inter_modal=true needs two encoders with a side network, and {len(shapes)} of "
-            f"{list(config.encoders)} has one. Set item.tuning=side or remove it"
+            f"{list(config.encoders)} has one. Add an encoder tuned by side, or remove it"
         )
     return InterModal(shapes, side_width, width)
 
@@ -191,108 +200,3 @@ def _refuse_lora(row: EncoderRow, name: str, tuning: Tuning) -> None:
             f"item.options.{name}.lora has no effect, because {name} is tuned by {tuning}. Remove "
             f"it or set item.options.{name}.tuning=lora"
         )
-
-
-def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn.Module:
-    """Build the map from the encoder's vectors to the recommender's width.
-
-    It whitens the vectors first if the row says so, and reduces several vectors per item to one.
-
-    Raises:
-        ValueError: the features whose statistics whiten are not set or do not fit, or there is
-            nothing to reduce.
-    """
-    name = context.name
-    head = encoder.head(context.width)
-    pooling = _build_pooling(row, name, encoder)
-    if pooling is not None:
-        head = nn.Sequential(pooling, head)
-    if not row.whiten and row.features:
-        raise ValueError(
-            f"item.options.{name}.features has no effect because whiten=0. Remove it or set whiten"
-        )
-    if not row.whiten:
-        return head
-    # a run's own file comes first: the features may have moved since it started
-    if context.files is not None and (context.files / WHITENING_FILE).exists():
-        path = context.files / WHITENING_FILE
-        return nn.Sequential(_load_whitening(path, encoder.vector_shape, row.whiten), head)
-    vectors = vectors_for_whitening(row, context)
-    if vectors.shape[1:] != encoder.vector_shape:
-        widths = [
-            " x ".join(map(str, shape)) for shape in (vectors.shape[1:], encoder.vector_shape)
-        ]
-        raise ValueError(
-            f"{row.features} has features of width {widths[0]}, and {name} gives "
-            f"{widths[1]}: they are of another encoder. Extract those of {name}"
-        )
-    return nn.Sequential(Whitening(vectors, row.whiten), head)
-
-
-def _build_pooling(row: EncoderRow, name: str, encoder: Encoder) -> nn.Module | None:
-    """Build the module that reduces several vectors per item to one; None for one vector.
-
-    Raises:
-        ValueError: an option of it has no effect, or does not fit the vectors.
-    """
-    where = f"item.options.{name}"
-    if not encoder.rows and "pooling" in row.configured:
-        raise ValueError(
-            f"{where}.pooling has no effect, because {name} has one vector per item. Remove it, "
-            "or use what has several: video/image_frames, item.tuning=side, or features that mlrec "
-            "extract --stages wrote"
-        )
-    widths = encoder.widths if isinstance(encoder, SideEncoder) else ()
-    if "every" in row.side and not widths:
-        raise ValueError(
-            f"{where}.side.every has no effect on {name}, whose stages are not read. Remove it or "
-            "set item.tuning=side"
-        )
-    # a row's default is no request of the user
-    pooling = row.pooling if "pooling" in row.configured or not widths else "side"
-    if encoder.rows and pooling == "side":
-        side_width = row.side.get("width", SIDE_WIDTH)
-        return SidePooling(len(encoder.rows), encoder.width, side_width)
-    if "width" in row.side:
-        raise ValueError(
-            f"{where}.side.width has no effect, because {name} has no side network. Remove it or "
-            "set item.tuning=side"
-        )
-    if len(set(widths)) > 1:
-        raise ValueError(
-            f"{where}.pooling={pooling} cannot combine states of the widths "
-            f"{list(widths)}. Remove it, for a side network"
-        )
-    return POOLINGS[pooling](len(encoder.rows), encoder.width) if encoder.rows else None
-
-
-def _load_whitening(path: Path, vector_shape: tuple[int, ...], power: float) -> Whitening:
-    """Load the whitening that a run has saved.
-
-    Raises:
-        ValueError: the file is damaged or does not fit the encoder.
-    """
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is damaged ({brief(error)}). Copy the run's folder again"
-        ) from error
-    # any features do: all buffers are overwritten
-    whitening = Whitening(np.zeros((1, *vector_shape), dtype=np.float32), power)
-    for name, buffer in whitening.named_buffers():
-        tensor = tensors.get(name)
-        if tensor is None or tensor.shape != buffer.shape or not tensor.isfinite().all():
-            raise ValueError(
-                f"{path} does not fit the model: its {name} is missing or damaged. Copy the run's "
-                "folder again"
-            )
-        with torch.no_grad():
-            buffer.copy_(tensor)
-    return whitening
-
-
-def save_whitening(head: nn.Module, folder: Path) -> None:
-    """Write the whitening of a head into `folder`, if it has one."""
-    if isinstance(head, nn.Sequential) and isinstance(head[0], Whitening):
-        save_tensors(dict(head[0].named_buffers()), folder / WHITENING_FILE)

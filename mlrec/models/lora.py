@@ -80,6 +80,11 @@ def _layers_to_adapt(encoder: HuggingFace, name: str, options: LoraOptions) -> l
         ValueError: there is none, or a target is none of them.
     """
     stages = encoder.stages()
+    if options["stages"] > len(stages):
+        raise ValueError(
+            f"item.options.{name}.lora.stages is {options['stages']}, and {name} has {len(stages)} "
+            "stages. Lower it, or set 0 for all"
+        )
     # a slice from -0 would be empty
     adapted_stages = stages[max(0, len(stages) - options["stages"]) if options["stages"] else 0 :]
     candidates: set[nn.Module] = set()

@@ -65,7 +65,8 @@ def _every_from_the_last(num_stages: int, every: int, name: str) -> list[int]:
     stages = sorted(range(num_stages - 1, -1, -every))
     if len(stages) < 2:
         raise ValueError(
-            f"item.tuning=side combines the states of several stages. {name} has {num_stages}, of "
-            f"which side.every={every} leaves {len(stages)}. Lower it or set another item.tuning"
+            f"{name} cannot be tuned by side, which combines the states of several stages: with "
+            f"side.every={every}, {len(stages)} of its {num_stages} stages are left. Lower it if "
+            f"there are more, or set another item.options.{name}.tuning"
         )
     return stages

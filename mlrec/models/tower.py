@@ -26,10 +26,11 @@ from mlrec.models.chunks import (
     split_evenly,
 )
 from mlrec.models.dropout import RowDropout, drawing, dropouts_of
-from mlrec.models.encoder_building import build_encoders, build_inter_modal, save_whitening
+from mlrec.models.encoder_building import build_encoders, build_inter_modal
 from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.encoders import Encoder
 from mlrec.models.fusion import FUSIONS
+from mlrec.models.head_building import save_whitening
 from mlrec.models.prefix import find_prefixes
 from mlrec.models.recomputation import run_checkpointed
 

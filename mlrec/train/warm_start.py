@@ -154,7 +154,8 @@ def _check_all_loaded(names: set[str], loaded: set[str], has: str, lacks: str) -
         # One name is enough; the first by name, so that all ranks report the same.
         raise ValueError(
             f"train.start_from: {has} {min(missing)}, which {lacks}. Only encoders may differ. "
-            "Use the same recommender, fusion, projection and whitening in both runs"
+            "Use the same recommender, fusion, projection, whitening, pooling and side network in "
+            "both runs"
         )
 
 

@@ -38,9 +38,7 @@ VARIANTS = {
     "half": ["item.tuning=half", "zero.stage=2", *FUSED],
     "top_stage3": ["item.tuning=top", "zero.stage=3", *FUSED],
     "text_trained": ["item.tuning=half", "zero.stage=3", *TEXT_TRAINED],
-    "lora": ["item.tuning=lora", "zero.stage=1", *ADAPTED],
     "lora_stage3": ["item.tuning=lora", "zero.stage=3", *ADAPTED],
-    "side": ["item.tuning=side", "item.inter_modal=true", "zero.stage=1", *FUSED],
     "side_stage3": ["item.tuning=side", "item.inter_modal=true", "zero.stage=3", *FUSED],
     "small": ["item.tuning=top", "zero.stage=3", *FUSED, *SMALL],
 }

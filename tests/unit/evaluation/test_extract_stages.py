@@ -143,7 +143,7 @@ def test_extract_stages_that_do_not_fit_are_refused_before_encoding(
 
 
 def test_extract_stages_of_several_widths_need_pca(video_config: Config, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"widths \[4, 4, 8, 16\], .* for example with --pca"):
+    with pytest.raises(ValueError, match=r"widths \[4, 4, 8, 16\], .* with --pca"):
         extract(video_config, str(tmp_path / "out"), ALONE, ALL)
     info = extract(video_config, str(tmp_path / "out"), ALONE, StageOptions("all", 5))
     assert (info.count, info.width) == (NUM_ITEMS, 5)
@@ -220,3 +220,11 @@ def test_extract_of_an_encoder_with_rows_stores_each(
         extract(video_config, str(tmp_path / "large"), ALONE)
     failures = (tmp_path / "large" / "failures.jsonl").read_text()
     assert "its vector is not finite (train.precision=fp32, stored as float16)" in failures
+
+
+def test_extract_refuses_settings_without_effect(title_config: Config, tmp_path: Path) -> None:
+    train = replace(title_config.train, start_from="runs/other")
+    with pytest.raises(ValueError, match=r"train\.start_from=runs/other has no effect"):
+        extract(replace(title_config, train=train), str(tmp_path / "out"), ALONE)
+    with pytest.raises(ValueError, match="--pca is 0"):
+        StageOptions("all", 0)

@@ -99,7 +99,7 @@ def test_side_states_may_be_pooled_without_a_side_network(pooling: str) -> None:
 @pytest.mark.parametrize(
     ("tuning", "options", "message"),
     [
-        ("side", {"side": {"every": 4}}, "has 4, of which side.every=4 leaves 1"),
+        ("side", {"side": {"every": 4}}, "with side.every=4, 1 of its 4 stages are left"),
         ("side", {"side": {"width": 8}, "pooling": "mix"}, "side.width has no effect"),
         ("side", {"side": {"width": 0}}, "side is {'width': 0}; it must be"),
         ("frozen", {"side": {"every": 2}}, "side.every has no effect"),
@@ -115,7 +115,7 @@ def test_side_options_without_effect_are_refused(
 
 
 def test_side_tuning_of_an_id_table_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"id/embedding has 1, of which side.every=1 leaves 1"):
+    with pytest.raises(ValueError, match="id/embedding cannot be tuned by side"):
         tower_of("id/embedding", options={"id/embedding": {"tuning": "side"}})
 
 
