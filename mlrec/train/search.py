@@ -248,9 +248,15 @@ def _recorded(plan: SearchPlan, number: int) -> Trial | None:
             f"{path} has the settings {trial.settings}, which are not among those of search.keys. "
             "Give the new search another name, or remove its folder"
         )
-    if trial.value is not None:
-        check_unchanged(plan.run(number, trial.settings).config)
-    return trial
+    if trial.value is None:
+        return trial
+    run = plan.run(number, trial.settings).config
+    check_unchanged(run)
+    # Read again, because search.metric may be another one than that of the earlier command.
+    metrics = final_metrics(run.run_path, "validation") or {}
+    if plan.metric not in metrics:
+        raise ValueError(f"{run.run_path} has no {plan.metric} of the validation split. {remedy}")
+    return replace(trial, value=metrics[plan.metric])
 
 
 def _write(plan: SearchPlan, number: int, trial: Trial) -> None:

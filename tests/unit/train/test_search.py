@@ -107,6 +107,18 @@ def test_search_writes_the_best_settings_for_a_run_that_is_tested(
     assert trial_run.evaluate.final_split == "validation"
 
 
+def test_search_with_another_metric_reads_it_from_the_finished_trials(
+    tmp_path: Path, launcher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {}
+    for metric in ("hr@10", "ndcg@10"):
+        file = search_file(tmp_path, f"{{metric: {metric}, trials: 3, keys: {KEYS}}}")
+        run_command(["sweep", str(file), "--launcher", launcher, "--json"])
+        trials = json.loads(capsys.readouterr().out)["trials"]
+        values[metric] = [trial["value"] for trial in trials]
+    assert values["ndcg@10"] == pytest.approx([value / 2 for value in values["hr@10"]])
+
+
 def test_search_whose_first_trials_fail_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
