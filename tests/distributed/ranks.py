@@ -27,6 +27,7 @@ from mlrec.runtime.distributed import start_world, stop_world, sum_over_ranks
 PRELOADED = [
     "deepspeed",
     "mlrec.train.loop",
+    "peft",
     "torch._dynamo",  # torch imports these when the first optimizer is built
     "torch._inductor.compile_fx",
     "torch.utils.cpp_extension",
