@@ -90,7 +90,9 @@ class LatentPooling(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.key = nn.Linear(width, inner, bias=False)
         self.value = nn.Linear(width, inner, bias=False)
-        self.positions = nn.Parameter(torch.zeros(num_rows, inner))
+        # an embedding, because tables of positions have no weight decay
+        self.positions = nn.Embedding(num_rows, inner)
+        nn.init.zeros_(self.positions.weight)
         self.queries = nn.Parameter(torch.randn(LATENTS, inner))
         self.activation = nn.GELU()
         self.up = nn.Linear(LATENTS * inner, width, bias=False)
@@ -98,8 +100,9 @@ class LatentPooling(nn.Module):
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         normed = self.norm(vectors)
-        keys = self._split(self.key(normed) + self.positions)
-        values = self._split(self.value(normed) + self.positions)
+        positions_Ki = self.positions(torch.arange(vectors.shape[1], device=vectors.device))
+        keys = self._split(self.key(normed) + positions_Ki)
+        values = self._split(self.value(normed) + positions_Ki)
         queries = self._split(self.queries.expand(len(vectors), -1, -1))
         # [n, heads, LATENTS, width of a head]
         latents = scaled_dot_product_attention(queries, keys, values)
