@@ -96,6 +96,7 @@ TWO_STEPS = (
 SHRUNK: dict[str, tuple[str, ...]] = {
     "mlrec train": TWO_STEPS,
     "mlrec train configs/experiment/quickstart_video.yaml": (*TWO_STEPS, "data.url=data"),
+    "mlrec train configs/experiment/synthetic_video.yaml": (*TWO_STEPS, "data.url=data"),
     "bash launch/local.sh": (
         *TWO_STEPS,
         SMALL_VIDEO,

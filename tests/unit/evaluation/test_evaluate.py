@@ -30,6 +30,7 @@ from mlrec.evaluation.evaluate import encode_catalogue, evaluate, sample_users
 from mlrec.evaluation.extraction import settings_of
 from mlrec.evaluation.results import TargetRanks, read_ranks, read_results, write_results
 from mlrec.evaluation.run_evaluation import evaluate_run
+from mlrec.evaluation.stage_vectors import NO_STAGES, item_vectors
 from mlrec.models.building import build_model
 from mlrec.runs import checkpoint
 from mlrec.runs.checkpoint import TrainingState
@@ -149,10 +150,11 @@ def test_encode_catalogue_pins_media_only_for_a_gpu(
         world = replace(ALONE, device=torch.device(kind))
         encode_catalogue(model, data, video_config, world)
         encoder = model.tower.encoders[0]
-        settings = settings_of(video_config, data, encoder)
+        settings = settings_of(video_config, data, encoder, NO_STAGES)
+        vectors = item_vectors(encoder, "video/tiny", NO_STAGES)
         with task("nothing", 0) as under_way:
             encoding = extraction._Extraction(
-                video_config, "", world, data, encoder, None, settings
+                video_config, "", world, data, encoder, vectors, None, settings
             )
             block = extraction._encode(encoding, 0, ranked_items(data), under_way)
         assert set(block.reasons_n) == {"it was not delivered"}
