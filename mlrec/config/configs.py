@@ -179,8 +179,8 @@ class TrainConfig:
     saved."""
     patience: bounds.Patience = 0
     """Number of validations without a new best after which the run stops early and is complete;
-    0 disables early stopping. optim.schedule still counts over train.duration, so that a cosine
-    has not reached 0 by then."""
+    0 disables early stopping. optim.schedule still counts over train.duration, so a cosine
+    then ends above 0."""
     save_every: str = "1 epoch"
     """Interval between checkpoints for resuming."""
     max_skipped_steps: bounds.Steps = 10

@@ -54,8 +54,7 @@ class ItemTower(nn.Module):
             items: the data set's items, for encoders and whitening that look up features.
 
         Raises:
-            ValueError: an encoder is unknown, an option does not fit, or a checkpoint cannot be
-                read.
+            ValueError: an encoder is unknown, an option misfits, or a checkpoint is unreadable.
         """
         super().__init__()
         built = build_encoders(config, width, catalogue_size, restored, items)

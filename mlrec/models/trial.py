@@ -68,7 +68,7 @@ def trial_forward(module: nn.Module, spec: InputSpec, count: int) -> Any:
 
 
 def called_modules(encoder: Encoder) -> set[nn.Module]:
-    """Return the modules that the encoder's forward calls, found out by a trial."""
+    """Return the modules that the encoder's forward calls, as a trial forward shows."""
     called = set()
     handles = []
     for module in encoder.modules():

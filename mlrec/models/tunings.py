@@ -19,24 +19,24 @@ class TuningRow(NamedTuple):
     """Paper or library that describes it."""
 
 
-CACHED = "from the second epoch on that of features, because frozen stages are cached"
+CACHED = "one forward of the encoder per item and run, then cached; later epochs"
 
 TUNINGS: dict[str, TuningRow] = {
     "frozen": TuningRow(
         "trains nothing of the encoder, only the projection of its vectors",
-        f"one forward per item and run; {CACHED}",
+        f"{CACHED} train the projection on cached vectors",
         "Ni et al., A Content-Driven Micro-Video Recommendation Dataset at Scale, 2023",
     ),
     "side": TuningRow(
         "trains a small network over the averaged hidden states of a frozen encoder's stages",
-        f"one forward per item and run; {CACHED}",
+        f"{CACHED} train the side network on cached states",
         "Fu et al., IISAN: Efficiently Adapting Multimodal Representation for Sequential "
         "Recommendation with Decoupled PEFT, 2024",
     ),
     "lora": TuningRow(
         "trains low-rank updates of a frozen encoder's linear layers",
         "a forward and backward through the stages with adapters in every step; those before them "
-        "are cached. Gradients and optimizer states of a few percent of the parameters",
+        "are cached. Gradients and optimizer states of the adapters alone",
         "Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022; library peft",
     ),
     "top": TuningRow(

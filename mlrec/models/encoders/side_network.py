@@ -124,8 +124,9 @@ class InterModal(nn.Module):
         mixed = []
         parts = zip(weights, self._stages_of.items(), self.projections, strict=True)
         for weights_K, (encoder, stages), projection in parts:
-            states = vectors[encoder][:, stages].to(weights.dtype)
-            mixed.append(weights_K[:, None] * projection(states))
+            # slices, because indexing by a list would copy it to the device in each forward
+            states = torch.stack([vectors[encoder][:, stage] for stage in stages], dim=1)
+            mixed.append(weights_K[:, None] * projection(states.to(weights.dtype)))
         fused: torch.Tensor = self.up(self.ladder(torch.stack(mixed).sum(dim=0)))
         return fused
 

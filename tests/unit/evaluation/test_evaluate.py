@@ -280,11 +280,8 @@ def test_evaluate_run_leaves_results_of_another_data_set(
     assert results is not None and results.fingerprint == data.info.fingerprint
     assert len(read_ranks(video_config.run_path, results).tied_B) == data.sequences.num_users
     no_items = np.zeros(data.sequences.num_users, int)
-    write_results(
-        video_config.run_path,
-        replace(results, fingerprint="e" * 64),
-        TargetRanks(no_items, no_items),
-    )
+    elsewhere = replace(results, fingerprint="e" * 64)
+    write_results(video_config.run_path, elsewhere, TargetRanks(no_items, no_items))
     before = (video_config.run_path / RESULTS_FILE).read_bytes()
     evaluate_run(video_config, data, ALONE, "test")
     assert (
