@@ -59,7 +59,11 @@ def console(error: bool = False) -> Console:
     Args:
         error: write to standard error instead of standard output.
     """
-    return _SafeConsole(stderr=error, markup=False, emoji=False, highlight=False)
+    plain = _SafeConsole(stderr=error, markup=False, emoji=False, highlight=False)
+    if not plain.is_terminal:
+        # A file or a pipe has no width. Rich would take 80 columns, and cut the cells of tables.
+        plain.width = MAX_LINE_CHARACTERS
+    return plain
 
 
 class _SafeFormatter(logging.Formatter):

@@ -68,6 +68,18 @@ def test_console_with_hostile_text_in_a_table_is_plain(
     assert printed.count(terminal.printable_lines(hostile)) == 5
 
 
+def test_console_that_is_no_terminal_prints_tables_complete(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cells = [f"figure {number} of a wide table" for number in range(12)]
+    table = Table(*cells)
+    table.add_row(*cells)
+    console().print(table)
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert all(printed.count(cell) == 2 for cell in cells)
+
+
 def test_run_main_with_hostile_text_in_an_error_prints_one_line(
     hostile: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
