@@ -85,8 +85,9 @@ def _recommend(options: argparse.Namespace, history: list[str]) -> Sequence[Reco
     count = options.k
     overrides = options.overrides
     # An export has the vectors of all items: no encoder runs and the data set may be elsewhere. A
-    # run's catalogue is encoded first, on the GPU if there is one.
-    if storage.exists(storage.join(options.run, SERVING_FILE)):
+    # run's catalogue is encoded first, on the GPU if there is one. Its folder is always local.
+    is_run = storage.is_local(options.run)
+    if not is_run or storage.exists(storage.join(options.run, SERVING_FILE)):
         return recommend_from_index(options.run, user, history, count, overrides)
     world = start_world()
     recommended = recommend(Path(options.run), user, history, count, world, overrides)

@@ -78,6 +78,8 @@ __all__ = [
     "take_weights",
 ]
 
+_REMEDY = "Restore the settings that it was trained with, or train a new run under another name"
+
 
 class NonFiniteError(RuntimeError):
     """A tensor that was to be saved is not finite."""
@@ -193,11 +195,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if weight.name not in expected:
             raise ValueError(
                 f"{path} is a checkpoint of another model: it has {weight.name}, which this "
-                "configuration's model lacks"
+                f"configuration's model lacks. {_REMEDY}"
             )
     missing = expected - loaded
     if missing:
-        raise ValueError(f"{path} is a checkpoint of another model: it lacks {min(missing)}")
+        raise ValueError(
+            f"{path} is a checkpoint of another model: it lacks {min(missing)}. {_REMEDY}"
+        )
 
 
 def take_weights(
@@ -225,7 +229,7 @@ def take_weights(
             raise ValueError(
                 f"{path} is a checkpoint of another model: {name} is "
                 f"{_describe(tensor, own[name])} in the checkpoint and "
-                f"{_describe(own[name], tensor)} in this configuration's model"
+                f"{_describe(own[name], tensor)} in this configuration's model. {_REMEDY}"
             )
         with torch.no_grad():
             own[name].copy_(tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ Shapes alone do not tell: weights of equal shapes differ between numbers of atte
 between scores by cosine and by dot product.
 """
 
+_ABSENT = object()
+"""Stands for the value of a key that a configuration lacks."""
+
 
 def changes(config: Config, ignored: tuple[str, ...]) -> str:
     """Return how a configuration differs from the one in its run's folder, in words.
@@ -72,19 +76,31 @@ def changes(config: Config, ignored: tuple[str, ...]) -> str:
 def differences(saved: Config, config: Config, ignored: tuple[str, ...]) -> str:
     """Return how a configuration differs from a saved one, in words; "" for no difference."""
     before = _leaves(saved)
-    now = _leaves(config)
-    changed = []
-    for key, value in now.items():
+    changed: list[str] = []
+    for key, value in _leaves(config).items():
         section = key.partition(".")[0]
-        if key in ignored or section in ignored:
-            continue
-        if value != before.get(key):
-            changed.append(_change(key, value, before.get(key)))
+        if key not in ignored and section not in ignored:
+            changed += _changes(key, value, before.get(key, _ABSENT))
     return "; ".join(changed)
 
 
-def _change(key: str, now: Any, before: Any) -> str:
-    return f"{key} is {printable(repr(now))}, was {printable(repr(before))}"
+def _changes(key: str, now: Any, before: Any) -> Iterator[str]:
+    """Yield how a value has changed, in words; nothing if it is the same.
+
+    Mappings, such as item.options, are compared entry by entry, because each may be long.
+    """
+    if now == before:
+        return
+    if isinstance(now, Mapping) and isinstance(before, Mapping):
+        # in the order of this configuration, with removed entries last
+        for name in {**now, **before}:
+            yield from _changes(f"{key}.{name}", now.get(name, _ABSENT), before.get(name, _ABSENT))
+        return
+    yield f"{key} is {_shown(now)}, was {_shown(before)}"
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is _ABSENT else printable(repr(value))
 
 
 def check_same_run(config: Config) -> None:
@@ -98,8 +114,9 @@ def check_same_run(config: Config) -> None:
     changed = changes(config, WITHOUT_EFFECT)
     if changed:
         raise ValueError(
-            f"{config.run_path} holds a run with other settings ({changed}). Give the new run "
-            "another name or run_dir, or set resume.force=true to resume with the new settings"
+            f"{config.run_path} holds a run with other settings ({changed}). Restore the old "
+            "values, or give the new run another name or run_dir. resume.force=true resumes with "
+            "the new settings, unless they change the parameters of the model"
         )
 
 
@@ -150,12 +167,10 @@ def check_model_settings(
         ValueError: the file was edited, or the run was resumed as another model with
             resume.force=true.
     """
-    changed = []
+    changed: list[str] = []
     for key, value in model_settings(config).items():
         # Old checkpoints lack some or all of these keys; an unknown setting counts as unchanged.
-        trained_value = trained_with.get(key, value)
-        if value != trained_value:
-            changed.append(_change(key, value, trained_value))
+        changed += _changes(key, value, trained_with.get(key, value))
     if changed:
         raise ValueError(
             f"{file} does not describe the model of {weights}: {'; '.join(changed)}. "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlrec import config as configuration
 from mlrec.config import Config
-from mlrec.config.run_files import CONFIG_FILE
+from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.format import DATASET_FILE
 from mlrec.data.stream import Data
 from mlrec.runs import checkpoint
@@ -62,6 +62,12 @@ def best_checkpoint(config: Config) -> Path:
     """
     # rank 0 reads the folder: on shared storage other ranks may see it later
     path = from_main(lambda: checkpoint.best(config.run_path, config.evaluate.select_by))
+    if path is None and (config.run_path / WEIGHTS_FILE).is_file():
+        raise ValueError(
+            f"{config.run_path} is an export, which has no checkpoint. Name the run that it was "
+            "exported from. mlrec recommend also takes an export with an index: "
+            f"mlrec export RUN {config.run_path} --index"
+        )
     if path is None:
         raise ValueError(
             f"{config.run_path} has no checkpoint. "

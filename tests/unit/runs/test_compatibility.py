@@ -9,11 +9,11 @@ from tiny import tiny_overrides
 
 from mlrec import config as configuration
 from mlrec.config import Config, load
-from mlrec.config.run_files import CONFIG_FILE
+from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.stream import Data
 from mlrec.runs.checkpoint import TrainingState, folder_of
-from mlrec.runs.compatibility import check_model_settings
-from mlrec.runs.run import find_state
+from mlrec.runs.compatibility import check_model_settings, differences
+from mlrec.runs.run import best_checkpoint, find_state
 
 
 def start_run(data: Data, dataset_dir: Path, folder: Path) -> Config:
@@ -57,10 +57,43 @@ def test_find_state_with_other_settings_is_refused(
         "evaluate.users=5": r"evaluate\.users is 5, was 0",
     }.items():
         with pytest.raises(
-            ValueError, match=f"holds a run with other settings .*{words}.* another name or run_dir"
+            ValueError,
+            match=f"holds a run with other settings .*{words}.* Restore the old values, or give "
+            "the new run another name or run_dir",
         ):
             resumed_step(change)
         assert resumed_step(change, "resume.force=true") == 6
+
+
+def test_differences_of_options_name_each_changed_entry(dataset_dir: Path, tmp_path: Path) -> None:
+    def config_with(options: str) -> Config:
+        overrides = [
+            "item.encoders=[text/bert_tiny]",
+            f"item.options={{text/bert_tiny: {{length: 12, {options}}}}}",
+        ]
+        return load([], [*tiny_overrides(dataset_dir, tmp_path), *overrides])
+
+    before = config_with("lora: {rank: 4, dora: true}")
+    assert differences(before, config_with("lora: {rank: 8}"), ()) == (
+        "item.options.text/bert_tiny.lora.rank is 8, was 4; "
+        "item.options.text/bert_tiny.lora.dora is not set, was True"
+    )
+    assert differences(before, config_with("side: {width: 8}"), ()) == (
+        "item.options.text/bert_tiny.side is {'width': 8}, was not set; "
+        "item.options.text/bert_tiny.lora is not set, was {'rank': 4, 'dora': True}"
+    )
+    assert differences(before, before, ()) == ""
+
+
+def test_best_checkpoint_of_an_export_names_run_and_index(tiny_config: Config) -> None:
+    tiny_config.run_path.mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"has no checkpoint\. mlrec train writes the first one"):
+        best_checkpoint(tiny_config)
+    (tiny_config.run_path / WEIGHTS_FILE).touch()
+    with pytest.raises(
+        ValueError, match=r"is an export, .*Name the run .*mlrec export RUN .* --index"
+    ):
+        best_checkpoint(tiny_config)
 
 
 def test_check_model_settings_long_values_are_cut(tiny_config: Config) -> None:
