@@ -14,6 +14,7 @@ from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
 from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row
+from mlrec.models.encoders.huggingface import HuggingFace
 from mlrec.models.encoders.side_network import SIDE_WIDTH, InterModal, SidePooling
 from mlrec.models.head_building import build_head
 from mlrec.models.lora import add_adapters
@@ -128,9 +129,12 @@ def build_inter_modal(
             shapes[index] = part.encoder.vector_shape
             side_width = max(side_width, part.row.side.get("width", SIDE_WIDTH))
     if len(shapes) < 2:
+        names = [built[index].name for index in shapes]
+        has = f"only {names[0]} has one" if names else "none has one"
         raise ValueError(
-            f"item.inter_modal=true needs two encoders with a side network, and {len(shapes)} of "
-            f"{list(config.encoders)} has one. Add an encoder tuned by side, or remove it"
+            "item.inter_modal=true needs two encoders with a side network, and of item.encoders "
+            f"{list(config.encoders)} {has}. Encoders of media have one with tuning=side and no "
+            "pooling, features of stages with pooling=side. Set these, or remove item.inter_modal"
         )
     return InterModal(shapes, side_width, width)
 
@@ -177,7 +181,7 @@ def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) 
     if tuning == "lora":
         add_adapters(encoder, name, row.lora)
     else:
-        _refuse_lora(row, name, tuning)
+        _refuse_lora(row, name, encoder, tuning)
         tune(encoder, tuning)
     # batch norms come after the tuning, which decides what is trained
     prepare_batch_norms(encoder, name, tuning, frozen=config.batchnorm == "frozen")
@@ -194,9 +198,16 @@ def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) 
     return encoder
 
 
-def _refuse_lora(row: EncoderRow, name: str, tuning: Tuning) -> None:
-    if row.lora is not None:
+def _refuse_lora(row: EncoderRow, name: str, encoder: Encoder, tuning: Tuning) -> None:
+    where = f"item.options.{name}"
+    if row.lora is None:
+        return
+    if not isinstance(encoder, HuggingFace):
         raise ValueError(
-            f"item.options.{name}.lora has no effect, because {name} is tuned by {tuning}. Remove "
-            f"it or set item.options.{name}.tuning=lora"
+            f"{where}.lora has no effect, because only Hugging Face encoders can be adapted, and "
+            f"{name} is none. Remove it"
         )
+    raise ValueError(
+        f"{where}.lora has no effect, because {name} is tuned by {tuning}. Remove it or set "
+        f"{where}.tuning=lora"
+    )

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from mlrec.data.schema import Modality
 from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow
 from mlrec.models.encoders.features import vectors_for_whitening
 from mlrec.models.encoders.heads import Whitening
@@ -48,12 +49,13 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
         return nn.Sequential(_load_whitening(path, encoder.vector_shape, row.whiten), head)
     vectors = vectors_for_whitening(row, context)
     if vectors.shape[1:] != encoder.vector_shape:
-        widths = [
+        stored, given = (
             " x ".join(map(str, shape)) for shape in (vectors.shape[1:], encoder.vector_shape)
-        ]
+        )
         raise ValueError(
-            f"{row.features} has features of width {widths[0]}, and {name} gives "
-            f"{widths[1]}: they are of another encoder. Extract those of {name}"
+            f"{row.features} has features of {stored} values per item, and {name} gives {given}. "
+            f"Extract them by {name} with the same checkpoint, tuning, side.every and pooling as "
+            "in this run"
         )
     return nn.Sequential(Whitening(vectors, row.whiten), head)
 
@@ -65,34 +67,60 @@ def _build_pooling(row: EncoderRow, name: str, encoder: Encoder) -> nn.Module | 
         ValueError: an option of it has no effect, or does not fit the vectors.
     """
     where = f"item.options.{name}"
-    if not encoder.rows and "pooling" in row.configured:
+    if len(encoder.rows) < 2 and "pooling" in row.configured:
         raise ValueError(
             f"{where}.pooling has no effect, because {name} has one vector per item. Remove it, "
-            "or use what has several: video/image_frames, item.tuning=side, or features that mlrec "
-            "extract --stages wrote"
+            "or use what has several: video/image_frames with several frames, item.tuning=side, or "
+            "features that mlrec extract --stages wrote"
         )
     widths = encoder.widths if isinstance(encoder, SideEncoder) else ()
-    if "every" in row.side and not widths:
-        raise ValueError(
-            f"{where}.side.every has no effect on {name}, whose stages are not read. Remove it or "
-            "set item.tuning=side"
-        )
     # a row's default is no request of the user
     pooling = row.pooling if "pooling" in row.configured or not widths else "side"
-    if encoder.rows and pooling == "side":
+    has_side_network = pooling == "side" and bool(encoder.rows)
+    _check_side_options(row, name, encoder, has_side_network)
+    if has_side_network:
         side_width = row.side.get("width", SIDE_WIDTH)
         return SidePooling(len(encoder.rows), encoder.width, side_width)
-    if "width" in row.side:
-        raise ValueError(
-            f"{where}.side.width has no effect, because {name} has no side network. Remove it or "
-            "set item.tuning=side"
-        )
     if len(set(widths)) > 1:
         raise ValueError(
             f"{where}.pooling={pooling} cannot combine states of the widths "
             f"{list(widths)}. Remove it, for a side network"
         )
     return POOLINGS[pooling](len(encoder.rows), encoder.width) if encoder.rows else None
+
+
+def _check_side_options(
+    row: EncoderRow, name: str, encoder: Encoder, has_side_network: bool
+) -> None:
+    """Check that the options of a side network have an effect.
+
+    Raises:
+        ValueError: one has none.
+    """
+    where = f"item.options.{name}"
+    is_side = isinstance(encoder, SideEncoder)
+    is_table = row.modality in (Modality.ID, Modality.FEATURES)
+    if "every" in row.side and not is_side:
+        other = "" if is_table else f" or set {where}.tuning=side"
+        raise ValueError(
+            f"{where}.side.every has no effect on {name}, whose stages are not read. Remove "
+            f"it{other}"
+        )
+    if "width" not in row.side or has_side_network:
+        return
+    if is_side:
+        raise ValueError(
+            f"{where}.side.width has no effect, because {where}.pooling={row.pooling} replaces the "
+            "side network. Remove one of both"
+        )
+    # features of stages, or frames, are several vectors per item
+    if len(encoder.rows) > 1:
+        other = f" or set {where}.pooling=side"
+    else:
+        other = "" if is_table else f" or set {where}.tuning=side"
+    raise ValueError(
+        f"{where}.side.width has no effect, because {name} has no side network. Remove it{other}"
+    )
 
 
 def _load_whitening(path: Path, vector_shape: tuple[int, ...], power: float) -> Whitening:

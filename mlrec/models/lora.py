@@ -53,7 +53,7 @@ def add_adapters(encoder: Encoder, name: str, options: Mapping[str, Any] | None)
     if not isinstance(encoder, HuggingFace):
         raise ValueError(
             f"{name} cannot be tuned by lora, which adapts Hugging Face encoders only. Set "
-            f"item.options.{name}.tuning to frozen, side, top, half or full"
+            f"item.options.{name}.tuning to {_other_tunings(encoder)}"
         )
     chosen = _complete(options)
     layers = _layers_to_adapt(encoder, name, chosen)
@@ -98,7 +98,18 @@ def _layers_to_adapt(encoder: HuggingFace, name: str, options: LoraOptions) -> l
         if isinstance(module, nn.Linear) and module in candidates & called:
             layers.append(path)
     if not options["targets"]:
-        return _checked(layers, name)
+        if not layers:
+            raise ValueError(
+                f"{name} cannot be tuned by lora: its stages call no linear layers. Set "
+                f"item.options.{name}.tuning to {_other_tunings(encoder)}"
+            )
+        return layers
+    # every name ends with "", which would adapt all layers, whatever the other targets are
+    if "" in options["targets"]:
+        raise ValueError(
+            f"item.options.{name}.lora.targets has '', which is no end of a name. Remove it; "
+            "without targets all linear layers of these stages have adapters"
+        )
     targeted = [path for path in layers if path.endswith(tuple(options["targets"]))]
     for target in options["targets"]:
         if not any(path.endswith(target) for path in targeted):
@@ -110,13 +121,9 @@ def _layers_to_adapt(encoder: HuggingFace, name: str, options: LoraOptions) -> l
     return targeted
 
 
-def _checked(layers: list[str], name: str) -> list[str]:
-    if not layers:
-        raise ValueError(
-            f"{name} cannot be tuned by lora: its stages call no linear layers. Set "
-            f"item.options.{name}.tuning to frozen, side, top, half or full"
-        )
-    return layers
+def _other_tunings(encoder: Encoder) -> str:
+    """Return the tunings that fit an encoder which has no adapters, in words."""
+    return "frozen, side, top, half or full" if len(encoder.stages()) > 1 else "frozen or full"
 
 
 def adapter_options(config: ItemConfig) -> dict[int, LoraOptions]:

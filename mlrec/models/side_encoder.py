@@ -62,11 +62,14 @@ def _every_from_the_last(num_stages: int, every: int, name: str) -> list[int]:
     Raises:
         ValueError: they are fewer than two.
     """
-    stages = sorted(range(num_stages - 1, -1, -every))
-    if len(stages) < 2:
+    if num_stages < 2:
         raise ValueError(
-            f"{name} cannot be tuned by side, which combines the states of several stages: with "
-            f"side.every={every}, {len(stages)} of its {num_stages} stages are left. Lower it if "
-            f"there are more, or set another item.options.{name}.tuning"
+            f"{name} cannot be tuned by side, which combines the states of several stages. It has "
+            f"{num_stages}; set another item.options.{name}.tuning"
         )
-    return stages
+    if every >= num_stages:
+        raise ValueError(
+            f"item.options.{name}.side.every is {every}, which leaves 1 of the {num_stages} stages "
+            f"of {name}. A side network combines several; give {num_stages - 1} at most"
+        )
+    return sorted(range(num_stages - 1, -1, -every))

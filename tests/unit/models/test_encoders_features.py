@@ -124,7 +124,8 @@ def test_whitening_of_an_encoder_uses_its_extracted_features(tmp_path: Path) -> 
     save_features(tmp_path / "features", [1, 2, 3], width=4)
     with pytest.raises(
         ValueError,
-        match="features of width 4, and text/bert_tiny gives 16: they are of another encoder",
+        match=r"features of 4 values per item, and text/bert_tiny gives 16\. Extract them by "
+        "text/bert_tiny with the same checkpoint, tuning, side.every and pooling",
     ):
         ItemTower(
             ItemConfig(("text/bert_tiny",), {"text/bert_tiny": options}), 8, 3, items=numbered(3)

@@ -101,6 +101,7 @@ def test_add_adapters_to_some_stages_leaves_the_others_alone() -> None:
         ("video/tiny", None, "adapts Hugging Face encoders only"),
         ("image/resnet50", None, "its stages call no linear layers"),
         ("text/bert_tiny", {"targets": ("q_proj",)}, "Their names end with dense, key, query"),
+        ("text/bert_tiny", {"targets": ("query", "")}, "targets has '', which is no end of a name"),
         ("text/bert_tiny", {"stages": 9}, "lora.stages is 9, and text/bert_tiny has 4 stages"),
         ("text/bert_tiny", {"rank": 0}, "must be"),
         ("text/bert_tiny", {"ranks": 4}, "must be"),

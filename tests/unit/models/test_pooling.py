@@ -81,3 +81,6 @@ def test_pooling_of_an_encoder_with_one_vector_is_an_error() -> None:
     options = {"video/tiny": {**SMALL["video/tiny"], "pooling": "latent"}}
     with pytest.raises(ValueError, match="pooling has no effect, because video/tiny has one"):
         tower_of("video/tiny", options=options)
+    options = {FRAMES: {**SMALL[FRAMES], "frames": 1, "pooling": "attention"}}
+    with pytest.raises(ValueError, match=f"{FRAMES} has one vector per item.* several frames"):
+        tower_of(FRAMES, options=options)

@@ -99,11 +99,15 @@ def test_side_states_may_be_pooled_without_a_side_network(pooling: str) -> None:
 @pytest.mark.parametrize(
     ("tuning", "options", "message"),
     [
-        ("side", {"side": {"every": 4}}, "with side.every=4, 1 of its 4 stages are left"),
-        ("side", {"side": {"width": 8}, "pooling": "mix"}, "side.width has no effect"),
+        ("side", {"side": {"every": 4}}, "side.every is 4, which leaves 1 of the 4 stages"),
+        (
+            "side",
+            {"side": {"width": 8}, "pooling": "mix"},
+            f"because item.options.{ONE_WIDTH}.pooling=mix replaces the side network. Remove one",
+        ),
         ("side", {"side": {"width": 0}}, "side is {'width': 0}; it must be"),
-        ("frozen", {"side": {"every": 2}}, "side.every has no effect"),
-        ("frozen", {"side": {"width": 8}}, "side.width has no effect"),
+        ("frozen", {"side": {"every": 2}}, f"or set item.options.{ONE_WIDTH}.tuning=side"),
+        ("frozen", {"side": {"width": 8}}, f"or set item.options.{ONE_WIDTH}.tuning=side"),
         ("frozen", {"pooling": "side"}, "pooling has no effect"),
     ],
 )
@@ -114,9 +118,28 @@ def test_side_options_without_effect_are_refused(
         tower_of(ONE_WIDTH, tuning=tuning, options={ONE_WIDTH: {**SMALL[ONE_WIDTH], **options}})
 
 
-def test_side_tuning_of_an_id_table_is_refused() -> None:
-    with pytest.raises(ValueError, match="id/embedding cannot be tuned by side"):
-        tower_of("id/embedding", options={"id/embedding": {"tuning": "side"}})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tuning": "side"}, r"id/embedding cannot be tuned by side, .* It has 1; set another"),
+        ({"side": {"every": 2}}, "whose stages are not read. Remove it$"),
+        ({"side": {"width": 8}}, "id/embedding has no side network. Remove it$"),
+        ({"lora": {"rank": 4}}, "only Hugging Face encoders can be adapted, .* Remove it$"),
+        ({"tuning": "lora"}, r"id/embedding\.tuning to frozen or full$"),
+    ],
+)
+def test_side_and_lora_options_of_an_id_table_are_refused_with_a_remedy_that_fits(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        tower_of("id/embedding", options={"id/embedding": options})
+
+
+def test_side_width_of_frames_with_another_pooling_is_refused() -> None:
+    frames = "video/image_frames"
+    options = {**SMALL[frames], "pooling": "mix", "side": {"width": 8}}
+    with pytest.raises(ValueError, match=f"Remove it or set item.options.{frames}.pooling=side"):
+        tower_of(frames, options={frames: options})
 
 
 def test_side_pooling_does_not_depend_on_other_items() -> None:
@@ -158,6 +181,9 @@ def test_inter_modal_network_starts_at_zero_and_trains_all_its_parameters() -> N
     assert network._stages_of == {0: [0, 5, 10, 16], 1: [0, 1, 2, 3]}
 
 
-def test_inter_modal_network_of_one_side_network_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"needs two encoders with a side network, and 1 of"):
+def test_inter_modal_network_of_fewer_than_two_side_networks_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'id/embedding'\] only video/videomae has one. .*Set"):
         tower_of("video/videomae", "id/embedding", tuning="side", inter_modal=True)
+    options = {ONE_WIDTH: {**SMALL[ONE_WIDTH], "pooling": "mix"}}
+    with pytest.raises(ValueError, match=r"none has one\. .* with tuning=side and no pooling"):
+        tower_of(ONE_WIDTH, tuning="side", options=options, inter_modal=True)
