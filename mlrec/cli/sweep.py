@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from dataclasses import asdict, replace
@@ -40,12 +41,18 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         RuntimeError: runs failed; the others are done.
     """
+    from mlrec.runtime.ending import Stopped
     from mlrec.train.sweep_file import read_content
 
-    if read_content(options.file).search is not None:
-        _search(options)
-    else:
-        _sweep(options)
+    try:
+        if read_content(options.file).search is not None:
+            _search(options)
+        else:
+            _sweep(options)
+    except (KeyboardInterrupt, Stopped):
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            say("stopped: run the same command again to continue", error=True)
+        raise
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -86,6 +93,12 @@ def _search(options: argparse.Namespace) -> None:
             if not options.json:
                 place = f"[{len(outcomes)}/{plan.search.trials}]"
                 say(f"{place} {in_words(outcome, plan.metric)}", flush=True)
+    if len(outcomes) < plan.search.trials:
+        say(
+            f"The search ends after {len(outcomes)} of {plan.search.trials} trials: search.keys "
+            "has no combination of values that was not tried",
+            error=True,
+        )
     best = write_best(plan, outcomes)
     if options.json:
         trials = [asdict(outcome) for outcome in outcomes]

@@ -138,7 +138,7 @@ def _check_evaluate(config: Config) -> None:
     if not 1 <= len(cutoffs) <= MAX_CUTOFFS or cutoffs != sorted(set(cutoffs)):
         raise ValueError(
             f"evaluate.cutoffs is {printable(repr(cutoffs), 80)}; it must be 1 to {MAX_CUTOFFS} "
-            "cut-offs in ascending order, such as [10, 20]"
+            "distinct cut-offs in ascending order, such as [10, 20]"
         )
     metrics = metric_names(cutoffs)
     selected = config.evaluate.select_by

@@ -95,7 +95,8 @@ def _list_in_words(kinds: tuple[Any, ...]) -> str:
     # all entries have the same bounds
     bounds = f" {kinds[0].__metadata__[0]}" if get_origin(kinds[0]) is Annotated else ""
     if kinds[-1] is ... and bounds:
-        return f"a list of whole numbers{bounds}, such as [10, 20]"
+        example = "[0, 1]" if kinds[0].__metadata__[0].holds(0) else "[10, 20]"
+        return f"a list of whole numbers{bounds}, such as {example}"
     if kinds[-1] is ...:
         return "a list of names, such as [id/embedding]"
     count, example = _LISTS_OF_NUMBERS[len(kinds)]

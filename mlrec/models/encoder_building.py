@@ -73,7 +73,7 @@ def build_encoders(
     for name in config.encoders:
         if config.encoders.count(name) > 1:
             raise ValueError(f"item.encoders has {name} twice. Name every encoder once")
-    _check_tuning_has_effect(config)
+    check_tuning_has_effect(config)
     rows = []
     contexts = []
     for name in config.encoders:
@@ -93,7 +93,7 @@ def build_encoders(
     return built
 
 
-def _check_tuning_has_effect(config: ItemConfig) -> None:
+def check_tuning_has_effect(config: ItemConfig) -> None:
     """Check that side or lora, which no default is, tunes an encoder.
 
     Raises:

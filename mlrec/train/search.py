@@ -19,6 +19,7 @@ from mlrec.config import Config
 from mlrec.config.metric_names import metric_names
 from mlrec.config.run_files import OUTPUT_FILE, TRIAL_FILE
 from mlrec.runs.lock import run_lock
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import Task, task
 from mlrec.storage.typed_json import parse_json, read_bounded
 from mlrec.train.run_process import train_run
@@ -127,7 +128,27 @@ def _check_values(plan: SearchPlan) -> None:
     """
     for key, values in plan.search.keys.items():
         for value in values.ends:
-            plan.run(0, {key: value})
+            try:
+                plan.run(0, {key: value})
+            except ValueError:
+                if isinstance(value, float) and _fits_as_whole(plan, key, value):
+                    raise ValueError(
+                        f"{plan.path}: search.keys.{key} tries numbers such as {value}, and {key} "
+                        "takes whole numbers. Write low and high as whole numbers"
+                    ) from None
+                raise
+
+
+def _fits_as_whole(plan: SearchPlan, key: str, value: float) -> bool:
+    """Return whether a number that does not fit its key would fit without its decimal point.
+
+    Options have no type in the configuration, so a range of them is whole if both ends are.
+    """
+    try:
+        plan.run(0, {key: int(value)})
+    except ValueError:
+        return False
+    return value.is_integer()
 
 
 def run_search(plan: SearchPlan, launcher: Sequence[str]) -> Iterator[TrialOutcome]:
@@ -191,7 +212,7 @@ def write_best(plan: SearchPlan, outcomes: Sequence[TrialOutcome]) -> Best:
     """
     finished = [outcome for outcome in outcomes if outcome.value is not None]
     if not finished:
-        raise RuntimeError(f"no trial of {plan.base.run_path} has finished")
+        raise _all_failed(plan, [outcome.error for outcome in outcomes])
     # max returns the first of equal values.
     best = max(finished, key=lambda outcome: outcome.value or 0.0)
     config = plan.run(0, best.settings).config
@@ -270,7 +291,11 @@ def _write(plan: SearchPlan, number: int, trial: Trial) -> None:
 def _check_not_all_failed(plan: SearchPlan, ended: Sequence[Trial]) -> None:
     if len(ended) < FIRST_FAILURES or any(trial.value is not None for trial in ended):
         return
-    raise RuntimeError(
-        f"the first {len(ended)} trials failed, the last one: {ended[-1].error}. Fix the cause, "
-        f"remove the folder {plan.base.run_path}, and run the same command again"
+    raise _all_failed(plan, [trial.error for trial in ended])
+
+
+def _all_failed(plan: SearchPlan, errors: Sequence[str]) -> RuntimeError:
+    return RuntimeError(
+        f"0 of {counted(len(errors), 'trial')} finished; the last one failed: {errors[-1]}. Fix "
+        f"the cause, remove the folder {plan.base.run_path}, and run the same command again"
     )

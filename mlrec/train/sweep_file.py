@@ -150,6 +150,10 @@ def read_content(path: Path) -> SweepFile:
         kind, words = kinds[key]
         if not isinstance(value, kind):
             raise ValueError(f"{path}: {key} is {shown(value)}; it must be a {words}")
+    if content.get("seeds") == []:
+        raise ValueError(
+            f"{path}: seeds is empty; name one or more, such as [0, 1], or remove the key"
+        )
     for key in ("grid", "runs", "seeds"):
         if key in content and "search" in content:
             raise ValueError(
@@ -158,12 +162,16 @@ def read_content(path: Path) -> SweepFile:
     name = content.get("name", Scalar("", quoted=True))
     grid = content.get("grid", {})
     assert isinstance(grid, dict)
+    seeds = typed(content.get("seeds", []), tuple[bounds.Seed, ...], f"{path}: seeds")
+    for seed, count in Counter(seeds).items():
+        if count > 1:
+            raise ValueError(f"{path}: seeds has {seed} twice; name every seed once")
     return SweepFile(
         name=typed(name, str, f"{path}: name"),
         base=_files(content.get("base", []), f"{path}: base"),
         grid=grid,
         runs=_files(content.get("runs", []), f"{path}: runs"),
-        seeds=typed(content.get("seeds", []), tuple[bounds.Seed, ...], f"{path}: seeds"),
+        seeds=seeds,
         search=read_search(content["search"], f"{path}: search") if "search" in content else None,
     )
 

@@ -100,12 +100,13 @@ def test_save_and_load_give_an_equal_configuration(tmp_path: Path) -> None:
             "evaluate.select_by is 'hr@10'; it must be one of hr@5, hr@50, ndcg@5, ndcg@50, mrr. "
             "For another cut-off, add it to evaluate.cutoffs",
         ),
-        ("evaluate.cutoffs=[20,10]", "evaluate.cutoffs is [20, 10]; it must be 1 to 100 cut-offs"),
+        ("evaluate.cutoffs=[20,10]", "evaluate.cutoffs is [20, 10]; it must be 1 to 100 distinct"),
         (
             "evaluate.cutoffs=[0]",
             "evaluate.cutoffs is [0]; it must be a list of whole numbers from 1",
         ),
-        ("evaluate.cutoffs=[]", "evaluate.cutoffs is []; it must be 1 to 100 cut-offs"),
+        ("evaluate.cutoffs=[10,10]", "evaluate.cutoffs is [10, 10]; it must be 1 to 100 distinct"),
+        ("evaluate.cutoffs=[]", "evaluate.cutoffs is []; it must be 1 to 100 distinct"),
         ("seed=1.5", "seed is 1.5; it must be a whole number"),
         (
             "recommender.options=[1]",

@@ -111,6 +111,12 @@ def test_encoder_options_have_their_types() -> None:
             ["recommender.name=item_knn", "recommender.options.k1=inf"],
             "recommender.options.k1 is 'inf'",
         ),
+        (
+            ["optim.layer_decay=0.8"],
+            "optim.layer_decay is 0.8 and has no effect on id/embedding: ids and features have no "
+            "stages. Remove it",
+        ),
+        (["item.tuning=lora"], "item.tuning=lora has no effect on id/embedding"),
     ],
 )
 def test_row_option_out_of_bounds_is_refused(overrides: list[str], words: str) -> None:

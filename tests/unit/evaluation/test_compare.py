@@ -105,9 +105,8 @@ def test_compare_incomparable_runs_is_refused(
     ranks = GENERATOR.integers(0, 90, 50)
     with pytest.raises(ValueError, match=words):
         compare(write_run(tmp_path / "one", ranks), write_run(tmp_path / "two", ranks, **changes))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"mlrec evaluate .* writes it"):
-        compare(tmp_path / "one", tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"nowhere is not a run: it has no config\.yaml\. Name"):
+        compare(tmp_path / "one", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["ranks.npy", "results.json"])

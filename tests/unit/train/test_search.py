@@ -125,9 +125,22 @@ def test_search_whose_first_trials_fail_stops(
     monkeypatch.setenv("FAILS", "")
     file = search_file(tmp_path, f"{{trials: 9, keys: {KEYS}}}")
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=r"the first 3 trials failed, the last one: exit"):
+        with pytest.raises(
+            RuntimeError, match=r"0 of 3 trials finished; the last one failed: exit"
+        ):
             run_command(["sweep", str(file), "--launcher", launcher])
         assert len(trial_files(tmp_path)) == 3
+
+
+def test_search_whose_trials_all_fail_names_the_cause_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    monkeypatch.setenv("FAILS", "")
+    file = search_file(tmp_path, f"{{trials: 1, keys: {KEYS}}}")
+    with pytest.raises(
+        RuntimeError, match=r"0 of 1 trial finished; .*out of memory.* remove the folder .*lr,"
+    ):
+        run_command(["sweep", str(file), "--launcher", launcher])
 
 
 def test_search_with_changed_settings_is_refused(tmp_path: Path, launcher: str) -> None:
@@ -162,7 +175,9 @@ def test_search_of_a_few_choices_ends_when_all_were_tried(
 ) -> None:
     file = search_file(tmp_path, "{trials: 9, keys: {loss.name: [bpr, bce]}}")
     run_command(["sweep", str(file), "--launcher", launcher])
-    assert "[2/9]" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "[2/9]" in printed.out
+    assert "ends after 2 of 9 trials: search.keys has no combination" in printed.err
     assert len(trial_files(tmp_path)) == 2
 
 
@@ -179,10 +194,22 @@ def test_search_of_a_few_choices_ends_when_all_were_tried(
         ("{trials: 3, keys: {optim.lr: {low: 2, high: 1}}}", "must be numbers, low below high"),
         ("{trials: 3, keys: {optim.lr: {low: 0, high: 1, log: true}}}", "low above 0 for log"),
         ("{trials: 3, keys: {train.global_batch: {low: 1.5, high: 3}}}", "must be whole numbers"),
+        (
+            "{trials: 3, keys: {recommender.options.layers: {low: 1, high: 2.5}}}",
+            r"layers tries numbers such as 1\.0, and recommender\.options\.layers takes whole num",
+        ),
+        (
+            "{trials: 3, keys: {recommender.options.dropout: {low: 0, high: 2.5}}}",
+            "dropout is 2.5; it must be from 0 to below 1",
+        ),
         ("{trials: 3, keys: {optim.lrr: {low: 1, high: 3}}}", "unknown key 'optim.lrr'; did you"),
         ("{trials: 3, keys: {loss.name: [bpr, bcee]}}", "unknown loss 'bcee'"),
         ("{trials: 3, keys: {loss.temperature: {low: 0, high: 1}}}", "loss.temperature is 0.0"),
         ("{trials: 3, keys: {seed: [1, 2]}}", "seed cannot be searched"),
+        (
+            "{trials: 3, keys: {optim.layer_decay: {low: 0.5, high: 1}}}",
+            "optim.layer_decay is 0.5 and has no effect on id/embedding",
+        ),
         ("{trials: 3, keys: {evaluate.users: [1, 2]}}", "evaluate.users cannot be searched"),
         ("{metric: hr@5, trials: 3, keys: {loss.name: [bpr, bce]}}", "search.metric is 'hr@5'; it"),
     ],

@@ -129,13 +129,15 @@ def test_sweep_that_is_stopped_stops_its_run(number: int, tmp_path: Path, launch
         "--launcher",
         f"bash {tmp_path}/launch.sh",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not (tmp_path / "runs" / "study_endless" / "config.yaml").exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    assert process.wait(timeout=30) == 128 + number
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert b"stopped: run the same command again to continue\n" in errors
     trainer = int((tmp_path / "pid").read_text())
     while is_running(trainer):
         assert time.monotonic() < deadline, "the trainer still runs without its sweep"

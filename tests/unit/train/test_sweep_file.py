@@ -89,10 +89,11 @@ def test_read_sweep_with_seeds_trains_each_run_once_per_seed(tmp_path: Path) -> 
         ("runs: []", "has no runs"),
         (
             "seeds: [0, -1]\nruns: [other.yaml]",
-            r"seeds is \[0, -1\]; it must be a list of whole numbers from 0",
+            r"seeds is \[0, -1\]; .* whole numbers from 0 to 4294967295, such as \[0, 1\]",
         ),
         ("seeds: [1]\ngrid: {seed: [1, 2]}", "the grid and seeds both set the seed; remove one"),
-        ("seeds: [1, 1]\nruns: [other.yaml]", "two runs have the folder .*other_seed1; give"),
+        ("seeds: [1, 1]\nruns: [other.yaml]", "seeds has 1 twice; name every seed once"),
+        ("seeds: []\nruns: [other.yaml]", r"seeds is empty; name one or more, such as \[0, 1\]"),
         ("runs: [othre.yaml]", r"did you mean .*other\.yaml"),
         ("grid: {item.tunin: [full]}", "unknown key 'item.tunin'; did you mean 'item.tuning'"),
         ("grid: {item.tuning: [deep]}", "item.tuning is 'deep'; it must be one of frozen"),
