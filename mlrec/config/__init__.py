@@ -12,6 +12,7 @@ values.py           read a text as a value of its key's type
 scalars.py          text as it was written, and the strict grammar of numbers
 metric_names.py     names of the metrics of full ranking
 bounds.py           bounds of numbers
+paths.py            keys that are paths, and their absolute form
 durations.py        "100 steps", "2 epochs", "5%"
 yaml_files.py       read YAML strictly
 arguments.py        the parser of all commands

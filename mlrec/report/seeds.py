@@ -11,8 +11,9 @@ from typing import NamedTuple
 from mlrec.report.runs import Run
 from mlrec.report.wording import number
 
-# Where a run is and how it is drawn, not what it computes.
-_OWN_KEYS = ("name", "run_dir", "seed", "resume")
+# Where a run is and how it is drawn, not what it computes. The data set is compared by its
+# fingerprint instead, so that it may move.
+_OWN_KEYS = ("name", "run_dir", "seed", "resume", "data")
 _SEED_SUFFIX = re.compile(r"[_-]?seed[_-]?[0-9]+$")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlrec import config as configuration
 from mlrec.config import Config
+from mlrec.config.paths import absolute
 from mlrec.config.run_files import CONFIG_FILE
 from mlrec.runs.checkpoint_state import read_state
 from mlrec.runtime.printable import printable
@@ -89,7 +90,8 @@ def _changes(key: str, now: Any, before: Any) -> Iterator[str]:
 
     Mappings, such as item.options, are compared entry by entry, because each may be long.
     """
-    if now == before:
+    # A path may have become absolute: a sweep passes it so to its launcher.
+    if absolute(key, now) == absolute(key, before):
         return
     if isinstance(now, Mapping) and isinstance(before, Mapping):
         # in the order of this configuration, with removed entries last

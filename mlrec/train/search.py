@@ -195,7 +195,7 @@ def _carry_out(
     error = ""
     if final_metrics(run.config.run_path, "validation") is None:
         check_unchanged(run.config)
-        error = train_run([*launcher, *run.arguments], run.config, under_way)
+        error = train_run([*launcher, *run.launch_arguments], run.config, under_way)
     metrics = final_metrics(run.config.run_path, "validation") or {}
     value = metrics.get(plan.metric)
     if not error and value is None:

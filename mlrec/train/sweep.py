@@ -95,7 +95,7 @@ def sweep(runs: Sequence[SweepRun], launcher: Sequence[str]) -> Iterator[Outcome
             start_s = time.monotonic()
             error = ""
             if run in unfinished:
-                error = train_run([*launcher, *run.arguments], run.config, under_way)
+                error = train_run([*launcher, *run.launch_arguments], run.config, under_way)
             split = run.config.evaluate.final_split
             metrics = _final_metrics(run.config)
             # A launcher that only submits a job returns before the run has ended.

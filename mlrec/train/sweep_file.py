@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlrec import config as configuration
-from mlrec.config import Config, as_value, bounds
+from mlrec.config import Config, as_value, bounds, is_setting
+from mlrec.config.paths import absolute_settings
 from mlrec.config.scalars import Node, Scalar, shown
 from mlrec.config.values import typed
 from mlrec.config.yaml_files import read_yaml
@@ -56,6 +57,14 @@ class SweepRun:
 
     arguments: tuple[str, ...]
     config: Config
+
+    @property
+    def launch_arguments(self) -> tuple[str, ...]:
+        """The arguments for a launcher, which may change the folder: their paths are absolute."""
+        words = []
+        for word in self.arguments:
+            words.append(word if is_setting(word) else os.path.abspath(word))
+        return (*words, *absolute_settings(self.config))
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> list[SweepRun]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlrec.cli.main import run_command
+from mlrec.config import load
 
 TRAINER = """
     # Pretends to train. The run "stopped" fails the first time, and the run "broken" always.
@@ -107,6 +108,21 @@ def test_sweep_with_a_launcher_that_only_submits_or_does_not_exist_fails(tmp_pat
         run_command(["sweep", str(file), "--launcher", "true"])
     with pytest.raises(ValueError, match="--launcher: nowhere cannot be started: No such file"):
         run_command(["sweep", str(file), "--launcher", "nowhere"])
+
+
+def test_sweep_with_relative_paths_and_a_launcher_that_changes_folder_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    file = sweep_file(tmp_path, "base: [base.yaml]\ngrid: {run: {whole: {}}}")
+    (tmp_path / "base.yaml").write_text("seed: 3\ntrain: {start_from: runs/other}\n")
+    (tmp_path / "launch.sh").write_text(f'cd / && {launcher} "$@"')
+    monkeypatch.chdir(tmp_path)
+    command = ["sweep", file.name, "data.url=data", "--launcher", "bash launch.sh"]
+    for _ in range(2):  # the second command compares the run with its own settings
+        run_command(command)
+    trained = load([tmp_path / "runs" / "study_whole" / "config.yaml"])
+    assert trained.data.url == str(tmp_path / "data")
+    assert trained.train.start_from == str(tmp_path / "runs" / "other")
 
 
 def is_running(pid: int) -> bool:
