@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 
 from mlrec.config import Config, OptimConfig
 from mlrec.config.durations import steps_of
+from mlrec.runtime.terminal import say
 
 STAGE = "/stage_"
 """Text between the name of an encoder's part and the depth of a stage, from 00."""
@@ -139,11 +142,32 @@ def build_optimizer(
     """Return AdamW over the groups, in DeepSpeed's CPU version if its state is offloaded."""
     settings: dict[str, Any] = {"betas": tuple(config.optim.betas), "eps": config.optim.eps}
     if config.zero.offload_optimizer:
-        # The import may compile an extension, which only offloading needs.
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
+        _announce_compilation()
         return DeepSpeedCPUAdam(groups, adamw_mode=True, **settings)  # type: ignore[no-any-return]
     return torch.optim.AdamW(groups, fused=device.type == "cuda", **settings)
+
+
+def _announce_compilation() -> None:
+    """Say that DeepSpeed is about to compile its CPU version of Adam, unless it is compiled.
+
+    Every rank waits for the compilation; rank 0 says so.
+    """
+    from deepspeed.git_version_info import installed_ops
+    from deepspeed.ops.op_builder import CPUAdamBuilder
+    from torch.utils.cpp_extension import _get_build_directory
+
+    name = CPUAdamBuilder.NAME
+    is_compiled = (Path(_get_build_directory(name, verbose=False)) / f"{name}.so").exists()
+    if is_compiled or installed_ops.get(name) or os.environ.get("RANK", "0") != "0":
+        return
+    say(
+        "DeepSpeed compiles its Adam for zero.offload_optimizer, once on this machine: about two "
+        "minutes",
+        error=True,
+        flush=True,
+    )
 
 
 def schedule(config: OptimConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:

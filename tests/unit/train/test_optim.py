@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 from torch import nn
 
 from mlrec.config import OptimConfig
+from mlrec.train import optim
 from mlrec.train.optim import parameter_groups, schedule
 
 
@@ -97,3 +100,18 @@ def test_schedule_after_warmup_follows_its_shape() -> None:
     assert factors("constant") == pytest.approx([0.1, 0.5, 1, 1, 1, 1])
     assert factors("cosine") == pytest.approx([0.1, 0.5, 1, 1, 0.5, 0.0], abs=1e-3)
     assert factors("step") == pytest.approx([0.1, 0.5, 1, 1, 0.1, 0.01])
+
+
+def test_announce_compilation_says_one_line_until_adam_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setenv("RANK", "1")
+    optim._announce_compilation()
+    assert not capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    optim._announce_compilation()
+    assert capsys.readouterr().err.count("DeepSpeed compiles its Adam") == 1
+    (tmp_path / "cpu_adam" / "cpu_adam.so").touch()
+    optim._announce_compilation()
+    assert not capsys.readouterr().err
