@@ -71,6 +71,12 @@ class Results:
     def __post_init__(self) -> None:
         if "all" not in self.metrics:
             raise ValueError("metrics has no group 'all'")
+        for summary in (self.metrics, *self.baselines.values()):
+            for values in summary.values():
+                # Numbers that were read from JSON are floats, and this one is a count.
+                users = values.get("users")
+                if users is not None and float(users).is_integer():
+                    values["users"] = int(users)
         # The limit on the size of ranks.npy is computed from this number.
         if not 0 <= self.metrics["all"].get("users", 0) <= MAX_USERS:
             raise ValueError(f"metrics.all.users is {self.metrics['all']['users']}")

@@ -60,7 +60,14 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
         # A crash between these writes leaves files of two rankings; the same command replaces all.
         if evaluation.recommended is not None:
             write_recommended(run, evaluation.recommended)
+        split_before = _split_of_results(run)
         write_results(run, results, evaluation.ranks)
+        if split_before not in ("", split):
+            say(
+                f"{run / RESULTS_FILE} now holds the {split} split; it held the {split_before} "
+                f"split, which mlrec evaluate {run} --split {split_before} writes again",
+                error=True,
+            )
     # After the files are written, as the error refers to the reasons in results.json.
     if len(evaluation.bad_items) > config.data.max_bad_items:
         ledger = None if reason_not_to_write else run / RESULTS_FILE
@@ -107,9 +114,19 @@ def _reason_not_to_write(run: Path, path: Path, data: Data) -> str:
 
 
 def _fingerprint_of_results(run: Path) -> str:
+    results = _results_before(run)
+    return results.fingerprint if results else ""
+
+
+def _split_of_results(run: Path) -> str:
+    results = _results_before(run)
+    return results.split if results else ""
+
+
+def _results_before(run: Path) -> Results | None:
+    """Return the run's last results, or None if it has none or damaged ones."""
     try:
-        results = read_results(run)
+        return read_results(run)
     except ValueError:
         # Damaged results are replaced: the error of `read_results` promises that.
-        return ""
-    return results.fingerprint if results else ""
+        return None

@@ -297,3 +297,22 @@ def test_evaluate_run_replaces_damaged_results(video_config: Config, data: Data)
     (video_config.run_path / RESULTS_FILE).write_bytes(b"{")
     evaluate_run(video_config, data, ALONE, "test")
     assert read_results(video_config.run_path) is not None
+
+
+def test_evaluate_run_of_another_split_says_which_results_it_replaces(
+    video_config: Config, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_elsewhere(video_config, data)
+    run = video_config.run_path
+    write_record(run, {"dataset": {"fingerprint": data.info.fingerprint}})
+    evaluate_run(video_config, data, ALONE, "validation")
+    assert RESULTS_FILE not in capsys.readouterr().err
+    evaluate_run(video_config, data, ALONE, "test")
+    assert (
+        f"{run / RESULTS_FILE} now holds the test split; it held the validation split, which "
+        f"mlrec evaluate {run} --split validation writes again" in capsys.readouterr().err
+    )
+    results = read_results(run)
+    assert results is not None and results.split == "test"
+    users = [summary["all"]["users"] for summary in (results.metrics, *results.baselines.values())]
+    assert [repr(count) for count in users] == [str(data.sequences.num_users)] * len(users)
