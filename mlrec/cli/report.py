@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(_document(out, runs, paper))
     elif out is not None:
-        say(f"\nreport: {out} and {out.with_suffix('.md').name}")
+        say(f"\nreport: {out} and {out.with_suffix('.md')}")
 
 
 def _document(out: Path | None, runs: list[Run], paper: PaperTable | None) -> dict[str, Any]:

@@ -32,8 +32,22 @@ def paragraph(text: object) -> str:
     return _STARTS_A_BLOCK.sub(r"\1\\", in_markdown(text))
 
 
+def code(text: str) -> str:
+    """Return `text` as code within a line of Markdown, which is shown verbatim."""
+    line = printable(text, MAX_LINE_CHARACTERS)
+    fence = _fence(line, 1)
+    # Markdown removes one space on both sides, which keeps backticks of the text from the fence
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
 def code_block(text: str, language: str) -> str:
     """Return `text` as a block of code in Markdown, with a fence that none of its lines closes."""
-    longest_run = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest_run + 1)
+    fence = _fence(text, 3)
     return f"{fence}{language}\n{printable_lines(text)}{fence}"
+
+
+def _fence(text: str, min_length: int) -> str:
+    """Return more backticks than the text has in a row."""
+    longest_run = max(map(len, re.findall("`+", text)), default=0)
+    return "`" * max(min_length, longest_run + 1)

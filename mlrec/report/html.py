@@ -12,7 +12,7 @@ from mlrec.report.examples import Examples, examples_of
 from mlrec.report.markdown import MAX_NAMED_RUNS, title
 from mlrec.report.page import MADE_BY, Drawing, render
 from mlrec.report.paper import PaperTable, encoder_points
-from mlrec.report.runs import Run
+from mlrec.report.runs import Missing, Run
 from mlrec.report.tables import (
     Table,
     differences_table,
@@ -130,10 +130,14 @@ def _readable(content: Table) -> Table:
     return content.transposed() if len(content.header) > MAX_NAMED_RUNS else content
 
 
-def _missing(runs: Sequence[Run]) -> list[str]:
+def _missing(runs: Sequence[Run]) -> list[Missing]:
     """Return one sentence for each part that runs lack."""
-    names_by_text: dict[str, list[str]] = {}
+    names_by_part: dict[Missing, list[str]] = {}
     for run in runs:
-        for text in run.missing:
-            names_by_text.setdefault(text, []).append(run.name)
-    return [f"{listed(names)} {text}." for text, names in names_by_text.items()]
+        for part in run.missing:
+            names_by_part.setdefault(part, []).append(run.name)
+    sentences = []
+    for part, names in names_by_part.items():
+        end = "" if part.command else "."
+        sentences.append(part._replace(text=f"{listed(names)} {part.text}{end}"))
+    return sentences

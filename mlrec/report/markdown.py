@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from mlrec.config.yaml_files import to_yaml
 from mlrec.report.cost import cost_table, speed_table
-from mlrec.report.escape import code_block, in_markdown, paragraph
+from mlrec.report.escape import code, code_block, in_markdown, paragraph
 from mlrec.report.paper import PaperTable
-from mlrec.report.runs import Run
+from mlrec.report.runs import Missing, Run
 from mlrec.report.tables import (
     Table,
     differences_table,
@@ -37,7 +37,7 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     if paper is not None:
         parts.append(paper_section(paper))
     for run in runs:
-        parts += [paragraph(f"{run.name} {text}.") for text in run.missing]
+        parts += [_missing(run, part) for part in run.missing]
     groups = groups_by_dataset(runs)
     for group, name in zip(groups, group_names(groups), strict=True):
         parts += _group(group, name)
@@ -51,6 +51,13 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     for run in runs:
         parts.append(f"### {in_markdown(run.name)}\n\n{code_block(to_yaml(run.config), 'yaml')}")
     return "\n\n".join(parts) + "\n"
+
+
+def _missing(run: Run, part: Missing) -> str:
+    """Return a sentence on a part that a run lacks."""
+    if not part.command:
+        return paragraph(f"{run.name} {part.text}.")
+    return f"{paragraph(f'{run.name} {part.text}')} {code(part.command)}"
 
 
 def _group(runs: Sequence[Run], name: str) -> list[str]:

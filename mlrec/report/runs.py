@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlrec import config as configuration
 from mlrec.config.metric_names import MAIN_CUTOFF, cutoffs_of, metric_names
@@ -17,6 +18,15 @@ from mlrec.runs.recommendations import Recommended, read_recommended
 from mlrec.runs.record import read_record
 from mlrec.runs.tracker import read_metrics
 from mlrec.runtime.redact import scrub
+
+
+class Missing(NamedTuple):
+    """A part that a run lacks."""
+
+    text: str
+    """Predicate of a sentence whose subject is the run's name."""
+    command: str = ""
+    """Command that adds the part, shown verbatim; empty if the text names the remedy."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +43,7 @@ class Run:
     """Content of results.json: split, step, selected_by, metrics, baselines."""
     metrics: list[dict[str, Any]]
     """Lines of metrics.jsonl."""
-    missing: tuple[str, ...]
-    """Predicates of sentences whose subject is the run's name."""
+    missing: tuple[Missing, ...]
     errors: dict[str, float] = field(default_factory=dict)
     """Standard error over all users of each metric; empty if the run has no ranks.npy."""
     recommended: Recommended | None = None
@@ -140,11 +149,12 @@ def _with_missing_cutoffs(run: Run, runs: Sequence[Run]) -> Run:
     if not missing:
         return run
     wanted = ",".join(map(str, cutoffs))
-    text = (
-        f"was ranked without the metrics at {listed(list(map(str, missing)))}: mlrec evaluate "
-        f"{run.path} --split {run.results['split']} evaluate.cutoffs=[{wanted}] adds them"
+    command = ("mlrec", "evaluate", str(run.path), "--split", run.results["split"])
+    part = Missing(
+        f"was ranked without the metrics at {listed(list(map(str, missing)))}; to add them, run",
+        shlex.join([*command, f"evaluate.cutoffs=[{wanted}]"]),
     )
-    return replace(run, missing=(*run.missing, text))
+    return replace(run, missing=(*run.missing, part))
 
 
 def read_run(path: Path) -> Run:
@@ -184,7 +194,7 @@ def read_run(path: Path) -> Run:
         info=dict(scrub(info)),
         results={} if results is None else asdict(results),
         metrics=metrics,
-        missing=tuple(missing),
+        missing=tuple(map(Missing, missing)),
         errors={} if results is None else _errors(path, results),
         recommended=read_recommended(path),
     )

@@ -64,8 +64,8 @@ def test_report_of_runs_with_different_cutoffs_names_the_missing_ones(tmp_path: 
     assert "| 75 % | – | 0.4500 |" in text
     for run, cutoff in ((usual, 5), (other, 20)):
         assert (
-            f"{run.name} was ranked without the metrics at {cutoff}: mlrec evaluate "
-            rf"{run} --split test evaluate.cutoffs=\[5,10,20\] adds them." in text
+            f"{run.name} was ranked without the metrics at {cutoff}; to add them, run "
+            f"`mlrec evaluate {run} --split test 'evaluate.cutoffs=[5,10,20]'`\n" in text
         )
     assert (
         write_report([usual], tmp_path / "one.html")
@@ -267,4 +267,4 @@ def test_report_command_writes_next_to_the_runs_and_prints_the_table(
     run_command(["report", *map(str, runs)])
     run_command(["report", str(runs[0])])
     assert (tmp_path / "report.html").exists() and (runs[0] / "report.md").exists()
-    assert f"report: {tmp_path}/report.html and report.md" in capsys.readouterr().out
+    assert f"report: {tmp_path}/report.html and {tmp_path}/report.md" in capsys.readouterr().out

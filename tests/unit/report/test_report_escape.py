@@ -13,7 +13,7 @@ from made_runs import make_recommending, make_run
 
 import mlrec.report.report
 from mlrec.cli.main import run_command
-from mlrec.report.escape import code_block, harmless, in_markdown, paragraph
+from mlrec.report.escape import code, code_block, harmless, in_markdown, paragraph
 from mlrec.report.report import short_table, write_report
 from mlrec.runs.recommendations import Example, Recommended, write_recommended
 
@@ -180,6 +180,18 @@ def test_paragraphs_hostile_beginnings_start_no_block() -> None:
         paragraph(text)[0] in "\\&" or paragraph(text)[1:3].count("\\") == 1 for text in starts
     ] == [True] * len(starts)
     assert paragraph("0.5000 is fine 1. x") == "0.5000 is fine 1. x"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("evaluate.cutoffs=[5,10] <a> *b*", "`evaluate.cutoffs=[5,10] <a> *b*`"),
+        ("a `` b", "```a `` b```"),
+        ("`a`", "`` `a` ``"),
+    ],
+)
+def test_code_shows_a_command_verbatim(text: str, shown: str) -> None:
+    assert code(text) == shown
 
 
 def test_code_blocks_hostile_fences_do_not_close_them() -> None:
