@@ -42,11 +42,13 @@ def run(options: argparse.Namespace) -> None:
 
 def rows_of(table: str) -> Rows:
     """Return the keys of a configuration, or the rows of a table, by name."""
+    from mlrec.config import keys
+
+    all_keys = keys()
     if table == "keys":
-        from mlrec.config import keys
+        return {key: asdict(row) for key, row in all_keys.items()}
 
-        return {key: asdict(row) for key, row in keys().items()}
-
+    from mlrec.config.key_docs import first_sentence
     from mlrec.models.recommenders.options import options_of
     from mlrec.models.registry import TABLES
 
@@ -60,9 +62,11 @@ def rows_of(table: str) -> Rows:
         if table == "tunings":
             rows[name] = row._asdict()
             continue
-        rows[name] = {"description": (row.__doc__ or "-").strip().splitlines()[0]}
+        rows[name] = {"description": first_sentence(row) or "-"}
         if table == "recommenders":
             rows[name]["options"] = options_of(row)
+        if table == "losses":
+            rows[name]["options"] = {key: all_keys[key].default for key in row.keys}
     return rows
 
 

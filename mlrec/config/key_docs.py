@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
@@ -43,6 +44,14 @@ def described(section: type[Any], prefix: str = "") -> dict[str, Key]:
             )
         described_keys[key] = Key(name_of(kinds[field.name]), default, docs[field.name])
     return described_keys
+
+
+def first_sentence(documented: Any) -> str:
+    """Return the first sentence of a docstring on one line; it may span several in the source."""
+    paragraph = " ".join((documented.__doc__ or "").strip().partition("\n\n")[0].split())
+    # "et al.," is followed by a comma
+    sentence = re.match(r".*?\.(?= |$)", paragraph)
+    return sentence[0] if sentence else paragraph
 
 
 def _field_docstrings(section: type[Any]) -> dict[str, str]:

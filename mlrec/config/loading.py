@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from mlrec.config.configs import Config
-from mlrec.config.key_docs import Key, described
+from mlrec.config.key_docs import Key, described, first_sentence
 from mlrec.config.keys import Keys
 from mlrec.config.merging import Source, merge_sources
 from mlrec.config.scalars import Node
@@ -175,9 +175,9 @@ def keys() -> dict[str, Key]:
 
 
 def section_docs() -> dict[str, str]:
-    """Return the first line of each section's docstring."""
+    """Return the first sentence of each section's docstring."""
     docs = {}
     for name, kind in get_type_hints(Config).items():
         if is_dataclass(kind):
-            docs[name] = (kind.__doc__ or "").strip().splitlines()[0]
+            docs[name] = first_sentence(kind)
     return docs

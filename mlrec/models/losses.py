@@ -24,6 +24,12 @@ class InBatchSoftmax:
     """
 
     whole_catalogue: ClassVar[bool] = False
+    keys: ClassVar[tuple[str, ...]] = (
+        "loss.negatives",
+        "loss.multiplicity",
+        "loss.logq",
+        "loss.temperature",
+    )
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         self.multiplicity = config.multiplicity
@@ -49,6 +55,7 @@ class FullSoftmax:
     """Cross-entropy of the target among all items of the catalogue, for ids and frozen features."""
 
     whole_catalogue: ClassVar[bool] = True
+    keys: ClassVar[tuple[str, ...]] = ("loss.temperature",)
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         _refuse_multiplicity(config)
@@ -74,6 +81,12 @@ class SampledSoftmax:
     """
 
     whole_catalogue: ClassVar[bool] = False
+    keys: ClassVar[tuple[str, ...]] = (
+        "loss.negatives",
+        "loss.sampled",
+        "loss.logq",
+        "loss.temperature",
+    )
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         _refuse_multiplicity(config)
@@ -97,6 +110,7 @@ class PairLoss:
     """A loss of the target and of one negative drawn from the batch."""
 
     whole_catalogue: ClassVar[bool] = False
+    keys: ClassVar[tuple[str, ...]] = ("loss.negatives", "loss.temperature")
 
     def __init__(self, config: LossConfig, seed: int) -> None:
         _refuse_multiplicity(config)
@@ -204,4 +218,4 @@ LOSSES: dict[str, type] = {
     "bce": BCE,
 }
 """Constructors of losses by name. They take (LossConfig, seed). A loss maps Scored to losses
-[P]."""
+[P]. Its `keys` are those of a configuration that it depends on."""

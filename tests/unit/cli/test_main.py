@@ -68,6 +68,22 @@ def test_list_recommenders_prints_their_options(capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out)["popularity"]["options"] == {}
 
 
+def test_list_losses_prints_their_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    main.run_command(["list", "losses"])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["bpr"].endswith("batch.  loss.negatives='global', loss.temperature=1.0")
+    assert "loss.sampled=100" in lines["sampled_softmax"]
+
+
+@pytest.mark.parametrize("table", ["recommenders", "losses", "fusions"])
+def test_list_table_descriptions_are_whole_sentences(
+    table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main.run_command(["list", table, "--json"])
+    descriptions = [row["description"] for row in json.loads(capsys.readouterr().out).values()]
+    assert [text for text in descriptions if not text.endswith(".") or "\n" in text] == []
+
+
 def test_list_keys_prints_type_default_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
     main.run_command(["list", "keys"])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}

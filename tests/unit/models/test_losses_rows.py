@@ -1,7 +1,9 @@
 """Every row of LOSSES, compared with a plain computation of each position."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +108,15 @@ def test_loss_without_a_correction_refuses_logq_false(name: str) -> None:
         ValueError, match=rf"logq=false belongs to the in-batch and sampled softmax, not to {name}"
     ):
         LOSSES[name](LossConfig(name=name, logq=False), 0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_takes_the_keys_that_it_lists_alone(name: str) -> None:
+    settings: dict[str, Any] = {"negatives": "local", "multiplicity": True, "logq": False}
+    for key, value in settings.items():
+        refused = nullcontext() if f"loss.{key}" in LOSSES[name].keys else pytest.raises(ValueError)
+        with refused:
+            LOSSES[name](replace(LossConfig(name=name), **{key: value}), 0)
 
 
 def test_draw_negatives_draws_the_positions_negatives_uniformly(scored: Scored) -> None:
