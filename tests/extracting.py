@@ -17,6 +17,7 @@ from mlrec.evaluation.stage_vectors import NO_STAGES, StageOptions
 from mlrec.runtime.distributed import World
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
+STORAGE_FAULT = RuntimeError("the storage gave up")
 
 
 def record_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -37,18 +38,19 @@ def stop_after_two_blocks(
     out: str,
     monkeypatch: pytest.MonkeyPatch,
     options: StageOptions = NO_STAGES,
+    fault: BaseException = STORAGE_FAULT,
 ) -> None:
-    """Run an extraction whose storage fails at the third block."""
+    """Run an extraction that meets a fault at the third block; by default its storage fails."""
     write = extraction.write_block
 
     def fail_at_third(out: str, start: int, block: Block, digest: str) -> None:
         if start == 32:
-            raise RuntimeError("the storage gave up")
+            raise fault
         write(out, start, block, digest)
 
     with monkeypatch.context() as patch:
         patch.setattr(extraction, "write_block", fail_at_third)
-        with pytest.raises(RuntimeError, match="gave up"):
+        with pytest.raises(type(fault)):
             extract(config, out, ALONE, options)
 
 

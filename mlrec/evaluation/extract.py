@@ -17,16 +17,18 @@ from mlrec.data.features.blocks import Block, block_path, read_block, write_bloc
 from mlrec.data.features.files import write_features
 from mlrec.data.features.info import FeaturesInfo, Maker
 from mlrec.data.features.vectors import are_equal, are_finite
-from mlrec.data.schema import Modality
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.block_merge import merge_blocks
 from mlrec.evaluation.extraction import (
     ExtractionSettings,
+    check_config,
+    check_encodes_content,
     check_failures,
     check_is_place,
     check_same_settings,
     claim,
     complete_features,
+    reporting_a_stop,
     settings_of,
     write_failures,
 )
@@ -111,17 +113,7 @@ def extract(
             not fit the encoder, or `out` holds other features or files that no extraction wrote.
         RuntimeError: more items than data.max_bad_items failed; no features are written.
     """
-    if len(config.item.encoders) != 1:
-        raise ValueError(
-            f"item.encoders is {list(config.item.encoders)}; name one. "
-            "Features are extracted with one encoder at a time"
-        )
-    if config.train.start_from:
-        raise ValueError(
-            f"train.start_from={config.train.start_from} has no effect on mlrec extract, which "
-            "reads the weights of encoders' checkpoints. Remove it. mlrec export --index writes "
-            "the vectors of a run"
-        )
+    check_config(config)
     # First, because building an encoder may download gigabytes before a wrong place is noticed.
     from_main(lambda: check_is_place(out))
     data = open_data(config.data)
@@ -130,7 +122,7 @@ def extract(
     tower = ItemTower(
         config.item, config.recommender.width, data.catalogue.size, items=item_ids(data)
     )
-    _check_encodes_content(tower)
+    check_encodes_content(tower)
     encoder: Any = tower.encoders[0]
     # hashes the weights on the host, before they change their type
     settings = settings_of(config, data, encoder, options)
@@ -147,23 +139,10 @@ def extract(
         as_trained(vectors.module.eval(), config, world.device)
         # not before: an encoder that cannot be built must not keep the place from the next one
         _claim(extraction)
-        _encode_missing_blocks(extraction)
-        info = from_main(lambda: _merge(extraction))
+        with reporting_a_stop(out, len(extraction.items), world) as saved:
+            _encode_missing_blocks(extraction, saved)
+            info = from_main(lambda: _merge(extraction))
     return info
-
-
-def _check_encodes_content(tower: ItemTower) -> None:
-    """Check that the encoder encodes content.
-
-    Raises:
-        ValueError: it looks up ids.
-    """
-    if tower.specs[0].modality in (Modality.ID, Modality.FEATURES):
-        raise ValueError(
-            f"item.encoders is [{tower.names[0]}], which looks vectors up and "
-            "encodes no content, so there are no features to extract. Name an encoder of videos, "
-            "images, titles or audio; see: mlrec list encoders"
-        )
 
 
 def _check_enough_items(extraction: _Extraction) -> None:
@@ -194,13 +173,19 @@ def _claim(extraction: _Extraction) -> None:
     from_main(lambda: claim(extraction.out, extraction.settings))
 
 
-def _encode_missing_blocks(extraction: _Extraction) -> None:
-    """Encode this rank's share of the blocks that are missing or have failed items; collective."""
+def _encode_missing_blocks(extraction: _Extraction, saved: Task) -> None:
+    """Encode this rank's share of the blocks that are missing or have failed items; collective.
+
+    Args:
+        saved: counter of the saved items.
+    """
     world = extraction.world
     # Rank 0 alone looks, so that all ranks divide the same list.
     missing = from_main(
         lambda: [start for start in extraction.starts if not _is_complete(extraction, start)]
     )
+    num_missing = sum(len(extraction.items[start : start + BLOCK_ITEMS]) for start in missing)
+    saved.reach(saved.total - num_missing)
     todo = {
         start: extraction.items[start : start + BLOCK_ITEMS]
         for start in missing[world.rank :: world.size]
@@ -214,8 +199,10 @@ def _encode_missing_blocks(extraction: _Extraction) -> None:
                 _encode(extraction, start, items, under_way),
                 extraction.settings.digest,
             )
+            saved.advance(len(items))
     # Rank 0 merges next, and reads the blocks of all ranks.
     barrier()
+    saved.reach(saved.total)
 
 
 def _is_complete(extraction: _Extraction, start: int) -> bool:

@@ -1,11 +1,12 @@
-"""The settings of an extraction of features, and the place that it writes to."""
+"""What an extraction of features accepts, the place that it writes to, and its reports."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -26,9 +27,15 @@ from mlrec.data.features.info import (
     VECTORS_FILE,
     FeaturesInfo,
 )
+from mlrec.data.schema import Modality
 from mlrec.data.stream import Data
 from mlrec.evaluation.stage_vectors import StageOptions
 from mlrec.models.encoders import Encoder
+from mlrec.models.tower import ItemTower
+from mlrec.runtime.distributed import World
+from mlrec.runtime.ending import Stopped
+from mlrec.runtime.progress import Task
+from mlrec.runtime.terminal import say
 from mlrec.storage.own_files import check_own_folder
 from mlrec.storage.typed_json import STRICT, parse_json
 
@@ -74,6 +81,39 @@ class ExtractionSettings:
     def digest(self) -> str:
         """SHA-256 of all of them."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+def check_config(config: Config) -> None:
+    """Check that a configuration has one encoder and no weights of a run.
+
+    Raises:
+        ValueError: it has others.
+    """
+    if len(config.item.encoders) != 1:
+        raise ValueError(
+            f"item.encoders is {list(config.item.encoders)}; name one. "
+            "Features are extracted with one encoder at a time"
+        )
+    if config.train.start_from:
+        raise ValueError(
+            f"train.start_from={config.train.start_from} has no effect on mlrec extract, which "
+            "reads the weights of encoders' checkpoints. Remove it. mlrec export --index writes "
+            "the vectors of a run"
+        )
+
+
+def check_encodes_content(tower: ItemTower) -> None:
+    """Check that the encoder encodes content.
+
+    Raises:
+        ValueError: it looks up ids.
+    """
+    if tower.specs[0].modality in (Modality.ID, Modality.FEATURES):
+        raise ValueError(
+            f"item.encoders is [{tower.names[0]}], which looks vectors up and "
+            "encodes no content, so there are no features to extract. Name an encoder of videos, "
+            "images, titles or audio; see: mlrec list encoders"
+        )
 
 
 def settings_of(
@@ -208,3 +248,26 @@ def check_failures(out: str, count: int, total: int, most: int) -> None:
             total,
             ledger,
         )
+
+
+@contextlib.contextmanager
+def reporting_a_stop(out: str, num_items: int, world: World) -> Iterator[Task]:
+    """Say on rank 0 how many items are saved if a signal stops the block.
+
+    Yields:
+        Counter of the saved items, which the block advances.
+    """
+    saved = Task(num_items)
+    try:
+        yield saved
+    except (KeyboardInterrupt, Stopped):
+        if world.is_main:
+            # what other ranks have saved since the start is unknown here
+            count = f"{'at least ' if world.size > 1 else ''}{saved.done:,.0f}"
+            say(
+                f"stopped: {count} of {num_items:,} items are saved in {out}; "
+                "run the same command again to resume",
+                error=True,
+                flush=True,
+            )
+        raise

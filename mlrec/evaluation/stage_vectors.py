@@ -72,6 +72,12 @@ def item_vectors(encoder: Encoder, name: str, options: StageOptions) -> ItemVect
             f"--stages {options.stages} and item.tuning=side exclude each other, because side "
             "extracts the states of its stages anyway. Remove --stages, or set item.tuning=frozen"
         )
+    if encoder.rows:
+        raise ValueError(
+            f"--stages {options.stages} and item.options.{name}.pooling exclude each other, "
+            "because states of stages are averaged over frames. Remove one of both. A run pools "
+            "features of stages with item.options.features/NAME.pooling"
+        )
     states = StageStates(encoder, name)
     stages = _parse_stages(options.stages, len(states.widths), name)
     widths = [states.widths[stage] for stage in stages]
@@ -122,19 +128,21 @@ def _parse_stages(text: str, num_stages: int, name: str) -> tuple[int, ...]:
     """Return the numbers of the stages, ascending.
 
     Raises:
-        ValueError: they are not numbers of the encoder's stages.
+        ValueError: they are not numbers of the encoder's stages, or one is there twice.
     """
     if text == ALL_STAGES:
         return tuple(range(num_stages))
     known = {str(stage) for stage in range(num_stages)}
-    stages = set()
+    stages: list[int] = []
     for word in text.split(","):
         if word not in known:
             raise ValueError(
                 f"--stages {text}: {name} has no stage {word!r}. Give all, or numbers from 0 to "
                 f"{num_stages - 1} such as 0,{num_stages - 1}"
             )
-        stages.add(int(word))
+        if int(word) in stages:
+            raise ValueError(f"--stages {text} has stage {word} twice. Name every stage once")
+        stages.append(int(word))
     return tuple(sorted(stages))
 
 

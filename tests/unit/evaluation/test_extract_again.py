@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,7 @@ from mlrec.evaluation import extract as extraction
 from mlrec.evaluation.extract import extract
 from mlrec.evaluation.extraction import ExtractionSettings
 from mlrec.models.tower import ItemTower
+from mlrec.runtime.ending import Stopped
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +43,31 @@ def test_extract_after_a_stop_encodes_the_missing_blocks(
     assert starts == [0, 16, 32, 48], "a complete extraction is left as it is"
     for name in storage.list_files(whole):
         assert storage.read_bytes(f"{stopped}/{name}") == storage.read_bytes(f"{whole}/{name}")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Stopped(signal.SIGTERM)])
+def test_extract_stopped_by_a_signal_says_how_far_it_got(
+    stop: BaseException,
+    video_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = str(tmp_path / "stopped")
+    sentence = (
+        f"stopped: {{}} of {NUM_ITEMS} items are saved in {out}; run the same command again to "
+        "resume\n"
+    )
+    stop_after_two_blocks(video_config, out, monkeypatch, fault=stop)
+    assert capsys.readouterr().err.endswith(sentence.format(32))
+    monkeypatch.setattr(extraction, "merge_blocks", partial(_raise, stop))
+    with pytest.raises(type(stop)):
+        extract(video_config, out, ALONE)
+    assert capsys.readouterr().err.endswith(sentence.format(NUM_ITEMS))
+
+
+def _raise(error: BaseException, *arguments: object) -> NoReturn:
+    raise error
 
 
 @pytest.mark.parametrize("damage", ["cut", "another_extraction", "other_items", "nan"])

@@ -126,6 +126,7 @@ def test_extract_stages_after_a_stop_encodes_the_missing_blocks(
 
 BAD_OPTIONS: dict[str, tuple[StageOptions, str]] = {
     "unknown": (StageOptions("0,7"), "text/bert_tiny has no stage '7'. Give all, or numbers"),
+    "twice": (StageOptions("0,1,0"), "--stages 0,1,0 has stage 0 twice. Name every stage once"),
     "words": (StageOptions("last"), "has no stage 'last'"),
     "wide": (StageOptions("0,1", 33), "--pca is 33, and the chosen stages .* have 32 values"),
     "few_items": (StageOptions("all", 60), "--pca is 60, and only .* items of the data set have"),
@@ -147,6 +148,17 @@ def test_extract_stages_of_several_widths_need_pca(video_config: Config, tmp_pat
         extract(video_config, str(tmp_path / "out"), ALONE, ALL)
     info = extract(video_config, str(tmp_path / "out"), ALONE, StageOptions("all", 5))
     assert (info.count, info.width) == (NUM_ITEMS, 5)
+
+
+def test_extract_stages_of_an_encoder_with_pooling_is_refused(
+    video_config: Config, tmp_path: Path
+) -> None:
+    frames = "video/image_frames"
+    options = {frames: {**SMALL[frames], "pooling": "latent"}}
+    item = replace(video_config.item, encoders=(frames,), options=options)
+    config = replace(video_config, item=item)
+    with pytest.raises(ValueError, match=rf"item\.options\.{frames}\.pooling exclude each other"):
+        extract(config, str(tmp_path / "out"), ALONE, ALL)
 
 
 def test_extract_stages_of_an_encoder_tuned_by_side_is_refused(
