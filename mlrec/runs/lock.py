@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,8 @@ WAIT_S = 10.0
 def run_lock(run_path: Path, is_main: bool) -> Iterator[None]:
     """Lock the run's folder on rank 0; other ranks do nothing.
 
-    The operating system releases the lock when its process exits.
+    The folder is created if it is missing, and removed again if the block has written nothing into
+    it. The operating system releases the lock when its process exits.
 
     Raises:
         RuntimeError: another process holds the lock, because the same command or a run with the
@@ -28,6 +30,7 @@ def run_lock(run_path: Path, is_main: bool) -> Iterator[None]:
     if not is_main:
         yield
         return
+    new_folders = _missing_folders(run_path)
     run_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_path / LOCK_FILE, timeout=WAIT_S)
     try:
@@ -40,4 +43,28 @@ def run_lock(run_path: Path, is_main: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        # A refused run, for example, has written nothing. The file goes while the lock is held: a
+        # process that waits for it then sees that the file has lost its name.
+        if new_folders and _names_in(run_path) == [LOCK_FILE]:
+            (run_path / LOCK_FILE).unlink()
         lock.release()
+        _remove_empty(new_folders)
+
+
+def _missing_folders(path: Path) -> list[Path]:
+    """Return the path and its parents as far as they do not exist, the deepest first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def _names_in(folder: Path) -> list[str]:
+    # somebody may have removed the folder of a run that is under way
+    return os.listdir(folder) if folder.is_dir() else []
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the deepest first, up to one that has content."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

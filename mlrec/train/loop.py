@@ -92,7 +92,6 @@ def _build(
     # Weights come from the run's checkpoint, else from train.start_from, else pretrained or random.
     model = build_model(config, data, world.rank, encoders_to_restore(config, resumed))
     warm_start = start_from(config, data, model) if resumed is None else None
-    from_main(lambda: keep_encoder_files(config, model, resumed))
 
     # The loader's workers share the cache's table of items, so the cache comes before the dataset.
     cache = model.tower.build_activation_cache(
@@ -113,6 +112,8 @@ def _build(
     engine = build_engine(
         config, model, world, plan.steps_per_epoch, total_steps, resumed, most_items
     )
+    # Only now, because a run that is refused above leaves no folder behind.
+    from_main(lambda: keep_encoder_files(config, model, resumed))
     pin_memory = world.device.type == "cuda"
     workers = config.data.num_workers
     last_step = last_step_of(config, state, total_steps)

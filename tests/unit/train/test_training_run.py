@@ -167,6 +167,7 @@ def test_option_of_training_without_trained_weights_is_refused(
     words = option.replace("=", " is ")
     with pytest.raises(ValueError, match=f"{words} and has no effect, because nothing is trained"):
         run(load([], [*overrides, *counted]))
+    assert not (tmp_path / "run").exists()
 
 
 def test_patience_stops_whole_and_resumed_run_at_the_same_step(
