@@ -30,6 +30,13 @@ ADAPTED = [
     .replace("length: 12", "length: 12, lora: {stages: 2, dora: true}"),
 ]
 """Adapters in the deeper stages only, so that the others are cached."""
+FRAMES = [
+    FUSED[0].replace("videomae", "image_frames"),
+    FUSED[1]
+    .replace("video/videomae: {", "video/image_frames: {pooling: attention, ")
+    .replace(f"config: {TRANSFORMER}", f"config: {{model_type: vit, {TRANSFORMER[1:]}"),
+]
+"""A trained pooling over the vectors of frames."""
 OFF = ["item.prefix_cache_bytes=0"]
 SMALL = ["item.prefix_cache_bytes=30000"]
 """Room for some items. An item has 8 x 16 and 12 x 16 numbers of 4 bytes, and 24 of 8 bytes."""
@@ -40,6 +47,7 @@ VARIANTS = {
     "text_trained": ["item.tuning=half", "zero.stage=3", *TEXT_TRAINED],
     "lora_stage3": ["item.tuning=lora", "zero.stage=3", *ADAPTED],
     "side_stage3": ["item.tuning=side", "item.inter_modal=true", "zero.stage=3", *FUSED],
+    "frames_stage3": ["item.tuning=top", "zero.stage=3", *FRAMES],
     "small": ["item.tuning=top", "zero.stage=3", *FUSED, *SMALL],
 }
 
@@ -106,7 +114,7 @@ def test_cache_of_a_resumed_run_starts_empty_and_gives_the_same_losses(
     runs = {
         name: run
         for name, run in runs_of(dataset_dir, tmp_path).items()
-        if name in ("half", "top_stage3", "lora_stage3", "side_stage3", "small")
+        if name in ("half", "top_stage3", "lora_stage3", "side_stage3", "frames_stage3", "small")
     }
     results = run_ranks(train_runs, 1, tmp_path, runs, HALF, STEPS, f"{cached[0]}/{{name}}")[0]
     for variant in runs:
