@@ -78,6 +78,7 @@ SMALL: dict[str, dict[str, Any]] = {
         **IMAGE,
         "config": {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2},
     },
+    "text/embedding_bag": {"checkpoint": "", "length": 12},
     "text/huggingface": {
         "length": 12,
         "config": {"model_type": "electra", **TRANSFORMER, "embedding_size": 8},
@@ -103,6 +104,8 @@ TWINS = {
     },
 }
 """Rows that are the same network as another at these sizes; test_encoders.py checks it."""
+TABLES = ("id/embedding", "text/embedding_bag")
+"""Rows that are one trained table, without stages below."""
 DISTINCT = [name for name in SMALL if name not in TWINS]
 """Rows whose networks differ."""
 DEEPER = {

@@ -97,7 +97,7 @@ def check_tuning_has_effect(config: ItemConfig) -> None:
     """Check that side or lora, which no default is, tunes an encoder.
 
     Raises:
-        ValueError: all encoders are ids and features, whose rows have a tuning of their own.
+        ValueError: all encoders are tables and features, whose rows have a tuning of their own.
     """
     if config.tuning not in ("side", "lora"):
         return
@@ -108,7 +108,7 @@ def check_tuning_has_effect(config: ItemConfig) -> None:
     hint = " For features of all stages, set their pooling=side." if config.tuning == "side" else ""
     raise ValueError(
         f"item.tuning={config.tuning} has no effect on {', '.join(config.encoders)}: tables of ids "
-        f"are trained as a whole, and features are frozen.{hint} Remove it"
+        f"and tokens are trained as a whole, and features are frozen.{hint} Remove it"
     )
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mlrec.data.schema import BYTE_TOKENS, InputSpec, Modality
-from mlrec.data.titles import load_tokenizer, tokenize
+from mlrec.data.titles import END, PADDING, START, load_tokenizer, tokenize
 from mlrec.models.encoders.architectures import has_own_files, read_architecture
-from mlrec.models.encoders.base import EncoderContext, EncoderRow
+from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow
 from mlrec.models.encoders.huggingface import HuggingFace
 from mlrec.models.encoders.pretrained import local_folder
 
@@ -57,13 +58,60 @@ class HuggingFaceText(HuggingFace):
 
     def save_files(self, folder: Path) -> None:
         super().save_files(folder)
-        if self.spec.tokenizer:
-            load_tokenizer(self.spec.tokenizer).save_pretrained(folder / TOKENIZER_FOLDER)
+        save_tokenizer(self.spec, folder)
 
     def forward(self, titles: torch.Tensor) -> torch.Tensor:
         tokens, mask = titles.unbind(dim=1)
         output = self.backbone(input_ids=tokens, attention_mask=mask)
         return mean_over_tokens(output.last_hidden_state, mask)
+
+
+class EmbeddingBag(Encoder):
+    """One trained vector per token, summed over a title: int64 [n, 2, length] to [n, width].
+
+    Items share what their words have learned, so a cold item has vectors for the words of its
+    title. Sums are divided by the square root of the number of tokens, without special ones.
+
+    The tokenizer is the checkpoint's, whose weights are not read. Without a checkpoint, the tokens
+    are the title's bytes.
+    """
+
+    def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
+        super().__init__()
+        tokenizer = tokenizer_of(row, context)
+        check_length(row.length, MAX_TITLE_TOKENS, context.name)
+        num_tokens, special = BYTE_TOKENS, [PADDING, START, END]
+        if tokenizer:
+            try:
+                loaded = load_tokenizer(tokenizer)
+            except RuntimeError as error:
+                raise ValueError(f"{context.name}: {error}") from error
+            num_tokens = max(loaded.get_vocab().values()) + 1
+            special = loaded.all_special_ids
+        self.spec = InputSpec(Modality.TITLE, length=row.length, tokenizer=tokenizer)
+        self.width = row.width or context.width
+        self.embedding = nn.Embedding(num_tokens, self.width)
+        nn.init.xavier_normal_(self.embedding.weight)
+        self.special: torch.Tensor
+        self.register_buffer("special", torch.tensor(special), persistent=False)
+
+    def save_files(self, folder: Path) -> None:
+        save_tokenizer(self.spec, folder)
+
+    def forward(self, titles: torch.Tensor) -> torch.Tensor:
+        tokens, mask = titles.unbind(dim=1)
+        vectors = self.embedding(tokens)
+        counted = mask.bool() & ~torch.isin(tokens, self.special)
+        weights = counted.to(vectors.dtype)[..., None]
+        bag: torch.Tensor = (vectors * weights).sum(dim=1)
+        return bag / weights.sum(dim=1).clamp(min=1).sqrt()
+
+    def stages(self) -> list[nn.Module]:
+        return [self.embedding]
+
+    def head(self, width: int) -> nn.Module:
+        # by default the table has the recommender's width, and a projection would add nothing
+        return nn.Identity() if self.width == width else super().head(width)
 
 
 def mean_over_tokens(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -84,6 +132,25 @@ def tokenizer_of(row: EncoderRow, context: EncoderContext) -> str:
     return local_folder(row.checkpoint) if has_own_files(row, context) else ""
 
 
+def save_tokenizer(spec: InputSpec, folder: Path) -> None:
+    """Write the tokenizer of an input into `folder`, where `tokenizer_of` finds it."""
+    if spec.tokenizer:
+        load_tokenizer(spec.tokenizer).save_pretrained(folder / TOKENIZER_FOLDER)
+
+
+def check_length(length: int, longest: int, encoder: str) -> None:
+    """Check that titles of `length` tokens can be read.
+
+    Raises:
+        ValueError: they are too short or too long.
+    """
+    if not MIN_TITLE_TOKENS <= length <= longest:
+        raise ValueError(
+            f"item.options.{encoder}.length is {length}; the model reads titles of "
+            f"{MIN_TITLE_TOKENS} to {longest:,} tokens"
+        )
+
+
 def check_titles(model: Any, length: int, tokenizer: str, encoder: str) -> None:
     """Check that titles of `length` tokens can be read.
 
@@ -91,12 +158,7 @@ def check_titles(model: Any, length: int, tokenizer: str, encoder: str) -> None:
         ValueError: the length does not fit the model's positions, the tokenizer cannot be loaded,
             or it has more tokens than the model's embedding.
     """
-    longest = _positions(model)
-    if not MIN_TITLE_TOKENS <= length <= longest:
-        raise ValueError(
-            f"item.options.{encoder}.length is {length}; the model reads titles of "
-            f"{MIN_TITLE_TOKENS} to {longest:,} tokens"
-        )
+    check_length(length, _positions(model), encoder)
     try:
         tokens = tokenize("a title", length, tokenizer)
     except (RuntimeError, ValueError) as error:
@@ -153,6 +215,15 @@ def _bert(layers: int, width: int, paper: str = BERT) -> EncoderRow:
 
 
 TEXT_ENCODERS = {
+    "text/embedding_bag": EncoderRow(
+        build=EmbeddingBag,
+        modality=Modality.TITLE,
+        paper="Joulin et al., Bag of Tricks for Efficient Text Classification, 2016",
+        length=32,
+        checkpoint="google-bert/bert-base-uncased",
+        licence="Apache-2.0",
+        tuning="full",
+    ),
     "text/huggingface": EncoderRow(
         build=HuggingFaceText,
         modality=Modality.TITLE,

@@ -48,6 +48,29 @@ def test_text_encoder_without_a_checkpoint_reads_bytes() -> None:
     assert tokenize("long title", 4, "")[0].tolist() == [1, 3 + ord("l"), 3 + ord("o"), 2]
 
 
+def test_embedding_bag_sums_the_tokens_of_a_title_without_special_ones(tmp_path: Path) -> None:
+    save_bert(tmp_path)
+    encoder = build("text/embedding_bag", checkpoint=str(tmp_path), length=6)
+    titles = [tokenize(title, 6, encoder.spec.tokenizer) for title in ("a cat barks", "")]
+    assert titles[0].tolist() == [[2, 4, 5, 1, 3, 0], [1, 1, 1, 1, 1, 0]]
+    vectors = encoder(torch.from_numpy(np.stack(titles)))
+    table = encoder.embedding.weight
+    # token 1 is the unknown word
+    torch.testing.assert_close(vectors[0], (table[4] + table[5]) / 2**0.5)
+    assert not vectors[1].any()
+    # the encoder's folder rebuilds it without the checkpoint
+    for folder in ("run", "empty"):
+        (tmp_path / folder).mkdir()
+    encoder.save_files(tmp_path / "run")
+    row = ENCODERS["text/embedding_bag"].changed("text/embedding_bag", {"length": 6})
+    context = EncoderContext(
+        16, 50, scratch=False, name="text/embedding_bag", files=tmp_path / "run"
+    )
+    assert row.build(row, context).embedding.weight.shape == table.shape
+    with pytest.raises(ValueError, match=r"text/embedding_bag: the tokenizer .* cannot be loaded"):
+        build("text/embedding_bag", checkpoint=str(tmp_path / "empty"))
+
+
 def test_text_encoder_without_its_tokenizer_names_it(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"the tokenizer .* cannot be loaded"):
         tokenize("a", 4, f"{tmp_path}/nothing")

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from small_encoders import DISTINCT, SMALL, media_of
+from small_encoders import DISTINCT, SMALL, TABLES, media_of
 from small_towers import CPU, tower_of
 from torch import nn
 
@@ -14,7 +14,7 @@ from mlrec.models.prefix import Prefix, find_prefix
 from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
 
-MEDIA_ENCODERS = [name for name in DISTINCT if name != "id/embedding"]
+MEDIA_ENCODERS = [name for name in DISTINCT if name not in TABLES]
 DEEPER_TWINS = {"video/slowfast_r101", "video/x3d_l"}
 """The same modules as slowfast_r50 and x3d_xs, only more of them."""
 SHUFFLES = {"image/vit_mae"}

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_encoders import DISTINCT, SMALL, media_of
+from small_encoders import DISTINCT, SMALL, TABLES, media_of
 from small_towers import CPU, tower_of
 from torch.nn.functional import normalize
 
 from mlrec.models.encoders.side_network import InterModal, SidePooling
 from mlrec.models.tower import ItemTower
 
-MEDIA_ENCODERS = [name for name in DISTINCT if name != "id/embedding"]
+MEDIA_ENCODERS = [name for name in DISTINCT if name not in TABLES]
 SHUFFLES = {"image/vit_mae"}
 """ViT-MAE puts the patches into a random order; sums of other orders round differently."""
 ONE_WIDTH = "video/videomae"

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from small_encoders import DISTINCT, media_of, small_tower
+from small_encoders import DISTINCT, TABLES, media_of, small_tower
 from torch import nn
 
 from mlrec.data.schema import Modality
 from mlrec.models.encoders import Encoder
 from mlrec.models.stage_states import StageStates
 
-MEDIA_ENCODERS = [name for name in DISTINCT if name != "id/embedding"]
+MEDIA_ENCODERS = [name for name in DISTINCT if name not in TABLES]
 SHUFFLES = {"image/vit_mae"}
 """ViT-MAE puts the patches into a random order; sums of other orders round differently."""
 
