@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import embedding_bag
 
 from mlrec.data.schema import BYTE_TOKENS, InputSpec, Modality
 from mlrec.data.titles import END, PADDING, START, load_tokenizer, tokenize
@@ -100,11 +101,12 @@ class EmbeddingBag(Encoder):
 
     def forward(self, titles: torch.Tensor) -> torch.Tensor:
         tokens, mask = titles.unbind(dim=1)
-        vectors = self.embedding(tokens)
         counted = mask.bool() & ~torch.isin(tokens, self.special)
-        weights = counted.to(vectors.dtype)[..., None]
-        bag: torch.Tensor = (vectors * weights).sum(dim=1)
-        return bag / weights.sum(dim=1).clamp(min=1).sqrt()
+        # 0 for tokens that do not count
+        weights = counted / counted.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+        table = self.embedding.weight
+        # never holds the vectors of all tokens, n x length x width
+        return embedding_bag(tokens, table, mode="sum", per_sample_weights=weights.to(table.dtype))
 
     def stages(self) -> list[nn.Module]:
         return [self.embedding]
