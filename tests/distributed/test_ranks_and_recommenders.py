@@ -13,7 +13,6 @@ KINDS = {
         "loss.name=sampled_softmax",
         "loss.sampled=5",
     ],
-    "esasrec": ["recommender.name=esasrec"],
     "hstu": ["recommender.name=hstu"],
     "nextitnet": ["recommender.name=nextitnet"],
     "dssm_bpr": ["recommender.name=dssm", "loss.name=bpr"],

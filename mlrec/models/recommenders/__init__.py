@@ -4,7 +4,6 @@ To add one, read base.py, write the class, and add it to RECOMMENDERS below.
 
 base.py           UserModel and SequenceModel: start here
 sasrec.py         self-attention over the history
-esasrec.py        SASRec with gated layers
 gru4rec.py        a recurrent network
 nextitnet.py      dilated convolutions
 hstu.py           attention without softmax
@@ -29,7 +28,6 @@ from mlrec.models.recommenders.base import (
     select_history,
 )
 from mlrec.models.recommenders.counting import ItemKNN, Popularity
-from mlrec.models.recommenders.esasrec import ESASRec
 from mlrec.models.recommenders.factorization import NFM, DeepFM
 from mlrec.models.recommenders.graph import GRCN, MMGCN, LightGCN
 from mlrec.models.recommenders.gru4rec import GRU4Rec
@@ -41,7 +39,6 @@ from mlrec.models.recommenders.two_towers import DSSM, DecayedMean, YoutubeDNN
 
 RECOMMENDERS: dict[str, Any] = {
     "sasrec": SASRec,
-    "esasrec": ESASRec,
     "gru4rec": GRU4Rec,
     "nextitnet": NextItNet,
     "hstu": HSTU,

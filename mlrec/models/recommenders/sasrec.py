@@ -39,18 +39,13 @@ class SASRec(SequenceModel):
         self.positions = nn.Embedding(length, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            self._block(width, heads, dropout, pre_norm) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout, pre_norm) for _ in range(layers))
         self.last_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.xavier_normal_(module.weight)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-    def _block(self, width: int, heads: int, dropout: float, pre_norm: bool) -> Block:
-        return Block(width, heads, dropout, pre_norm)
 
     def forward(
         self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
@@ -73,9 +68,7 @@ class SASRec(SequenceModel):
         return states
 
 
-class Block(nn.Module):
-    """Attention and a feed-forward network, each with a residual connection."""
-
+class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, pre_norm: bool) -> None:
         super().__init__()
         self.heads = heads
@@ -96,16 +89,14 @@ class Block(nn.Module):
         first, second = self.norms
         if self.pre_norm:
             # the residual is for the wanted positions, but attention reads all of them
-            values = values[:, wanted] + self.attend(first(values), allowed, wanted)
+            values = values[:, wanted] + self._attend(first(values), allowed, wanted)
             updated: torch.Tensor = values + self.dropout(self.feed_forward(second(values)))
             return updated
-        values = first(values[:, wanted] + self.attend(values, allowed, wanted))
+        values = first(values[:, wanted] + self._attend(values, allowed, wanted))
         normed: torch.Tensor = second(values + self.dropout(self.feed_forward(values)))
         return normed
 
-    def attend(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
-        """Return the attention's output at the wanted positions, [B, wanted positions, D]."""
-
+    def _attend(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
         def split(projected: torch.Tensor) -> torch.Tensor:
             return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
 

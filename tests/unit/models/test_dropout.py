@@ -115,7 +115,7 @@ def test_recommenders_do_not_use_torchs_dropout() -> None:
             assert not isinstance(module, nn.Dropout), name
 
 
-@pytest.mark.parametrize("name", ["sasrec", "esasrec", "gru4rec", "hstu", "dssm", "youtube_dnn"])
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "hstu", "dssm", "youtube_dnn"])
 def test_states_in_training_do_not_depend_on_the_batchs_other_users(name: str) -> None:
     torch.manual_seed(0)
     model: SequenceModel = RECOMMENDERS[name](8, 6, dropout=0.5)
