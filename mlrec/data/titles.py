@@ -50,9 +50,16 @@ def load_tokenizer(tokenizer: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+        loaded = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
     except Exception as error:  # the tokenizers package raises plain Exceptions
         raise _fault(tokenizer, "cannot be loaded", error) from error
+    # for a folder with config.json alone, transformers makes a tokenizer up
+    if not set(loaded.get_vocab().values()) - set(loaded.all_special_ids):
+        raise RuntimeError(
+            f"the tokenizer {tokenizer!r} has no words, only special tokens; copy the checkpoint's "
+            "tokenizer files, such as tokenizer.json, into its folder"
+        )
+    return loaded
 
 
 def _fault(tokenizer: str, what: str, error: Exception) -> RuntimeError:

@@ -88,7 +88,7 @@ def build_encoders(
     for row, context, encoder in zip(rows, contexts, encoders, strict=True):
         head = build_head(row, context, encoder)
         _check_projection(row, context, head, config)
-        random = starts_random(row, context)
+        random = starts_random(row, context, encoder)
         built.append(BuiltEncoder(context.name, row, encoder, head, random))
     return built
 
@@ -152,12 +152,13 @@ def _check_projection(
         )
 
 
-def starts_random(row: EncoderRow, context: EncoderContext) -> bool:
+def starts_random(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> bool:
     """Return whether an encoder starts from random weights where others have pretrained ones."""
+    has_weights = row.checkpoint and encoder.reads_weights
     return (
         row.modality not in (Modality.ID, Modality.FEATURES)
         and not context.restored
-        and (context.scratch or not row.checkpoint)
+        and (context.scratch or not has_weights)
     )
 
 

@@ -65,6 +65,8 @@ class Encoder(nn.Module):
     one vector. The row's `pooling` reduces them to one."""
     rereads = False
     """True if later stages read the media again, such as the mask of a title's tokens."""
+    reads_weights = True
+    """False if a checkpoint gives the encoder no weights, but a tokenizer."""
     joins_by_raw_id = False
     """True if the vectors of item numbers are the same in every packing of the data."""
     lr: float | None = None

@@ -77,6 +77,8 @@ class EmbeddingBag(Encoder):
     are the title's bytes.
     """
 
+    reads_weights = False
+
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__()
         tokenizer = tokenizer_of(row, context)

@@ -58,6 +58,9 @@ def test_embedding_bag_sums_the_tokens_of_a_title_without_special_ones(tmp_path:
     # token 1 is the unknown word
     torch.testing.assert_close(vectors[0], (table[4] + table[5]) / 2**0.5)
     assert not vectors[1].any()
+    options = {"text/embedding_bag": {"checkpoint": str(tmp_path), "length": 6}}
+    tower = ItemTower(ItemConfig(("text/embedding_bag",), options), 8, 3)
+    assert tower.random_encoders == ["text/embedding_bag"]
     # the encoder's folder rebuilds it without the checkpoint
     for folder in ("run", "empty"):
         (tmp_path / folder).mkdir()
@@ -74,6 +77,17 @@ def test_embedding_bag_sums_the_tokens_of_a_title_without_special_ones(tmp_path:
 def test_text_encoder_without_its_tokenizer_names_it(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"the tokenizer .* cannot be loaded"):
         tokenize("a", 4, f"{tmp_path}/nothing")
+
+
+@pytest.mark.parametrize("name", ["text/huggingface", "text/embedding_bag"])
+def test_checkpoint_without_the_files_of_its_tokenizer_is_refused(
+    name: str, tmp_path: Path
+) -> None:
+    save_bert(tmp_path)
+    for path in tmp_path.glob("*token*"):
+        path.unlink()
+    with pytest.raises(ValueError, match=rf"{name}: the tokenizer .* has no words, only special"):
+        build(name, checkpoint=str(tmp_path), length=6)
 
 
 @pytest.mark.parametrize("samples", [300, 9000, 16000, 40000])
