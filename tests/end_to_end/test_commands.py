@@ -129,7 +129,7 @@ def test_evaluate_changed_model_setting_is_refused(
     results = (finished / "results.json").read_bytes()
     assert call("mlrec", "evaluate", str(finished), "recommender.options.heads=1") == 2
     assert (
-        "cannot override settings fixed at training time (recommender.options is"
+        "cannot override settings fixed at training time (recommender.options.heads is"
         in capsys.readouterr().err
     )
     assert (finished / "results.json").read_bytes() == results
