@@ -13,7 +13,7 @@ from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import Modality
 from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
-from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row
+from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row, is_table
 from mlrec.models.encoders.huggingface import HuggingFace
 from mlrec.models.encoders.side_network import SIDE_WIDTH, InterModal, SidePooling
 from mlrec.models.head_building import build_head
@@ -101,10 +101,8 @@ def check_tuning_has_effect(config: ItemConfig) -> None:
     """
     if config.tuning not in ("side", "lora"):
         return
-    for name in config.encoders:
-        # without its options, which may freeze an encoder whose adapters were merged
-        if encoder_row(name, {}).tuning is None:
-            return
+    if not all(map(is_table, config.encoders)):
+        return
     hint = " For features of all stages, set their pooling=side." if config.tuning == "side" else ""
     raise ValueError(
         f"item.tuning={config.tuning} has no effect on {', '.join(config.encoders)}: tables of ids "

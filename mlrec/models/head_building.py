@@ -10,8 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from mlrec.data.schema import Modality
-from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow
+from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, is_table
 from mlrec.models.encoders.features import vectors_for_whitening
 from mlrec.models.encoders.heads import Whitening
 from mlrec.models.encoders.pooling import POOLINGS
@@ -99,12 +98,11 @@ def _check_side_options(
     """
     where = f"item.options.{name}"
     is_side = isinstance(encoder, SideEncoder)
-    is_table = row.modality in (Modality.ID, Modality.FEATURES)
+    tuned = "" if is_table(name) else f" or set {where}.tuning=side"
     if "every" in row.side and not is_side:
-        other = "" if is_table else f" or set {where}.tuning=side"
         raise ValueError(
             f"{where}.side.every has no effect on {name}, whose stages are not read. Remove "
-            f"it{other}"
+            f"it{tuned}"
         )
     if "width" not in row.side or has_side_network:
         return
@@ -114,10 +112,7 @@ def _check_side_options(
             "side network. Remove one of both"
         )
     # features of stages, or frames, are several vectors per item
-    if len(encoder.rows) > 1:
-        other = f" or set {where}.pooling=side"
-    else:
-        other = "" if is_table else f" or set {where}.tuning=side"
+    other = f" or set {where}.pooling=side" if len(encoder.rows) > 1 else tuned
     raise ValueError(
         f"{where}.side.width has no effect, because {name} has no side network. Remove it{other}"
     )

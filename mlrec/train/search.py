@@ -226,9 +226,8 @@ def write_best(plan: SearchPlan, outcomes: Sequence[TrialOutcome]) -> Best:
 def in_words(outcome: TrialOutcome, metric: str) -> str:
     """Return one line that says how a trial ended."""
     settings = "  ".join(f"{key}={value}" for key, value in outcome.settings.items())
-    ending = f"failed: {outcome.error}"
-    if outcome.value is not None:
-        ending = f"validation {metric} {outcome.value:.4f}"
+    failed = outcome.value is None
+    ending = f"failed: {outcome.error}" if failed else f"validation {metric} {outcome.value:.4f}"
     before = "  ended before" if outcome.before else ""
     return f"{outcome.name}  {ending}  {settings}{before}"
 

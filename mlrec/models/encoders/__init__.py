@@ -7,7 +7,7 @@ video.py          rows for videos, and a small network for tests
 image.py          rows for covers
 text.py           rows for titles
 audio.py          rows for audio
-id.py             an embedding table over item ids
+id.py             trained tables, and the one over item ids
 features.py       a frozen table of features extracted earlier
 huggingface.py    classes that run any model of Hugging Face transformers
 architectures.py  a transformers configuration, checked and merged with item.options
@@ -48,7 +48,13 @@ ENCODERS: dict[str, EncoderRow] = {
 }
 """Every encoder by the name that `item.encoders` uses. Features have any name features/NAME."""
 
-__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "encoder_row"]
+__all__ = ["ENCODERS", "Encoder", "EncoderContext", "EncoderRow", "encoder_row", "is_table"]
+
+
+def is_table(name: str) -> bool:
+    """Return whether an encoder is a table, of ids, tokens or features, without stages to tune."""
+    # without its options, which may freeze an encoder whose adapters were merged
+    return encoder_row(name, {}).tuning is not None
 
 
 def encoder_row(name: str, options: Mapping[str, Any]) -> EncoderRow:

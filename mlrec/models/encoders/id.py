@@ -1,4 +1,4 @@
-"""Items by their id alone: an embedding table (the paper's IDRec)."""
+"""Trained tables, and items by their id alone (the paper's IDRec)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow
 
 
-class IdEmbedding(Encoder):
-    """One trained vector per item: int64 [n] to [n, width]."""
+class EmbeddingTable(Encoder):
+    """An encoder that is one trained table and starts random. Subclasses set `spec`."""
 
-    def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
+    def __init__(self, num_rows: int, row: EncoderRow, context: EncoderContext) -> None:
         super().__init__()
-        self.spec = InputSpec(Modality.ID)
         self.width = row.width or context.width
-        # row 0 is padding
-        self.embedding = nn.Embedding(context.catalogue_size + 1, self.width)
+        self.embedding = nn.Embedding(num_rows, self.width)
         nn.init.xavier_normal_(self.embedding.weight)
-
-    def forward(self, items: torch.Tensor) -> torch.Tensor:
-        vectors: torch.Tensor = self.embedding(items)
-        return vectors
 
     def stages(self) -> list[nn.Module]:
         return [self.embedding]
@@ -30,6 +24,19 @@ class IdEmbedding(Encoder):
     def head(self, width: int) -> nn.Module:
         # by default the table has the recommender's width, and a projection would add nothing
         return nn.Identity() if self.width == width else super().head(width)
+
+
+class IdEmbedding(EmbeddingTable):
+    """One trained vector per item: int64 [n] to [n, width]."""
+
+    def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
+        # row 0 is padding
+        super().__init__(context.catalogue_size + 1, row, context)
+        self.spec = InputSpec(Modality.ID)
+
+    def forward(self, items: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.embedding(items)
+        return vectors
 
 
 ID_ENCODERS = {

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.functional import embedding_bag
 
 from mlrec.data.schema import BYTE_TOKENS, InputSpec, Modality
 from mlrec.data.titles import END, PADDING, START, load_tokenizer, tokenize
 from mlrec.models.encoders.architectures import has_own_files, read_architecture
-from mlrec.models.encoders.base import Encoder, EncoderContext, EncoderRow
+from mlrec.models.encoders.base import EncoderContext, EncoderRow
 from mlrec.models.encoders.huggingface import HuggingFace
+from mlrec.models.encoders.id import EmbeddingTable
 from mlrec.models.encoders.pretrained import local_folder
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -67,7 +67,7 @@ class HuggingFaceText(HuggingFace):
         return mean_over_tokens(output.last_hidden_state, mask)
 
 
-class EmbeddingBag(Encoder):
+class EmbeddingBag(EmbeddingTable):
     """One trained vector per token, summed over a title: int64 [n, 2, length] to [n, width].
 
     Items share what their words have learned, so a cold item has vectors for the words of its
@@ -80,7 +80,6 @@ class EmbeddingBag(Encoder):
     reads_weights = False
 
     def __init__(self, row: EncoderRow, context: EncoderContext) -> None:
-        super().__init__()
         tokenizer = tokenizer_of(row, context)
         check_length(row.length, MAX_TITLE_TOKENS, context.name)
         num_tokens, special = BYTE_TOKENS, [PADDING, START, END]
@@ -91,10 +90,8 @@ class EmbeddingBag(Encoder):
                 raise ValueError(f"{context.name}: {error}") from error
             num_tokens = max(loaded.get_vocab().values()) + 1
             special = loaded.all_special_ids
+        super().__init__(num_tokens, row, context)
         self.spec = InputSpec(Modality.TITLE, length=row.length, tokenizer=tokenizer)
-        self.width = row.width or context.width
-        self.embedding = nn.Embedding(num_tokens, self.width)
-        nn.init.xavier_normal_(self.embedding.weight)
         self.special: torch.Tensor
         self.register_buffer("special", torch.tensor(special), persistent=False)
 
@@ -109,13 +106,6 @@ class EmbeddingBag(Encoder):
         table = self.embedding.weight
         # never holds the vectors of all tokens, n x length x width
         return embedding_bag(tokens, table, mode="sum", per_sample_weights=weights.to(table.dtype))
-
-    def stages(self) -> list[nn.Module]:
-        return [self.embedding]
-
-    def head(self, width: int) -> nn.Module:
-        # by default the table has the recommender's width, and a projection would add nothing
-        return nn.Identity() if self.width == width else super().head(width)
 
 
 def mean_over_tokens(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
