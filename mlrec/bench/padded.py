@@ -13,17 +13,22 @@ trainer has. On one rank the losses of the two steps are equal.
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from mlrec.bench.made_up import MediaPool
+from mlrec.bench.made_up import MadeUpSteps, MediaPool
+from mlrec.bench.step_clock import StepClock, StepTimes, slots_of
+from mlrec.config import Config
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
+from mlrec.data.stream import Data
+from mlrec.models.recommender import Recommender
 from mlrec.models.tower import ItemTower
-from mlrec.runtime.distributed import shares
+from mlrec.runtime.distributed import World, shares
 
 
 class RankPlan(Plan):
@@ -42,10 +47,49 @@ class RankPlan(Plan):
         return users_G[start : start + sizes[self._rank]]
 
 
-def slots_of(batch: Batch) -> torch.Tensor:
-    """Return the users' training sequences as positions in U, int64 [B, T], with -1 for padding."""
-    # Targets are the inputs shifted by one, so that their last column completes the sequence.
-    return torch.cat([batch.inputs_BL, batch.targets_BL[:, -1:]], dim=1)
+class PaddedBaseline:
+    """Steps of the same engine in which every slot of the global batch is encoded."""
+
+    name: ClassVar[str] = "padded"
+
+    def __init__(
+        self, config: Config, data: Data, plan: Plan, model: Recommender, world: World
+    ) -> None:
+        """Draw the media on the device.
+
+        Raises:
+            ValueError: the recommender encodes the whole catalogue, which has no padded form.
+        """
+        if model.whole_catalogue:
+            raise ValueError(
+                f"--baseline padded cannot measure {config.recommender.name} with "
+                f"{config.loss.name}. They encode the whole catalogue in every step, not slots. "
+                "Leave the option out"
+            )
+        # The split keeps two interactions of each user for validation and test.
+        self._slots_per_user = data.info.split.train_length
+        self._ranks = world.size
+        self._plan = plan
+        self._tower = model.tower
+        self._pool = MediaPool(model.tower.specs, world.device, floats=True)
+        global_batch = config.train.global_batch
+        rank_plan = RankPlan(plan, global_batch, world.rank)
+        # Each rank is alone with its users, and encodes media of its own pool on the device.
+        self._dataset = MadeUpSteps(data, rank_plan, 0, None, local=True, whole_catalogue=False)
+        self.most_items = self._most_slots(global_batch)
+
+    def step(self, clock: StepClock, times: StepTimes, batch: Batch) -> None:
+        """Take a step of the clock's engine on this rank's part of the same global batch."""
+        # The last batch of an epoch has fewer users, and so fewer slots.
+        most_slots = self._most_slots(len(self._plan.users(batch.step)))
+        encode = partial(encode_slots, self._tower, self._pool, most_slots)
+        padded_batch = self._dataset[batch.step]
+        videos = len(padded_batch.users_B) * self._slots_per_user
+        clock.step(times, iter([padded_batch]), encode, videos)
+
+    def _most_slots(self, users: int) -> int:
+        """Return the slots of the rank with the most, when the ranks share `users` users."""
+        return -(-users // self._ranks) * self._slots_per_user
 
 
 def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> torch.Tensor:

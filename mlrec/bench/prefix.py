@@ -136,10 +136,8 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> Pref
         fill_cache(batch)
         clock.step(cached, iter([_without_cached_media(batch, cache)]))
         clock.step(all_stages, iter([batch]), encode_all)
-        cached.videos += len(batch.valid_O)
-        all_stages.videos += len(batch.valid_O)
 
-    pairs = zip(cached.step_s, all_stages.step_s, strict=True)
+    pairs = zip(cached.work_s, all_stages.work_s, strict=True)
     return PrefixBench(
         cached=cached.reduce(world),
         all_stages=all_stages.reduce(world),

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from mlrec.bench.made_up import MadeUpSteps, MediaPool
 from mlrec.bench.measure import device_name, peak, reset_peak
-from mlrec.bench.padded import RankPlan, encode_slots
+from mlrec.bench.padded import PaddedBaseline
+from mlrec.bench.plain import PlainBaseline
 from mlrec.bench.ranks import run_on_ranks
 from mlrec.bench.result import Result, Row
-from mlrec.bench.step_clock import PARTS, Encode, StepClock, StepFigures, StepTimes
+from mlrec.bench.step_clock import PARTS, StepClock, StepFigures, StepTimes
 from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
 from mlrec.data.stream import Data, stream_steps
 from mlrec.models.building import build_model, training_dtype
-from mlrec.models.tower import ItemTower
+from mlrec.models.recommender import Recommender
 from mlrec.runtime.distributed import World
 from mlrec.runtime.flops import FlopCounter, matrix_product_flops_per_s, now
 from mlrec.runtime.progress import track
@@ -36,17 +37,59 @@ TABLE_ROWS = {
 """Labels of the table and the figures that they show."""
 
 
-@dataclass(frozen=True)
-class PaddedFigures:
-    """Figures of the padded baseline, measured in pairs with mlrec's steps."""
+class Baseline(Protocol):
+    """Another way to take mlrec's steps. It is built before the engine and measured in pairs."""
 
+    name: ClassVar[str]
+    most_items: int
+    """Most items that a step encodes on this rank, for activation checkpointing."""
+
+    def step(self, clock: StepClock, times: StepTimes, batch: Batch) -> None:
+        """Take one step on the global batch of `batch`, and add its times to `times`.
+
+        Args:
+            clock: the clock of mlrec's steps, with their engine.
+            batch: batch of mlrec's step on this rank, on the device.
+        """
+
+
+BASELINES: dict[str, Callable[[Config, Data, Plan, Recommender, World], Baseline]] = {
+    "padded": PaddedBaseline,
+    "plain": PlainBaseline,
+}
+"""Constructors of baselines by name. They take (config, data, plan, model, world)."""
+
+
+@dataclass(frozen=True)
+class BaselineFigures:
+    """Figures of a baseline, measured in pairs with mlrec's steps. Ratios leave out waiting."""
+
+    name: str
     figures: StepFigures
     speedups: list[float]
-    """Seconds of the padded step divided by those of mlrec's step, per pair."""
+    """Seconds of the baseline's step divided by those of mlrec's step, per pair."""
     losses: list[tuple[float, float]]
-    """Losses of mlrec's step and of the padded step, per pair."""
+    """Losses of mlrec's step and of the baseline's step, per pair."""
     cpu_speedup: float
-    """CPU seconds of all padded steps divided by those of all mlrec's steps."""
+    """CPU seconds of all steps of the baseline divided by those of all mlrec's steps."""
+
+    @property
+    def speedup(self) -> float:
+        """Median of the pairs' speed-ups."""
+        return statistics.median(self.speedups)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys that --json prints."""
+        return {
+            self.name: asdict(self.figures),
+            "speedup": self.speedup,
+            "speedups": self.speedups,
+            "losses": self.losses,
+            "cpu_speedup": self.cpu_speedup,
+            # The same ratios, of mlrec's seconds divided by the baseline's.
+            "ratio": 1 / self.speedup,
+            "cpu_ratio": 1 / self.cpu_speedup,
+        }
 
 
 @dataclass(frozen=True)
@@ -74,8 +117,8 @@ class StepBench:
     """Peak memory of this rank."""
     step_bytes: int
     """Part of the peak memory that a step adds to what was resident before it."""
-    padded: PaddedFigures | None
-    """Figures of the padded baseline; None without --baseline padded."""
+    baseline: BaselineFigures | None
+    """Figures of the baseline; None without --baseline."""
 
     @property
     def of_limit(self) -> float:
@@ -85,16 +128,12 @@ class StepBench:
     def as_json(self) -> dict[str, Any]:
         """Return the keys that --json prints."""
         keys = asdict(self)
-        del keys["figures"], keys["padded"]
+        del keys["figures"], keys["baseline"]
         keys |= asdict(self.figures)
         keys["wait_share"] = self.figures.seconds["wait"] / self.figures.step_s
         keys["of_limit"] = self.of_limit
-        if self.padded is not None:
-            keys["padded"] = asdict(self.padded.figures)
-            keys["speedup"] = statistics.median(self.padded.speedups)
-            keys["speedups"] = self.padded.speedups
-            keys["losses"] = self.padded.losses
-            keys["cpu_speedup"] = self.padded.cpu_speedup
+        if self.baseline is not None:
+            keys |= self.baseline.as_json()
         return keys
 
 
@@ -104,35 +143,33 @@ def run(options: argparse.Namespace) -> Result | None:
     Raises:
         ValueError: the configuration does not fit, as in run_on_ranks.
     """
-    measure = partial(measure_step, steps=options.steps, padded=options.baseline is not None)
+    measure = partial(measure_step, steps=options.steps, baseline=options.baseline)
     return run_on_ranks(options, measure, _result)
 
 
-def measure_step(config: Config, data: Data, world: World, steps: int, padded: bool) -> StepBench:
+def measure_step(
+    config: Config, data: Data, world: World, steps: int, baseline: str | None
+) -> StepBench:
     """Measure `steps` steps after one to warm up; collective.
 
-    With `padded`, each is followed by the baseline's step on the same global batch.
+    With a baseline, each is followed by the baseline's step on the same global batch.
 
     Raises:
-        ValueError: the recommender encodes the whole catalogue, for which there is no padded form.
+        ValueError: the baseline has no form of this configuration.
     """
     global_batch = config.train.global_batch
     plan = Plan(data.sequences, config.seed, global_batch, data.owners(global_batch, world.nodes))
     model = build_model(config, data, world.rank)
-    if padded and model.whole_catalogue:
-        raise ValueError(
-            f"--baseline padded cannot measure {config.recommender.name} with {config.loss.name}. "
-            "They encode the whole catalogue in every step, not slots. Leave the option out"
-        )
+    other: Baseline | None = None
+    if baseline is not None:
+        other = BASELINES[baseline](config, data, plan, model, world)
     pool = MediaPool(model.tower.specs)
     local_negatives = config.loss.negatives == "local"
     dataset = MadeUpSteps(data, plan, world.rank, pool, local_negatives, model.whole_catalogue)
-    baseline = _PaddedSteps(data, plan, model.tower, world, global_batch)
-    # The padded step encodes more items. Both steps hold their activations if the padded one can.
-    if padded:
-        most_items = baseline.most_slots(global_batch)
-    else:
-        most_items = plan.most_items(steps + 1, dataset.items_N)
+    most_items = plan.most_items(steps + 1, dataset.items_N)
+    if other is not None:
+        # Both steps hold their activations if the one that encodes more items can.
+        most_items = max(most_items, other.most_items)
     engine = build_engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
     on_cuda = world.device.type == "cuda"
     stream = stream_steps(dataset, 0, steps + 1, config.data.num_workers, pin_memory=on_cuda)
@@ -141,9 +178,11 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
     # the counter slows a step down.
     clock = StepClock(engine, world.device)
     with FlopCounter() as counter:
-        clock.step(StepTimes(), stream)
+        batch = clock.step(StepTimes(), stream)
+    if other is not None:
+        other.step(clock, StepTimes(), batch)
     ours = StepTimes()
-    padded_times = StepTimes()
+    others = StepTimes()
     losses: list[tuple[float, float]] = []
     plan_s = 0.0
     peak_bytes = 0
@@ -151,19 +190,15 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
     for step in track(range(1, steps + 1), "measuring steps"):
         # The loader plans too, but in its workers, where this clock does not run.
         start_s = now(world.device)
-        users_G = plan.step(step, dataset.items_N).users_G
+        plan.step(step, dataset.items_N)
         plan_s += now(world.device) - start_s
         resident_bytes = reset_peak(world.device)
         batch = clock.step(ours, stream)
-        # Read before the padded step, whose peak is another.
+        # Read before the baseline's step, whose peak is another.
         peak_bytes = max(peak_bytes, peak(world.device))
-        ours.videos += len(batch.valid_O)
-        if padded:
-            # The last batch of an epoch has fewer users, and so fewer slots.
-            encode = baseline.encode(baseline.most_slots(len(users_G)))
-            batch = clock.step(padded_times, baseline.batch(step), encode)
-            padded_times.videos += len(batch.users_B) * baseline.slots_per_user
-            losses.append((ours.loss, padded_times.loss))
+        if other is not None:
+            other.step(clock, others, batch)
+            losses.append((ours.loss, others.loss))
 
     return StepBench(
         global_batch=global_batch,
@@ -179,48 +214,25 @@ def measure_step(config: Config, data: Data, world: World, steps: int, padded: b
         limit_flops_per_s=matrix_product_flops_per_s(world.device, training_dtype(config)),
         peak_bytes=peak_bytes,
         step_bytes=peak_bytes - resident_bytes,
-        padded=_compare(ours, padded_times, losses, world) if padded else None,
+        baseline=None if other is None else _compare(other.name, ours, others, losses, world),
     )
 
 
-class _PaddedSteps:
-    """Batches and encoding of the padded baseline."""
-
-    def __init__(
-        self, data: Data, plan: Plan, tower: ItemTower, world: World, global_batch: int
-    ) -> None:
-        # The split keeps two interactions of each user for validation and test.
-        self.slots_per_user = data.info.split.train_length
-        self._ranks = world.size
-        self._tower = tower
-        self._pool = MediaPool(tower.specs, world.device, floats=True)
-        rank_plan = RankPlan(plan, global_batch, world.rank)
-        # Each rank is alone with its users, and encodes media of its own pool on the device.
-        self._dataset = MadeUpSteps(data, rank_plan, 0, None, local=True, whole_catalogue=False)
-
-    def most_slots(self, users: int) -> int:
-        """Return the slots of the rank with the most, when the ranks share `users` users."""
-        return -(-users // self._ranks) * self.slots_per_user
-
-    def batch(self, step: int) -> Iterator[Batch]:
-        """Return a stream of one batch."""
-        return iter([self._dataset[step]])
-
-    def encode(self, most_slots: int) -> Encode:
-        """Return the encoding of every slot, for ranks with at most `most_slots` slots."""
-        return partial(encode_slots, self._tower, self._pool, most_slots)
-
-
 def _compare(
-    ours: StepTimes, padded: StepTimes, losses: list[tuple[float, float]], world: World
-) -> PaddedFigures:
+    name: str,
+    ours: StepTimes,
+    others: StepTimes,
+    losses: list[tuple[float, float]],
+    world: World,
+) -> BaselineFigures:
     """Return the baseline's figures and the speed-ups of the pairs; collective."""
-    pairs = zip(ours.step_s, padded.step_s, strict=True)
-    return PaddedFigures(
-        figures=padded.reduce(world),
-        speedups=[padded_s / our_s for our_s, padded_s in pairs],
+    pairs = zip(ours.work_s, others.work_s, strict=True)
+    return BaselineFigures(
+        name=name,
+        figures=others.reduce(world),
+        speedups=[other_s / our_s for our_s, other_s in pairs],
         losses=losses,
-        cpu_speedup=sum(padded.cpu_s) / sum(ours.cpu_s),
+        cpu_speedup=sum(others.cpu_s) / sum(ours.cpu_s),
     )
 
 
@@ -237,8 +249,8 @@ def _result(config: Config, world: World, bench: StepBench) -> Result:
 def _speeds(bench: StepBench) -> list[Row]:
     """Return the table of speeds and parts, with a column for the baseline if it was measured."""
     columns = {"mlrec": bench.figures}
-    if bench.padded is not None:
-        columns["padded"] = bench.padded.figures
+    if bench.baseline is not None:
+        columns[bench.baseline.name] = bench.baseline.figures
     rows: list[Row] = [("", *columns)]
     for label, name in TABLE_ROWS.items():
         rows.append((label, *[f"{getattr(side, name):,.2f}" for side in columns.values()]))
@@ -261,9 +273,11 @@ def _facts(bench: StepBench, world: World) -> list[Row]:
         ("share of the peak", f"{bench.of_limit:.1%}"),
         ("peak memory of a rank", memory),
     ]
-    if bench.padded is not None:
-        speedup = statistics.median(bench.padded.speedups)
-        facts.append(("times as fast as padded, median of pairs", f"{speedup:.2f}"))
+    if bench.baseline is not None:
+        name = bench.baseline.name
+        facts.append((f"times as fast as {name}, median of pairs", f"{bench.baseline.speedup:.2f}"))
         if world.device.type == "cpu":
-            facts.append(("times as fast in CPU seconds", f"{bench.padded.cpu_speedup:.2f}"))
+            cpu_speedup = bench.baseline.cpu_speedup
+            facts.append(("times as fast in CPU seconds", f"{cpu_speedup:.2f}"))
+            facts.append((f"mlrec's CPU seconds / {name}'s", f"{1 / cpu_speedup:.2f}"))
     return facts

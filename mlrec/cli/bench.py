@@ -75,8 +75,9 @@ def _add_step(parser: Parser) -> None:
     _add_steps(parser, default=3, what="measured steps, after one to warm up")
     parser.add_argument(
         "--baseline",
-        choices=("padded",),
-        help="also measure the same global batch with every padded slot encoded (default: off)",
+        choices=("padded", "plain"),
+        help="also measure the same global batch: `padded` encodes every padded slot, `plain` is a "
+        "PyTorch loop without mlrec, for id/embedding with sasrec (default: off)",
     )
 
 

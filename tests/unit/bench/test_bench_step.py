@@ -1,7 +1,8 @@
-"""mlrec bench step and eval: their counts, and the padded baseline, which is the same step."""
+"""mlrec bench step and eval: their counts, and the baselines, which take the same step."""
 
 import argparse
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.bench import evaluation, step
 from mlrec.bench.made_up import MadeUpSteps, MediaPool, data_of
-from mlrec.bench.padded import RankPlan, encode_slots, slots_of
-from mlrec.config import Config, DataConfig, ItemConfig
+from mlrec.bench.padded import RankPlan, encode_slots
+from mlrec.bench.step_clock import slots_of
+from mlrec.config import Config, DataConfig, ItemConfig, OptimConfig, RecommenderConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch, InputSpec, Modality
@@ -36,7 +38,7 @@ def config(video_config: Config) -> Config:
 
 
 def test_measure_step_counts_equal_the_plan(config: Config, data: Data, world: World) -> None:
-    figures = step.measure_step(config, data, world, steps=2, padded=True).as_json()
+    figures = step.measure_step(config, data, world, steps=2, baseline="padded").as_json()
 
     plan = Plan(data.sequences, config.seed, config.train.global_batch, Owners((1,)))
     plans = [plan.step(1), plan.step(2)]
@@ -108,7 +110,7 @@ def test_measure_step_padded_whole_catalogue_is_refused(
 ) -> None:
     config = replace(tiny_config, loss=LossConfig(name="full_softmax"))
     with pytest.raises(ValueError, match=r"--baseline padded .* sasrec with full_softmax"):
-        step.measure_step(config, data, world, steps=1, padded=True)
+        step.measure_step(config, data, world, steps=1, baseline="padded")
 
 
 def test_flop_counter_counts_backward_and_repeated_forward() -> None:
@@ -148,3 +150,59 @@ def test_run_steps_below_one_are_refused(dataset_dir: str) -> None:
     for bench in (step, evaluation):
         with pytest.raises(ValueError, match="--steps is 0"):
             bench.run(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "cosine", "loss"),
+    [
+        ({"layers": 1}, False, LossConfig()),
+        ({"pre_norm": True}, True, LossConfig(multiplicity=True, logq=False, temperature=0.1)),
+        ({"heads": 4}, False, LossConfig(multiplicity=True, negatives="local")),
+    ],
+)
+def test_measure_step_plain_loss_equals_mlrecs(
+    tiny_config: Config,
+    data: Data,
+    world: World,
+    options: dict[str, Any],
+    cosine: bool,
+    loss: LossConfig,
+) -> None:
+    recommender = replace(
+        tiny_config.recommender, options={"dropout": 0.0, **options}, cosine=cosine
+    )
+    # Clipping, decay of both groups and the schedule all change the weights of the later steps.
+    optim = OptimConfig(
+        lr=1e-2,
+        encoder_lr=3e-2,
+        weight_decay=0.5,
+        encoder_weight_decay=1.0,
+        clip_norm=0.5,
+        warmup="2 steps",
+        schedule="cosine",
+    )
+    config = replace(tiny_config, recommender=recommender, loss=loss, optim=optim)
+    figures = step.measure_step(config, data, world, steps=4, baseline="plain").as_json()
+
+    ours, plain = zip(*figures["losses"], strict=True)
+    assert plain == pytest.approx(ours, abs=1e-5)
+    assert len(set(ours)) == 4
+    assert figures["plain"]["users_per_step"] == figures["users_per_step"]
+    assert figures["plain"]["videos_per_step"] == figures["videos_per_step"]
+    assert figures["cpu_ratio"] == pytest.approx(figures["cpu_s"] / figures["plain"]["cpu_s"])
+    assert figures["ratio"] == pytest.approx(1 / figures["speedup"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"item": ItemConfig(("video/tiny",))}, r"item.encoders is \['video/tiny'\]"),
+        ({"recommender": RecommenderConfig("gru4rec")}, r"recommender.name is 'gru4rec'"),
+        ({"loss": LossConfig("bpr")}, r"loss.name is 'bpr'.* Set it to 'in_batch_softmax'"),
+    ],
+)
+def test_measure_step_plain_other_models_are_refused(
+    tiny_config: Config, data: Data, world: World, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match="--baseline plain .*" + words):
+        step.measure_step(replace(tiny_config, **changes), data, world, steps=1, baseline="plain")
