@@ -62,6 +62,11 @@ class Dropout(nn.Module):
         return self.training and self.p > 0
 
     @property
+    def scale(self) -> float:
+        """Factor on the values that are not dropped."""
+        return 1 / (1 - self.p)
+
+    @property
     def keys(self) -> torch.Tensor:
         """int64: keys of the rows.
 
@@ -86,7 +91,7 @@ class Dropout(nn.Module):
             )
         mask = self.mask(values.shape[keys.ndim :]).to(values.dtype)
         # the factor multiplies the values, because a mask in bf16 would round it
-        return values * mask * (1 / (1 - self.p))
+        return values * mask * self.scale
 
     def mask(self, columns: Sequence[int]) -> torch.Tensor:
         """Return int32 [*rows, *columns]: 0 for values to drop, 1 for all others."""

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mlrec.data.schema import Batch, Scored
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
 from mlrec.models.recommenders import (
+    Slots,
     UserModel,
     Vectors,
     readable_slots,
@@ -62,6 +63,8 @@ class Targets:
 
     valid_U: torch.Tensor
     """Items that could be read, of all ranks, bool."""
+    slots: Slots
+    """The users' histories, where the wanted positions are those with a readable target."""
     users_P: torch.Tensor
     """Row of each position in the batch's users, int64."""
     places_P: torch.Tensor
@@ -142,7 +145,10 @@ class Recommender(nn.Module):
         # ZeRO-3 all ranks must call a scoring network equally often.
         num_scores = int(total) * len(valid_U)
         num_parts = max(1, -(-num_scores // (len(batch.owned_W) * MAX_SCORES)))
-        return Targets(valid_U, users_P, places_P, total, shares(len(users_P), num_parts))
+        items_BL = readable_slots(batch.inputs_BL, valid_U)
+        slots = self.sequence_model.slots(items_BL, users_P * items_BL.shape[1] + places_P)
+        part_sizes = shares(len(users_P), num_parts)
+        return Targets(valid_U, slots, users_P, places_P, total, part_sizes)
 
     def encode_owned(self, batch: Batch) -> torch.Tensor:
         """Return the vectors [O, D] of this rank's items; collective with an activation cache."""
@@ -168,14 +174,14 @@ class Recommender(nn.Module):
 
     def _positions(self, batch: Batch, vectors: Vectors, targets: Targets) -> Positions:
         """Return the states of the positions that have a target."""
-        slots_BL = readable_slots(batch.inputs_BL, targets.valid_U)
-        with self._drawing(lambda: self._position_keys(batch)):
-            states_BLD = self.sequence_model.states(vectors, batch.users_B, slots_BL)
+        rows_R = targets.slots.rows_R
+        with self._drawing(lambda: self._position_keys(batch, rows_R)):
+            states_PX = self.sequence_model.states(vectors, batch.users_B, targets.slots)
         users_P = targets.users_P
         places_P = targets.places_P
         return Positions(
             users_P=users_P,
-            states_PX=states_BLD[users_P, places_P],
+            states_PX=states_PX,
             target_P=batch.targets_BL[users_P, places_P],
             key_P=batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P,
         )
@@ -233,12 +239,11 @@ class Recommender(nn.Module):
         """Return the keys [U] by which dropout draws for items in the recommender."""
         return row_keys(RowKind.ITEMS, batch.items_U, self.seed, batch.step)
 
-    def _position_keys(self, batch: Batch) -> torch.Tensor:
-        """Return the keys [B, L] by which dropout draws for positions of this rank's users."""
+    def _position_keys(self, batch: Batch, rows_R: torch.Tensor) -> torch.Tensor:
+        """Return the keys [R] by which dropout draws for these positions of this rank's users."""
         length = batch.inputs_BL.shape[1]
-        places_L = torch.arange(length, device=batch.users_B.device)
-        ids_BL = batch.users_B[:, None] * length + places_L
-        return row_keys(RowKind.POSITIONS, ids_BL, self.seed, batch.step)
+        ids_R = batch.users_B[rows_R // length] * length + rows_R % length
+        return row_keys(RowKind.POSITIONS, ids_R, self.seed, batch.step)
 
 
 def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:

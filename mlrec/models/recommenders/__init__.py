@@ -21,11 +21,12 @@ from typing import Any
 from mlrec.config import RecommenderConfig
 from mlrec.data.schema import lookup
 from mlrec.models.recommenders.base import (
+    History,
     SequenceModel,
+    Slots,
     UserModel,
     Vectors,
     readable_slots,
-    select_history,
 )
 from mlrec.models.recommenders.counting import ItemKNN, Popularity
 from mlrec.models.recommenders.factorization import NFM, DeepFM
@@ -106,12 +107,13 @@ def scores_by_product(row: Any) -> bool:
 
 __all__ = [
     "RECOMMENDERS",
+    "History",
     "SequenceModel",
+    "Slots",
     "UserModel",
     "Vectors",
     "build_user_model",
     "check_recommender",
     "readable_slots",
     "scores_by_product",
-    "select_history",
 ]

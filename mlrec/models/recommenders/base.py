@@ -1,7 +1,7 @@
 """The base classes of recommenders. Start here to add one.
 
-1. Derive a class from `SequenceModel` and implement `forward`, from the item vectors of a history
-   to states. Its constructor takes width, the longest history, and options with defaults.
+1. Derive a class from `SequenceModel` and implement `forward`, from histories of item vectors to
+   states. Its constructor takes width, the longest history, and options with defaults.
 2. Add the class to RECOMMENDERS in __init__.py. Its options become `recommender.options`.
 
 `MeanOfHistory` in the README is a complete example, gru4rec.py the shortest model here.
@@ -13,9 +13,10 @@ A step calls `prepare` for the items, then `states` for the users, then `score` 
 Shape letters:
 
     B  users of this rank         L  positions of a history, oldest first, right-aligned
+    R  positions to compute       P  wanted states, those to score
     U  items of a step            D  width of item vectors (recommender.width)
-    P  states to score             X  width of what is scored; chosen by the model
     N  items of the catalogue     M  users of the data set        K  items per state
+    X  width of what is scored; chosen by the model
 """
 
 from __future__ import annotations
@@ -43,6 +44,25 @@ class Vectors:
     """States of all users, for a model whose states do not come from histories."""
 
 
+class Slots(NamedTuple):
+    """Histories of users, and the positions whose states are wanted.
+
+    Positions are numbered user by user: position l of user b is b * L + l.
+    """
+
+    items_BL: torch.Tensor
+    """Indices into U, int64, oldest first, right-aligned; -1 for padding and unreadable items."""
+    rows_R: torch.Tensor
+    """Positions to compute, int64, ascending: the wanted ones, and for a model that
+    `computes_histories` also all others with an item."""
+    wanted_P: torch.Tensor
+    """Indices into R of the wanted positions, int64, ascending."""
+
+    def wanted_rows(self) -> torch.Tensor:
+        """Return the wanted positions, int64 [P]."""
+        return self.rows_R[self.wanted_P]
+
+
 class UserModel(nn.Module):
     """A recommender: item vectors to states of users, and the score of items for a state."""
 
@@ -50,6 +70,10 @@ class UserModel(nn.Module):
     """False for a model that `fit` completes; its runs have 0 steps."""
     whole_catalogue: ClassVar[bool] = False
     """True if a step needs the vectors of all items, not only of the global batch's."""
+
+    computes_histories: ClassVar[bool] = False
+    """True if a state depends on what the model computes for earlier positions, and not only on the
+    item vectors there. Padding is then skipped."""
 
     @property
     def knows_ids(self) -> bool:
@@ -69,23 +93,40 @@ class UserModel(nn.Module):
         """Compute what depends on items alone, once per step or evaluation; by default nothing."""
         return Vectors(ids_U, items_UD, items_UD)
 
-    def states(
-        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the states [B, L, X] after each position.
+    def slots(self, items_BL: torch.Tensor, wanted_P: torch.Tensor) -> Slots:
+        """Return the slots that `states` reads; the host waits for the device.
+
+        Args:
+            items_BL: as in Slots.
+            wanted_P: wanted positions, int64, ascending.
+        """
+        if not self.computes_histories:
+            return Slots(items_BL, wanted_P, torch.arange(len(wanted_P), device=wanted_P.device))
+        is_wanted = torch.zeros(items_BL.numel(), dtype=torch.bool, device=items_BL.device)
+        is_wanted[wanted_P] = True
+        rows_R = torch.nonzero((items_BL.flatten() >= 0) | is_wanted).flatten()
+        return Slots(items_BL, rows_R, torch.searchsorted(rows_R, wanted_P))
+
+    def states(self, vectors: Vectors, users_B: torch.Tensor, slots: Slots) -> torch.Tensor:
+        """Return the states [P, X] after each wanted position.
 
         Args:
             users_B: user numbers, int64.
-            slots_BL: indices into U of each user's history, int64; -1 for padding and unreadable
-                items.
+            slots: the users' histories, from the method `slots`.
         """
         raise NotImplementedError
 
     def last_states(
-        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
+        self, vectors: Vectors, users_B: torch.Tensor, items_BL: torch.Tensor
     ) -> torch.Tensor:
-        """Return the state [B, X] after the newest item."""
-        return self.states(vectors, users_B, slots_BL)[:, -1]
+        """Return the state [B, X] after the newest item; the host waits for the device.
+
+        Args:
+            items_BL: as in Slots.
+        """
+        length = items_BL.shape[1]
+        last_B = torch.arange(1, len(items_BL) + 1, device=items_BL.device) * length - 1
+        return self.states(vectors, users_B, self.slots(items_BL, last_B))
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Return scores [P, U] of all items or [P, K] of each state's own; by default dot products.
@@ -103,10 +144,54 @@ MIN_LENGTH = 1e-3
 """Longest vector that counts as zero. Such vectors are rounding errors; even the initial id vectors
 of millions of items are longer."""
 
-ALL = slice(None)
-"""Value of `wanted` for the states at all positions, as in training."""
-LAST = slice(-1, None)
-"""Value of `wanted` for the state at the last position only, as in full ranking."""
+ALL_ROWS = slice(None)
+"""Value of `rows` for all computed positions."""
+
+
+class History:
+    """Item vectors of users' histories, padded to one length or at the computed positions only."""
+
+    def __init__(self, items_UD: torch.Tensor, slots: Slots) -> None:
+        self.slots = slots
+        self.wanted_P = slots.wanted_P
+        """Indices into R of the positions whose states are wanted, int64."""
+        self.length = slots.items_BL.shape[1]
+        """L: the number of positions."""
+        self.mask_BL = slots.items_BL >= 0
+        """True for real items."""
+        self.places_R = slots.rows_R % self.length
+        """Places of the computed positions in their history, int64, 0 to L - 1."""
+        self._items_UD = items_UD
+
+    def padded_items(self) -> torch.Tensor:
+        """Return the item vectors [B, L, D], oldest first; zeros where the mask is False."""
+        return self._select(self.slots.items_BL)
+
+    def items_at_rows(self) -> torch.Tensor:
+        """Return the item vectors [R, D] of the computed positions; zeros without an item."""
+        return self._select(self.slots.items_BL.flatten()[self.slots.rows_R])
+
+    def at_rows(self, values_BLX: torch.Tensor) -> torch.Tensor:
+        """Return the values [R, ...] at the computed positions."""
+        return values_BLX.flatten(0, 1).index_select(0, self.slots.rows_R)
+
+    def padded(self, values: torch.Tensor, rows: torch.Tensor | slice = ALL_ROWS) -> torch.Tensor:
+        """Return values of the computed positions as [B, L, ...], with zeros at all others.
+
+        Args:
+            values: [R, ...], or values of those in `rows`.
+            rows: indices into R.
+        """
+        padded = values.new_zeros(self.slots.items_BL.numel(), *values.shape[1:])
+        padded = padded.index_copy(0, self.slots.rows_R[rows], values)
+        return padded.view(*self.slots.items_BL.shape, *values.shape[1:])
+
+    def _select(self, items: torch.Tensor) -> torch.Tensor:
+        # The backward of index_select sums an item's gradients over its occurrences, on a CPU in a
+        # fixed order.
+        picked = self._items_UD.index_select(0, items.clamp(min=0).flatten())
+        # where there is no item, row 0 was read
+        return picked.view(*items.shape, -1) * (items >= 0)[..., None]
 
 
 class SequenceModel(UserModel):
@@ -118,29 +203,15 @@ class SequenceModel(UserModel):
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, self.compared(items_UD))
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        """Return the states [B, wanted positions, X]; the state at a position includes its item.
+    def forward(self, history: History) -> torch.Tensor:
+        """Return the states [P, X] at the wanted positions; a state includes its position's item.
 
-        Args:
-            history_BLD: item vectors, oldest first, right-aligned; zeros where the mask is False.
-            mask_BL: True for real items.
-            wanted: positions to return; a model may skip the work on the others.
+        Dropout layers take values of the computed positions, [R, ...].
         """
         raise NotImplementedError
 
-    def states(
-        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
-    ) -> torch.Tensor:
-        history = select_history(vectors.inputs_UD, slots_BL)
-        return self.compared(self(history.items_BLD, history.mask_BL))
-
-    def last_states(
-        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
-    ) -> torch.Tensor:
-        history = select_history(vectors.inputs_UD, slots_BL)
-        return self.compared(self(history.items_BLD, history.mask_BL, LAST)[:, 0])
+    def states(self, vectors: Vectors, users_B: torch.Tensor, slots: Slots) -> torch.Tensor:
+        return self.compared(self(History(vectors.inputs_UD, slots)))
 
     def compared(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return states or items in the form that is scored: of length 1 for a cosine.
@@ -160,26 +231,6 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
     # infinite one would become NaN.
     length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return torch.where(length > MIN_LENGTH, normalize(vectors, dim=-1, eps=MIN_LENGTH), 0.0)
-
-
-class History(NamedTuple):
-    """Item vectors of users' histories."""
-
-    items_BLD: torch.Tensor
-    """Zeros where the mask is False."""
-    mask_BL: torch.Tensor
-    """True for real items."""
-
-
-def select_history(items_UD: torch.Tensor, slots_BL: torch.Tensor) -> History:
-    """Return the item vectors at the slots of each history; slot -1 is padding."""
-    mask_BL = slots_BL >= 0
-    # The backward of index_select sums an item's gradients over its occurrences, on a CPU in a
-    # fixed order.
-    indices = slots_BL.clamp(min=0).flatten()
-    picked_BLD = items_UD.index_select(0, indices).view(*slots_BL.shape, -1)
-    # padding has read row 0 above
-    return History(picked_BLD * mask_BL[..., None], mask_BL)
 
 
 def readable_slots(slots_BL: torch.Tensor, valid_U: torch.Tensor) -> torch.Tensor:

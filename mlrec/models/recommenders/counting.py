@@ -1,7 +1,7 @@
 """Recommenders without training: one pass over the training interactions counts everything.
 
-Shape letters: B users, T items of a training sequence, N catalogue, S pairs of similar items,
-H items of all histories.
+Shape letters: B users, P wanted states, T items of a training sequence, N catalogue,
+S pairs of similar items, H items of all histories.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from mlrec.models.recommenders.base import UserModel, Vectors
+from mlrec.models.recommenders.base import Slots, UserModel, Vectors
 
 
 class Popularity(UserModel):
@@ -34,11 +34,9 @@ class Popularity(UserModel):
         # fp32 is exact up to 16.7 million interactions of an item
         return Vectors(ids_U, items_UD, self.count_N1[ids_U, None].float())
 
-    def states(
-        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
-    ) -> torch.Tensor:
+    def states(self, vectors: Vectors, users_B: torch.Tensor, slots: Slots) -> torch.Tensor:
         # times an item's count, this is the score for every user
-        return torch.ones(*slots_BL.shape, 1, device=slots_BL.device)
+        return torch.ones(len(slots.wanted_P), 1, device=users_B.device)
 
 
 class ItemKNN(UserModel):
@@ -108,33 +106,29 @@ class ItemKNN(UserModel):
         self.register_buffer("neighbours_S", right_S.contiguous())
         self.register_buffer("similarity_S", products.values())
 
-    def states(
-        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
-    ) -> torch.Tensor:
-        states = []
-        for length in range(1, slots_BL.shape[1] + 1):
-            states.append(self.last_states(vectors, users_B, slots_BL[:, :length]))
-        return torch.stack(states, dim=1)
-
-    def last_states(
-        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
-    ) -> torch.Tensor:
-        # the newest item, at the last position, has weight 1
-        decay_L = self.decay ** torch.arange(slots_BL.shape[1] - 1, -1, -1, device=slots_BL.device)
-        rows_H, places_H = torch.nonzero(slots_BL >= 0, as_tuple=True)
-        ids_H = vectors.ids_U[slots_BL[rows_H, places_H]]
+    def states(self, vectors: Vectors, users_B: torch.Tensor, slots: Slots) -> torch.Tensor:
+        length = slots.items_BL.shape[1]
+        positions_P = slots.wanted_rows()
+        users_P = positions_P // length
+        places_P1 = (positions_P % length)[:, None]
+        # the newest item, at the wanted position, has weight 1
+        steps_PL = places_P1 - torch.arange(length, device=users_B.device)
+        items_PL = slots.items_BL[users_P]
+        rows_H, places_H = torch.nonzero((items_PL >= 0) & (steps_PL >= 0), as_tuple=True)
+        decay_H = self.decay ** steps_PL[rows_H, places_H]
+        ids_H = vectors.ids_U[items_PL[rows_H, places_H]]
         degree_H = self.starts_N2[ids_H + 1] - self.starts_N2[ids_H]
         # Concatenate the neighbours of all history items. Adding an item's offset to a position in
         # this concatenation gives its index into neighbours_S.
         offset_H = self.starts_N2[ids_H] - degree_H.cumsum(0) + degree_H
-        positions = torch.arange(int(degree_H.sum()), device=slots_BL.device)
+        positions = torch.arange(int(degree_H.sum()), device=users_B.device)
         indices = positions + offset_H.repeat_interleave(degree_H)
-        weights = decay_L[places_H].repeat_interleave(degree_H)
+        weights = decay_H.repeat_interleave(degree_H)
         values = self.similarity_S[indices].float() * weights
-        scores_BN1 = torch.zeros(len(slots_BL), len(self.starts_N2) - 1, device=slots_BL.device)
+        scores_PN1 = torch.zeros(len(users_P), len(self.starts_N2) - 1, device=users_B.device)
         rows = rows_H.repeat_interleave(degree_H)
-        scores_BN1.index_put_((rows, self.neighbours_S[indices]), values, accumulate=True)
-        return scores_BN1[:, vectors.ids_U]
+        scores_PN1.index_put_((rows, self.neighbours_S[indices]), values, accumulate=True)
+        return scores_PN1[:, vectors.ids_U]
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         return states_PX

@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.models.dropout import Dropout, drawing, dropouts_of
-from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far
+from mlrec.models.recommenders.base import History, SequenceModel, Vectors, mean_so_far
 from mlrec.runtime.flops import ELEMENTWISE_VALUES
 
 
@@ -38,13 +38,11 @@ class NFM(SequenceModel):
         # `score` splits these columns: the vector t and the first-order term
         return Vectors(ids_U, items_UD, torch.cat([items_UD, self.first_order(items_UD)], dim=1))
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL, wanted)
+    def forward(self, history: History) -> torch.Tensor:
+        sum_PD, pairs_PD = _history_features(history)
         # `score` splits these columns: s, c and the first-order term. The weights of the history
         # add up to 1, so the term of the weighted sum is the weighted sum of the terms.
-        return torch.cat([sum_BLD, pairs_BLD, self.first_order(sum_BLD)], dim=-1)
+        return torch.cat([sum_PD, pairs_PD, self.first_order(sum_PD)], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         sum_PD, pairs_PD, first_P1 = torch.split(states_PX, [self.width, self.width, 1], dim=1)
@@ -76,13 +74,11 @@ class DeepFM(SequenceModel):
         parts = [items_UD, self.of_item(items_UD), self.first_order(items_UD)]
         return Vectors(ids_U, items_UD, torch.cat(parts, dim=1))
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        sum_BLD, pairs_BLD = _history_features(history_BLD, mask_BL, wanted)
-        of_user_BL1 = pairs_BLD.sum(dim=-1, keepdim=True) + self.first_order(sum_BLD)
+    def forward(self, history: History) -> torch.Tensor:
+        sum_PD, pairs_PD = _history_features(history)
+        of_user_P1 = pairs_PD.sum(dim=-1, keepdim=True) + self.first_order(sum_PD)
         # `score` splits these columns: s, the hidden layer's part, and all terms without the item
-        return torch.cat([sum_BLD, self.of_user(sum_BLD), of_user_BL1], dim=-1)
+        return torch.cat([sum_PD, self.of_user(sum_PD), of_user_P1], dim=-1)
 
     def score(self, states_PX: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         sum_PD, hidden_PD, of_user_P1 = torch.split(states_PX, [self.width, self.width, 1], dim=1)
@@ -184,19 +180,18 @@ def _first_order(width: int) -> nn.Linear:
 class _HistoryFeatures(NamedTuple):
     """Sums over the weighted history vectors up to each wanted position."""
 
-    sum_BLD: torch.Tensor
+    sum_PD: torch.Tensor
     """Sum of the vectors: s."""
-    pairs_BLD: torch.Tensor
+    pairs_PD: torch.Tensor
     """Sum of the products of all pairs: c."""
 
 
-def _history_features(
-    history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice
-) -> _HistoryFeatures:
+def _history_features(history: History) -> _HistoryFeatures:
     """Return the features of histories at the wanted positions."""
-    sum_BLD = mean_so_far(history_BLD, mask_BL)
-    count_BL1 = mask_BL.cumsum(dim=1).clamp(min=1)[..., None]
+    items_BLD = history.padded_items()
+    mask_BL = history.mask_BL
+    sum_PD = history.at_rows(mean_so_far(items_BLD, mask_BL))
+    count_P1 = history.at_rows(mask_BL.cumsum(dim=1).clamp(min=1))[:, None]
     # weights are 1 / count, so the squares of weighted vectors have 1 / count^2
-    squares_BLD = mean_so_far(history_BLD.square(), mask_BL) / count_BL1
-    pairs_BLD = (sum_BLD.square() - squares_BLD) / 2
-    return _HistoryFeatures(sum_BLD[:, wanted], pairs_BLD[:, wanted])
+    squares_PD = history.at_rows(mean_so_far(items_BLD.square(), mask_BL)) / count_P1
+    return _HistoryFeatures(sum_PD, (sum_PD.square() - squares_PD) / 2)

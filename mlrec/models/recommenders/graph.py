@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
-from mlrec.models.recommenders.base import UserModel, Vectors, unit
+from mlrec.models.recommenders.base import Slots, UserModel, Vectors, unit
 
 
 class Nodes(NamedTuple):
@@ -83,12 +83,10 @@ class GraphModel(UserModel):
         """Return the vectors of users and items after all layers."""
         raise NotImplementedError
 
-    def states(
-        self, vectors: Vectors, users_B: torch.Tensor, slots_BL: torch.Tensor
-    ) -> torch.Tensor:
+    def states(self, vectors: Vectors, users_B: torch.Tensor, slots: Slots) -> torch.Tensor:
         assert vectors.users_MX is not None
-        # expand repeats the state for all positions without a copy
-        return vectors.users_MX.index_select(0, users_B)[:, None].expand(-1, slots_BL.shape[1], -1)
+        users_P = users_B[slots.wanted_rows() // slots.items_BL.shape[1]]
+        return vectors.users_MX.index_select(0, users_P)
 
 
 class FixedGraph(GraphModel):

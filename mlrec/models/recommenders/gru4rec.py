@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from mlrec.models.dropout import Dropout
-from mlrec.models.recommenders.base import ALL, SequenceModel
+from mlrec.models.recommenders.base import History, SequenceModel
 
 
 class GRU4Rec(SequenceModel):
@@ -16,6 +18,9 @@ class GRU4Rec(SequenceModel):
     bias. Without bias, zeros leave the zero state unchanged, so padding before the first item does
     not affect the states.
     """
+
+    # dropout acts on the input of every position
+    computes_histories: ClassVar[bool] = True
 
     def __init__(self, width: int, length: int, layers: int = 1, dropout: float = 0.1) -> None:
         super().__init__()
@@ -28,10 +33,7 @@ class GRU4Rec(SequenceModel):
             for gate in weight.detach().chunk(3):
                 initialize(gate)
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        inputs_BLD = self.dropout(history_BLD * mask_BL[..., None])
-        states_BLD: torch.Tensor
+    def forward(self, history: History) -> torch.Tensor:
+        inputs_BLD = history.padded(self.dropout(history.items_at_rows()))
         states_BLD, _ = self.gru(inputs_BLD)
-        return states_BLD[:, wanted]
+        return history.at_rows(states_BLD)[history.wanted_P]

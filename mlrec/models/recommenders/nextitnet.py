@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from mlrec.models.recommenders.base import ALL, SequenceModel
+from mlrec.models.recommenders.base import History, SequenceModel
 
 _KERNEL = 3
 """Width of a convolution in positions."""
@@ -27,13 +27,11 @@ class NextItNet(SequenceModel):
             _Block(width, dilation) for _ in range(repeats) for dilation in dilations
         )
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        states_BLD = history_BLD
+    def forward(self, history: History) -> torch.Tensor:
+        states_BLD = history.padded_items()
         for block in self.blocks:
-            states_BLD = block(states_BLD, mask_BL[..., None])
-        return states_BLD[:, wanted]
+            states_BLD = block(states_BLD, history.mask_BL[..., None])
+        return history.at_rows(states_BLD)
 
 
 class _Block(nn.Module):

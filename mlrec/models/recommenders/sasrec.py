@@ -1,16 +1,20 @@
 """SASRec: self-attention over the history.
 
-Shape letters: B users, H heads, L positions, D width.
+Linear layers, norms and dropout run on the computed positions only, so padding costs nothing there.
+
+Shape letters: B users, H heads, L positions, R computed positions, W width of a head, D width.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from mlrec.models.dropout import Dropout
-from mlrec.models.recommenders.base import ALL, SequenceModel
+from mlrec.models.recommenders.base import ALL_ROWS, History, SequenceModel
 
 
 class SASRec(SequenceModel):
@@ -20,6 +24,8 @@ class SASRec(SequenceModel):
     causal attention without biases, ReLU feed-forward of 4 D, Xavier-normal weights. Normalization
     comes after each sublayer, or before it with `pre_norm`.
     """
+
+    computes_histories: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -47,24 +53,24 @@ class SASRec(SequenceModel):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        length = history_BLD.shape[1]
-        longest = self.positions.num_embeddings
+    def forward(self, history: History) -> torch.Tensor:
         # right-aligned, so the newest item has the last position in histories of any length
-        places = torch.arange(longest - length, longest, device=mask_BL.device)
-        states_BLD = self.dropout(self.norm(history_BLD + self.positions(places)))
-        causal = torch.ones(length, length, dtype=torch.bool, device=mask_BL.device).tril()
+        first = self.positions.num_embeddings - history.length
+        positions_RD = self.positions(history.places_R + first)
+        states_RD = self.dropout(self.norm(history.items_at_rows() + positions_RD))
+        shape = (history.length, history.length)
+        causal = torch.ones(shape, dtype=torch.bool, device=states_RD.device).tril()
         # A padding slot attends to itself only, so that no row of the softmax is empty. No real
         # position sees it.
-        itself = torch.eye(length, dtype=torch.bool, device=mask_BL.device)
-        allowed = ((causal & mask_BL[:, None, :]) | itself)[:, None]
+        itself = torch.eye(history.length, dtype=torch.bool, device=states_RD.device)
+        allowed = ((causal & history.mask_BL[:, None, :]) | itself)[:, None]
         for height, block in enumerate(self.blocks, start=1):
-            # every block but the top one needs all positions, because the next one attends to them
-            positions = wanted if height == len(self.blocks) else ALL
-            states_BLD = block(states_BLD, allowed, positions)
-        states: torch.Tensor = self.last_norm(states_BLD)
+            # Every block but the top one needs all positions, because the next one attends to them.
+            # In training the top one needs them too: its dropout draws for all of them.
+            is_top = height == len(self.blocks) and not self.training
+            states_RD = block(states_RD, history, allowed, history.wanted_P if is_top else ALL_ROWS)
+        states_PD = states_RD[history.wanted_P] if self.training else states_RD
+        states: torch.Tensor = self.last_norm(states_PD)
         return states
 
 
@@ -84,34 +90,51 @@ class _Block(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
-        """Return the wanted positions' values after the block, attending to all positions."""
+    def forward(
+        self,
+        values: torch.Tensor,
+        history: History,
+        allowed: torch.Tensor,
+        rows: torch.Tensor | slice,
+    ) -> torch.Tensor:
+        """Return the values of these rows after the block, attending to all positions."""
         first, second = self.norms
         if self.pre_norm:
-            # the residual is for the wanted positions, but attention reads all of them
-            values = values[:, wanted] + self._attend(first(values), allowed, wanted)
+            values = values[rows] + self._attend(first(values), history, allowed, rows)
             updated: torch.Tensor = values + self.dropout(self.feed_forward(second(values)))
             return updated
-        values = first(values[:, wanted] + self._attend(values, allowed, wanted))
+        values = first(values[rows] + self._attend(values, history, allowed, rows))
         normed: torch.Tensor = second(values + self.dropout(self.feed_forward(values)))
         return normed
 
-    def _attend(self, values: torch.Tensor, allowed: torch.Tensor, wanted: slice) -> torch.Tensor:
-        def split(projected: torch.Tensor) -> torch.Tensor:
-            return projected.view(*projected.shape[:2], self.heads, -1).transpose(1, 2)
+    def _attend(
+        self,
+        values: torch.Tensor,
+        history: History,
+        allowed: torch.Tensor,
+        rows: torch.Tensor | slice,
+    ) -> torch.Tensor:
+        def split(padded: torch.Tensor) -> torch.Tensor:
+            return padded.view(*padded.shape[:2], self.heads, -1).transpose(1, 2)
 
-        query = split(self.query(values[:, wanted]))
-        key = split(self.key(values))
-        value = split(self.value(values))
+        query = split(history.padded(self.query(values[rows]), rows))
+        key = split(history.padded(self.key(values)))
+        value = split(history.padded(self.value(values)))
         if self.attention_dropout.drops:
-            mixed = self._attention_with_dropout(query, key, value, allowed[:, :, wanted])
+            mixed_BHLW = self._attention_with_dropout(query, key, value, history, allowed)
         else:
-            mixed = scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, :, wanted])
-        attended: torch.Tensor = self.dropout(self.out(mixed.transpose(1, 2).flatten(-2)))
+            mixed_BHLW = scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        mixed = history.at_rows(mixed_BHLW.transpose(1, 2))[rows].flatten(-2)
+        attended: torch.Tensor = self.dropout(self.out(mixed))
         return attended
 
     def _attention_with_dropout(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        history: History,
+        allowed: torch.Tensor,
     ) -> torch.Tensor:
         """Return the attention's output, computed step by step.
 
@@ -121,5 +144,7 @@ class _Block(nn.Module):
         scores_BHLL = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         weights_BHLL = scores_BHLL.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
         # a row is a position; heads and the positions attended to are its columns
-        dropped_BLHL: torch.Tensor = self.attention_dropout(weights_BHLL.transpose(1, 2))
-        return dropped_BLHL.transpose(1, 2) @ value
+        keep_RHL = self.attention_dropout.mask((self.heads, history.length)).to(value.dtype)
+        keep_BHLL = history.padded(keep_RHL).transpose(1, 2)
+        dropped_BHLL: torch.Tensor = weights_BHLL * keep_BHLL * self.attention_dropout.scale
+        return dropped_BHLL @ value

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mlrec.models.dropout import Dropout
-from mlrec.models.recommenders.base import ALL, SequenceModel, Vectors, mean_so_far, unit
+from mlrec.models.recommenders.base import History, SequenceModel, Vectors, mean_so_far, unit
 
 
 class DSSM(SequenceModel):
@@ -29,11 +29,10 @@ class DSSM(SequenceModel):
     def prepare(self, ids_U: torch.Tensor, items_UD: torch.Tensor) -> Vectors:
         return Vectors(ids_U, items_UD, self.compared(self.item(items_UD)))
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        states_BLD: torch.Tensor = self.user(mean_so_far(history_BLD, mask_BL)[:, wanted])
-        return states_BLD
+    def forward(self, history: History) -> torch.Tensor:
+        mean_PD = history.at_rows(mean_so_far(history.padded_items(), history.mask_BL))
+        states_PD: torch.Tensor = self.user(mean_PD)
+        return states_PD
 
 
 class YoutubeDNN(SequenceModel):
@@ -48,11 +47,10 @@ class YoutubeDNN(SequenceModel):
         super().__init__()
         self.user = _network(width, layers, nn.ReLU, dropout)
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        states_BLD: torch.Tensor = self.user(mean_so_far(history_BLD, mask_BL)[:, wanted])
-        return states_BLD
+    def forward(self, history: History) -> torch.Tensor:
+        mean_PD = history.at_rows(mean_so_far(history.padded_items(), history.mask_BL))
+        states_PD: torch.Tensor = self.user(mean_PD)
+        return states_PD
 
 
 class DecayedMean(SequenceModel):
@@ -83,17 +81,15 @@ class DecayedMean(SequenceModel):
         unit_UD = self.compared(items_UD)
         return Vectors(ids_U, unit_UD, unit_UD)
 
-    def forward(
-        self, history_BLD: torch.Tensor, mask_BL: torch.Tensor, wanted: slice = ALL
-    ) -> torch.Tensor:
-        place_L = torch.arange(history_BLD.shape[1], device=mask_BL.device)
-        # steps from each wanted position back to each position; negative ones are in the future
-        steps_LL = place_L[wanted, None] - place_L
+    def forward(self, history: History) -> torch.Tensor:
+        place_L = torch.arange(history.length, device=history.mask_BL.device)
+        # steps from each position back to each position; negative ones are in the future
+        steps_LL = place_L[:, None] - place_L
         weight_LL = self.log_weights.exp()[steps_LL.clamp(min=0)] * (steps_LL >= 0)
         # not divided by the sum of the weights, because `unit` removes any scale
-        mean_BLD = weight_LL @ (history_BLD * mask_BL[..., None])
-        states_BLD: torch.Tensor = self.map(unit(mean_BLD))
-        return states_BLD
+        mean_PD = history.at_rows(weight_LL @ history.padded_items())
+        states_PD: torch.Tensor = self.map(unit(mean_PD))
+        return states_PD
 
 
 def _network(width: int, layers: int, activation: type[nn.Module], dropout: float) -> nn.Sequential:

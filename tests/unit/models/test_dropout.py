@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from histories import states_of
 from torch import nn
 
 from mlrec.models.dropout import Dropout, RowDropout, RowKind, drawing, dropouts_of, row_keys
@@ -125,8 +126,8 @@ def test_states_in_training_do_not_depend_on_the_batchs_other_users(name: str) -
     ids = torch.arange(30).view(5, 6)
 
     def states(users: torch.Tensor, seed: int = 0) -> torch.Tensor:
-        with drawing(layers, lambda: row_keys(RowKind.POSITIONS, ids[users], seed, 1)):
-            return model(history[users], readable[users])
+        with drawing(layers, lambda: row_keys(RowKind.POSITIONS, ids[users].flatten(), seed, 1)):
+            return states_of(model, history[users], readable[users])
 
     together = states(torch.arange(5))
     order = torch.tensor([3, 1])

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from histories import states_of
 
 from mlrec.config import LossConfig
 from mlrec.data.schema import Batch, Scored
 from mlrec.models.losses import LOSSES, InBatchSoftmax
 from mlrec.models.recommender import Recommender
-from mlrec.models.recommenders import readable_slots, select_history
+from mlrec.models.recommenders import History, Slots, readable_slots
 from mlrec.models.recommenders.sasrec import SASRec
 
 WIDTH = 8
@@ -30,7 +31,7 @@ def padded_loss(
     slots = sequences_BT.flatten()
     vectors_BTD = table_ND[sequences_BT] * (sequences_BT > 0)[..., None]
     inputs = sequences_BT[:, :-1]
-    states_BLD = model(vectors_BTD[:, :-1], inputs > 0)
+    states_BLD = states_of(model, vectors_BTD[:, :-1], inputs > 0)
     losses = []
     for user in rows:
         own = set(sequences_BT[user].tolist())
@@ -165,12 +166,14 @@ def test_recommender_leaves_an_unreadable_item_out_of_the_loss() -> None:
     assert table.grad[batch.items_U[bad]].abs().sum() == 0
 
 
-def test_select_history_without_an_item_gives_zeros() -> None:
+def test_history_without_an_item_has_zeros() -> None:
     items_UD = torch.arange(1.0, 7.0).view(3, 2)
     slots = readable_slots(torch.tensor([[-1, 2, 0]]), torch.tensor([True, True, False]))
-    picked, mask = select_history(items_UD, slots)
-    assert picked.tolist() == [[[0, 0], [0, 0], [1, 2]]]
-    assert mask.tolist() == [[False, False, True]]
+    history = History(items_UD, Slots(slots, torch.tensor([1, 2]), torch.tensor([1])))
+    assert history.mask_BL.tolist() == [[False, False, True]]
+    assert history.padded_items().tolist() == [[[0, 0], [0, 0], [1, 2]]]
+    assert history.items_at_rows().tolist() == [[0, 0], [1, 2]]
+    assert history.padded(torch.tensor([[7], [8]])).tolist() == [[[0], [7], [8]]]
 
 
 @pytest.mark.parametrize("loss", LOSSES)

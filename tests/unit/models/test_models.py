@@ -16,7 +16,6 @@ from mlrec.models.building import build_model
 from mlrec.models.encoders import ENCODERS, EncoderContext
 from mlrec.models.recommenders import RECOMMENDERS
 from mlrec.models.recommenders.options import check_options
-from mlrec.models.recommenders.sasrec import SASRec
 from mlrec.models.tower import ItemTower
 from mlrec.models.tunings import tune
 
@@ -79,31 +78,6 @@ def test_encode_with_fewer_items_than_other_ranks_runs_as_many_chunks() -> None:
     tower.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     assert len(tower.encode(media_of(tower.specs[0], 2), most=3)) == 2
     assert len(sizes) == 3
-
-
-def test_sasrec_states_depend_neither_on_later_items_nor_on_padding() -> None:
-    torch.manual_seed(0)
-    model = SASRec(8, 6, dropout=0.0).eval()
-    history = torch.randn(1, 6, 8)
-    mask = torch.tensor([[False, False, True, True, True, True]])
-    states = model(history, mask)
-    later = history.clone()
-    padded = history.clone()
-    later[0, 5] = torch.randn(8)
-    padded[0, :2] = torch.randn(2, 8)
-    torch.testing.assert_close(model(later, mask)[0, 2:5], states[0, 2:5])
-    assert not torch.allclose(model(later, mask)[0, 5], states[0, 5])
-    torch.testing.assert_close(model(padded, mask)[0, 2:], states[0, 2:])
-
-
-def test_sasrec_counts_positions_from_the_newest_item() -> None:
-    model = SASRec(8, 6, dropout=0.0).eval()
-    history = torch.randn(1, 4, 8)
-    padded = torch.cat([torch.zeros(1, 2, 8), history], dim=1)
-    mask = torch.tensor([[False] * 2 + [True] * 4])
-    torch.testing.assert_close(
-        model(padded, mask)[:, 2:], model(history, torch.ones(1, 4, dtype=torch.bool))
-    )
 
 
 def test_step_encodes_each_distinct_item_once(video_config: Config, data: Data) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from histories import all_states, states_of
 from tiny import tiny_overrides
 from torch.nn.functional import cosine_similarity
 
@@ -19,12 +20,13 @@ from mlrec.data.sequences import SequenceTable
 from mlrec.data.stream import Data, StepDataset
 from mlrec.evaluation.evaluate import encode_catalogue, evaluate
 from mlrec.models.building import build_model
+from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
 from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import (
     RECOMMENDERS,
     SequenceModel,
+    Slots,
     build_user_model,
-    select_history,
 )
 from mlrec.models.recommenders.base import unit
 from mlrec.models.registry import check_rows
@@ -91,14 +93,14 @@ def test_sequence_model_states_ignore_later_items_and_padding(name: str) -> None
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     history, mask = torch.randn(1, 6, 8), torch.tensor([[False, False, True, True, True, True]])
-    states = model(history, mask)
+    states = states_of(model, history, mask)
     later, padded = history.clone(), history.clone()
     later[0, 5] = torch.randn(8)
     padded[0, :2] = torch.randn(2, 8)
-    torch.testing.assert_close(model(later, mask)[0, 2:5], states[0, 2:5])
-    assert not torch.allclose(model(later, mask)[0, 5], states[0, 5])
-    torch.testing.assert_close(model(padded, mask)[0, 2:], states[0, 2:])
-    torch.testing.assert_close(model(history[:, 2:], mask[:, 2:])[0], states[0, 2:])
+    torch.testing.assert_close(states_of(model, later, mask)[0, 2:5], states[0, 2:5])
+    assert not torch.allclose(states_of(model, later, mask)[0, 5], states[0, 5])
+    torch.testing.assert_close(states_of(model, padded, mask)[0, 2:], states[0, 2:])
+    torch.testing.assert_close(states_of(model, history[:, 2:], mask[:, 2:])[0], states[0, 2:])
 
 
 @pytest.mark.parametrize(
@@ -114,13 +116,54 @@ def test_last_states_equal_the_last_of_all_states(name: str, more: dict[str, boo
         [[0, 4, 2, 8, 1, 3], [-1, -1, -1, 5, 0, 7], [-1, 6, -1, 2, 2, -1], [-1, -1, -1, -1, -1, -1]]
     )
     for columns in (slice(0, 6), slice(2, 6), slice(5, 6)):
-        users_and_slots = (torch.arange(4), slots[:, columns])
         torch.testing.assert_close(
-            model.last_states(vectors, *users_and_slots),
-            model.states(vectors, *users_and_slots)[:, -1],
+            model.last_states(vectors, torch.arange(4), slots[:, columns]),
+            all_states(model, vectors, slots[:, columns])[:, -1],
             rtol=1e-5,
             atol=1e-5,
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("sasrec", {}), ("sasrec", {"pre_norm": True}), ("hstu", {}), ("gru4rec", {})],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_states_without_computing_padding_equal_those_with_it(
+    name: str, more: dict[str, bool], training: bool
+) -> None:
+    torch.manual_seed(0)
+    model = RECOMMENDERS[name](8, 6, dropout=0.5, **more).train(training)
+    vectors = model.prepare(torch.arange(1, 10), torch.randn(9, 8))
+    # an unreadable item in the middle, and another at a position whose state is wanted
+    items = torch.tensor([[-1, -1, -1, 5, 0, 7], [-1, 6, -1, 2, 2, -1]])
+    wanted = torch.tensor([3, 4, 5, 7, 9, 11])
+
+    def states(slots: Slots) -> torch.Tensor:
+        keys = row_keys(RowKind.POSITIONS, slots.rows_R, 0, 1)
+        with drawing(dropouts_of(model), lambda: keys):
+            return model.states(vectors, torch.arange(2), slots)
+
+    packed = model.slots(items, wanted)
+    assert packed.rows_R.tolist() == [3, 4, 5, 7, 9, 10, 11]
+    everything = model.slots(items, torch.arange(12))
+    torch.testing.assert_close(states(packed), states(everything)[wanted])
+
+
+@pytest.mark.parametrize("name", ["sasrec", "hstu"])
+def test_linear_layers_see_no_padding(name: str) -> None:
+    model = RECOMMENDERS[name](8, 6, dropout=0.0)
+    rows = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    vectors = model.prepare(torch.arange(1, 10), torch.randn(9, 8))
+    slots = model.slots(SLOTS, torch.tensor([3, 4, 5]))
+    model.states(vectors, torch.arange(1), slots)
+    assert set(rows) == {3}
+    rows.clear()
+    model.eval().last_states(vectors, torch.arange(1), SLOTS)
+    assert set(rows) == {3, 1}, "the top layer computes the last position only"
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "nextitnet", "hstu", "youtube_dnn"])
@@ -135,10 +178,9 @@ def test_cosine_scores_ignore_the_length_of_vectors(name: str) -> None:
         longer = model.score(states, model.prepare(vectors.ids_U, 3 * vectors.inputs_UD).items_UX)
         torch.testing.assert_close(longer, scores if cosine else 3 * scores)
         if cosine:
-            history = select_history(vectors.inputs_UD, SLOTS)
-            torch.testing.assert_close(
-                scores[0], cosine_similarity(model(*history)[:, -1], vectors.inputs_UD)
-            )
+            model.cosine = False
+            plain_state = model.last_states(vectors, torch.arange(1), SLOTS)
+            torch.testing.assert_close(scores[0], cosine_similarity(plain_state, vectors.inputs_UD))
 
 
 def test_unit_of_zeros_is_zeros_without_gradient() -> None:
@@ -233,13 +275,11 @@ def test_pair_network_in_parts_gives_the_same_scores(
     torch.manual_seed(0)
     model = RECOMMENDERS[name](8, 6, dropout=0.0)
     items = torch.randn(5, 8, requires_grad=True)
-    users, slots = torch.arange(4), torch.randint(5, (4, 6))
+    slots = torch.randint(5, (4, 6))
 
     def run() -> list[torch.Tensor]:
         vectors = model.prepare(torch.arange(1, 6), items)
-        pair_scores = model.score(
-            model.states(vectors, users, slots).flatten(0, 1), vectors.items_UX
-        )
+        pair_scores = model.score(all_states(model, vectors, slots).flatten(0, 1), vectors.items_UX)
         return [
             pair_scores,
             *torch.autograd.grad(pair_scores.square().sum(), [items, *model.parameters()]),

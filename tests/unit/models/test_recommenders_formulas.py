@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from histories import all_states
 
 from mlrec.models.recommenders import RECOMMENDERS, Vectors
 
@@ -14,7 +15,7 @@ def test_factorization_counts_every_pair_of_features_once() -> None:
     items = torch.randn(4, 8)
     vectors = model.prepare(torch.arange(1, 5), items)
     score = model.score(
-        model.states(vectors, torch.tensor([0]), torch.tensor([[0, 1, 2]]))[0, -1:],
+        model.last_states(vectors, torch.tensor([0]), torch.tensor([[0, 1, 2]])),
         vectors.items_UX,
     )[0, 3]
     features = [items[0] / 3, items[1] / 3, items[2] / 3, items[3]]
@@ -59,4 +60,4 @@ def test_item_knn_equals_products_of_the_weighted_matrix() -> None:
     item_scores = model.score(model.last_states(vectors, torch.arange(2), slots), vectors.items_UX)
     torch.testing.assert_close(item_scores[0], 0.5 * similar[0] + similar[2])
     assert item_scores[1].tolist() == [0, 0, 0, 0], "nobody watched item 4"
-    torch.testing.assert_close(model.states(vectors, torch.arange(2), slots)[:, -1], item_scores)
+    torch.testing.assert_close(all_states(model, vectors, slots)[:, -1], item_scores)

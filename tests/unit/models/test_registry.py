@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from features import save_features
+from histories import all_states
 from small_encoders import SMALL
 from test_recommenders import ALONE, batches, scores, with_other_items
 from tiny import NUM_ITEMS, NUM_USERS, tiny_overrides
@@ -134,8 +135,8 @@ def test_states_of_sequence_models_do_not_depend_on_later_items(
         slots = batch.inputs_BL
         later = slots.clone()
         later[:, -1] = (slots[:, -1] + 1) % len(items)
-        states = model.sequence_model.states(vectors, batch.users_B, slots)
-        other_states = model.sequence_model.states(vectors, batch.users_B, later)
+        states = all_states(model.sequence_model, vectors, slots)
+        other_states = all_states(model.sequence_model, vectors, later)
     torch.testing.assert_close(states[:, :-1], other_states[:, :-1])
     assert not torch.allclose(states[:, -1], other_states[:, -1])
 
