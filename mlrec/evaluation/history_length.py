@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from mlrec.config import RecommenderConfig
 from mlrec.data.stream import Data
 from mlrec.models.recommenders import build_user_model
+from mlrec.models.skeleton import skeletons
 from mlrec.runs.checkpoint import read_shapes
 
 
@@ -53,7 +52,6 @@ def _trained_length(recommender: RecommenderConfig, length: int, path: Path) -> 
 
 
 def _shapes(recommender: RecommenderConfig, length: int) -> dict[str, tuple[int, ...]]:
-    # On the meta device the model has shapes but takes no memory.
-    with torch.device("meta"):
+    with skeletons():
         weights = build_user_model(recommender, length).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -14,6 +14,7 @@ losses.py             training objectives
 fusion.py, batchnorm.py, dropout.py, counter_random.py, random_media.py   parts
 encoder_building.py, head_building.py, encoder_files.py   build encoders, keep their files
 tunings.py, lora.py, side_encoder.py   how an encoder is tuned
+skeleton.py           build modules on the meta device, for the shapes of their weights
 trial.py              try encoders on the meta device
 notices.py            random weights and missing inputs, to tell the user at the start
 """

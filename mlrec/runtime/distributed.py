@@ -101,11 +101,17 @@ def _init_deepspeed(num_ranks: int, backend: str) -> None:
         "ignore", message=".*(all_gather_into_tensor|reduce_scatter_tensor|_base).*"
     )
     import deepspeed
+    from deepspeed.runtime import compiler
     from deepspeed.utils import groups
 
     # Use gloo alone on CPUs. DeepSpeed's own all-reduce would be compiled at the first launch, with
-    # a compiler that the machine may lack, and each rank would leave 64 MB in /dev/shm.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # a compiler that the machine may lack, and each rank would leave 64 MB in /dev/shm. DeepSpeed
+    # reads this table for nothing else. It would fill it by test compilations for all its ops.
+    deepspeed.ops.__compatible_ops__ = {}
+    # ZeRO imports DeepSpeed's optimizer Muon, which mlrec does not use. Decorated by torch.compile
+    # it would import torch._dynamo and torch._inductor, in 1.9 CPU seconds. This is the decorator
+    # that DeepSpeed uses where torch cannot compile.
+    compiler.compile = lambda: compiler.dummy_decorator
     deepspeed.init_distributed(backend, timeout=TIMEOUT, verbose=False)
     # DeepSpeed keeps its own group of all ranks. Created by DeepSpeed, it would have the backend's
     # default time limit, and NCCL's is shorter than ours.

@@ -22,6 +22,7 @@ from torch import nn
 from mlrec import storage
 from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.features.info import ITEMS_FILE, RAW_IDS_FILE, VECTORS_FILE
+from mlrec.models.skeleton import skeletons
 from mlrec.serving.index_file import MAX_ITEM_BYTES, check_index_file
 from mlrec.storage.npy import read_npy
 from mlrec.storage.typed_json import MAX_JSON_BYTES, STRICT, parse_json
@@ -200,8 +201,8 @@ class Export:
         Raises:
             ValueError: the file is missing, damaged, or holds another model.
         """
-        # the meta device takes no memory, whatever size the configuration gives the model
-        with torch.device("meta"):
+        # takes no memory, whatever size the configuration gives the model
+        with skeletons():
             expected = build().state_dict()
         file = self._verified(WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
         try:

@@ -7,6 +7,7 @@ model_state.py    all weights and moments, as a checkpoint holds them
 training_run.py   a run's folder and bookkeeping: what is due, divergence, saving
 validations.py    the best validation so far, and when to stop early
 optim.py          optimizer and schedule
+adamw.py          AdamW without the imports of torch.compile
 zero_state.py     weights and optimizer state under ZeRO
 warm_start.py     start from the weights of another run
 activation_memory.py   size of activations, and when to checkpoint them

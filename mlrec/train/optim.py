@@ -14,6 +14,7 @@ from torch import nn
 from mlrec.config import Config, OptimConfig
 from mlrec.config.durations import steps_of
 from mlrec.runtime.terminal import say
+from mlrec.train.adamw import AdamW
 
 STAGE = "/stage_"
 """Text between the name of an encoder's part and the depth of a stage, from 00."""
@@ -146,7 +147,13 @@ def build_optimizer(
 
         _announce_compilation()
         return DeepSpeedCPUAdam(groups, adamw_mode=True, **settings)  # type: ignore[no-any-return]
-    return torch.optim.AdamW(groups, fused=device.type == "cuda", **settings)
+
+    from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
+
+    # DeepSpeed looks for the type itself, and warns of others.
+    if AdamW not in ZERO_SUPPORTED_OPTIMIZERS:
+        ZERO_SUPPORTED_OPTIMIZERS.append(AdamW)
+    return AdamW(groups, fused=device.type == "cuda", **settings)
 
 
 def _announce_compilation() -> None:

@@ -28,8 +28,7 @@ PRELOADED = [
     "deepspeed",
     "mlrec.train.loop",
     "peft",
-    "torch._dynamo",  # torch imports these when the first optimizer is built
-    "torch._inductor.compile_fx",
+    "torch._dynamo",  # imported by ZeRO-3 and by activation checkpointing
     "torch.utils.cpp_extension",
 ]
 """Modules that a rank is forked with. Importing them takes 6 CPU seconds for each rank."""

@@ -24,13 +24,15 @@ HEAVY_LIBRARIES = (
     "pyarrow",
     "wandb",
 )
-PRINT_HELP_AND_HEAVY_IMPORTS = """
+PRINT_KEYS_HELP_AND_HEAVY_IMPORTS = """
 import contextlib, sys
 from mlrec.cli import bench, main
 command_lines = [[], *zip(main.COMMANDS), *(("bench", name) for name in bench.BENCHES)]
 for words in command_lines:
     with contextlib.suppress(SystemExit):
         main.run_command([*words, "--help"])
+for words in (["--version"], ["list", "keys"]):
+    main.run_command(words)
 print([name for name in sys.argv[1].split(",") if name in sys.modules], file=sys.stderr)
 """
 
@@ -162,9 +164,9 @@ def test_train_without_words_prints_help(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.startswith("usage: mlrec train CONFIG")
 
 
-def test_help_of_every_command_imports_no_heavy_library() -> None:
+def test_help_of_every_command_and_list_keys_import_no_heavy_library() -> None:
     # in a process of its own, because this one has imported torch
-    command = [sys.executable, "-c", PRINT_HELP_AND_HEAVY_IMPORTS, ",".join(HEAVY_LIBRARIES)]
+    command = [sys.executable, "-c", PRINT_KEYS_HELP_AND_HEAVY_IMPORTS, ",".join(HEAVY_LIBRARIES)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count("usage: mlrec ") == 1 + len(main.COMMANDS) + len(bench.BENCHES)
     assert done.stderr == "[]\n"

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from mlrec.config import OptimConfig
 from mlrec.train import optim
+from mlrec.train.adamw import AdamW
 from mlrec.train.optim import parameter_groups, schedule
 
 
@@ -115,3 +117,18 @@ def test_announce_compilation_says_one_line_until_adam_is_compiled(
     (tmp_path / "cpu_adam" / "cpu_adam.so").touch()
     optim._announce_compilation()
     assert not capsys.readouterr().err
+
+
+def test_adamw_steps_equal_those_of_torch_adamw() -> None:
+    settings = {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-6, "weight_decay": 0.3}
+    weights = []
+    for adamw in (AdamW, torch.optim.AdamW):
+        weight = nn.Parameter(torch.linspace(-1, 1, 5))
+        optimizer = adamw([weight], **settings)
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": 0.2})
+        for _ in range(3):
+            optimizer.zero_grad()
+            (weight**3).sum().backward()
+            optimizer.step()
+        weights.append(weight.detach())
+    assert torch.equal(*weights)

@@ -1,6 +1,8 @@
 """Training runs that diverge, and how they resume."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,22 @@ from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
 from mlrec.train.sweep import final_metrics
 
+# an id run needs none of them, and each takes from 0.1 to several seconds to import
+HEAVY_LIBRARIES = (
+    "torch._dynamo",
+    "torch._inductor",
+    "torchvision",
+    "transformers",
+    "peft",
+    "wandb",
+    "setuptools",
+)
+TRAIN_AND_PRINT_HEAVY_IMPORTS = """
+import sys
+from mlrec.cli import main
+main.run_command(["train", *sys.argv[2:]])
+print([name for name in sys.argv[1].split(",") if name in sys.modules])
+"""
 DIVERGING = ["optim.lr=1e30", "optim.encoder_lr=1e30"]
 
 
@@ -273,3 +291,18 @@ def test_edited_configuration_of_another_model_is_refused(
             match=rf"{path} does not describe the model of .*step-000002: {words}\. Restore",
         ):
             best_checkpoint(load_run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_id_run_imports_no_heavy_library(dataset_dir: Path, tmp_path: Path, stage: int) -> None:
+    # in a process of its own, because this one has imported them
+    overrides = [
+        *tiny_overrides(dataset_dir, tmp_path),
+        "train.duration=2 steps",
+        "tracking.wandb=disabled",
+        f"zero.stage={stage}",
+    ]
+    command = [sys.executable, "-c", TRAIN_AND_PRINT_HEAVY_IMPORTS, ",".join(HEAVY_LIBRARIES)]
+    done = subprocess.run([*command, *overrides], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "untested optimizer" not in done.stdout + done.stderr
