@@ -9,8 +9,9 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, groupby
 from multiprocessing.reduction import ForkingPickler
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from mlrec.bench.bare_decode import Sample, decode_all, time_decoding
 from mlrec.bench.measure import Seconds, cpu_seconds, device_name
 from mlrec.bench.result import Result, Row
 from mlrec.config import DataConfig
+from mlrec.data.byte_ranges import SampleRanges, ShardRead
 from mlrec.data.decode import members_of
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
@@ -185,20 +187,17 @@ def _sample_bytes(sample: Sample) -> int:
 def _raw_read_mb_per_s(data: Data, items: Sequence[int], names: Sequence[str]) -> float:
     """Return the MB per second of reading the items' members from the data set's URL."""
     ranges: list[tuple[str, int, int]] = []
-    total_bytes = 0
-    for item in items:
-        members = [member for member in data.catalogue.members(item) if member.name in names]
-        if members:
-            # One read spans all members of an item, as in the loader.
-            start = members[0].offset
-            size = members[-1].offset + members[-1].size - start
-            shard = data.store.shards[int(data.catalogue.shard_N1[item])]
-            ranges.append((storage.join(data.url, shard.path), start, size))
-            total_bytes += size
+    # The same reads as in the loader, without their checksums and members.
+    for read in SampleRanges(data.catalogue, data.store.shards, items, names).reads():
+        if isinstance(read, ShardRead):
+            ranges.append((storage.join(data.url, read.shard.path), read.start, read.size))
+    total_bytes = sum(size for _, _, size in ranges)
     start_s = time.perf_counter()
     if storage.is_local(data.url):
-        for url, start, size in ranges:
-            storage.read_range(url, start, size)
+        for url, shard_ranges in groupby(ranges, itemgetter(0)):
+            places = ((start, size) for _, start, size in shard_ranges)
+            for _ in storage.read_local_ranges(storage.local_path(url), places):
+                pass
     else:
         # As in the loader: many requests in flight hide the latency of a remote store.
         for _ in storage.read_ranges(ranges, READS_IN_FLIGHT):

@@ -11,11 +11,12 @@ Reading many items takes these steps:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from mlrec import storage
-from mlrec.data.byte_ranges import SampleIndex, SampleRange, ShardRead, read_of
+from mlrec.data.byte_ranges import SampleRanges, ShardRead
 from mlrec.data.cache import ShardCache
 from mlrec.data.cache_folder import SHARDS_FOLDER, checked_cache_dir
 from mlrec.data.format import Catalogue, DatasetInfo, FileInfo
@@ -59,7 +60,6 @@ class ItemStore:
         self._reader: ShardReader = (
             LocalReader(url) if self.cache is None else RemoteReader(url, self.cache)
         )
-        self._index = SampleIndex(catalogue, self.shards)
         self.bytes_read = 0
         """Bytes of members delivered so far by this process."""
         self.local_bytes = 0
@@ -93,51 +93,48 @@ class ItemStore:
 
     def read_many(self, items: Iterable[int], names: Sequence[str]) -> Iterator[Sample]:
         """Yield the members `names` of each item, checked by crc32, in the order of `items`."""
-        plan = self._plan(items, names)
-        results = self._reader.read_all([step for step in plan if isinstance(step, ShardRead)])
+        ranges = self._ranges(list(items), names)
+        steps = list(ranges.reads())
+        results = self._reader.read_all([step for step in steps if isinstance(step, ShardRead)])
         remote_shards: list[FileInfo] = []
-        for step in plan:
-            if isinstance(step, Sample):
-                yield step
+        for step in steps:
+            if isinstance(step, int):
+                yield self._unread_sample(ranges, step, names)
                 continue
             result = next(results)
             if not result.is_local:
                 remote_shards.append(step.shard)
-            for sample_range in step.samples:
-                yield self._sample(step, sample_range, names, result)
+            for row in step.rows:
+                yield self._sample(step, ranges, row, names, result)
         # Only now, because the first step needs the whole network for its own items.
         self._reader.prefetch(dict.fromkeys(remote_shards))
 
-    def _plan(self, items: Iterable[int], names: Sequence[str]) -> list[ShardRead | Sample]:
-        """Return the reads, and the samples of items that need no reading or cannot be read."""
-        plan: list[ShardRead | Sample] = []
-        for item in items:
-            try:
-                sample_range = self._index.locate(item, names)
-            except BadItemError as error:
-                plan.append(Sample(item, str(error)))
-                continue
-            if sample_range is None:
-                plan.append(Sample(item, self.with_title(item, {}, names)))
-                continue
-            # Only adjacent steps are joined: samples must come out in the order of `items`.
-            previous = plan[-1] if plan else None
-            if not (isinstance(previous, ShardRead) and previous.try_add(sample_range)):
-                plan.append(read_of(sample_range))
-        return plan
+    def _ranges(self, items: Sequence[int], names: Sequence[str]) -> SampleRanges:
+        return SampleRanges(self.catalogue, self.shards, items, names)
+
+    def _unread_sample(self, ranges: SampleRanges, row: int, names: Sequence[str]) -> Sample:
+        """Return the sample of an item that needs no reading or cannot be read."""
+        item = ranges.items[row]
+        fault = ranges.fault_of_row.get(row)
+        return Sample(item, self.with_title(item, {}, names) if fault is None else fault)
 
     def _sample(
-        self, read: ShardRead, sample_range: SampleRange, names: Sequence[str], result: ReadResult
+        self,
+        read: ShardRead,
+        ranges: SampleRanges,
+        row: int,
+        names: Sequence[str],
+        result: ReadResult,
     ) -> Sample:
         """Return an item's sample from a read, or read the item alone if that is damaged."""
-        item = sample_range.item
+        item = ranges.items[row]
         if result.error is not None:
             return Sample(item, _storage_fault(read.shard, result.error))
         bytes_before = self.bytes_read
         members: Mapping[str, bytes] | str | None = None
         if result.content is not None:
-            cut_members = sample_range.cut(result.content, read.start)
-            if sample_range.find_damaged(cut_members) is None:
+            with suppress(BadItemError):
+                cut_members = ranges.cut(row, result.content, read.start)
                 members = self._deliver(item, cut_members, names)
         if members is None:
             members = self.try_read(item, names)
@@ -159,38 +156,39 @@ class ItemStore:
             BadItemError: a member that is not optional is missing, a member is damaged at its
                 origin, or the storage gave up.
         """
-        sample_range = self._index.locate(item, names)
-        if sample_range is None:
+        ranges = self._ranges([item], names)
+        if ranges.fault_of_row:
+            raise BadItemError(ranges.fault_of_row[0])
+        (step,) = ranges.reads()
+        if isinstance(step, int):
             return self.with_title(item, {}, names)
         attempt = _Attempt(None)
         for _ in range(MAX_CRC_TRIES):
-            attempt = self._attempt(sample_range)
+            attempt = self._attempt(step, ranges)
             if attempt.members is not None:
                 return self._deliver(item, attempt.members, names)
             # The cached shard is damaged or unreadable: the next try must read the origin.
-            was_cached = self._reader.discard(sample_range.shard)
+            was_cached = self._reader.discard(step.shard)
             # The storage already retried the origin, so another try would only wait longer.
             if attempt.is_storage_fault and not was_cached:
                 break
         raise BadItemError(attempt.fault)
 
-    def _attempt(self, sample_range: SampleRange) -> _Attempt:
-        shard = sample_range.shard
-        start = sample_range.start
+    def _attempt(self, read: ShardRead, ranges: SampleRanges) -> _Attempt:
+        """Try to read the only item of `ranges`."""
         try:
-            content = self._reader.read(shard, start, sample_range.end - start)
+            content = self._reader.read(read.shard, read.start, read.size)
         except (OSError, RuntimeError) as error:
-            return _Attempt(None, _storage_fault(shard, error), is_storage_fault=True)
-        members = sample_range.cut(content, start)
-        damaged_name = sample_range.find_damaged(members)
-        if damaged_name is not None:
-            return _Attempt(None, f"{damaged_name} in {shard.path} does not have its crc32")
-        return _Attempt(members)
+            return _Attempt(None, _storage_fault(read.shard, error), is_storage_fault=True)
+        try:
+            return _Attempt(ranges.cut(0, content, read.start))
+        except BadItemError as error:
+            return _Attempt(None, str(error))
 
     def _deliver(
         self, item: int, members: Mapping[str, bytes], names: Sequence[str]
     ) -> Mapping[str, bytes]:
-        self.bytes_read += sum(len(content) for content in members.values())
+        self.bytes_read += sum(map(len, members.values()))
         return self.with_title(item, members, names)
 
     def with_title(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -63,9 +65,8 @@ class LocalReader:
 
     def read_all(self, reads: Sequence[ShardRead]) -> Iterator[ReadResult]:
         """Yield the result of each read, in order."""
-        for read in reads:
-            path = storage.local_path(self.stream_url(read.shard))
-            yield _read_file(path, read)
+        for shard, shard_reads in groupby(reads, attrgetter("shard")):
+            yield from _read_file(storage.local_path(self.stream_url(shard)), shard_reads)
 
     def read(self, shard: FileInfo, start: int, size: int) -> bytes:
         """Return one range of a shard.
@@ -103,18 +104,21 @@ class RemoteReader:
     def read_all(self, reads: Sequence[ShardRead]) -> Iterator[ReadResult]:
         """Yield the result of each read, in order."""
         # 1. Look up all cached shards first, so that the ranged reads can start together.
-        paths = [self._cache.path(read.shard) for read in reads]
-        ranged = self._start(
-            [read for read, path in zip(reads, paths, strict=True) if path is None]
-        )
+        paths: dict[str, Path | None] = {}
+        for read in reads:
+            if read.shard.path not in paths:
+                paths[read.shard.path] = self._cache.path(read.shard)
+        ranged = self._start([read for read in reads if paths[read.shard.path] is None])
         # 2. Deliver in order: cached ranges from disk, the others as they arrive.
-        for read, path in zip(reads, paths, strict=True):
+        for shard, shard_reads in groupby(reads, attrgetter("shard")):
+            path = paths[shard.path]
             if path is not None:
-                yield _read_file(path, read)
+                yield from _read_file(path, shard_reads)
                 continue
-            outcome = next(ranged)
-            self._ranged_bytes += read.size
-            yield _result_of(outcome)
+            for read in shard_reads:
+                outcome = next(ranged)
+                self._ranged_bytes += read.size
+                yield _result_of(outcome)
 
     def _start(self, reads: Sequence[ShardRead]) -> Iterator[bytes | Exception]:
         """Start ranged reads; the storage retries each of them with backoff."""
@@ -165,13 +169,13 @@ class RemoteReader:
         return storage.join(self._url, shard.path)
 
 
-def _read_file(path: Path, read: ShardRead) -> ReadResult:
-    """Read a part of a file of this node. A failure is left to the reads item by item."""
-    try:
-        content = storage.read_range(str(path), read.start, read.size)
-    except (OSError, RuntimeError):
-        return ReadResult(None, None, is_local=True)
-    return ReadResult(content, None, is_local=True)
+def _read_file(path: Path, reads: Iterable[ShardRead]) -> Iterator[ReadResult]:
+    """Read parts of a file of this node. Failures are left to the reads item by item."""
+    # Opened for these reads only, so that a file that was evicted or replaced is seen in time.
+    ranges = ((read.start, read.size) for read in reads)
+    for outcome in storage.read_local_ranges(path, ranges):
+        content = outcome if isinstance(outcome, bytes) else None
+        yield ReadResult(content, None, is_local=True)
 
 
 def _result_of(outcome: bytes | Exception) -> ReadResult:

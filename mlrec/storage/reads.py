@@ -79,8 +79,9 @@ def read_range(url: str, start: int, size: int) -> bytes:
         RuntimeError: every attempt failed.
     """
     if is_local(url):
-        return _read_local(local_path(url), start, size)
-    (data,) = read_ranges([(url, start, size)], in_flight=1)
+        (data,) = read_local_ranges(local_path(url), [(start, size)])
+    else:
+        (data,) = read_ranges([(url, start, size)], in_flight=1)
     if isinstance(data, Exception):
         raise data
     return data
@@ -103,15 +104,35 @@ def _open_local(path: str | Path) -> int:
     return handle
 
 
-def _read_local(path: Path, start: int, size: int) -> bytes:
-    handle = _open_local(path)
+def read_local_ranges(
+    path: str | Path, ranges: Iterable[tuple[int, int]]
+) -> Iterator[bytes | Exception]:
+    """Yield the bytes of each (start, size) of one file of this machine, which is opened once.
+
+    A range that cannot be read yields its error.
+    """
     try:
-        data = os.pread(handle, size, start)
+        handle = _open_local(path)
+    except OSError as error:
+        for _ in ranges:
+            yield error
+        return
+    try:
+        for start, size in ranges:
+            yield _read_open(handle, path, start, size)
     finally:
         os.close(handle)
+
+
+def _read_open(handle: int, path: str | Path, start: int, size: int) -> bytes | Exception:
+    """Return a range of an open file, or the error."""
+    try:
+        data = os.pread(handle, size, start)
+    except OSError as error:
+        return error
     # Reads of local files are not retried: the file is that short.
     if len(data) != size:
-        raise transfer.short_answer(str(path), start, size, len(data))
+        return transfer.short_answer(str(path), start, size, len(data))
     return data
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +81,19 @@ class Member:
     crc32: Annotated[int, Field(ge=0, lt=1 << 32)]
 
 
+class MemberPlaces(NamedTuple):
+    """Places of n items' members of K wanted names in their shards."""
+
+    present_nK: np.ndarray
+    """bool: the members that an item has. The other arrays are 0 elsewhere."""
+    offset_nK: np.ndarray
+    """int64: first byte in the shard."""
+    size_nK: np.ndarray
+    """int64: number of bytes."""
+    crc_nK: np.ndarray
+    """uint32: crc32 of the bytes."""
+
+
 class Catalogue:
     """The items of a data set; arrays are indexed by item id, row 0 is padding."""
 
@@ -110,6 +124,7 @@ class Catalogue:
         # Half the memory of int32; a data set of MAX_FRAMES frames has about 10,000 names.
         self._name_codes = encoded.indices.to_numpy().astype(np.uint16)
         self._offsets, self._sizes, self._crcs = (part.to_numpy() for part in numbers)
+        self._columns: dict[tuple[str, ...], np.ndarray] = {}
 
     def _column(self, name: str, dtype: type, padding: int = 0) -> np.ndarray:
         return np.concatenate([[padding], self.table[name].to_numpy()]).astype(dtype)
@@ -125,6 +140,40 @@ class Catalogue:
                 *(numbers[run].tolist() for numbers in (self._offsets, self._sizes, self._crcs)),
             )
         )
+
+    def places(self, items_n: np.ndarray, names: Sequence[str]) -> MemberPlaces:
+        """Return the places of the items' members of the given names."""
+        # Invariant: entry m of every array ending in _M belongs to the same member of all items'.
+        first_n = self._starts[items_n - 1]
+        count_n = self._starts[items_n] - first_n
+        row_M = np.repeat(np.arange(len(items_n)), count_n)
+        # Entry m of all members is this much further than entry m of these items' members.
+        shift_n = first_n - (np.cumsum(count_n) - count_n)
+        entry_M = np.arange(len(row_M)) + shift_n[row_M]
+        column_M = self._columns_of(tuple(names))[self._name_codes[entry_M]]
+        is_wanted_M = column_M >= 0
+        cells = row_M[is_wanted_M], column_M[is_wanted_M]
+        wanted_entries = entry_M[is_wanted_M]
+        shape = len(items_n), len(names)
+        places = MemberPlaces(
+            present_nK=np.zeros(shape, dtype=bool),
+            offset_nK=np.zeros(shape, dtype=np.int64),
+            size_nK=np.zeros(shape, dtype=np.int64),
+            crc_nK=np.zeros(shape, dtype=np.uint32),
+        )
+        places.present_nK[cells] = True
+        places.offset_nK[cells] = self._offsets[wanted_entries]
+        places.size_nK[cells] = self._sizes[wanted_entries]
+        places.crc_nK[cells] = self._crcs[wanted_entries]
+        return places
+
+    def _columns_of(self, names: tuple[str, ...]) -> np.ndarray:
+        """Return the index in `names` of each coded name, -1 for other names."""
+        # A step asks for the same few names each time, and a catalogue may have 10,000.
+        if names not in self._columns:
+            index = {name: column for column, name in enumerate(names)}
+            self._columns[names] = np.array([index.get(name, -1) for name in self._names])
+        return self._columns[names]
 
     def items_with(self, member: str) -> int:
         """Return the number of items that have a member of this name."""
