@@ -14,9 +14,9 @@ from mlrec.config.run_files import CONFIG_FILE, RANKS_FILE, run_names
 from mlrec.evaluation.metrics import standard_error, user_metrics
 from mlrec.evaluation.results import Results, read_ranks, read_results
 from mlrec.report.wording import listed
+from mlrec.runs.metrics_file import read_metrics
 from mlrec.runs.recommendations import Recommended, read_recommended
 from mlrec.runs.record import read_record
-from mlrec.runs.tracker import read_metrics
 from mlrec.runtime.redact import scrub
 
 

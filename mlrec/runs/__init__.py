@@ -7,6 +7,7 @@ checkpoint_state.py   what a checkpoint knows beside weights
 compatibility.py  which settings may differ between a checkpoint and a command
 record.py         hardware, commit, versions and hours
 tracker.py        metrics: console, metrics.jsonl and W&B
+metrics_file.py   metrics.jsonl
 wandb_run.py      the run in W&B
 wandb_tables.py   tables and pictures that W&B shows of a finished run
 recommendations.py   recommended.json

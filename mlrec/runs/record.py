@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import ConfigDict, Field
 
 from mlrec import __version__, storage
@@ -29,6 +28,9 @@ _PACKAGES = ("torch", "deepspeed", "transformers", "webdataset", "numpy")
 
 def hardware() -> str:
     """Return the accelerators of this machine, or its processor, in words."""
+    # Here, because commands that only read records run without torch.
+    import torch
+
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return f"{os.cpu_count()} cores, {processor_name()}"

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from pydantic import AllowInfNan, Strict
 from rich.console import Console
 
-from mlrec import storage
 from mlrec.config import Config
 from mlrec.config.metric_names import cutoffs_of, main_cutoff
-from mlrec.config.run_files import METRICS_FILE
+from mlrec.runs.metrics_file import MetricsFile
 from mlrec.runs.wandb_run import WandbRun, wandb_mode
 from mlrec.runtime.progress import Bar, Remaining, is_terminal, number
 from mlrec.runtime.terminal import console, say
-from mlrec.storage.typed_json import parse_json_lines, read_bounded
-
-# A plain dict cannot carry STRICT, so each type of number states it.
-_Line: Any = dict[
-    str, Annotated[int, Strict()] | Annotated[float, Strict(), AllowInfNan(False)] | None
-]
 
 SHOWN = {
     "train/loss": "loss {:.4f}",
@@ -38,35 +27,6 @@ SHOWN = {
     "speed/data_wait": "data wait {:.0%}",
 }
 """What the console shows of training, in this order; the rest is in metrics.jsonl."""
-
-# Room for about a million logged steps of 1 KB each.
-MAX_METRICS_BYTES = 1 << 30
-
-
-def read_metrics(run_path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's metrics.jsonl, oldest first; none without the file.
-
-    A line has step, time (seconds since 1970) and metrics. A metric that is not finite is None. The
-    last line is ignored if a crash cut it off.
-
-    Raises:
-        ValueError: another line is damaged.
-    """
-    path = run_path / METRICS_FILE
-    if not path.exists():
-        return []
-    remedy = f"Remove this line from {path}, or the file to continue without the figures so far"
-    lines = parse_json_lines(
-        read_bounded(path, MAX_METRICS_BYTES, remedy), _Line, str(path), remedy
-    )
-    for place, line in enumerate(lines, start=1):
-        step = line.get("step")
-        if not isinstance(step, int) or step < 0:
-            raise ValueError(
-                f"{path}, line {place}: step is {step!r}, not a whole number of 0 or more. "
-                f"{remedy}."
-            )
-    return lines
 
 
 class Sink(Protocol):
@@ -105,7 +65,7 @@ class Tracker:
         self._sinks: list[Sink] = []
         if enabled:
             self._sinks = [
-                _MetricsFile(run_path, resumed_step),
+                MetricsFile(run_path, resumed_step),
                 _console_sink(total_steps, resumed_step),
             ]
         # On every rank: if WANDB_MODE is wrong, all of them raise and none waits for the others.
@@ -140,33 +100,6 @@ class Tracker:
         trace: TracebackType | None,
     ) -> None:
         self.close(0 if kind is None else 1)
-
-
-class _MetricsFile:
-    """Appends one JSON line per call, so that a killed run keeps what it logged."""
-
-    def __init__(self, run_path: Path, resumed_step: int) -> None:
-        path = run_path / METRICS_FILE
-        # Steps after the checkpoint are taken again, and would be in the file twice.
-        lines = [line for line in read_metrics(run_path) if line["step"] <= resumed_step]
-        # Rewritten as a whole before appending, which also drops a line that a crash cut off.
-        content = "".join(json.dumps(line) + "\n" for line in lines)
-        storage.write_bytes(str(path), content.encode())
-        self._file = path.open("a")
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        # JSON has no NaN: what is not a number is null
-        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
-        # The line survives a kill of the process, but without fsync not a power failure.
-        self._file.flush()
-
-    def message(self, text: str) -> None:
-        del text
-
-    def close(self, exit_code: int) -> None:
-        del exit_code
-        self._file.close()
 
 
 def summary(metrics: Mapping[str, float]) -> str:

@@ -139,10 +139,11 @@ def wandb_mode(config: TrackingConfig) -> tuple[Literal["disabled", "offline", "
 
 def has_key() -> bool:
     """Tell whether this user has a W&B key: WANDB_API_KEY, or an entry in ~/.netrc."""
-    import wandb
-
     if os.environ.get("WANDB_API_KEY"):
         return True
+
+    import wandb
+
     # netrc(None) reads ~/.netrc; a missing or broken file means that there is no key.
     try:
         url = os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url

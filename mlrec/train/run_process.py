@@ -13,7 +13,8 @@ from typing import IO, NamedTuple
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.config.run_files import OUTPUT_FILE
-from mlrec.runs.tracker import read_metrics, summary
+from mlrec.runs.metrics_file import read_metrics
+from mlrec.runs.tracker import summary
 from mlrec.runtime.ending import end_with_parent
 from mlrec.runtime.progress import Task
 from mlrec.runtime.redact import scrub

@@ -15,7 +15,7 @@ from mlrec.config.metric_names import FINAL_PREFIXES, cutoffs_of, main_cutoff
 from mlrec.config.run_files import CONFIG_FILE, OUTPUT_FILE
 from mlrec.runs import checkpoint
 from mlrec.runs import compatibility as settings
-from mlrec.runs.tracker import read_metrics
+from mlrec.runs.metrics_file import read_metrics
 from mlrec.runtime.progress import task
 from mlrec.train.run_process import train_run
 from mlrec.train.sweep_file import SweepRun

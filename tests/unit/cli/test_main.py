@@ -164,6 +164,18 @@ def test_train_without_words_prints_help(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.startswith("usage: mlrec train CONFIG")
 
 
+def test_commands_that_only_read_results_do_not_import_torch() -> None:
+    code = """
+import sys
+import mlrec.evaluation.compare
+from mlrec.cli import main
+main.run_command(["report", "--table", "baselines"])
+print("torch" in sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "False\n"
+
+
 def test_help_of_every_command_and_list_keys_import_no_heavy_library() -> None:
     # in a process of its own, because this one has imported torch
     command = [sys.executable, "-c", PRINT_KEYS_HELP_AND_HEAVY_IMPORTS, ",".join(HEAVY_LIBRARIES)]

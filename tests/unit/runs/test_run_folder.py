@@ -12,9 +12,9 @@ from mlrec import config as configuration
 from mlrec.evaluation.results import read_results
 from mlrec.runs import failures, wandb_run
 from mlrec.runs.failures import Failure, read_failures
+from mlrec.runs.metrics_file import read_metrics
 from mlrec.runs.recommendations import read_recommended
 from mlrec.runs.record import read_record
-from mlrec.runs.tracker import read_metrics
 from mlrec.train.sweep import final_metrics
 
 FAILURE = {"item": 3, "reason": "crc32", "step": 7}

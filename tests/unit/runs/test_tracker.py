@@ -18,7 +18,8 @@ from wandb_files import records
 
 from mlrec.config import Config, TrackingConfig
 from mlrec.config.run_files import METRICS_FILE
-from mlrec.runs.tracker import Tracker, read_metrics, summary
+from mlrec.runs.metrics_file import read_metrics
+from mlrec.runs.tracker import Tracker, summary
 from mlrec.runtime.redact import scrub
 
 SECRET = "hunter2"
