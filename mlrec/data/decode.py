@@ -17,7 +17,7 @@ from mlrec.data.media.jpeg import decode_jpeg
 from mlrec.data.media.policies import COUNT_POLICIES
 from mlrec.data.samples import Sample
 from mlrec.data.schema import InputSpec, Modality
-from mlrec.data.shared_buffers import BatchMemory
+from mlrec.data.shared_buffers import BatchMemory, ReleasedMemory
 from mlrec.data.titles import tokenize
 from mlrec.storage.npy import read_npy
 
@@ -232,7 +232,7 @@ def decode_items(
     count: int,
     inputs: Sequence[InputSpec],
     media: MediaInfo,
-    memory: BatchMemory | None = None,
+    memory: BatchMemory | ReleasedMemory | None = None,
 ) -> Decoded:
     """Return the media of `count` items, one contiguous tensor per input.
 

@@ -1,11 +1,13 @@
-"""Shared memory in which loader workers build batches, used again for later batches."""
+"""Memory in which batches are built, used again for later batches."""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Hashable
 
+import numpy as np
 import torch
 
 SHARED_FOLDER = "/dev/shm"
@@ -79,3 +81,40 @@ class BatchMemory:
         # A tensor of the whole storage, then its first values. A worker sends the whole storage by
         # its handle, not by copy.
         return torch.empty(0, dtype=dtype).set_(held[key])[:num_values].view(shape)
+
+
+class ReleasedMemory:
+    """Memory of batches that nobody holds any more, for a process without loader workers.
+
+    The kernel clears new memory page by page, which takes half as long as decoding small frames.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, list[np.ndarray]] = {}
+        """Up to BATCHES_PER_WORKER arrays of bytes by key, in use or not."""
+
+    def tensor(self, key: Hashable, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Return a tensor with arbitrary content, whose memory no other tensor uses.
+
+        Args:
+            key: what distinguishes the tensors of a batch.
+        """
+        num_bytes = math.prod(shape) * dtype.itemsize
+        memory = self._take(key, num_bytes)
+        # The tensor and all its views hold a reference to `memory`.
+        return torch.from_numpy(memory)[:num_bytes].view(dtype).view(shape)
+
+    def _take(self, key: Hashable, num_bytes: int) -> np.ndarray:
+        """Return an array that is not in use, of at least `num_bytes`."""
+        arrays = self._held.setdefault(key, [])
+        for index in range(len(arrays)):
+            # Two references are the list's and that of the call itself.
+            is_free = sys.getrefcount(arrays[index]) == 2
+            if is_free and len(arrays[index]) >= num_bytes:
+                return arrays[index]
+        # A dropped array lives on in its batch. A caller that keeps all batches holds no others.
+        if len(arrays) == BATCHES_PER_WORKER:
+            del arrays[0]
+        # The number of items varies from step to step, so a slightly larger batch should fit too.
+        arrays.append(np.empty(1 + int(ROOM * num_bytes), dtype=np.uint8))
+        return arrays[-1]

@@ -24,7 +24,7 @@ from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.samples import Sample
 from mlrec.data.schema import Batch, InputSpec
 from mlrec.data.sequences import SequenceTable
-from mlrec.data.shared_buffers import BatchMemory
+from mlrec.data.shared_buffers import BatchMemory, ReleasedMemory
 from mlrec.data.workers import WorkerDiedError, log_replacement, workers_output
 
 
@@ -97,7 +97,8 @@ class StepDataset(Dataset[Batch]):
         self.local_negatives = local_negatives
         self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
         self.cached_items = cached_items
-        self._memory = BatchMemory()
+        self._shared_memory = BatchMemory()
+        self._own_memory = ReleasedMemory()
         popularity = data.catalogue.popularity_N1
         # Items without training interactions get a logarithm of -inf; they are no candidates.
         with np.errstate(divide="ignore"):
@@ -154,9 +155,12 @@ class StepDataset(Dataset[Batch]):
             return self.data.clock.timed(samples)
 
         if self.cached_items is None or cached_n is None:
-            # Only a worker uses memory again. Without workers a caller may hold on to any batch.
-            memory = None if get_worker_info() is None else self._memory.next_batch()
-            return decode_items(read(items, self.inputs), len(items), self.inputs, info, memory)
+            samples = read(items, self.inputs)
+            if get_worker_info() is None:
+                # Nothing to share. A caller may hold on to any batch.
+                return decode_items(samples, len(items), self.inputs, info, self._own_memory)
+            memory = self._shared_memory.next_batch()
+            return decode_items(samples, len(items), self.inputs, info, memory)
         inputs = partial_inputs(self.inputs, self.cached_items.inputs)
         return decode_partly_cached(
             read(items[~cached_n], inputs.all),

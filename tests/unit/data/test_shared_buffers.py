@@ -9,7 +9,7 @@ from mlrec.data.media.jpeg import decode_jpeg
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
-from mlrec.data.shared_buffers import BatchMemory
+from mlrec.data.shared_buffers import BatchMemory, ReleasedMemory
 from mlrec.data.stream import Data, StepDataset, stream_steps
 
 VIDEO = InputSpec(Modality.VIDEO, frames=5, size=32)
@@ -61,3 +61,50 @@ def test_jpeg_is_decoded_to_where_it_is_wanted(data: Data) -> None:
     assert not out[0].any() and (out[1] == decode_jpeg(raw, 32)).all()
     smaller = np.zeros((16, 16, 3), dtype=np.uint8)
     assert (decode_jpeg(raw, 32, 16, smaller) == smaller).all() and smaller.any()
+
+
+def test_released_memory_is_used_again_only_when_no_tensor_holds_it() -> None:
+    memory = ReleasedMemory()
+    first = memory.tensor("frames", (4, 3), torch.int64)
+    place = first.data_ptr()
+    row = first[2].fill_(7)
+    del first
+    others = [memory.tensor("frames", (4, 3), torch.int64).fill_(1) for _ in range(5)]
+    assert row.tolist() == [7, 7, 7], "a view holds the memory too"
+    assert len({row.data_ptr() - 48, *(tensor.data_ptr() for tensor in others)}) == 6
+    second = ReleasedMemory()
+    place = second.tensor("frames", (4, 3), torch.int64).data_ptr()
+    again = second.tensor("frames", (3, 3), torch.int64)
+    assert again.data_ptr() == place and again.shape == (3, 3) and not again.is_shared()
+    assert second.tensor("frames", (99, 3), torch.int64).shape == (99, 3)
+    assert second.tensor("ids", (0,), torch.int64).shape == (0,)
+
+
+def test_batches_without_workers_keep_their_media_while_they_are_held(data: Data) -> None:
+    dataset = StepDataset(
+        data, Plan(data.sequences, 0, 18, Owners((1,))), 0, [VIDEO], local_negatives=False
+    )
+    held = list(stream_steps(dataset, 0, 5, num_workers=0, pin_memory=False))
+    for batch in held:
+        assert batch.media[VIDEO].equal(dataset[batch.step].media[VIDEO])
+
+
+def test_batch_pickled_by_a_worker_has_equal_tensors_and_few_descriptors(data: Data) -> None:
+    inputs = [VIDEO, InputSpec(Modality.ID)]
+    plan = Plan(data.sequences, 0, 18, Owners((1,)))
+    dataset = StepDataset(data, plan, 0, inputs, local_negatives=False)
+    for batch in stream_steps(dataset, 0, 3, num_workers=1, pin_memory=False):
+        expected = dataset[batch.step]
+        shared = []
+        for name, value in vars(expected).items():
+            received = getattr(batch, name)
+            if isinstance(value, torch.Tensor):
+                assert received.equal(value) and received.dtype == value.dtype
+                shared.append(received.is_shared())
+            elif name == "media":
+                assert list(received) == list(value)
+                assert all(received[spec].equal(value[spec]) for spec in value)
+                assert batch.media[VIDEO].is_shared() and not batch.media[inputs[1]].is_shared()
+            else:
+                assert received == value
+        assert not any(shared)
