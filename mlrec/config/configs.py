@@ -146,9 +146,10 @@ class OptimConfig:
 class ZeroConfig:
     """DeepSpeed ZeRO."""
 
-    stage: Literal[0, 1, 2, 3] = 2
+    stage: Literal["auto", 0, 1, 2, 3] = "auto"
     """ZeRO stage: 0 partitions nothing over the ranks, 1 the optimizer state, 2 also gradients,
-    3 also parameters."""
+    3 also parameters. auto is 2, or 0 on a single rank in fp32, where ZeRO would only copy weights
+    and gradients."""
     offload_optimizer: bool = False
     """Placement of the optimizer state in host memory; needs zero.stage 1, 2 or 3."""
     options: dict[str, Any] = field(default_factory=dict)

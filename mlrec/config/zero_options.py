@@ -48,7 +48,9 @@ def check_zero_options(config: ZeroConfig) -> None:
         _check_name(key, DeepSpeedZeroConfig.model_fields, kinds)
         _check_value(value, kinds[key], f"zero.options.{key}")
     # DeepSpeed also checks values against each other
-    _check_together({"stage": config.stage, **config.options}, DeepSpeedZeroConfig)
+    # with options, auto is stage 2 on any number of ranks
+    stage = 2 if config.stage == "auto" else config.stage
+    _check_together({"stage": stage, **config.options}, DeepSpeedZeroConfig)
 
 
 def _check_name(key: str, fields: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:

@@ -188,8 +188,8 @@ class Scored:
     [P, K] otherwise. Scores that no loss requests are not computed."""
     target_P: torch.Tensor
     """int64: positions in U."""
-    own_PU: torch.Tensor
-    """bool: the items of the position's user."""
+    own_PT: torch.Tensor
+    """int64: positions in U of the training sequence of the position's user; -1 for padding."""
     key_P: torch.Tensor
     """int64: unique numbers of the step's positions, independent of the number of ranks."""
     batch: Batch

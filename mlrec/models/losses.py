@@ -10,9 +10,31 @@ from torch.nn.functional import cross_entropy, softplus
 from mlrec.config import LossConfig
 from mlrec.data.schema import Batch, Scored
 from mlrec.models.counter_random import random_keys
+from mlrec.models.product_softmax import SoftmaxTerms
 
 
-class InBatchSoftmax:
+class Softmax:
+    """Cross-entropy of the target among many items."""
+
+    def terms(self, batch: Batch, valid_U: torch.Tensor) -> SoftmaxTerms:
+        """Return the terms of the batch's items."""
+        raise NotImplementedError
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        """Return the losses, float32 [P]; of products, `sum_of_cross_entropies` has their sum."""
+        scores_PU = scored.scores(None)
+        target_P1 = scored.target_P[:, None]
+        terms = self.terms(scored.batch, scored.valid_U)
+        negatives_PU = scores_PU + terms.of_negatives_U
+        if terms.masks_own:
+            own_PT = torch.where(scored.own_PT >= 0, scored.own_PT, target_P1)
+            negatives_PU = negatives_PU.scatter(1, own_PT, float("-inf"))
+        target_logit_P1 = scores_PU.gather(1, target_P1) + terms.of_targets_U[target_P1]
+        logits_PU = negatives_PU.scatter(1, target_P1, target_logit_P1)
+        return cross_entropy(logits_PU, scored.target_P, reduction="none")
+
+
+class InBatchSoftmax(Softmax):
     """Cross-entropy of the target among the batch's items, with the logQ correction.
 
     A candidate j has the score s_j - log p_j, where p_j is its share of the training interactions
@@ -35,23 +57,18 @@ class InBatchSoftmax:
         self.multiplicity = config.multiplicity
         self.logq = config.logq
 
-    def __call__(self, scored: Scored) -> torch.Tensor:
-        """Return the losses, float32 [P]."""
-        scores_PU = scored.scores(None)
-        target_P = scored.target_P
-        log_q_U = _log_q(scored.batch, self.logq)
-        bias_U = -log_q_U
+    def terms(self, batch: Batch, valid_U: torch.Tensor) -> SoftmaxTerms:
+        """Return the terms of the batch's items."""
+        log_q_U = _log_q(batch, self.logq)
+        of_negatives_U = -log_q_U
         if self.multiplicity:
-            # an item that is not a candidate has the count 0, and so the bias minus infinity
-            bias_U = bias_U + scored.batch.count_U.float().log()
-        is_target_PU = torch.zeros_like(scored.own_PU).scatter_(1, target_P[:, None], True)
-        negatives_PU = (scores_PU + bias_U).masked_fill(~_negatives(scored), float("-inf"))
-        # The target is one of the user's own items, so it is masked above. It counts once.
-        logits_PU = torch.where(is_target_PU, scores_PU - log_q_U, negatives_PU)
-        return cross_entropy(logits_PU, target_P, reduction="none")
+            of_negatives_U = of_negatives_U + batch.count_U.float().log()
+        of_negatives_U = of_negatives_U.masked_fill(~_candidates(batch, valid_U), float("-inf"))
+        # the target counts once
+        return SoftmaxTerms(of_negatives_U, of_targets_U=-log_q_U, masks_own=True)
 
 
-class FullSoftmax:
+class FullSoftmax(Softmax):
     """Cross-entropy of the target among all items of the catalogue, for ids and frozen features."""
 
     whole_catalogue: ClassVar[bool] = True
@@ -66,11 +83,12 @@ class FullSoftmax:
                 "the catalogue. Leave it out"
             )
 
-    def __call__(self, scored: Scored) -> torch.Tensor:
-        """Return the losses, float32 [P]."""
-        # the batch's items are the whole catalogue here, the user's other items among the negatives
-        logits_PU = scored.scores(None).masked_fill(~scored.valid_U, float("-inf"))
-        return cross_entropy(logits_PU, scored.target_P, reduction="none")
+    def terms(self, batch: Batch, valid_U: torch.Tensor) -> SoftmaxTerms:
+        """Return the terms of the batch's items, which are the whole catalogue here."""
+        zeros_U = torch.zeros_like(batch.log_p_U)
+        # the user's other items are among the negatives
+        of_negatives_U = zeros_U.masked_fill(~valid_U, float("-inf"))
+        return SoftmaxTerms(of_negatives_U, of_targets_U=zeros_U, masks_own=False)
 
 
 class SampledSoftmax:
@@ -172,20 +190,45 @@ def draw_negatives(scored: Scored, count: int, seed: int) -> Negatives:
     What a position draws is a function of (seed, step, key). So neither the number of ranks nor the
     order of users matters.
     """
-    ranks_PU = _negatives(scored).cumsum(dim=1)
-    total_P1 = ranks_PU[:, -1:]
+    # Candidates are numbered in the order of the items. The number of the first item with a
+    # running count of n + 1 is n.
+    running_count_U = _candidates(scored.batch, scored.valid_U).cumsum(dim=0)
+    total = running_count_U[-1]
+    own_PT = _own_candidates(scored, running_count_U)
+    num_negatives_P1 = total - (own_PT < total).sum(dim=1, keepdim=True)
+
     counters_PK = scored.key_P[:, None] * count + torch.arange(count, device=scored.key_P.device)
     # 62 bits, so that the numbers are not negative
     numbers_PK = random_keys(counters_PK, seed, scored.batch.step) & ((1 << 62) - 1)
-    # the item whose rank among the position's negatives is the drawn one
-    drawn_PK = torch.searchsorted(ranks_PU, numbers_PK % total_P1.clamp(min=1) + 1)
-    return Negatives(drawn_PK.clamp(max=ranks_PU.shape[1] - 1), total_P1[:, 0] > 0)
+    numbers_PK = numbers_PK % num_negatives_P1.clamp(min=1)
+    # from the number among the position's negatives to the one among all candidates: one more for
+    # each own item before it
+    before_PT = own_PT - torch.arange(own_PT.shape[1], device=own_PT.device)
+    numbers_PK = numbers_PK + torch.searchsorted(before_PT, numbers_PK, right=True)
+    drawn_PK = torch.searchsorted(running_count_U, numbers_PK + 1)
+    return Negatives(drawn_PK.clamp(max=len(running_count_U) - 1), num_negatives_P1[:, 0] > 0)
 
 
-def _negatives(scored: Scored) -> torch.Tensor:
-    """Return the readable candidates new to the position's user, bool [P, U]."""
-    candidates_U = (scored.batch.count_U > 0) & scored.valid_U
-    return ~scored.own_PU & candidates_U
+def _own_candidates(scored: Scored, running_count_U: torch.Tensor) -> torch.Tensor:
+    """Return the numbers of the user's own items among the candidates, int64 [P, T], ascending.
+
+    Each own item counts once. What is left of T are numbers beyond all candidates.
+    """
+    candidates_U = _candidates(scored.batch, scored.valid_U)
+    own_PT = scored.own_PT.clamp(min=0)
+    is_candidate_PT = (scored.own_PT >= 0) & candidates_U[own_PT]
+    beyond = 2 * len(candidates_U) + own_PT.shape[1]
+    numbers_PT = (
+        torch.where(is_candidate_PT, running_count_U[own_PT] - 1, beyond).sort(dim=1).values
+    )
+    repeats_PT = numbers_PT[:, 1:] == numbers_PT[:, :-1]
+    numbers_PT[:, 1:].masked_fill_(repeats_PT, beyond)
+    return numbers_PT.sort(dim=1).values
+
+
+def _candidates(batch: Batch, valid_U: torch.Tensor) -> torch.Tensor:
+    """Return the readable items that occur in the batch, bool [U]."""
+    return (batch.count_U > 0) & valid_U
 
 
 def _log_q(batch: Batch, logq: bool) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -14,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.data.schema import Batch, Scored
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
+from mlrec.models.losses import Softmax
+from mlrec.models.product_softmax import sum_of_cross_entropies
 from mlrec.models.recommenders import (
     Slots,
     UserModel,
@@ -23,9 +25,12 @@ from mlrec.models.recommenders import (
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import exchange, gather, shares
 
-MAX_SCORES = 1 << 22
-"""Scores of a rank that are held at a time. Above that the loss is computed in parts, with
-activation checkpointing."""
+MAX_SCORES = 1 << 26
+"""Scores of a rank that are held at a time (256 MB). Above that a loss that needs them all is
+computed in parts, with activation checkpointing."""
+DENSE_FACTOR = 32
+"""Items per scored item of a position up to which all its scores are computed and some are taken:
+one matrix product is faster than reading the vectors of each position's own items."""
 
 
 def _unchanged(vectors: torch.Tensor) -> torch.Tensor:
@@ -109,6 +114,10 @@ class Recommender(nn.Module):
         self.rank = rank
         self.seed = seed
         self._dropouts = dropouts_of(sequence_model)
+        self._scores_products = type(sequence_model).score is UserModel.score
+        # a loss of the user's own may derive from Softmax and compute something else
+        row: Any = type(loss)
+        self._is_softmax = isinstance(loss, Softmax) and row.__call__ is Softmax.__call__
         self.whole_catalogue = sequence_model.whole_catalogue or loss.whole_catalogue
         """Whether a step's items are those of the whole catalogue."""
 
@@ -190,6 +199,16 @@ class Recommender(nn.Module):
         self, batch: Batch, items_UX: torch.Tensor, positions: Positions, targets: Targets
     ) -> torch.Tensor:
         """Return the sum of all positions' losses, computed in parts where the scores are many."""
+        if self._scores_products and self._is_softmax:
+            assert isinstance(self.loss, Softmax)
+            return sum_of_cross_entropies(
+                positions.states_PX,
+                items_UX,
+                positions.target_P,
+                _own_items(batch, positions.users_P),
+                self.loss.terms(batch, targets.valid_U),
+                self.temperature,
+            )
         loss_of = partial(self._loss_of, batch, items_UX, targets.valid_U)
         sizes = list(targets.part_sizes)
         columns = [torch.split(column, sizes) for column in positions]
@@ -217,6 +236,8 @@ class Recommender(nn.Module):
         def score(at_PK: torch.Tensor | None) -> torch.Tensor:
             if at_PK is None:
                 items = items_UX
+            elif self._scores_products and len(items_UX) <= DENSE_FACTOR * at_PK.shape[1]:
+                return score(None).gather(1, at_PK)
             else:
                 items = items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
 
@@ -229,8 +250,8 @@ class Recommender(nn.Module):
             with self._drawing(pair_keys):
                 return self.sequence_model.score(states_PX, items).float() / self.temperature
 
-        own_PU = _own_items(batch, users_P)
-        return self.loss(Scored(score, target_P, own_PU, key_P, batch, valid_U)).sum()
+        own_PT = _own_items(batch, users_P)
+        return self.loss(Scored(score, target_P, own_PT, key_P, batch, valid_U)).sum()
 
     def _drawing(self, make_keys: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
         return drawing(self._dropouts, make_keys)
@@ -247,10 +268,6 @@ class Recommender(nn.Module):
 
 
 def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:
-    """Return the items of the training sequences of the users in these rows, bool [P, U]."""
-    num_items = len(batch.items_U)
-    slots = torch.cat([batch.inputs_BL, batch.targets_BL], dim=1)[users_P]
-    # padding goes to an extra column, which is cut off
-    columns = torch.where(slots >= 0, slots, num_items)
-    own = torch.zeros(len(slots), num_items + 1, dtype=torch.bool, device=slots.device)
-    return own.scatter_(1, columns, True)[:, :num_items]
+    """Return the training sequences of the users in these rows, int64 [P, T]; -1 for padding."""
+    # targets are the inputs shifted by one, so their last column completes the sequences
+    return torch.cat([batch.inputs_BL, batch.targets_BL[:, -1:]], dim=1)[users_P]

@@ -14,6 +14,16 @@ NEVER = 1 << 62
 """Steps between two of DeepSpeed's progress lines."""
 
 
+def zero_stage(config: Config, ranks: int) -> int:
+    """Return the ZeRO stage of a run on this number of ranks."""
+    zero = config.zero
+    if zero.stage != "auto":
+        return zero.stage
+    # bf16 needs the fp32 weights that ZeRO keeps, and the other settings are for ZeRO
+    needs_zero = config.train.precision == "bf16" or zero.offload_optimizer or zero.options
+    return 2 if ranks > 1 or needs_zero else 0
+
+
 def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str, Any]:
     """Return the DeepSpeed configuration of a run.
 
@@ -24,15 +34,16 @@ def deepspeed_config(config: Config, world_size: int, trained: int) -> dict[str,
         trained: number of trained parameters.
     """
     # From stage 1 on DeepSpeed allocates a buffer of this size, even for fewer gradients.
+    stage = zero_stage(config, world_size)
     zero: dict[str, Any] = {
-        "stage": config.zero.stage,
+        "stage": stage,
         "reduce_bucket_size": min(MAX_BUCKET_ELEMENTS, trained),
         **config.zero.options,
     }
     if config.zero.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     # Without ZeRO the engine clips by the norm that it has read. DeepSpeed would compute it again.
-    clip_norm = config.optim.clip_norm if config.zero.stage else 0.0
+    clip_norm = config.optim.clip_norm if stage else 0.0
     return {
         "train_micro_batch_size_per_gpu": -(-config.train.global_batch // world_size),
         "gradient_accumulation_steps": 1,

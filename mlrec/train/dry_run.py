@@ -26,6 +26,7 @@ from mlrec.runs.wandb_run import wandb_mode
 from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes_or_gigabytes
+from mlrec.train.deepspeed_config import zero_stage
 from mlrec.train.memory_estimate import ActivationBytes, MemoryEstimate, StateBytes
 from mlrec.train.optim import parameter_groups
 from mlrec.train.warm_start import encoders_to_restore, start_from
@@ -110,7 +111,7 @@ class DryRun:
             "keeps_prefixes": self.fills_activation_cache,
             "parameters": {"total": self.parameters, "trained": self.trained_parameters},
             "precision": config.train.precision,
-            "zero_stage": config.zero.stage,
+            "zero_stage": zero_stage(config, self.ranks),
             "memory": self.memory.as_json(),
             "activations": asdict(activations) if activations else None,
             "random_weights": self.random_weights,
@@ -151,7 +152,7 @@ class DryRun:
         lines.append(
             f"a rank   {self.memory.in_words()}: {self.parameters:,} parameters, "
             f"{self.trained_parameters:,} trained, {config.train.precision}, "
-            f"ZeRO-{config.zero.stage}"
+            f"ZeRO-{zero_stage(config, self.ranks)}"
         )
         if self.memory.activations:
             lines.append(f"         {self.memory.activations.in_words()}")

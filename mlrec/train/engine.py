@@ -22,7 +22,7 @@ from mlrec.runs import checkpoint
 from mlrec.runtime.distributed import World
 from mlrec.train import optim, zero_state
 from mlrec.train.activation_memory import STATE_BYTES, Saving, choose, saved_bytes
-from mlrec.train.deepspeed_config import deepspeed_config
+from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
 from mlrec.train.model_state import ModelState
 
 
@@ -75,6 +75,11 @@ class Engine:
     updates: int = 0
     """Steps of the run that were not skipped."""
 
+    @property
+    def zero_stage(self) -> int:
+        """The ZeRO stage."""
+        return zero_stage(self.config, self.world.size)
+
     def train_step(self, batch: Batch) -> Step:
         """Take an optimizer step, or skip it if loss or gradient is not finite; collective."""
         loss = self.forward(batch)
@@ -113,7 +118,7 @@ class Engine:
             step leaves weights, averages, moments, step counters and batch norm statistics as they
             were.
         """
-        if self.config.zero.stage == 0:
+        if self.zero_stage == 0:
             norm, skipped = self._update_without_zero()
         else:
             norm, skipped = self._update_with_zero()
@@ -220,11 +225,14 @@ def build_engine(
     if config.item.checkpoint == "auto" and items is not None and model.tower.trained:
         item_bytes = saved_bytes(model.tower, world.device, training_dtype(config))
 
-    base_optimizer = optim.build_optimizer(groups, config, world.device)
+    base_optimizer = optim.build_optimizer(groups, config)
     engine.deepspeed, zero_optimizer, _, _ = deepspeed.initialize(
         model=model, optimizer=base_optimizer, config=settings
     )
     zero_state.skip_non_finite(zero_optimizer)
+    if world.size == 1 and engine.zero_stage == 0:
+        # A single rank has nothing to average. DeepSpeed would copy all gradients twice.
+        engine.deepspeed.enable_backward_allreduce = False
     has_averages = config.train.ema > 0
     engine.state = ModelState(model, trained, zero_optimizer, base_optimizer, has_averages)
     if resumed is not None:
@@ -234,7 +242,7 @@ def build_engine(
         engine.state.create_moments(steps=0)
 
     # Under ZeRO-3 every rank must run the same number of chunks in every step.
-    model.tower.steady_items = (items or 0) if config.zero.stage == 3 else 0
+    model.tower.steady_items = (items or 0) if engine.zero_stage == 3 else 0
     if items is not None and item_bytes is not None:
         # Now, because the parameters have taken their share of the memory.
         engine.saving = choose(item_bytes, items, _later_bytes(engine), world)

@@ -13,7 +13,7 @@ from mlrec.models.building import training_dtype
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.activation_memory import saved_bytes
-from mlrec.train.deepspeed_config import deepspeed_config
+from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
 
 ADAM_MOMENTS_BYTES = 8
 """AdamW's two moments of a parameter in fp32 (bytes)."""
@@ -36,7 +36,7 @@ class StateBytes:
     @staticmethod
     def of(trained: int, total: int, config: Config, ranks: int) -> StateBytes:
         """Return the estimate for these numbers of trained and of all parameters."""
-        stage = config.zero.stage
+        stage = zero_stage(config, ranks)
         width = 2 if config.train.precision == "bf16" else 4
 
         # ZeRO partitions the optimizer state from stage 1 on, gradients from stage 2 and

@@ -137,9 +137,7 @@ def part_for_logs(group: str) -> str:
     return group.split("/")[0]
 
 
-def build_optimizer(
-    groups: list[dict[str, Any]], config: Config, device: torch.device
-) -> torch.optim.Optimizer:
+def build_optimizer(groups: list[dict[str, Any]], config: Config) -> torch.optim.Optimizer:
     """Return AdamW over the groups, in DeepSpeed's CPU version if its state is offloaded."""
     settings: dict[str, Any] = {"betas": tuple(config.optim.betas), "eps": config.optim.eps}
     if config.zero.offload_optimizer:
@@ -153,7 +151,7 @@ def build_optimizer(
     # DeepSpeed looks for the type itself, and warns of others.
     if AdamW not in ZERO_SUPPORTED_OPTIMIZERS:
         ZERO_SUPPORTED_OPTIMIZERS.append(AdamW)
-    return AdamW(groups, fused=device.type == "cuda", **settings)
+    return AdamW(groups, fused=True, **settings)
 
 
 def _announce_compilation() -> None:

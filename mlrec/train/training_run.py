@@ -107,7 +107,7 @@ class TrainingRun:
         return (
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items "
             f"of {self.data.info.name}{split}; {trained:,} trained parameters; "
-            f"{self.world.size} ranks, ZeRO-{config.zero.stage}, {config.train.precision}; "
+            f"{self.world.size} ranks, ZeRO-{self.engine.zero_stage}, {config.train.precision}; "
             f"steps {self.state.step} to {self.last_step}, {self.steps_per_epoch} an epoch"
             f"{self.warm_start.in_words() if self.warm_start else ''}{self.data.store.room()}"
             f"{cache.room_in_words(self.world.size) if cache else ''}"

@@ -58,9 +58,11 @@ def _as_in_fp32(norm: torch.Tensor) -> torch.Tensor:
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
     """Return the L2 norm of all gradients, fp32, infinite above the bound of stages 1 to 3."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
+    # Row by row, because fp32 loses four digits over millions of values. A copy in fp64 would take
+    # longer than AdamW.
+    squares = [torch.linalg.vector_norm(g, dim=-1).double().square().sum() for g in gradients]
     # Rounding to fp32 makes a sum of squares infinite at the same bound as in stages 1 and 2.
-    return torch.stack(norms).square().sum().float().sqrt()
+    return torch.stack(squares).sum().float().sqrt()
 
 
 def get_weight(parameter: nn.Parameter) -> torch.Tensor:

@@ -1,15 +1,18 @@
 """The in-batch softmax over distinct items, compared with MicroLens' loss over padded slots."""
 
+from typing import Any
+
 import pytest
 import torch
 from histories import states_of
 
 from mlrec.config import LossConfig
 from mlrec.data.schema import Batch, Scored
-from mlrec.models.losses import LOSSES, InBatchSoftmax
+from mlrec.models.losses import LOSSES, InBatchSoftmax, Softmax
 from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import History, Slots, readable_slots
 from mlrec.models.recommenders.sasrec import SASRec
+from mlrec.runtime.flops import ELEMENTWISE_VALUES
 
 WIDTH = 8
 LENGTH = 6
@@ -133,7 +136,7 @@ def test_in_batch_softmax_with_multiplicity_is_larger_where_users_share_items() 
     scored = Scored(
         scores=lambda at: scores_PU,
         target_P=target_P,
-        own_PU=torch.zeros(len(users), len(batch.items_U), dtype=torch.bool),
+        own_PT=torch.full((len(users), 1), -1),
         key_P=torch.arange(len(users)),
         batch=batch,
         valid_U=torch.ones(len(batch.items_U), dtype=torch.bool),
@@ -141,6 +144,46 @@ def test_in_batch_softmax_with_multiplicity_is_larger_where_users_share_items() 
     with_counts = InBatchSoftmax(LossConfig(multiplicity=True), seed=0)(scored)
     without_counts = InBatchSoftmax(LossConfig(multiplicity=False), seed=0)(scored)
     assert (with_counts > without_counts + 1e-3).all(), "more negatives make a larger loss"
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings"),
+    [
+        ("in_batch_softmax", {}),
+        ("in_batch_softmax", {"multiplicity": True, "temperature": 0.3}),
+        ("in_batch_softmax", {"logq": False}),
+        ("full_softmax", {"temperature": 0.3}),
+    ],
+)
+def test_softmax_of_products_equals_that_of_all_scores(
+    loss: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    torch.manual_seed(4)
+    sequences = random_sequences(generator, 9)
+    sequences[0] = torch.tensor([5, 6, 5, 6, 5, 6, 5])  # own items that repeat
+    log_p = torch.rand(CATALOGUE_SIZE + 1, generator=generator).log()
+    batch = distinct_batch(sequences, log_p)
+    batch.valid_O[[2, 7]] = False
+    batch.count_U[3] = 0
+    table = torch.randn(CATALOGUE_SIZE + 1, WIDTH, generator=generator).requires_grad_()
+    model = SASRec(WIDTH, LENGTH, dropout=0.0)
+    config = LossConfig(loss, **settings)
+
+    class OfAllScores(LOSSES[loss]):
+        def __call__(self, scored: Scored) -> torch.Tensor:
+            return super().__call__(scored)
+
+    results = []
+    monkeypatch.setitem(ELEMENTWISE_VALUES, "cpu", 300)
+    for row in (LOSSES[loss], OfAllScores):
+        recommender = Recommender(
+            _Table(table, batch.items_U), model, row(config, 0), config.temperature, 0
+        )
+        value = recommender(batch)
+        results.append([value, *torch.autograd.grad(3 * value, [table, *model.parameters()])])
+    for of_products, of_scores in zip(*results, strict=True):
+        torch.testing.assert_close(of_products, of_scores, atol=1e-5, rtol=1e-5)
 
 
 def test_recommender_leaves_an_unreadable_item_out_of_the_loss() -> None:
@@ -196,6 +239,10 @@ def test_loss_computed_in_parts_equals_the_whole(
         return [value, *torch.autograd.grad(value, [table, *model.sequence_model.parameters()])]
 
     whole = run()
+    if isinstance(objective, Softmax):
+        monkeypatch.setitem(ELEMENTWISE_VALUES, "cpu", 100)
+        torch.testing.assert_close(run(), whole)
+        return
     calls = 0
     monkeypatch.setattr("mlrec.models.recommender.MAX_SCORES", 100)
     score = model.sequence_model.score

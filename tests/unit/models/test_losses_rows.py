@@ -25,9 +25,10 @@ SAMPLED = 4
 def scored() -> Scored:
     """Return random scores of 7 positions. Item 7 is not a candidate, item 8 cannot be read."""
     generator = torch.Generator().manual_seed(0)
-    own = torch.rand(POSITIONS, ITEMS, generator=generator) < 0.3
     target_P = torch.randint(7, (POSITIONS,), generator=generator)
-    own[torch.arange(POSITIONS), target_P] = True
+    own_PT = torch.randint(-1, ITEMS, (POSITIONS, 3), generator=generator)
+    # the target, and an item that repeats
+    own_PT = torch.cat([own_PT[:, :1], own_PT, target_P[:, None]], dim=1)
     count_U = torch.tensor([1, 2, 3, 1, 1, 4, 1, 0, 1])
     share_U = torch.rand(ITEMS, generator=generator) + 0.1
     none = torch.empty(0, dtype=torch.int64)
@@ -51,7 +52,7 @@ def scored() -> Scored:
         return scores_PU if at is None else scores_PU.gather(1, at)
 
     return Scored(
-        scores, target_P, own, torch.arange(100, 100 + POSITIONS), batch, torch.arange(ITEMS) < 8
+        scores, target_P, own_PT, torch.arange(100, 100 + POSITIONS), batch, torch.arange(ITEMS) < 8
     )
 
 
@@ -59,7 +60,7 @@ def negatives(scored: Scored, position: int) -> list[int]:
     items = []
     for item in range(ITEMS):
         is_candidate = scored.batch.count_U[item] > 0 and scored.valid_U[item]
-        if is_candidate and not scored.own_PU[position, item]:
+        if is_candidate and item not in scored.own_PT[position]:
             items.append(item)
     return items
 
@@ -130,12 +131,12 @@ def test_draw_negatives_draws_the_positions_negatives_uniformly(scored: Scored) 
 def test_draw_negatives_depends_on_seed_step_and_key_alone(scored: Scored) -> None:
     drawn = draw_negatives(scored, 50, seed=0).items_PK
     order = torch.randperm(POSITIONS, generator=torch.Generator().manual_seed(1))
-    other_rank = replace(scored, own_PU=scored.own_PU[order], key_P=scored.key_P[order])
+    other_rank = replace(scored, own_PT=scored.own_PT[order], key_P=scored.key_P[order])
     assert torch.equal(draw_negatives(other_rank, 50, seed=0).items_PK, drawn[order])
     next_step = replace(scored, batch=replace(scored.batch, step=6))
     for changed in (draw_negatives(scored, 50, seed=1), draw_negatives(next_step, 50, seed=0)):
         assert (changed.items_PK != drawn).float().mean() > 0.3
-    same_user = replace(scored, own_PU=scored.own_PU[:1].expand(POSITIONS, -1))
+    same_user = replace(scored, own_PT=scored.own_PT[:1].expand(POSITIONS, -1))
     drawn_of_same_user = draw_negatives(same_user, 50, seed=0).items_PK
     assert len(drawn_of_same_user.unique(dim=0)) == POSITIONS, "keys alone make them differ"
 
@@ -145,7 +146,7 @@ def test_loss_of_a_position_without_negatives_is_finite(name: str, scored: Score
     scores_PU = scored.scores(None).clone().requires_grad_()
     lonely = replace(
         scored,
-        own_PU=torch.ones_like(scored.own_PU),
+        own_PT=torch.arange(ITEMS).expand(POSITIONS, -1),
         scores=lambda at: scores_PU if at is None else scores_PU.gather(1, at),
     )
     losses = LOSSES[name](LossConfig(name=name), 0)(lonely)
