@@ -3,6 +3,7 @@
 To add one, read base.py, write the class, and add it to RECOMMENDERS below.
 
 base.py           UserModel and SequenceModel: start here
+histories.py      histories of item vectors, padded or without padding
 sasrec.py         self-attention over the history
 gru4rec.py        a recurrent network
 nextitnet.py      dilated convolutions
@@ -20,18 +21,12 @@ from typing import Any
 
 from mlrec.config import RecommenderConfig
 from mlrec.data.schema import lookup
-from mlrec.models.recommenders.base import (
-    History,
-    SequenceModel,
-    Slots,
-    UserModel,
-    Vectors,
-    readable_slots,
-)
+from mlrec.models.recommenders.base import SequenceModel, UserModel, Vectors, readable_slots
 from mlrec.models.recommenders.counting import ItemKNN, Popularity
 from mlrec.models.recommenders.factorization import NFM, DeepFM
 from mlrec.models.recommenders.graph import GRCN, MMGCN, LightGCN
 from mlrec.models.recommenders.gru4rec import GRU4Rec
+from mlrec.models.recommenders.histories import History, Slots
 from mlrec.models.recommenders.hstu import HSTU
 from mlrec.models.recommenders.nextitnet import NextItNet
 from mlrec.models.recommenders.options import check_options

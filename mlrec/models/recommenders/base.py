@@ -23,11 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn.functional import normalize
+
+from mlrec.models.recommenders.histories import History, Slots, cut_into_spans
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,6 @@ class Vectors:
     """Item vectors that states are scored with."""
     users_MX: torch.Tensor | None = None
     """States of all users, for a model whose states do not come from histories."""
-
-
-class Slots(NamedTuple):
-    """Histories of users, and the positions whose states are wanted.
-
-    Positions are numbered user by user: position l of user b is b * L + l.
-    """
-
-    items_BL: torch.Tensor
-    """Indices into U, int64, oldest first, right-aligned; -1 for padding and unreadable items."""
-    rows_R: torch.Tensor
-    """Positions to compute, int64, ascending: the wanted ones, and for a model that
-    `computes_histories` also all others with an item."""
-    wanted_P: torch.Tensor
-    """Indices into R of the wanted positions, int64, ascending."""
-
-    def wanted_rows(self) -> torch.Tensor:
-        """Return the wanted positions, int64 [P]."""
-        return self.rows_R[self.wanted_P]
 
 
 class UserModel(nn.Module):
@@ -100,12 +83,9 @@ class UserModel(nn.Module):
             items_BL: as in Slots.
             wanted_P: wanted positions, int64, ascending.
         """
-        if not self.computes_histories:
-            return Slots(items_BL, wanted_P, torch.arange(len(wanted_P), device=wanted_P.device))
-        is_wanted = torch.zeros(items_BL.numel(), dtype=torch.bool, device=items_BL.device)
-        is_wanted[wanted_P] = True
-        rows_R = torch.nonzero((items_BL.flatten() >= 0) | is_wanted).flatten()
-        return Slots(items_BL, rows_R, torch.searchsorted(rows_R, wanted_P))
+        if self.computes_histories:
+            return cut_into_spans(items_BL, wanted_P)
+        return Slots(items_BL, wanted_P, torch.arange(len(wanted_P), device=wanted_P.device))
 
     def states(self, vectors: Vectors, users_B: torch.Tensor, slots: Slots) -> torch.Tensor:
         """Return the states [P, X] after each wanted position.
@@ -143,55 +123,6 @@ class UserModel(nn.Module):
 MIN_LENGTH = 1e-3
 """Longest vector that counts as zero. Such vectors are rounding errors; even the initial id vectors
 of millions of items are longer."""
-
-ALL_ROWS = slice(None)
-"""Value of `rows` for all computed positions."""
-
-
-class History:
-    """Item vectors of users' histories, padded to one length or at the computed positions only."""
-
-    def __init__(self, items_UD: torch.Tensor, slots: Slots) -> None:
-        self.slots = slots
-        self.wanted_P = slots.wanted_P
-        """Indices into R of the positions whose states are wanted, int64."""
-        self.length = slots.items_BL.shape[1]
-        """L: the number of positions."""
-        self.mask_BL = slots.items_BL >= 0
-        """True for real items."""
-        self.places_R = slots.rows_R % self.length
-        """Places of the computed positions in their history, int64, 0 to L - 1."""
-        self._items_UD = items_UD
-
-    def padded_items(self) -> torch.Tensor:
-        """Return the item vectors [B, L, D], oldest first; zeros where the mask is False."""
-        return self._select(self.slots.items_BL)
-
-    def items_at_rows(self) -> torch.Tensor:
-        """Return the item vectors [R, D] of the computed positions; zeros without an item."""
-        return self._select(self.slots.items_BL.flatten()[self.slots.rows_R])
-
-    def at_rows(self, values_BLX: torch.Tensor) -> torch.Tensor:
-        """Return the values [R, ...] at the computed positions."""
-        return values_BLX.flatten(0, 1).index_select(0, self.slots.rows_R)
-
-    def padded(self, values: torch.Tensor, rows: torch.Tensor | slice = ALL_ROWS) -> torch.Tensor:
-        """Return values of the computed positions as [B, L, ...], with zeros at all others.
-
-        Args:
-            values: [R, ...], or values of those in `rows`.
-            rows: indices into R.
-        """
-        padded = values.new_zeros(self.slots.items_BL.numel(), *values.shape[1:])
-        padded = padded.index_copy(0, self.slots.rows_R[rows], values)
-        return padded.view(*self.slots.items_BL.shape, *values.shape[1:])
-
-    def _select(self, items: torch.Tensor) -> torch.Tensor:
-        # The backward of index_select sums an item's gradients over its occurrences, on a CPU in a
-        # fixed order.
-        picked = self._items_UD.index_select(0, items.clamp(min=0).flatten())
-        # where there is no item, row 0 was read
-        return picked.view(*items.shape, -1) * (items >= 0)[..., None]
 
 
 class SequenceModel(UserModel):

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import torch
 
-from mlrec.models.recommenders.base import Slots, UserModel, Vectors
+from mlrec.models.recommenders.base import UserModel, Vectors
+from mlrec.models.recommenders.histories import Slots
 
 
 class Popularity(UserModel):

@@ -18,7 +18,8 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.models.dropout import Dropout, drawing, dropouts_of
-from mlrec.models.recommenders.base import History, SequenceModel, Vectors, mean_so_far
+from mlrec.models.recommenders.base import SequenceModel, Vectors, mean_so_far
+from mlrec.models.recommenders.histories import History
 from mlrec.runtime.flops import ELEMENTWISE_VALUES
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
-from mlrec.models.recommenders.base import Slots, UserModel, Vectors, unit
+from mlrec.models.recommenders.base import UserModel, Vectors, unit
+from mlrec.models.recommenders.histories import Slots
 
 
 class Nodes(NamedTuple):

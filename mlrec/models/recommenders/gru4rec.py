@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mlrec.models.dropout import Dropout
-from mlrec.models.recommenders.base import History, SequenceModel
+from mlrec.models.recommenders.base import SequenceModel
+from mlrec.models.recommenders.histories import History
 
 
 class GRU4Rec(SequenceModel):

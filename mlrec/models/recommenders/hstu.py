@@ -1,12 +1,15 @@
 """HSTU: attention without softmax.
 
-Linear layers, norms and dropout run on the computed positions only, so padding costs nothing there.
+Linear layers, norms and dropout run on the computed positions only. Attention pads the histories of
+a span to its length.
 
-Shape letters: B users, H heads, L positions, R computed positions, W width of a head, D width.
+Shape letters: b users of a span, l its positions, R computed positions of all spans, P wanted
+positions, L positions of a history, H heads, W width of a head, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -14,7 +17,8 @@ from torch import nn
 from torch.nn.functional import layer_norm, silu
 
 from mlrec.models.dropout import Dropout
-from mlrec.models.recommenders.base import ALL_ROWS, History, SequenceModel
+from mlrec.models.recommenders.base import SequenceModel
+from mlrec.models.recommenders.histories import ALL_ROWS, History, causal_mask, spread
 
 
 class HSTU(SequenceModel):
@@ -48,16 +52,13 @@ class HSTU(SequenceModel):
         # right-aligned, so the newest item has the last position in histories of any length
         first = self.positions.num_embeddings - history.length
         states_RD = self.dropout(history.items_at_rows() + self.positions(history.places_R + first))
-        place_L = torch.arange(history.length, device=states_RD.device)
-        # `allowed` masks later positions, whose distance is clamped to a valid index
-        distances = (place_L[:, None] - place_L).clamp(min=0)
-        allowed = (place_L[:, None] >= place_L) & history.mask_BL[:, None, :]
+        allowed = [causal_mask(span, itself=False)[:, None] for span in history.slots.spans]
         for height, layer in enumerate(self.layers, start=1):
             # Every layer but the top one needs all positions, because the next one attends to them.
             # In training the top one needs them too: its dropout draws for all of them.
             is_top = height == len(self.layers) and not self.training
             rows = history.wanted_P if is_top else ALL_ROWS
-            states_RD = layer(states_RD, history, distances, allowed[:, None], rows)
+            states_RD = layer(states_RD, history, allowed, rows)
         states_PD = states_RD[history.wanted_P] if self.training else states_RD
         states: torch.Tensor = self.last_norm(states_PD)
         return states
@@ -82,20 +83,39 @@ class _Layer(nn.Module):
         self,
         values: torch.Tensor,
         history: History,
-        distances: torch.Tensor,
-        allowed: torch.Tensor,
+        allowed: Sequence[torch.Tensor],
         rows: torch.Tensor | slice,
     ) -> torch.Tensor:
         """Return the values of these rows after the layer, attending to all positions."""
-        gate, *parts = silu(self.project(self.norm(values))).chunk(4, dim=-1)
-        shape = (*history.mask_BL.shape, self.heads, -1)
-        value, query, key = (history.padded(part).view(shape).transpose(1, 2) for part in parts)
-        scores = query @ key.transpose(-1, -2)
-        # The longest history as L, so that padding changes nothing. Masked weights are set to zero
-        # below, because SiLU of minus infinity is NaN.
-        weights = silu(scores + self.bias(distances).permute(2, 0, 1)) / self.length
-        mixed_BHLW = (weights * allowed) @ value
-        mixed = history.at_rows(mixed_BHLW.transpose(1, 2))[rows].flatten(-2)
-        normed = layer_norm(mixed, mixed.shape[-1:])
+        gate, value, query, key = silu(self.project(self.norm(values))).chunk(4, dim=-1)
+        query = spread(query[rows], rows, len(values))
+        mixed = []
+        for span, allowed_bll in zip(history.slots.spans, allowed, strict=True):
+            parts = (query[span.rows], key[span.rows], value[span.rows])
+            mixed_bHlW = self._attend(*map(span.padded, parts), allowed_bll)
+            mixed.append(span.at_rows(mixed_bHlW.transpose(1, 2)))
+        mixed_RD = torch.cat(mixed).flatten(-2)[rows]
+        normed = layer_norm(mixed_RD, mixed_RD.shape[-1:])
         updated: torch.Tensor = values[rows] + self.out(self.dropout(normed * gate[rows]))
         return updated
+
+    def _attend(
+        self,
+        query_blD: torch.Tensor,
+        key_blD: torch.Tensor,
+        value_blD: torch.Tensor,
+        allowed: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the weighted sums of values, [b, H, l, W]."""
+        shape = (*query_blD.shape[:2], self.heads, -1)
+        query, key, value = (
+            part.view(shape).transpose(1, 2) for part in (query_blD, key_blD, value_blD)
+        )
+        place_l = torch.arange(shape[1], device=query.device)
+        # `allowed` masks later positions, whose distance is clamped to a valid index
+        distance_ll = (place_l[:, None] - place_l).clamp(min=0)
+        scores_bHll = query @ key.transpose(-1, -2)
+        # The longest history as L, so that padding changes nothing. Masked weights are set to zero
+        # below, because SiLU of minus infinity is NaN.
+        weights_bHll = silu(scores_bHll + self.bias(distance_ll).permute(2, 0, 1)) / self.length
+        return (weights_bHll * allowed) @ value

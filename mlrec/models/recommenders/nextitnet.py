@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from mlrec.models.recommenders.base import History, SequenceModel
+from mlrec.models.recommenders.base import SequenceModel
+from mlrec.models.recommenders.histories import History
 
 _KERNEL = 3
 """Width of a convolution in positions."""

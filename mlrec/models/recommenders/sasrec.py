@@ -1,12 +1,15 @@
 """SASRec: self-attention over the history.
 
-Linear layers, norms and dropout run on the computed positions only, so padding costs nothing there.
+Linear layers, norms and dropout run on the computed positions only. Attention pads the histories of
+a span to its length.
 
-Shape letters: B users, H heads, L positions, R computed positions, W width of a head, D width.
+Shape letters: b users of a span, l its positions, r its computed positions, R those of all spans,
+P wanted positions, L positions of a history, H heads, W width of a head, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -14,7 +17,8 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from mlrec.models.dropout import Dropout
-from mlrec.models.recommenders.base import ALL_ROWS, History, SequenceModel
+from mlrec.models.recommenders.base import SequenceModel
+from mlrec.models.recommenders.histories import ALL_ROWS, History, causal_mask, spread
 
 
 class SASRec(SequenceModel):
@@ -58,12 +62,9 @@ class SASRec(SequenceModel):
         first = self.positions.num_embeddings - history.length
         positions_RD = self.positions(history.places_R + first)
         states_RD = self.dropout(self.norm(history.items_at_rows() + positions_RD))
-        shape = (history.length, history.length)
-        causal = torch.ones(shape, dtype=torch.bool, device=states_RD.device).tril()
         # A padding slot attends to itself only, so that no row of the softmax is empty. No real
         # position sees it.
-        itself = torch.eye(history.length, dtype=torch.bool, device=states_RD.device)
-        allowed = ((causal & history.mask_BL[:, None, :]) | itself)[:, None]
+        allowed = [causal_mask(span, itself=True)[:, None] for span in history.slots.spans]
         for height, block in enumerate(self.blocks, start=1):
             # Every block but the top one needs all positions, because the next one attends to them.
             # In training the top one needs them too: its dropout draws for all of them.
@@ -94,7 +95,7 @@ class _Block(nn.Module):
         self,
         values: torch.Tensor,
         history: History,
-        allowed: torch.Tensor,
+        allowed: Sequence[torch.Tensor],
         rows: torch.Tensor | slice,
     ) -> torch.Tensor:
         """Return the values of these rows after the block, attending to all positions."""
@@ -111,40 +112,49 @@ class _Block(nn.Module):
         self,
         values: torch.Tensor,
         history: History,
-        allowed: torch.Tensor,
+        allowed: Sequence[torch.Tensor],
         rows: torch.Tensor | slice,
     ) -> torch.Tensor:
-        def split(padded: torch.Tensor) -> torch.Tensor:
-            return padded.view(*padded.shape[:2], self.heads, -1).transpose(1, 2)
-
-        query = split(history.padded(self.query(values[rows]), rows))
-        key = split(history.padded(self.key(values)))
-        value = split(history.padded(self.value(values)))
-        if self.attention_dropout.drops:
-            mixed_BHLW = self._attention_with_dropout(query, key, value, history, allowed)
-        else:
-            mixed_BHLW = scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        mixed = history.at_rows(mixed_BHLW.transpose(1, 2))[rows].flatten(-2)
-        attended: torch.Tensor = self.dropout(self.out(mixed))
+        query_RD = spread(self.query(values[rows]), rows, len(values))
+        key_RD = self.key(values)
+        value_RD = self.value(values)
+        drops = self.attention_dropout.drops
+        # a row is a position; heads and the positions attended to are its columns
+        keep_RHL = self.attention_dropout.mask((self.heads, history.length)) if drops else None
+        mixed = []
+        for span, allowed_bll in zip(history.slots.spans, allowed, strict=True):
+            parts = (query_RD[span.rows], key_RD[span.rows], value_RD[span.rows])
+            query, key, value = (self._heads(span.padded(part)) for part in parts)
+            if keep_RHL is None:
+                mixed_bHlW = scaled_dot_product_attention(query, key, value, attn_mask=allowed_bll)
+            else:
+                # the last l columns belong to the span's positions
+                keep_rHl = keep_RHL[span.rows, :, -span.length :].to(value.dtype)
+                keep_bHll = span.padded(keep_rHl).transpose(1, 2)
+                mixed_bHlW = self._attention_with_dropout(query, key, value, allowed_bll, keep_bHll)
+            mixed.append(span.at_rows(mixed_bHlW.transpose(1, 2)))
+        mixed_RD = torch.cat(mixed).flatten(-2)
+        attended: torch.Tensor = self.dropout(self.out(mixed_RD[rows]))
         return attended
+
+    def _heads(self, values_blD: torch.Tensor) -> torch.Tensor:
+        """Return the values as [b, H, l, W]."""
+        return values_blD.view(*values_blD.shape[:2], self.heads, -1).transpose(1, 2)
 
     def _attention_with_dropout(
         self,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        history: History,
         allowed: torch.Tensor,
+        keep_bHll: torch.Tensor,
     ) -> torch.Tensor:
         """Return the attention's output, computed step by step.
 
         torch's own attention draws its dropout from a generator, which depends on the rank.
         """
         # softmax(Q K / sqrt(width of a head)) V, with dropout of the weights
-        scores_BHLL = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        weights_BHLL = scores_BHLL.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
-        # a row is a position; heads and the positions attended to are its columns
-        keep_RHL = self.attention_dropout.mask((self.heads, history.length)).to(value.dtype)
-        keep_BHLL = history.padded(keep_RHL).transpose(1, 2)
-        dropped_BHLL: torch.Tensor = weights_BHLL * keep_BHLL * self.attention_dropout.scale
-        return dropped_BHLL @ value
+        scores_bHll = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        weights_bHll = scores_bHll.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
+        dropped_bHll: torch.Tensor = weights_bHll * keep_bHll * self.attention_dropout.scale
+        return dropped_bHll @ value

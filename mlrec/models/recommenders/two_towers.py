@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mlrec.models.dropout import Dropout
-from mlrec.models.recommenders.base import History, SequenceModel, Vectors, mean_so_far, unit
+from mlrec.models.recommenders.base import SequenceModel, Vectors, mean_so_far, unit
+from mlrec.models.recommenders.histories import History
 
 
 class DSSM(SequenceModel):
