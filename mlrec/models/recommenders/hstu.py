@@ -91,8 +91,12 @@ class _Layer(nn.Module):
         query = spread(query[rows], rows, len(values))
         mixed = []
         for span, allowed_bll in zip(history.slots.spans, allowed, strict=True):
-            parts = (query[span.rows], key[span.rows], value[span.rows])
-            mixed_bHlW = self._attend(*map(span.padded, parts), allowed_bll)
+            mixed_bHlW = self._attend(
+                span.padded(query[span.rows]),
+                span.padded(key[span.rows]),
+                span.padded(value[span.rows]),
+                allowed_bll,
+            )
             mixed.append(span.at_rows(mixed_bHlW.transpose(1, 2)))
         mixed_RD = torch.cat(mixed).flatten(-2)[rows]
         normed = layer_norm(mixed_RD, mixed_RD.shape[-1:])
