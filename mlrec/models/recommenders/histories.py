@@ -95,12 +95,13 @@ def cut_into_spans(items_BL: torch.Tensor, wanted_P: torch.Tensor) -> Slots:
     # number of each user in the order of `users_B`
     number_B = torch.empty_like(users_B)
     number_B[users_B] = torch.arange(num_users, device=device)
-    spans = []
+    spans: list[Span] = []
     first_user = first_row = 0
     for bound, num_span_users, num_rows in zip(bounds, users_per_span, rows_per_span, strict=True):
         rows = slice(first_row, first_row + num_rows)
         users_b = users_B[first_user : first_user + num_span_users]
-        if num_rows:
+        # a rank without any position still has one span
+        if num_rows or (bound == length and not spans):
             first_place = length - bound
             cells_r = (number_B[users_R[rows]] - first_user) * bound + places_R[rows] - first_place
             spans.append(Span(rows, cells_r, items_BL[users_b, first_place:] >= 0))
@@ -151,7 +152,7 @@ class History:
         # fixed order.
         picked = self._items_UD.index_select(0, items.clamp(min=0).flatten())
         # where there is no item, row 0 was read
-        return picked.view(*items.shape, -1) * (items >= 0)[..., None]
+        return picked.view(*items.shape, picked.shape[-1]) * (items >= 0)[..., None]
 
 
 def causal_mask(span: Span, itself: bool) -> torch.Tensor:

@@ -111,11 +111,12 @@ class _Layer(nn.Module):
         allowed: torch.Tensor,
     ) -> torch.Tensor:
         """Return the weighted sums of values, [b, H, l, W]."""
-        shape = (*query_blD.shape[:2], self.heads, -1)
+        users, length, width = query_blD.shape
+        shape = (users, length, self.heads, width // self.heads)
         query, key, value = (
             part.view(shape).transpose(1, 2) for part in (query_blD, key_blD, value_blD)
         )
-        place_l = torch.arange(shape[1], device=query.device)
+        place_l = torch.arange(length, device=query.device)
         # `allowed` masks later positions, whose distance is clamped to a valid index
         distance_ll = (place_l[:, None] - place_l).clamp(min=0)
         scores_bHll = query @ key.transpose(-1, -2)

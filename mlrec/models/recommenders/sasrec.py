@@ -139,7 +139,8 @@ class _Block(nn.Module):
 
     def _heads(self, values_blD: torch.Tensor) -> torch.Tensor:
         """Return the values as [b, H, l, W]."""
-        return values_blD.view(*values_blD.shape[:2], self.heads, -1).transpose(1, 2)
+        users, length, width = values_blD.shape
+        return values_blD.view(users, length, self.heads, width // self.heads).transpose(1, 2)
 
     def _attention_with_dropout(
         self,

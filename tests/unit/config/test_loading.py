@@ -131,7 +131,7 @@ def test_save_and_load_give_an_equal_configuration(tmp_path: Path) -> None:
         ("base=[x.yaml]", "unknown key 'base'"),
         ("trian.duration=3 steps", "did you mean 'train.duration'"),
         ("optim.lr=fast", "optim.lr is 'fast'; it must be a number"),
-        ("zero.stage=4", "zero.stage is 4; it must be one of 0, 1, 2, 3"),
+        ("zero.stage=4", "zero.stage is 4; it must be one of auto, 0, 1, 2, 3"),
         # durations
         (
             "train.duration=7 parsecs",

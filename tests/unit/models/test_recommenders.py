@@ -150,6 +150,29 @@ def test_states_without_computing_padding_equal_those_with_it(
     torch.testing.assert_close(states(packed), states(everything)[wanted])
 
 
+@pytest.mark.parametrize("users", [0, 2])
+@pytest.mark.parametrize("name", ["sasrec", "hstu", "gru4rec"])
+def test_states_of_a_rank_without_any_position_are_empty(name: str, users: int) -> None:
+    model = RECOMMENDERS[name](8, 6, dropout=0.0)
+    vectors = model.prepare(torch.arange(1, 10), torch.randn(9, 8, requires_grad=True))
+    slots = model.slots(torch.full((users, 6), -1), torch.arange(0))
+    states = model.states(vectors, torch.arange(users), slots)
+    assert states.shape == (0, 8)
+    states.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_attention_pads_histories_to_similar_lengths_only() -> None:
+    model = RECOMMENDERS["sasrec"](8, 20, dropout=0.0)
+    items = torch.full((4, 20), -1)
+    for user, length in enumerate((20, 3, 7, 4)):
+        items[user, -length:] = torch.arange(length)
+    slots = model.slots(items, torch.tensor([19, 39, 59, 79]))
+    assert [list(span.mask_bl.shape) for span in slots.spans] == [[2, 4], [1, 8], [1, 20]]
+    assert [int(span.mask_bl.sum()) for span in slots.spans] == [7, 7, 20]
+    assert slots.wanted_rows().tolist() == [19, 39, 59, 79]
+
+
 @pytest.mark.parametrize("name", ["sasrec", "hstu"])
 def test_linear_layers_see_no_padding(name: str) -> None:
     model = RECOMMENDERS[name](8, 6, dropout=0.0)
