@@ -1,4 +1,8 @@
-"""Training objectives: a target against the batch's items, a sample or the catalogue."""
+"""Training objectives: a target against the batch's items, a sample or the catalogue.
+
+A loss is a function of scores. One with `of_products` is also a function of the products of states
+and items, which needs less time and memory.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,17 @@ from torch.nn.functional import cross_entropy, softplus
 from mlrec.config import LossConfig
 from mlrec.data.schema import Batch, Scored
 from mlrec.models.counter_random import random_keys
-from mlrec.models.product_softmax import SoftmaxTerms
+from mlrec.models.product_losses import (
+    LossOfPart,
+    PartLosses,
+    SoftmaxTerms,
+    softmax_of_all,
+    softmax_of_some,
+)
+
+DENSE_FACTOR = 32
+"""Items per sampled item up to which all scores are computed and some are taken: one matrix product
+is faster than reading the vectors of each position's own items."""
 
 
 class Softmax:
@@ -21,7 +35,7 @@ class Softmax:
         raise NotImplementedError
 
     def __call__(self, scored: Scored) -> torch.Tensor:
-        """Return the losses, float32 [P]; of products, `sum_of_cross_entropies` has their sum."""
+        """Return the losses, float32 [P]."""
         scores_PU = scored.scores(None)
         target_P1 = scored.target_P[:, None]
         terms = self.terms(scored.batch, scored.valid_U)
@@ -32,6 +46,16 @@ class Softmax:
         target_logit_P1 = scores_PU.gather(1, target_P1) + terms.of_targets_U[target_P1]
         logits_PU = negatives_PU.scatter(1, target_P1, target_logit_P1)
         return cross_entropy(logits_PU, scored.target_P, reduction="none")
+
+    def of_products(self, scored: Scored, temperature: float) -> LossOfPart:
+        """Return the same losses as a function of the products of states and items."""
+        terms = self.terms(scored.batch, scored.valid_U)
+
+        def loss_of_part(part: slice, scores_cU: torch.Tensor) -> PartLosses:
+            target_c, own_cT = scored.target_P[part], scored.own_PT[part]
+            return softmax_of_all(scores_cU, target_c, own_cT, terms, 1 / temperature)
+
+        return loss_of_part
 
 
 class InBatchSoftmax(Softmax):
@@ -114,14 +138,42 @@ class SampledSoftmax:
 
     def __call__(self, scored: Scored) -> torch.Tensor:
         """Return the losses, float32 [P]."""
+        compared = self._compared(scored)
+        logits_PK = scored.scores(compared.items_PK) + compared.terms_PK
+        return cross_entropy(logits_PK, torch.zeros_like(scored.target_P), reduction="none")
+
+    def of_products(self, scored: Scored, temperature: float) -> LossOfPart | None:
+        """Return the same losses as a function of the products of states and items.
+
+        None if so many items were not drawn that the function would be slower.
+        """
+        if len(scored.valid_U) > DENSE_FACTOR * self.sampled:
+            return None
+        compared = self._compared(scored)
+
+        def loss_of_part(part: slice, scores_cU: torch.Tensor) -> PartLosses:
+            items_cK, terms_cK = compared.items_PK[part], compared.terms_PK[part]
+            return softmax_of_some(scores_cU, items_cK, terms_cK, 1 / temperature)
+
+        return loss_of_part
+
+    def _compared(self, scored: Scored) -> _Compared:
+        """Return each position's target, in column 0, and its negatives."""
         negatives = draw_negatives(scored, self.sampled, self.seed)
-        # column 0 is the target, the others are negatives
-        compared = torch.cat([scored.target_P[:, None], negatives.items_PK], dim=1)
-        logits = scored.scores(compared) - _log_q(scored.batch, self.logq)[compared]
-        is_negative = torch.arange(self.sampled + 1, device=logits.device) > 0
-        missing = ~negatives.exist_P[:, None] & is_negative
-        logits = logits.masked_fill(missing, float("-inf"))
-        return cross_entropy(logits, torch.zeros_like(scored.target_P), reduction="none")
+        items_PK = torch.cat([scored.target_P[:, None], negatives.items_PK], dim=1)
+        is_negative_K = torch.arange(self.sampled + 1, device=items_PK.device) > 0
+        missing_PK = ~negatives.exist_P[:, None] & is_negative_K
+        log_q_PK = _log_q(scored.batch, self.logq)[items_PK]
+        return _Compared(items_PK, (-log_q_PK).masked_fill(missing_PK, float("-inf")))
+
+
+class _Compared(NamedTuple):
+    """Items that a position's target is compared with, itself first."""
+
+    items_PK: torch.Tensor
+    """Indices in the batch's items, int64."""
+    terms_PK: torch.Tensor
+    """What is added to their scores, float32; minus infinity for no candidate."""
 
 
 class PairLoss:
@@ -190,37 +242,43 @@ def draw_negatives(scored: Scored, count: int, seed: int) -> Negatives:
     What a position draws is a function of (seed, step, key). So neither the number of ranks nor the
     order of users matters.
     """
-    # Candidates are numbered in the order of the items. The number of the first item with a
-    # running count of n + 1 is n.
-    running_count_U = _candidates(scored.batch, scored.valid_U).cumsum(dim=0)
-    total = running_count_U[-1]
-    own_PT = _own_candidates(scored, running_count_U)
+    # candidates are numbered in the order of the items
+    candidates_U = _candidates(scored.batch, scored.valid_U)
+    number_U = candidates_U.cumsum(dim=0) - 1
+    total = number_U[-1] + 1
+    own_PT = _own_candidates(scored, candidates_U, number_U)
     num_negatives_P1 = total - (own_PT < total).sum(dim=1, keepdim=True)
 
     counters_PK = scored.key_P[:, None] * count + torch.arange(count, device=scored.key_P.device)
-    # 62 bits, so that the numbers are not negative
-    numbers_PK = random_keys(counters_PK, seed, scored.batch.step) & ((1 << 62) - 1)
-    numbers_PK = numbers_PK % num_negatives_P1.clamp(min=1)
+    # 31 random bits as a fraction of 2^31, times the number of negatives (Lemire, Fast Random
+    # Integer Generation in an Interval, 2019)
+    bits_PK = random_keys(counters_PK, seed, scored.batch.step) & ((1 << 31) - 1)
+    numbers_PK = (bits_PK * num_negatives_P1) >> 31
     # from the number among the position's negatives to the one among all candidates: one more for
     # each own item before it
     before_PT = own_PT - torch.arange(own_PT.shape[1], device=own_PT.device)
     numbers_PK = numbers_PK + torch.searchsorted(before_PT, numbers_PK, right=True)
-    drawn_PK = torch.searchsorted(running_count_U, numbers_PK + 1)
-    return Negatives(drawn_PK.clamp(max=len(running_count_U) - 1), num_negatives_P1[:, 0] > 0)
+    # The item of each number. Other items write to an entry at the end, which a position without
+    # negatives reads.
+    num_items = len(candidates_U)
+    item_of = torch.zeros(num_items + 1, dtype=torch.int64, device=candidates_U.device)
+    places_U = torch.where(candidates_U, number_U, num_items)
+    item_of.scatter_(0, places_U, torch.arange(num_items, device=candidates_U.device))
+    drawn_PK = item_of[numbers_PK.clamp(max=num_items)]
+    return Negatives(drawn_PK, num_negatives_P1[:, 0] > 0)
 
 
-def _own_candidates(scored: Scored, running_count_U: torch.Tensor) -> torch.Tensor:
+def _own_candidates(
+    scored: Scored, candidates_U: torch.Tensor, number_U: torch.Tensor
+) -> torch.Tensor:
     """Return the numbers of the user's own items among the candidates, int64 [P, T], ascending.
 
     Each own item counts once. What is left of T are numbers beyond all candidates.
     """
-    candidates_U = _candidates(scored.batch, scored.valid_U)
     own_PT = scored.own_PT.clamp(min=0)
     is_candidate_PT = (scored.own_PT >= 0) & candidates_U[own_PT]
     beyond = 2 * len(candidates_U) + own_PT.shape[1]
-    numbers_PT = (
-        torch.where(is_candidate_PT, running_count_U[own_PT] - 1, beyond).sort(dim=1).values
-    )
+    numbers_PT = torch.where(is_candidate_PT, number_U[own_PT], beyond).sort(dim=1).values
     repeats_PT = numbers_PT[:, 1:] == numbers_PT[:, :-1]
     numbers_PT[:, 1:].masked_fill_(repeats_PT, beyond)
     return numbers_PT.sort(dim=1).values

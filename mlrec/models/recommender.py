@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -14,8 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.data.schema import Batch, Scored
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
-from mlrec.models.losses import Softmax
-from mlrec.models.product_softmax import sum_of_cross_entropies
+from mlrec.models.product_losses import LossOfPart, sum_of_losses
 from mlrec.models.recommenders import (
     Slots,
     UserModel,
@@ -28,9 +27,6 @@ from mlrec.runtime.distributed import exchange, gather, shares
 MAX_SCORES = 1 << 26
 """Scores of a rank that are held at a time (256 MB). Above that a loss that needs them all is
 computed in parts, with activation checkpointing."""
-DENSE_FACTOR = 32
-"""Items per scored item of a position up to which all its scores are computed and some are taken:
-one matrix product is faster than reading the vectors of each position's own items."""
 
 
 def _unchanged(vectors: torch.Tensor) -> torch.Tensor:
@@ -115,9 +111,7 @@ class Recommender(nn.Module):
         self.seed = seed
         self._dropouts = dropouts_of(sequence_model)
         self._scores_products = type(sequence_model).score is UserModel.score
-        # a loss of the user's own may derive from Softmax and compute something else
-        row: Any = type(loss)
-        self._is_softmax = isinstance(loss, Softmax) and row.__call__ is Softmax.__call__
+        self._loss_knows_products = _knows_products(type(loss))
         self.whole_catalogue = sequence_model.whole_catalogue or loss.whole_catalogue
         """Whether a step's items are those of the whole catalogue."""
 
@@ -199,16 +193,9 @@ class Recommender(nn.Module):
         self, batch: Batch, items_UX: torch.Tensor, positions: Positions, targets: Targets
     ) -> torch.Tensor:
         """Return the sum of all positions' losses, computed in parts where the scores are many."""
-        if self._scores_products and self._is_softmax:
-            assert isinstance(self.loss, Softmax)
-            return sum_of_cross_entropies(
-                positions.states_PX,
-                items_UX,
-                positions.target_P,
-                _own_items(batch, positions.users_P),
-                self.loss.terms(batch, targets.valid_U),
-                self.temperature,
-            )
+        loss_of_part = self._loss_of_products(batch, positions, targets)
+        if loss_of_part is not None:
+            return sum_of_losses(positions.states_PX, items_UX, loss_of_part)
         loss_of = partial(self._loss_of, batch, items_UX, targets.valid_U)
         sizes = list(targets.part_sizes)
         columns = [torch.split(column, sizes) for column in positions]
@@ -220,6 +207,25 @@ class Recommender(nn.Module):
             else:
                 total = total + loss_of(*part)
         return total
+
+    def _loss_of_products(
+        self, batch: Batch, positions: Positions, targets: Targets
+    ) -> LossOfPart | None:
+        """Return the loss as a function of products; None if it must get all scores."""
+        if not (self._scores_products and self._loss_knows_products):
+            return None
+        scored = Scored(
+            _no_scores,
+            positions.target_P,
+            _own_items(batch, positions.users_P),
+            positions.key_P,
+            batch,
+            targets.valid_U,
+        )
+        loss_of_part: LossOfPart | None = self.loss.of_products(  # type: ignore[attr-defined]
+            scored, self.temperature
+        )
+        return loss_of_part
 
     def _loss_of(
         self,
@@ -234,11 +240,8 @@ class Recommender(nn.Module):
         """Return the sum of some positions' losses. The last arguments are as in Positions."""
 
         def score(at_PK: torch.Tensor | None) -> torch.Tensor:
-            if at_PK is None:
-                items = items_UX
-            elif self._scores_products and len(items_UX) <= DENSE_FACTOR * at_PK.shape[1]:
-                return score(None).gather(1, at_PK)
-            else:
+            items = items_UX
+            if at_PK is not None:
                 items = items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
 
             def pair_keys() -> torch.Tensor:
@@ -265,6 +268,19 @@ class Recommender(nn.Module):
         length = batch.inputs_BL.shape[1]
         ids_R = batch.users_B[rows_R // length] * length + rows_R % length
         return row_keys(RowKind.POSITIONS, ids_R, self.seed, batch.step)
+
+
+def _knows_products(loss: type) -> bool:
+    """Return whether a loss has `of_products` for its own `__call__`, not for another class's."""
+    definers = {}
+    for name in ("__call__", "of_products"):
+        definers[name] = next((row for row in loss.__mro__ if name in vars(row)), None)
+    of_products, call = definers["of_products"], definers["__call__"]
+    return of_products is not None and call is not None and issubclass(of_products, call)
+
+
+def _no_scores(at: torch.Tensor | None) -> torch.Tensor:
+    raise AssertionError("a loss of products does not ask for scores")
 
 
 def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:
