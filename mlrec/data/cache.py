@@ -1,9 +1,10 @@
 """Cache of remote shards on this node's disk.
 
-Each shard is downloaded once per node and verified on arrival.
+Each byte is fetched once per node, and each shard is verified when it is complete. Ranges that were
+read for a batch are kept in a sparse file (sparse_shards.py). A download fetches what it lacks.
 
 The folder may hold other files. The cache counts, evicts and deletes only regular files whose names
-are 64 hexadecimal digits with .tar or .partial. So it recognizes the files of earlier versions too.
+are 64 hexadecimal digits with .tar, .sparse or .partial. Earlier versions wrote .partial files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal, NamedTuple
@@ -25,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from mlrec import storage
 from mlrec.data.format import FileInfo
+from mlrec.data.sparse_shards import NotSparseError, SparseShard
 from mlrec.runtime.redact import scrub
 
 LOCKED_WAIT_S = 0.2
@@ -32,12 +34,20 @@ LOCKED_WAIT_S = 0.2
 DOWNLOADS_PER_SHARD = 2
 """After this many failed downloads, stop fetching the shard and read its items individually."""
 
+GAPS_IN_FLIGHT = 32
+"""Ranged reads of a download that run at once, unless they exceed GAP_BYTES_IN_FLIGHT."""
+GAP_BYTES_IN_FLIGHT = 48 << 20
+KEPT_BYTES_IN_FLIGHT = 256 << 20
+"""Bytes that may wait to be written to sparse files. More are not kept."""
+
 CLOCK_SLACK_NS = 60 * 10**9
 """Largest time ahead of the clock (nanoseconds) at which a time of last use is believed."""
 
 Outcome = Literal["there", "elsewhere", "absent"]
 """State of a shard after an attempt to download it; "elsewhere": in another process."""
 
+SUFFIXES = (".tar", ".sparse", ".partial")
+"""Of shards, of shards with some ranges, and of the downloads of earlier versions."""
 SHA256 = re.compile("[0-9a-f]{64}")
 
 log = logging.getLogger(__name__)
@@ -57,8 +67,10 @@ class ShardCache:
     """Folder of whole shards that all processes and jobs of the node share.
 
     A shard appears under its final name by rename, complete and verified. File locks keep two
-    processes from downloading the same shard. They are released when their process exits, so they
-    also tell a partial file in progress from an abandoned one, independently of any clock.
+    processes from downloading the same shard. They are released when their process exits. The
+    ranges that a killed process has fetched stay, and the next download fetches the others.
+
+    A range is fetched twice only if two processes request it at the same time.
 
     The least recently used shards are evicted first, but none that was used since this cache was
     opened: a job that reads more than fits would only evict what it needs next.
@@ -88,6 +100,11 @@ class ShardCache:
         self._usable = True
         self._queue: SimpleQueue[FileInfo] = SimpleQueue()
         self._filler: threading.Thread | None = None
+        self._kept: SimpleQueue[tuple[FileInfo, int, bytes]] = SimpleQueue()
+        self._keeper: threading.Thread | None = None
+        # Each is changed by one thread only: the difference waits to be written.
+        self._kept_bytes = 0
+        self._written_bytes = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self._lock("budget")) as lock:
@@ -128,6 +145,53 @@ class ShardCache:
         self._asked.add(shard.path)
         self._queue.put(shard)
 
+    def read_sparse(self, shard: FileInfo, ranges: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        """Return each (start, size) of a shard that is not complete, None where it is absent."""
+        try:
+            with SparseShard(self._sparse(shard), shard.size) as sparse:
+                return [sparse.read(start, size) for start, size in ranges]
+        except (OSError, NotSparseError):  # there is none yet, or it was completed a moment ago
+            return [None] * len(ranges)
+
+    def keep(self, shard: FileInfo, start: int, data: bytes) -> None:
+        """Write a range that was read from the origin to the shard's sparse file, later."""
+        if shard.path in self._refused or not self._usable:
+            return
+        if self._keeper is None or not self._keeper.is_alive():
+            self._kept = SimpleQueue()
+            self._kept_bytes = self._written_bytes = 0
+            self._keeper = threading.Thread(
+                target=self._keep_all, args=[self._kept], daemon=True, name="shard-ranges"
+            )
+            self._keeper.start()
+        # The disk is slower than the network. The download fetches these again.
+        if self._kept_bytes - self._written_bytes > KEPT_BYTES_IN_FLIGHT:
+            return
+        self._kept_bytes += len(data)
+        self._kept.put((shard, start, data))
+
+    def _keep_all(self, queue: SimpleQueue[tuple[FileInfo, int, bytes]]) -> None:
+        while True:
+            shard, start, data = queue.get()
+            try:
+                self._keep(shard, start, data)
+            except (FileExistsError, FileNotFoundError, NotSparseError):
+                pass  # another process created, completed or evicted it a moment ago
+            except OSError as error:
+                self._stop_writing(shard, error)
+            self._written_bytes += len(data)
+
+    def _keep(self, shard: FileInfo, start: int, data: bytes) -> None:
+        sparse = self._sparse(shard)
+        if self.path(shard) is not None:
+            return
+        if not sparse.exists() and not self._reserve(shard):
+            self._refused.add(shard.path)
+            return
+        with SparseShard(sparse, shard.size) as ranges:
+            if ranges.read(start, len(data)) is None:
+                ranges.write(start, data)
+
     def drop(self, shard: FileInfo) -> bool:
         """Delete a damaged shard, so that it can be requested again.
 
@@ -135,11 +199,12 @@ class ShardCache:
             Whether it was cached.
         """
         self._asked.discard(shard.path)
-        try:
-            self._final(shard).unlink()
-        except FileNotFoundError:
-            return False
-        return True
+        was_cached = False
+        for path in (self._final(shard), self._sparse(shard)):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+                was_cached = True
+        return was_cached
 
     def wait_for(self, shard: FileInfo) -> Path | None:
         """Return the shard's file, downloaded now if necessary; None if it cannot be downloaded."""
@@ -161,6 +226,9 @@ class ShardCache:
                 f"{shard.path}: its sha256 {shard.sha256[:80]!r} is not 64 hexadecimal digits"
             )
         return self.folder / f"{shard.sha256}.tar"
+
+    def _sparse(self, shard: FileInfo) -> Path:
+        return self._final(shard).with_suffix(".sparse")
 
     def _lock(self, name: str) -> str:
         return str(self.folder / f"{name}.lock")
@@ -189,26 +257,40 @@ class ShardCache:
         except Timeout:
             return "elsewhere"
         except OSError as error:
-            self._usable = False
-            log.warning(
-                "%s cannot be written: %s. Shards that are not cached are read item by item, which "
-                "is slower. Free space, or set data.cache_dir to another folder",
-                self.folder,
-                error.strerror or error,
-            )
+            self._stop_writing(shard, error)
             return "absent"
 
+    def _stop_writing(self, shard: FileInfo, error: OSError) -> None:
+        """Give up writing to the cache, and free what the shard takes on a full disk."""
+        self._sparse(shard).unlink(missing_ok=True)
+        if not self._usable:
+            return
+        self._usable = False
+        log.warning(
+            "%s cannot be written: %s. Shards that are not cached are read item by item, which "
+            "is slower. Free space, or set data.cache_dir to another folder",
+            self.folder,
+            error.strerror or error,
+        )
+
     def _download(self, shard: FileInfo) -> bool:
-        partial = self._final(shard).with_suffix(".partial")
-        if not self._reserve(partial, shard.size):
-            self._refused.add(shard.path)
-            return False
+        """Fetch what the shard's sparse file lacks, while holding the shard's lock."""
         try:
-            # Counted before the download, because a failed one also used the network.
-            self._bytes += shard.size
-            storage.download(storage.join(self.url, shard.path), partial, shard.sha256, shard.size)
-            # Only a complete file with the right sha256 gets the final name.
-            os.replace(partial, self._final(shard))
+            sparse = self._open_sparse(shard)
+            if sparse is None:
+                self._refused.add(shard.path)
+                return False
+            with sparse:
+                self._fetch_gaps(sparse, shard)
+                if not sparse.finish(shard.sha256, self._final(shard)):
+                    raise RuntimeError(
+                        f"{storage.join(self.url, shard.path)} does not have the sha256 that "
+                        "dataset.json names; mlrec-shards check lists the faults"
+                    )
+        except NotSparseError:
+            # Another process is creating the file or has just deleted it. Not a failure: the
+            # shard is requested again by the next step that needs it.
+            return False
         except (RuntimeError, FileNotFoundError, PermissionError, ValueError) as error:
             self._failures[shard.path] += 1
             if self._failures[shard.path] == DOWNLOADS_PER_SHARD:
@@ -219,24 +301,58 @@ class ShardCache:
                     scrub(str(error)),
                 )
             return False
-        finally:
-            partial.unlink(missing_ok=True)
         return True
 
-    def _reserve(self, partial: Path, size: int) -> bool:
-        """Reserve `size` bytes with a sparse partial file, evicting shards if necessary.
+    def _open_sparse(self, shard: FileInfo) -> SparseShard | None:
+        """Open the shard's sparse file, created if necessary; None if the budget has no room."""
+        path = self._sparse(shard)
+        try:
+            return SparseShard(path, shard.size)
+        except FileNotFoundError:
+            pass
+        except NotSparseError:
+            # Left by a process that was killed as it created or completed the file.
+            path.unlink(missing_ok=True)
+        # Left by a killed process of an earlier version. This one holds the shard's lock.
+        self._final(shard).with_suffix(".partial").unlink(missing_ok=True)
+        with contextlib.suppress(FileExistsError):  # the keeper of another process was faster
+            if not self._reserve(shard):
+                return None
+        return SparseShard(path, shard.size)
+
+    def _fetch_gaps(self, sparse: SparseShard, shard: FileInfo) -> None:
+        """Fetch all missing ranges of a shard.
+
+        Raises:
+            RuntimeError: the storage gave up, or the shard is shorter than it should be.
+        """
+        url = storage.join(self.url, shard.path)
+        # Asked again after each few: workers add ranges in the meantime.
+        while gaps := sparse.gaps()[:GAPS_IN_FLIGHT]:
+            in_flight = max(1, GAP_BYTES_IN_FLIGHT // max(size for _, size in gaps))
+            outcomes = storage.read_ranges([(url, *gap) for gap in gaps], in_flight)
+            for (start, size), outcome in zip(gaps, outcomes, strict=True):
+                # Counted if it failed too, because that also used the network.
+                self._bytes += size
+                if isinstance(outcome, Exception):
+                    raise outcome
+                sparse.write(start, outcome)
+
+    def _reserve(self, shard: FileInfo) -> bool:
+        """Reserve the shard's bytes with a sparse file, evicting shards if necessary.
 
         Returns:
             False if the budget has no room even after eviction.
+
+        Raises:
+            FileExistsError: it was reserved already.
         """
         # One process at a time counts, evicts and reserves: otherwise two could use the same room.
         with FileLock(self._lock("budget")):
-            # This process holds the shard's lock, so its partial file is of a killed process.
-            partial.unlink(missing_ok=True)
             self._sweep()
             files = sorted(self._own_files())
-            # Partial files count with their full size, since they are sparse files of that size.
-            excess_bytes = sum(file.size for file in files) + size - self.budget_bytes
+            # Sparse files count with their full size.
+            excess_bytes = sum(file.size for file in files) + shard.size - self.budget_bytes
             idle_files = list(filter(self._is_idle, files))
             # Evict nothing if that would not make enough room.
             if excess_bytes > sum(file.size for file in idle_files):
@@ -246,21 +362,19 @@ class ShardCache:
                     break
                 file.path.unlink(missing_ok=True)
                 excess_bytes -= file.size
-            # Mode x: a file that appeared here in the meantime is not this cache's.
-            with open(partial, "xb") as reserved:
-                reserved.truncate(size)
+            SparseShard.create(self._sparse(shard), shard.size)
             return True
 
     def _is_idle(self, file: _CachedFile) -> bool:
-        """Return whether a file is a shard that was not used since this cache was opened."""
+        """Return whether a file has not been used since this cache was opened."""
         # A time far ahead of the clock was stamped before the clock was set back.
         recent_ns = range(self._opened_ns, time.time_ns() + CLOCK_SLACK_NS)
-        return file.path.suffix == ".tar" and file.used_ns not in recent_ns
+        return file.path.suffix != ".partial" and file.used_ns not in recent_ns
 
     def _own_files(self) -> Iterator[_CachedFile]:
-        """Yield the shards and partial files of this cache, and no file of anybody else."""
-        for path in (*self.folder.glob("*.tar"), *self.folder.glob("*.partial")):
-            if not SHA256.fullmatch(path.stem):
+        """Yield the shards of this cache, complete or not, and no file of anybody else."""
+        for path in list(self.folder.iterdir()):
+            if path.suffix not in SUFFIXES or not SHA256.fullmatch(path.stem):
                 continue
             # Another process may have evicted or finished the file a moment ago.
             with contextlib.suppress(FileNotFoundError):
@@ -270,7 +384,7 @@ class ShardCache:
                     yield _CachedFile(status.st_mtime_ns, status.st_size, path)
 
     def _sweep(self) -> None:
-        """Delete the partial files of killed processes, whose locks are free."""
+        """Delete partial files of earlier versions' killed processes, whose locks are free."""
         # A list, because deleting files while the folder is being scanned may skip some.
         for file in list(self._own_files()):
             if file.path.suffix != ".partial":

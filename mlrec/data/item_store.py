@@ -5,7 +5,8 @@ Reading many items takes these steps:
 2. Read: the reader fetches the ranges and retries failing storage (shard_readers.py).
 3. Check: every member must have its crc32. An item that fails is read again, alone.
 4. Quarantine: an item that fails again comes with a reason, and the caller leaves it out.
-5. Prefetch: the shards that were read over the network are requested for the node's cache.
+5. Prefetch: ranges that were read over the network go to the node's cache, which then fetches the
+   rest of their shards.
 """
 
 from __future__ import annotations

@@ -20,6 +20,10 @@ BYTES_IN_FLIGHT = 512 << 20
 """Memory that ranged reads hold at once."""
 
 
+_Place = tuple[str, int, int]
+"""Path of a shard, first byte and number of bytes."""
+
+
 class ReadResult(NamedTuple):
     """What one read of a shard brought."""
 
@@ -105,20 +109,50 @@ class RemoteReader:
         """Yield the result of each read, in order."""
         # 1. Look up all cached shards first, so that the ranged reads can start together.
         paths: dict[str, Path | None] = {}
+        reads_of_shard: dict[str, list[ShardRead]] = {}
         for read in reads:
             if read.shard.path not in paths:
                 paths[read.shard.path] = self._cache.path(read.shard)
-        ranged = self._start([read for read in reads if paths[read.shard.path] is None])
-        # 2. Deliver in order: cached ranges from disk, the others as they arrive.
+            if paths[read.shard.path] is None:
+                reads_of_shard.setdefault(read.shard.path, []).append(read)
+        # 2. Of incomplete shards, use the ranges that a process of this node has fetched.
+        present: dict[_Place, bytes] = {}
+        for incomplete in reads_of_shard.values():
+            present.update(self._read_sparse(incomplete))
+        ranged = self._start(
+            [
+                read
+                for read in reads
+                if paths[read.shard.path] is None and _place_of(read) not in present
+            ]
+        )
+        # 3. Deliver in order: cached ranges from disk, the others as they arrive.
         for shard, shard_reads in groupby(reads, attrgetter("shard")):
             path = paths[shard.path]
             if path is not None:
                 yield from _read_file(path, shard_reads)
                 continue
             for read in shard_reads:
+                content = present.get(_place_of(read))
+                if content is not None:
+                    yield ReadResult(content, None, is_local=True)
+                    continue
                 outcome = next(ranged)
                 self._ranged_bytes += read.size
+                if isinstance(outcome, bytes):
+                    self._cache.keep(shard, read.start, outcome)
                 yield _result_of(outcome)
+
+    def _read_sparse(self, reads: Sequence[ShardRead]) -> dict[_Place, bytes]:
+        """Return what is present of the reads of one incomplete shard."""
+        shard = reads[0].shard
+        ranges = [(read.start, read.size) for read in reads]
+        contents = self._cache.read_sparse(shard, ranges)
+        present = {}
+        for read, content in zip(reads, contents, strict=True):
+            if content is not None:
+                present[_place_of(read)] = content
+        return present
 
     def _start(self, reads: Sequence[ShardRead]) -> Iterator[bytes | Exception]:
         """Start ranged reads; the storage retries each of them with backoff."""
@@ -167,6 +201,10 @@ class RemoteReader:
 
     def _origin(self, shard: FileInfo) -> str:
         return storage.join(self._url, shard.path)
+
+
+def _place_of(read: ShardRead) -> _Place:
+    return read.shard.path, read.start, read.size
 
 
 def _read_file(path: Path, reads: Iterable[ShardRead]) -> Iterator[ReadResult]:

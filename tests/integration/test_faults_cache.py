@@ -84,7 +84,6 @@ def test_cache_full_disk_costs_speed_and_one_warning(
     check_undisturbed(tmp_path / "run", curve)
     assert outcome.output.count("No space left on device") == 1
     assert metric(tmp_path / "run", "data/remote_bytes")[-1] > 0, "it went on by ranged reads"
-    assert not list((small_disk / "items").glob("*.partial"))
 
 
 def test_cache_jumping_clock_loses_nothing(

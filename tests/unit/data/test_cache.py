@@ -1,3 +1,4 @@
+import hashlib
 import logging
 import multiprocessing
 import os
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from mlrec import storage
 from mlrec.data.cache import ShardCache
 from mlrec.data.format import FileInfo, read_dataset_info
+from mlrec.data.sparse_shards import SparseShard
 
 LONG_AGO, FAR_AHEAD = 10**9, 4 * 10**9  # 2001 and 2096, in seconds
 
@@ -108,15 +109,16 @@ def test_a_shard_with_another_sha256_is_refused_after_two_tries(
 ) -> None:
     copy = tmp_path / "data"
     shutil.copytree(dataset_dir, copy)
-    with open(copy / shards[0].path, "ab") as file:
-        file.write(b"x")
+    damaged = bytearray((copy / shards[0].path).read_bytes())
+    damaged[1000] ^= 1
+    (copy / shards[0].path).write_bytes(damaged)
     cache = ShardCache(str(copy), tmp_path / "cache", 1 << 30)
     assert [cache.wait_for(shards[0]) for _ in range(4)] == [None] * 4
     assert cache.take_bytes() == 2 * shards[0].size
     assert [
         record.message for record in caplog.records if "does not have the sha256" in record.message
     ]
-    assert not names(cache, "partial")
+    assert not names(cache, "sparse")
     assert cache.wait_for(shards[1]) is not None
 
 
@@ -172,15 +174,15 @@ def test_a_full_disk_is_told_once_and_tried_no_more(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def fail(url: str, target: Path, sha256: str, size: int) -> None:
+    def fail(handle: int, data: bytes, start: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "download", fail)
+        patch.setattr("mlrec.data.sparse_shards._write_all", fail)
         with caplog.at_level(logging.WARNING):
             assert [cache.wait_for(shard) for shard in shards] == [None] * len(shards)
     assert [record.message.count("No space left on device") for record in caplog.records] == [1]
-    assert not names(cache, "partial")
+    assert not names(cache, "sparse")
     assert cache.wait_for(shards[0]) is None
 
 
@@ -275,3 +277,71 @@ def test_cache_a_link_that_leads_elsewhere_is_refused(dataset_dir: Path, tmp_pat
     (tmp_path / "cache" / "items").symlink_to(dataset_dir / "items")
     with pytest.raises(ValueError, match=r"is a link to .*Remove the link"):
         ShardCache(str(dataset_dir), tmp_path / "cache" / "items", 1)
+
+
+def until_kept(cache: ShardCache, shard: FileInfo, start: int, data: bytes) -> None:
+    cache.keep(shard, start, data)
+    deadline = time.monotonic() + 20
+    while cache.read_sparse(shard, [(start, len(data))]) == [None]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_cache_download_fetches_only_what_the_sparse_file_lacks(
+    cache: ShardCache, shards: list[FileInfo], dataset_dir: Path
+) -> None:
+    content = (dataset_dir / shards[0].path).read_bytes()
+    until_kept(cache, shards[0], 1000, content[1000:5000])
+    until_kept(cache, shards[0], 4000, content[4000:9000])
+    other = ShardCache(cache.url, cache.folder, cache.budget_bytes)
+    ranges = [(1000, 8000), (999, 2), (8999, 2), (2000, 1)]
+    assert other.read_sparse(shards[0], ranges) == [
+        content[1000:9000],
+        None,
+        None,
+        b"%c" % content[2000],
+    ]
+    assert other.wait_for(shards[0]).read_bytes() == content
+    assert other.take_bytes() == len(content) - 8000
+    assert cache.read_sparse(shards[0], [(1000, 10)]) == [None], "the complete file takes over"
+    assert not names(cache, "sparse")
+
+
+def test_cache_damaged_range_is_fetched_again_with_its_shard(
+    cache: ShardCache, shards: list[FileInfo], dataset_dir: Path
+) -> None:
+    until_kept(cache, shards[0], 1000, bytes(5000))
+    assert cache.wait_for(shards[0]) is None, "its sha256 differs"
+    assert not names(cache, "sparse")
+    content = (dataset_dir / shards[0].path).read_bytes()
+    assert cache.wait_for(shards[0]).read_bytes() == content
+
+
+def test_sparse_shard_bytes_without_a_record_are_absent(tmp_path: Path) -> None:
+    path = tmp_path / "shard.sparse"
+    SparseShard.create(path, 100)
+    with SparseShard(path, 100) as writer, SparseShard(path, 100) as reader:
+        os.pwrite(writer._handle, b"killed before its record", 10)
+        assert reader.gaps() == [(0, 100)] and reader.read(10, 5) is None
+        writer.write(50, b"whole")
+        os.pwrite(writer._handle, b"\x01" * 9, path.stat().st_size)  # killed within its record
+        assert reader.gaps() == [(0, 50), (55, 45)] and reader.read(50, 5) == b"whole"
+        writer.write(0, bytes(50))
+        assert reader.gaps() == [(55, 45)]
+        writer.write(55, bytes(45))
+        assert reader.gaps() == []
+        assert reader.finish(
+            hashlib.sha256(bytes(50) + b"whole" + bytes(45)).hexdigest(), tmp_path / "shard.tar"
+        )
+        writer.write(3, b"too late")
+    assert (tmp_path / "shard.tar").read_bytes() == bytes(50) + b"whole" + bytes(45)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100), bytes(100) + b"\xff" * 16])
+def test_cache_sparse_file_that_is_none_is_replaced(
+    cache: ShardCache, shards: list[FileInfo], dataset_dir: Path, content: bytes
+) -> None:
+    (cache.folder / f"{shards[0].sha256}.sparse").write_bytes(content)
+    assert cache.read_sparse(shards[0], [(0, 10)]) == [None]
+    content = (dataset_dir / shards[0].path).read_bytes()
+    assert cache.wait_for(shards[0]).read_bytes() == content
