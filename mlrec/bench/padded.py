@@ -29,6 +29,7 @@ from mlrec.data.stream import Data
 from mlrec.models.recommender import Recommender
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, shares
+from mlrec.train.large_tables import MIN_SHARDED_WEIGHTS, find_tables
 
 
 class RankPlan(Plan):
@@ -58,13 +59,20 @@ class PaddedBaseline:
         """Draw the media on the device.
 
         Raises:
-            ValueError: the recommender encodes the whole catalogue, which has no padded form.
+            ValueError: the recommender encodes the whole catalogue, which has no padded form, or
+                ranks share a table of ids, of which each step fetches the rows of its batch.
         """
         if model.whole_catalogue:
             raise ValueError(
                 f"--baseline padded cannot measure {config.recommender.name} with "
                 f"{config.loss.name}. They encode the whole catalogue in every step, not slots. "
                 "Leave the option out"
+            )
+        if world.size > 1 and (tables := find_tables(model, config)):
+            raise ValueError(
+                f"--baseline padded cannot measure {min(tables)} on {world.size} ranks, which "
+                f"share a table of {MIN_SHARDED_WEIGHTS:,} weights or more. Measure on one rank, "
+                "or leave the option out"
             )
         # The split keeps two interactions of each user for validation and test.
         self._slots_per_user = data.info.split.train_length

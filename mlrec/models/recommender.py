@@ -124,6 +124,7 @@ class Recommender(nn.Module):
         # The host reads numbers from the device here. After the encoding it would wait for all of
         # it, and the device would be idle before the loss and the backward pass.
         targets = self._find_targets(batch)
+        self.tower.fetch_rows(batch.items_U)
         encode = hooks.encode or self.encode_owned
         own_OD = hooks.after_encode(encode(batch))
         # All ranks: every rank gets the vectors of all U items, in owner order.

@@ -29,6 +29,7 @@ from mlrec.models.dropout import RowDropout, drawing, dropouts_of
 from mlrec.models.encoder_building import build_encoders, build_inter_modal
 from mlrec.models.encoder_files import NOTHING, Restored
 from mlrec.models.encoders import Encoder
+from mlrec.models.encoders.sharded_table import ShardedTable
 from mlrec.models.fusion import FUSIONS
 from mlrec.models.head_building import save_whitening
 from mlrec.models.prefix import find_prefixes
@@ -80,6 +81,8 @@ class ItemTower(nn.Module):
         self.steady_items = 0
         """Minimum number of items of a training step; 0 for none. Under ZeRO-3, DeepSpeed fetches
         parameters ahead only while every step calls the same modules equally often."""
+        self.sharded_tables: list[ShardedTable] = []
+        """Tables of ids that the engine has sharded: each rank holds a part of their rows."""
         self._frozen_parts = list(frozen_parts(self.encoders))
         self._dropout_layers = dropouts_of(self)
 
@@ -95,7 +98,13 @@ class ItemTower(nn.Module):
     @property
     def trained(self) -> bool:
         """Whether an encoder has trained parameters. Without one, no activations are held."""
-        return any(parameter.requires_grad for parameter in self.encoders.parameters())
+        is_trained = any(parameter.requires_grad for parameter in self.encoders.parameters())
+        return is_trained or bool(self.sharded_tables)
+
+    def fetch_rows(self, items_U: torch.Tensor) -> None:
+        """Fetch the rows of a step's items from the ranks that hold them; collective."""
+        for table in self.sharded_tables:
+            table.fetch(items_U)
 
     def save_files(self, folders: Mapping[str, Path]) -> None:
         """Write the files that build each encoder without its pretrained checkpoint."""

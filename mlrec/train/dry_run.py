@@ -27,6 +27,7 @@ from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.deepspeed_config import zero_stage
+from mlrec.train.large_tables import find_tables
 from mlrec.train.memory_estimate import ActivationBytes, MemoryEstimate, StateBytes
 from mlrec.train.optim import parameter_groups
 from mlrec.train.warm_start import encoders_to_restore, start_from
@@ -191,7 +192,9 @@ def predict(config: Config, ranks: int) -> DryRun:
         total += parameter.numel()
         if parameter.requires_grad:
             trained += parameter.numel()
-    state_bytes = StateBytes.of(trained, total, config, ranks)
+    tables = find_tables(model, config)
+    in_tables = sum(table.embedding.weight.numel() for table in tables.values())
+    state_bytes = StateBytes.of(trained, total, config, ranks, in_tables)
     return DryRun(
         config=config,
         data=data,

@@ -23,7 +23,9 @@ from mlrec.runtime.distributed import World
 from mlrec.train import optim, zero_state
 from mlrec.train.activation_memory import STATE_BYTES, Saving, choose, saved_bytes
 from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
-from mlrec.train.model_state import ModelState
+from mlrec.train.large_tables import find_tables
+from mlrec.train.model_state import ModelState, full_size
+from mlrec.train.row_optimizers import RowOptimizers, shard_tables
 
 
 class BatchNormStatistics:
@@ -62,6 +64,8 @@ class Engine:
     state: ModelState
     deepspeed: Any = None
     """DeepSpeed's engine; None if nothing is trained."""
+    rows: RowOptimizers | None = None
+    """Optimizers of the rows of sharded tables; None without such tables."""
     statistics: BatchNormStatistics | None = None
     """Statistics that training changes; None if batch norms are frozen."""
     saving: Saving | None = None
@@ -100,6 +104,8 @@ class Engine:
             self.config.optim, batch.step, self.steps_per_epoch, self.total_steps
         )
         self.learning_rates = optim.set_learning_rates(self.state.base_optimizer, factor)
+        if self.rows is not None:
+            self.learning_rates |= self.rows.set_learning_rates(factor)
         loss: torch.Tensor = self.deepspeed(batch, hooks)
         return loss
 
@@ -118,10 +124,15 @@ class Engine:
             step leaves weights, averages, moments, step counters and batch norm statistics as they
             were.
         """
+        if self.rows is not None:
+            # First, as DeepSpeed adds this norm to its own before it clips or skips.
+            self.rows.reduce_norm()
         if self.zero_stage == 0:
             norm, skipped = self._update_without_zero()
         else:
             norm, skipped = self._update_with_zero()
+        if self.rows is not None and not skipped:
+            self.rows.step(norm)
         if skipped and self.statistics is not None:
             self.statistics.restore()
         if not skipped:
@@ -129,6 +140,8 @@ class Engine:
             if self.config.train.ema:
                 decay = optim.average_decay(self.config.train.ema, self.updates)
                 self.state.update_averages(decay)
+        if self.rows is not None:
+            self.rows.release()
         self.skipped_steps += skipped
         self.consecutive_skips = self.consecutive_skips + 1 if skipped else 0
         return norm, skipped
@@ -164,6 +177,8 @@ class Engine:
     def _update_without_zero(self) -> tuple[torch.Tensor | float, bool]:
         parameters = [p for p in self.state.trained.values() if p.grad is not None]
         norm = zero_state.gradient_norm(parameters)
+        if self.rows is not None:
+            norm = torch.hypot(norm, self.rows.norm)
         # The only point of a step at which the host waits for the device.
         if not torch.isfinite(norm):
             self.deepspeed.zero_grad()
@@ -195,7 +210,12 @@ def build_engine(
             another model.
     """
     deepspeed_logger.setLevel(logging.WARNING)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    # DeepSpeed gets neither weights nor gradients of large tables of ids: see row_optimizers.
+    tables = find_tables(model, config)
+    trained = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and name not in tables:
+            trained[name] = parameter
     num_trained = sum(parameter.numel() for parameter in trained.values())
     settings = deepspeed_config(config, world.size, num_trained)
     state = ModelState(model, trained)
@@ -225,6 +245,9 @@ def build_engine(
     if config.item.checkpoint == "auto" and items is not None and model.tower.trained:
         item_bytes = saved_bytes(model.tower, world.device, training_dtype(config))
 
+    # Only now, because weights were loaded and activations measured with whole tables.
+    optimizers = shard_tables(model, tables, groups, config, world)
+    groups = [group for group in groups if group["params"]]
     base_optimizer = optim.build_optimizer(groups, config)
     engine.deepspeed, zero_optimizer, _, _ = deepspeed.initialize(
         model=model, optimizer=base_optimizer, config=settings
@@ -234,7 +257,13 @@ def build_engine(
         # A single rank has nothing to average. DeepSpeed would copy all gradients twice.
         engine.deepspeed.enable_backward_allreduce = False
     has_averages = config.train.ema > 0
-    engine.state = ModelState(model, trained, zero_optimizer, base_optimizer, has_averages)
+    if optimizers:
+        rows = RowOptimizers(optimizers, world, config.optim.clip_norm)
+        zero_state.add_norm(zero_optimizer, lambda: rows.norm)
+        engine.rows = rows
+    engine.state = ModelState(
+        model, trained, zero_optimizer, base_optimizer, has_averages, optimizers
+    )
     if resumed is not None:
         _restore_optimizer(engine, resumed)
     elif has_averages:
@@ -262,7 +291,8 @@ def _restore_optimizer(engine: Engine, path: Path) -> None:
 
 def _later_bytes(engine: Engine) -> float:
     """Return the most that the run will take of this rank's memory later, besides activations."""
-    optimizer_bytes = STATE_BYTES * engine.state.parameter_counts()["trained"]
+    # Rows of sharded tables have their moments by now.
+    optimizer_bytes = STATE_BYTES * sum(map(full_size, engine.state.trained.values()))
     cache = engine.model.tower.activation_cache
     # The cache is in host memory, which activations share only on a CPU.
     if cache is None or engine.world.device.type != "cpu":

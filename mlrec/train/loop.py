@@ -209,7 +209,7 @@ def _validate(run: TrainingRun, tracker: Tracker, done: int) -> Summary:
 
     With train.ema these are the averaged weights, which the checkpoint offers to other commands.
     """
-    with run.engine.state.averaged():
+    with run.engine.state.ready_to_evaluate():
         evaluation = evaluate(
             run.engine.model, run.data, run.config, run.world, "validation", sampled=True
         )

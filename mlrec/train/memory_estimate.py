@@ -34,8 +34,14 @@ class StateBytes:
     optimizer: int
 
     @staticmethod
-    def of(trained: int, total: int, config: Config, ranks: int) -> StateBytes:
-        """Return the estimate for these numbers of trained and of all parameters."""
+    def of(trained: int, total: int, config: Config, ranks: int, in_tables: int = 0) -> StateBytes:
+        """Return the estimate for these numbers of trained and of all parameters.
+
+        Args:
+            in_tables: number of trained parameters in tables of ids that the ranks share.
+        """
+        trained -= in_tables
+        total -= in_tables
         stage = zero_stage(config, ranks)
         width = 2 if config.train.precision == "bf16" else 4
 
@@ -53,11 +59,20 @@ class StateBytes:
             optimizer_bytes += MASTER_WEIGHT_BYTES
             zero = deepspeed_config(config, ranks, trained)["zero_optimization"]
             bucket_bytes = width * zero["reduce_bucket_size"]
+        # Rows of shared tables are partitioned at any stage, and only those of a step have a
+        # gradient. Their fp32 weights are all the weights they have.
+        own_weights = -(-in_tables // ranks)
+        row_bytes = ADAM_MOMENTS_BYTES + (AVERAGE_BYTES if config.train.ema else 0)
+        row_parameters = MASTER_WEIGHT_BYTES * own_weights
+        row_optimizer = row_bytes * own_weights
+        if config.zero.offload_optimizer:
+            # The weights lie next to their moments.
+            row_parameters, row_optimizer = 0, row_parameters + row_optimizer
         return StateBytes(
-            parameters=share(width * total, 3),
+            parameters=share(width * total, 3) + row_parameters,
             gradients=share(width * trained, 2),
             bucket=bucket_bytes,
-            optimizer=share(optimizer_bytes * trained, 1),
+            optimizer=share(optimizer_bytes * trained, 1) + row_optimizer,
         )
 
     def on_device(self, offload_optimizer: bool) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from mlrec.models.recommender import Recommender
 from mlrec.runs import checkpoint
 from mlrec.train import zero_state
+from mlrec.train.row_adamw import WEIGHT, RowAdamW
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class ModelState:
     """AdamW that DeepSpeed wraps; None if nothing is trained."""
     has_averages: bool = False
     """Whether moving averages of the weights are kept (train.ema)."""
+    tables: Mapping[str, RowAdamW] = field(default_factory=dict)
+    """Optimizers of the sharded tables by the names of their weights, which are not in `trained`.
+    """
 
     def tensors(self) -> Iterator[tuple[int, str, torch.Tensor]]:
         """Yield index, name and full fp32 tensor of each weight and moment.
@@ -38,7 +43,8 @@ class ModelState:
         """
         zero_state.link_state(self.zero_optimizer)
         parameters = dict(self.model.named_parameters())
-        for index, (name, value) in enumerate(self.model.state_dict(keep_vars=True).items()):
+        own_state = self.model.state_dict(keep_vars=True)
+        for index, (name, value) in enumerate(own_state.items()):
             weight_name = f"{checkpoint.WEIGHT}{name}"
             if name not in parameters:  # a buffer, which no optimizer holds
                 yield index, weight_name, value
@@ -54,23 +60,46 @@ class ModelState:
             for moment in zero_state.MOMENTS:
                 moment_value = zero_state.get_moment(self.base_optimizer, value, moment)
                 yield index, f"{moment}/{name}", moment_value
+        for index, (name, rows) in enumerate(self.tables.items(), start=len(own_state)):
+            if self.has_averages:
+                yield index, f"{checkpoint.RAW_WEIGHT}{name}", rows.gather(WEIGHT)
+            kind = zero_state.AVERAGE if self.has_averages else WEIGHT
+            yield index, f"{checkpoint.WEIGHT}{name}", rows.gather(kind)
+            for moment in zero_state.MOMENTS:
+                yield index, f"{moment}/{name}", rows.gather(moment)
 
     def create_moments(self, steps: int) -> None:
         """Create zero moments, as after `steps` updates: DeepSpeed has none before the first."""
         zero_state.create_state(self.zero_optimizer, self.base_optimizer, steps)
         if self.has_averages:
             zero_state.create_averages(self.zero_optimizer, self.base_optimizer)
+        for rows in self.tables.values():
+            rows.restart(steps)
 
     def update_averages(self, decay: float) -> None:
         """Move the averages towards the current weights, by the share 1 - decay of the way."""
         zero_state.update_averages(self.zero_optimizer, self.base_optimizer, decay)
+        for rows in self.tables.values():
+            rows.update_averages(decay)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Let the model hold the averaged weights within a block; collective.
+    def ready_to_evaluate(self) -> Iterator[None]:
+        """Let the model hold whole tables and the averaged weights in a block; collective.
 
-        Afterwards it has the same weights as before, bit by bit. Without train.ema nothing happens.
+        Afterwards it has the same weights as before, bit by bit.
         """
+        for rows in self.tables.values():
+            rows.table.whole = rows.gather(zero_state.AVERAGE if self.has_averages else WEIGHT)
+        try:
+            with self._averaged():
+                yield
+        finally:
+            for rows in self.tables.values():
+                rows.table.whole = None
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Let DeepSpeed's parameters hold their averages in a block, if there are any."""
         if not self.has_averages:
             yield
             return
@@ -105,13 +134,22 @@ class ModelState:
         for name, weight in checkpoint.read_tensors(path, checkpoint.WEIGHT):
             if name in self.trained:
                 self._restore_weight(self.trained[name], weight.to(device))
+            elif name in self.tables:
+                self.tables[name].load(WEIGHT, weight)
+                if self.has_averages:
+                    self.tables[name].load(zero_state.AVERAGE, weight)
         # Last, because the weights above are averages if the checkpoint has raw ones.
         for name, weight in checkpoint.read_tensors(path, checkpoint.RAW_WEIGHT):
             if name in self.trained:
                 zero_state.set_weight(self.trained[name], weight.to(device))
+            elif name in self.tables:
+                self.tables[name].load(WEIGHT, weight)
         shapes = self._full_shapes()
         for moment in zero_state.MOMENTS:
             for name, value in checkpoint.read_moments(path, moment, shapes, force):
+                if name in self.tables:
+                    self.tables[name].load(moment, value)
+                    continue
                 parameter = self.trained[name]
                 zero_state.set_moment(self.base_optimizer, parameter, moment, value.to(device))
 
@@ -122,15 +160,18 @@ class ModelState:
 
     def _full_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the trained parameters, also where ZeRO-3 has partitioned them."""
-        return {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in self.trained.items()}
+        shapes = {name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in self.trained.items()}
+        return shapes | {name: rows.table.shape for name, rows in self.tables.items()}
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the numbers of trained and of all parameters."""
-        trained = sum(_full_size(parameter) for parameter in self.trained.values())
-        total = sum(_full_size(parameter) for parameter in self.model.parameters())
-        return {"trained": trained, "total": total}
+        trained = sum(full_size(parameter) for parameter in self.trained.values())
+        total = sum(full_size(parameter) for parameter in self.model.parameters())
+        in_tables = sum(math.prod(rows.table.shape) for rows in self.tables.values())
+        return {"trained": trained + in_tables, "total": total + in_tables}
 
 
-def _full_size(parameter: nn.Parameter) -> int:
+def full_size(parameter: nn.Parameter) -> int:
+    """Return the number of weights of a parameter at any ZeRO stage."""
     # ZeRO-3 leaves an empty tensor in place of a partitioned parameter.
     return int(getattr(parameter, "ds_numel", parameter.numel()))

@@ -7,10 +7,11 @@ the partitions below them are used. All calls are collective.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from deepspeed.runtime.utils import combine_grad_norm_groups
 from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 from deepspeed.utils import (
     safe_get_full_fp32_param,
@@ -44,6 +45,34 @@ def skip_non_finite(zero_optimizer: Any) -> None:
     if hasattr(zero_optimizer, "_get_norm_groups"):  # stage 3
         find_norms = zero_optimizer._get_norm_groups
         zero_optimizer._get_norm_groups = lambda: [_as_in_fp32(norm) for norm in find_norms()]
+
+
+def add_norm(zero_optimizer: Any, find_norm: Callable[[], torch.Tensor]) -> None:
+    """Make stages 1 to 3 clip and skip by a norm that includes another one.
+
+    Args:
+        find_norm: returns the norm of gradients that DeepSpeed does not hold, the same on all
+            ranks.
+    """
+    # Norms of an offloaded optimizer are on the host, hence the moves.
+    if hasattr(zero_optimizer, "_get_norm_groups"):  # stage 3
+        find_norms = zero_optimizer._get_norm_groups
+
+        def find_all_norms() -> list[torch.Tensor]:
+            norms: list[torch.Tensor] = find_norms()
+            return [*norms, find_norm().to(norms[0].device)]
+
+        zero_optimizer._get_norm_groups = find_all_norms
+    elif hasattr(zero_optimizer, "scaled_global_norm"):  # stages 1 and 2
+        find_own_norm = zero_optimizer.scaled_global_norm
+
+        def find_joint_norm() -> torch.Tensor:
+            own_norm: torch.Tensor = find_own_norm()
+            norms = [own_norm, find_norm().to(own_norm.device)]
+            joint_norm: torch.Tensor = combine_grad_norm_groups(norms)
+            return joint_norm
+
+        zero_optimizer.scaled_global_norm = find_joint_norm
 
 
 def _search_nothing(partition_gradients: bool = True) -> None:

@@ -174,7 +174,7 @@ def losses_of_averages(engine: Any, batch: Batch, noise: bool) -> list[float]:
     engine.deepspeed.eval()
     losses = []
     for averaged in (False, True, False):
-        with torch.no_grad(), engine.state.averaged() if averaged else nullcontext():
+        with torch.no_grad(), engine.state.ready_to_evaluate() if averaged else nullcontext():
             loss = engine.deepspeed(batch, NO_HOOKS)
         losses.append(float(sum_over_ranks(loss.clone())) / engine.world.size)
     return losses

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mlrec.bench import evaluation, step
 from mlrec.bench.made_up import MadeUpSteps, MediaPool, data_of
-from mlrec.bench.padded import RankPlan, encode_slots
+from mlrec.bench.padded import PaddedBaseline, RankPlan, encode_slots
 from mlrec.bench.step_clock import slots_of
 from mlrec.config import Config, DataConfig, ItemConfig, OptimConfig, RecommenderConfig
 from mlrec.data.ownership import Owners
@@ -25,6 +25,7 @@ from mlrec.models.losses import LossConfig
 from mlrec.models.recommender import NO_HOOKS, ForwardHooks
 from mlrec.runtime.distributed import World
 from mlrec.runtime.flops import FlopCounter
+from mlrec.train import large_tables
 
 SLOTS_PER_USER = 11
 """Training slots of a user under the paper's split."""
@@ -111,6 +112,18 @@ def test_measure_step_padded_whole_catalogue_is_refused(
     config = replace(tiny_config, loss=LossConfig(name="full_softmax"))
     with pytest.raises(ValueError, match=r"--baseline padded .* sasrec with full_softmax"):
         step.measure_step(config, data, world, steps=1, baseline="padded")
+
+
+def test_measure_step_padded_with_a_shared_table_needs_one_rank(
+    tiny_config: Config, data: Data, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_tables, "MIN_SHARDED_WEIGHTS", 1)
+    measured = step.measure_step(tiny_config, data, world, steps=1, baseline="padded")
+    assert measured.baseline is not None
+    model = build_model(tiny_config, data, 0)
+    plan = Plan(data.sequences, 0, 20, Owners((2,)))
+    with pytest.raises(ValueError, match=r"tower.encoders.0.embedding.weight on 2 ranks"):
+        PaddedBaseline(tiny_config, data, plan, model, replace(world, size=2, nodes=(2,)))
 
 
 def test_flop_counter_counts_backward_and_repeated_forward() -> None:

@@ -91,6 +91,9 @@ class _Table(torch.nn.Module):
         self.table_ND = table_ND
         self.items_U = items_U
 
+    def fetch_rows(self, items_U: torch.Tensor) -> None:
+        """Fetch nothing: the table is whole."""
+
     def encode(
         self, media: object, most: int, device: object, keys_O: torch.Tensor
     ) -> torch.Tensor:

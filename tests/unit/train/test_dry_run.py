@@ -24,6 +24,7 @@ from mlrec.cli.main import run_command
 from mlrec.config import Config, ItemConfig, TrackingConfig, ZeroConfig, load
 from mlrec.data.format import DATASET_FILE, ORACLE_FILE
 from mlrec.data.stream import Data, open_data
+from mlrec.train import large_tables
 from mlrec.train.deepspeed_config import MAX_BUCKET_ELEMENTS, deepspeed_config
 from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
@@ -59,6 +60,35 @@ def test_state_bytes_with_ema_counts_an_average_per_trained_parameter() -> None:
         StateBytes.of(40, 100, load([], [f"train.ema={ema}"]), ranks=4) for ema in (0, 0.9)
     )
     assert averaged.optimizer - without.optimizer == 4 * 40 // 4
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["zero.stage=0"], (4 * 60 + 4 * 10, 0, 0, 8 * 10)),
+        (["zero.stage=0", "train.ema=0.9"], (4 * 60 + 4 * 10, 0, 0, 12 * 10)),
+        # The weights lie next to their moments.
+        (["zero.stage=2", "zero.offload_optimizer=true"], (4 * 60, 0, 0, 12 * 10)),
+    ],
+)
+def test_state_bytes_of_a_shared_table_are_partitioned_at_every_stage(
+    options: list[str], expected: tuple[int, ...]
+) -> None:
+    state = StateBytes.of(40, 100, load([], options), ranks=4, in_tables=40)
+    assert (state.parameters, state.gradients, state.bucket, state.optimizer) == expected
+
+
+def test_predict_counts_a_large_table_of_ids_once(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(tiny_config, zero=replace(tiny_config.zero, stage=2))
+    whole = predict(config, ranks=1)
+    monkeypatch.setattr(large_tables, "MIN_SHARDED_WEIGHTS", 1)
+    shared = predict(config, ranks=1)
+    assert shared.trained_parameters == whole.trained_parameters
+    # Its gradient, fp32 copy and bucket are gone.
+    table_bytes = 4 * 61 * 16
+    assert whole.memory.needed_bytes - shared.memory.needed_bytes == 3 * table_bytes
 
 
 def test_gradient_bucket_of_few_parameters_is_as_large_as_their_gradients() -> None:
