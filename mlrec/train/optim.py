@@ -43,12 +43,12 @@ def parameter_groups(
     rates = {"recommender": Rates(config.lr, config.weight_decay)}
     part_of: dict[int, str] = {}
     for place, encoder in enumerate(encoders):
-        part, encoder_rates = _encoder_rates(place, encoder, config)
-        rates[part] = encoder_rates
+        part, own_rates = encoder_rates(place, encoder, config)
+        rates[part] = own_rates
         for parameter in encoder.parameters():
             part_of[id(parameter)] = part
         if config.layer_decay != 1:
-            _split_by_stage(encoder, part, encoder_rates, config.layer_decay, rates, part_of)
+            _split_by_stage(encoder, part, own_rates, config.layer_decay, rates, part_of)
 
     # Biases, norms and position tables have no decay: a pull to zero is meant for the weights of
     # products. An id table is an encoder and has decay, because its rows are item vectors.
@@ -86,7 +86,7 @@ def _group_order(group: tuple[str, bool]) -> tuple[bool, str, bool]:
     return part != "recommender", part, decays
 
 
-def _encoder_rates(place: int, encoder: nn.Module, config: OptimConfig) -> tuple[str, Rates]:
+def encoder_rates(place: int, encoder: nn.Module, config: OptimConfig) -> tuple[str, Rates]:
     """Return the part that an encoder belongs to, and its rates."""
     own_lr = getattr(encoder, "lr", None)
     own_weight_decay = getattr(encoder, "weight_decay", None)

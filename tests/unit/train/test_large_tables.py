@@ -80,6 +80,7 @@ def test_find_tables_of_ids_names_the_weight(
         {"loss": LossConfig("full_softmax")},
         # The two terms of MissedUpdates would be inexact.
         {"optim": OptimConfig(betas=(0.9, 0.9))},
+        {"optim": OptimConfig(encoder_lr=0.1, encoder_weight_decay=10.1)},
     ],
 )
 def test_find_tables_that_must_stay_whole_has_none(
