@@ -243,7 +243,9 @@ class Recommender(nn.Module):
         def score(at_PK: torch.Tensor | None) -> torch.Tensor:
             items = items_UX
             if at_PK is not None:
-                items = items_UX.index_select(0, at_PK.flatten()).view(*at_PK.shape, -1)
+                # the width is stated, because a rank without positions has nothing to infer it from
+                items = items_UX.index_select(0, at_PK.flatten())
+                items = items.view(*at_PK.shape, items_UX.shape[-1])
 
             def pair_keys() -> torch.Tensor:
                 keys_U = self._item_keys(batch)

@@ -10,7 +10,7 @@ from mlrec.config import LossConfig
 from mlrec.data.schema import Batch, Scored
 from mlrec.models.losses import LOSSES, InBatchSoftmax
 from mlrec.models.recommender import Recommender
-from mlrec.models.recommenders import History, Slots, readable_slots
+from mlrec.models.recommenders import RECOMMENDERS, History, Slots, readable_slots
 from mlrec.models.recommenders.sasrec import SASRec
 from mlrec.runtime.flops import ELEMENTWISE_VALUES
 
@@ -211,6 +211,23 @@ def test_recommender_leaves_an_unreadable_item_out_of_the_loss() -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert table.grad[batch.items_U[bad]].abs().sum() == 0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("recommender", ["sasrec", "nfm", "deepfm"])
+def test_recommender_without_a_readable_target_has_the_loss_zero(
+    loss: str, recommender: str
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    batch = distinct_batch(random_sequences(generator, 9), torch.zeros(CATALOGUE_SIZE + 1))
+    batch.valid_O[:] = False
+    table = torch.randn(CATALOGUE_SIZE + 1, WIDTH, generator=generator).requires_grad_()
+    objective = LOSSES[loss](LossConfig(loss, sampled=1), seed=0)
+    sequence_model = RECOMMENDERS[recommender](WIDTH, LENGTH)
+    value = Recommender(_Table(table, batch.items_U), sequence_model, objective, 1.0, 0)(batch)
+    value.backward()
+    assert value == 0
+    assert table.grad.abs().sum() == 0
 
 
 def test_history_without_an_item_has_zeros() -> None:
