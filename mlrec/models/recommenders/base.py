@@ -142,7 +142,14 @@ class SequenceModel(UserModel):
         raise NotImplementedError
 
     def states(self, vectors: Vectors, users_B: torch.Tensor, slots: Slots) -> torch.Tensor:
-        return self.compared(self(History(vectors.inputs_UD, slots)))
+        states_PX = self(History(vectors.inputs_UD, slots))
+        if states_PX.dim() != 2 or len(states_PX) != len(slots.wanted_P):
+            raise ValueError(
+                f"{type(self).__name__}.forward returned states of shape {list(states_PX.shape)} "
+                f"for {len(slots.wanted_P)} wanted positions. Return one row for each of them: "
+                "history.at_rows(states_BLX)[history.wanted_P]"
+            )
+        return self.compared(states_PX)
 
     def compared(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return states or items in the form that is scored: of length 1 for a cosine.

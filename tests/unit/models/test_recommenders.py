@@ -24,6 +24,7 @@ from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
 from mlrec.models.recommender import Recommender
 from mlrec.models.recommenders import (
     RECOMMENDERS,
+    History,
     SequenceModel,
     Slots,
     build_user_model,
@@ -160,6 +161,23 @@ def test_states_of_a_rank_without_any_position_are_empty(name: str, users: int) 
     assert states.shape == (0, 8)
     states.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_states_of_other_than_the_wanted_positions_are_refused() -> None:
+    class AllComputed(SequenceModel):
+        computes_histories = True
+
+        def forward(self, history: History) -> torch.Tensor:
+            return history.items_at_rows()
+
+    model = AllComputed()
+    vectors = model.prepare(torch.arange(1, 10), torch.randn(9, 8))
+    message = (
+        r"AllComputed.forward returned states of shape \[3, 8\] for 1 wanted positions. Return one "
+        r"row for each of them: history.at_rows\(states_BLX\)\[history.wanted_P\]"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.last_states(vectors, torch.arange(1), SLOTS)
 
 
 def test_attention_pads_histories_to_similar_lengths_only() -> None:
