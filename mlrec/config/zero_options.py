@@ -31,11 +31,16 @@ def check_zero_options(config: ZeroConfig) -> None:
     """Check the names and values of zero.options.
 
     Raises:
-        ValueError: an option is none of DeepSpeed's, is set by mlrec itself, or has a value that
-            DeepSpeed refuses; the message names key, value and remedy.
+        ValueError: an option is none of DeepSpeed's, is set by mlrec itself, has a value that
+            DeepSpeed refuses, or has no effect; the message names key, value and remedy.
     """
     if not config.options:
         return
+    if config.stage == 0:
+        raise ValueError(
+            f"zero.options.{min(config.options)} has no effect with zero.stage=0. "
+            "Remove it, or set zero.stage to 1, 2 or 3"
+        )
     # importing DeepSpeed takes seconds, and few runs have options
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 

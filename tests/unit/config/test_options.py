@@ -157,3 +157,9 @@ def test_zero_option_that_does_not_fit_is_named(option: str, words: str) -> None
 def test_zero_options_of_deepspeed_are_accepted() -> None:
     options = "{overlap_comm: true, reduce_bucket_size: 1000, stage3_prefetch_bucket_size: 5}"
     check_rows(load([], [f"zero.options={options}"]))
+
+
+def test_zero_options_at_stage_0_are_refused() -> None:
+    words = "zero.options.overlap_comm has no effect with zero.stage=0. Remove it, or set"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check_rows(load([], ["zero.options.overlap_comm=true", "zero.stage=0"]))
