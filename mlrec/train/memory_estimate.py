@@ -221,8 +221,8 @@ class MemoryEstimate:
         left = megabytes_or_gigabytes(self.free_bytes)
         if self.free_bytes <= 0:
             return (
-                f"does not fit {self.device}, {room}: raise zero.stage, start more ranks, "
-                "or set zero.offload_optimizer=true"
+                f"does not fit {self.device}, {room}: set zero.stage=3 on several ranks, "
+                "start more ranks, or set zero.offload_optimizer=true"
             )
         if self.activations is None or self.fits:
             return f"fits {self.device}: {left} of {room} are left for activations"

@@ -144,9 +144,17 @@ def test_dry_run_of_a_run_that_does_not_fit_names_the_remedy(
     monkeypatch.setattr(os, "sysconf", lambda name: 64)
     lines = described(replace(video_config, zero=ZeroConfig(stage=0)), 2)
     assert (
-        "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: raise zero.stage"
+        "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: set zero.stage=3"
         in lines[-1]
     )
+
+
+def test_dry_run_of_one_rank_that_does_not_fit_names_stage_3_for_several_ranks_only(
+    video_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(os, "sysconf", lambda name: 64)
+    assert ": set zero.stage=3 on several ranks, start more ranks" in described(video_config, 1)[-1]
 
 
 @pytest.mark.parametrize(
