@@ -257,7 +257,13 @@ class Recommender(nn.Module):
                 return self.sequence_model.score(states_PX, items).float() / self.temperature
 
         own_PT = _own_items(batch, users_P)
-        return self.loss(Scored(score, target_P, own_PT, key_P, batch, valid_U)).sum()
+        losses_P = self.loss(Scored(score, target_P, own_PT, key_P, batch, valid_U))
+        if losses_P.shape != target_P.shape:
+            raise ValueError(
+                f"{type(self.loss).__name__} returned losses of shape {list(losses_P.shape)} for "
+                f"{len(target_P)} positions. Return one per position, without their mean or sum"
+            )
+        return losses_P.sum()
 
     def _drawing(self, make_keys: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
         return drawing(self._dropouts, make_keys)

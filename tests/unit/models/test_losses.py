@@ -230,6 +230,21 @@ def test_recommender_without_a_readable_target_has_the_loss_zero(
     assert table.grad.abs().sum() == 0
 
 
+def test_loss_of_other_than_one_value_per_position_is_refused() -> None:
+    class MeanLoss(InBatchSoftmax):
+        def __call__(self, scored: Scored) -> torch.Tensor:
+            return super().__call__(scored).mean()
+
+    generator = torch.Generator().manual_seed(1)
+    batch = distinct_batch(random_sequences(generator, 9), torch.zeros(CATALOGUE_SIZE + 1))
+    table = torch.randn(CATALOGUE_SIZE + 1, WIDTH, generator=generator)
+    loss = MeanLoss(LossConfig(), seed=0)
+    model = SASRec(WIDTH, LENGTH, dropout=0.0)
+    message = rf"MeanLoss returned losses of shape \[\] for {int(batch.targets_U.sum())} positions"
+    with pytest.raises(ValueError, match=message):
+        Recommender(_Table(table, batch.items_U), model, loss, 1.0, 0)(batch)
+
+
 def test_history_without_an_item_has_zeros() -> None:
     items_UD = torch.arange(1.0, 7.0).view(3, 2)
     slots = readable_slots(torch.tensor([[-1, 2, 0]]), torch.tensor([True, True, False]))
