@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from mlrec.data.schema import BYTE_TOKENS, InputSpec, Modality
+from mlrec.data.titles import load_tokenizer
 
 
 def random_media(spec: InputSpec, count: int) -> torch.Tensor:
@@ -18,7 +19,11 @@ def random_media(spec: InputSpec, count: int) -> torch.Tensor:
         # every title is one token shorter than the one before, so that an ignored mask shows
         lengths = spec.length - 1 - torch.arange(count)
         mask = (torch.arange(spec.length) < lengths[:, None]).long()
-        tokens = integers(3, BYTE_TOKENS, spec.length, dtype=torch.int64)
+        last_token = BYTE_TOKENS - 1
+        if spec.tokenizer:
+            # a vocabulary of characters or of few words is smaller than that of bytes
+            last_token = min(last_token, max(load_tokenizer(spec.tokenizer).get_vocab().values()))
+        tokens = integers(min(3, last_token), last_token + 1, spec.length, dtype=torch.int64)
         return torch.stack([tokens * mask, mask], dim=1)
     if spec.modality is Modality.AUDIO:
         return integers(-999, 999, spec.length, dtype=torch.int16)

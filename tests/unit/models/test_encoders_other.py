@@ -15,6 +15,7 @@ from mlrec.data.titles import tokenize
 from mlrec.models.dropout import RowKind, row_keys
 from mlrec.models.encoders import ENCODERS, Encoder, EncoderContext
 from mlrec.models.encoders.audio import FRAME_SAMPLES, HOP_SAMPLES, SpectrogramTransformer
+from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
 
 
@@ -46,6 +47,14 @@ def test_text_encoder_without_a_checkpoint_reads_bytes() -> None:
     assert tokenize("é", 6, "").tolist() == [[1, 3 + 0xC3, 3 + 0xA9, 2, 0, 0], [1, 1, 1, 1, 0, 0]]
     assert tokenize("", 4, "").tolist() == [[1, 2, 0, 0], [1, 1, 0, 0]]
     assert tokenize("long title", 4, "")[0].tolist() == [1, 3 + ord("l"), 3 + ord("o"), 2]
+
+
+def test_random_media_of_a_small_vocabulary_have_its_tokens_only(tmp_path: Path) -> None:
+    save_bert(tmp_path)
+    encoder = build("text/embedding_bag", checkpoint=str(tmp_path), length=20)
+    titles = random_media(encoder.spec, 4)
+    assert int(titles[:, 0].max()) < encoder.embedding.num_embeddings
+    assert encoder(titles).shape == (4, encoder.width)
 
 
 def test_embedding_bag_sums_the_tokens_of_a_title_without_special_ones(tmp_path: Path) -> None:
