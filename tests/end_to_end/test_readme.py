@@ -110,6 +110,7 @@ SHRUNK: dict[str, tuple[str, ...]] = {
     "mlrec dashboard": ("--out", "dashboard.json"),
     "mlrec bench step": ("--steps", "1"),
     "mlrec bench step configs/": ("train.global_batch=18", SMALL_VIDEO),
+    "mlrec bench step configs/experiment/": ("train.global_batch=18", "--steps", "1"),
     "mlrec bench prefix": ("item.tuning=top", "--steps", "1"),
     "mlrec bench prefix configs/": (SMALL_VIDEO, "--steps", "1"),
     "torchrun -m mlrec bench step": ("--steps", "1"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from histories import states_of
 
 from mlrec.config import Config, DataConfig, EvaluateConfig, ResumeConfig
 from mlrec.config.metric_names import metric_names
@@ -68,9 +69,8 @@ def test_evaluate_ranks_as_a_sort_per_user_does(
             ][-13:].tolist()
             *history, target = sequence[: len(sequence) - (split == "validation")]
             rows = torch.tensor([row_of[item] for item in history[-10:]])
-            state = model.sequence_model(
-                vectors[rows][None], torch.ones(1, len(rows), dtype=torch.bool)
-            )[0, -1]
+            real = torch.ones(1, len(rows), dtype=torch.bool)
+            state = states_of(model.sequence_model, vectors[rows][None], real)[0, -1]
             scores = vectors @ state
             scores[[row_of[item] for item in history]] = float("-inf")
             rank = scores.argsort(descending=True).tolist().index(row_of[target]) + 1
