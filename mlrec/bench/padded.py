@@ -20,7 +20,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.bench.made_up import MadeUpSteps, MediaPool
-from mlrec.bench.step_clock import StepClock, StepTimes, slots_of
+from mlrec.bench.step_clock import StepClock, StepTimes
 from mlrec.config import Config
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
@@ -109,7 +109,7 @@ def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> 
         pool: media on the batch's device.
         most: slots of the rank with the most. It sets the number of chunks on all ranks.
     """
-    slots_S = slots_of(batch).flatten()
+    slots_S = batch.slots().flatten()
     items_S = torch.where(slots_S >= 0, batch.items_U[slots_S], 0)
     encode = partial(_encode, tower, pool)
     # ZeRO-3 gathers parameters for each chunk. All ranks must run equally many, or they deadlock.

@@ -70,7 +70,7 @@ class StepTimes:
         """Count the users, videos and slots of a step, and keep its loss."""
         self.users += len(batch.users_B)
         self.videos += videos
-        self.slots += int((slots_of(batch) >= 0).sum())
+        self.slots += int((batch.slots() >= 0).sum())
         self.loss = float(loss.detach())
 
     def reduce(self, world: World) -> StepFigures:
@@ -94,12 +94,6 @@ class StepTimes:
             cpu_s=sum(self.cpu_s) / steps,
             seconds={part: s / steps for part, s in zip(PARTS, part_seconds, strict=True)},
         )
-
-
-def slots_of(batch: Batch) -> torch.Tensor:
-    """Return the users' training sequences as positions in U, int64 [B, T], with -1 for padding."""
-    # Targets are the inputs shifted by one, so that their last column completes the sequence.
-    return torch.cat([batch.inputs_BL, batch.targets_BL[:, -1:]], dim=1)
 
 
 class PartClock:

@@ -13,6 +13,7 @@ samples.py        what the item store delivers of an item
 byte_ranges.py    where items are in shards, and which of them one read covers
 shard_readers.py  bytes of shards: from this node's disk, or by ranged reads
 cache.py          remote shards on the node's disk
+cache_room.py, sparse_shards.py   its budget and eviction; shards of which it has some ranges
 cache_folder.py   where the cache may be
 decode.py, decode_clock.py   items to tensors, with a time limit
 stream.py         steps for a rank, from loader processes
@@ -20,7 +21,7 @@ workers.py        start and end of the loader processes
 catalogue_pass.py the whole catalogue, once, over all ranks
 shard_streams.py  whole item shards, front to back
 cached_items.py   which items the loader skips because their activations are cached
-shared_buffers.py batches in shared memory
+shared_buffers.py memory of batches, shared and of one process
 schema.py         the types of a batch
 spacing.py        evenly spaced samples
 titles.py, pictures.py   titles; items as pictures for people

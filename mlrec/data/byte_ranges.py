@@ -158,7 +158,7 @@ class SampleRanges:
         return np.asarray(lacks_member_n | (present_nK.any(axis=1) & ~is_range_n))
 
     def _fault(self, catalogue: Catalogue, row: int) -> str:
-        """Return why the item of a row that _find_faults found cannot be read."""
+        """Return why an item for which _find_faults is true cannot be read."""
         held_names = [member.name for member in catalogue.members(self.items[row])]
         for name in self._names:
             if name not in held_names and not is_optional(name):

@@ -2,9 +2,6 @@
 
 Each byte is fetched once per node, and each shard is verified when it is complete. Ranges that were
 read for a batch are kept in a sparse file (sparse_shards.py). A download fetches what it lacks.
-
-The folder may hold other files. The cache counts, evicts and deletes only regular files whose names
-are 64 hexadecimal digits with .tar, .sparse or .partial. Earlier versions wrote .partial files.
 """
 
 from __future__ import annotations
@@ -12,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from mlrec import storage
+from mlrec.data.cache_room import SHA256, CacheRoom
 from mlrec.data.format import FileInfo
 from mlrec.data.sparse_shards import NotSparseError, SparseShard
 from mlrec.runtime.redact import scrub
@@ -40,27 +37,10 @@ GAP_BYTES_IN_FLIGHT = 48 << 20
 KEPT_BYTES_IN_FLIGHT = 256 << 20
 """Bytes that may wait to be written to sparse files. More are not kept."""
 
-CLOCK_SLACK_NS = 60 * 10**9
-"""Largest time ahead of the clock (nanoseconds) at which a time of last use is believed."""
-
 Outcome = Literal["there", "elsewhere", "absent"]
 """State of a shard after an attempt to download it; "elsewhere": in another process."""
 
-SUFFIXES = (".tar", ".sparse", ".partial")
-"""Of shards, of shards with some ranges, and of the downloads of earlier versions."""
-SHA256 = re.compile("[0-9a-f]{64}")
-
 log = logging.getLogger(__name__)
-
-
-class _CachedFile(NamedTuple):
-    """One file of the cache. Sorting files puts the least recently used one first."""
-
-    used_ns: int
-    """Time of last use."""
-    size: int
-    """Bytes."""
-    path: Path
 
 
 class ShardCache:
@@ -71,9 +51,6 @@ class ShardCache:
     ranges that a killed process has fetched stay, and the next download fetches the others.
 
     A range is fetched twice only if two processes request it at the same time.
-
-    The least recently used shards are evicted first, but none that was used since this cache was
-    opened: a job that reads more than fits would only evict what it needs next.
     """
 
     def __init__(self, url: str, folder: Path, budget_bytes: int) -> None:
@@ -106,11 +83,7 @@ class ShardCache:
         self._kept_bytes = 0
         self._written_bytes = 0
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._lock("budget")) as lock:
-                os.utime(lock.lock_file)
-                # By the clock that stamps the shards, which may be that of a file server.
-                self._opened_ns = os.stat(lock.lock_file).st_mtime_ns
+            self._room = CacheRoom(folder, budget_bytes)
         except OSError as error:
             raise ValueError(
                 f"data.cache_dir: {folder} cannot be written: {error}; choose another folder"
@@ -185,7 +158,7 @@ class ShardCache:
         sparse = self._sparse(shard)
         if self.path(shard) is not None:
             return
-        if not sparse.exists() and not self._reserve(shard):
+        if not sparse.exists() and not self._room.reserve(self._sparse(shard), shard.size):
             self._refused.add(shard.path)
             return
         with SparseShard(sparse, shard.size) as ranges:
@@ -230,9 +203,6 @@ class ShardCache:
     def _sparse(self, shard: FileInfo) -> Path:
         return self._final(shard).with_suffix(".sparse")
 
-    def _lock(self, name: str) -> str:
-        return str(self.folder / f"{name}.lock")
-
     def _fill_all(self, queue: SimpleQueue[FileInfo]) -> None:
         while True:
             shard = queue.get()
@@ -250,7 +220,7 @@ class ShardCache:
         if shard.path in self._refused or not self._usable:
             return "absent"
         try:
-            with FileLock(self._lock(shard.sha256), timeout=0):
+            with FileLock(self._room.lock_of(shard.sha256), timeout=0):
                 # Another process may have finished it before this one got the lock.
                 is_cached = self.path(shard) is not None or self._download(shard)
                 return "there" if is_cached else "absent"
@@ -316,7 +286,7 @@ class ShardCache:
         # Left by a killed process of an earlier version. This one holds the shard's lock.
         self._final(shard).with_suffix(".partial").unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):  # the keeper of another process was faster
-            if not self._reserve(shard):
+            if not self._room.reserve(self._sparse(shard), shard.size):
                 return None
         return SparseShard(path, shard.size)
 
@@ -337,58 +307,3 @@ class ShardCache:
                 if isinstance(outcome, Exception):
                     raise outcome
                 sparse.write(start, outcome)
-
-    def _reserve(self, shard: FileInfo) -> bool:
-        """Reserve the shard's bytes with a sparse file, evicting shards if necessary.
-
-        Returns:
-            False if the budget has no room even after eviction.
-
-        Raises:
-            FileExistsError: it was reserved already.
-        """
-        # One process at a time counts, evicts and reserves: otherwise two could use the same room.
-        with FileLock(self._lock("budget")):
-            self._sweep()
-            files = sorted(self._own_files())
-            # Sparse files count with their full size.
-            excess_bytes = sum(file.size for file in files) + shard.size - self.budget_bytes
-            idle_files = list(filter(self._is_idle, files))
-            # Evict nothing if that would not make enough room.
-            if excess_bytes > sum(file.size for file in idle_files):
-                return False
-            for file in idle_files:
-                if excess_bytes <= 0:
-                    break
-                file.path.unlink(missing_ok=True)
-                excess_bytes -= file.size
-            SparseShard.create(self._sparse(shard), shard.size)
-            return True
-
-    def _is_idle(self, file: _CachedFile) -> bool:
-        """Return whether a file has not been used since this cache was opened."""
-        # A time far ahead of the clock was stamped before the clock was set back.
-        recent_ns = range(self._opened_ns, time.time_ns() + CLOCK_SLACK_NS)
-        return file.path.suffix != ".partial" and file.used_ns not in recent_ns
-
-    def _own_files(self) -> Iterator[_CachedFile]:
-        """Yield the shards of this cache, complete or not, and no file of anybody else."""
-        for path in list(self.folder.iterdir()):
-            if path.suffix not in SUFFIXES or not SHA256.fullmatch(path.stem):
-                continue
-            # Another process may have evicted or finished the file a moment ago.
-            with contextlib.suppress(FileNotFoundError):
-                # Not stat: a link could lead to a file that is not this cache's.
-                status = path.lstat()
-                if stat.S_ISREG(status.st_mode):
-                    yield _CachedFile(status.st_mtime_ns, status.st_size, path)
-
-    def _sweep(self) -> None:
-        """Delete partial files of earlier versions' killed processes, whose locks are free."""
-        # A list, because deleting files while the folder is being scanned may skip some.
-        for file in list(self._own_files()):
-            if file.path.suffix != ".partial":
-                continue
-            # If the lock is taken, another process is downloading the shard.
-            with contextlib.suppress(Timeout), FileLock(self._lock(file.path.stem), timeout=0):
-                file.path.unlink(missing_ok=True)

@@ -119,6 +119,11 @@ class Batch:
     """Owned items whose activations were in the cache when the batch was built, bool. `media` has
     no rows of them for an input of CachedItems. None without a cache."""
 
+    def slots(self) -> torch.Tensor:
+        """Return the users' training sequences as positions in items_U, int64 [B, T]; -1 pads."""
+        # Targets are the inputs shifted by one, so that their last column completes the sequence.
+        return torch.cat([self.inputs_BL, self.targets_BL[:, -1:]], dim=1)
+
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to `device`; tensors ending in `_O` and the media stay on the host.
 

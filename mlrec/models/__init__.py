@@ -10,7 +10,7 @@ prefix.py, frozen_calls.py   cut the frozen stages off an encoder
 activation_cache.py   cache what the frozen stages compute
 stage_states.py       hidden states of all stages of a frozen encoder, averaged per item
 recommender.py        one step: encode owned items, exchange, score, loss
-losses.py             training objectives
+losses.py, negatives.py, product_losses.py   training objectives, drawn negatives, sums in parts
 fusion.py, batchnorm.py, dropout.py, counter_random.py, random_media.py   parts
 encoder_building.py, head_building.py, encoder_files.py   build encoders, keep their files
 tunings.py, lora.py, side_encoder.py   how an encoder is tuned

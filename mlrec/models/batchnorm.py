@@ -195,3 +195,23 @@ def repeated(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.repeats = False
+
+
+class BatchNormStatistics:
+    """Running statistics of trained batch norms, which a skipped step must leave as they were."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers: list[torch.Tensor] = []
+        self._saved: list[torch.Tensor] = []
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                self._buffers += module.buffers()
+
+    def save(self) -> None:
+        """Copy the statistics before a forward pass changes them."""
+        self._saved = [buffer.clone() for buffer in self._buffers]
+
+    def restore(self) -> None:
+        """Write the copies back."""
+        for buffer, saved in zip(self._buffers, self._saved, strict=True):
+            buffer.copy_(saved)

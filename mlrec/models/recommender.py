@@ -218,7 +218,7 @@ class Recommender(nn.Module):
         scored = Scored(
             _no_scores,
             positions.target_P,
-            _own_items(batch, positions.users_P),
+            batch.slots()[positions.users_P],
             positions.key_P,
             batch,
             targets.valid_U,
@@ -256,7 +256,7 @@ class Recommender(nn.Module):
             with self._drawing(pair_keys):
                 return self.sequence_model.score(states_PX, items).float() / self.temperature
 
-        own_PT = _own_items(batch, users_P)
+        own_PT = batch.slots()[users_P]
         losses_P = self.loss(Scored(score, target_P, own_PT, key_P, batch, valid_U))
         if losses_P.shape != target_P.shape:
             raise ValueError(
@@ -290,9 +290,3 @@ def _knows_products(loss: type) -> bool:
 
 def _no_scores(at: torch.Tensor | None) -> torch.Tensor:
     raise AssertionError("a loss of products does not ask for scores")
-
-
-def _own_items(batch: Batch, users_P: torch.Tensor) -> torch.Tensor:
-    """Return the training sequences of the users in these rows, int64 [P, T]; -1 for padding."""
-    # targets are the inputs shifted by one, so their last column completes the sequences
-    return torch.cat([batch.inputs_BL, batch.targets_BL[:, -1:]], dim=1)[users_P]

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from deepspeed.utils.logging import logger as deepspeed_logger
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mlrec.config import Config
 from mlrec.data.schema import Batch, Step
+from mlrec.models.batchnorm import BatchNormStatistics
 from mlrec.models.building import training_dtype
 from mlrec.models.recommender import NO_HOOKS, ForwardHooks, Recommender
 from mlrec.runs import checkpoint
@@ -26,26 +26,6 @@ from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
 from mlrec.train.large_tables import find_tables
 from mlrec.train.model_state import ModelState, full_size
 from mlrec.train.row_optimizers import RowOptimizers, shard_tables
-
-
-class BatchNormStatistics:
-    """Running statistics of trained batch norms, which a skipped step must leave as they were."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._buffers: list[torch.Tensor] = []
-        self._saved: list[torch.Tensor] = []
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                self._buffers += module.buffers()
-
-    def save(self) -> None:
-        """Copy the statistics before a forward pass changes them."""
-        self._saved = [buffer.clone() for buffer in self._buffers]
-
-    def restore(self) -> None:
-        """Write the copies back."""
-        for buffer, saved in zip(self._buffers, self._saved, strict=True):
-            buffer.copy_(saved)
 
 
 @dataclass

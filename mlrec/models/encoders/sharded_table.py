@@ -26,7 +26,7 @@ class FetchedRows:
     held: torch.Tensor
     """int64: places in `ShardedTable.rows` of the rows that this rank holds, all distinct."""
     own: torch.Tensor
-    """The values of these rows, fp32; its gradient is theirs."""
+    """The values of these rows, fp32. It gets the gradient of the rows."""
     items_U: torch.Tensor
     """int64: the step's items, ascending."""
     places_U: torch.Tensor
@@ -36,7 +36,7 @@ class FetchedRows:
     gradient: torch.Tensor
     """Gradient of `vectors`, fp32, to which the backward pass of each chunk adds."""
     anchor: torch.Tensor
-    """Number that every chunk's vectors depend on: its backward pass comes after theirs."""
+    """Number that every chunk's vectors depend on, so that its backward pass comes last."""
 
 
 class _Anchor(torch.autograd.Function):

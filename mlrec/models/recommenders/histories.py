@@ -32,8 +32,7 @@ class Span(NamedTuple):
 
     def padded(self, values_rX: torch.Tensor) -> torch.Tensor:
         """Return values of the computed positions as [b, l, ...], with zeros at all others."""
-        flat = values_rX.new_zeros(self.mask_bl.numel(), *values_rX.shape[1:])
-        flat = flat.index_copy(0, self.cells_r, values_rX)
+        flat = spread(values_rX, self.cells_r, self.mask_bl.numel())
         return flat.view(*self.mask_bl.shape, *values_rX.shape[1:])
 
     def at_rows(self, values_blX: torch.Tensor) -> torch.Tensor:
@@ -143,9 +142,16 @@ class History:
 
     def padded(self, values_RX: torch.Tensor) -> torch.Tensor:
         """Return values of the computed positions as [B, L, ...], with zeros at all others."""
-        flat = values_RX.new_zeros(self.slots.items_BL.numel(), *values_RX.shape[1:])
-        flat = flat.index_copy(0, self.slots.rows_R, values_RX)
-        return flat.view(*self.slots.items_BL.shape, *values_RX.shape[1:])
+        flat = spread(values_RX, self.slots.rows_R, self.mask_BL.numel())
+        return flat.view(*self.mask_BL.shape, *values_RX.shape[1:])
+
+    def rows_of_layers(self, layers: int, training: bool) -> list[torch.Tensor | slice]:
+        """Return the computed positions that each layer of a model returns, as indices into R.
+
+        Every layer but the top one returns all, because the next one attends to them. In training
+        the top one does too: its dropout draws for all of them.
+        """
+        return [ALL_ROWS] * (layers - 1) + [ALL_ROWS if training else self.wanted_P]
 
     def _select(self, items: torch.Tensor) -> torch.Tensor:
         # The backward of index_select sums an item's gradients over its occurrences, on a CPU in a
@@ -170,7 +176,7 @@ def causal_mask(span: Span, itself: bool) -> torch.Tensor:
 
 
 def spread(values: torch.Tensor, rows: torch.Tensor | slice, count: int) -> torch.Tensor:
-    """Return the values [count, ...] of all computed positions, zeros outside `rows`."""
+    """Return the values of `rows` as [count, ...], with zeros in all other rows."""
     if isinstance(rows, slice):
         return values
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values)

@@ -18,7 +18,7 @@ from torch.nn.functional import layer_norm, silu
 
 from mlrec.models.dropout import Dropout
 from mlrec.models.recommenders.base import SequenceModel
-from mlrec.models.recommenders.histories import ALL_ROWS, History, causal_mask, spread
+from mlrec.models.recommenders.histories import History, causal_mask, spread
 
 
 class HSTU(SequenceModel):
@@ -53,11 +53,8 @@ class HSTU(SequenceModel):
         first = self.positions.num_embeddings - history.length
         states_RD = self.dropout(history.items_at_rows() + self.positions(history.places_R + first))
         allowed = [causal_mask(span, itself=False)[:, None] for span in history.slots.spans]
-        for height, layer in enumerate(self.layers, start=1):
-            # Every layer but the top one needs all positions, because the next one attends to them.
-            # In training the top one needs them too: its dropout draws for all of them.
-            is_top = height == len(self.layers) and not self.training
-            rows = history.wanted_P if is_top else ALL_ROWS
+        rows_of_layers = history.rows_of_layers(len(self.layers), self.training)
+        for layer, rows in zip(self.layers, rows_of_layers, strict=True):
             states_RD = layer(states_RD, history, allowed, rows)
         states_PD = states_RD[history.wanted_P] if self.training else states_RD
         states: torch.Tensor = self.last_norm(states_PD)

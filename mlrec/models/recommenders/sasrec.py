@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mlrec.models.dropout import Dropout
 from mlrec.models.recommenders.base import SequenceModel
-from mlrec.models.recommenders.histories import ALL_ROWS, History, causal_mask, spread
+from mlrec.models.recommenders.histories import History, causal_mask, spread
 
 
 class SASRec(SequenceModel):
@@ -65,11 +65,9 @@ class SASRec(SequenceModel):
         # A padding slot attends to itself only, so that no row of the softmax is empty. No real
         # position sees it.
         allowed = [causal_mask(span, itself=True)[:, None] for span in history.slots.spans]
-        for height, block in enumerate(self.blocks, start=1):
-            # Every block but the top one needs all positions, because the next one attends to them.
-            # In training the top one needs them too: its dropout draws for all of them.
-            is_top = height == len(self.blocks) and not self.training
-            states_RD = block(states_RD, history, allowed, history.wanted_P if is_top else ALL_ROWS)
+        rows_of_blocks = history.rows_of_layers(len(self.blocks), self.training)
+        for block, rows in zip(self.blocks, rows_of_blocks, strict=True):
+            states_RD = block(states_RD, history, allowed, rows)
         states_PD = states_RD[history.wanted_P] if self.training else states_RD
         states: torch.Tensor = self.last_norm(states_PD)
         return states

@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from mlrec.bench import evaluation, step
 from mlrec.bench.made_up import MadeUpSteps, MediaPool, data_of
 from mlrec.bench.padded import PaddedBaseline, RankPlan, encode_slots
-from mlrec.bench.step_clock import slots_of
 from mlrec.config import Config, DataConfig, ItemConfig, OptimConfig, RecommenderConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
@@ -68,7 +67,7 @@ def test_padded_step_has_the_same_loss_and_gradient(
     plan = Plan(data.sequences, 0, 20, Owners((1,)))
     batch = MadeUpSteps(data, plan, 0, MediaPool(model.tower.specs), True, False)[0]
     padded_batch = MadeUpSteps(data, RankPlan(plan, 20, 0), 0, None, True, False)[0]
-    torch.testing.assert_close(slots_of(padded_batch), slots_of(batch))
+    torch.testing.assert_close(padded_batch.slots(), batch.slots())
     pool = MediaPool(model.tower.specs, floats=True)
 
     def encode_padded(batch: Batch) -> torch.Tensor:

@@ -138,8 +138,8 @@ def test_places_agree_with_members_item_by_item(data: Data) -> None:
         for column, name in enumerate(names):
             assert places.present_nK[row, column] == (name in members)
             if name in members:
-                found = tuple(array[row, column] for array in places[1:])
-                assert found == (members[name].offset, members[name].size, members[name].crc32)
+                place = tuple(array[row, column] for array in places[1:])
+                assert place == (members[name].offset, members[name].size, members[name].crc32)
 
 
 def test_items_mixed_faults_come_at_their_places_in_order(
