@@ -14,7 +14,7 @@ from mlrec.runtime.terminal import say
 HELP = "List the keys of a configuration, or the rows of a table, with their meaning."
 
 # the names of mlrec.models.registry.TABLES, which imports torch; a test compares them
-TABLE_NAMES = ("encoders", "recommenders", "losses", "fusions", "tunings")
+TABLE_NAMES = ("encoders", "recommenders", "losses", "fusions", "tunings", "gpus")
 # lines up the short tables with each other
 MIN_NAME_COLUMNS = 24
 
@@ -52,7 +52,7 @@ def rows_of(table: str) -> Rows:
     from mlrec.models.recommenders.options import options_of
     from mlrec.models.registry import TABLES
 
-    # rows of encoders and tunings are data; the rows of other tables are classes with docstrings
+    # rows of encoders, tunings and gpus are data; those of other tables are classes with docstrings
     rows: Rows = {}
     for name, row in TABLES[table].items():
         if table == "encoders":
@@ -61,6 +61,9 @@ def rows_of(table: str) -> Rows:
             continue
         if table == "tunings":
             rows[name] = row._asdict()
+            continue
+        if table == "gpus":
+            rows[name] = {"description": row.description, **asdict(row)}
             continue
         rows[name] = {"description": first_sentence(row) or "-"}
         if table == "recommenders":

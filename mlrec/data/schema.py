@@ -210,7 +210,8 @@ def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:
     """
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=3, cutoff=0.5) or sorted(table)
+    continued = [row for row in table if name and row.startswith(name)]
+    near = continued[:3] or difflib.get_close_matches(name, table, n=3, cutoff=0.5) or sorted(table)
     meant, table_name = (
         " or ".join(map(repr, near)),
         f"{kind}es" if kind.endswith("s") else f"{kind}s",

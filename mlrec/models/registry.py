@@ -1,4 +1,4 @@
-"""The tables whose rows a configuration names."""
+"""The tables whose rows a configuration or a command names."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mlrec.models.fusion import FUSIONS
 from mlrec.models.losses import LOSSES
 from mlrec.models.recommenders import RECOMMENDERS, check_recommender
 from mlrec.models.tunings import TUNINGS
+from mlrec.runtime.devices import DEVICES
 
 TABLES: Mapping[str, Mapping[str, Any]] = {
     "encoders": ENCODERS,
@@ -21,6 +22,7 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "losses": LOSSES,
     "fusions": FUSIONS,
     "tunings": TUNINGS,
+    "gpus": DEVICES,
 }
 """Tables by the name under which `mlrec list` shows them."""
 

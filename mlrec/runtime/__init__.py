@@ -19,5 +19,6 @@ units.py          sizes and durations in words
 redact.py, credentials.py   keep credentials out of everything that is written
 urls.py           the supported storage schemes
 hardware.py       the processor and the free memory
+devices.py        memory, peak rates and prices of GPUs
 flops.py          count floating-point operations
 """

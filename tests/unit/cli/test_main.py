@@ -54,7 +54,9 @@ def test_lookup_unknown_name_lists_near_names() -> None:
         lookup({"video/x3d_s": 1, "id/embedding": 2}, "video/x3d-s", "encoder")
 
 
-@pytest.mark.parametrize(("kind", "table"), [("loss", "losses"), ("fusion", "fusions")])
+@pytest.mark.parametrize(
+    ("kind", "table"), [("loss", "losses"), ("fusion", "fusions"), ("gpu", "gpus")]
+)
 def test_lookup_unknown_name_names_the_table_as_the_command_does(kind: str, table: str) -> None:
     assert table in TABLES
     with pytest.raises(ValueError, match=rf"see: mlrec list {table}$"):
