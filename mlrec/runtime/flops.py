@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -20,6 +21,23 @@ ELEMENTWISE_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24}
 GPU busy."""
 
 _aten = torch.ops.aten
+
+
+def _convolution_backward_flops(
+    gradient: torch.Tensor, values: torch.Tensor, weight: torch.Tensor, *args: Any, **kwargs: Any
+) -> int:
+    """Return the operations of a convolution's backward pass; as many for each of its gradients.
+
+    torch's own formula multiplies those of the weight's gradient by the number of groups, which is
+    a factor of hundreds in depthwise convolutions.
+    """
+    is_transposed = args[4]
+    needs_gradient = args[7]
+    positions = values if is_transposed else gradient
+    products = positions.shape[0] * math.prod(positions.shape[2:]) * weight.numel()
+    return int(2 * products * sum(needs_gradient[:2]))
+
+
 _FORMULAS: dict[Any, Any] = {
     **flop_registry,
     # torch does not count the CPU's attention. Its operands have the same order.
@@ -29,7 +47,14 @@ _FORMULAS: dict[Any, Any] = {
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
         _aten._scaled_dot_product_flash_attention_backward
     ],
+    _aten.convolution_backward: _convolution_backward_flops,
 }
+
+
+def flops_of(func: Any, args: Any, kwargs: Any, out: Any) -> int:
+    """Return the operations of one call of an operator of torch; 0 for elementwise ones."""
+    formula = _FORMULAS.get(func._overloadpacket)
+    return 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
 class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -52,9 +77,7 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        formula = _FORMULAS.get(func._overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **kwargs, out_val=out)
+        self.total += flops_of(func, args, kwargs, out)
         return out
 
 

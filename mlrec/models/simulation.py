@@ -1,0 +1,259 @@
+"""Simulate a forward and backward pass on tensors without values, for what it would cost.
+
+The simulation runs the model's own code on the meta device. It takes a second, no weights and no
+memory, and tells for each kernel how many operations and bytes it takes, and for each moment how
+many bytes are alive. Both are exact but for what a device's library chooses itself: workspaces of
+convolutions, and a CPU's reordered copies.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mlrec.data.decode import DECODERS
+from mlrec.data.schema import InputSpec
+from mlrec.models.tower import ItemTower
+from mlrec.models.trial import without_values
+from mlrec.runtime.flops import flops_of
+
+META = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The kernels of a pass, in their order."""
+
+    flops_K: np.ndarray
+    """Floating-point operations of each kernel, float64; 0 for elementwise ones."""
+    bytes_K: np.ndarray
+    """Bytes that each kernel reads and writes, float64."""
+
+    @property
+    def kernels(self) -> int:
+        """Number of kernels, each of which the host launches."""
+        return len(self.flops_K)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of all kernels."""
+        return float(self.flops_K.sum())
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            np.concatenate([self.flops_K, other.flops_K]),
+            np.concatenate([self.bytes_K, other.bytes_K]),
+        )
+
+    def seconds(self, flops_per_s: float, bytes_per_s: float, launch_s: float) -> float:
+        """Return the time of the pass on a device.
+
+        Each kernel takes the longer of its arithmetic and its memory traffic (the roofline model,
+        Williams et al., 2009). A pass whose kernels are shorter than their launches waits for the
+        host.
+        """
+        device_s = np.maximum(self.flops_K / flops_per_s, self.bytes_K / bytes_per_s).sum()
+        return float(max(device_s, self.kernels * launch_s))
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """Cost of one forward and backward pass over `items` items."""
+
+    items: int
+    forward: Work
+    trained_forward: Work
+    """Part of the forward pass that has a gradient: what follows the frozen stages."""
+    backward: Work
+    saved_bytes: int
+    """Tensors that the forward pass holds for the backward pass, with its inputs and output."""
+    peak_bytes: int
+    """Most bytes alive at a time, without parameters and their gradients."""
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Recorder of kernels and of live bytes within its block."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self._storages: weakref.WeakKeyDictionary[torch.UntypedStorage, None]
+        self._storages = weakref.WeakKeyDictionary()
+        self._kernels: list[tuple[float, float, bool]] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # As in FlopCounter: the default imports torch._dynamo.
+        return False
+
+    def ignore(self, tensors: Iterator[torch.Tensor]) -> None:
+        """Leave the storages of these tensors out of the live bytes."""
+        for tensor in tensors:
+            self._storages[tensor.untyped_storage()] = None
+
+    def take(self, trained_only: bool = False) -> Work:
+        """Return the kernels since the last `clear`."""
+        rows = [row[:2] for row in self._kernels if row[2] or not trained_only]
+        table = np.array(rows, dtype=np.float64).reshape(-1, 2)
+        return Work(table[:, 0], table[:, 1])
+
+    def clear(self) -> None:
+        """Forget the kernels, and count live bytes on."""
+        self._kernels.clear()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        makes_tensors = self._count_new(outputs)
+        # Views make no tensor and launch nothing.
+        if makes_tensors or func._schema.is_mutable:
+            inputs = [leaf for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)]
+            num_bytes = sum(_bytes_of(tensor) for tensor in (*inputs, *outputs))
+            trained = any(tensor.requires_grad for tensor in inputs)
+            self._kernels.append((flops_of(func, args, kwargs, out), num_bytes, trained))
+        return out
+
+    def _count_new(self, tensors: list[torch.Tensor]) -> bool:
+        """Count the storages that are new, until they are freed; return whether any is."""
+        any_new = False
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if storage in self._storages:
+                continue
+            any_new = True
+            self._storages[storage] = None
+            self.live_bytes += storage.nbytes()
+            weakref.finalize(storage, self._free, storage.nbytes())
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        return any_new
+
+    def _free(self, num_bytes: int) -> None:
+        self.live_bytes -= num_bytes
+
+
+class _FlashAttention(TorchFunctionMode):
+    """Attention that holds no matrix of weights, as the kernels of GPUs and CPUs do.
+
+    On the meta device torch would choose the kernel that holds it.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is scaled_dot_product_attention:
+            return _attend(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    # A trained bias, such as Swin's, has a gradient, and so do the weights of attention.
+    if attn_mask is not None and attn_mask.requires_grad:
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    attended: torch.Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
+    )[0]
+    return attended
+
+
+def simulate(forward: Callable[[], torch.Tensor], module: nn.Module, items: int) -> PassCost:
+    """Run `forward` and its backward pass, and return their cost.
+
+    Args:
+        forward: returns the output of a pass over `items` items. Inputs that it creates count as
+            live; tensors that exist already do not.
+        module: its parameters and their gradients do not count as live.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    gradients = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        # They exist from the second chunk on.
+        parameter.grad = torch.empty_like(parameter)
+    recorder = _Recorder()
+    recorder.ignore(p for p in (*module.parameters(), *module.buffers()))
+    recorder.ignore(p.grad for p in parameters if p.grad is not None)
+    try:
+        with torch.enable_grad(), _FlashAttention(), recorder:
+            output = forward()
+            forward_work = recorder.take()
+            trained_work = recorder.take(trained_only=True)
+            saved_bytes = recorder.live_bytes
+            recorder.clear()
+            if output.requires_grad:
+                output.backward(torch.empty_like(output))  # type: ignore[no-untyped-call]
+            backward_work = recorder.take()
+    finally:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+    peak_bytes = recorder.peak_bytes
+    return PassCost(items, forward_work, trained_work, backward_work, saved_bytes, peak_bytes)
+
+
+def simulate_tower(tower: ItemTower, items: int, dtype: torch.dtype) -> PassCost:
+    """Return the cost of encoding `items` items at once, all stages, on some device.
+
+    Args:
+        tower: on any device; it is left as it was.
+        items: at least 2, because a single item has no variance that batch norms normalize by.
+        dtype: of parameters in training.
+    """
+    with _without_cache(tower):
+        copied = without_values(tower)
+    assert isinstance(copied, ItemTower)
+    for original, parameter in zip(tower.parameters(), copied.parameters(), strict=True):
+        parameter.data = parameter.data.to(dtype)
+        parameter.requires_grad_(original.requires_grad)
+    copied.train()
+
+    def forward() -> torch.Tensor:
+        media = {}
+        for spec in copied.specs:
+            media[spec] = media_without_values(spec, items)
+        with copied.drawing(torch.empty(items, dtype=torch.int64, device=META)):
+            vectors: torch.Tensor = copied(media)
+        return vectors
+
+    return simulate(forward, copied, items)
+
+
+@contextmanager
+def _without_cache(tower: ItemTower) -> Iterator[None]:
+    """Take the activation cache, which is large, off the tower within the context."""
+    cache = tower.activation_cache
+    tower.activation_cache = None
+    try:
+        yield
+    finally:
+        tower.activation_cache = cache
+
+
+def media_without_values(spec: InputSpec, count: int) -> torch.Tensor:
+    """Return media of `count` items on the meta device, in the stream's shape and dtype."""
+    decoder = DECODERS[spec.modality]
+    return torch.empty((count, *decoder.shape(spec)), dtype=decoder.dtype, device=META)
+
+
+def _bytes_of(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.itemsize

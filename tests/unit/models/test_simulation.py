@@ -1,0 +1,93 @@
+"""The simulation of a pass: its memory and arithmetic are those of the real pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_encoders import media_of
+from small_towers import CPU, tower_of
+from torch.nn.functional import conv2d
+
+from mlrec.models.simulation import simulate_tower
+from mlrec.runtime.flops import FlopCounter
+
+
+@pytest.mark.parametrize("tuning", ["full", "top"])
+@pytest.mark.parametrize(
+    "name", ["video/videomae", "video/x3d_xs", "video/mvit_b_16", "image/swin", "id/embedding"]
+)
+def test_simulate_tower_counts_the_arithmetic_of_the_real_pass(name: str, tuning: str) -> None:
+    tower = tower_of(name, tuning=tuning)
+    media = media_of(tower.specs[0], 4)
+    tower.train()
+    with FlopCounter() as counter:
+        vectors = tower(media)
+        forward_flops = counter.total
+        vectors.sum().backward()
+    cost = simulate_tower(tower, 4, torch.float32)
+    assert cost.forward.flops == forward_flops
+    assert cost.backward.flops == counter.total - forward_flops
+    assert 0 < cost.trained_forward.kernels <= cost.forward.kernels
+    assert cost.peak_bytes >= cost.saved_bytes > 0
+
+
+@pytest.mark.parametrize("name", ["video/videomae", "video/x3d_xs", "image/resnet50"])
+def test_simulate_tower_holds_the_bytes_of_the_real_pass(name: str) -> None:
+    tower = tower_of(name)
+    tower.train()
+    held: dict[int, torch.Tensor] = {}
+
+    def hold(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.detach()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+        tower(media_of(tower.specs[0], 8))
+    for tensor in (*tower.parameters(), *tower.buffers()):
+        held.pop(tensor.untyped_storage().data_ptr(), None)
+    total = sum(tensor.untyped_storage().nbytes() for tensor in held.values())
+    assert simulate_tower(tower, 8, torch.float32).saved_bytes == pytest.approx(total, rel=0.1)
+
+
+def test_simulate_tower_leaves_the_tower_as_it_was() -> None:
+    tower = tower_of("video/tiny", tuning="top")
+    before = {name: value.clone() for name, value in tower.state_dict().items()}
+    trained = [parameter.requires_grad for parameter in tower.parameters()]
+    tower.eval()
+    simulate_tower(tower, 2, torch.bfloat16)
+    assert not tower.training
+    assert [parameter.requires_grad for parameter in tower.parameters()] == trained
+    assert all(parameter.grad is None for parameter in tower.parameters())
+    for name, value in tower.state_dict().items():
+        assert value.device == CPU
+        assert value.equal(before[name])
+
+
+def test_simulate_tower_in_bf16_takes_half_the_bytes() -> None:
+    tower = tower_of("video/tiny")
+    in_fp32 = simulate_tower(tower, 8, torch.float32)
+    in_bf16 = simulate_tower(tower, 8, torch.bfloat16)
+    assert in_bf16.saved_bytes == pytest.approx(in_fp32.saved_bytes / 2, rel=0.1)
+    assert in_bf16.forward.flops == in_fp32.forward.flops
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_flop_counter_counts_as_much_for_each_gradient_of_a_convolution(groups: int) -> None:
+    values = torch.randn(2, 8, 6, 6, requires_grad=True)
+    weight = torch.randn(8, 8 // groups, 3, 3, requires_grad=True)
+    with FlopCounter() as counter:
+        out = conv2d(values, weight, groups=groups)
+        forward_flops = counter.total
+        out.sum().backward()
+    assert forward_flops == 2 * 2 * 16 * weight.numel()
+    assert counter.total == 3 * forward_flops
+
+
+def test_work_takes_the_longer_of_arithmetic_traffic_and_launches() -> None:
+    work = simulate_tower(tower_of("video/tiny"), 2, torch.float32).forward
+    flops_bound = work.seconds(flops_per_s=1e6, bytes_per_s=1e30, launch_s=0.0)
+    assert flops_bound == pytest.approx(work.flops / 1e6)
+    launch_bound = work.seconds(flops_per_s=1e30, bytes_per_s=1e30, launch_s=1.0)
+    assert launch_bound == work.kernels
+    bytes_bound = work.seconds(flops_per_s=1e30, bytes_per_s=1e3, launch_s=0.0)
+    assert bytes_bound == pytest.approx(work.bytes_K.sum() / 1e3)
