@@ -20,13 +20,13 @@ _META_LIMIT_WORD = "meta"
 def check_runs(encoder: Encoder, name: str) -> None:
     """Run the encoder once on tensors without values, which takes neither memory nor arithmetic.
 
-    Encoders of titles are not run, for language models look at the values of their mask.
+    Encoders of ids and features have no network to try.
 
     Raises:
         ValueError: it cannot encode inputs of its own spec, for example frames of another size than
             its positions.
     """
-    if encoder.spec.modality not in (Modality.VIDEO, Modality.COVER, Modality.AUDIO):
+    if encoder.spec.modality in (Modality.ID, Modality.FEATURES):
         return
     try:
         double = without_values(encoder).eval()
@@ -58,12 +58,10 @@ def trial_forward(module: nn.Module, spec: InputSpec, count: int) -> Any:
         module: an encoder, or a module with an encoder's input.
     """
     media = random_media(spec, count)
-    # language models look at the values of their mask
-    if spec.modality is not Modality.TITLE:
-        try:
-            return without_values(module)(media.to("meta"))
-        except (NotImplementedError, RuntimeError):
-            pass  # an operation that torch has for real tensors only
+    try:
+        return without_values(module)(media.to("meta"))
+    except (NotImplementedError, RuntimeError):
+        pass  # an operation that torch has for real tensors only
     return module(media.to(next(module.parameters()).device))
 
 
@@ -105,6 +103,8 @@ def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _input(spec: InputSpec) -> torch.Tensor:
+    if spec.modality is Modality.TITLE:
+        return torch.zeros(1, 2, spec.length, dtype=torch.int64, device="meta")
     if spec.modality is Modality.AUDIO:
         return torch.zeros(1, spec.length, dtype=torch.int16, device="meta")
     frames = (spec.frames,) if spec.modality is Modality.VIDEO else ()
@@ -112,6 +112,8 @@ def _input(spec: InputSpec) -> torch.Tensor:
 
 
 def _in_words(spec: InputSpec) -> str:
+    if spec.modality is Modality.TITLE:
+        return f"titles of {spec.length:,} tokens"
     if spec.modality is Modality.AUDIO:
         return f"sounds of {spec.length:,} samples"
     frames = f"{spec.frames} frames of " if spec.modality is Modality.VIDEO else "images of "

@@ -12,6 +12,7 @@ from torch.nn.functional import embedding_bag
 from mlrec.data.schema import BYTE_TOKENS, InputSpec, Modality
 from mlrec.data.titles import END, PADDING, START, load_tokenizer, tokenize
 from mlrec.models.encoders.architectures import has_own_files, read_architecture
+from mlrec.models.encoders.attention_masks import make_masks_without_reads
 from mlrec.models.encoders.base import EncoderContext, EncoderRow
 from mlrec.models.encoders.huggingface import HuggingFace
 from mlrec.models.encoders.id import EmbeddingTable
@@ -49,6 +50,7 @@ class HuggingFaceText(HuggingFace):
                 f"{context.name}: a {architecture.config.model_type} has a decoder too; choose an "
                 "encoder, such as BERT"
             )
+        make_masks_without_reads()
         super().__init__(architecture, {})
         # the mean over tokens does not use it, so its parameters would get no gradient
         if hasattr(self.backbone, "pooler"):
