@@ -11,6 +11,7 @@ from mlrec.bench.made_up import data_of
 from mlrec.bench.result import Result
 from mlrec.config import Config
 from mlrec.data.stream import Data
+from mlrec.models.precision import resolve_precision
 from mlrec.runtime.distributed import World, start_world, stop_world
 
 Figures = TypeVar("Figures")
@@ -34,6 +35,7 @@ def run_on_ranks(
     if options.steps < 1:
         raise ValueError(f"--steps is {options.steps}; it must be 1 or more")
     world = start_world()
+    config = resolve_precision(config, world.device)
     # Every rank measures, because steps are collective. Rank 0 prints.
     figures = measure(config, data_of(config.data), world)
     stop_world()

@@ -21,7 +21,8 @@ from mlrec.config import Config, DataConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, open_data
-from mlrec.models.building import build_model
+from mlrec.models.building import as_trained, build_model
+from mlrec.models.precision import resolve_precision
 from mlrec.runtime.distributed import World, gather, start_world, stop_world
 from mlrec.runtime.flops import now
 from mlrec.runtime.progress import track
@@ -91,6 +92,7 @@ def run(options: argparse.Namespace) -> Result | None:
     data = open_data(DataConfig(url=options.url, cache_dir=config.data.cache_dir))
     # Every rank measures, because the exchange is collective. Rank 0 counts and prints.
     world = start_world()
+    config = resolve_precision(config, world.device)
     rates = Rates(
         width=config.recommender.width,
         videos_per_s=options.videos_per_s or measure_videos_per_s(config, data, world),
@@ -190,7 +192,8 @@ def measure_videos_per_s(config: Config, data: Data, world: World) -> float:
 
     Their media are made up.
     """
-    tower = build_model(config, data, world.rank).tower.to(world.device)
+    tower = build_model(config, data, world.rank).tower
+    as_trained(tower, config, world.device)
     count = 2 * tower.chunk
     items = torch.arange(count, device=world.device) % tower.catalogue_size + 1
     media = MediaPool(tower.specs, world.device).of(items)

@@ -113,7 +113,8 @@ def _check_zero(config: Config) -> None:
         # without ZeRO, DeepSpeed's bf16 wrapper runs an optimizer step when it is built, so
         # Adam's first update would be off
         raise ValueError(
-            "train.precision is bf16, which needs zero.stage 1, 2 or 3; with stage 0 use fp32"
+            "train.precision is bf16, which needs zero.stage 1, 2 or 3; with stage 0 use fp32 or "
+            "tf32"
         )
     if config.zero.offload_optimizer:
         raise ValueError("zero.offload_optimizer needs zero.stage 1, 2 or 3; zero.stage is 0")

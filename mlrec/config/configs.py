@@ -148,8 +148,8 @@ class ZeroConfig:
 
     stage: Literal["auto", 0, 1, 2, 3] = "auto"
     """ZeRO stage: 0 partitions nothing over the ranks, 1 the optimizer state, 2 also gradients,
-    3 also parameters. auto is 2, or 0 on a single rank in fp32, where ZeRO would only copy weights
-    and gradients."""
+    3 also parameters. auto is 2, or 0 on a single rank in fp32 or tf32, where ZeRO would only copy
+    weights and gradients."""
     offload_optimizer: bool = False
     """Placement of the optimizer state in host memory; needs zero.stage 1, 2 or 3."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -169,9 +169,11 @@ class TrainConfig:
     global_batch: bounds.Users = 512
     """Maximum number of users per step over all ranks; each epoch is split into steps of nearly
     equal size."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Data type of weights, activations and gradients. With bf16 the optimizer keeps fp32
-    weights, which needs zero.stage 1, 2 or 3."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Data type of weights, activations and gradients. `auto` is bf16 on GPUs that support it,
+    unless zero.stage is 0, and fp32 elsewhere; the run saves what it was. With `bf16` the optimizer
+    keeps fp32 weights, which needs zero.stage 1, 2 or 3. `tf32` is fp32 with matrix products and
+    convolutions in TF32, on GPUs of compute capability 8.0 or higher."""
     log_every: str = "10 steps"
     """Interval between log lines with loss, speed and loader figures: a number of steps or
     epochs, or "5%" of the run."""

@@ -36,6 +36,7 @@ from mlrec.evaluation.stage_vectors import NO_STAGES, ItemVectors, StageOptions,
 from mlrec.models.building import as_trained, item_ids
 from mlrec.models.encoders import Encoder, encoder_row
 from mlrec.models.notices import notices
+from mlrec.models.precision import precision_notices, resolve_precision
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, barrier, from_main
 from mlrec.runtime.printable import counted
@@ -114,6 +115,7 @@ def extract(
         RuntimeError: more items than data.max_bad_items failed; no features are written.
     """
     check_config(config)
+    config = resolve_precision(config, world.device)
     # First, because building an encoder may download gigabytes before a wrong place is noticed.
     from_main(lambda: check_is_place(out))
     data = open_data(config.data)
@@ -132,7 +134,7 @@ def extract(
     _check_enough_items(extraction)
     from_main(lambda: check_same_settings(out, settings))
     if world.is_main:
-        for notice in notices(tower, data):
+        for notice in [*notices(tower, data), *precision_notices(config, world.device)]:
             say(notice, error=True, flush=True)
     info = from_main(lambda: complete_features(out))
     if info is None:

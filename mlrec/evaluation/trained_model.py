@@ -9,6 +9,7 @@ from mlrec.data.stream import Data
 from mlrec.evaluation.history_length import check_history_length
 from mlrec.models.building import build_model
 from mlrec.models.encoder_files import restored_from
+from mlrec.models.precision import use_tf32_as_set
 from mlrec.models.recommender import Recommender
 from mlrec.runs import checkpoint
 from mlrec.runs.compatibility import check_same_data
@@ -17,6 +18,8 @@ from mlrec.runtime.distributed import World
 
 def load_model(config: Config, data: Data, world: World, path: Path) -> Recommender:
     """Return the run's model with the weights of a checkpoint, in fp32 on the device.
+
+    It computes in TF32 if it was trained so and the device supports it.
 
     Every rank reads the whole checkpoint.
 
@@ -33,4 +36,5 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     # Other models see content alone, so they may rank the items of another data set.
     if model.sequence_model.knows_ids or model.tower.knows_ids:
         check_same_data(path, data.info.fingerprint, data.url, config.resume.force)
+    use_tf32_as_set(config)
     return model.to(world.device)

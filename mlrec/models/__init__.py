@@ -16,5 +16,6 @@ encoder_building.py, head_building.py, encoder_files.py   build encoders, keep t
 tunings.py, lora.py, side_encoder.py   how an encoder is tuned
 skeleton.py           build modules on the meta device, for the shapes of their weights
 trial.py              try encoders on the meta device
+precision.py          resolve train.precision for the device
 notices.py            random weights and missing inputs, to tell the user at the start
 """

@@ -27,6 +27,8 @@ _USERS_PER_READ = 1 << 16
 
 def training_dtype(config: Config) -> torch.dtype:
     """Return the dtype of the model's weights and activations in training."""
+    # Entry points resolve it before anything is built.
+    assert config.train.precision != "auto"
     return torch.bfloat16 if config.train.precision == "bf16" else torch.float32
 
 

@@ -119,7 +119,19 @@ def check_same_run(config: Config) -> None:
             f"{config.run_path} holds a run with other settings ({changed}). Restore the old "
             "values, or give the new run another name or run_dir. resume.force=true resumes with "
             "the new settings, unless they change the parameters of the model"
+            f"{_precision_hint(config)}"
         )
+
+
+def _precision_hint(config: Config) -> str:
+    """Return how to continue if another device changed the precision; "" if it is the same."""
+    saved = configuration.load_saved(config.run_path / CONFIG_FILE).train.precision
+    if saved == config.train.precision:
+        return ""
+    return (
+        ". train.precision=auto depends on the device: set "
+        f"train.precision={saved} to continue as before"
+    )
 
 
 def check_same_data(

@@ -88,10 +88,15 @@ def _choose_device(local_rank: int) -> torch.device:
         )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
-    # By default torch computes fp32 convolutions in TF32, with a mantissa of 10 bits.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    # By default torch computes fp32 convolutions in TF32.
+    allow_tf32(False)
     return device
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Set whether GPUs compute fp32 products and convolutions in TF32, with 10 mantissa bits."""
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def _init_deepspeed(num_ranks: int, backend: str) -> None:

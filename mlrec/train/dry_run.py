@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
@@ -18,6 +19,7 @@ from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.run_evaluation import oracle_of
 from mlrec.models.building import build_model
 from mlrec.models.notices import notices
+from mlrec.models.precision import foresee_precision
 from mlrec.models.recommender import Recommender
 from mlrec.models.registry import check_rows
 from mlrec.models.tower import ItemTower
@@ -172,6 +174,8 @@ def predict(config: Config, ranks: int) -> DryRun:
     check_rows(config)
     check_place(config)
     wandb_mode(config.tracking)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config, precision_lines = foresee_precision(config, device)
     data = open_data(config.data)
     oracle_of(data)
     owners = data.owners(config.train.global_batch, (ranks,))
@@ -210,7 +214,7 @@ def predict(config: Config, ranks: int) -> DryRun:
         memory=MemoryEstimate.of(state_bytes, activations, config, ranks),
         random_weights=model.tower.random_encoders,
         frames=_frames_in_words(model.tower, data.info.media),
-        notices=notices(model.tower, data),
+        notices=notices(model.tower, data) + precision_lines,
     )
 
 

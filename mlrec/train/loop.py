@@ -25,6 +25,7 @@ from mlrec.evaluation.results import Summary
 from mlrec.evaluation.run_evaluation import evaluate_run, oracle_of
 from mlrec.models.building import build_model, training_dtype
 from mlrec.models.notices import notices
+from mlrec.models.precision import precision_notices, resolve_precision
 from mlrec.models.registry import check_rows
 from mlrec.runs.checkpoint import TrainingState
 from mlrec.runs.lock import run_lock
@@ -54,6 +55,7 @@ def train(config: Config) -> None:
 
     # Every rank, from here to the end of the function.
     world = start_world()
+    config = resolve_precision(config, world.device)
     data = open_data(config.data)
     oracle_of(data)
     owners = data.owners(config.train.global_batch, world.nodes)
@@ -136,6 +138,8 @@ def _train_to_end(run: TrainingRun, batches: Iterator[Batch]) -> int:
     with StopRequest(run.world) as stop, tracking as tracker:
         tracker.message(run.greeting())
         for notice in notices(run.engine.model.tower, run.data):
+            tracker.message(notice)
+        for notice in precision_notices(config, run.world.device):
             tracker.message(notice)
         if run.total_steps == 0:
             # A recommender that is counted, not trained: its only checkpoint is that of step 0.

@@ -51,7 +51,11 @@ def check_unchanged(config: Config) -> None:
     # A run that has neither trained nor been ranked may still change its settings.
     if checkpoint.newest(run) is None and _final_metrics(config) is None:
         return
-    if changed := settings.changes(config, settings.PLACES):
+    ignored: tuple[str, ...] = settings.PLACES
+    if config.train.precision == "auto":
+        # This process does not know the ranks' devices. The run itself compares what auto is there.
+        ignored = (*ignored, "train.precision")
+    if changed := settings.changes(config, ignored):
         raise ValueError(
             f"{run} holds a run with other settings ({changed}). "
             "Give the new run another name or run_dir, or remove the folder"

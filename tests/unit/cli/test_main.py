@@ -95,7 +95,7 @@ def test_list_keys_prints_type_default_and_meaning(capsys: pytest.CaptureFixture
         r'  str = "20 epochs"  Length of the run: "20 epochs" or "1000 steps"\.$',
         lines["train.duration"],
     )
-    assert '  fp32 | bf16 = "fp32"  ' in lines["train.precision"]
+    assert '  auto | fp32 | tf32 | bf16 = "auto"  ' in lines["train.precision"]
     assert (
         '  tuple[str, ...] = ["id/embedding"]  Rows of mlrec list encoders'
         in lines["item.encoders"]

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -13,13 +15,15 @@ from mlrec.config import Config, load
 from mlrec.config.run_files import CONFIG_FILE, METRICS_FILE
 from mlrec.data.schema import Batch
 from mlrec.evaluation.results import read_results
+from mlrec.models import precision
+from mlrec.models.precision import Support
 from mlrec.runs import checkpoint
 from mlrec.runs.record import read_record
 from mlrec.runs.run import best_checkpoint, load_run
 from mlrec.runtime.distributed import stop_world
 from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
-from mlrec.train.sweep import final_metrics
+from mlrec.train.sweep import check_unchanged, final_metrics
 
 # an id run needs none of them, and each takes from 0.1 to several seconds to import
 HEAVY_LIBRARIES = (
@@ -37,6 +41,7 @@ from mlrec.cli import main
 main.run_command(["train", *sys.argv[2:]])
 print([name for name in sys.argv[1].split(",") if name in sys.modules])
 """
+Precision = Literal["auto", "fp32", "bf16"]
 DIVERGING = ["optim.lr=1e30", "optim.encoder_lr=1e30"]
 
 
@@ -307,3 +312,44 @@ def test_id_run_imports_no_heavy_library(dataset_dir: Path, tmp_path: Path, stag
     done = subprocess.run([*command, *overrides], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "untested optimizer" not in done.stdout + done.stderr
+
+
+def test_run_in_auto_saves_its_precision_and_resumes_on_such_devices_alone(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def config_with(choice: Precision, duration: str) -> Config:
+        settings = replace(tiny_config.train, precision=choice, duration=duration)
+        return replace(tiny_config, train=settings)
+
+    with monkeypatch.context() as patch:
+        with_bf16 = Support("NVIDIA H100 80GB HBM3", bf16=True, tf32=True)
+        patch.setattr(precision, "support_of", lambda device: with_bf16)
+        run(config_with("auto", "6 steps"))
+    assert load_run(tiny_config.run_path).train.precision == "bf16"
+
+    longer = config_with("auto", "7 steps")
+    with pytest.raises(
+        ValueError,
+        match=r"train\.precision is 'fp32', was 'bf16'.*train\.precision=auto depends on the "
+        r"device: set train\.precision=bf16 to continue as before$",
+    ):
+        run(longer)
+    # A sweep's own process does not know the device of its runs, and leaves this to them.
+    check_unchanged(replace(longer, train=replace(longer.train, duration="6 steps")))
+    with pytest.raises(ValueError, match=r"train\.precision is 'fp32', was 'bf16'"):
+        check_unchanged(config_with("fp32", "6 steps"))
+    run(config_with("bf16", "7 steps"))
+    assert len(losses(tiny_config.run_path)) == 7
+
+
+def test_run_in_fp32_on_a_gpu_with_bf16_says_so_once(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_bf16 = Support("NVIDIA H100 80GB HBM3", bf16=True, tf32=True)
+    monkeypatch.setattr(precision, "support_of", lambda device: with_bf16)
+    words = "expected to take about 10 times as long as in bf16"
+    assert [words in notice for notice in predict(tiny_config, 1).notices] == [True]
+    run(tiny_config)
+    output = capsys.readouterr()
+    # a terminal's lines may break anywhere
+    assert " ".join((output.out + output.err).split()).count(words) == 1
