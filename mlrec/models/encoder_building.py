@@ -41,6 +41,7 @@ def context_of(
         items=items,
         restored=name in restored.folders,
         files=restored.folders.get(name),
+        shapes_only=restored.shapes_only,
     )
 
 

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Restored:
-    """Encoders whose weights are loaded from a run's checkpoint after the model is built."""
+    """Encoders that are built without reading their pretrained weights."""
 
     folders: Mapping[str, Path | None]
-    """Folder of an encoder's files, by the encoder's name. None for a run of an earlier version,
-    which saved no files."""
+    """Folder of an encoder's files, by the name of an encoder whose weights are loaded from a run's
+    checkpoint after the model is built. None for a run of an earlier version, which saved no
+    files."""
+    shapes_only: bool = False
+    """Whether only the shapes of all encoders matter, so that nothing is downloaded."""
 
 
 NOTHING = Restored({})

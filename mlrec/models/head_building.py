@@ -46,6 +46,8 @@ def build_head(row: EncoderRow, context: EncoderContext, encoder: Encoder) -> nn
     if context.files is not None and (context.files / WHITENING_FILE).exists():
         path = context.files / WHITENING_FILE
         return nn.Sequential(_load_whitening(path, encoder.vector_shape, row.whiten), head)
+    if context.shapes_only:
+        return nn.Sequential(_blank_whitening(encoder.vector_shape, row.whiten), head)
     vectors = vectors_for_whitening(row, context)
     if vectors.shape[1:] != encoder.vector_shape:
         stored, given = (
@@ -130,8 +132,7 @@ def _load_whitening(path: Path, vector_shape: tuple[int, ...], power: float) -> 
         raise ValueError(
             f"{path} is damaged ({brief(error)}). Copy the run's folder again"
         ) from error
-    # any features do: all buffers are overwritten
-    whitening = Whitening(np.zeros((1, *vector_shape), dtype=np.float32), power)
+    whitening = _blank_whitening(vector_shape, power)
     for name, buffer in whitening.named_buffers():
         tensor = tensors.get(name)
         if tensor is None or tensor.shape != buffer.shape or not tensor.isfinite().all():
@@ -142,6 +143,11 @@ def _load_whitening(path: Path, vector_shape: tuple[int, ...], power: float) -> 
         with torch.no_grad():
             buffer.copy_(tensor)
     return whitening
+
+
+def _blank_whitening(vector_shape: tuple[int, ...], power: float) -> Whitening:
+    """Return a whitening whose buffers have their shapes, but not their values."""
+    return Whitening(np.zeros((1, *vector_shape), dtype=np.float32), power)
 
 
 def save_whitening(head: nn.Module, folder: Path) -> None:

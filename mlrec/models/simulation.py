@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from mlrec.data.decode import DECODERS
 from mlrec.data.schema import InputSpec
@@ -29,6 +29,8 @@ from mlrec.models.trial import without_values
 from mlrec.runtime.flops import flops_of
 
 META = torch.device("meta")
+MAX_COMPUTED_VALUES = 1 << 20
+"""Most values of a tensor that the simulation computes."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = _run(func, args, kwargs)
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         makes_tensors = self._count_new(outputs)
         # Views make no tensor and launch nothing.
@@ -142,6 +144,36 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _free(self, num_bytes: int) -> None:
         self.live_bytes -= num_bytes
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """Run an operation, where small tensors of a CPU have values and all others have none.
+
+    Indices of users and items are such tensors: shapes of others follow from their values.
+    """
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)]
+    on_cpu = [tensor for tensor in tensors if tensor.device.type == "cpu"]
+    if not on_cpu:
+        return func(*args, **kwargs)
+    is_mixed = len(on_cpu) < len(tensors)
+    if not is_mixed and (func._schema.is_mutable or not _is_large(func, args, kwargs)):
+        return func(*args, **kwargs)
+    return func(*_moved(args), **_moved(kwargs))
+
+
+def _moved(tree: Any) -> Any:
+    """Return arguments with all tensors on the meta device."""
+    return tree_map_only(torch.Tensor, lambda tensor: tensor.to(META), tree)
+
+
+def _is_large(func: Any, args: Any, kwargs: Any) -> bool:
+    """Return whether the result has too many values to compute them."""
+    try:
+        result = func(*_moved(args), **_moved(kwargs))
+    except (NotImplementedError, RuntimeError):
+        return False  # its shape depends on values
+    leaves = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    return max((leaf.numel() for leaf in leaves), default=0) > MAX_COMPUTED_VALUES
 
 
 class _FlashAttention(TorchFunctionMode):
@@ -220,12 +252,8 @@ def simulate_tower(tower: ItemTower, items: int, dtype: torch.dtype) -> PassCost
         dtype: of parameters in training.
     """
     with _without_cache(tower):
-        copied = without_values(tower)
+        copied = as_trained_without_values(tower, dtype)
     assert isinstance(copied, ItemTower)
-    for original, parameter in zip(tower.parameters(), copied.parameters(), strict=True):
-        parameter.data = parameter.data.to(dtype)
-        parameter.requires_grad_(original.requires_grad)
-    copied.train()
 
     def forward() -> torch.Tensor:
         media = {}
@@ -236,6 +264,15 @@ def simulate_tower(tower: ItemTower, items: int, dtype: torch.dtype) -> PassCost
         return vectors
 
     return simulate(forward, copied, items)
+
+
+def as_trained_without_values(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy on the meta device, in training mode and with parameters of this dtype."""
+    copied = without_values(module)
+    for original, parameter in zip(module.parameters(), copied.parameters(), strict=True):
+        parameter.data = parameter.data.to(dtype)
+        parameter.requires_grad_(original.requires_grad)
+    return copied.train()
 
 
 @contextmanager

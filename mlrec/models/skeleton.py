@@ -13,6 +13,11 @@ _FILLING = (torch.Tensor.normal_, torch.Tensor.uniform_)
 """Methods that fill a tensor with random values."""
 
 
+_READ = (torch.linspace, torch.ones)
+"""Functions whose values MViT reads while it is built: rates of stochastic depth, and factors of
+widths. Where they make parameters or buffers, those have few values."""
+
+
 class _SkipInitialization(TorchFunctionMode):
     """Mode in which initial weights are left unset.
 
@@ -23,8 +28,7 @@ class _SkipInitialization(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _FILLING or getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
-        if func is torch.linspace:
-            # MViT reads its rates of stochastic depth while it is built.
+        if func in _READ:
             kwargs["device"] = "cpu"
         return func(*args, **kwargs)
 

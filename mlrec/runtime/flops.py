@@ -16,9 +16,9 @@ MATRIX_SIZE = {"cpu": 512, "cuda": 8192}
 On a CPU the product is short enough not to be interrupted."""
 PRODUCTS = 30
 """Repetitions of the product; the fastest counts."""
-ELEMENTWISE_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24}
+ELEMENTWISE_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24, "meta": 1 << 24}
 """Values per elementwise operation, by device: few enough for a CPU's cache, and enough to keep a
-GPU busy."""
+GPU busy. Simulations on the meta device have those of a GPU."""
 
 _aten = torch.ops.aten
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -109,6 +110,34 @@ def _read(url: str, items: ItemIds | None, name: str) -> Features:
     if not storage.exists(storage.join(url, INFO_FILE)):
         raise ValueError(_fault_without_info(url))
     return _from_folder(url, read_info(url))
+
+
+class VectorsShape(NamedTuple):
+    """What is known of features without reading their vectors."""
+
+    width: int
+    row_names: tuple[str, ...]
+    """Names of an item's K vectors; empty for one vector."""
+    dtype: np.dtype[Any]
+
+
+def read_shape(url: str, name: str = "") -> VectorsShape:
+    """Return the shape of an item's vectors.
+
+    Raises:
+        ValueError: as in read_features, as far as the shape is concerned.
+    """
+    try:
+        if not ending_of(url) and storage.exists(storage.join(url, INFO_FILE)):
+            info = read_info(url)
+            return VectorsShape(info.width, info.rows, np.dtype(DTYPES[info.dtype]))
+        if not ending_of(url):
+            raise ValueError(_fault_without_info(url))
+        rows = FORMATS[ending_of(url)](_read_bounded(url), name)
+    except OSError as error:
+        raise ValueError(f"there are no features at {url} ({brief(error)}). {REMEDY}.") from error
+    features = Features(url, pa.nulls(0, pa.string()), rows.vectors_nX, None)
+    return VectorsShape(rows.vectors_nX.shape[-1], features.row_names, rows.vectors_nX.dtype)
 
 
 def ending_of(url: str) -> str:

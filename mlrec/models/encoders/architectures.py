@@ -34,6 +34,10 @@ FRAME_KEYS = ("num_frames", "frames_per_clip")
 """Names that architectures use for the number of frames of a video."""
 
 
+class NoShapesError(ValueError):
+    """The shapes of a checkpoint's weights are unknown without the checkpoint."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A transformers configuration with the row and context that it was made for."""
@@ -81,13 +85,25 @@ def has_own_files(row: EncoderRow, context: EncoderContext) -> bool:
 
     A folder or URL provides them even for random weights (`scratch`). A name at the hub does not,
     so that training from scratch needs no network.
+
+    Raises:
+        NoShapesError: only the shapes of the encoder matter, and its checkpoint is neither on this
+            machine nor the row's own.
     """
     if context.files is not None:
         return True
     if not row.checkpoint:
         return False
-    is_folder = "://" in row.checkpoint or Path(row.checkpoint).is_dir()
-    return is_folder or not context.scratch
+    is_local = Path(row.checkpoint).expanduser().is_dir()
+    if context.shapes_only:
+        if not is_local and "checkpoint" in row.configured:
+            raise NoShapesError(
+                f"item.options.{context.name}.checkpoint is {row.checkpoint!r}, and the shapes of "
+                "its weights are unknown without it. Set it to a folder of this machine that has "
+                f"the checkpoint's {CONFIG_FILE}"
+            )
+        return is_local
+    return is_local or "://" in row.checkpoint or not context.scratch
 
 
 def source_of(row: EncoderRow, context: EncoderContext) -> str:

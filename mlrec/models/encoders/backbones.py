@@ -44,7 +44,7 @@ def build_backbone(architecture: Architecture, shape: Mapping[str, Any]) -> Back
     if context.files is None:
         with describes_a_model(row, context):
             config = _with_shape(architecture, shape)
-    if not row.checkpoint or context.scratch or context.restored:
+    if not row.checkpoint or not context.reads_weights:
         model = _from_config(config, row, context, dtype=torch.float32)
         return Backbone(without_unused(model), config)
     try:

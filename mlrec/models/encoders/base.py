@@ -242,6 +242,14 @@ class EncoderContext:
     """True if a run's checkpoint is loaded next, so that pretrained weights are not read."""
     files: Path | None = None
     """Folder that `Encoder.save_files` wrote in that run; None for a run of an earlier version."""
+    shapes_only: bool = False
+    """True for an encoder that is only measured: it has the shapes of the row's checkpoint, and
+    neither weights nor a tokenizer. Files are read from folders of this machine only."""
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether weights come from the row's checkpoint, if it names one."""
+        return not (self.scratch or self.restored or self.shapes_only)
 
     def known_items(self) -> ItemIds:
         """Return the data set's items.

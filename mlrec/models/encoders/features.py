@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mlrec import storage
-from mlrec.data.features.files import read_features, vectors_of_items
+from mlrec.data.features.files import read_features, read_shape, vectors_of_items
 from mlrec.data.features.info import NAME, TABLE_FILE
 from mlrec.data.features.join import ItemIds
 from mlrec.data.features.tables import table_bytes
@@ -53,9 +53,13 @@ class Vectors(Encoder):
         if context.files is not None:
             self._source = str(saved_file(context.files, TABLE_FILE))
         self._name = context.name.removeprefix(PREFIX)
+        self.spec = InputSpec(Modality.ID)
+        self.table: torch.Tensor
+        if context.shapes_only:
+            self._take_shape(context)
+            return
         self._items = items = context.known_items()
         features = read_features(self._source, items, self._name)
-        self.spec = InputSpec(Modality.ID)
         self.width = features.width
         self.rows = features.row_names
         # rows_N has the features' row of each item, or -1; the table has one more row for padding
@@ -66,8 +70,25 @@ class Vectors(Encoder):
         # float16 stays float16: K vectors per item take K times the memory
         table_N1 = torch.zeros(len(rows_N) + 1, *self.vector_shape, dtype=vectors.dtype)
         table_N1[1:][torch.from_numpy(has_vector_N)] = vectors
-        self.table: torch.Tensor
         # not persistent: the table never changes, so a copy in each checkpoint would be useless
+        self.register_buffer("table", table_N1, persistent=False)
+
+    def _take_shape(self, context: EncoderContext) -> None:
+        """Build a table of the right shape, without the vectors.
+
+        Raises:
+            ValueError: the features are not on this machine.
+        """
+        if not storage.is_local(self._source):
+            raise ValueError(
+                f"item.options.{context.name}.checkpoint is {self._source}, and the width of its "
+                "vectors is unknown without it. Set it to a file of this machine"
+            )
+        shape = read_shape(self._source, self._name)
+        self.width = shape.width
+        self.rows = shape.row_names
+        dtype = torch.float16 if shape.dtype == np.float16 else torch.float32
+        table_N1 = torch.zeros(context.catalogue_size + 1, *self.vector_shape, dtype=dtype)
         self.register_buffer("table", table_N1, persistent=False)
 
     def save_files(self, folder: Path) -> None:

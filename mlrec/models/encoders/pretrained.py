@@ -240,7 +240,7 @@ def load_row_weights(
         MisfitError: names or shapes differ.
         ValueError: the weights cannot be read, or some are not finite.
     """
-    if not row.checkpoint or context.scratch or context.restored:
+    if not row.checkpoint or not context.reads_weights:
         return
     own = model.state_dict()
     with explained(row.checkpoint, context.name):

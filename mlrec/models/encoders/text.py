@@ -22,6 +22,8 @@ TOKENIZER_FOLDER = "tokenizer"
 """Name of the folder in a run's folder that holds the tokenizer; absent for titles as bytes."""
 MIN_TITLE_TOKENS = 3
 """A start token, an end token and one between them."""
+BERT_TOKENS = 30_522
+"""Number of tokens of bert-base-uncased, whose tokenizer text/embedding_bag has by default."""
 MAX_TITLE_TOKENS = 1 << 14
 """Upper bound for models without a table of positions."""
 
@@ -43,7 +45,10 @@ class HuggingFaceText(HuggingFace):
             "bos_token_id": 1,
             "eos_token_id": 2,
         }
-        architecture = read_architecture(row, context, bytewise)
+        # a checkpoint that is not here has the vocabulary of its model type
+        has_unread_tokenizer = context.shapes_only and row.checkpoint
+        defaults = {} if has_unread_tokenizer else bytewise
+        architecture = read_architecture(row, context, defaults)
         # T5 and others would need tokens for their decoder in each forward
         if getattr(architecture.config, "is_encoder_decoder", False):
             raise ValueError(
@@ -92,6 +97,8 @@ class EmbeddingBag(EmbeddingTable):
                 raise ValueError(f"{context.name}: {error}") from error
             num_tokens = max(loaded.get_vocab().values()) + 1
             special = loaded.all_special_ids
+        elif context.shapes_only and row.checkpoint:
+            num_tokens = BERT_TOKENS
         super().__init__(num_tokens, row, context)
         self.spec = InputSpec(Modality.TITLE, length=row.length, tokenizer=tokenizer)
         self.special: torch.Tensor

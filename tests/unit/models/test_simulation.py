@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from small_encoders import media_of
 from small_towers import CPU, tower_of
 from torch.nn.functional import conv2d
 
+from mlrec.config import load
+from mlrec.models.building import build_recommender
+from mlrec.models.encoder_files import Restored
+from mlrec.models.losses import LOSSES
+from mlrec.models.recommender import ForwardHooks
+from mlrec.models.recommender_simulation import batch_of, drawn_slots, simulate_recommender
 from mlrec.models.simulation import simulate_tower
 from mlrec.runtime.flops import FlopCounter
 
@@ -91,3 +98,31 @@ def test_work_takes_the_longer_of_arithmetic_traffic_and_launches() -> None:
     assert launch_bound == work.kernels
     bytes_bound = work.seconds(flops_per_s=1e30, bytes_per_s=1e3, launch_s=0.0)
     assert bytes_bound == pytest.approx(work.bytes_K.sum() / 1e3)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "nextitnet", "hstu", "decayed_mean"])
+def test_simulate_recommender_counts_the_arithmetic_of_the_real_pass(name: str, loss: str) -> None:
+    config = load([], [f"recommender.name={name}", f"loss.name={loss}", "recommender.width=8"])
+    built_loss = LOSSES[loss](config.loss, 0)
+    restored = Restored({}, shapes_only=True)
+    model = build_recommender(config, built_loss, 30, 6, 0, restored).train()
+    shares_U = np.ones(30)
+    batch = batch_of(drawn_slots(np.random.default_rng(0), 20, 6, 3.5, shares_U), 30)
+    items_UD = torch.randn(30, 8, requires_grad=True)
+    with FlopCounter() as counter:
+        loss_sum = model(batch, ForwardHooks(encode=lambda batch: items_UD))
+        forward_flops = counter.total
+        loss_sum.backward()
+    cost = simulate_recommender(model, batch, 8, torch.float32)
+    # On a CPU, a GRU's step is one kernel.
+    tolerance = 0.05 if name == "gru4rec" else 0
+    assert cost.forward.flops == pytest.approx(forward_flops, rel=tolerance)
+    assert cost.backward.flops == pytest.approx(counter.total - forward_flops, rel=tolerance)
+
+
+def test_drawn_slots_have_the_mean_length() -> None:
+    slots_BT = drawn_slots(np.random.default_rng(0), 1000, 11, 4.79, np.ones(50))
+    assert (slots_BT >= 0).sum() / 1000 == pytest.approx(4.79, abs=0.05)
+    assert (slots_BT[:, -4:] >= 0).all()
+    assert (slots_BT[:, :-5] < 0).all()
