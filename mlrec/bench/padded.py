@@ -115,8 +115,12 @@ def encode_slots(tower: ItemTower, pool: MediaPool, most: int, batch: Batch) -> 
     # ZeRO-3 gathers parameters for each chunk. All ranks must run equally many, or they deadlock.
     num_chunks = -(-most // tower.chunk)
     chunks = torch.split(items_S, list(shares(len(items_S), num_chunks)))
-    run = partial(checkpoint, encode, use_reentrant=False) if tower.recomputes else encode
-    vectors_SD = torch.cat([run(chunk) for chunk in chunks])
+    recompute = partial(checkpoint, encode, use_reentrant=False)
+    vectors = []
+    for index, chunk in enumerate(chunks):
+        run = recompute if tower.recomputes_chunk(num_chunks - index - 1) else encode
+        vectors.append(run(chunk))
+    vectors_SD = torch.cat(vectors)
 
     num_items = len(batch.items_U)
     # Padding adds up in a row of its own at the end, which is cut off.

@@ -21,6 +21,7 @@ from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
 from mlrec.data.stream import Data, stream_steps
 from mlrec.models.building import build_model, training_dtype
+from mlrec.models.chunk_choice import ChunkChoice
 from mlrec.models.recommender import Recommender
 from mlrec.runtime.distributed import World
 from mlrec.runtime.flops import FlopCounter, matrix_product_flops_per_s, now
@@ -105,7 +106,9 @@ class StepBench:
     parameters: dict[str, int]
     """Counts of parameters by kind."""
     recomputes: bool
-    """Whether activation checkpointing was on."""
+    """Whether the activations of some chunks were recomputed."""
+    chunks: ChunkChoice | None
+    """How the items were encoded."""
     figures: StepFigures
     plan_s: float
     """Mean seconds to plan a step."""
@@ -207,7 +210,8 @@ def measure_step(
         encoders=list(config.item.encoders),
         precision=config.train.precision,
         parameters=engine.state.parameter_counts(),
-        recomputes=model.tower.recomputes and model.tower.trained,
+        recomputes=model.tower.held_chunks is not None and model.tower.trained,
+        chunks=engine.chunks,
         figures=ours.reduce(world),
         plan_s=plan_s / steps,
         flops_per_step=counter.total,
@@ -262,7 +266,10 @@ def _speeds(bench: StepBench) -> list[Row]:
 
 
 def _facts(bench: StepBench, world: World) -> list[Row]:
-    activations = "checkpointed per chunk" if bench.recomputes else "held for the backward pass"
+    activations = "held for the backward pass"
+    if bench.recomputes and bench.chunks is not None:
+        held = bench.chunks.held_chunks
+        activations = f"of {held} of {bench.chunks.chunks} chunks held, the others' recomputed"
     memory = f"{rounded_size(bench.peak_bytes)}, {rounded_size(bench.step_bytes)} in the step"
     facts: list[Row] = [
         ("", ""),

@@ -64,11 +64,12 @@ class ItemConfig:
     batchnorm: Literal["frozen", "sync"] = "frozen"
     """Mode of batch norms. `frozen` uses the checkpoint's statistics; `sync` trains them with
     statistics over all ranks."""
-    chunk: bounds.Items = 32
-    """Items encoded at a time on each rank."""
+    chunk: Literal["auto"] | bounds.Items = "auto"
+    """Items encoded at a time on each rank. `auto` takes as many as keep the device busier than the
+    host that launches its kernels, if their activations fit in memory."""
     checkpoint: Literal["auto", "always", "never"] = "auto"
-    """Activation checkpointing per chunk. `auto` enables it only when activations do not fit in
-    memory."""
+    """Activation checkpointing per chunk. `auto` holds the activations of as many chunks as fit in
+    memory, and recomputes those of the others."""
     prefix_cache_bytes: bounds.Bytes = 4 << 30
     """Host memory per rank (bytes) for cached activations of the frozen stages, which are then
     computed once per item and run; 0 disables the cache."""

@@ -31,7 +31,12 @@ _LISTS_OF_NUMBERS = {
 
 def is_optional(kind: Any) -> bool:
     """Return whether a kind is `X | None`."""
-    return get_origin(kind) in (Union, types.UnionType)
+    return types.NoneType in get_args(kind)
+
+
+def is_word_or_number(kind: Any) -> bool:
+    """Return whether a kind is `Literal["auto"] | X`, where X is a number."""
+    return get_origin(kind) in (Union, types.UnionType) and not is_optional(kind)
 
 
 def without_none(kind: Any) -> Any:
@@ -74,6 +79,9 @@ def in_words(kind: Any) -> str:
         return " ".join([in_words(arguments[0]), *map(str, arguments[1:])])
     if is_optional(kind):
         return f"{in_words(without_none(kind))}, or null"
+    if is_word_or_number(kind):
+        words, number = arguments
+        return f"{' or '.join(get_args(words))}, or {in_words(number)}"
     if is_dataclass(kind):
         names = [field.name for field in fields(kind)]
         return f"a section with {', '.join(names)}"
@@ -109,6 +117,8 @@ def name_of(kind: Any) -> str:
     arguments = get_args(kind)
     if origin is Literal:
         return " | ".join(map(str, arguments))
+    if is_word_or_number(kind):
+        return " | ".join(map(name_of, arguments))
     if origin is Annotated:
         return name_of(arguments[0])
     if origin is tuple:

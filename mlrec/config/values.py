@@ -6,7 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, is_typeddict
 
-from mlrec.config.kinds import in_words, inner_kind, is_optional, is_structured, without_none
+from mlrec.config.kinds import (
+    in_words,
+    inner_kind,
+    is_optional,
+    is_structured,
+    is_word_or_number,
+    without_none,
+)
 from mlrec.config.scalars import (
     MAX_SHOWN_CHARACTERS,
     Node,
@@ -55,6 +62,10 @@ def _parsed(node: Node, kind: Any, key: str) -> Any:
     if is_optional(kind):
         # only the bare word is None; "null" in quotes is a text
         return None if node == Scalar("null") else _parsed(node, without_none(kind), key)
+    if is_word_or_number(kind):
+        words, number = arguments
+        is_word = isinstance(node, Scalar) and node.text in get_args(words)
+        return _parsed(node, words if is_word else number, key)
     if get_origin(kind) is tuple:
         return _parsed_list(node, arguments, key)
     if isinstance(node, Scalar):
@@ -142,7 +153,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return True
     if origin is Annotated:
         return _fits(value, arguments[0]) and _is_within(value, arguments[1:])
-    if is_optional(kind):
+    if is_optional(kind) or is_word_or_number(kind):
         return any(_fits(value, member) for member in arguments)
     # bool is a subclass of int, and True == 1
     if isinstance(value, bool) != (kind is bool):
@@ -192,8 +203,8 @@ def _remedy(node: Node, kind: Any, key: str) -> str:
 
 def _number_format(node: Node, kind: Any) -> str:
     """Return how to write a number that was written as 010, 1_000, +5, 1e3 or in quotes."""
-    while get_origin(kind) is Annotated or is_optional(kind):
-        kind = get_args(kind)[0]
+    while get_origin(kind) is Annotated or is_optional(kind) or is_word_or_number(kind):
+        kind = get_args(kind)[-1] if is_word_or_number(kind) else get_args(kind)[0]
     # without a digit it was never meant as a number: the type alone is the remedy
     if not isinstance(node, Scalar) or not any(map(str.isdigit, node.text)):
         return ""

@@ -87,7 +87,7 @@ def encode_catalogue(
     cache = model.tower.activation_cache
     cached_items = cache.items if cache else None
     share = pass_of_rank(
-        data, model.tower.specs, config.item.chunk, world.rank, owned_W, cached_items
+        data, model.tower.specs, model.tower.chunk, world.rank, owned_W, cached_items
     )
     vectors_OD = torch.zeros(len(share.items), config.recommender.width, device=world.device)
     readable_O = torch.zeros(len(share.items), dtype=torch.int64)

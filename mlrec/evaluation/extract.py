@@ -34,6 +34,7 @@ from mlrec.evaluation.extraction import (
 )
 from mlrec.evaluation.stage_vectors import NO_STAGES, ItemVectors, StageOptions, item_vectors
 from mlrec.models.building import as_trained, item_ids
+from mlrec.models.chunk_choice import choose_for_ranking
 from mlrec.models.encoders import Encoder, encoder_row
 from mlrec.models.notices import notices
 from mlrec.models.precision import precision_notices, resolve_precision
@@ -62,6 +63,8 @@ class _Extraction:
     checkpoint: str | None
     """What the encoder's weights were read from; None where they are random."""
     settings: ExtractionSettings
+    chunk: int
+    """Items encoded at a time."""
 
     @property
     def items(self) -> np.ndarray:
@@ -130,7 +133,10 @@ def extract(
     settings = settings_of(config, data, encoder, options)
     vectors = item_vectors(encoder, tower.names[0], options)
     checkpoint = _checkpoint_of(config, tower)
-    extraction = _Extraction(config, out, world, data, encoder, vectors, checkpoint, settings)
+    choose_for_ranking(config, tower, world)
+    extraction = _Extraction(
+        config, out, world, data, encoder, vectors, checkpoint, settings, tower.chunk
+    )
     _check_enough_items(extraction)
     from_main(lambda: check_same_settings(out, settings))
     if world.is_main:
@@ -223,7 +229,7 @@ def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: T
     encoder, config, world = extraction.encoder, extraction.config, extraction.world
     encode = extraction.vectors.module
     share = CataloguePass(
-        extraction.data, [encoder.spec], items, num_chunks=-(-len(items) // config.item.chunk)
+        extraction.data, [encoder.spec], items, num_chunks=-(-len(items) // extraction.chunk)
     )
     vectors = torch.zeros(len(items), extraction.vectors.width, device=world.device)
     is_read = np.zeros(len(items), dtype=bool)

@@ -8,6 +8,7 @@ from mlrec.config import Config
 from mlrec.data.stream import Data
 from mlrec.evaluation.history_length import check_history_length
 from mlrec.models.building import build_model
+from mlrec.models.chunk_choice import choose_for_ranking
 from mlrec.models.encoder_files import restored_from
 from mlrec.models.precision import use_tf32_as_set
 from mlrec.models.recommender import Recommender
@@ -17,7 +18,8 @@ from mlrec.runtime.distributed import World
 
 
 def load_model(config: Config, data: Data, world: World, path: Path) -> Recommender:
-    """Return the run's model with the weights of a checkpoint, in fp32 on the device.
+    """Return the run's model with the weights of a checkpoint, in fp32 on the device;
+    collective.
 
     It computes in TF32 if it was trained so and the device supports it.
 
@@ -37,4 +39,6 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     if model.sequence_model.knows_ids or model.tower.knows_ids:
         check_same_data(path, data.info.fingerprint, data.url, config.resume.force)
     use_tf32_as_set(config)
-    return model.to(world.device)
+    model = model.to(world.device)
+    choose_for_ranking(config, model.tower, world)
+    return model

@@ -15,6 +15,9 @@ fusion.py, batchnorm.py, dropout.py, counter_random.py, random_media.py   parts
 encoder_building.py, head_building.py, encoder_files.py   build encoders, keep their files
 tunings.py, lora.py, side_encoder.py   how an encoder is tuned
 skeleton.py           build modules on the meta device, for the shapes of their weights
+simulation.py         cost of a pass: kernels, arithmetic and memory, on the meta device
+formulas.py           formulas that predict what a step takes
+chunk_choice.py       choose item.chunk and item.checkpoint
 trial.py              try encoders on the meta device
 precision.py          resolve train.precision for the device
 notices.py            random weights and missing inputs, to tell the user at the start

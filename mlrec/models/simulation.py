@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from mlrec.data.decode import DECODERS
-from mlrec.data.schema import InputSpec
+from mlrec.data.schema import InputSpec, Modality
+from mlrec.models.batchnorm import repeated
+from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
 from mlrec.models.trial import without_values
 from mlrec.runtime.flops import flops_of
@@ -31,6 +33,24 @@ from mlrec.runtime.flops import flops_of
 META = torch.device("meta")
 MAX_COMPUTED_VALUES = 1 << 20
 """Most values of a tensor that the simulation computes."""
+SIMULATED_ITEMS = (8, 16)
+"""Sizes of the two chunks that are simulated."""
+TRIED_ITEMS = (2, 4)
+"""Sizes of the two chunks that are encoded where a simulation is not possible."""
+MAX_TRIED_WEIGHTS = 4_000_000
+"""Weights of tables of ids below which they are tried instead of simulated."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates that a device reaches in training."""
+
+    flops_per_s: float
+    """Operations per second of matrix products and convolutions."""
+    bytes_per_s: float
+    """Bytes per second that other kernels read and write."""
+    launch_s: float
+    """Seconds per kernel that the host takes to launch it."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +78,20 @@ class Work:
             np.concatenate([self.bytes_K, other.bytes_K]),
         )
 
-    def seconds(self, flops_per_s: float, bytes_per_s: float, launch_s: float) -> float:
-        """Return the time of the pass on a device.
+    def device_s(self, rates: Rates) -> float:
+        """Return the time of the pass on a device that never waits for its host (seconds).
 
         Each kernel takes the longer of its arithmetic and its memory traffic (the roofline model,
-        Williams et al., 2009). A pass whose kernels are shorter than their launches waits for the
-        host.
+        Williams et al., 2009).
         """
-        device_s = np.maximum(self.flops_K / flops_per_s, self.bytes_K / bytes_per_s).sum()
-        return float(max(device_s, self.kernels * launch_s))
+        arithmetic_s = self.flops_K / rates.flops_per_s
+        traffic_s = self.bytes_K / rates.bytes_per_s
+        return float(np.maximum(arithmetic_s, traffic_s).sum())
+
+    def seconds(self, rates: Rates) -> float:
+        """Return the time of the pass: of the device's work, or of the launches if these are longer
+        (seconds)."""
+        return max(self.device_s(rates), self.kernels * rates.launch_s)
 
 
 @dataclass(frozen=True)
@@ -275,6 +300,96 @@ def as_trained_without_values(module: nn.Module, dtype: torch.dtype) -> nn.Modul
     return copied.train()
 
 
+def _try_tower(tower: ItemTower, items: int, dtype: torch.dtype) -> PassCost:
+    """Return the cost of encoding random items, with the tower's own weights and in their dtype."""
+    is_training = tower.training
+    device = next(tower.parameters()).device
+    tower.train()
+
+    def forward() -> torch.Tensor:
+        media = {}
+        for spec in tower.specs:
+            is_id = spec.modality is Modality.ID
+            inputs = torch.arange(1, items + 1) if is_id else random_media(spec, items)
+            media[spec] = inputs.to(device)
+        with tower.drawing(torch.arange(items, device=device)):
+            vectors: torch.Tensor = tower(media)
+        return vectors
+
+    # Batch norms must not count these items.
+    with repeated(tower.encoders):
+        cost = simulate(forward, tower, items)
+    tower.train(is_training)
+    share = dtype.itemsize / next(tower.parameters()).dtype.itemsize
+    return replace(
+        cost,
+        saved_bytes=int(share * cost.saved_bytes),
+        peak_bytes=int(share * cost.peak_bytes),
+    )
+
+
+@dataclass(frozen=True)
+class TowerCost:
+    """Cost of encoding a chunk of items, forward and backward, as a function of their number.
+
+    Each figure is a line through those of two simulations.
+    """
+
+    small: PassCost
+    large: PassCost
+
+    @property
+    def kernels(self) -> int:
+        """Kernels of a chunk, forward and backward."""
+        return self.large.forward.kernels + self.large.backward.kernels
+
+    def saved_bytes(self, items: int) -> float:
+        """Return what a chunk holds for its backward pass (bytes)."""
+        return self._at(items, self.small.saved_bytes, self.large.saved_bytes)
+
+    def peak_bytes(self, items: int) -> float:
+        """Return the most that a chunk takes in its forward and backward pass (bytes)."""
+        return self._at(items, self.small.peak_bytes, self.large.peak_bytes)
+
+    def item_s(self, rates: Rates) -> float:
+        """Return the device's time for one more item in a chunk (seconds)."""
+        more_s = _device_s(self.large, rates) - _device_s(self.small, rates)
+        return max(0.0, more_s / (self.large.items - self.small.items))
+
+    def fixed_s(self, rates: Rates) -> float:
+        """Return the device's time for a chunk that depends on no item (seconds)."""
+        return max(0.0, _device_s(self.small, rates) - self.small.items * self.item_s(rates))
+
+    def _at(self, items: int, small: float, large: float) -> float:
+        slope = (large - small) / (self.large.items - self.small.items)
+        return max(0.0, small + (items - self.small.items) * slope)
+
+
+def tower_cost(tower: ItemTower, dtype: torch.dtype) -> TowerCost:
+    """Return the cost of the tower's chunks.
+
+    Where an encoder reads values, which the meta device lacks, it encodes random items instead.
+
+    Args:
+        tower: on any device; it is left as it was.
+        dtype: of parameters in training.
+    """
+    if not _is_small_table(tower):
+        try:
+            return TowerCost(*[simulate_tower(tower, items, dtype) for items in SIMULATED_ITEMS])
+        except (NotImplementedError, RuntimeError):
+            pass  # an operation that torch has for real tensors only
+    return TowerCost(*[_try_tower(tower, items, dtype) for items in TRIED_ITEMS])
+
+
+def _is_small_table(tower: ItemTower) -> bool:
+    """Return whether trying the tower is cheaper than a simulation, which imports torch._dynamo in
+    1.2 CPU seconds."""
+    num_weights = sum(parameter.numel() for parameter in tower.parameters())
+    is_table = all(spec.modality is Modality.ID for spec in tower.specs)
+    return is_table and num_weights < MAX_TRIED_WEIGHTS
+
+
 @contextmanager
 def _without_cache(tower: ItemTower) -> Iterator[None]:
     """Take the activation cache, which is large, off the tower within the context."""
@@ -290,6 +405,10 @@ def media_without_values(spec: InputSpec, count: int) -> torch.Tensor:
     """Return media of `count` items on the meta device, in the stream's shape and dtype."""
     decoder = DECODERS[spec.modality]
     return torch.empty((count, *decoder.shape(spec)), dtype=decoder.dtype, device=META)
+
+
+def _device_s(cost: PassCost, rates: Rates) -> float:
+    return cost.forward.device_s(rates) + cost.backward.device_s(rates)
 
 
 def _bytes_of(tensor: torch.Tensor) -> int:

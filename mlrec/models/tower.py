@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -37,6 +37,9 @@ from mlrec.models.recomputation import run_checkpointed
 
 log = logging.getLogger(__name__)
 
+DEFAULT_CHUNK = 32
+"""Chunk size where no step is known to choose one for, as in ranking."""
+
 
 class ItemTower(nn.Module):
     """The encoder of items: media of n items to vectors [n, D]."""
@@ -60,7 +63,8 @@ class ItemTower(nn.Module):
         super().__init__()
         built = build_encoders(config, width, catalogue_size, restored, items)
         self.names = config.encoders
-        self.chunk = config.chunk
+        self.chunk = DEFAULT_CHUNK if config.chunk == "auto" else config.chunk
+        """Items encoded at a time; with item.chunk=auto until chunk_choice has chosen."""
         self.catalogue_size = catalogue_size
 
         # These names are those of the checkpoints' tensors.
@@ -76,8 +80,9 @@ class ItemTower(nn.Module):
         """Encoders that start from random weights, except tables of ids, which always do."""
         self.activation_cache: ActivationCache | None = None
         """Cache of the frozen stages' activations, once build_activation_cache has made one."""
-        self.recomputes = config.checkpoint != "never"
-        """Activation checkpointing, which holds the activations of one chunk at a time."""
+        self.held_chunks: int | None = None if config.checkpoint == "never" else 0
+        """Activation checkpointing: chunks of a step that hold their activations, the last ones.
+        None if all do."""
         self.steady_items = 0
         """Minimum number of items of a training step; 0 for none. Under ZeRO-3, DeepSpeed fetches
         parameters ahead only while every step calls the same modules equally often."""
@@ -100,6 +105,16 @@ class ItemTower(nn.Module):
         """Whether an encoder has trained parameters. Without one, no activations are held."""
         is_trained = any(parameter.requires_grad for parameter in self.encoders.parameters())
         return is_trained or bool(self.sharded_tables)
+
+    def recomputes_chunk(self, remaining: int) -> bool:
+        """Return whether a chunk's activations are recomputed for its backward pass.
+
+        The last chunks are held: their backward passes come first, and free memory for the others.
+
+        Args:
+            remaining: number of the step's later chunks.
+        """
+        return self.held_chunks is not None and remaining >= self.held_chunks
 
     def fetch_rows(self, items_U: torch.Tensor) -> None:
         """Fetch the rows of a step's items from the ranks that hold them; collective."""
@@ -219,7 +234,10 @@ class ItemTower(nn.Module):
         def load(rows: torch.Tensor) -> ChunkInputs:
             return ChunkInputs(media_of_rows(media, rows, to))
 
-        return torch.cat([self._encode_chunk(load, rows, to, keys_O) for rows in chunks])
+        vectors = []
+        for remaining, rows in _counted_down(chunks):
+            vectors.append(self._encode_chunk(load, rows, to, keys_O, remaining))
+        return torch.cat(vectors)
 
     def encode_cached(
         self,
@@ -268,10 +286,11 @@ class ItemTower(nn.Module):
         for rows in schedule.new:
             cache.add(items_O[rows], load_media(rows).media)
         vectors = []
-        for rows in schedule.cached:
-            vectors.append(self._encode_chunk(load_cached, rows, device, keys_O))
-        for rows in schedule.uncached:
-            vectors.append(self._encode_chunk(load_media, rows, device, keys_O))
+        for remaining, rows in _counted_down(schedule.cached):
+            remaining += len(schedule.uncached)
+            vectors.append(self._encode_chunk(load_cached, rows, device, keys_O, remaining))
+        for remaining, rows in _counted_down(schedule.uncached):
+            vectors.append(self._encode_chunk(load_media, rows, device, keys_O, remaining))
         # back from the order of the schedule to the order of the batch
         return torch.cat(vectors)[order]
 
@@ -281,11 +300,14 @@ class ItemTower(nn.Module):
         rows: torch.Tensor,
         device: torch.device,
         keys_O: torch.Tensor | None,
+        remaining: int,
     ) -> torch.Tensor:
         """Return the vectors of a chunk's rows, with activation checkpointing where that is on.
 
-        `load` copies the rows' inputs to the device. It runs again when the chunk is recomputed, so
-        the device never holds the media of all chunks at once.
+        Args:
+            load: copies the rows' inputs to the device. It runs again when the chunk is recomputed,
+                so the device never holds the media of all chunks at once.
+            remaining: number of the step's later chunks.
         """
 
         def encode() -> torch.Tensor:
@@ -293,7 +315,7 @@ class ItemTower(nn.Module):
                 vectors: torch.Tensor = self(*load(rows))
             return vectors
 
-        if self.recomputes and self.trained and torch.is_grad_enabled():
+        if self.recomputes_chunk(remaining) and self.trained and torch.is_grad_enabled():
             encoded = run_checkpointed(encode, self.encoders, device)
         else:
             encoded = encode()
@@ -307,3 +329,9 @@ class ItemTower(nn.Module):
         if keys_O is None:
             return nullcontext()
         return drawing(self._dropout_layers, lambda: keys_of_rows(keys_O, rows, device))
+
+
+def _counted_down(chunks: Sequence[torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield each chunk after the number of chunks that follow it."""
+    for index, rows in enumerate(chunks):
+        yield len(chunks) - index - 1, rows

@@ -10,7 +10,6 @@ optim.py          optimizer and schedule
 adamw.py          AdamW without the imports of torch.compile
 zero_state.py     weights and optimizer state under ZeRO
 warm_start.py     start from the weights of another run
-activation_memory.py   size of activations, and when to checkpoint them
 meter.py          figures of the steps since the last log
 dry_run.py        predict what a run does, reads and holds in memory
 memory_estimate.py   memory of a rank: parameters, optimizer state and activations

@@ -15,17 +15,23 @@ from torch import nn
 
 from mlrec.config import Config
 from mlrec.data.schema import Batch, Step
+from mlrec.models import chunk_choice
 from mlrec.models.batchnorm import BatchNormStatistics
 from mlrec.models.building import training_dtype
+from mlrec.models.chunk_choice import ChunkChoice
 from mlrec.models.recommender import NO_HOOKS, ForwardHooks, Recommender
+from mlrec.models.simulation import tower_cost
 from mlrec.runs import checkpoint
 from mlrec.runtime.distributed import World
 from mlrec.train import optim, zero_state
-from mlrec.train.activation_memory import STATE_BYTES, Saving, choose, saved_bytes
 from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
 from mlrec.train.large_tables import find_tables
 from mlrec.train.model_state import ModelState, full_size
 from mlrec.train.row_optimizers import RowOptimizers, shard_tables
+
+STATE_BYTES = 12
+"""Memory that a trained parameter takes from the first step on (bytes): gradient and AdamW's two
+moments in fp32, without ZeRO."""
 
 
 @dataclass
@@ -48,8 +54,8 @@ class Engine:
     """Optimizers of the rows of sharded tables; None without such tables."""
     statistics: BatchNormStatistics | None = None
     """Statistics that training changes; None if batch norms are frozen."""
-    saving: Saving | None = None
-    """Choice of item.checkpoint=auto; None if there was nothing to choose."""
+    chunks: ChunkChoice | None = None
+    """How a step's items are encoded; None if their number is not known."""
     learning_rates: dict[str, float] = field(default_factory=dict)
     """Learning rates of the last step by parameter group."""
     skipped_steps: int = 0
@@ -182,8 +188,8 @@ def build_engine(
 
     Args:
         resumed: checkpoint to resume from, of any number of ranks and any ZeRO stage.
-        items: most items that a rank encodes in a step; None keeps activation checkpointing on with
-            item.checkpoint=auto.
+        items: most items that a rank encodes in a step; None chooses no chunks, and keeps
+            activation checkpointing on with item.checkpoint=auto.
 
     Raises:
         ValueError: nothing is trained in a run that has steps, or `resumed` is a checkpoint of
@@ -221,11 +227,9 @@ def build_engine(
         checkpoint.load_weights(model, resumed)
         raw_weights = checkpoint.read_tensors(resumed, checkpoint.RAW_WEIGHT)
         checkpoint.take_weights(model, resumed, raw_weights)
-    item_bytes = None
-    if config.item.checkpoint == "auto" and items is not None and model.tower.trained:
-        item_bytes = saved_bytes(model.tower, world.device, training_dtype(config))
+    cost = None if items is None else tower_cost(model.tower, training_dtype(config))
 
-    # Only now, because weights were loaded and activations measured with whole tables.
+    # Only now, because weights were loaded and the cost was found with whole tables.
     optimizers = shard_tables(model, tables, groups, config, world)
     groups = [group for group in groups if group["params"]]
     base_optimizer = optim.build_optimizer(groups, config)
@@ -252,10 +256,11 @@ def build_engine(
 
     # Under ZeRO-3 every rank must run the same number of chunks in every step.
     model.tower.steady_items = (items or 0) if engine.zero_stage == 3 else 0
-    if items is not None and item_bytes is not None:
+    if items is not None and cost is not None:
         # Now, because the parameters have taken their share of the memory.
-        engine.saving = choose(item_bytes, items, _later_bytes(engine), world)
-        model.tower.recomputes = engine.saving.recomputes
+        room_bytes = chunk_choice.room_for_activations(_later_bytes(engine), world)
+        engine.chunks = chunk_choice.choose(config, cost, items, room_bytes, world.device)
+        chunk_choice.apply(engine.chunks, model.tower)
     return engine
 
 

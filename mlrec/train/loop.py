@@ -109,11 +109,12 @@ def _build(
         cached_items=cache.items if cache else None,
     )
     most_items = plan.most_items(total_steps, dataset.items_N)
-    check_room_of_loader(config, dataset, most_items, world)
 
     engine = build_engine(
         config, model, world, plan.steps_per_epoch, total_steps, resumed, most_items
     )
+    # After the engine has chosen the chunks.
+    check_room_of_loader(config, dataset, most_items, model.tower.chunk, world)
     # Only now, because a run that is refused above leaves no folder behind.
     from_main(lambda: keep_encoder_files(config, model, resumed))
     pin_memory = world.device.type == "cuda"
@@ -237,7 +238,7 @@ def _rank_best(run: TrainingRun, tracker: Tracker) -> None:
 
 
 def check_room_of_loader(
-    config: Config, dataset: StepDataset, most_items: int, world: World
+    config: Config, dataset: StepDataset, most_items: int, chunk: int, world: World
 ) -> None:
     """Check that the loader's shared memory holds the batches and evaluations of this machine.
 
@@ -248,7 +249,7 @@ def check_room_of_loader(
     ranked_items = -(-dataset.data.catalogue.size // world.size)
     step_bytes = shared_bytes_of_steps(item_bytes(dataset.inputs), most_items, workers)
     # The batches of the next steps stay in memory during an evaluation.
-    chunk_bytes = shared_bytes_of_chunks(dataset.inputs, ranked_items, config.item.chunk, workers)
+    chunk_bytes = shared_bytes_of_chunks(dataset.inputs, ranked_items, chunk, workers)
     check_shared_memory(step_bytes + chunk_bytes, max(world.nodes))
 
 

@@ -10,9 +10,10 @@ import torch
 
 from mlrec.config import Config
 from mlrec.models.building import training_dtype
+from mlrec.models.formulas import MIN_CHUNK
+from mlrec.models.simulation import tower_cost
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.units import megabytes_or_gigabytes
-from mlrec.train.activation_memory import saved_bytes
 from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
 
 ADAM_MOMENTS_BYTES = 8
@@ -101,12 +102,13 @@ class ActivationBytes:
         """Return the estimate for a step of `items` items, or None if no encoder is trained."""
         if not tower.trained:
             return None
-        # Measured on the CPU, so that no GPU is needed; a GPU's kernels may save other tensors.
-        item_bytes = saved_bytes(tower, torch.device("cpu"), training_dtype(config))
+        chunk = MIN_CHUNK if config.item.chunk == "auto" else config.item.chunk
+        cost = tower_cost(tower, training_dtype(config))
+        item_bytes = cost.saved_bytes(chunk) / chunk
         return ActivationBytes(
             item_bytes=item_bytes,
             held_bytes=items * item_bytes,
-            recomputed_bytes=min(items, config.item.chunk) * item_bytes,
+            recomputed_bytes=min(items, chunk) * item_bytes,
             checkpoint=config.item.checkpoint,
         )
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from mlrec.config import as_value, kind_of
 from mlrec.config.bounds import Between
-from mlrec.config.kinds import is_optional, without_none
+from mlrec.config.kinds import is_optional, is_word_or_number, without_none
 from mlrec.config.scalars import Node, Scalar, as_whole_number, shown
 from mlrec.config.values import typed
 from mlrec.train.search_space import Choices, Range
@@ -110,8 +110,11 @@ def _is_whole(key: str, low: Node, high: Node) -> bool:
     Options without a type take them if both ends are written as whole numbers.
     """
     kind: Any = kind_of(key)
-    while get_origin(kind) is Annotated or is_optional(kind):
-        kind = without_none(kind) if is_optional(kind) else get_args(kind)[0]
+    while get_origin(kind) is Annotated or is_optional(kind) or is_word_or_number(kind):
+        if is_word_or_number(kind):
+            kind = get_args(kind)[1]
+        else:
+            kind = without_none(kind) if is_optional(kind) else get_args(kind)[0]
     if kind in (int, float):
         return kind is int
     ends = [end for end in (low, high) if isinstance(end, Scalar)]

@@ -77,7 +77,7 @@ class TrainingRun:
         }
         self.record = new_record(config.name, world.size, dataset, engine.state.parameter_counts())
         self.record["users_per_epoch"] = data.sequences.num_train_users
-        self.record["saving"] = asdict(engine.saving) if engine.saving else None
+        self.record["chunks"] = asdict(engine.chunks) if engine.chunks else None
         self.record["random_weights"] = engine.model.tower.random_encoders
         before = from_main(lambda: read_record(config.run_path)) or {}
         # A resumed run goes on counting. Its encoders started from the weights that its first
@@ -111,7 +111,7 @@ class TrainingRun:
             f"steps {self.state.step} to {self.last_step}, {self.steps_per_epoch} an epoch"
             f"{self.warm_start.in_words() if self.warm_start else ''}{self.data.store.room()}"
             f"{cache.room_in_words(self.world.size) if cache else ''}"
-            f"{self.engine.saving.in_words() if self.engine.saving else ''}"
+            f"{self.engine.chunks.in_words() if self.engine.chunks else ''}"
         )
 
     def due(self, done: int, *durations: str) -> bool:

@@ -15,7 +15,7 @@ from mlrec.models.encoder_files import Restored
 from mlrec.models.losses import LOSSES
 from mlrec.models.recommender import ForwardHooks
 from mlrec.models.recommender_simulation import batch_of, drawn_slots, simulate_recommender
-from mlrec.models.simulation import simulate_tower
+from mlrec.models.simulation import Rates, simulate_tower
 from mlrec.runtime.flops import FlopCounter
 
 
@@ -92,11 +92,11 @@ def test_flop_counter_counts_as_much_for_each_gradient_of_a_convolution(groups: 
 
 def test_work_takes_the_longer_of_arithmetic_traffic_and_launches() -> None:
     work = simulate_tower(tower_of("video/tiny"), 2, torch.float32).forward
-    flops_bound = work.seconds(flops_per_s=1e6, bytes_per_s=1e30, launch_s=0.0)
+    flops_bound = work.seconds(Rates(flops_per_s=1e6, bytes_per_s=1e30, launch_s=0.0))
     assert flops_bound == pytest.approx(work.flops / 1e6)
-    launch_bound = work.seconds(flops_per_s=1e30, bytes_per_s=1e30, launch_s=1.0)
+    launch_bound = work.seconds(Rates(flops_per_s=1e30, bytes_per_s=1e30, launch_s=1.0))
     assert launch_bound == work.kernels
-    bytes_bound = work.seconds(flops_per_s=1e30, bytes_per_s=1e3, launch_s=0.0)
+    bytes_bound = work.seconds(Rates(flops_per_s=1e30, bytes_per_s=1e3, launch_s=0.0))
     assert bytes_bound == pytest.approx(work.bytes_K.sum() / 1e3)
 
 

@@ -1,0 +1,92 @@
+"""Formulas that predict what a step takes, for choices at the start of a run and for plans.
+
+All are pure functions of counts, costs and rates. What they assume is in their docstrings.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from mlrec.models.simulation import Rates, TowerCost
+from mlrec.runtime.devices import DEVICES, Device, device_of
+
+ACTIVATION_SHARE = 0.5
+"""Share of the free memory for activations. The rest is for the recommender, kernels' workspaces
+and fragmentation."""
+MATRIX_EFFICIENCY = 0.5
+"""Share of a GPU's peak that matrix products of a training step reach."""
+TRAFFIC_EFFICIENCY = 0.8
+"""Share of a GPU's memory bandwidth that other kernels reach."""
+LAUNCH_S = 1e-5
+"""Time that the host takes to launch a kernel from Python (seconds). On a CPU, the time that an
+operator takes besides its work."""
+MIN_CHUNK = 16
+"""Smallest chunk that is chosen where memory allows more. Gradients are summed over the chunks, and
+in bf16 each addition rounds."""
+MAX_CHUNK = 1 << 16
+"""Largest chunk that is chosen."""
+OVERHEAD_RATIO = 2.0
+"""Least ratio of a chunk's work to its overhead."""
+
+
+CPU_RATES = Rates(flops_per_s=5e10, bytes_per_s=1e10, launch_s=LAUNCH_S)
+"""Nominal rates of a rank on a CPU. Measured ones would let chunks, and thereby the rounding of
+sums, differ from run to run."""
+
+
+def gpu_rates(gpu: Device, precision: Literal["fp32", "tf32", "bf16"]) -> Rates:
+    """Return the rates of a GPU: its peaks times MATRIX_EFFICIENCY and TRAFFIC_EFFICIENCY.
+
+    A precision that it lacks is emulated in fp32.
+    """
+    peak_flops_per_s = gpu.flops_per_s(precision) or gpu.flops_per_s("fp32")
+    return Rates(
+        flops_per_s=MATRIX_EFFICIENCY * peak_flops_per_s,
+        bytes_per_s=TRAFFIC_EFFICIENCY * gpu.bandwidth_gb_per_s * 1e9,
+        launch_s=LAUNCH_S,
+    )
+
+
+def nominal_rates(device: torch.device, precision: Literal["fp32", "tf32", "bf16"]) -> Rates:
+    """Return the rates of this machine's device. A GPU without known figures counts as an A100."""
+    if device.type != "cuda":
+        return CPU_RATES
+    gpu = device_of(torch.cuda.get_device_name(device)) or DEVICES["a100-40gb"]
+    return gpu_rates(gpu, precision)
+
+
+def chunk_size(cost: TowerCost, rates: Rates, room_bytes: float) -> int:
+    """Return the number of items to encode at a time: a power of two.
+
+    The chunk is the smallest of MIN_CHUNK to MAX_CHUNK items whose work on items takes
+    OVERHEAD_RATIO times its overhead. The overhead is what a chunk costs besides its items: the
+    host's launches of its kernels, and what depends on no item, such as the gradient of a whole
+    table of ids. Below that size the device waits for the host. Above it a chunk only takes more
+    memory.
+
+    If the memory of a chunk's forward and backward pass is more than `room_bytes`, it is the
+    largest power of two that fits, or 1.
+    """
+    chunk = MIN_CHUNK
+    overhead_s = cost.fixed_s(rates) + cost.kernels * rates.launch_s
+    while chunk < MAX_CHUNK and chunk * cost.item_s(rates) < OVERHEAD_RATIO * overhead_s:
+        chunk *= 2
+    while chunk > 1 and cost.peak_bytes(chunk) > room_bytes:
+        chunk //= 2
+    return chunk
+
+
+def held_chunks(cost: TowerCost, chunk: int, num_chunks: int, room_bytes: float) -> int:
+    """Return how many of a step's chunks can hold their activations until the backward pass.
+
+    With h of them held, the most memory is taken when the last chunk is in its backward pass: h
+    times what a chunk holds, and what its backward pass needs besides. The other chunks are
+    recomputed one at a time after the held ones are released, and take no more.
+    """
+    saved_bytes = cost.saved_bytes(chunk)
+    backward_bytes = cost.peak_bytes(chunk) - saved_bytes
+    if saved_bytes <= 0:
+        return num_chunks
+    return min(num_chunks, max(0, int((room_bytes - backward_bytes) / saved_bytes)))
