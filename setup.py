@@ -18,6 +18,8 @@ def version() -> str:
 
 
 DASHBOARD = ["wandb-workspaces>=0.4.13"]
+# A second reader of clips, for tests. It has no package for other platforms.
+DECORD = ["decord; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 INDEX = ["faiss-cpu>=1.15"]
 SEARCH = ["optuna>=5"]
 # The client connects to clusters from outside, by ray:// URLs.
@@ -69,12 +71,11 @@ setup(
         "http": ["aiohttp"],
         "ray": RAY,
         "dashboard": DASHBOARD,
+        "decord": DECORD,
         "index": INDEX,
         "search": SEARCH,
         "dev": [
             "boto3",
-            # A second reader of clips, for tests. It has no package for aarch64.
-            "decord; platform_machine != 'aarch64'",
             "import-linter",
             "moto[server]",
             "mypy",
@@ -84,6 +85,7 @@ setup(
             "ruff",
             "types-PyYAML",
             *DASHBOARD,
+            *DECORD,
             *INDEX,
             *RAY,
             *SEARCH,
