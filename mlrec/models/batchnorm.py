@@ -15,6 +15,15 @@ from mlrec.config.encoder_options import Tuning
 from mlrec.models.encoders.base import Encoder
 
 
+class _Affine(NamedTuple):
+    """Copies of a frozen scale and shift in another dtype."""
+
+    source: tuple[tuple[torch.device, int, int], ...]
+    """Device, address and version of the tensors that they were copied from."""
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
 class BatchNorm(_BatchNorm):
     """Batch normalisation of any number of dimensions, in training over all ranks' chunks.
 
@@ -32,6 +41,7 @@ class BatchNorm(_BatchNorm):
             setattr(self, name, value)
         self.repeats = False
         """Whether the forward is a recomputation, which must not update the statistics again."""
+        self._frozen_affine: _Affine | None = None
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if self.running_mean is None or self.running_var is None:
@@ -39,9 +49,7 @@ class BatchNorm(_BatchNorm):
                 "Cannot encode a catalogue with a batch normalisation without running statistics: "
                 "a vector would depend on the other items. Choose another encoder"
             )
-        # in a bf16 run the parameters are in bf16 and the statistics in fp32
-        weight = None if self.weight is None else self.weight.to(self.running_mean.dtype)
-        bias = None if self.bias is None else self.bias.to(self.running_mean.dtype)
+        weight, bias = self._affine(self.running_mean.dtype)
         # Every rank takes the same branch, for all ranks train or evaluate at the same time.
         if self.training and _over_ranks():
             return self._normalize_over_ranks(
@@ -85,6 +93,23 @@ class BatchNorm(_BatchNorm):
         shape = (1, -1, *(1,) * (values.ndim - 2))
         normal = values.float() * scale.view(shape) + shift.view(shape)
         return normal.to(values.dtype)
+
+    def _affine(self, dtype: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return scale and shift in the dtype of the statistics: fp32, also in a bf16 run."""
+        weight, bias = self.weight, self.bias
+        if weight is None or bias is None or weight.dtype == dtype:
+            return weight, bias
+        if weight.requires_grad or bias.requires_grad:
+            return weight.to(dtype), bias.to(dtype)
+        # Frozen ones are cast once, not in every chunk: casts were a third of a SlowFast's kernels.
+        # Loading weights, a move and ZeRO-3, which gathers them anew, change what they were cast
+        # from.
+        source = tuple(
+            (tensor.device, tensor.data_ptr(), tensor._version) for tensor in (weight, bias)
+        )
+        if self._frozen_affine is None or self._frozen_affine.source != source:
+            self._frozen_affine = _Affine(source, weight.to(dtype), bias.to(dtype))
+        return self._frozen_affine.weight, self._frozen_affine.bias
 
     def _momentum(self) -> float:
         # 0 leaves the running statistics as they are

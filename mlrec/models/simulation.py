@@ -37,6 +37,7 @@ SIMULATED_ITEMS = (8, 16)
 """Sizes of the two chunks that are simulated."""
 TRIED_ITEMS = (2, 4)
 """Sizes of the two chunks that are encoded where a simulation is not possible."""
+_ALLOCATIONS = {torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.new_empty}
 MAX_TRIED_WEIGHTS = 4_000_000
 """Weights of tables of ids below which they are tried instead of simulated."""
 
@@ -145,8 +146,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = _run(func, args, kwargs)
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         makes_tensors = self._count_new(outputs)
-        # Views make no tensor and launch nothing.
-        if makes_tensors or func._schema.is_mutable:
+        # Views and allocations launch nothing.
+        launches = makes_tensors or func._schema.is_mutable
+        if launches and func._overloadpacket not in _ALLOCATIONS:
             inputs = [leaf for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)]
             num_bytes = sum(_bytes_of(tensor) for tensor in (*inputs, *outputs))
             trained = any(tensor.requires_grad for tensor in inputs)
@@ -288,6 +290,9 @@ def simulate_tower(tower: ItemTower, items: int, dtype: torch.dtype) -> PassCost
             vectors: torch.Tensor = copied(media)
         return vectors
 
+    # The first forward makes what later ones use again, such as casts of frozen batch norms.
+    with torch.no_grad(), _FlashAttention():
+        forward()
     return simulate(forward, copied, items)
 
 

@@ -76,3 +76,21 @@ def test_frozen_encoder_in_training_has_no_dropout() -> None:
         tower = tower_of("text/bert_tiny", tuning=tuning)
         media = media_of(tower.specs[0], 3)
         assert torch.equal(tower(media), tower(media)) is same
+
+
+def test_frozen_batch_norm_in_bf16_casts_its_scale_once() -> None:
+    norm = BatchNorm(torch.nn.BatchNorm2d(3)).eval().requires_grad_(False)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    norm.weight.data = norm.weight.data.bfloat16()
+    norm.bias.data = norm.bias.data.bfloat16()
+    values = torch.randn(2, 3, 4, 4).bfloat16()
+    first = norm(values)
+    assert norm._frozen_affine is not None
+    scale = norm._frozen_affine.weight
+    torch.testing.assert_close(norm(values), first, rtol=0, atol=0)
+    assert norm._frozen_affine.weight is scale
+    # Weights that a checkpoint loads are cast again.
+    norm.load_state_dict({**norm.state_dict(), "weight": torch.full((3,), 5.0)})
+    expected = values.float() / (1 + norm.eps) ** 0.5 * 5
+    torch.testing.assert_close(norm(values), expected.bfloat16())
