@@ -27,11 +27,15 @@ MIN_CHUNK = 16
 in bf16 each addition rounds."""
 MAX_CHUNK = 1 << 16
 """Largest chunk that is chosen."""
-OVERHEAD_RATIO = 2.0
-"""Least ratio of a chunk's work to its overhead."""
+GPU_OVERHEAD_RATIO = 2.0
+"""Least ratio of a chunk's work to its overhead on a GPU, which launches kernels while others run:
+above 1 the host keeps ahead of it."""
+CPU_OVERHEAD_RATIO = 16.0
+"""The same on a CPU, where the overhead adds to the work: it is at most 6 % of it."""
 
-
-CPU_RATES = Rates(flops_per_s=5e10, bytes_per_s=1e10, launch_s=LAUNCH_S)
+CPU_RATES = Rates(
+    flops_per_s=5e10, bytes_per_s=1e10, launch_s=LAUNCH_S, overhead_ratio=CPU_OVERHEAD_RATIO
+)
 """Nominal rates of a rank on a CPU. Measured ones would let chunks, and thereby the rounding of
 sums, differ from run to run."""
 
@@ -46,6 +50,7 @@ def gpu_rates(gpu: Device, precision: Literal["fp32", "tf32", "bf16"]) -> Rates:
         flops_per_s=MATRIX_EFFICIENCY * peak_flops_per_s,
         bytes_per_s=TRAFFIC_EFFICIENCY * gpu.bandwidth_gb_per_s * 1e9,
         launch_s=LAUNCH_S,
+        overhead_ratio=GPU_OVERHEAD_RATIO,
     )
 
 
@@ -61,7 +66,7 @@ def chunk_size(cost: TowerCost, rates: Rates, room_bytes: float) -> int:
     """Return the number of items to encode at a time: a power of two.
 
     The chunk is the smallest of MIN_CHUNK to MAX_CHUNK items whose work on items takes
-    OVERHEAD_RATIO times its overhead. The overhead is what a chunk costs besides its items: the
+    `overhead_ratio` times its overhead. The overhead is what a chunk costs besides its items: the
     host's launches of its kernels, and what depends on no item, such as the gradient of a whole
     table of ids. Below that size the device waits for the host. Above it a chunk only takes more
     memory.
@@ -71,7 +76,7 @@ def chunk_size(cost: TowerCost, rates: Rates, room_bytes: float) -> int:
     """
     chunk = MIN_CHUNK
     overhead_s = cost.fixed_s(rates) + cost.kernels * rates.launch_s
-    while chunk < MAX_CHUNK and chunk * cost.item_s(rates) < OVERHEAD_RATIO * overhead_s:
+    while chunk < MAX_CHUNK and chunk * cost.item_s(rates) < rates.overhead_ratio * overhead_s:
         chunk *= 2
     while chunk > 1 and cost.peak_bytes(chunk) > room_bytes:
         chunk //= 2

@@ -52,6 +52,8 @@ class Rates:
     """Bytes per second that other kernels read and write."""
     launch_s: float
     """Seconds per kernel that the host takes to launch it."""
+    overhead_ratio: float = 2.0
+    """Least ratio of a chunk's work to its overhead, for the choice of the chunk's size."""
 
 
 @dataclass(frozen=True)
