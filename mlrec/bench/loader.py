@@ -24,11 +24,12 @@ from mlrec.bench.result import Result, Row
 from mlrec.config import DataConfig
 from mlrec.data.byte_ranges import SampleRanges, ShardRead
 from mlrec.data.decode import members_of
+from mlrec.data.media_region import STEPS_IN_MEMORY, MediaRegion
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shard_readers import READS_IN_FLIGHT
-from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
+from mlrec.data.stream import Data, StepDataset, StepParts, open_data, stream_steps
 from mlrec.runtime.progress import track
 
 PARTS = ("read", "decode", "collate", "transfer")
@@ -36,8 +37,8 @@ PARTS = ("read", "decode", "collate", "transfer")
 
 read      members of the items, with their checksums
 decode    media from their bytes
-collate   the plan, and everything into one batch
-transfer  the batch into shared memory, for the training process
+collate   the plan, and everything but the media into one batch
+transfer  the batch to the training process, which shares the memory of the media
 """
 
 WARM_UP = 2
@@ -208,13 +209,20 @@ def _raw_read_mb_per_s(data: Data, items: Sequence[int], names: Sequence[str]) -
 def _time_stream(dataset: StepDataset, steps: range, workers: int) -> Seconds:
     """Return the time between the arrivals of the batch before `steps` and of their last batch."""
     arrivals: list[Seconds] = []
-    # The stream goes on for a batch per worker. At both arrivals every worker is therefore busy
-    # with a later batch, and the work done ahead of the clock is the same at both.
-    for batch in stream_steps(dataset, 0, steps.stop + workers, workers, pin_memory=False):
+    # The stream goes on for a step. At both arrivals all workers are therefore busy with the next
+    # step, and the work done ahead of the clock is the same at both.
+    last_step = steps.stop + 1
+    most_items = _most_items(dataset, last_step)
+    for batch in stream_steps(dataset, 0, last_step, workers, False, most_items):
         if batch.step in (steps.start - 1, steps.stop - 1):
             arrivals.append(Seconds(time.perf_counter(), cpu_seconds()))
     first, last = arrivals
     return last.since(first)
+
+
+def _most_items(dataset: StepDataset, num_steps: int) -> int:
+    """Return the most items of a step, of all of them: a larger one would interrupt the stream."""
+    return max(len(dataset.plan.step(step).items_U) for step in range(num_steps))
 
 
 def _step_seconds(
@@ -230,13 +238,15 @@ def _step_seconds(
 class _TimedSteps(Dataset[torch.Tensor]):
     """Seconds of each of PARTS by step, float64 [4].
 
-    It must run in a worker, where pickling a batch moves its tensors into shared memory.
+    It must run in a worker, where pickling moves large tensors into shared memory.
     """
 
     def __init__(
         self, dataset: StepDataset, spec: InputSpec, names: Sequence[str], steps: int
     ) -> None:
         self.dataset = dataset
+        region = MediaRegion(dataset.inputs, _most_items(dataset, steps), STEPS_IN_MEMORY)
+        self.parts = StepParts(dataset, region, num_workers=1)
         self.spec = spec
         self.names = names
         self.steps = steps
@@ -253,9 +263,9 @@ class _TimedSteps(Dataset[torch.Tensor]):
         intact_samples = [sample for _, sample in samples if not isinstance(sample, str)]
         decode_all(data, self.spec, intact_samples)
         laps_s.append(time.perf_counter())
-        batch = self.dataset[step]
+        part = self.parts[step]
         laps_s.append(time.perf_counter())
-        ForkingPickler.dumps(batch)
+        ForkingPickler.dumps(part)
         laps_s.append(time.perf_counter())
         read_s, decode_s, batch_s, transfer_s = np.diff(laps_s).tolist()
         # Building the batch reads and decodes a second time. The rest of it is collation, which

@@ -100,6 +100,7 @@ class MediaPool:
         Args:
             floats: return frames as float32 instead of bytes, as MicroLens' trainer has them.
         """
+        self.specs = tuple(dict.fromkeys(specs))
         self._pools: dict[InputSpec, torch.Tensor] = {}
         self._id_specs: list[InputSpec] = []
         for spec in specs:
@@ -142,8 +143,14 @@ class MadeUpSteps(StepDataset):
         """
         super().__init__(data, plan, rank, (), local, whole_catalogue)
         self._pool = pool
+        if pool is not None:
+            self.inputs = pool.specs
 
-    def load_media(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
-        # The parts are those of Decoded: media, validity of each item, and no errors.
-        media = {} if self._pool is None else self._pool.of(torch.from_numpy(items))
+    def load_media(
+        self, items: np.ndarray, cached_n: np.ndarray, media: dict[InputSpec, torch.Tensor]
+    ) -> Decoded:
+        """Copy made-up media of the items to `media`."""
+        if self._pool is not None:
+            for spec, tensor in self._pool.of(torch.from_numpy(items)).items():
+                media[spec].copy_(tensor)
         return Decoded(media, torch.ones(len(items), dtype=torch.bool), {})

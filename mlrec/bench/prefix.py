@@ -123,7 +123,7 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> Pref
     # The pair on the first batch warms up and counts the arithmetic.
     first_batch = dataset[0]
     fill_cache(first_batch)
-    cached_flops = _count_flops(clock, _without_cached_media(first_batch, cache), None)
+    cached_flops = _count_flops(clock, _with_marks(first_batch, cache), None)
     all_stages_flops = _count_flops(clock, first_batch, encode_all)
 
     cached = StepTimes()
@@ -134,7 +134,7 @@ def measure_prefix(config: Config, data: Data, world: World, steps: int) -> Pref
         batch = dataset[step]
         # The step that fills the cache is not measured.
         fill_cache(batch)
-        clock.step(cached, iter([_without_cached_media(batch, cache)]))
+        clock.step(cached, iter([_with_marks(batch, cache)]))
         clock.step(all_stages, iter([batch]), encode_all)
 
     pairs = zip(cached.work_s, all_stages.work_s, strict=True)
@@ -160,17 +160,12 @@ def _count_flops(clock: StepClock, batch: Batch, encode: Encode | None) -> int:
     return flops
 
 
-def _without_cached_media(batch: Batch, cache: ActivationCache) -> Batch:
-    """Return the batch as the loader builds it from the second epoch on.
+def _with_marks(batch: Batch, cache: ActivationCache) -> Batch:
+    """Return the batch with its cached items marked, as the loader does from the second epoch on.
 
-    It has no media of items whose prefixes are cached.
+    The media that the loader would skip are there, and the item tower ignores them.
     """
-    cached_O = cache.has(batch.items_O)
-    media = {}
-    # Inputs of encoders without a cached prefix are still read, for all items.
-    for spec, tensor in batch.media.items():
-        media[spec] = tensor[~cached_O] if spec in cache.items.inputs else tensor
-    return replace(batch, media=media, cached_O=cached_O)
+    return replace(batch, cached_O=cache.has(batch.items_O))
 
 
 def _result(config: Config, world: World, bench: PrefixBench) -> Result:

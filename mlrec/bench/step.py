@@ -169,13 +169,14 @@ def measure_step(
     pool = MediaPool(model.tower.specs)
     local_negatives = config.loss.negatives == "local"
     dataset = MadeUpSteps(data, plan, world.rank, pool, local_negatives, model.whole_catalogue)
-    most_items = plan.most_items(steps + 1, dataset.items_N)
+    dataset_items = most_items = plan.most_items(steps + 1, dataset.items_N)
     if other is not None:
         # Both steps hold their activations if the one that encodes more items can.
         most_items = max(most_items, other.most_items)
     engine = build_engine(config, model, world, plan.steps_per_epoch, steps + 1, items=most_items)
     on_cuda = world.device.type == "cuda"
-    stream = stream_steps(dataset, 0, steps + 1, config.data.num_workers, pin_memory=on_cuda)
+    workers = config.data.num_workers
+    stream = stream_steps(dataset, 0, steps + 1, workers, on_cuda, dataset_items)
 
     # All ranks take every step. The first one warms up, and it counts the arithmetic, because
     # the counter slows a step down.

@@ -35,8 +35,9 @@ class DataConfig:
     """Extra share of items that a node may own under ownership=home, as a fraction of its equal
     share."""
     num_workers: bounds.Workers = 2
-    """Loader processes per rank. Each prepares one whole step, so this many steps are
-    prefetched; 0 loads in the training process."""
+    """Loader processes per rank. Together they decode the step after the one in training, so host
+    memory holds the media of two steps per rank, however many workers there are. Evaluation takes
+    two chunks of item.chunk items per worker in /dev/shm. 0 loads in the training process."""
     max_bad_items: bounds.Tolerated = 100
     """Maximum number of distinct unreadable items; the run stops above it."""
 

@@ -21,7 +21,8 @@ workers.py        start and end of the loader processes
 catalogue_pass.py the whole catalogue, once, over all ranks
 shard_streams.py  whole item shards, front to back
 cached_items.py   which items the loader skips because their activations are cached
-shared_buffers.py memory of batches, shared and of one process
+media_region.py   memory of decoded media, shared by loader workers and training
+host_memory.py    how much host memory that takes, and whether it fits
 schema.py         the types of a batch
 spacing.py        evenly spaced samples
 titles.py, pictures.py   titles; items as pictures for people

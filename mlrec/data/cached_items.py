@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mlrec.data.decode import Decoded, decode_items
+from mlrec.data.decode import Decoded, decode_rows
 from mlrec.data.format import MediaInfo
 from mlrec.data.samples import Sample
 from mlrec.data.schema import InputSpec
@@ -72,29 +72,21 @@ def decode_partly_cached(
     cached_samples: Iterable[Sample],
     cached_n: np.ndarray,
     inputs: PartialInputs,
+    media_by_input: dict[InputSpec, torch.Tensor],
     media: MediaInfo,
 ) -> Decoded:
-    """Decode n items as decode_items does, but only the remaining inputs of cached ones.
-
-    A skipped input has rows of the uncached items alone. Every other input has all n rows.
+    """Decode n items to their rows of the media, but only the remaining inputs of cached ones.
 
     Args:
         uncached_samples: samples of the uncached items in order, with the members of all inputs.
         cached_samples: samples of the cached items in order, with the members of the remaining
             inputs.
         cached_n: which items are cached, bool.
+        media_by_input: where to write. The rows of cached items are left as they are for inputs
+            that are skipped.
     """
-    # Two passes: rows of a skipped input exist for uncached items only.
-    uncached_positions = np.flatnonzero(~cached_n)
-    cached_positions = np.flatnonzero(cached_n)
-    uncached = decode_items(uncached_samples, len(uncached_positions), inputs.all, media)
-    cached = decode_items(cached_samples, len(cached_positions), inputs.of_cached, media)
-    # Row i of the result is row order[i] of the uncached items followed by the cached ones.
-    order = torch.from_numpy(np.argsort(np.concatenate([uncached_positions, cached_positions])))
-    # Skipped inputs keep the result of the first pass.
-    media_by_input = dict(uncached.media)
-    for spec in inputs.of_cached:
-        media_by_input[spec] = torch.cat([uncached.media[spec], cached.media[spec]])[order]
+    decoded = Decoded(media_by_input, torch.ones(len(cached_n), dtype=torch.bool), {})
+    decode_rows(uncached_samples, np.flatnonzero(~cached_n), inputs.all, decoded, media)
     # A cached item is unreadable only if one of its remaining inputs is.
-    valid_n = torch.cat([uncached.valid_n, cached.valid_n])[order]
-    return Decoded(media_by_input, valid_n, uncached.bad_items | cached.bad_items)
+    decode_rows(cached_samples, np.flatnonzero(cached_n), inputs.of_cached, decoded, media)
+    return decoded

@@ -13,18 +13,15 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_inputs
-from mlrec.data.decode import check_inputs, item_bytes, members_of
+from mlrec.data.decode import check_inputs, empty_media, item_bytes, members_of
 from mlrec.data.format import item_key
+from mlrec.data.host_memory import PREFETCHED_CHUNKS, check_shared_memory, host_bytes
 from mlrec.data.samples import Sample, is_optional, stored
 from mlrec.data.schema import InputSpec
 from mlrec.data.shard_streams import next_sample, stream_shard
-from mlrec.data.shared_buffers import check_shared_memory
 from mlrec.data.stream import Data
 from mlrec.data.workers import WorkerDiedError, log_replacement, workers_output
 from mlrec.runtime.distributed import shares
-
-PREFETCHED_CHUNKS = 2
-"""Chunks that each loader worker prepares ahead: one in the making, one ready to encode."""
 
 
 @dataclass
@@ -43,7 +40,7 @@ class Chunk:
     cached_n: torch.Tensor
     """bool: items whose activations are cached.
 
-    `media` has no rows of them for an input of CachedItems.
+    Their rows of `media` are arbitrary for an input of CachedItems, and may be missing at the end.
     """
     number: int
     """Number of the chunk in the pass, from 0."""
@@ -151,6 +148,7 @@ class CataloguePass(IterableDataset[Chunk]):
             timed(itertools.islice(cached_samples, num_cached)),
             cached_n,
             self.partial_inputs,
+            self._empty_media(cached_n),
             self.data.info.media,
         )
         return Chunk(
@@ -162,6 +160,18 @@ class CataloguePass(IterableDataset[Chunk]):
             cached_n=torch.from_numpy(cached_n),
             number=number,
         )
+
+    def _empty_media(self, cached_n: np.ndarray) -> dict[InputSpec, torch.Tensor]:
+        """Return memory for the media of a chunk's items."""
+        media = {}
+        rows_of_uncached = np.flatnonzero(~cached_n)
+        for spec in self.inputs:
+            count = len(cached_n)
+            # Often all items are cached. Rows that are never written need not be sent.
+            if spec not in self.partial_inputs.of_cached:
+                count = int(rows_of_uncached[-1]) + 1 if len(rows_of_uncached) else 0
+            media[spec] = empty_media(spec, count)
+        return media
 
     def _samples(self, items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
         """Yield the items' samples in order, each compared with the catalogue.
@@ -219,14 +229,6 @@ def pass_of_rank(
     return CataloguePass(data, inputs, items, num_chunks, cached_items)
 
 
-def shared_bytes_of_chunks(
-    inputs: Sequence[InputSpec], items: int, chunk: int, num_workers: int
-) -> int:
-    """Return the bytes of shared memory for a rank's chunks: those prefetched, and one in use."""
-    in_flight = min(items, (num_workers * PREFETCHED_CHUNKS + 1) * chunk)
-    return in_flight * item_bytes(inputs) if num_workers else 0
-
-
 def stream_catalogue(
     catalogue: CataloguePass, num_workers: int, pin_memory: bool
 ) -> Iterator[Chunk]:
@@ -239,10 +241,10 @@ def stream_catalogue(
     num_workers = min(num_workers, catalogue.num_chunks)
     deaths = 0
     largest = -(-len(catalogue.items) // catalogue.num_chunks)
-    check_shared_memory(
-        shared_bytes_of_chunks(catalogue.inputs, len(catalogue.items), largest, num_workers),
-        ranks=1,
+    needed = host_bytes(
+        item_bytes(catalogue.inputs), 0, num_workers, len(catalogue.items), largest, pin_memory
     )
+    check_shared_memory(needed.chunks, ranks=1)
     # Cleared here and not at the end: a caller may abandon a pass and start another one.
     catalogue.delivered.clear()
     while True:

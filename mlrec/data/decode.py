@@ -17,7 +17,6 @@ from mlrec.data.media.jpeg import decode_jpeg
 from mlrec.data.media.policies import COUNT_POLICIES
 from mlrec.data.samples import Sample
 from mlrec.data.schema import InputSpec, Modality
-from mlrec.data.shared_buffers import BatchMemory, ReleasedMemory
 from mlrec.data.titles import tokenize
 from mlrec.storage.npy import read_npy
 
@@ -88,7 +87,7 @@ def _decode_video(
 def _decode_cover(
     members: Mapping[str, bytes], spec: InputSpec, media: MediaInfo, item: int, out: np.ndarray
 ) -> None:
-    # Written explicitly: `out` may be shared memory that still holds an earlier batch.
+    # Written explicitly: `out` may be memory that still holds an earlier step.
     if "cover.jpg" in members:
         decode_jpeg(members["cover.jpg"], media.size, spec.size, out)
     else:
@@ -171,13 +170,19 @@ DECODERS: dict[Modality, Decoder] = {
 }
 
 
+def item_shape(spec: InputSpec) -> tuple[tuple[int, ...], torch.dtype]:
+    """Return shape and dtype of one item's media."""
+    decoder = DECODERS[spec.modality]
+    return decoder.shape(spec), decoder.dtype
+
+
 def item_bytes(inputs: Sequence[InputSpec]) -> int:
     """Return the size of one item's decoded media."""
     num_bytes = 0
     # Encoders with equal inputs share one tensor.
     for spec in dict.fromkeys(inputs):
-        decoder = DECODERS[spec.modality]
-        num_bytes += math.prod(decoder.shape(spec)) * decoder.dtype.itemsize
+        shape, dtype = item_shape(spec)
+        num_bytes += math.prod(shape) * dtype.itemsize
     return num_bytes
 
 
@@ -228,31 +233,34 @@ class Decoded(NamedTuple):
 
 
 def decode_items(
-    samples: Iterable[Sample],
-    count: int,
-    inputs: Sequence[InputSpec],
-    media: MediaInfo,
-    memory: BatchMemory | ReleasedMemory | None = None,
+    samples: Iterable[Sample], count: int, inputs: Sequence[InputSpec], media: MediaInfo
 ) -> Decoded:
-    """Return the media of `count` items, one contiguous tensor per input.
-
-    Args:
-        memory: where the tensors are allocated; None for new memory.
-    """
-    media_of: dict[InputSpec, torch.Tensor] = {}
+    """Return the media of `count` items, one contiguous tensor per input."""
+    decoded = Decoded({}, torch.ones(count, dtype=torch.bool), {})
     for spec in inputs:
-        decoder = DECODERS[spec.modality]
-        shape = (count, *decoder.shape(spec))
-        if memory is None:
-            # Not zeroed, because below every row is written, also that of a bad item.
-            media_of[spec] = torch.empty(shape, dtype=decoder.dtype)
-        else:
-            media_of[spec] = memory.tensor(spec, shape, decoder.dtype)
+        decoded.media[spec] = empty_media(spec, count)
+    decode_rows(samples, range(count), inputs, decoded, media)
+    return decoded
+
+
+def empty_media(spec: InputSpec, count: int) -> torch.Tensor:
+    """Return memory for the media of `count` items, with arbitrary content."""
+    shape, dtype = item_shape(spec)
+    return torch.empty((count, *shape), dtype=dtype)
+
+
+def decode_rows(
+    samples: Iterable[Sample],
+    rows: Iterable[int],
+    inputs: Sequence[InputSpec],
+    decoded: Decoded,
+    media: MediaInfo,
+) -> None:
+    """Decode these inputs of the samples to the given rows of `decoded`."""
     # Views of the same memory: the decoders below write straight into the tensors.
-    arrays = {spec: tensor.numpy() for spec, tensor in media_of.items()}
-    valid_n = np.ones(count, dtype=bool)
-    bad_items: dict[int, str] = {}
-    for row, (item, members) in enumerate(samples):
+    arrays = {spec: decoded.media[spec].numpy() for spec in inputs}
+    # Strict, so that the samples' iterator runs to its end after the last row.
+    for row, (item, members) in zip(rows, samples, strict=True):
         try:
             if isinstance(members, str):
                 raise ValueError(members)
@@ -261,10 +269,9 @@ def decode_items(
                 out = arrays[spec][row, ...]
                 DECODERS[spec.modality].decode(members, spec, media, item, out)
         except ValueError as error:
-            # Zero all inputs of the item: shared memory still holds an earlier batch.
+            # Zero all inputs of the item: the memory may still hold an earlier step.
             # Other errors than ValueError are not the item's fault, so they end the run.
-            valid_n[row] = False
-            bad_items[item] = str(error)
+            decoded.valid_n[row] = False
+            decoded.bad_items[item] = str(error)
             for array in arrays.values():
                 array[row] = 0
-    return Decoded(media_of, torch.from_numpy(valid_n), bad_items)

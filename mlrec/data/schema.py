@@ -116,8 +116,8 @@ class Batch:
     remote_bytes: int = 0
     """That the loader's process asked of the network since its last batch."""
     cached_O: torch.Tensor | None = None
-    """Owned items whose activations were in the cache when the batch was built, bool. `media` has
-    no rows of them for an input of CachedItems. None without a cache."""
+    """Owned items whose activations were in the cache when the batch was built, bool. Their rows of
+    `media` are arbitrary for an input of CachedItems. None without a cache."""
 
     def slots(self) -> torch.Tensor:
         """Return the users' training sequences as positions in items_U, int64 [B, T]; -1 pads."""
@@ -141,24 +141,20 @@ class Batch:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields as a loader worker sends them, small tensors as arrays."""
-        state = {name: _sent(value) for name, value in vars(self).items()}
-        state["media"] = {spec: _sent(tensor) for spec, tensor in self.media.items()}
-        return state
+        return {name: _sent(value) for name, value in vars(self).items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the fields, with tensors in place of arrays."""
         vars(self).update({name: _received(value) for name, value in state.items()})
-        self.media = {spec: _received(value) for spec, value in state["media"].items()}
 
     def pin_memory(self) -> Batch:
-        """Copy the batch to page-locked memory; torch's DataLoader calls this."""
-        media = {spec: tensor.pin_memory() for spec, tensor in self.media.items()}
+        """Copy the batch to page-locked memory, except the media, which MediaRegion locks."""
         tensors = {
             name: value.pin_memory()
             for name, value in vars(self).items()
             if isinstance(value, torch.Tensor)
         }
-        return Batch(**{**vars(self), **tensors, "media": media})
+        return Batch(**{**vars(self), **tensors})
 
 
 def _sent(value: Any) -> Any:

@@ -1,31 +1,40 @@
-"""Stream of steps: each loader worker plans, reads and decodes whole steps of this rank."""
+"""Stream of steps: the loader workers of a rank plan, read and decode each step together.
+
+The n-th of W workers decodes the n-th of W runs of the rank's items, straight into the memory from
+which the training process encodes them. Only small tensors are sent: see `StepPart`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from mlrec.config import DataConfig
 from mlrec.data.cache_folder import checked_cache_dir
 from mlrec.data.cached_items import CachedItems, decode_partly_cached, partial_inputs
-from mlrec.data.decode import Decoded, check_inputs, decode_items, members_of
+from mlrec.data.decode import Decoded, check_inputs, empty_media, members_of
 from mlrec.data.decode_clock import DecodeClock
 from mlrec.data.format import Catalogue, DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.item_store import ItemStore
+from mlrec.data.media_region import MediaRegion, steps_in_memory
 from mlrec.data.open_sequences import open_sequences
 from mlrec.data.ownership import Owners, owners_of
 from mlrec.data.plan import Plan, StepPlan
 from mlrec.data.samples import Sample
 from mlrec.data.schema import Batch, InputSpec
 from mlrec.data.sequences import SequenceTable
-from mlrec.data.shared_buffers import BatchMemory, ReleasedMemory
 from mlrec.data.workers import WorkerDiedError, log_replacement, workers_output
+from mlrec.runtime.distributed import shares
+
+GROWTH = 16
+"""A region that is too small is replaced by one with room for a step and 1/GROWTH of it."""
 
 
 @dataclass
@@ -69,6 +78,25 @@ def open_data(config: DataConfig) -> Data:
     return Data(config, config.url, info, catalogue, sequences, store)
 
 
+@dataclass
+class StepPart:
+    """Some neighbouring items of a rank's step, as a loader worker sends them without the media."""
+
+    num_items: int
+    """Number of the rank's items in the whole step."""
+    outline: Batch | None
+    """Everything of the step but its items' media; None except in the first part."""
+    valid_n: np.ndarray
+    """bool: the items that could be read."""
+    bad_items: dict[int, str]
+    """Items that could not be read, with the reason."""
+    cached_n: np.ndarray
+    """bool: items whose activations were in the cache when the part was built."""
+    bytes_read: int = 0
+    local_bytes: int = 0
+    remote_bytes: int = 0
+
+
 class StepDataset(Dataset[Batch]):
     """Mapping of a step to this rank's batch."""
 
@@ -97,37 +125,80 @@ class StepDataset(Dataset[Batch]):
         self.local_negatives = local_negatives
         self.items_N = np.flatnonzero(data.catalogue.ok_N1) if whole_catalogue else None
         self.cached_items = cached_items
-        self._shared_memory = BatchMemory()
-        self._own_memory = ReleasedMemory()
         popularity = data.catalogue.popularity_N1
         # Items without training interactions get a logarithm of -inf; they are no candidates.
         with np.errstate(divide="ignore"):
             self.log_p_N1 = np.log(popularity / popularity.sum()).astype(np.float32)
 
     def __getitem__(self, step: int) -> Batch:
-        """Plan a step, load the media of this rank's items, and return this rank's batch.
-
-        Runs in a loader worker. Every rank plans the same step, without communication.
-        """
-        # 1. Plan: the users and items of the global batch, and this rank's parts of them.
+        """Plan a step, load the media of this rank's items, and return this rank's batch."""
         plan = self.plan.step(step, self.items_N)
-        own_users = plan.users_of(self.rank)
-        own_items = plan.items_U[plan.items_of(self.rank)]
-        # 2. Load the media of the items that this rank owns.
+        items = self.own_items(plan)
+        media = {spec: empty_media(spec, len(items)) for spec in self.inputs}
+        part = self.load(items, media)
+        return self.join(self.outline(plan), media, [part])
+
+    def own_items(self, plan: StepPlan) -> np.ndarray:
+        """Return the items of a step that this rank owns, ascending."""
+        return plan.items_U[plan.items_of(self.rank)]
+
+    def load(self, items: np.ndarray, media: dict[InputSpec, torch.Tensor]) -> StepPart:
+        """Load the media of some of this rank's items to the rows of `media`."""
         store = self.data.store
         bytes_before = store.bytes_read
         local_before = store.local_bytes
-        # One copy of the shared table for the batch: the tower may set more entries meanwhile.
-        cached_O = self.cached_items.cached_N1[own_items] if self.cached_items else None
-        decoded = self.load_media(own_items, cached_O)
-        # 3. Cut the sequences into inputs and targets, as positions in items_U.
+        cached_n = np.zeros(len(items), dtype=bool)
+        if self.cached_items is not None:
+            # One copy of the shared table for the part: the tower may set more entries meanwhile.
+            cached_n = self.cached_items.cached_N1[items]
+        decoded = self.load_media(items, cached_n, media)
+        return StepPart(
+            num_items=len(items),
+            outline=None,
+            valid_n=decoded.valid_n.numpy(),
+            bad_items=decoded.bad_items,
+            cached_n=cached_n,
+            bytes_read=store.bytes_read - bytes_before,
+            local_bytes=store.local_bytes - local_before,
+            remote_bytes=store.take_remote_bytes(),
+        )
+
+    def load_media(
+        self, items: np.ndarray, cached_n: np.ndarray, media: dict[InputSpec, torch.Tensor]
+    ) -> Decoded:
+        """Read and decode the media of items, except those that `cached_n` marks, to `media`."""
+        info = self.data.info.media
+        skipped = self.cached_items.inputs if self.cached_items else frozenset[InputSpec]()
+        inputs = partial_inputs(self.inputs, skipped)
+
+        def read(items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
+            samples = self.data.store.read_many(items.tolist(), members_of(inputs, info))
+            return self.data.clock.timed(samples)
+
+        return decode_partly_cached(
+            read(items[~cached_n], inputs.all),
+            read(items[cached_n], inputs.of_cached),
+            cached_n,
+            inputs,
+            media,
+            info,
+        )
+
+    def outline(self, plan: StepPlan) -> Batch:
+        """Return this rank's batch of a step without its items' media, all of them valid.
+
+        Every rank plans the same step, without communication.
+        """
+        own_users = plan.users_of(self.rank)
+        own_items = self.own_items(plan)
+        # Cut the sequences into inputs and targets, as positions in items_U.
         slots_BT = plan.slots_GT[own_users]
         pairs = next_item_pairs(slots_BT)
         candidate_slots = slots_BT if self.local_negatives else plan.slots_GT
         # Targets of all ranks: their sum divides the loss, so it must not depend on the rank.
         global_targets = next_item_pairs(plan.slots_GT).targets_BL
         return Batch(
-            step=step,
+            step=plan.step,
             users_B=torch.from_numpy(plan.users_G[own_users]),
             items_U=torch.from_numpy(plan.items_U),
             count_U=_counts(candidate_slots, plan),
@@ -135,39 +206,29 @@ class StepDataset(Dataset[Batch]):
             log_p_U=torch.from_numpy(self.log_p_N1[plan.items_U]),
             owned_W=plan.owned_W,
             items_O=torch.from_numpy(own_items),
-            media=decoded.media,
-            valid_O=decoded.valid_n,
+            media={},
+            valid_O=torch.ones(len(own_items), dtype=torch.bool),
             inputs_BL=torch.from_numpy(pairs.inputs_BL),
             targets_BL=torch.from_numpy(pairs.targets_BL),
-            bad_items=decoded.bad_items,
-            bytes_read=store.bytes_read - bytes_before,
-            local_bytes=store.local_bytes - local_before,
-            remote_bytes=store.take_remote_bytes(),
-            cached_O=None if cached_O is None else torch.from_numpy(cached_O),
         )
 
-    def load_media(self, items: np.ndarray, cached_n: np.ndarray | None) -> Decoded:
-        """Read and decode the media of this rank's items, except those that `cached_n` marks."""
-        info = self.data.info.media
-
-        def read(items: np.ndarray, inputs: Sequence[InputSpec]) -> Iterator[Sample]:
-            samples = self.data.store.read_many(items.tolist(), members_of(inputs, info))
-            return self.data.clock.timed(samples)
-
-        if self.cached_items is None or cached_n is None:
-            samples = read(items, self.inputs)
-            if get_worker_info() is None:
-                # Nothing to share. A caller may hold on to any batch.
-                return decode_items(samples, len(items), self.inputs, info, self._own_memory)
-            memory = self._shared_memory.next_batch()
-            return decode_items(samples, len(items), self.inputs, info, memory)
-        inputs = partial_inputs(self.inputs, self.cached_items.inputs)
-        return decode_partly_cached(
-            read(items[~cached_n], inputs.all),
-            read(items[cached_n], inputs.of_cached),
-            cached_n,
-            inputs,
-            info,
+    def join(
+        self, outline: Batch, media: dict[InputSpec, torch.Tensor], parts: Sequence[StepPart]
+    ) -> Batch:
+        """Return the batch of a step from all its parts, in order."""
+        bad_items: dict[int, str] = {}
+        for part in parts:
+            bad_items |= part.bad_items
+        cached_O = np.concatenate([part.cached_n for part in parts])
+        return replace(
+            outline,
+            media=media,
+            valid_O=torch.from_numpy(np.concatenate([part.valid_n for part in parts])),
+            bad_items=bad_items,
+            bytes_read=sum(part.bytes_read for part in parts),
+            local_bytes=sum(part.local_bytes for part in parts),
+            remote_bytes=sum(part.remote_bytes for part in parts),
+            cached_O=torch.from_numpy(cached_O) if self.cached_items is not None else None,
         )
 
 
@@ -194,26 +255,118 @@ def _counts(slots: np.ndarray, plan: StepPlan) -> torch.Tensor:
     return torch.from_numpy(np.bincount(slots[slots >= 0], minlength=len(plan.items_U)))
 
 
-def stream_steps(
-    dataset: StepDataset, first: int, last: int, num_workers: int, pin_memory: bool
-) -> Iterator[Batch]:
-    """Yield the batches of steps `first` ... `last` - 1, `num_workers` of them in flight.
+class StepTooLargeError(Exception):
+    """A step has more items than the region has rows."""
 
-    A worker that dies is replaced. Workers reuse the memory of a batch's media: its tensors are
-    valid until the batch after the next is requested.
+    def __init__(self, num_items: int) -> None:
+        super().__init__(num_items)
+        self.num_items = num_items
+
+
+class StepParts(Dataset[StepPart]):
+    """The parts of all steps, numbered step by step. Their media are written to a region.
+
+    Invariant: nothing is written to the media of a step that is in training.
+    The DataLoader gives a worker its part of step s + 1 when the main process takes its part of
+    step s. The main process does that when step s is asked for, which is after step s - 1. So the
+    two halves of the region are those of step s and of step s + 1, which overwrites step s - 1.
+    """
+
+    def __init__(self, dataset: StepDataset, region: MediaRegion, num_workers: int) -> None:
+        self.dataset = dataset
+        self.region = region
+        self.num_workers = num_workers
+        self.parts_per_step = max(1, num_workers)
+
+    def __getitem__(self, number: int) -> StepPart:
+        """Plan a step, and load one run of this rank's items of it."""
+        step, index = divmod(number, self.parts_per_step)
+        # Planning takes less than a percent of the time to decode, so each part plans the step.
+        plan = self.dataset.plan.step(step, self.dataset.items_N)
+        items = self.dataset.own_items(plan)
+        sizes = shares(len(items), self.parts_per_step)
+        rows = slice(sum(sizes[:index]), sum(sizes[: index + 1]))
+        if len(items) > self.region.most_items:
+            # There is no memory for the media. The main process sees that by the number of items.
+            rows = slice(0, 0)
+        part = self.dataset.load(items[rows], self.region.media(step, rows))
+        outline = self.dataset.outline(plan) if index == 0 else None
+        return replace(part, num_items=len(items), outline=outline)
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield the batches of steps `first` ... `last` - 1.
+
+        Raises:
+            StepTooLargeError: the region has too few rows for the next step.
+            WorkerDiedError: a worker ended.
+            RuntimeError: a part cannot be built.
+        """
+        numbers = range(first * self.parts_per_step, last * self.parts_per_step)
+        # Media are in the region, so there is nothing for torch to pin. A prefetch factor of more
+        # than 1 would break the invariant.
+        output = workers_output(
+            self, numbers, self.num_workers, pin_memory=False, prefetch_factor=1
+        )
+        with closing(output) as loaded_parts:
+            for step in range(first, last):
+                parts: list[StepPart] = []
+                for _ in range(self.parts_per_step):
+                    parts.append(next(loaded_parts))
+                num_items = parts[0].num_items
+                if num_items > self.region.most_items:
+                    raise StepTooLargeError(num_items)
+                assert parts[0].outline is not None
+                media = self.region.media(step, slice(num_items))
+                yield self.dataset.join(parts[0].outline, media, parts)
+
+
+def stream_steps(
+    dataset: StepDataset,
+    first: int,
+    last: int,
+    num_workers: int,
+    pin_memory: bool,
+    most_items: int,
+) -> Iterator[Batch]:
+    """Yield the batches of steps `first` ... `last` - 1, decoded one step ahead of training.
+
+    A worker that dies is replaced. A batch's media are valid until the next batch is requested.
+    By then, copies of them to a GPU must have ended. They have after `Engine.update`, which waits
+    for the gradient's norm before it updates or skips.
+
+    Args:
+        most_items: rows of media for each step. A step with more items gets a larger region.
 
     Raises:
         RuntimeError: workers die again and again, or a batch cannot be built.
     """
     deaths = 0
     step = first
-    while step < last:
-        try:
-            for batch in workers_output(dataset, range(step, last), num_workers, pin_memory):
-                # Counted before the yield: if a worker dies now, the next pass starts after it.
-                deaths = 0
-                step += 1
-                yield batch
-        except WorkerDiedError as error:
-            deaths += 1
-            log_replacement(dataset.data.clock, f"at step {step}", deaths, error)
+    region = _make_region(dataset, num_workers, pin_memory, most_items)
+    try:
+        while step < last:
+            try:
+                for batch in StepParts(dataset, region, num_workers).batches(step, last):
+                    # Counted before the yield: if a worker dies now, the next pass starts after it.
+                    deaths = 0
+                    step += 1
+                    yield batch.pin_memory() if pin_memory else batch
+            except WorkerDiedError as error:
+                deaths += 1
+                log_replacement(dataset.data.clock, f"at step {step}", deaths, error)
+            except StepTooLargeError as error:
+                # Rare, because most_items is the most of several steps.
+                region.discard()
+                num_items = error.num_items + error.num_items // GROWTH
+                region = _make_region(dataset, num_workers, pin_memory, num_items)
+    finally:
+        region.unlock_pages()
+
+
+def _make_region(
+    dataset: StepDataset, num_workers: int, pin_memory: bool, most_items: int
+) -> MediaRegion:
+    region = MediaRegion(dataset.inputs, most_items, steps_in_memory(num_workers))
+    if pin_memory:
+        region.lock_pages()
+    return region

@@ -7,7 +7,7 @@ import multiprocessing
 import multiprocessing.queues
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 import torch
@@ -40,7 +40,7 @@ def workers_output(
     num_workers: int,
     pin_memory: bool,
     prefetch_factor: int = 1,
-) -> Iterator[T]:
+) -> Generator[T]:
     """Yield what loader workers make of a data set; none of them is left afterwards.
 
     Raises:

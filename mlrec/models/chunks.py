@@ -119,35 +119,6 @@ def split_evenly(rows: torch.Tensor, most: int, chunk_size: int) -> list[torch.T
     return list(torch.split(rows, list(shares(len(rows), num_chunks))))
 
 
-class PartialMedia:
-    """The media of a rank's items, of which some inputs lack the items that were cached.
-
-    Row i of the batch is row i of an input that all items have. Of the others it is the row whose
-    index is the number of uncached items before i.
-    """
-
-    def __init__(
-        self,
-        media: Mapping[InputSpec, torch.Tensor],
-        cached_O: torch.Tensor,
-        skipped_inputs: frozenset[InputSpec],
-        device: torch.device,
-    ) -> None:
-        self._device = device
-        self._partial = {spec: media[spec] for spec in media if spec in skipped_inputs}
-        self._full = {spec: media[spec] for spec in media if spec not in skipped_inputs}
-        self._partial_rows_O = (~cached_O).cumsum(0) - 1
-
-    def remaining_of(self, rows: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
-        """Return the inputs that all items have, of these rows and on the device."""
-        return media_of_rows(self._full, rows, self._device)
-
-    def all_of(self, rows: torch.Tensor) -> dict[InputSpec, torch.Tensor]:
-        """Return all inputs of these rows, which are of uncached items, on the device."""
-        partial = media_of_rows(self._partial, self._partial_rows_O[rows], self._device)
-        return partial | self.remaining_of(rows)
-
-
 def media_of_rows(
     media: Mapping[InputSpec, torch.Tensor], rows: torch.Tensor, device: torch.device
 ) -> dict[InputSpec, torch.Tensor]:

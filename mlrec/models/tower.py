@@ -17,7 +17,6 @@ from mlrec.models.activation_cache import ActivationCache
 from mlrec.models.batchnorm import frozen_parts
 from mlrec.models.chunks import (
     ChunkInputs,
-    PartialMedia,
     group_items,
     keys_of_rows,
     largest_counts,
@@ -254,8 +253,8 @@ class ItemTower(nn.Module):
         The arguments are in host memory. The vectors equal those of encode.
 
         Args:
-            media: rows of the items that are not in cached_O for an input of `items.inputs` of the
-                cache, all rows for any other input.
+            media: row i is that of the i-th item. For an input of `items.inputs` of the cache,
+                rows of items in cached_O are arbitrary.
             valid_O: items that could be read, bool.
             cached_O: items whose media were skipped because they are cached, bool.
             add: add the other items to the cache, as far as there is room.
@@ -268,7 +267,8 @@ class ItemTower(nn.Module):
         # The reverse is allowed: a worker may read media of an item that is cached meanwhile.
         assert bool((in_cache_O | ~cached_O).all()), "skipped media of an item that is not cached"
 
-        partial_media = PartialMedia(media, cached_O, cache.items.inputs, device)
+        skipped_inputs = cache.items.inputs
+        remaining_media = {spec: media[spec] for spec in media if spec not in skipped_inputs}
         groups = group_items(valid_O, in_cache_O, cache.room if add else 0)
         # Both transfers come before the chunks: after them the host would wait for the device.
         most = largest_counts(groups, device)
@@ -277,10 +277,11 @@ class ItemTower(nn.Module):
         schedule = schedule_chunks(groups, most, self.chunk, steady_items)
 
         def load_media(rows: torch.Tensor) -> ChunkInputs:
-            return ChunkInputs(partial_media.all_of(rows))
+            return ChunkInputs(media_of_rows(media, rows, device))
 
         def load_cached(rows: torch.Tensor) -> ChunkInputs:
-            return ChunkInputs(partial_media.remaining_of(rows), cache.take(items_O[rows], device))
+            remaining = media_of_rows(remaining_media, rows, device)
+            return ChunkInputs(remaining, cache.take(items_O[rows], device))
 
         # New items first: they are then encoded from the cache like all others, with equal vectors.
         for rows in schedule.new:

@@ -12,6 +12,7 @@ from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.data.decode import check_inputs, members_of
 from mlrec.data.format import MediaInfo
+from mlrec.data.host_memory import HostBytes, loader_bytes
 from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.samples import stored
 from mlrec.data.schema import Modality
@@ -71,6 +72,8 @@ class DryRun:
     parameters: int
     trained_parameters: int
     memory: MemoryEstimate
+    host: HostBytes
+    """Host memory of a rank's loader."""
     random_weights: list[str]
     """Encoders that start from random weights."""
     frames: str
@@ -117,6 +120,7 @@ class DryRun:
             "zero_stage": zero_stage(config, self.ranks),
             "memory": self.memory.as_json(),
             "activations": asdict(activations) if activations else None,
+            "host": self.host.as_json(),
             "random_weights": self.random_weights,
             "notices": self.notices,
         }
@@ -152,6 +156,7 @@ class DryRun:
             lines.append(f"frames   {self.frames}")
         for notice in self.notices:
             lines.append(f"note     {notice}")
+        lines.append(f"host     {self.host.in_words()} per rank")
         lines.append(
             f"a rank   {self.memory.in_words()}: {self.parameters:,} parameters, "
             f"{self.trained_parameters:,} trained, {config.train.precision}, "
@@ -212,6 +217,15 @@ def predict(config: Config, ranks: int) -> DryRun:
         parameters=total,
         trained_parameters=trained,
         memory=MemoryEstimate.of(state_bytes, activations, config, ranks),
+        host=loader_bytes(
+            model.tower.specs,
+            step_sizes.most_items_of_rank,
+            config.data.num_workers,
+            data.catalogue.size,
+            ranks,
+            model.tower.chunk,
+            on_gpu=torch.cuda.is_available(),
+        ),
         random_weights=model.tower.random_encoders,
         frames=_frames_in_words(model.tower, data.info.media),
         notices=notices(model.tower, data) + precision_lines,

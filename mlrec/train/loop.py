@@ -14,11 +14,9 @@ from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.config.metric_names import FINAL_PREFIXES
 from mlrec.config.run_files import RESULTS_FILE
-from mlrec.data.catalogue_pass import shared_bytes_of_chunks
-from mlrec.data.decode import item_bytes
+from mlrec.data.host_memory import check_host_memory, loader_bytes
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
-from mlrec.data.shared_buffers import check_shared_memory, shared_bytes_of_steps
 from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
 from mlrec.evaluation.evaluate import evaluate, flat_metrics
 from mlrec.evaluation.results import Summary
@@ -120,7 +118,7 @@ def _build(
     pin_memory = world.device.type == "cuda"
     workers = config.data.num_workers
     last_step = last_step_of(config, state, total_steps)
-    batches = stream_steps(dataset, state.step, last_step, workers, pin_memory)
+    batches = stream_steps(dataset, state.step, last_step, workers, pin_memory, most_items)
     return TrainingRun(config, data, world, engine, state, warm_start), batches
 
 
@@ -240,17 +238,22 @@ def _rank_best(run: TrainingRun, tracker: Tracker) -> None:
 def check_room_of_loader(
     config: Config, dataset: StepDataset, most_items: int, chunk: int, world: World
 ) -> None:
-    """Check that the loader's shared memory holds the batches and evaluations of this machine.
+    """Check that this machine has memory for the loaders' steps and evaluations.
 
     Raises:
         RuntimeError: it does not.
     """
-    workers = config.data.num_workers
-    ranked_items = -(-dataset.data.catalogue.size // world.size)
-    step_bytes = shared_bytes_of_steps(item_bytes(dataset.inputs), most_items, workers)
-    # The batches of the next steps stay in memory during an evaluation.
-    chunk_bytes = shared_bytes_of_chunks(dataset.inputs, ranked_items, chunk, workers)
-    check_shared_memory(step_bytes + chunk_bytes, max(world.nodes))
+    # The media of the next steps stay in memory during an evaluation.
+    rank_bytes = loader_bytes(
+        dataset.inputs,
+        most_items,
+        config.data.num_workers,
+        dataset.data.catalogue.size,
+        world.size,
+        chunk,
+        on_gpu=world.device.type == "cuda",
+    )
+    check_host_memory(rank_bytes, max(world.nodes))
 
 
 def _in_words(metrics: dict[str, float]) -> str:

@@ -51,7 +51,7 @@ class Row(NamedTuple):
 WORKER = ("data.num_workers=1",)
 LARGE = (
     "item.encoders=[video/tiny]",
-    "item.options={video/tiny: {size: 224, width: 16}}",
+    "item.options={video/tiny: {size: 336, width: 16}}",
     "data.num_workers=2",
 )
 TRAINING = {
@@ -73,7 +73,7 @@ TRAINING = {
         Raises("mlrec.evaluation.evaluate", "", "encode_catalogue", BOOM), BUG, 1, is_bug=True
     ),
     "an exception in a loader worker": Row(
-        Raises("mlrec.data.stream", "StepDataset", "__getitem__", TypeError("boom"), 2),
+        Raises("mlrec.data.stream", "StepDataset", "load", TypeError("boom"), 2),
         BUG,
         1,
         WORKER,

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from mlrec.data.decode import item_bytes
+from mlrec.data.host_memory import HostBytes, host_bytes
+from mlrec.data.schema import InputSpec, Modality
+
 ROOT = Path(__file__).parents[3]
 SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / "launch/slurm.sbatch", ROOT / ".ci/run"])
 
@@ -53,3 +57,26 @@ def test_kubernetes_pods_have_consistent_names_and_counts() -> None:
     assert f"--nproc-per-node={gpus}" in container["command"]
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.parametrize(("num_workers", "items"), [(2, 26_000), (10, 15_000)])
+def test_kubernetes_memory_holds_the_steps_that_its_comment_states(
+    num_workers: int, items: int
+) -> None:
+    spec = kubernetes("Job")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    limit_bytes = int(container["resources"]["limits"]["memory"].removesuffix("Gi")) << 30
+    (shm,) = [volume["emptyDir"] for volume in spec["volumes"] if volume["name"] == "shm"]
+    shm_bytes = int(shm["sizeLimit"].removesuffix("Gi")) << 30
+    comment = (ROOT / "launch/kubernetes.yaml").read_text()
+    frames = [InputSpec(Modality.VIDEO, frames=16, size=224)]
+
+    def rank_bytes(step_items: int) -> HostBytes:
+        return host_bytes(item_bytes(frames), step_items // 8, num_workers, 10**6, 64, on_gpu=True)
+
+    other_bytes = 16 * 10**9
+    assert 8 * rank_bytes(items).chunks < shm_bytes
+    assert 8 * (rank_bytes(items).total + other_bytes) < limit_bytes
+    assert 8 * (rank_bytes(items + 2_000).total + other_bytes) > limit_bytes
+    assert f"{items:,}" in comment
+    assert f"{items * 480 // 2000 // 100 * 100:,}" in comment

@@ -97,7 +97,7 @@ def test_stream_steps_leaves_out_an_item_that_exceeds_its_time_limit(data: Data)
     dataset = StepDataset(
         data, Plan(data.sequences, 0, 18, Owners((1,))), 0, [VIDEO], local_negatives=False
     )
-    batches = list(stream_steps(dataset, 0, 6, 2, pin_memory=False))
+    batches = list(stream_steps(dataset, 0, 6, 2, False, most_items=30))
     assert [batch.step for batch in batches] == list(range(6))
     with_item = [batch for batch in batches if STUCK_ITEM in batch.items_O.tolist()]
     assert with_item

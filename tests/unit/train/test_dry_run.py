@@ -22,8 +22,10 @@ from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec.cli.main import run_command
 from mlrec.config import Config, ItemConfig, TrackingConfig, ZeroConfig, load
+from mlrec.data.decode import item_bytes
 from mlrec.data.format import DATASET_FILE, ORACLE_FILE
 from mlrec.data.stream import Data, open_data
+from mlrec.models.building import build_model
 from mlrec.train import large_tables
 from mlrec.train.deepspeed_config import MAX_BUCKET_ELEMENTS, deepspeed_config
 from mlrec.train.dry_run import predict
@@ -223,6 +225,20 @@ def test_dry_run_with_an_occupied_run_dir_is_refused(dataset_dir: Path, tmp_path
             ValueError, match=rf"{place} {words}\. Name a folder for this run alone"
         ):
             described(load([], [*tiny_overrides(dataset_dir, tmp_path), f"run_dir={place}"]), 1)
+
+
+def test_dry_run_states_the_host_memory_of_the_loader(video_config: Config) -> None:
+    run = replace(video_config, data=replace(video_config.data, num_workers=2))
+    prediction = predict(run, 2)
+    (spec,) = build_model(run, prediction.data, 0).tower.specs
+    most_items = prediction.step_sizes.most_items_of_rank
+    expected = 2 * most_items * item_bytes([spec])
+    (line,) = [line for line in prediction.describe() if line.startswith("host")]
+    media = f"{expected / 1e6:,.0f} MB"
+    assert line == f"host     2 steps of media {media}, evaluation 0 MB of /dev/shm per rank"
+    host = prediction.as_json()["host"]
+    assert host["steps"] == 2 and host["media_bytes"] == expected
+    assert host["shared_memory_bytes"] > 0 and host["pinned_bytes"] == 0
 
 
 def test_dry_run_of_ids_reads_nothing(tiny_config: Config) -> None:
