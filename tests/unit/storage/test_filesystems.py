@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -68,7 +69,10 @@ def test_config_with_start_from_at_a_url_is_refused() -> None:
         load([], ["train.start_from=s3://bucket/run"])
 
 
-def test_storage_of_a_scheme_without_its_package_names_the_extra() -> None:
+def test_storage_of_a_scheme_without_its_package_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(
         ValueError, match=r"the scheme 'gs' needs a package .*pip install 'mlrec\[gs\]'"
     ):
