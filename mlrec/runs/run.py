@@ -36,7 +36,14 @@ def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:
         raise ValueError(
             f"{run} is no run: it has no {CONFIG_FILE}. Name a folder that mlrec train wrote"
         )
-    return replace(configuration.load_saved(run / CONFIG_FILE, overrides), run_dir=str(run))
+    config = configuration.load_saved(run / CONFIG_FILE, overrides)
+    # Training saves the precision that auto stood for.
+    if config.train.precision == "auto":
+        raise ValueError(
+            f"{run}: train.precision is 'auto', which does not say how the run was trained. Leave "
+            f"it out of the command, and set it in {CONFIG_FILE} to the precision of the training"
+        )
+    return replace(config, run_dir=str(run))
 
 
 def load_trained(run: Path, overrides: Sequence[str] = ()) -> Config:

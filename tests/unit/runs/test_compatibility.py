@@ -13,7 +13,7 @@ from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.stream import Data
 from mlrec.runs.checkpoint import TrainingState, folder_of
 from mlrec.runs.compatibility import check_model_settings, differences
-from mlrec.runs.run import best_checkpoint, find_state
+from mlrec.runs.run import best_checkpoint, find_state, load_run
 
 
 def start_run(data: Data, dataset_dir: Path, folder: Path) -> Config:
@@ -63,6 +63,15 @@ def test_find_state_with_other_settings_is_refused(
         ):
             resumed_step(change)
         assert resumed_step(change, "resume.force=true") == 6
+
+
+def test_load_run_in_auto_precision_is_refused(
+    data: Data, dataset_dir: Path, tmp_path: Path
+) -> None:
+    run = start_run(data, dataset_dir, tmp_path).run_path
+    assert load_run(run).train.precision == "fp32"
+    with pytest.raises(ValueError, match=r"train\.precision is 'auto', which does not say how"):
+        load_run(run, ["train.precision=auto"])
 
 
 def test_differences_of_options_name_each_changed_entry(dataset_dir: Path, tmp_path: Path) -> None:
