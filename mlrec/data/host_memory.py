@@ -10,7 +10,8 @@ from mlrec.data.decode import item_bytes
 from mlrec.data.media_region import steps_in_memory
 from mlrec.data.schema import InputSpec
 from mlrec.runtime.hardware import free_host_bytes
-from mlrec.runtime.units import rounded_size
+from mlrec.runtime.printable import counted
+from mlrec.runtime.units import megabytes_or_gigabytes
 
 SHARED_FOLDER = "/dev/shm"
 
@@ -49,11 +50,11 @@ class HostBytes:
         """Return the parts, as a list."""
         steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
         parts = [
-            f"{steps} of media {rounded_size(self.media)}",
-            f"evaluation {rounded_size(self.chunks)} of {SHARED_FOLDER}",
+            f"{steps} of media {megabytes_or_gigabytes(self.media)}",
+            f"evaluation {megabytes_or_gigabytes(self.chunks)} of {SHARED_FOLDER}",
         ]
         if self.pinned:
-            parts.append(f"{rounded_size(self.pinned)} of page-locked copies")
+            parts.append(f"{megabytes_or_gigabytes(self.pinned)} of page-locked copies")
         return ", ".join(parts)
 
 
@@ -116,8 +117,9 @@ def check_host_memory(rank_bytes: HostBytes, ranks: int) -> None:
     free = free_host_bytes()
     if needed > free:
         raise RuntimeError(
-            f"batches take {rounded_size(needed)} of host memory on this machine, which has "
-            f"{rounded_size(free)} left. {_counted_ranks(ranks)} {rank_bytes.in_words()}. "
+            "Cannot hold the loader's batches in host memory: they take "
+            f"{megabytes_or_gigabytes(needed)} for {counted(ranks, 'rank')} of this machine, and "
+            f"{megabytes_or_gigabytes(free)} are free. Each rank takes: {rank_bytes.in_words()}. "
             "Lower train.global_batch, data.num_workers or item.chunk, or spread the ranks over "
             "more machines"
         )
@@ -140,7 +142,3 @@ def check_shared_memory(rank_bytes: int, ranks: int) -> None:
             f"in {SHARED_FOLDER} ({ranks} ranks), which has {free / 1e6:,.0f} MB left. Make it "
             "larger (docker run --shm-size=8g), or lower data.num_workers or item.chunk"
         )
-
-
-def _counted_ranks(ranks: int) -> str:
-    return "Its rank takes:" if ranks == 1 else f"Each of its {ranks} ranks takes:"

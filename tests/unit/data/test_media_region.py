@@ -301,9 +301,10 @@ def test_check_host_memory_names_sizes_and_remedies(monkeypatch: pytest.MonkeyPa
     with pytest.raises(RuntimeError) as caught:
         check_host_memory(rank_bytes, ranks=3)
     assert str(caught.value) == (
-        "batches take 37.2 GB of host memory on this machine, which has 30.0 GB left. Each of its "
-        "3 ranks takes: 2 steps of media 12.0 GB, evaluation 400 MB of /dev/shm. Lower "
-        "train.global_batch, data.num_workers or item.chunk, or spread the ranks over more machines"
+        "Cannot hold the loader's batches in host memory: they take 37.20 GB for 3 ranks of this "
+        "machine, and 30.00 GB are free. Each rank takes: 2 steps of media 12.00 GB, "
+        "evaluation 400.0 MB of /dev/shm. Lower train.global_batch, data.num_workers or "
+        "item.chunk, or spread the ranks over more machines"
     )
 
 

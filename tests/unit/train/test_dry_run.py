@@ -234,8 +234,11 @@ def test_dry_run_states_the_host_memory_of_the_loader(video_config: Config) -> N
     most_items = prediction.step_sizes.most_items_of_rank
     expected = 2 * most_items * item_bytes([spec])
     (line,) = [line for line in prediction.describe() if line.startswith("host")]
-    media = f"{expected / 1e6:,.0f} MB"
-    assert line == f"host     2 steps of media {media}, evaluation 0 MB of /dev/shm per rank"
+    media = f"{expected / 1e6:,.1f} MB"
+    chunks = prediction.host.chunks / 1e6
+    assert line == (
+        f"host     2 steps of media {media}, evaluation {chunks:,.1f} MB of /dev/shm per rank"
+    )
     host = prediction.as_json()["host"]
     assert host["steps"] == 2 and host["media_bytes"] == expected
     assert host["shared_memory_bytes"] > 0 and host["pinned_bytes"] == 0
