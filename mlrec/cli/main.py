@@ -12,6 +12,7 @@ from mlrec.cli import (
     evaluate,
     export,
     extract,
+    plan,
     recommend,
     report,
     sweep,
@@ -22,8 +23,10 @@ from mlrec.cli.commands import Command, Program
 from mlrec.runtime.entry_point import exit_with, run_main
 from mlrec.runtime.terminal import say
 
-# in the order of a project: train, look at results, serve, and the tools; the help lists them so
+# in the order of a project, as the help lists them: plan, train, look at results, serve, and the
+# tools
 COMMANDS: dict[str, Command] = {
+    "plan": plan,
     "train": train,
     "sweep": sweep,
     "evaluate": evaluate,

@@ -16,7 +16,8 @@ encoder_building.py, head_building.py, encoder_files.py   build encoders, keep t
 tunings.py, lora.py, side_encoder.py   how an encoder is tuned
 skeleton.py           build modules on the meta device, for the shapes of their weights
 simulation.py         cost of a pass: kernels, arithmetic and memory, on the meta device
-formulas.py           formulas that predict what a step takes
+recommender_simulation.py   the same for the recommender and the loss
+formulas/             formulas that predict what a step takes
 chunk_choice.py       choose item.chunk and item.checkpoint
 trial.py              try encoders on the meta device
 precision.py          resolve train.precision for the device

@@ -8,7 +8,7 @@ import torch
 
 from mlrec.config import Config
 from mlrec.models.formulas import ACTIVATION_SHARE, chunk_size, held_chunks, nominal_rates
-from mlrec.models.simulation import TowerCost, tower_cost
+from mlrec.models.simulation import Rates, TowerCost, tower_cost
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, max_over_ranks
 from mlrec.runtime.hardware import free_host_bytes
@@ -73,7 +73,7 @@ def choose(
     cost: TowerCost,
     items: int,
     room_bytes: float,
-    device: torch.device,
+    rates: Rates,
 ) -> ChunkChoice:
     """Return the chunk size and the number of held chunks that `config` asks for.
 
@@ -82,12 +82,11 @@ def choose(
     Args:
         items: the largest number of items of a rank in a step.
         room_bytes: memory for activations on the rank that has least.
+        rates: of the device, nominal ones.
     """
     chunk = config.item.chunk
     if chunk == "auto":
-        precision = config.train.precision
-        assert precision != "auto", "resolved before anything is built"
-        chunk = chunk_size(cost, nominal_rates(device, precision), room_bytes)
+        chunk = chunk_size(cost, rates, room_bytes)
     num_chunks = max(1, -(-items // chunk))
     held = {"always": 0, "never": num_chunks}.get(config.item.checkpoint)
     if held is None:

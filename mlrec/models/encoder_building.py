@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from torch import nn
@@ -15,10 +16,12 @@ from mlrec.models.batchnorm import prepare_batch_norms
 from mlrec.models.encoder_files import Restored
 from mlrec.models.encoders import Encoder, EncoderContext, EncoderRow, encoder_row, is_table
 from mlrec.models.encoders.huggingface import HuggingFace
+from mlrec.models.encoders.pretrained import is_on_this_machine
 from mlrec.models.encoders.side_network import SIDE_WIDTH, InterModal, SidePooling
 from mlrec.models.head_building import build_head
 from mlrec.models.lora import add_adapters
 from mlrec.models.side_encoder import SideEncoder
+from mlrec.models.skeleton import skeletons
 from mlrec.models.trial import check_runs
 from mlrec.models.tunings import tune
 
@@ -41,8 +44,15 @@ def context_of(
         items=items,
         restored=name in restored.folders,
         files=restored.folders.get(name),
-        shapes_only=restored.shapes_only,
+        shapes_only=_is_measured_only(row, restored),
     )
+
+
+def _is_measured_only(row: EncoderRow, restored: Restored) -> bool:
+    """Return whether an encoder gets shapes alone."""
+    if restored.weights == "local":
+        return not is_on_this_machine(row.checkpoint)
+    return restored.weights == "none"
 
 
 @dataclass(frozen=True)
@@ -170,7 +180,10 @@ def build_encoder(row: EncoderRow, context: EncoderContext, config: ItemConfig) 
     """
     name = context.name
     tuning = row.tuning or config.tuning
-    encoder = row.build(row, context)
+    # tables of features keep their values, by which they are joined with the items
+    without_values = context.shapes_only and not is_table(name)
+    with skeletons() if without_values else nullcontext():
+        encoder = row.build(row, context)
     if not isinstance(encoder, Encoder):
         raise ValueError(
             f"encoder {name!r} is a {type(encoder).__name__}, not an Encoder. Derive it from "

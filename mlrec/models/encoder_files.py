@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mlrec import storage
 from mlrec.config.run_files import ENCODERS
@@ -34,8 +34,9 @@ class Restored:
     """Folder of an encoder's files, by the name of an encoder whose weights are loaded from a run's
     checkpoint after the model is built. None for a run of an earlier version, which saved no
     files."""
-    shapes_only: bool = False
-    """Whether only the shapes of all encoders matter, so that nothing is downloaded."""
+    weights: Literal["all", "local", "none"] = "all"
+    """Pretrained weights that are read: all, those of files on this machine, or none. Encoders
+    without them have shapes alone, so that nothing is downloaded."""
 
 
 NOTHING = Restored({})

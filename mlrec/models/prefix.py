@@ -144,19 +144,48 @@ def find_prefix(encoder: Any, set_training: Callable[[bool], object]) -> Prefix 
         calls_of_two = part.record(media)
         set_training(True)
         calls_of_one = part.record(media[1:])
-        calls = []
-        for of_two, of_one in zip(calls_of_two, calls_of_one, strict=True):
-            calls.append(generalized(of_two, of_one))
-        # frozen modules without parameters, such as a normalization of pixels, are not worth a
-        # cache
-        if not any(call.per_item and _has_parameters(call.module) for call in calls):
+        prefix = _prefix_of(part, calls_of_two, calls_of_one, media)
+        if prefix is None:
             return None
-        prefix = Prefix(part, calls, media)
         _check_repeatable(calls_of_two[prefix._last], calls_of_one[prefix._last])
         # in training mode dropout of the trained stages would make the two halves differ
         set_training(False)
         _check_resumes(prefix, media[1:])
     return prefix
+
+
+def _prefix_of(
+    part: FrozenPart,
+    calls_of_two: Sequence[RecordedCall],
+    calls_of_one: Sequence[RecordedCall],
+    media: torch.Tensor,
+) -> Prefix | None:
+    """Return the prefix that calls for two items and for one show; None if none has parameters."""
+    calls = []
+    for of_two, of_one in zip(calls_of_two, calls_of_one, strict=True):
+        calls.append(generalized(of_two, of_one))
+    # frozen modules without parameters, such as a normalization of pixels, are not worth a cache
+    if not any(call.per_item and _has_parameters(call.module) for call in calls):
+        return None
+    return Prefix(part, calls, media)
+
+
+@torch.no_grad()
+def leaves_of_prefix(encoder: Any, media: torch.Tensor) -> list[Leaf]:
+    """Return the tensors of an item that a cache of the encoder's frozen prefix would hold.
+
+    It looks at shapes alone, so the prefix may turn out to depend on chance.
+
+    Args:
+        encoder: an Encoder, on the meta device as well.
+        media: of two items.
+    """
+    part = FrozenPart(encoder)
+    try:
+        prefix = _prefix_of(part, part.record(media), part.record(media[:1]), media)
+    except (ValueError, NotImplementedError, RuntimeError):
+        return []
+    return [] if prefix is None else prefix.leaves
 
 
 def find_prefixes(

@@ -52,6 +52,14 @@ class Rates:
     """Bytes per second that other kernels read and write."""
     launch_s: float
     """Seconds per kernel that the host takes to launch it."""
+    asynchronous: bool = True
+    """Whether the host launches kernels while the device computes; False on a CPU."""
+
+    def pass_s(self, device_s: float, kernels: int) -> float:
+        """Return the time of a pass whose kernels take `device_s` on the device (seconds)."""
+        launches_s = kernels * self.launch_s
+        return max(device_s, launches_s) if self.asynchronous else device_s + launches_s
+
     overhead_ratio: float = 2.0
     """Least ratio of a chunk's work to its overhead, for the choice of the chunk's size."""
 
@@ -92,9 +100,12 @@ class Work:
         return float(np.maximum(arithmetic_s, traffic_s).sum())
 
     def seconds(self, rates: Rates) -> float:
-        """Return the time of the pass: of the device's work, or of the launches if these are longer
+        """Return the time of the pass, with the launches as the host and the device share them
         (seconds)."""
-        return max(self.device_s(rates), self.kernels * rates.launch_s)
+        return rates.pass_s(self.device_s(rates), self.kernels)
+
+
+NO_WORK = Work(np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -358,6 +369,34 @@ class TowerCost:
         """Return the most that a chunk takes in its forward and backward pass (bytes)."""
         return self._at(items, self.small.peak_bytes, self.large.peak_bytes)
 
+    def forward_flops(self, items: float) -> float:
+        """Return the operations of a chunk's forward pass."""
+        return self._at(items, self.small.forward.flops, self.large.forward.flops)
+
+    def backward_flops(self, items: float) -> float:
+        """Return the operations of a chunk's backward pass."""
+        return self._at(items, self.small.backward.flops, self.large.backward.flops)
+
+    def forward_s(self, items: float, rates: Rates, trained_only: bool = False) -> float:
+        """Return the time of a chunk's forward pass (seconds).
+
+        Args:
+            trained_only: leave out the frozen stages, whose activations are cached.
+        """
+        if trained_only:
+            works = (self.small.trained_forward, self.large.trained_forward)
+        else:
+            works = (self.small.forward, self.large.forward)
+        return self._pass_s(items, works, rates)
+
+    def backward_s(self, items: float, rates: Rates) -> float:
+        """Return the time of a chunk's backward pass (seconds)."""
+        return self._pass_s(items, (self.small.backward, self.large.backward), rates)
+
+    def _pass_s(self, items: float, works: tuple[Work, Work], rates: Rates) -> float:
+        device_s = self._at(items, *(work.device_s(rates) for work in works))
+        return rates.pass_s(device_s, works[1].kernels)
+
     def item_s(self, rates: Rates) -> float:
         """Return the device's time for one more item in a chunk (seconds)."""
         more_s = _device_s(self.large, rates) - _device_s(self.small, rates)
@@ -367,7 +406,7 @@ class TowerCost:
         """Return the device's time for a chunk that depends on no item (seconds)."""
         return max(0.0, _device_s(self.small, rates) - self.small.items * self.item_s(rates))
 
-    def _at(self, items: int, small: float, large: float) -> float:
+    def _at(self, items: float, small: float, large: float) -> float:
         slope = (large - small) / (self.large.items - self.small.items)
         return max(0.0, small + (items - self.small.items) * slope)
 

@@ -38,6 +38,9 @@ class Device:
     """Peak in fp32 (10^12 FLOP/s)."""
     bandwidth_gb_per_s: float
     """Peak bandwidth of the memory (10^9 bytes/s)."""
+    interconnect_gb_per_s: float
+    """Peak at which a GPU receives data from others of its machine (10^9 bytes/s): NVLink, or PCIe
+    without it."""
     usd_per_hour: float
     """Order of magnitude of the on-demand price of one GPU with its share of the machine."""
 
@@ -91,6 +94,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=495,
         fp32_tflops=67,
         bandwidth_gb_per_s=3350,
+        interconnect_gb_per_s=450,
         usd_per_hour=7,
     ),
     "h200": Device(
@@ -101,6 +105,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=495,
         fp32_tflops=67,
         bandwidth_gb_per_s=4800,
+        interconnect_gb_per_s=450,
         usd_per_hour=8,
     ),
     "a100-80gb": Device(
@@ -112,6 +117,7 @@ DEVICES: dict[str, Device] = {
         fp32_tflops=19.5,
         # SXM; 1,935 for PCIe
         bandwidth_gb_per_s=2039,
+        interconnect_gb_per_s=300,
         usd_per_hour=3.5,
     ),
     "a100-40gb": Device(
@@ -127,6 +133,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=156,
         fp32_tflops=19.5,
         bandwidth_gb_per_s=1555,
+        interconnect_gb_per_s=300,
         usd_per_hour=2.7,
     ),
     "l40s": Device(
@@ -137,6 +144,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=183,
         fp32_tflops=91.6,
         bandwidth_gb_per_s=864,
+        interconnect_gb_per_s=32,
         usd_per_hour=1.9,
     ),
     "l4": Device(
@@ -147,6 +155,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=60,
         fp32_tflops=30.3,
         bandwidth_gb_per_s=300,
+        interconnect_gb_per_s=32,
         usd_per_hour=0.8,
     ),
     "a10g": Device(
@@ -157,6 +166,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=35,
         fp32_tflops=31.5,
         bandwidth_gb_per_s=600,
+        interconnect_gb_per_s=32,
         usd_per_hour=1,
     ),
     "v100": Device(
@@ -167,6 +177,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=0,
         fp32_tflops=15.7,
         bandwidth_gb_per_s=900,
+        interconnect_gb_per_s=150,
         usd_per_hour=3,
     ),
     "rtx4090": Device(
@@ -177,6 +188,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=82.6,
         fp32_tflops=82.6,
         bandwidth_gb_per_s=1008,
+        interconnect_gb_per_s=32,
         usd_per_hour=0.7,
     ),
     "t4": Device(
@@ -187,6 +199,7 @@ DEVICES: dict[str, Device] = {
         tf32_tflops=0,
         fp32_tflops=8.1,
         bandwidth_gb_per_s=320,
+        interconnect_gb_per_s=16,
         usd_per_hour=0.5,
     ),
 }

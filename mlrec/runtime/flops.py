@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,6 +20,12 @@ PRODUCTS = 30
 ELEMENTWISE_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24, "meta": 1 << 24}
 """Values per elementwise operation, by device: few enough for a CPU's cache, and enough to keep a
 GPU busy. Simulations on the meta device have those of a GPU."""
+
+LAYER_SHAPE = (2048, 256, 1024)
+"""Rows, inputs and outputs of the product whose sustained rate is measured: about that of the
+feed-forward layer of a small transformer."""
+CALLS = 20
+"""Calls of which the fastest counts."""
 
 _aten = torch.ops.aten
 
@@ -86,6 +93,42 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+class SustainedRates(NamedTuple):
+    """Rates that kernels of a training step reach on a CPU, per CPU second of a thread."""
+
+    flops_per_s: float
+    """Operations of matrix products."""
+    bytes_per_s: float
+    """Bytes that elementwise kernels read and write."""
+
+
+def sustained_rates() -> SustainedRates:
+    """Return the rates of this machine's processor, measured now.
+
+    Products have the shape of a transformer's layer, and elementwise kernels compute GELU. Results
+    go to new memory, as in a step. The fastest of several calls counts, in CPU seconds, because
+    other work on the machine only makes a call slower.
+    """
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(LAYER_SHAPE[:2], generator=generator)
+    weight = torch.randn(LAYER_SHAPE[1:], generator=generator)
+    wide = torch.randn(4 * ELEMENTWISE_VALUES["cpu"], generator=generator)
+    product_s = _least_cpu_s(lambda: values @ weight)
+    elementwise_s = _least_cpu_s(lambda: torch.nn.functional.gelu(wide))
+    return SustainedRates(2.0 * math.prod(LAYER_SHAPE) / product_s, 2 * wide.nbytes / elementwise_s)
+
+
+def _least_cpu_s(compute: Callable[[], torch.Tensor]) -> float:
+    """Return the least CPU seconds of several calls, divided by the number of threads."""
+    compute()
+    times_s = []
+    for _ in range(CALLS):
+        started_at = time.process_time()
+        compute()
+        times_s.append(time.process_time() - started_at)
+    return min(times_s) / torch.get_num_threads()
 
 
 def matrix_product_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:

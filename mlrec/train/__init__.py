@@ -11,8 +11,12 @@ adamw.py          AdamW without the imports of torch.compile
 zero_state.py     weights and optimizer state under ZeRO
 warm_start.py     start from the weights of another run
 meter.py          figures of the steps since the last log
-dry_run.py        predict what a run does, reads and holds in memory
-memory_estimate.py   memory of a rank: parameters, optimizer state and activations
+run_plan.py       mlrec plan: what a run takes on GPUs that are not here
+dry_run.py        the same for this machine and the data set's own steps
+forecast.py, forecast_words.py   memory, time and price of a run
+model_cost.py     parameters and passes of a model without its weights
+workload.py, machine.py   what a run encodes and reads, and the devices it runs on
+remedies.py       what to change if a run does not fit
 sweep_file.py, search_file.py   the file of a sweep, and its section search
 sweep.py          several runs, one after the other
 search.py, search_space.py   trials of settings, one after the other, and what to try next

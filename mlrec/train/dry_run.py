@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,19 @@ from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.data.decode import check_inputs, members_of
 from mlrec.data.format import MediaInfo
-from mlrec.data.host_memory import HostBytes, loader_bytes
 from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.samples import stored
 from mlrec.data.schema import Modality
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.run_evaluation import oracle_of
 from mlrec.models.building import build_model
+from mlrec.models.encoders.architectures import NoShapesError
+from mlrec.models.formulas import nominal_rates
 from mlrec.models.notices import notices
 from mlrec.models.precision import foresee_precision
 from mlrec.models.recommender import Recommender
 from mlrec.models.registry import check_rows
+from mlrec.models.simulation import Rates
 from mlrec.models.tower import ItemTower
 from mlrec.runs.run import check_place, find_state, last_step_of
 from mlrec.runs.wandb_run import wandb_mode
@@ -30,10 +33,19 @@ from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.deepspeed_config import zero_stage
-from mlrec.train.large_tables import find_tables
-from mlrec.train.memory_estimate import ActivationBytes, MemoryEstimate, StateBytes
+from mlrec.train.forecast import Forecast, Forecaster
+from mlrec.train.forecast_words import (
+    chunks_in_words,
+    host_line,
+    memory_lines,
+    time_lines,
+)
+from mlrec.train.machine import this_machine
+from mlrec.train.model_cost import forecaster_of
 from mlrec.train.optim import parameter_groups
+from mlrec.train.remedies import Remedy, find_remedies
 from mlrec.train.warm_start import encoders_to_restore, start_from
+from mlrec.train.workload import Workload, counts_in
 
 FLAG = "--dry-run"
 
@@ -69,11 +81,10 @@ class DryRun:
     """Weights that a new run takes over, in words after a semicolon; empty without them."""
     fills_activation_cache: bool
     """Whether activations of frozen stages can be cached, so that an item is read only once."""
-    parameters: int
-    trained_parameters: int
-    memory: MemoryEstimate
-    host: HostBytes
-    """Host memory of a rank's loader."""
+    forecast: Forecast
+    """Memory and time of a rank on this machine."""
+    remedies: list[Remedy]
+    """Changes with which the run fits; empty if it fits as it is."""
     random_weights: list[str]
     """Encoders that start from random weights."""
     frames: str
@@ -91,7 +102,7 @@ class DryRun:
         config = self.config
         info = self.data.info
         sizes = self.step_sizes
-        activations = self.memory.activations
+        forecast = self.forecast
         return {
             "run": config.name,
             "run_dir": str(config.run_path),
@@ -109,20 +120,36 @@ class DryRun:
             "items_per_step": sizes.mean_items,
             "most_items_per_step": sizes.most_items,
             "most_items_per_rank": sizes.most_items_of_rank,
-            "chunk": config.item.chunk,
+            "chunk": forecast.choice.chunk,
+            "held_chunks": forecast.choice.held_chunks,
+            "chunks": forecast.choice.chunks,
             "bytes_per_step": sizes.mean_bytes,
             "item_shard_bytes": self.item_shard_bytes,
             "media": asdict(info.media),
             "room": self.data.store.room(),
             "keeps_prefixes": self.fills_activation_cache,
-            "parameters": {"total": self.parameters, "trained": self.trained_parameters},
+            "parameters": {"total": forecast.cost.total, "trained": forecast.cost.trained},
             "precision": config.train.precision,
             "zero_stage": zero_stage(config, self.ranks),
-            "memory": self.memory.as_json(),
-            "activations": asdict(activations) if activations else None,
-            "host": self.host.as_json(),
+            "memory": forecast.memory.as_json(),
+            "activations": self._activations() if forecast.cost.trains_tower else None,
+            "flops_per_step": forecast.flops_per_step,
+            "kernels_per_step": forecast.kernels_per_step,
+            "time": forecast.time.as_json() if forecast.time else None,
+            "remedies": [asdict(remedy) for remedy in self.remedies],
+            "host": forecast.host.as_json(),
             "random_weights": self.random_weights,
             "notices": self.notices,
+        }
+
+    def _activations(self) -> dict[str, Any]:
+        """Return the activations of the item tower for programs."""
+        choice = self.forecast.choice
+        return {
+            "item_bytes": choice.item_bytes,
+            "held_bytes": choice.items * choice.item_bytes,
+            "recomputed_bytes": min(choice.items, choice.chunk) * choice.item_bytes,
+            "checkpoint": self.config.item.checkpoint,
         }
 
     def describe(self) -> list[str]:
@@ -148,7 +175,7 @@ class DryRun:
             f"{_patience_in_words(config)}{self.warm_start}",
             f"a step   {sizes.mean_items:,.0f} distinct items, at most {sizes.most_items:,}; "
             f"at most {sizes.most_items_of_rank:,} on one of {self.ranks} ranks; "
-            f"in chunks of {config.item.chunk}",
+            f"in chunks of {self.forecast.choice.chunk}",
             f"reads    {step_size} a step, {epoch_size} an epoch, of {shards_size} of item shards"
             f"{self.data.store.room()}{cache}",
         ]
@@ -156,15 +183,15 @@ class DryRun:
             lines.append(f"frames   {self.frames}")
         for notice in self.notices:
             lines.append(f"note     {notice}")
-        lines.append(f"host     {self.host.in_words()} per rank")
+        cost = self.forecast.cost
         lines.append(
-            f"a rank   {self.memory.in_words()}: {self.parameters:,} parameters, "
-            f"{self.trained_parameters:,} trained, {config.train.precision}, "
-            f"ZeRO-{zero_stage(config, self.ranks)}"
+            f"model    {cost.total:,} parameters, {cost.trained:,} trained, "
+            f"{config.train.precision}, ZeRO-{zero_stage(config, self.ranks)}; "
+            f"{chunks_in_words(self.forecast)}"
         )
-        if self.memory.activations:
-            lines.append(f"         {self.memory.activations.in_words()}")
-        lines.append(f"         {self.memory.verdict()}")
+        lines += time_lines(self.forecast)
+        lines.append(host_line(self.forecast))
+        lines += memory_lines(self.forecast, self.remedies)
         return lines
 
 
@@ -187,23 +214,30 @@ def predict(config: Config, ranks: int) -> DryRun:
     plan = Plan(data.sequences, config.seed, config.train.global_batch, owners)
     total_steps = steps_of(config.train.duration, plan.steps_per_epoch, 0)
     resumed, state = find_state(config, data)
-    model = build_model(config, data, 0, encoders_to_restore(config, resumed))
+    model = _build(config, data, resumed)
     check_inputs(model.tower.specs, data.info.media, data.url)
     warm_start = start_from(config, data, model) if resumed is None else None
 
     parameter_groups(model, model.tower.encoders, config.optim)
     step_sizes = _step_sizes(plan, total_steps, data, model)
-    # The fullest rank decides whether the activations fit.
-    activations = ActivationBytes.of(model.tower, step_sizes.most_items_of_rank, config)
-    total = 0
-    trained = 0
-    for parameter in model.parameters():
-        total += parameter.numel()
-        if parameter.requires_grad:
-            trained += parameter.numel()
-    tables = find_tables(model, config)
-    in_tables = sum(table.embedding.weight.numel() for table in tables.values())
-    state_bytes = StateBytes.of(trained, total, config, ranks, in_tables)
+    workload = Workload(
+        users_per_step=data.sequences.num_train_users / plan.steps_per_epoch,
+        steps_per_epoch=plan.steps_per_epoch,
+        total_steps=total_steps,
+        items_per_step=step_sizes.mean_items,
+        most_items=step_sizes.most_items,
+        bytes_per_step=step_sizes.mean_bytes,
+        catalogue=data.catalogue.size,
+    )
+    machine = this_machine(config, ranks)
+    counts = counts_in(data.info)
+
+    def forecaster(other: Config) -> Forecaster:
+        tuned = model if other.item == config.item else _build(other, data, resumed)
+        return forecaster_of(tuned, other, counts, workload, _nominal_rates(other, device))
+
+    forecast = forecaster(config).forecast(config, machine)
+    remedies = find_remedies(forecaster, config, machine)
     return DryRun(
         config=config,
         data=data,
@@ -214,22 +248,44 @@ def predict(config: Config, ranks: int) -> DryRun:
         step_sizes=step_sizes,
         warm_start=warm_start.in_words() if warm_start else "",
         fills_activation_cache=_fills_activation_cache(model.tower),
-        parameters=total,
-        trained_parameters=trained,
-        memory=MemoryEstimate.of(state_bytes, activations, config, ranks),
-        host=loader_bytes(
-            model.tower.specs,
-            step_sizes.most_items_of_rank,
-            config.data.num_workers,
-            data.catalogue.size,
-            ranks,
-            model.tower.chunk,
-            on_gpu=torch.cuda.is_available(),
-        ),
+        forecast=forecast,
+        remedies=remedies,
         random_weights=model.tower.random_encoders,
         frames=_frames_in_words(model.tower, data.info.media),
-        notices=notices(model.tower, data) + precision_lines,
+        notices=notices(model.tower, data) + _unread_checkpoints(model.tower) + precision_lines,
     )
+
+
+def _build(config: Config, data: Data, resumed: Path | None) -> Recommender:
+    """Build the model of a run; encoders whose checkpoint is not on this machine have shapes alone.
+
+    Raises:
+        ValueError: as in build_model.
+    """
+    restored = encoders_to_restore(config, resumed)
+    if config.train.start_from and resumed is None:
+        # A warm start compares values, and may replace the weights of some encoders only.
+        return build_model(config, data, 0, restored)
+    try:
+        return build_model(config, data, 0, replace(restored, weights="local"))
+    except NoShapesError:
+        # Only the checkpoint itself tells its shapes.
+        return build_model(config, data, 0, restored)
+
+
+def _unread_checkpoints(tower: ItemTower) -> list[str]:
+    """Return a notice for each encoder whose weights are not on this machine."""
+    lines = []
+    for name, encoder in zip(tower.names, tower.encoders, strict=True):
+        if any(parameter.is_meta for parameter in encoder.parameters()):
+            lines.append(f"{name}: its checkpoint is not on this machine and was not read")
+    return lines
+
+
+def _nominal_rates(config: Config, device: torch.device) -> Rates:
+    precision = config.train.precision
+    assert precision != "auto", "resolved for this machine"
+    return nominal_rates(device, precision)
 
 
 def _patience_in_words(config: Config) -> str:

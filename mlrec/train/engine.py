@@ -19,6 +19,7 @@ from mlrec.models import chunk_choice
 from mlrec.models.batchnorm import BatchNormStatistics
 from mlrec.models.building import training_dtype
 from mlrec.models.chunk_choice import ChunkChoice
+from mlrec.models.formulas import LATER_BYTES, nominal_rates
 from mlrec.models.recommender import NO_HOOKS, ForwardHooks, Recommender
 from mlrec.models.simulation import tower_cost
 from mlrec.runs import checkpoint
@@ -28,10 +29,6 @@ from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
 from mlrec.train.large_tables import find_tables
 from mlrec.train.model_state import ModelState, full_size
 from mlrec.train.row_optimizers import RowOptimizers, shard_tables
-
-STATE_BYTES = 12
-"""Memory that a trained parameter takes from the first step on (bytes): gradient and AdamW's two
-moments in fp32, without ZeRO."""
 
 
 @dataclass
@@ -259,7 +256,10 @@ def build_engine(
     if items is not None and cost is not None:
         # Now, because the parameters have taken their share of the memory.
         room_bytes = chunk_choice.room_for_activations(_later_bytes(engine), world)
-        engine.chunks = chunk_choice.choose(config, cost, items, room_bytes, world.device)
+        precision = config.train.precision
+        assert precision != "auto", "resolved before anything is built"
+        rates = nominal_rates(world.device, precision)
+        engine.chunks = chunk_choice.choose(config, cost, items, room_bytes, rates)
         chunk_choice.apply(engine.chunks, model.tower)
     return engine
 
@@ -277,7 +277,8 @@ def _restore_optimizer(engine: Engine, path: Path) -> None:
 def _later_bytes(engine: Engine) -> float:
     """Return the most that the run will take of this rank's memory later, besides activations."""
     # Rows of sharded tables have their moments by now.
-    optimizer_bytes = STATE_BYTES * sum(map(full_size, engine.state.trained.values()))
+    num_trained = sum(map(full_size, engine.state.trained.values()))
+    optimizer_bytes = LATER_BYTES * num_trained
     cache = engine.model.tower.activation_cache
     # The cache is in host memory, which activations share only on a CPU.
     if cache is None or engine.world.device.type != "cpu":

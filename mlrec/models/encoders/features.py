@@ -55,10 +55,10 @@ class Vectors(Encoder):
         self._name = context.name.removeprefix(PREFIX)
         self.spec = InputSpec(Modality.ID)
         self.table: torch.Tensor
-        if context.shapes_only:
+        self._items = items = context.known_items()
+        if context.shapes_only and not len(items.raw_ids_N):
             self._take_shape(context)
             return
-        self._items = items = context.known_items()
         features = read_features(self._source, items, self._name)
         self.width = features.width
         self.rows = features.row_names

@@ -67,6 +67,13 @@ def local_folder(checkpoint: str) -> str:
     return copy.name
 
 
+def is_on_this_machine(checkpoint: str) -> bool:
+    """Return whether a checkpoint is a path, or may be meant as one, and not a hub name or URL."""
+    if not storage.is_local(checkpoint):
+        return False
+    return checkpoint.startswith(_PATHS) or storage.local_path(checkpoint).exists()
+
+
 def find_file(checkpoint: str, name: str) -> Path | None:
     """Return the path of a file of a checkpoint, or None if it has no such file.
 

@@ -20,7 +20,14 @@ from mlrec.data.stream import Data
 from mlrec.models import chunk_choice
 from mlrec.models.building import build_model
 from mlrec.models.chunk_choice import ChunkChoice, choose
-from mlrec.models.formulas import MAX_CHUNK, MIN_CHUNK, chunk_size, gpu_rates, held_chunks
+from mlrec.models.formulas import (
+    CPU_RATES,
+    MAX_CHUNK,
+    MIN_CHUNK,
+    chunk_size,
+    gpu_rates,
+    held_chunks,
+)
 from mlrec.models.simulation import PassCost, Rates, TowerCost, Work, tower_cost
 from mlrec.models.skeleton import skeletons
 from mlrec.models.tower import ItemTower
@@ -91,7 +98,7 @@ def test_chunk_size_of_published_encoders_on_an_h100(name: str, expected: int) -
 @pytest.mark.parametrize(("checkpoint", "held"), [("auto", 5), ("always", 0), ("never", 13)])
 def test_choose_holds_what_item_checkpoint_asks_for(checkpoint: str, held: int) -> None:
     config = Config(item=ItemConfig(chunk=8, checkpoint=checkpoint))  # type: ignore[arg-type]
-    choice = choose(config, cost_of(10.0, 10.0), 100, 400.0, CPU)
+    choice = choose(config, cost_of(10.0, 10.0), 100, 400.0, CPU_RATES)
     assert choice == ChunkChoice(8, 13, held, 100, 10.0, 400.0)
     assert choice.recomputes == (checkpoint != "never")
 

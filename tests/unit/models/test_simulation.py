@@ -105,7 +105,7 @@ def test_work_takes_the_longer_of_arithmetic_traffic_and_launches() -> None:
 def test_simulate_recommender_counts_the_arithmetic_of_the_real_pass(name: str, loss: str) -> None:
     config = load([], [f"recommender.name={name}", f"loss.name={loss}", "recommender.width=8"])
     built_loss = LOSSES[loss](config.loss, 0)
-    restored = Restored({}, shapes_only=True)
+    restored = Restored({}, weights="none")
     model = build_recommender(config, built_loss, 30, 6, 0, restored).train()
     shares_U = np.ones(30)
     batch = batch_of(drawn_slots(np.random.default_rng(0), 20, 6, 3.5, shares_U), 30)

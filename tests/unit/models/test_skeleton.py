@@ -3,17 +3,19 @@
 import socket
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from small_encoders import SMALL
 
 from mlrec.config import ItemConfig, RecommenderConfig
+from mlrec.data.features.join import ItemIds
 from mlrec.models.encoder_files import Restored
 from mlrec.models.encoders import ENCODERS
 from mlrec.models.recommenders import RECOMMENDERS, build_user_model
 from mlrec.models.skeleton import skeletons
 from mlrec.models.tower import ItemTower
 
-SHAPES = Restored({}, shapes_only=True)
+SHAPES = Restored({}, weights="none")
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
@@ -83,7 +85,8 @@ def test_skeletons_of_features_have_the_width_of_their_file(tmp_path: object) ->
     path = f"{tmp_path}/text.npy"
     np.save(path, np.zeros((7, 5), dtype=np.float32))
     item = ItemConfig(encoders=("features/text",), options={"features/text": {"checkpoint": path}})
+    no_ids = ItemIds(pa.nulls(0, pa.string()), "planned", "")
     with skeletons():
-        tower = ItemTower(item, 16, 50, SHAPES)
+        tower = ItemTower(item, 16, 50, SHAPES, no_ids)
     assert tower.encoders[0].width == 5
     assert tower.encoders[0].table.shape == (51, 5)

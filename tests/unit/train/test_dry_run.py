@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -21,63 +22,19 @@ from small_encoders import SMALL
 from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec.cli.main import run_command
-from mlrec.config import Config, ItemConfig, TrackingConfig, ZeroConfig, load
+from mlrec.config import Config, ItemConfig, TrackingConfig, load
 from mlrec.data.decode import item_bytes
 from mlrec.data.format import DATASET_FILE, ORACLE_FILE
 from mlrec.data.stream import Data, open_data
 from mlrec.models.building import build_model
 from mlrec.train import large_tables
-from mlrec.train.deepspeed_config import MAX_BUCKET_ELEMENTS, deepspeed_config
 from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
-from mlrec.train.memory_estimate import StateBytes
 from shards_tools import cli as shards
 
 
 def described(config: Config, ranks: int) -> list[str]:
     return predict(config, ranks).describe()
-
-
-@pytest.mark.parametrize(
-    ("stage", "precision", "expected"),
-    [
-        (0, "fp32", (400, 160, 0, 320)),
-        (1, "fp32", (400, 160, 160, 120)),
-        (1, "bf16", (200, 80, 80, 120)),
-        (2, "bf16", (200, 20, 80, 120)),
-        (3, "bf16", (50, 20, 80, 120)),
-    ],
-)
-def test_state_bytes_at_each_zero_stage_are_partitioned(
-    stage: int, precision: str, expected: tuple[int, ...]
-) -> None:
-    config = load([], [f"zero.stage={stage}", f"train.precision={precision}"])
-    state = StateBytes.of(40, 100, config, ranks=4)
-    assert (state.parameters, state.gradients, state.bucket, state.optimizer) == expected
-    assert state.on_device(offload_optimizer=True) == sum(expected[:3])
-
-
-def test_state_bytes_with_ema_counts_an_average_per_trained_parameter() -> None:
-    without, averaged = (
-        StateBytes.of(40, 100, load([], [f"train.ema={ema}"]), ranks=4) for ema in (0, 0.9)
-    )
-    assert averaged.optimizer - without.optimizer == 4 * 40 // 4
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (["zero.stage=0"], (4 * 60 + 4 * 10, 0, 0, 8 * 10)),
-        (["zero.stage=0", "train.ema=0.9"], (4 * 60 + 4 * 10, 0, 0, 12 * 10)),
-        # The weights lie next to their moments.
-        (["zero.stage=2", "zero.offload_optimizer=true"], (4 * 60, 0, 0, 12 * 10)),
-    ],
-)
-def test_state_bytes_of_a_shared_table_are_partitioned_at_every_stage(
-    options: list[str], expected: tuple[int, ...]
-) -> None:
-    state = StateBytes.of(40, 100, load([], options), ranks=4, in_tables=40)
-    assert (state.parameters, state.gradients, state.bucket, state.optimizer) == expected
 
 
 def test_predict_counts_a_large_table_of_ids_once(
@@ -87,20 +44,10 @@ def test_predict_counts_a_large_table_of_ids_once(
     whole = predict(config, ranks=1)
     monkeypatch.setattr(large_tables, "MIN_SHARDED_WEIGHTS", 1)
     shared = predict(config, ranks=1)
-    assert shared.trained_parameters == whole.trained_parameters
+    assert shared.forecast.cost.trained == whole.forecast.cost.trained
     # Its gradient, fp32 copy and bucket are gone.
     table_bytes = 4 * 61 * 16
-    assert whole.memory.needed_bytes - shared.memory.needed_bytes == 3 * table_bytes
-
-
-def test_gradient_bucket_of_few_parameters_is_as_large_as_their_gradients() -> None:
-    def bucket(*options: str) -> int:
-        return StateBytes.of(40, 100, load([], ["zero.stage=1", *options]), ranks=4).bucket
-
-    assert bucket() == 4 * 40
-    assert bucket("zero.options={reduce_bucket_size: 7}") == 4 * 7
-    many = deepspeed_config(load([], []), world_size=4, trained=1 << 40)
-    assert many["zero_optimization"]["reduce_bucket_size"] == MAX_BUCKET_ELEMENTS
+    assert whole.forecast.memory.state_bytes - shared.forecast.memory.state_bytes == 3 * table_bytes
 
 
 def test_train_dry_run_prints_the_prediction_and_writes_nothing(
@@ -120,14 +67,8 @@ def test_train_dry_run_prints_the_prediction_and_writes_nothing(
     assert re.search(reads_line, output), output
     assert "frames   the data set has 5 frames per video, chosen by policy middle\n" in output
     assert "fits this machine's memory, shared by 2 ranks" in output or torch.cuda.is_available()
-    activations_line = (
-        r"item tower (\d\.\d) MB per item, (\d+\.\d) MB for all items of a step, "
-        r"(\d+\.\d) MB for a chunk; item\.checkpoint=auto: held if they fit in half of the memory"
-    )
-    activations = re.search(activations_line, output)
-    assert activations is not None, output
-    item_mb, _, chunk_mb = map(float, activations.groups())
-    assert chunk_mb == pytest.approx(8 * item_mb, rel=0.5)
+    assert re.search(r"model    [\d,]+ parameters, .*; \d chunks? of 8 items; \d\.\d MB", output)
+    assert re.search(r"time     .* a step: encoding .* the loader takes", output), output
     assert not (tmp_path / "run").exists()
 
     run_command([*command, "--json"])
@@ -135,7 +76,15 @@ def test_train_dry_run_prints_the_prediction_and_writes_nothing(
     assert prediction["users"] == NUM_USERS
     assert prediction["last_step"] == 12
     assert prediction["ranks"] == 2
-    assert prediction["memory"]["fits"] is True
+    memory = prediction["memory"]
+    assert memory["fits"] is True
+    step_bytes = memory["held_bytes"] + max(
+        memory["chunk_bytes"] + memory["gradient_sums_bytes"], memory["recommender_bytes"]
+    )
+    parts = ("parameters", "gradients", "bucket", "optimizer", "averages")
+    state_bytes = sum(memory[f"{part}_bytes"] for part in parts)
+    assert memory["needed_bytes"] == state_bytes + step_bytes
+    assert 0 < prediction["time"]["step_s"] < 100
     assert prediction["media"]["frames"] == 5
 
 
@@ -143,57 +92,58 @@ def test_dry_run_of_a_run_that_does_not_fit_names_the_remedy(
     video_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(os, "sysconf", lambda name: 64)
-    lines = described(replace(video_config, zero=ZeroConfig(stage=0)), 2)
-    assert (
-        "does not fit this machine's memory, shared by 2 ranks, 0.0 MB: set zero.stage=3"
-        in lines[-1]
-    )
+    item = replace(video_config.item, chunk=32, checkpoint="never")
+    config = replace(video_config, item=item)
+    needed = predict(config, 1).forecast.memory.needed_bytes
+    room = int(0.7 * needed)
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else room)
+    prediction = predict(config, 1)
+    assert not prediction.forecast.memory.fits
+    remedy, top = prediction.describe()[-2:]
+    assert re.match(r" +with item\.checkpoint=\w+ (item\.chunk=\d+ )?it takes \d+\.\d MB", remedy)
+    assert re.match(r" +with item\.tuning=top it takes \d+\.\d MB", top)
+    for change in prediction.remedies:
+        settings = [setting.split(".", 1)[1].split("=") for setting in change.settings]
+        other = {key: int(value) if value.isdigit() else value for key, value in settings}
+        again = predict(replace(config, item=replace(config.item, **other)), 1)  # type: ignore[arg-type]
+        assert again.forecast.memory.fits
+        assert again.forecast.memory.needed_bytes == change.needed_bytes
 
 
-def test_dry_run_of_one_rank_that_does_not_fit_names_stage_3_for_several_ranks_only(
+def test_dry_run_without_any_setting_that_fits_says_so(
     video_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(os, "sysconf", lambda name: 64)
-    assert ": set zero.stage=3 on several ranks, start more ranks" in described(video_config, 1)[-1]
+    lines = described(video_config, 2)
+    assert "does not fit this machine's memory, shared by 2 ranks: it takes" in lines[-2]
+    assert "no setting was found with which it fits" in lines[-1]
 
 
 @pytest.mark.parametrize(
-    ("left", "choice", "words"),
-    [
-        (3.5, "auto", "does not fit .*: set item.chunk=3 or lower$"),
-        (3.5, "never", "does not fit .*: set item.checkpoint=auto and item.chunk=3 or lower$"),
-        (8.5, "never", "does not fit .*: set item.checkpoint=auto$"),
-        (0.5, "always", "does not fit .*: those of one item do not fit; choose a smaller encoder"),
-        (8.5, "auto", "fits .* are left for activations$"),
-        (1e6, "never", "fits .* are left for activations$"),
-    ],
+    ("choice", "words"), [("always", "all of them recomputed"), ("never", "all of them held")]
 )
-def test_dry_run_of_activations_that_do_not_fit_names_the_chunk_that_does(
-    left: float, choice: str, words: str, video_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = replace(video_config, item=replace(video_config.item, checkpoint=choice))
-    memory = predict(config, 1).memory
-    assert memory.activations is not None
-    room = int(memory.needed_bytes + left * memory.activations.item_bytes)
-    monkeypatch.setattr(os, "sysconf", lambda name: 1 if name == "SC_PAGE_SIZE" else room)
-    prediction = predict(config, 1)
-    assert re.match(words, prediction.describe()[-1].strip())
-    assert prediction.memory.fits == words.startswith("fits")
-
-
-@pytest.mark.parametrize(
-    ("choice", "words"), [("always", "recomputed chunk by chunk"), ("never", "held")]
-)
-def test_dry_run_with_a_set_item_checkpoint_names_it(
+def test_dry_run_with_a_set_item_checkpoint_follows_it(
     choice: str, words: str, video_config: Config
 ) -> None:
     lines = described(replace(video_config, item=replace(video_config.item, checkpoint=choice)), 2)
-    assert sum(line.endswith(f"item.checkpoint={choice}: {words}") for line in lines) == 1
+    assert sum(words in line for line in lines) == 1
     frozen = described(replace(video_config, item=replace(video_config.item, tuning="frozen")), 2)
-    assert not any("item.checkpoint" in line for line in frozen)
+    assert sum("without a backward pass" in line for line in frozen) == 1
+
+
+def test_dry_run_without_the_checkpoint_of_an_encoder_says_so(
+    video_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    item = ItemConfig(encoders=("video/videomae",), tuning="top", chunk=4)
+    lines = described(replace(video_config, item=item), 2)
+    assert (
+        "note     video/videomae: its checkpoint is not on this machine and was not read" in lines
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,9 +185,10 @@ def test_dry_run_states_the_host_memory_of_the_loader(video_config: Config) -> N
     expected = 2 * most_items * item_bytes([spec])
     (line,) = [line for line in prediction.describe() if line.startswith("host")]
     media = f"{expected / 1e6:,.1f} MB"
-    chunks = prediction.host.chunks / 1e6
+    chunks = prediction.forecast.host.loader.chunks / 1e6
     assert line == (
-        f"host     2 steps of media {media}, evaluation {chunks:,.1f} MB of /dev/shm per rank"
+        f"host     2 steps of media {media}, evaluation {chunks:,.1f} MB of /dev/shm per rank; "
+        f"{2 * (expected / 1e6 + chunks):,.1f} MB per node of 2 ranks"
     )
     host = prediction.as_json()["host"]
     assert host["steps"] == 2 and host["media_bytes"] == expected

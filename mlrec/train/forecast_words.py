@@ -1,0 +1,140 @@
+"""A forecast in words, as `mlrec plan` and `mlrec train --dry-run` print it."""
+
+from __future__ import annotations
+
+from mlrec.runtime.printable import counted
+from mlrec.runtime.units import clock, megabytes_or_gigabytes
+from mlrec.train.forecast import Forecast, Memory
+from mlrec.train.remedies import Remedy
+
+
+def memory_lines(forecast: Forecast, remedies: list[Remedy]) -> list[str]:
+    """Return the memory of a rank by its parts, whether it fits, and what to change if not."""
+    memory = forecast.memory
+    lines = [
+        f"a rank   {_state_in_words(memory)}",
+        f"         {_step_in_words(memory)}",
+        f"         {verdict(memory)}",
+    ]
+    for remedy in remedies:
+        hours = "" if remedy.hours is None else f" and {remedy.hours:,.1f} hours"
+        needed = megabytes_or_gigabytes(remedy.needed_bytes)
+        lines.append(f"         with {' '.join(remedy.settings)} it takes {needed}{hours}")
+    if not memory.fits and not remedies:
+        lines.append(
+            "         no setting was found with which it fits. Choose a smaller encoder or input, "
+            "or more memory"
+        )
+    return lines
+
+
+def _state_in_words(memory: Memory) -> str:
+    state = memory.state
+    place = " of host memory" if memory.offload_optimizer else ""
+    parts = [
+        f"parameters {megabytes_or_gigabytes(state.parameters)}",
+        f"gradients {megabytes_or_gigabytes(state.gradients)}",
+        f"gradient bucket {megabytes_or_gigabytes(state.bucket)}",
+        f"optimizer {megabytes_or_gigabytes(state.optimizer)}{place}",
+    ]
+    if state.averages:
+        parts.append(f"averages {megabytes_or_gigabytes(state.averages)}{place}")
+    return ", ".join(parts)
+
+
+def _step_in_words(memory: Memory) -> str:
+    step = memory.step
+    backward = step.chunk + step.gradient_sums
+    words = (
+        f"activations {megabytes_or_gigabytes(step.held)} held; then the larger of a chunk in its "
+        f"backward pass, {megabytes_or_gigabytes(backward)}, and the recommender, "
+        f"{megabytes_or_gigabytes(step.recommender)}"
+    )
+    if memory.allowance:
+        allowance = megabytes_or_gigabytes(memory.allowance)
+        words += f"; {allowance} for context and fragmentation"
+    return words
+
+
+def verdict(memory: Memory) -> str:
+    """Return whether the memory fits, with the sum."""
+    needed = megabytes_or_gigabytes(memory.needed_bytes)
+    room = megabytes_or_gigabytes(memory.device_bytes)
+    fits = "fits" if memory.fits else "does not fit"
+    return f"{fits} {memory.device}: it takes {needed} of {room}"
+
+
+def chunks_in_words(forecast: Forecast) -> str:
+    """Return how items are encoded."""
+    choice = forecast.choice
+    words = f"{counted(choice.chunks, 'chunk')} of {choice.chunk:,} items"
+    if not forecast.cost.trains_tower:
+        return f"{words}, without a backward pass"
+    per_item = f"{megabytes_or_gigabytes(choice.item_bytes)} of activations per item"
+    if not choice.recomputes:
+        return f"{words}; {per_item}, all of them held"
+    held = counted(choice.held_chunks, "chunk")
+    if not choice.held_chunks:
+        return f"{words}; {per_item}, all of them recomputed"
+    return f"{words}; {per_item}, held in {held} and recomputed in the others"
+
+
+def host_line(forecast: Forecast) -> str:
+    """Return the host memory of a rank by its parts, and that of a node."""
+    host = forecast.host
+    words = f"host     {host.loader.in_words()}"
+    if host.activation_cache:
+        size = megabytes_or_gigabytes(host.activation_cache)
+        words += f", activation cache up to {size}"
+    if host.optimizer:
+        words += f", optimizer {megabytes_or_gigabytes(host.optimizer)}"
+    node = megabytes_or_gigabytes(host.node_bytes)
+    return f"{words} per rank; {node} per node of {counted(host.ranks_per_node, 'rank')}"
+
+
+def time_lines(forecast: Forecast) -> list[str]:
+    """Return the time of a step and of the run, and its price; no line without rates."""
+    time = forecast.time
+    if time is None:
+        return []
+    parts = time.later_epochs
+    arithmetic = f"{forecast.flops_per_step / 1e12:,.3g} TFLOP"
+    kernels = f"{forecast.kernels_per_step:,} kernels per rank"
+    lines = [
+        f"time     {seconds(parts.step)} a step: encoding {seconds(parts.encode)}, recommender "
+        f"{seconds(parts.recommend)}, exchange {seconds(parts.exchange)}, optimizer "
+        f"{seconds(parts.optimizer)}; the loader takes {seconds(parts.load)}; "
+        f"{arithmetic}, {kernels}",
+    ]
+    if time.cached_share:
+        lines.append(
+            f"         {seconds(time.first_epoch.step)} a step of the first epoch; then "
+            f"{time.cached_share:.0%} of the items have cached activations"
+        )
+    if parts.waits_for_loader or time.first_epoch.waits_for_loader:
+        when = "" if parts.waits_for_loader else " in the first epoch"
+        lines.append(
+            f"         the loader is the limit{when}: {_of_workers(forecast)}. Raise "
+            "data.num_workers"
+        )
+    lines.append(
+        f"         {clock(time.epoch_s)} an epoch, {clock(time.validation_s)} a validation of "
+        f"{time.validations:,}, {time.hours:,.1f} hours in all"
+    )
+    if time.usd:
+        price = forecast.machine.usd_per_hour
+        lines.append(
+            f"price    {time.gpu_hours:,.1f} GPU hours, about ${time.usd:,.0f} at "
+            f"${price:.2f} per GPU and hour"
+        )
+    return lines
+
+
+def _of_workers(forecast: Forecast) -> str:
+    workers = forecast.config.data.num_workers
+    return f"{counted(workers, 'worker')} per rank" if workers else "it works between the steps"
+
+
+def seconds(duration_s: float) -> str:
+    """Return a duration in ms below 1 s: "12 ms", "3.4 s"."""
+    return f"{1e3 * duration_s:,.3g} ms" if duration_s < 0.9995 else f"{duration_s:,.2f} s"

@@ -1,0 +1,178 @@
+"""What a run reads and encodes, from dataset.json alone, or from the plan of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from mlrec.config import Config
+from mlrec.config.durations import steps_of
+from mlrec.data.decode import check_inputs
+from mlrec.data.features.join import ItemIds
+from mlrec.data.features.stored import StoredFeatures
+from mlrec.data.format import DatasetInfo, MediaInfo, SplitInfo, read_dataset_info
+from mlrec.data.schema import InputSpec, Modality
+from mlrec.models.formulas import distinct_items, most_items
+
+MICROLENS_50K = {"users": 50_000, "items": 19_220, "interactions": 359_708, "train": 239_511}
+"""Counts that a plan without a data set assumes."""
+FRAME_BYTES_PER_PIXEL = 0.25
+"""Size of a JPEG frame that a plan without a data set assumes (bytes per pixel)."""
+
+
+@dataclass(frozen=True)
+class DatasetCounts:
+    """Counts of a data set, as dataset.json has them."""
+
+    name: str
+    users: int
+    items: int
+    interactions: int
+    train: int
+    """Training interactions."""
+    split: SplitInfo
+    media: MediaInfo | None
+    """Media of the items; None if they are assumed to be those that the encoders read."""
+    shard_bytes: int
+    """Size of the item shards; 0 without a data set."""
+    assumption: str = ""
+    """What is assumed of the data set, as a clause; empty if there is one."""
+
+    @property
+    def mean_length(self) -> float:
+        """Mean training interactions of a user."""
+        return min(self.train / self.users, float(self.split.train_length))
+
+    def check_inputs(self, specs: tuple[InputSpec, ...], url: str) -> None:
+        """Check that the data set holds what the encoders read.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.media is not None:
+            check_inputs(specs, self.media, url)
+
+    def item_ids(self) -> ItemIds:
+        """Return the items as far as encoders of shapes alone ask for them."""
+        features = {}
+        for name, width in (self.media.features if self.media else {}).items():
+            features[name] = StoredFeatures(width, 0, _unreadable)
+        return ItemIds(pa.nulls(0, pa.string()), self.name, "", features=features)
+
+
+def _unreadable() -> np.ndarray:
+    raise AssertionError("a plan reads no vectors")
+
+
+def counts_of(config: Config) -> DatasetCounts:
+    """Return the counts of the data set at data.url, or those of MicroLens-50K without one.
+
+    Raises:
+        ValueError: there is no data set at data.url.
+    """
+    if not config.data.url:
+        return DatasetCounts(
+            name="made-up sequences",
+            **MICROLENS_50K,
+            split=SplitInfo(),
+            media=None,
+            shard_bytes=0,
+            assumption="data.url is not set, so counts are those of MicroLens-50K",
+        )
+    return counts_in(read_dataset_info(config.data.url))
+
+
+def counts_in(info: DatasetInfo) -> DatasetCounts:
+    """Return the counts of a data set."""
+    counts = info.counts
+    return DatasetCounts(
+        name=info.name,
+        users=counts["users"],
+        items=counts["items"],
+        interactions=counts["interactions"],
+        train=counts["train"],
+        split=info.split,
+        media=info.media,
+        shard_bytes=sum(shard.size for shard in info.shards("items")),
+    )
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the steps of a run encode and read."""
+
+    users_per_step: float
+    """Mean users of a step, of all ranks."""
+    steps_per_epoch: int
+    total_steps: int
+    items_per_step: float
+    """Mean distinct items of a step, of all ranks."""
+    most_items: int
+    """Distinct items of the largest step."""
+    bytes_per_step: float
+    """Mean size of the media that all ranks read in a step, without an activation cache."""
+    catalogue: int
+    """Items that a validation ranks."""
+
+    def most_items_of_rank(self, ranks: int) -> int:
+        """Return the most items that a rank encodes in a step, which the ranks share equally."""
+        return max(1, -(-self.most_items // ranks))
+
+    @property
+    def epochs(self) -> float:
+        """Epochs of the run."""
+        return self.total_steps / self.steps_per_epoch
+
+
+def expected_workload(
+    config: Config,
+    counts: DatasetCounts,
+    specs: tuple[InputSpec, ...],
+    ranks: int,
+    whole_catalogue: bool,
+) -> Workload:
+    """Return what the steps of a run encode and read, from the data set's counts.
+
+    Args:
+        whole_catalogue: whether every step has all items.
+
+    Raises:
+        ValueError: a step has fewer users than there are ranks.
+    """
+    steps_per_epoch = -(-counts.users // config.train.global_batch)
+    users_per_step = counts.users / steps_per_epoch
+    if users_per_step < ranks:
+        raise ValueError(
+            f"train.global_batch is {config.train.global_batch}, which gives steps of "
+            f"{users_per_step:,.0f} users, fewer than the {ranks} ranks. Raise it, or take fewer "
+            "GPUs"
+        )
+    items = float(counts.items)
+    most = counts.items
+    if not whole_catalogue:
+        items = distinct_items(users_per_step * counts.mean_length, counts.items)
+        most = most_items(items, counts.items)
+    return Workload(
+        users_per_step=users_per_step,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=steps_of(config.train.duration, steps_per_epoch, 0),
+        items_per_step=items,
+        most_items=most,
+        bytes_per_step=items * _stored_bytes(counts, specs),
+        catalogue=counts.items,
+    )
+
+
+def _stored_bytes(counts: DatasetCounts, specs: tuple[InputSpec, ...]) -> float:
+    """Return the mean size of what is read of an item (bytes).
+
+    Of a data set it is all that its item shards hold, of which other parts than frames are few.
+    """
+    if all(spec.modality is Modality.ID for spec in specs):
+        return 0.0
+    if counts.media is not None:
+        return counts.shard_bytes / counts.items
+    frames = (spec.frames * spec.size**2 for spec in dict.fromkeys(specs))
+    return FRAME_BYTES_PER_PIXEL * sum(frames)

@@ -1,0 +1,165 @@
+"""mlrec plan: what a run takes on GPUs that are not here."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import NUM_ITEMS, NUM_USERS
+
+from mlrec.cli.main import run_command
+from mlrec.config import Config, load
+from mlrec.train.machine import parse_memory
+from mlrec.train.run_plan import RunPlan, plan_run
+
+VIDEO = ["item.encoders=[video/x3d_xs]", "item.chunk=16"]
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse all connections."""
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def planned(settings: list[str], gpus: int = 8, **options: Any) -> RunPlan:
+    arguments = {"nodes": None, "memory": None, "gpu": "h100", **options}
+    return plan_run(load([], settings), gpus, **arguments)
+
+
+def test_plan_without_a_data_set_assumes_microlens_50k(capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(["plan", *VIDEO, "--gpus", "8", "--gpu", "h100"])
+    output = capsys.readouterr().out
+    assert "50,000 users, 19,220 items, 359,708 interactions; data.url is not set" in output
+    assert "gpus     8 x NVIDIA H100 SXM, bf16, ZeRO-2" in output
+    assert re.search(r"a step   about 2,0\d\d distinct items", output), output
+    assert "fits NVIDIA H100 SXM" in output
+    assert re.search(r"price    \d+\.\d GPU hours, about \$\d+", output)
+
+
+def test_plan_json_has_units_in_its_keys(
+    dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [f"data.url={dataset_dir}", "train.global_batch=18"]
+    run_command(["plan", *settings, "--gpus", "2", "--memory", "24GB", "--json"])
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["users"] == NUM_USERS
+    assert plan["items"] == NUM_ITEMS
+    assert plan["assumption"] == ""
+    assert plan["time"] is None
+    assert plan["memory"]["device_bytes"] == 24e9
+    assert plan["memory"]["fits"] is True
+    assert plan["remedies"] == []
+    assert plan["steps"] == 20 * plan["steps_per_epoch"]
+    assert plan["most_items_per_rank"] <= NUM_ITEMS
+    for key in ("media_bytes", "node_bytes"):
+        assert plan["host"][key] >= 0
+
+
+def test_plan_of_a_run_that_does_not_fit_names_settings_with_which_it_does() -> None:
+    settings = [*VIDEO, "item.checkpoint=never"]
+    needed = planned(settings, gpu=None, memory="80GB").forecast.memory.needed_bytes
+    plan = planned(settings, gpu=None, memory=f"{0.6 * needed / 1e9:.3f}GB")
+    assert not plan.forecast.memory.fits
+    lines = plan.describe()
+    assert any(line.startswith("         does not fit a GPU: it takes") for line in lines)
+    kept, top = plan.remedies
+    assert kept.settings == ("item.checkpoint=auto",)
+    assert top.settings == ("item.tuning=top",)
+    assert sum(line.startswith("         with item.") for line in lines) == 2
+    again = planned([*VIDEO, *kept.settings], gpu=None, memory="80GB")
+    assert kept.needed_bytes <= again.forecast.memory.needed_bytes
+
+
+def test_plan_of_a_large_table_names_stages_and_gpus() -> None:
+    settings = ["item.encoders=[text/bert_large]", "item.chunk=1", "item.checkpoint=always"]
+    plan = planned(settings, gpus=2, gpu=None, memory="4GB")
+    (remedy,) = plan.remedies[:1]
+    assert remedy.settings[0] == "zero.stage=3"
+    assert remedy.fits
+
+
+def test_plan_later_epochs_run_the_trained_part_alone() -> None:
+    settings = ["item.encoders=[video/x3d_xs]", "item.tuning=top"]
+    cached = planned(settings).forecast
+    plain = planned([*settings, "item.prefix_cache_bytes=0"]).forecast
+    assert cached.time is not None
+    assert plain.time is not None
+    assert cached.time.cached_share > 0
+    assert plain.time.cached_share == 0
+    assert cached.time.later_epochs.encode < cached.time.first_epoch.encode
+    assert cached.time.first_epoch.encode == plain.time.later_epochs.encode
+    full = planned(["item.encoders=[video/x3d_xs]"]).forecast
+    assert full.time is not None
+    assert full.time.cached_share == 0
+
+
+def test_plan_with_recomputed_chunks_adds_their_forward_passes() -> None:
+    held = planned([*VIDEO, "item.checkpoint=never"]).forecast
+    recomputed = planned([*VIDEO, "item.checkpoint=always"]).forecast
+    assert recomputed.memory.needed_bytes < held.memory.needed_bytes
+    # A forward pass has a third of the operations of a step.
+    assert recomputed.flops_per_step == pytest.approx(4 / 3 * held.flops_per_step, rel=0.05)
+
+
+def test_plan_precision_follows_the_gpu() -> None:
+    assert planned(VIDEO, gpu="t4").forecast.config.train.precision == "fp32"
+    assert planned(VIDEO, gpu="l4").forecast.config.train.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gpu", "h10"], r"unknown gpu 'h10'; did you mean 'h100'\? see: mlrec list gpus"),
+        (["--memory", "80"], r"--memory is '80'. Give the memory of one GPU with its unit"),
+        (["--memory", "0GB"], r"--memory is '0GB'"),
+        (["--memory", "80TB"], r"--memory is '80TB'"),
+        ([], r"mlrec plan needs the memory of a GPU. Give --memory 80GB, or --gpu h100"),
+        (["--gpu", "h100", "--gpus", "0"], r"argument --gpus: the value is 0"),
+        (["--gpu", "h100", "--gpus", "2", "--nodes", "3"], r"--nodes is 3, more than the 2 GPUs"),
+        (["--gpu", "h100", "--gpus", "600"], r"steps of 510 users, fewer than the 600 ranks"),
+        (["--gpu", "t4", "train.precision=tf32"], r"train.precision is tf32, which NVIDIA T4"),
+        (["--gpu", "h100", "data.url=/nowhere"], r"/nowhere is not a data set"),
+        (["--gpu", "h100", "recommender.name=sasrek"], r"did you mean 'sasrec'"),
+    ],
+)
+def test_plan_of_bad_values_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_command(["plan", "train.duration=1 epoch", *words])
+
+
+def test_plan_of_an_unknown_checkpoint_asks_for_its_folder() -> None:
+    options = "item.options={text/huggingface: {checkpoint: intfloat/e5-base}}"
+    with pytest.raises(ValueError, match=r"text/huggingface.checkpoint is 'intfloat/e5-base'"):
+        planned(["item.encoders=[text/huggingface]", options])
+
+
+def test_plan_of_media_that_the_data_set_lacks_is_refused(dataset_dir: Path) -> None:
+    settings = [f"data.url={dataset_dir}", "train.global_batch=18", "item.encoders=[audio/ast]"]
+    with pytest.raises(ValueError, match="holds no audio of its items"):
+        planned(settings, gpus=1)
+
+
+@pytest.mark.parametrize("recommender", ["lightgcn", "popularity", "gru4rec"])
+def test_plan_covers_recommenders_of_every_class(
+    recommender: str, dataset_dir: Path, tiny_config: Config
+) -> None:
+    config = replace(tiny_config, recommender=replace(tiny_config.recommender, name=recommender))
+    config = replace(config, recommender=replace(config.recommender, options={}))
+    plan = plan_run(config, 1, None, None, "l4")
+    assert plan.forecast.memory.fits
+    assert plan.describe()
+
+
+def test_parse_memory_takes_decimal_and_binary_units() -> None:
+    assert parse_memory("80GB") == 80 * 10**9
+    assert parse_memory("79GiB") == 79 << 30
+    assert parse_memory("0.5 gb") == 5 * 10**8
