@@ -118,6 +118,13 @@ class Batch:
     cached_O: torch.Tensor | None = None
     """Owned items whose activations were in the cache when the batch was built, bool. Their rows of
     `media` are arbitrary for an input of CachedItems. None without a cache."""
+    source: Batch | None = None
+    """The batch in host memory that `to` has copied; None for a batch that is no copy."""
+
+    @property
+    def on_host(self) -> Batch:
+        """The same batch in host memory, where reading a number makes nobody wait."""
+        return self if self.source is None else self.source
 
     def slots(self) -> torch.Tensor:
         """Return the users' training sequences as positions in items_U, int64 [B, T]; -1 pads."""
@@ -137,7 +144,7 @@ class Batch:
             for name, value in tensors.items()
             if not name.endswith("_O")
         }
-        return Batch(**{**vars(self), **moved})
+        return Batch(**{**vars(self), **moved, "source": self.on_host})
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields as a loader worker sends them, small tensors as arrays."""

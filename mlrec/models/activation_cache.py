@@ -93,14 +93,24 @@ class ActivationCache:
         activations: list[torch.Tensor] = []
         for prefix in self.prefixes.values():
             activations += prefix.run(media[prefix.encoder.spec])
+        # without items the prefixes ran on one blank item, of which nothing is stored
+        of_items = [activation[: len(items_n)] for activation in activations]
         rows = slice(self._count, self._count + len(items_n))
-        for store, activation in zip(self._stores, activations, strict=True):
-            # without items the prefixes ran on one blank item, of which nothing is stored
-            store[rows] = activation[: len(items_n)].to(store)
+        for store, activation in zip(self._stores, self._in_host_memory(of_items), strict=True):
+            store[rows] = activation
         self._rows_N1[items_n] = torch.arange(rows.start, rows.stop)
         self._count = rows.stop
         # last, for loader workers stop reading the items' media from here on
         self.items.cached_N1[items_n.numpy()] = True
+
+    def _in_host_memory(self, activations: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return activations in the dtypes of the stores; the host waits for the device once."""
+        copies: list[torch.Tensor] = []
+        for store, activation in zip(self._stores, activations, strict=True):
+            # A GPU copies in the order of the calls: when the last copy is there, all are.
+            is_last = len(copies) == len(activations) - 1
+            copies.append(activation.to("cpu", store.dtype, non_blocking=not is_last))
+        return copies
 
     def take(self, items_n: torch.Tensor, device: torch.device) -> dict[int, list[torch.Tensor]]:
         """Return copies of cached items' activations on `device`, by the encoder's index.

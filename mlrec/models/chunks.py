@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from mlrec.data.schema import InputSpec
-from mlrec.runtime.distributed import max_over_ranks, shares
+from mlrec.runtime.distributed import max_over_ranks, num_ranks, shares, to_device
 
 
 class Counts(NamedTuple):
@@ -24,6 +24,9 @@ class Counts(NamedTuple):
     new: int
     cached: int
     uncached: int
+
+
+NO_ITEMS = Counts(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,14 @@ def group_items(valid_O: torch.Tensor, in_cache_O: torch.Tensor, room: int) -> I
     return ItemGroups(new, cached, uncached)
 
 
-def largest_counts(groups: ItemGroups, device: torch.device) -> Counts:
-    """Return the largest counts of any rank; collective, and the host waits for the device."""
-    return Counts(*max_over_ranks(torch.tensor(groups.counts, device=device)).tolist())
+def largest_counts(counts: Counts, device: torch.device) -> Counts:
+    """Return the largest counts of any rank; collective.
+
+    On several ranks the host waits for the device.
+    """
+    if num_ranks() == 1:
+        return counts
+    return Counts(*max_over_ranks(to_device(torch.tensor(counts), device)).tolist())
 
 
 def schedule_chunks(
@@ -141,9 +149,8 @@ def media_of_rows(
 
 
 def gather_rows(tensor: torch.Tensor, rows_n: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return rows of a tensor in host memory as a copy on `device`."""
-    # A GPU copies from pinned memory while the host goes on. Until that is done, torch's allocator
-    # does not give the pinned memory to anything else.
+    """Return rows of a tensor in host memory as a copy on `device`; the host does not wait."""
+    # Written to pinned memory at once, which to_device would copy to.
     pinned = device.type == "cuda"
     gathered = torch.empty((len(rows_n), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=pinned)
     torch.index_select(tensor, 0, rows_n, out=gathered)

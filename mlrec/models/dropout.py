@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from mlrec.models.counter_random import mixed, random_keys
+from mlrec.runtime.distributed import to_device
 
 
 class RowKind(IntEnum):
@@ -166,4 +167,4 @@ def _layer_factor(number: int) -> int:
 def _column_factors(count: int, device: torch.device) -> torch.Tensor:
     """Return odd 32-bit constants, int32 [count]."""
     factors = mixed(-1 - torch.arange(count)) >> 32 | 1
-    return factors.to(torch.int32).to(device)
+    return to_device(factors.to(torch.int32), device)

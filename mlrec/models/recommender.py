@@ -13,6 +13,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mlrec.data.schema import Batch, Scored
+from mlrec.models.agreement import Agreement, agree
+from mlrec.models.chunks import NO_ITEMS, Counts
 from mlrec.models.dropout import RowKind, drawing, dropouts_of, row_keys
 from mlrec.models.product_losses import LossOfPart, sum_of_losses
 from mlrec.models.recommenders import (
@@ -22,7 +24,7 @@ from mlrec.models.recommenders import (
     readable_slots,
 )
 from mlrec.models.tower import ItemTower
-from mlrec.runtime.distributed import exchange, gather, shares
+from mlrec.runtime.distributed import exchange, shares, to_device
 
 MAX_SCORES = 1 << 26
 """Scores of a rank that are held at a time (256 MB). Above that a loss that needs them all is
@@ -60,7 +62,10 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Targets:
-    """The positions of this rank's users with a readable target, and how their loss counts."""
+    """The positions of this rank's users with a readable target, and how their loss counts.
+
+    Its tensors are on the device.
+    """
 
     valid_U: torch.Tensor
     """Items that could be read, of all ranks, bool."""
@@ -68,9 +73,11 @@ class Targets:
     """The users' histories, where the wanted positions are those with a readable target."""
     users_P: torch.Tensor
     """Row of each position in the batch's users, int64."""
-    places_P: torch.Tensor
-    """Place of each position in the user's history, int64."""
-    total: torch.Tensor
+    target_P: torch.Tensor
+    """Index of the target in the batch's items, int64."""
+    key_P: torch.Tensor
+    """As in Positions."""
+    total: int
     """Number of readable targets in the global batch, at least 1."""
     part_sizes: tuple[int, ...]
     """Numbers of this rank's positions that are scored at a time."""
@@ -121,11 +128,12 @@ class Recommender(nn.Module):
         It is scaled so that its mean over the ranks is the mean over all targets of the global
         batch.
         """
-        # The host reads numbers from the device here. After the encoding it would wait for all of
-        # it, and the device would be idle before the loss and the backward pass.
-        targets = self._find_targets(batch)
-        self.tower.fetch_rows(batch.items_U)
-        encode = hooks.encode or self.encode_owned
+        # The only exchange of the ranks that the host waits for. After the encoding it would wait
+        # for all of it, and the device would be idle before the loss and the backward pass.
+        agreed = self._agree(batch)
+        targets = self._find_targets(batch, agreed.valid_U)
+        self.tower.fetch_rows(batch.on_host.items_U)
+        encode = hooks.encode or partial(self.encode_owned, most=agreed.most)
         own_OD = hooks.after_encode(encode(batch))
         # All ranks: every rank gets the vectors of all U items, in owner order.
         items_UD = hooks.after_exchange(exchange(own_OD, batch.owned_W, self.rank))
@@ -136,26 +144,50 @@ class Recommender(nn.Module):
         # DeepSpeed averages gradients over ranks, and the sum over ranks is what counts here
         return loss_sum * (len(batch.owned_W) / targets.total)
 
-    def _find_targets(self, batch: Batch) -> Targets:
-        """Return the positions to train on; collective, and the host waits for the device."""
-        device = batch.items_U.device
-        own_valid_O = batch.valid_O.to(device, non_blocking=True).float()
-        valid_U = gather(own_valid_O, batch.owned_W) > 0
-        has_target_BL = (batch.targets_BL >= 0) & valid_U[batch.targets_BL]
+    def _agree(self, batch: Batch) -> Agreement:
+        """Exchange which items could be read, and how many are cached; collective."""
+        counts = NO_ITEMS
+        if batch.cached_O is not None:
+            counts = self.tower.counts_to_cache(batch.items_O, batch.valid_O)
+        return agree(batch.valid_O, counts, batch.owned_W, batch.items_U.device)
+
+    def _find_targets(self, batch: Batch, valid_U: torch.Tensor) -> Targets:
+        """Return the positions to train on.
+
+        They are found in host memory, as the host must know how many there are.
+
+        Args:
+            valid_U: items that could be read, of all ranks, bool, in host memory.
+        """
+        host = batch.on_host
+        has_target_BL = (host.targets_BL >= 0) & valid_U[host.targets_BL]
         users_P, places_P = torch.nonzero(has_target_BL, as_tuple=True)
+        length = host.targets_BL.shape[1]
         # A global batch whose items are all unreadable has no target: its loss is 0, not 0 / 0.
-        total = (batch.targets_U * valid_U).sum().clamp(min=1)
+        total = max(1, int((host.targets_U * valid_U).sum()))
         # The number of parts follows from global numbers, so it is the same on every rank: under
         # ZeRO-3 all ranks must call a scoring network equally often.
-        num_scores = int(total) * len(valid_U)
+        num_scores = total * len(valid_U)
         num_parts = max(1, -(-num_scores // (len(batch.owned_W) * MAX_SCORES)))
-        items_BL = readable_slots(batch.inputs_BL, valid_U)
-        slots = self.sequence_model.slots(items_BL, users_P * items_BL.shape[1] + places_P)
-        part_sizes = shares(len(users_P), num_parts)
-        return Targets(valid_U, slots, users_P, places_P, total, part_sizes)
+        items_BL = readable_slots(host.inputs_BL, valid_U)
+        slots = self.sequence_model.slots(items_BL, users_P * length + places_P)
+        device = batch.items_U.device
+        return Targets(
+            valid_U=to_device(valid_U, device),
+            slots=slots.to(device),
+            users_P=to_device(users_P, device),
+            target_P=to_device(host.targets_BL[users_P, places_P], device),
+            key_P=to_device(host.users_B[users_P] * length + places_P, device),
+            total=total,
+            part_sizes=shares(len(users_P), num_parts),
+        )
 
-    def encode_owned(self, batch: Batch) -> torch.Tensor:
-        """Return the vectors [O, D] of this rank's items; collective with an activation cache."""
+    def encode_owned(self, batch: Batch, most: Counts | None = None) -> torch.Tensor:
+        """Return the vectors [O, D] of this rank's items; collective with an activation cache.
+
+        Args:
+            most: as in ItemTower.encode_cached.
+        """
         device = batch.items_U.device
         keys_O = row_keys(RowKind.TOWER_ITEMS, batch.items_O, self.seed, batch.step)
         if batch.cached_O is None:
@@ -168,6 +200,7 @@ class Recommender(nn.Module):
             add=True,
             device=device,
             keys_O=keys_O,
+            most=most,
         )
 
     def prepare(
@@ -181,14 +214,7 @@ class Recommender(nn.Module):
         rows_R = targets.slots.rows_R
         with self._drawing(lambda: self._position_keys(batch, rows_R)):
             states_PX = self.sequence_model.states(vectors, batch.users_B, targets.slots)
-        users_P = targets.users_P
-        places_P = targets.places_P
-        return Positions(
-            users_P=users_P,
-            states_PX=states_PX,
-            target_P=batch.targets_BL[users_P, places_P],
-            key_P=batch.users_B[users_P] * batch.targets_BL.shape[1] + places_P,
-        )
+        return Positions(targets.users_P, states_PX, targets.target_P, targets.key_P)
 
     def _loss_sum(
         self, batch: Batch, items_UX: torch.Tensor, positions: Positions, targets: Targets

@@ -17,6 +17,8 @@ from mlrec.models.activation_cache import ActivationCache
 from mlrec.models.batchnorm import frozen_parts
 from mlrec.models.chunks import (
     ChunkInputs,
+    Counts,
+    ItemGroups,
     group_items,
     keys_of_rows,
     largest_counts,
@@ -33,6 +35,7 @@ from mlrec.models.fusion import FUSIONS
 from mlrec.models.head_building import save_whitening
 from mlrec.models.prefix import find_prefixes
 from mlrec.models.recomputation import run_checkpointed
+from mlrec.runtime.distributed import to_device
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +119,11 @@ class ItemTower(nn.Module):
         return self.held_chunks is not None and remaining >= self.held_chunks
 
     def fetch_rows(self, items_U: torch.Tensor) -> None:
-        """Fetch the rows of a step's items from the ranks that hold them; collective."""
+        """Fetch the rows of a step's items from the ranks that hold them; collective.
+
+        Args:
+            items_U: in host memory.
+        """
         for table in self.sharded_tables:
             table.fetch(items_U)
 
@@ -247,6 +254,7 @@ class ItemTower(nn.Module):
         add: bool,
         device: torch.device,
         keys_O: torch.Tensor | None = None,
+        most: Counts | None = None,
     ) -> torch.Tensor:
         """Return the vectors [O, D] of this rank's items on `device`, using the cache; collective.
 
@@ -260,6 +268,7 @@ class ItemTower(nn.Module):
             add: add the other items to the cache, as far as there is room.
             device: of the encoders.
             keys_O: the items' row keys for dropout, int64; None outside training.
+            most: the largest counts of any rank; None to exchange them here.
         """
         cache = self.activation_cache
         assert cache is not None
@@ -269,10 +278,10 @@ class ItemTower(nn.Module):
 
         skipped_inputs = cache.items.inputs
         remaining_media = {spec: media[spec] for spec in media if spec not in skipped_inputs}
-        groups = group_items(valid_O, in_cache_O, cache.room if add else 0)
-        # Both transfers come before the chunks: after them the host would wait for the device.
-        most = largest_counts(groups, device)
-        order = torch.cat([groups.cached, groups.uncached]).argsort().to(device)
+        groups = self._groups(items_O, valid_O, add)
+        if most is None:
+            most = largest_counts(groups.counts, device)
+        order = to_device(torch.cat([groups.cached, groups.uncached]).argsort(), device)
         steady_items = self.steady_items if self.training else 0
         schedule = schedule_chunks(groups, most, self.chunk, steady_items)
 
@@ -294,6 +303,15 @@ class ItemTower(nn.Module):
             vectors.append(self._encode_chunk(load_media, rows, device, keys_O, remaining))
         # back from the order of the schedule to the order of the batch
         return torch.cat(vectors)[order]
+
+    def counts_to_cache(self, items_O: torch.Tensor, valid_O: torch.Tensor) -> Counts:
+        """Return the numbers of this rank's items by the way that encode_cached encodes them."""
+        return self._groups(items_O, valid_O, add=True).counts
+
+    def _groups(self, items_O: torch.Tensor, valid_O: torch.Tensor, add: bool) -> ItemGroups:
+        cache = self.activation_cache
+        assert cache is not None
+        return group_items(valid_O, cache.has(items_O), cache.room if add else 0)
 
     def _encode_chunk(
         self,

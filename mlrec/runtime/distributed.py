@@ -194,6 +194,15 @@ def shares(total: int, parts: int) -> tuple[int, ...]:
     return tuple(end - start for start, end in pairwise(bounds))
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of host memory on `device`, for which the host does not wait."""
+    # A GPU copies from pinned memory while the host goes on. Until that is done, torch's allocator
+    # does not give the pinned memory to anything else.
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def gather(own_OX: torch.Tensor, owned_W: Sequence[int]) -> torch.Tensor:
     """Return the rows [U, ...] of all ranks, in their order and without gradient; collective.
 
@@ -253,6 +262,11 @@ def exchange(own_OD: torch.Tensor, owned_W: tuple[int, ...], rank: int) -> torch
         return own_OD
     exchanged: torch.Tensor = _Exchange.apply(own_OD, owned_W, rank)  # type: ignore[no-untyped-call]
     return exchanged
+
+
+def num_ranks() -> int:
+    """Return the number of ranks; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:

@@ -102,6 +102,8 @@ class Engine:
     def update(self) -> tuple[torch.Tensor | float, bool]:
         """Update the weights by the gradient, unless it is not finite; collective.
 
+        Its norm is the only number of a step that a single rank reads from the device.
+
         Returns:
             The norm of the gradient before clipping, and whether the step was skipped. A skipped
             step leaves weights, averages, moments, step counters and batch norm statistics as they
@@ -162,7 +164,7 @@ class Engine:
         norm = zero_state.gradient_norm(parameters)
         if self.rows is not None:
             norm = torch.hypot(norm, self.rows.norm)
-        # The only point of a step at which the host waits for the device.
+        # The host waits for the device here.
         if not torch.isfinite(norm):
             self.deepspeed.zero_grad()
             return torch.inf, True
@@ -233,7 +235,6 @@ def build_engine(
     engine.deepspeed, zero_optimizer, _, _ = deepspeed.initialize(
         model=model, optimizer=base_optimizer, config=settings
     )
-    zero_state.skip_non_finite(zero_optimizer)
     if world.size == 1 and engine.zero_stage == 0:
         # A single rank has nothing to average. DeepSpeed would copy all gradients twice.
         engine.deepspeed.enable_backward_allreduce = False
@@ -242,6 +243,7 @@ def build_engine(
         rows = RowOptimizers(optimizers, world, config.optim.clip_norm)
         zero_state.add_norm(zero_optimizer, lambda: rows.norm)
         engine.rows = rows
+    zero_state.skip_non_finite(zero_optimizer)
     engine.state = ModelState(
         model, trained, zero_optimizer, base_optimizer, has_averages, optimizers
     )

@@ -72,7 +72,7 @@ class Meter:
         # On the device, because reading a loss would make the host wait for it. In fp64, because
         # a small loss would vanish in a long fp32 sum.
         self._loss = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        self._norm = torch.zeros((), dtype=torch.float64, device=self.world.device)
+        self._norm: torch.Tensor | float = 0.0
 
     def counting(self) -> AbstractContextManager[object]:
         """Return the context in which a step runs; it counts the arithmetic of some steps.
@@ -103,7 +103,8 @@ class Meter:
         self._skipped += step.skipped
         if not step.skipped:
             self._loss += step.loss
-        self._norm = torch.as_tensor(step.norm, dtype=torch.float64, device=self.world.device)
+        # A number, or a tensor on the device that is read with the next log line.
+        self._norm = step.norm
 
         sums = self._sums
         sums.users += len(batch.inputs_BL)

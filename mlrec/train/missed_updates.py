@@ -23,6 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from mlrec.runtime.distributed import to_device
+
 MAX_MISSED = 1024
 """Number of updates for which sums are kept, after which all rows must catch up."""
 SMALLEST_SPREAD = 1e-5
@@ -128,7 +130,7 @@ class MissedUpdates:
             self._average_weight[entries],
             *self._terms(self._average_sums[:, entries]),
         ]
-        return torch.from_numpy(np.stack(columns, axis=1)).float().to(device, non_blocking=True)
+        return to_device(torch.from_numpy(np.stack(columns, axis=1)).float(), device)
 
     def _terms(self, sums: np.ndarray) -> list[np.ndarray]:
         """Return the columns of Pull: Gauss quadrature with two nodes for the weights a / b^2."""

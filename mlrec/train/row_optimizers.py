@@ -53,11 +53,11 @@ class RowOptimizers:
         Args:
             norm: of the gradient of all parameters, rows included, by which it is clipped.
         """
-        device = self.world.device
-        factor = torch.tensor(1 / self.world.size, device=device)
+        # Numbers in host memory become arguments of the device's kernels, without a copy.
+        factor = torch.tensor(1 / self.world.size)
         if self.clip_norm:
             # The formula of torch and DeepSpeed.
-            clip = self.clip_norm / (torch.as_tensor(norm, device=device) + 1e-6)
+            clip = self.clip_norm / (torch.as_tensor(norm) + 1e-6)
             factor = factor * clip.clamp(max=1.0)
         for optimizer in self._optimizers:
             optimizer.step(factor)

@@ -32,19 +32,23 @@ As it lies next to Adam's moments, DeepSpeed gathers it as it gathers them.
 
 
 def skip_non_finite(zero_optimizer: Any) -> None:
-    """Make stages 1 to 3 skip a step by the norm of its gradient alone.
+    """Make stages 1 to 3 skip a step by the norm of its gradient alone; call it after `add_norm`.
 
     DeepSpeed reads this norm in any case: it clips by it, and skips a step whose norm is not
-    finite. Two differences between stages are removed. In bf16, stages 1 and 2 first read the
-    device once more to search each gradient for overflow, which the norm shows too. Stage 3 sums
+    finite. Three differences between stages are removed. In bf16, stages 1 and 2 first read the
+    device once more to search each gradient for overflow, which the norm shows too. They read the
+    norm again for each parameter group that they clip: now it is in host memory. Stage 3 sums
     squares in fp64, the others in fp32. Now a sum of squares that overflows fp32 counts as not
     finite at stage 3 too.
     """
     if hasattr(zero_optimizer, "check_grad_overflow"):  # stages 1 and 2
+        # Not by bf16.check_grad_overflow=false, with which stages 1 and 2 would skip no step.
         zero_optimizer.check_overflow = _search_nothing
+        find_norm = zero_optimizer.scaled_global_norm
+        zero_optimizer.scaled_global_norm = lambda: find_norm().cpu()
     if hasattr(zero_optimizer, "_get_norm_groups"):  # stage 3
         find_norms = zero_optimizer._get_norm_groups
-        zero_optimizer._get_norm_groups = lambda: [_as_in_fp32(norm) for norm in find_norms()]
+        zero_optimizer._get_norm_groups = lambda: _as_in_fp32(torch.stack(find_norms()).cpu())
 
 
 def add_norm(zero_optimizer: Any, find_norm: Callable[[], torch.Tensor]) -> None:
@@ -60,7 +64,7 @@ def add_norm(zero_optimizer: Any, find_norm: Callable[[], torch.Tensor]) -> None
 
         def find_all_norms() -> list[torch.Tensor]:
             norms: list[torch.Tensor] = find_norms()
-            return [*norms, find_norm().to(norms[0].device)]
+            return [*norms, find_norm().to(norms[0])]
 
         zero_optimizer._get_norm_groups = find_all_norms
     elif hasattr(zero_optimizer, "scaled_global_norm"):  # stages 1 and 2
@@ -80,8 +84,10 @@ def _search_nothing(partition_gradients: bool = True) -> None:
     del partition_gradients
 
 
-def _as_in_fp32(norm: torch.Tensor) -> torch.Tensor:
-    return torch.where(norm.double().square() > torch.finfo(torch.float32).max, torch.inf, norm)
+def _as_in_fp32(norms: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return norms one by one, infinite where the sum of squares would overflow fp32."""
+    overflows = norms.double().square() > torch.finfo(torch.float32).max
+    return torch.where(overflows, torch.inf, norms).unbind()
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:

@@ -39,6 +39,7 @@ from mlrec.config.values import check_typed
 from mlrec.data.features.join import ItemIds
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.encoders.heads import projection_head
+from mlrec.runtime.distributed import to_device
 
 # of red, green and blue values from 0 to 1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -293,8 +294,8 @@ class Normalize(nn.Module):
     def forward(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         # moved once, at the first forward, because .to(device) of the module skips attributes
         if self.mean.device != pixels.device:
-            self.mean = self.mean.to(pixels.device)
-            self.scale = self.scale.to(pixels.device)
+            self.mean = to_device(self.mean, pixels.device)
+            self.scale = to_device(self.scale, pixels.device)
         # in fp32 first: bf16 cannot represent all 256 pixel values after the subtraction
         values = (pixels.float() - self.mean) * self.scale
         return values.movedim(-1, -3).to(dtype)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mlrec.runtime.distributed import World, exchange, gather
+from mlrec.runtime.distributed import World, exchange, gather, to_device
 
 
 @dataclass(frozen=True)
@@ -127,30 +127,32 @@ class ShardedTable(nn.Module):
         return whole
 
     def fetch(self, items_U: torch.Tensor) -> None:
-        """Fetch the rows of a step's items, ascending, from the ranks that hold them; collective.
+        """Fetch the rows of a step's items from the ranks that hold them; collective.
 
-        The host waits for the device once.
+        Args:
+            items_U: ascending, in host memory.
         """
         if self.whole is not None:
             return
         num_ranks = self.world.size
         rank = self.world.rank
+        device = self.world.device
         holders_U = items_U % num_ranks
         order_U = torch.argsort(holders_U, stable=True)
         held_W = tuple(torch.bincount(holders_U, minlength=num_ranks).tolist())
         start = sum(held_W[:rank])
         held_items = items_U[order_U[start : start + held_W[rank]]]
-        held = (held_items // num_ranks).to(self.rows.device)
+        held = to_device(held_items // num_ranks, self.rows.device)
         if self.before_read is not None:
             self.before_read(held)
-        own = self.rows.index_select(0, held).to(items_U.device).requires_grad_()
+        own = self.rows.index_select(0, held).to(device).requires_grad_()
         vectors = exchange(own.to(self.dtype), held_W, rank)
         gradient = torch.zeros_like(vectors, dtype=torch.float32)
         self.fetched = FetchedRows(
             held=held,
             own=own,
-            items_U=items_U,
-            places_U=torch.argsort(order_U),
+            items_U=to_device(items_U, device),
+            places_U=to_device(torch.argsort(order_U), device),
             vectors=vectors.detach(),
             gradient=gradient,
             anchor=_Anchor.apply(vectors, gradient),  # type: ignore[no-untyped-call]

@@ -77,7 +77,7 @@ class UserModel(nn.Module):
         return Vectors(ids_U, items_UD, items_UD)
 
     def slots(self, items_BL: torch.Tensor, wanted_P: torch.Tensor) -> Slots:
-        """Return the slots that `states` reads; the host waits for the device.
+        """Return the slots that `states` reads; the host waits for the device of `items_BL`.
 
         Args:
             items_BL: as in Slots.

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from mlrec.runtime.distributed import to_device
+
 ALL_ROWS = slice(None)
 """Value of `rows` for all computed positions."""
 SHORTEST_SPAN = 4
@@ -56,13 +58,22 @@ class Slots(NamedTuple):
     spans: tuple[Span, ...] = ()
     """The computed positions span by span, for a model that `computes_histories`."""
 
+    def to(self, device: torch.device) -> Slots:
+        """Copy them to `device`; the host does not wait."""
+        spans = []
+        for span in self.spans:
+            cells_r = to_device(span.cells_r, device)
+            spans.append(Span(span.rows, cells_r, to_device(span.mask_bl, device)))
+        items_BL, rows_R, wanted_P = (to_device(part, device) for part in self[:3])
+        return Slots(items_BL, rows_R, wanted_P, tuple(spans))
+
     def wanted_rows(self) -> torch.Tensor:
         """Return the wanted positions, int64 [P]."""
         return self.rows_R[self.wanted_P]
 
 
 def cut_into_spans(items_BL: torch.Tensor, wanted_P: torch.Tensor) -> Slots:
-    """Return slots for a model that `computes_histories`; the host waits for the device.
+    """Return slots for a model that `computes_histories`; the host waits for their device.
 
     Attention within a span costs a fraction of attention over L positions, if many histories are
     short.
