@@ -9,6 +9,7 @@ chunks.py             the chunks in which the tower encodes a step's items
 prefix.py, frozen_calls.py   cut the frozen stages off an encoder
 activation_cache.py   cache what the frozen stages compute
 stage_states.py       hidden states of all stages of a frozen encoder, averaged per item
+agreement.py          what the ranks tell each other before a step
 recommender.py        one step: encode owned items, exchange, score, loss
 losses.py, negatives.py, product_losses.py   training objectives, drawn negatives, sums in parts
 fusion.py, batchnorm.py, dropout.py, counter_random.py, random_media.py   parts

@@ -9,6 +9,7 @@ text.py           rows for titles
 audio.py          rows for audio
 id.py             trained tables, and the one over item ids
 features.py       a frozen table of features extracted earlier
+attention_masks.py   masks of language models, made without reading them
 huggingface.py    classes that run any model of Hugging Face transformers
 architectures.py  a transformers configuration, checked and merged with item.options
 backbones.py      build the transformers model of a configuration, with or without weights

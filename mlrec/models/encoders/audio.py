@@ -17,6 +17,7 @@ from mlrec.models.encoders.architectures import Architecture, has_own_files, rea
 from mlrec.models.encoders.base import EncoderContext, EncoderRow, saved_file
 from mlrec.models.encoders.huggingface import HuggingFace, pooled
 from mlrec.models.encoders.preprocessors import Loudness, find_loudness
+from mlrec.runtime.distributed import to_device
 from mlrec.storage.typed_json import parse_json
 
 FRAME_SAMPLES = 400
@@ -63,8 +64,8 @@ class SpectrogramTransformer(HuggingFace):
         Frames past the end of a short audio hold 0 before standardization, as in Kaldi.
         """
         if self.window.device != samples.device:
-            self.window = self.window.to(samples.device)
-            self.filters = self.filters.to(samples.device)
+            self.window = to_device(self.window, samples.device)
+            self.filters = to_device(self.filters, samples.device)
         # Samples from -1 to 1, as the published extractor reads them. The order of steps is
         # Kaldi's: remove the mean of each frame, pre-emphasize, apply the window.
         frames = (samples.float() / 2**15).unfold(1, FRAME_SAMPLES, HOP_SAMPLES)
