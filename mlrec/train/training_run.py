@@ -23,6 +23,7 @@ from mlrec.runs.failures import Failure
 from mlrec.runs.record import new_record, read_record, write_record
 from mlrec.runs.run import last_step_of
 from mlrec.runtime.distributed import World, barrier, from_main, gather_objects
+from mlrec.runtime.printable import counted
 from mlrec.runtime.redact import scrub
 from mlrec.train import optim
 from mlrec.train.meter import Meter
@@ -107,7 +108,8 @@ class TrainingRun:
         return (
             f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items "
             f"of {self.data.info.name}{split}; {trained:,} trained parameters; "
-            f"{self.world.size} ranks, ZeRO-{self.engine.zero_stage}, {config.train.precision}; "
+            f"{counted(self.world.size, 'rank')}, ZeRO-{self.engine.zero_stage}, "
+            f"{config.train.precision}; "
             f"steps {self.state.step} to {self.last_step}, {self.steps_per_epoch} an epoch"
             f"{self.warm_start.in_words() if self.warm_start else ''}{self.data.store.room()}"
             f"{cache.room_in_words(self.world.size) if cache else ''}"
