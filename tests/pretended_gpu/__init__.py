@@ -8,8 +8,11 @@ recorded: when it reads a number, and when it copies from memory that is not pin
 It says nothing about kernels, speed, memory, streams or several GPUs.
 
     device.py         the tensors, and what each operation does on them
+    kinds.py          operations that read, draw or index
+    state.py          the device's generator, pinned memory
     waits.py          the record of the host's waits
     torch_patches.py  functions of torch that ask for a GPU
+    lab.py            data set, folder and device, with a stand-in for DeepSpeed
     actions.py        steps, encoders and runs of mlrec, on either device
     checks.py         what is compared, and the waits of each step
     faults.py         planted faults, which the checks must find

@@ -19,7 +19,8 @@ from mlrec.config import Config, load
 from mlrec.data.stream import Data, open_data
 from mlrec.runtime import flops
 from mlrec.runtime.distributed import World
-from pretended_gpu.device import CPU, GPU, PINNED
+from pretended_gpu.device import CPU, GPU
+from pretended_gpu.state import PINNED
 from pretended_gpu.torch_patches import pretended_gpu
 from pretended_gpu.waits import RECORD
 

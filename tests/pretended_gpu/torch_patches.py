@@ -10,15 +10,8 @@ from unittest.mock import patch
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pretended_gpu.device import (
-    GENERATOR,
-    GPU,
-    META,
-    PINNED,
-    GpuTensor,
-    PretendedDevice,
-    host_values,
-)
+from pretended_gpu.device import GPU, GpuTensor, PretendedDevice, host_values
+from pretended_gpu.state import GENERATOR, META, PINNED
 from pretended_gpu.waits import RECORD, Kind
 
 GIB = 1 << 30
