@@ -170,8 +170,8 @@ class Recommender(nn.Module):
         num_scores = total * len(valid_U)
         num_parts = max(1, -(-num_scores // (len(batch.owned_W) * MAX_SCORES)))
         items_BL = readable_slots(host.inputs_BL, valid_U)
-        slots = self.sequence_model.slots(items_BL, users_P * length + places_P)
         device = batch.items_U.device
+        slots = self.sequence_model.slots(items_BL, users_P * length + places_P, device)
         return Targets(
             valid_U=to_device(valid_U, device),
             slots=slots.to(device),

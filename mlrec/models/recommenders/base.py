@@ -29,7 +29,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from mlrec.models.recommenders.histories import History, Slots, cut_into_spans
+from mlrec.models.recommenders.histories import SHORTEST_SPAN, History, Slots, cut_into_spans
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,19 @@ class UserModel(nn.Module):
         """Compute what depends on items alone, once per step or evaluation; by default nothing."""
         return Vectors(ids_U, items_UD, items_UD)
 
-    def slots(self, items_BL: torch.Tensor, wanted_P: torch.Tensor) -> Slots:
+    def slots(
+        self, items_BL: torch.Tensor, wanted_P: torch.Tensor, device: torch.device | None = None
+    ) -> Slots:
         """Return the slots that `states` reads; the host waits for the device of `items_BL`.
 
         Args:
             items_BL: as in Slots.
             wanted_P: wanted positions, int64, ascending.
+            device: on which the states are computed; None for that of `items_BL`.
         """
         if self.computes_histories:
-            return cut_into_spans(items_BL, wanted_P)
+            kind = (device or items_BL.device).type
+            return cut_into_spans(items_BL, wanted_P, SHORTEST_SPAN[kind])
         return Slots(items_BL, wanted_P, torch.arange(len(wanted_P), device=wanted_P.device))
 
     def states(self, vectors: Vectors, users_B: torch.Tensor, slots: Slots) -> torch.Tensor:

@@ -13,8 +13,9 @@ from mlrec.runtime.distributed import to_device
 
 ALL_ROWS = slice(None)
 """Value of `rows` for all computed positions."""
-SHORTEST_SPAN = 4
-"""Length of the shortest span; each other one is twice as long as the one before, up to L."""
+SHORTEST_SPAN = {"cpu": 4, "cuda": 64, "meta": 64}
+"""Length of the shortest span, by device; each other one is twice as long as the one before, up to
+L. On a GPU the kernels of one more span take longer than attention over 64 positions."""
 
 
 class Span(NamedTuple):
@@ -72,18 +73,23 @@ class Slots(NamedTuple):
         return self.rows_R[self.wanted_P]
 
 
-def cut_into_spans(items_BL: torch.Tensor, wanted_P: torch.Tensor) -> Slots:
+def cut_into_spans(
+    items_BL: torch.Tensor, wanted_P: torch.Tensor, shortest: int = SHORTEST_SPAN["cpu"]
+) -> Slots:
     """Return slots for a model that `computes_histories`; the host waits for their device.
 
     Attention within a span costs a fraction of attention over L positions, if many histories are
     short.
+
+    Args:
+        shortest: length of the shortest span.
     """
     device = items_BL.device
     num_users, length = items_BL.shape
     is_row_BL = items_BL >= 0
     is_row_BL.view(-1)[wanted_P] = True
     bounds = []
-    bound = SHORTEST_SPAN
+    bound = shortest
     while bound < length:
         bounds.append(bound)
         bound *= 2

@@ -1,5 +1,7 @@
 """Histories without padding: the positions that a sequence model computes, and their states."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -74,6 +76,23 @@ def test_attention_pads_histories_to_similar_lengths_only() -> None:
     assert [list(span.mask_bl.shape) for span in slots.spans] == [[2, 4], [1, 8], [1, 20]]
     assert [int(span.mask_bl.sum()) for span in slots.spans] == [7, 7, 20]
     assert slots.wanted_rows().tolist() == [19, 39, 59, 79]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ["sasrec", "hstu"])
+def test_slots_for_a_gpu_have_one_span_and_equal_states(name: str, training: bool) -> None:
+    model = RECOMMENDERS[name](8, 20, dropout=0.3).train(training)
+    items = torch.full((4, 20), -1)
+    for user, length in enumerate((20, 3, 7, 4)):
+        items[user, -length:] = torch.arange(length)
+    vectors = model.prepare(torch.arange(20), torch.randn(20, 8))
+    states = []
+    for kind, num_spans in (("cpu", 3), ("cuda", 1)):
+        slots = model.slots(items, torch.tensor([19, 39, 59, 79]), torch.device(kind))
+        assert len(slots.spans) == num_spans
+        with drawing(dropouts_of(model), partial(row_keys, RowKind.POSITIONS, slots.rows_R, 0, 1)):
+            states.append(model.states(vectors, torch.arange(4), slots))
+    torch.testing.assert_close(*states)
 
 
 @pytest.mark.parametrize("name", ["sasrec", "hstu"])
