@@ -21,6 +21,8 @@ DASHBOARD = ["wandb-workspaces>=0.4.13"]
 # A second reader of clips, for tests. It has no package for other platforms.
 DECORD = ["decord; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 INDEX = ["faiss-cpu>=1.15"]
+# For JPEGs decoded on a GPU. Each version requires one version of torch.
+NVJPEG = ["torchvision"]
 SEARCH = ["optuna>=5"]
 # The client connects to clusters from outside, by ray:// URLs.
 RAY = ["ray[client]"]
@@ -73,6 +75,7 @@ setup(
         "dashboard": DASHBOARD,
         "decord": DECORD,
         "index": INDEX,
+        "nvjpeg": NVJPEG,
         "search": SEARCH,
         "dev": [
             "boto3",

@@ -31,6 +31,7 @@ SLOW_FILES = frozenset(
         "test_bench.py",
         "test_bench_prefix.py",
         "test_bench_step.py",
+        "test_decode_on_device.py",
         "test_dropout.py",
         "test_dry_run.py",
         "test_encoder_files.py",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlrec.bench.measure import Seconds
-from mlrec.data.decode import DECODERS
+from mlrec.data.decoders import decoder_of
 from mlrec.data.schema import InputSpec
 from mlrec.data.stream import Data
 
@@ -58,7 +58,7 @@ def time_decoding(data: Data, spec: InputSpec, samples: Sequence[Sample], worker
 
 def decode_all(data: Data, spec: InputSpec, samples: Sequence[Sample]) -> None:
     """Decode the samples one after the other, and drop the results."""
-    decoder = DECODERS[spec.modality]
+    decoder = decoder_of(spec)
     pixels = np.empty(decoder.shape(spec), dtype=np.uint8)
     for sample in samples:
         # A damaged sample costs the input path the same time.

@@ -38,6 +38,10 @@ class DataConfig:
     """Loader processes per rank. Together they decode the step after the one in training, so host
     memory holds the media of two steps per rank, however many workers there are. Evaluation takes
     two chunks of item.chunk items per worker in /dev/shm. 0 loads in the training process."""
+    decode_on: Literal["host", "device"] = "host"
+    """Place where JPEG frames and covers are decoded. `device` takes nvJPEG on the GPU, for loaders
+    that cannot keep up (mlrec bench loader). It needs pip install 'mlrec[nvjpeg]', and pixels may
+    differ by a few levels from those of `host`."""
     max_bad_items: bounds.Tolerated = 100
     """Maximum number of distinct unreadable items; the run stops above it."""
 

@@ -16,6 +16,9 @@ cache.py          remote shards on the node's disk
 cache_room.py, sparse_shards.py   its budget and eviction; shards of which it has some ranges
 cache_folder.py   where the cache may be
 decode.py, decode_clock.py   items to tensors, with a time limit
+decoders.py       the decoder of each modality
+decode_on.py      where JPEGs are decoded, by data.decode_on
+jpeg_slots.py     JPEGs on their way to the device that decodes them
 stream.py         steps for a rank, from loader processes
 workers.py        start and end of the loader processes
 catalogue_pass.py the whole catalogue, once, over all ranks

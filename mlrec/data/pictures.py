@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mlrec.config import DataConfig
-from mlrec.data.decode import decode_clip
+from mlrec.data.decoders import decode_clip
 from mlrec.data.format import DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.item_store import ItemStore
 from mlrec.data.media.jpeg import decode_jpeg

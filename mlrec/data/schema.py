@@ -41,6 +41,18 @@ class Modality(StrEnum):
     FEATURES = "features"
 
 
+@dataclass(frozen=True)
+class JpegSlots:
+    """The stored JPEGs of an input that is decoded on the device, one slot for each."""
+
+    count: int
+    """JPEGs of an item. A video with more frames than this repeats some."""
+    size: int
+    """Height and width of the JPEGs (pixels)."""
+    most_bytes: int
+    """Size of the largest JPEG of this kind in the data set."""
+
+
 # Frozen, because inputs are keys of Batch.media: encoders with equal inputs share a tensor.
 @dataclass(frozen=True)
 class InputSpec:
@@ -52,6 +64,9 @@ class InputSpec:
     title: int64 [n, 2, length], token ids and the mask of real tokens.
     audio: int16 [n, length], mono at AUDIO_RATE of the data format.
     features: float32 [n, length], zeros for an item without a vector.
+
+    With `jpegs`, the stream delivers a video or cover as uint8 [n, count, 4 + most_bytes], and the
+    item tower decodes a chunk of it on the device.
     """
 
     modality: Modality
@@ -68,6 +83,8 @@ class InputSpec:
     """
     name: str = ""
     """Name of features; empty for other modalities."""
+    jpegs: JpegSlots | None = None
+    """JPEGs of a video or cover that is decoded on the device; None for other inputs."""
 
 
 @dataclass

@@ -13,10 +13,13 @@ import torch
 from mlrec import storage
 from mlrec.config import Config
 from mlrec.data.catalogue_pass import CataloguePass, ranked_items, stream_catalogue
+from mlrec.data.decode import media_to_device
+from mlrec.data.decode_on import delivered_for_ranking
 from mlrec.data.features.blocks import Block, block_path, read_block, write_block
 from mlrec.data.features.files import write_features
 from mlrec.data.features.info import FeaturesInfo, Maker
 from mlrec.data.features.vectors import are_equal, are_finite
+from mlrec.data.schema import InputSpec
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.block_merge import merge_blocks
 from mlrec.evaluation.extraction import (
@@ -35,7 +38,7 @@ from mlrec.evaluation.extraction import (
 from mlrec.evaluation.stage_vectors import NO_STAGES, ItemVectors, StageOptions, item_vectors
 from mlrec.models.building import as_trained, item_ids
 from mlrec.models.chunk_choice import choose_for_ranking
-from mlrec.models.encoders import Encoder, encoder_row
+from mlrec.models.encoders import encoder_row
 from mlrec.models.notices import notices
 from mlrec.models.precision import precision_notices, resolve_precision
 from mlrec.models.tower import ItemTower
@@ -58,7 +61,8 @@ class _Extraction:
     out: str
     world: World
     data: Data
-    encoder: Encoder
+    spec: InputSpec
+    """The encoder's input as the loader delivers it."""
     vectors: ItemVectors
     checkpoint: str | None
     """What the encoder's weights were read from; None where they are random."""
@@ -129,13 +133,14 @@ def extract(
     )
     check_encodes_content(tower)
     encoder: Any = tower.encoders[0]
+    (spec,) = delivered_for_ranking(tower.specs, data, world)
     # hashes the weights on the host, before they change their type
-    settings = settings_of(config, data, encoder, options)
+    settings = settings_of(config, data, encoder, spec, options)
     vectors = item_vectors(encoder, tower.names[0], options)
     checkpoint = _checkpoint_of(config, tower)
     choose_for_ranking(config, tower, world)
     extraction = _Extraction(
-        config, out, world, data, encoder, vectors, checkpoint, settings, tower.chunk
+        config, out, world, data, spec, vectors, checkpoint, settings, tower.chunk
     )
     _check_enough_items(extraction)
     from_main(lambda: check_same_settings(out, settings))
@@ -226,10 +231,10 @@ def _is_complete(extraction: _Extraction, start: int) -> bool:
 
 @torch.no_grad()
 def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: Task) -> Block:
-    encoder, config, world = extraction.encoder, extraction.config, extraction.world
+    spec, config, world = extraction.spec, extraction.config, extraction.world
     encode = extraction.vectors.module
     share = CataloguePass(
-        extraction.data, [encoder.spec], items, num_chunks=-(-len(items) // extraction.chunk)
+        extraction.data, [spec], items, num_chunks=-(-len(items) // extraction.chunk)
     )
     vectors = torch.zeros(len(items), extraction.vectors.width, device=world.device)
     is_read = np.zeros(len(items), dtype=bool)
@@ -238,7 +243,7 @@ def _encode(extraction: _Extraction, start: int, items: np.ndarray, under_way: T
         share, config.data.num_workers, pin_memory=world.device.type == "cuda"
     ):
         run = slice(chunk.start, chunk.start + len(chunk.valid_n))
-        vectors[run] = encode(chunk.media[encoder.spec].to(world.device, non_blocking=True)).float()
+        vectors[run] = encode(media_to_device(chunk.media[spec], spec, world.device)).float()
         is_read[run] = chunk.valid_n.numpy()
         reasons.update(chunk.bad_items)
         under_way.advance(len(chunk.valid_n))

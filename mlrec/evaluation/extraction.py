@@ -27,7 +27,7 @@ from mlrec.data.features.info import (
     VECTORS_FILE,
     FeaturesInfo,
 )
-from mlrec.data.schema import Modality
+from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.stream import Data
 from mlrec.evaluation.stage_vectors import StageOptions
 from mlrec.models.encoders import Encoder
@@ -67,12 +67,14 @@ class ExtractionSettings:
     """As in StageOptions."""
     pca: Annotated[int, Field(ge=0)] = 0
     """As in StageOptions."""
+    decoded_on_device: bool = False
+    """Whether JPEGs are decoded on the device, which gives slightly other pixels."""
 
     def to_bytes(self) -> bytes:
         """Return settings.json."""
         tree = asdict(self)
         # left out at their defaults, so that the digest is that of earlier versions
-        for key in ("stages", "pca"):
+        for key in ("stages", "pca", "decoded_on_device"):
             if not tree[key]:
                 del tree[key]
         return (json.dumps(tree, indent=1, sort_keys=True) + "\n").encode()
@@ -117,9 +119,9 @@ def check_encodes_content(tower: ItemTower) -> None:
 
 
 def settings_of(
-    config: Config, data: Data, encoder: Encoder, options: StageOptions
+    config: Config, data: Data, encoder: Encoder, spec: InputSpec, options: StageOptions
 ) -> ExtractionSettings:
-    """Return the settings of an extraction by this encoder."""
+    """Return the settings of an extraction by this encoder, with its input as delivered."""
     item = asdict(config.item)
     # of training only
     for key in ("checkpoint", "inter_modal"):
@@ -132,6 +134,7 @@ def settings_of(
         weights=_weights_sha256(encoder),
         stages=options.stages,
         pca=options.pca or 0,
+        decoded_on_device=spec.jpegs is not None,
     )
 
 

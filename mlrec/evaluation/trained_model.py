@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlrec.config import Config
+from mlrec.data.decode_on import delivered_for_ranking
 from mlrec.data.stream import Data
 from mlrec.evaluation.history_length import check_history_length
 from mlrec.models.building import build_model
@@ -32,6 +33,7 @@ def load_model(config: Config, data: Data, world: World, path: Path) -> Recommen
     # From the run's own folder, as the pretrained checkpoints may be gone by now.
     encoders = restored_from(config.run_path, config.item.encoders)
     model = build_model(config, data, world.rank, encoders)
+    model.tower.specs = delivered_for_ranking(model.tower.specs, data, world)
     # Before the weights are loaded, where the same mistake would be reported as wrong shapes.
     check_history_length(config.recommender, data, path)
     checkpoint.load_weights(model, path)

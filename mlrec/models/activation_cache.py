@@ -84,15 +84,18 @@ class ActivationCache:
         """Return which items are cached, bool [n]."""
         return self._rows_N1[items_n] >= 0
 
-    def add(self, items_n: torch.Tensor, media: Mapping[InputSpec, torch.Tensor]) -> None:
+    def add(self, items_n: torch.Tensor, media: Mapping[int, torch.Tensor]) -> None:
         """Run the prefixes on the media of items that are not cached yet, and cache the result.
 
         Without items the prefixes run on the media all the same, and nothing is cached: under
         ZeRO-3 every rank must run the same modules.
+
+        Args:
+            media: by the encoder's index.
         """
         activations: list[torch.Tensor] = []
-        for prefix in self.prefixes.values():
-            activations += prefix.run(media[prefix.encoder.spec])
+        for index, prefix in self.prefixes.items():
+            activations += prefix.run(media[index])
         # without items the prefixes ran on one blank item, of which nothing is stored
         of_items = [activation[: len(items_n)] for activation in activations]
         rows = slice(self._count, self._count + len(items_n))

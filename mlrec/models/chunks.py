@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from mlrec.data.decode import blank_item, media_to_device
 from mlrec.data.schema import InputSpec
 from mlrec.runtime.distributed import max_over_ranks, num_ranks, shares, to_device
 
@@ -130,7 +131,7 @@ def split_evenly(rows: torch.Tensor, most: int, chunk_size: int) -> list[torch.T
 def media_of_rows(
     media: Mapping[InputSpec, torch.Tensor], rows: torch.Tensor, device: torch.device
 ) -> dict[InputSpec, torch.Tensor]:
-    """Return the media of items on `device`; of one blank item where there are none.
+    """Return the media of items on `device`, decoded; of one blank item where there are none.
 
     Args:
         rows: ascending, int64.
@@ -138,23 +139,30 @@ def media_of_rows(
     on_device = {}
     for spec, tensor in media.items():
         if not len(rows):
-            on_device[spec] = tensor.new_zeros((1, *tensor.shape[1:]), device=device)
+            on_device[spec] = blank_item(spec, tensor.dtype, device)
         elif int(rows[-1]) - int(rows[0]) + 1 == len(rows):
             # Neighbouring rows are a view. A view of pinned memory is copied without blocking.
             view = tensor[int(rows[0]) : int(rows[-1]) + 1]
-            on_device[spec] = view.to(device, non_blocking=True)
+            on_device[spec] = media_to_device(view, spec, device)
         else:
-            on_device[spec] = gather_rows(tensor, rows, device)
+            on_device[spec] = media_to_device(_gathered_rows(tensor, rows, device), spec, device)
     return on_device
 
 
 def gather_rows(tensor: torch.Tensor, rows_n: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return rows of a tensor in host memory as a copy on `device`; the host does not wait."""
+    return _gathered_rows(tensor, rows_n, device).to(device, non_blocking=True)
+
+
+def _gathered_rows(
+    tensor: torch.Tensor, rows_n: torch.Tensor, device: torch.device
+) -> torch.Tensor:
+    """Return a copy of rows in host memory, from which `device` copies without blocking."""
     # Written to pinned memory at once, which to_device would copy to.
     pinned = device.type == "cuda"
     gathered = torch.empty((len(rows_n), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=pinned)
     torch.index_select(tensor, 0, rows_n, out=gathered)
-    return gathered.to(device, non_blocking=True)
+    return gathered
 
 
 def keys_of_rows(keys_O: torch.Tensor, rows: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from mlrec.data.decode import DECODERS
+from mlrec.data.decoders import DECODERS
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.batchnorm import repeated
 from mlrec.models.random_media import random_media
@@ -448,7 +448,7 @@ def _without_cache(tower: ItemTower) -> Iterator[None]:
 
 
 def media_without_values(spec: InputSpec, count: int) -> torch.Tensor:
-    """Return media of `count` items on the meta device, in the stream's shape and dtype."""
+    """Return media of `count` items on the meta device, in the encoder's shape and dtype."""
     decoder = DECODERS[spec.modality]
     return torch.empty((count, *decoder.shape(spec)), dtype=decoder.dtype, device=META)
 

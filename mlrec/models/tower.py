@@ -78,6 +78,7 @@ class ItemTower(nn.Module):
         self.dropouts = nn.ModuleList(RowDropout(part.row.dropout) for part in built)
 
         self.specs: tuple[InputSpec, ...] = tuple(part.encoder.spec for part in built)
+        """Inputs of the encoders as the loader delivers them."""
         self.random_encoders = [part.name for part in built if part.starts_random]
         """Encoders that start from random weights, except tables of ids, which always do."""
         self.activation_cache: ActivationCache | None = None
@@ -294,7 +295,8 @@ class ItemTower(nn.Module):
 
         # New items first: they are then encoded from the cache like all others, with equal vectors.
         for rows in schedule.new:
-            cache.add(items_O[rows], load_media(rows).media)
+            loaded = load_media(rows).media
+            cache.add(items_O[rows], {index: loaded[self.specs[index]] for index in cache.prefixes})
         vectors = []
         for remaining, rows in _counted_down(schedule.cached):
             remaining += len(schedule.uncached)

@@ -12,6 +12,7 @@ import torch
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.data.decode import check_inputs, members_of
+from mlrec.data.decode_on import decoding_notices, delivered_inputs
 from mlrec.data.format import MediaInfo
 from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.samples import stored
@@ -252,7 +253,12 @@ def predict(config: Config, ranks: int) -> DryRun:
         remedies=remedies,
         random_weights=model.tower.random_encoders,
         frames=_frames_in_words(model.tower, data.info.media),
-        notices=notices(model.tower, data) + _unread_checkpoints(model.tower) + precision_lines,
+        notices=[
+            *notices(model.tower, data),
+            *_unread_checkpoints(model.tower),
+            *precision_lines,
+            *decoding_notices(config.data, device),
+        ],
     )
 
 
@@ -260,8 +266,14 @@ def _build(config: Config, data: Data, resumed: Path | None) -> Recommender:
     """Build the model of a run; encoders whose checkpoint is not on this machine have shapes alone.
 
     Raises:
-        ValueError: as in build_model.
+        ValueError: as in build_model and delivered_inputs.
     """
+    model = _build_with_shapes(config, data, resumed)
+    model.tower.specs = delivered_inputs(model.tower.specs, data)
+    return model
+
+
+def _build_with_shapes(config: Config, data: Data, resumed: Path | None) -> Recommender:
     restored = encoders_to_restore(config, resumed)
     if config.train.start_from and resumed is None:
         # A warm start compares values, and may replace the weights of some encoders only.

@@ -421,7 +421,8 @@ class Forecaster:
         """Return the pixels of an item's JPEG frames and cover that a loader decodes."""
         pixels = 0
         for spec in dict.fromkeys(self.specs):
-            if spec.modality not in (Modality.VIDEO, Modality.COVER):
+            # JPEGs that the device decodes cost the loader no time.
+            if spec.modality not in (Modality.VIDEO, Modality.COVER) or spec.jpegs is not None:
                 continue
             frames = spec.frames
             size = spec.size

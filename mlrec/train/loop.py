@@ -14,6 +14,7 @@ from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.config.metric_names import FINAL_PREFIXES
 from mlrec.config.run_files import RESULTS_FILE
+from mlrec.data.decode_on import check_decode_on, delivered_inputs
 from mlrec.data.host_memory import check_host_memory, loader_bytes
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
@@ -54,6 +55,7 @@ def train(config: Config) -> None:
     # Every rank, from here to the end of the function.
     world = start_world()
     config = resolve_precision(config, world.device)
+    check_decode_on(config.data, world.device)
     data = open_data(config.data)
     oracle_of(data)
     owners = data.owners(config.train.global_batch, world.nodes)
@@ -91,6 +93,7 @@ def _build(
 
     # Weights come from the run's checkpoint, else from train.start_from, else pretrained or random.
     model = build_model(config, data, world.rank, encoders_to_restore(config, resumed))
+    model.tower.specs = delivered_inputs(model.tower.specs, data)
     warm_start = start_from(config, data, model) if resumed is None else None
 
     # The loader's workers share the cache's table of items, so the cache comes before the dataset.

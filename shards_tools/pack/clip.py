@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from mlrec import storage
-from mlrec.data.decode import MAX_TITLE_CHARACTERS
+from mlrec.data.decoders import MAX_TITLE_CHARACTERS
 from mlrec.models.encoders.architectures import check_sizes
 from mlrec.models.encoders.pixels import Pixels, PixelValues, read_pixels
 from mlrec.models.encoders.pretrained import from_tensors, reason_of

@@ -181,6 +181,11 @@ class Catalogue:
             return 0
         return int((self._name_codes == self._names.index(member)).sum())
 
+    def largest_member(self, names: Sequence[str]) -> int:
+        """Return the size of the largest member of these names (bytes); 0 if there is none."""
+        is_wanted = self._columns_of(tuple(names))[self._name_codes] >= 0
+        return int(self._sizes[is_wanted].max(initial=0))
+
     def title(self, item: int) -> str:
         """Return the item's title, "" where it has none."""
         return str(self.table["title"][item - 1].as_py() or "")

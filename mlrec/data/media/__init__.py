@@ -6,5 +6,6 @@ index.py          list the frames of a video by time, without decoding them
 frames.py         decode chosen frames
 scaling.py        turn frames upright and scale them
 jpeg.py           decode packed frames and covers
+device_jpeg.py    decode them on a GPU
 audio.py          decode sound
 """

@@ -27,7 +27,7 @@ def decode_jpeg(
         ValueError: it has another size, or cannot be decoded.
     """
     size = stored if size is None else size
-    _check_jpeg(raw, stored)
+    check_jpeg(raw, stored)
     out = np.empty((size, size, 3), dtype=np.uint8) if out is None else out
     # The fast variants of libjpeg-turbo give slightly other pixels. These are equal to PIL's, so
     # features do not depend on which library decoded an image.
@@ -40,7 +40,12 @@ def decode_jpeg(
     return out
 
 
-def _check_jpeg(raw: bytes, stored: int) -> None:
+def check_jpeg(raw: bytes, stored: int) -> None:
+    """Check the size and the header of a JPEG of stored x stored pixels.
+
+    Raises:
+        ValueError: it has another size, or no header.
+    """
     # Bounded because a progressive JPEG takes time in proportion to its bytes times its pixels.
     limit = JPEG_SLACK_BYTES + JPEG_BYTES_PER_PIXEL * stored**2
     if len(raw) > limit:

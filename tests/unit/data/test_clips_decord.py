@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mlrec.data.decode import decode_clip
+from mlrec.data.decoders import decode_clip
 from mlrec.data.format import MediaInfo
 from mlrec.data.media.frames import decode_video
 from mlrec.data.media.policies import COUNT_POLICIES

@@ -16,7 +16,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from mlrec.data.decode import decode_clip, decode_items
+from mlrec.data.decode import decode_items
+from mlrec.data.decoders import decode_clip
 from mlrec.data.format import MediaInfo
 from mlrec.data.media import containers
 from mlrec.data.media.audio import decode_audio

@@ -8,7 +8,8 @@ import torch
 from rich.console import Console
 
 from mlrec.config import DataConfig
-from mlrec.data.decode import check_inputs, decode_items, members_of, resampled
+from mlrec.data.decode import check_inputs, decode_items, members_of
+from mlrec.data.decoders import resampled
 from mlrec.data.format import AUDIO_RATE, MediaInfo
 from mlrec.data.media.policies import middle, uniform
 from mlrec.data.schema import InputSpec, Modality

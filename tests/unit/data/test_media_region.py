@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils.data import get_worker_info
 
-from mlrec.data import decode, host_memory, media_region, stream
+from mlrec.data import decoders, host_memory, media_region, stream
 from mlrec.data.cached_items import CachedItems
 from mlrec.data.decode import Decoded, decode_items, decode_rows, empty_media, item_bytes
 from mlrec.data.host_memory import HostBytes, check_host_memory, check_shared_memory, host_bytes
@@ -63,8 +63,8 @@ def assert_equal(batch: Batch, expected: Batch) -> None:
 
 def replace_video_decoder(monkeypatch: pytest.MonkeyPatch, decoder: Any) -> None:
     """Replace the decoder of videos in workers that are forked from now on."""
-    row = replace(decode.DECODERS[Modality.VIDEO], decode=decoder)
-    monkeypatch.setitem(decode.DECODERS, Modality.VIDEO, row)
+    row = replace(decoders.DECODERS[Modality.VIDEO], decode=decoder)
+    monkeypatch.setitem(decoders.DECODERS, Modality.VIDEO, row)
 
 
 def test_media_region_has_a_place_of_its_own_per_step_and_input() -> None:
@@ -184,7 +184,7 @@ def test_stream_steps_leaves_rows_of_cached_items_as_they_are(
 def test_stream_steps_replaces_a_killed_worker_with_identical_batches(
     dataset: StepDataset, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = decode.DECODERS[Modality.VIDEO].decode
+    original = decoders.DECODERS[Modality.VIDEO].decode
     expected = [dataset[step] for step in range(STEPS)]
     decoded = np.frombuffer(mmap.mmap(-1, 8), dtype=np.int64)
     killed = np.frombuffer(mmap.mmap(-1, 8), dtype=np.int64)

@@ -150,7 +150,7 @@ def test_encode_catalogue_pins_media_only_for_a_gpu(
         world = replace(ALONE, device=torch.device(kind))
         encode_catalogue(model, data, video_config, world)
         encoder = model.tower.encoders[0]
-        settings = settings_of(video_config, data, encoder, NO_STAGES)
+        settings = settings_of(video_config, data, encoder, encoder.spec, NO_STAGES)
         vectors = item_vectors(encoder, "video/tiny", NO_STAGES)
         with task("nothing", 0) as under_way:
             encoding = extraction._Extraction(

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[3]
-OTHER_EXTRAS = {"gs", "az"}
+OTHER_EXTRAS = {"nvjpeg", "gs", "az"}
 """Extras that the tests do not install. Their pins are the last part of constraints.txt."""
 CUDA_PACKAGES = re.compile("(cuda|nvidia)-.*|triton")
 """Packages whose versions torch chooses."""
@@ -32,8 +32,8 @@ def requirements() -> dict[str, list[Requirement]]:
 
 
 def constraints() -> tuple[list[Requirement], list[Requirement]]:
-    """Return constraints.txt in two parts: what the tests install, and the rest of gs and az."""
-    parts = (ROOT / "constraints.txt").read_text().split("# The rest of gs and az:")
+    """Return constraints.txt in two parts: what the tests install, and the rest of other extras."""
+    parts = (ROOT / "constraints.txt").read_text().split("# The rest of nvjpeg, gs and az:")
     tested, others = (
         [Requirement(line) for line in part.splitlines() if line and not line.startswith("#")]
         for part in parts
@@ -73,8 +73,9 @@ def test_constraints_are_exact_versions() -> None:
     inexact = [
         str(pin) for pin in tested + others if not re.fullmatch(r"==[\w.]+", str(pin.specifier))
     ]
-    # pip takes the newest torch in the range, but keeps one that is installed already
-    assert inexact == ["torch<=2.13.0"]
+    # pip takes the newest torch in the range, but keeps one that is installed already, and takes
+    # the torchvision that belongs to it
+    assert inexact == ["torch<=2.13.0", "torchvision<=0.28.0"]
 
 
 def test_constraints_pin_what_the_tests_install_and_nothing_else(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlrec.data import decode
+from mlrec.data import decoders
 from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalogue
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
@@ -79,7 +79,7 @@ def test_crashed_item_over_its_time_limit_has_a_repeatable_reason() -> None:
 @pytest.fixture
 def stuck_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the decoding of STUCK_ITEM hang in loader workers started from now on."""
-    original = decode.DECODERS[Modality.VIDEO]
+    original = decoders.DECODERS[Modality.VIDEO]
 
     def hang(
         members: Mapping[str, bytes], spec: InputSpec, media: Any, item: int, out: np.ndarray
@@ -88,7 +88,7 @@ def stuck_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(100)
         original.decode(members, spec, media, item, out)
 
-    monkeypatch.setitem(decode.DECODERS, Modality.VIDEO, replace(original, decode=hang))
+    monkeypatch.setitem(decoders.DECODERS, Modality.VIDEO, replace(original, decode=hang))
     monkeypatch.setattr(time_limit, "LIMIT_S", 0.5)
 
 
