@@ -23,6 +23,7 @@ def simulate_recommender(
     """
     copied = as_trained_without_values(model, dtype)
     assert isinstance(copied, Recommender)
+    batch = batch.to(META)
 
     def forward() -> torch.Tensor:
         # Stands for the vectors of all items, as the exchange returns them.

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from mlrec.data.decoders import DECODERS
 from mlrec.data.schema import InputSpec, Modality
@@ -31,8 +31,6 @@ from mlrec.models.trial import without_values
 from mlrec.runtime.flops import flops_of
 
 META = torch.device("meta")
-MAX_COMPUTED_VALUES = 1 << 20
-"""Most values of a tensor that the simulation computes."""
 SIMULATED_ITEMS = (8, 16)
 """Sizes of the two chunks that are simulated."""
 TRIED_ITEMS = (2, 4)
@@ -124,10 +122,11 @@ class PassCost:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Recorder of kernels and of live bytes within its block."""
+    """Recorder of a device's kernels and live bytes within its block."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._kind = device.type
         self.live_bytes = 0
         self.peak_bytes = 0
         self._storages: weakref.WeakKeyDictionary[torch.UntypedStorage, None]
@@ -156,17 +155,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = _run(func, args, kwargs)
-        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        out = func(*args, **kwargs)
+        outputs = self._on_device(out)
         makes_tensors = self._count_new(outputs)
         # Views and allocations launch nothing.
-        launches = makes_tensors or func._schema.is_mutable
+        launches = makes_tensors or (outputs and func._schema.is_mutable)
         if launches and func._overloadpacket not in _ALLOCATIONS:
-            inputs = [leaf for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)]
+            inputs = self._on_device((args, kwargs))
             num_bytes = sum(_bytes_of(tensor) for tensor in (*inputs, *outputs))
             trained = any(tensor.requires_grad for tensor in inputs)
             self._kernels.append((flops_of(func, args, kwargs, out), num_bytes, trained))
         return out
+
+    def _on_device(self, tree: Any) -> list[torch.Tensor]:
+        """Return the tensors on the device; what the host computes meanwhile costs it nothing."""
+        tensors = [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+        return [tensor for tensor in tensors if tensor.device.type == self._kind]
 
     def _count_new(self, tensors: list[torch.Tensor]) -> bool:
         """Count the storages that are new, until they are freed; return whether any is."""
@@ -184,36 +188,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _free(self, num_bytes: int) -> None:
         self.live_bytes -= num_bytes
-
-
-def _run(func: Any, args: Any, kwargs: Any) -> Any:
-    """Run an operation, where small tensors of a CPU have values and all others have none.
-
-    Indices of users and items are such tensors: shapes of others follow from their values.
-    """
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)]
-    on_cpu = [tensor for tensor in tensors if tensor.device.type == "cpu"]
-    if not on_cpu:
-        return func(*args, **kwargs)
-    is_mixed = len(on_cpu) < len(tensors)
-    if not is_mixed and (func._schema.is_mutable or not _is_large(func, args, kwargs)):
-        return func(*args, **kwargs)
-    return func(*_moved(args), **_moved(kwargs))
-
-
-def _moved(tree: Any) -> Any:
-    """Return arguments with all tensors on the meta device."""
-    return tree_map_only(torch.Tensor, lambda tensor: tensor.to(META), tree)
-
-
-def _is_large(func: Any, args: Any, kwargs: Any) -> bool:
-    """Return whether the result has too many values to compute them."""
-    try:
-        result = func(*_moved(args), **_moved(kwargs))
-    except (NotImplementedError, RuntimeError):
-        return False  # its shape depends on values
-    leaves = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-    return max((leaf.numel() for leaf in leaves), default=0) > MAX_COMPUTED_VALUES
 
 
 class _FlashAttention(TorchFunctionMode):
@@ -263,7 +237,7 @@ def simulate(forward: Callable[[], torch.Tensor], module: nn.Module, items: int)
     for parameter in parameters:
         # They exist from the second chunk on.
         parameter.grad = torch.empty_like(parameter)
-    recorder = _Recorder()
+    recorder = _Recorder(next(module.parameters()).device)
     recorder.ignore(p for p in (*module.parameters(), *module.buffers()))
     recorder.ignore(p.grad for p in parameters if p.grad is not None)
     try:
@@ -321,8 +295,10 @@ def as_trained_without_values(module: nn.Module, dtype: torch.dtype) -> nn.Modul
 def _try_tower(tower: ItemTower, items: int, dtype: torch.dtype) -> PassCost:
     """Return the cost of encoding random items, with the tower's own weights and in their dtype."""
     is_training = tower.training
-    device = next(tower.parameters()).device
-    tower.train()
+    # Encoders with a frozen prefix may be on the device already, and the rest on the host.
+    devices = {parameter.device for parameter in tower.parameters()}
+    device = max(devices, key=lambda device: device.type != "cpu")
+    tower.to(device).train()
 
     def forward() -> torch.Tensor:
         media = {}

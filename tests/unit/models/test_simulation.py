@@ -15,6 +15,7 @@ from mlrec.models.encoder_files import Restored
 from mlrec.models.losses import LOSSES
 from mlrec.models.recommender import ForwardHooks
 from mlrec.models.recommender_simulation import batch_of, drawn_slots, simulate_recommender
+from mlrec.models.recommenders.histories import SHORTEST_SPAN
 from mlrec.models.simulation import Rates, simulate_tower
 from mlrec.runtime.flops import FlopCounter
 
@@ -102,7 +103,11 @@ def test_work_takes_the_longer_of_arithmetic_traffic_and_launches() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "nextitnet", "hstu", "decayed_mean"])
-def test_simulate_recommender_counts_the_arithmetic_of_the_real_pass(name: str, loss: str) -> None:
+def test_simulate_recommender_counts_the_arithmetic_of_the_real_pass(
+    name: str, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The real pass is a CPU's, which pads histories to similar lengths.
+    monkeypatch.setitem(SHORTEST_SPAN, "meta", SHORTEST_SPAN["cpu"])
     config = load([], [f"recommender.name={name}", f"loss.name={loss}", "recommender.width=8"])
     built_loss = LOSSES[loss](config.loss, 0)
     restored = Restored({}, weights="none")
