@@ -98,7 +98,8 @@ def time_lines(forecast: Forecast) -> list[str]:
     if time is None:
         return []
     parts = time.later_epochs
-    arithmetic = f"{forecast.flops_per_step / 1e12:,.3g} TFLOP"
+    tflop = forecast.flops_per_step / 1e12
+    arithmetic = f"{tflop:,.0f} TFLOP" if tflop >= 100 else f"{tflop:.3g} TFLOP"
     kernels = f"{forecast.kernels_per_step:,} kernels per rank"
     lines = [
         f"time     {seconds(parts.step)} a step: encoding {seconds(parts.encode)}, recommender "

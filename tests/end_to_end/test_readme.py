@@ -103,6 +103,8 @@ SHRUNK: dict[str, tuple[str, ...]] = {
         "item.tuning=scratch",
         "recommender.width=16",
     ),
+    "mlrec plan": ("train.global_batch=18",),
+    "mlrec plan configs/": (SMALL_VIDEO,),
     "mlrec sweep": ("data.url=data",),
     "mlrec extract": (SMALL_VIDEO, "data.num_workers=0", "data.cache_dir=cache"),
     "mlrec extract CONFIG": ("data.num_workers=0",),
