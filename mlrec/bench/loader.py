@@ -29,7 +29,8 @@ from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shard_readers import READS_IN_FLIGHT
-from mlrec.data.stream import Data, StepDataset, StepParts, open_data, stream_steps
+from mlrec.data.step_stream import StepParts, stream_steps
+from mlrec.data.stream import Data, StepDataset, open_data
 from mlrec.runtime.progress import track
 
 PARTS = ("read", "decode", "collate", "transfer")

@@ -19,7 +19,8 @@ from mlrec.bench.step_clock import PARTS, StepClock, StepFigures, StepTimes
 from mlrec.config import Config
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
-from mlrec.data.stream import Data, stream_steps
+from mlrec.data.step_stream import stream_steps
+from mlrec.data.stream import Data
 from mlrec.models.building import build_model, training_dtype
 from mlrec.models.chunk_choice import ChunkChoice
 from mlrec.models.recommender import Recommender

@@ -19,7 +19,8 @@ decode.py, decode_clock.py   items to tensors, with a time limit
 decoders.py       the decoder of each modality
 decode_on.py      where JPEGs are decoded, by data.decode_on
 jpeg_slots.py     JPEGs on their way to the device that decodes them
-stream.py         steps for a rank, from loader processes
+stream.py         an opened data set, and the batches of a rank's steps
+step_stream.py    these batches from loader processes
 workers.py        start and end of the loader processes
 catalogue_pass.py the whole catalogue, once, over all ranks
 shard_streams.py  whole item shards, front to back

@@ -18,7 +18,8 @@ from mlrec.data.decode_on import check_decode_on, delivered_inputs
 from mlrec.data.host_memory import check_host_memory, loader_bytes
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch
-from mlrec.data.stream import Data, StepDataset, open_data, stream_steps
+from mlrec.data.step_stream import stream_steps
+from mlrec.data.stream import Data, StepDataset, open_data
 from mlrec.evaluation.evaluate import evaluate, flat_metrics
 from mlrec.evaluation.results import Summary
 from mlrec.evaluation.run_evaluation import evaluate_run, oracle_of

@@ -26,7 +26,8 @@ from mlrec.data.media_region import MediaRegion
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import Batch, InputSpec, Modality
-from mlrec.data.stream import Data, StepDataset, stream_steps
+from mlrec.data.step_stream import stream_steps
+from mlrec.data.stream import Data, StepDataset
 from mlrec.runtime.distributed import shares
 
 VIDEO = InputSpec(Modality.VIDEO, frames=5, size=32)

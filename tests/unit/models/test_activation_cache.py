@@ -12,7 +12,8 @@ from small_towers import CATALOGUE_SIZE, CPU, tower_of
 from mlrec.config import Config
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
-from mlrec.data.stream import Data, StepDataset, stream_steps
+from mlrec.data.step_stream import stream_steps
+from mlrec.data.stream import Data, StepDataset
 from mlrec.evaluation.evaluate import encode_catalogue
 from mlrec.models.activation_cache import ActivationCache
 from mlrec.models.building import build_model

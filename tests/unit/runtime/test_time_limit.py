@@ -16,7 +16,8 @@ from mlrec.data.catalogue_pass import pass_of_rank, ranked_items, stream_catalog
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
-from mlrec.data.stream import Data, StepDataset, stream_steps
+from mlrec.data.step_stream import stream_steps
+from mlrec.data.stream import Data, StepDataset
 from mlrec.runtime import time_limit
 from shards_tools.pack.items import crashed_item
 from shards_tools.pack.pool import map_ordered
