@@ -100,6 +100,7 @@ TRAINING = {
     "titles": TITLES,
     "video": HELD_VIDEO,
     "recomputed-video": VIDEO,
+    "jpegs": [*VIDEO, "data.decode_on=device"],
     "cached": CACHED,
     "side": encoders("video/videomae", tuning="side"),
     "lora": encoders("video/videomae", tuning="lora"),

@@ -11,11 +11,13 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from decoding import host_images
 from small_encoders import SMALL
 from tiny import tiny_overrides
 from torch import nn
 
 from mlrec.config import Config, load
+from mlrec.data.media.device_jpeg import DEVICE_DECODERS
 from mlrec.data.stream import Data, open_data
 from mlrec.runtime import flops
 from mlrec.runtime.distributed import World
@@ -117,7 +119,13 @@ class Lab:
             enter(patch("mlrec.train.loop.stop_world", lambda: None))
             enter(patch("torch.distributed.all_reduce", lambda tensor, **options: None))
             enter(patch.dict(flops.MATRIX_SIZE, cpu=64, cuda=64))
+            enter(patch.dict(DEVICE_DECODERS, cpu=host_images, cuda=_images_on_gpu))
             yield
+
+
+def _images_on_gpu(jpegs: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """Return the images of JPEGs on the GPU, to which nvJPEG writes without a copy."""
+    return host_images(jpegs, CPU).pin_memory().to(device, non_blocking=True)
 
 
 def encoders(*names: str, config: dict[str, Any] | None = None, **item: Any) -> list[str]:

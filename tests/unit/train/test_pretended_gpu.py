@@ -69,7 +69,7 @@ class Bound(NamedTuple):
 
 ONE_READ = Bound(reads=1, copies=0)
 """The norm of the gradient, by which all ranks decide whether to update."""
-RUNS = ["ids", "titles", "video", "recomputed-video", "cached", "side", "lora", "lightgcn"]
+RUNS = ["ids", "titles", "video", "recomputed-video", "jpegs", "cached", "side", "lora", "lightgcn"]
 
 
 def plain_steps(report: dict[str, Any], run: str) -> list[tuple[int, Bound]]:
