@@ -16,6 +16,7 @@ measure       clocks, memory and names of devices
 step_clock    clock of a training step and its parts
 padded        the padded baseline: every slot of the global batch is encoded
 plain         the plain baseline: ids with SASRec in a PyTorch loop without mlrec
+worker_parts  parts of a loader worker's step
 bare_decode   decoding on some number of processes, the limit of the loader
 scale_figure  figure of `mlrec bench scale`
 result        figures and tables of a benchmark

@@ -10,40 +10,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, groupby
-from multiprocessing.reduction import ForkingPickler
 from operator import itemgetter
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from mlrec import storage
-from mlrec.bench.bare_decode import Sample, decode_all, time_decoding
+from mlrec.bench.bare_decode import Sample, time_decoding
 from mlrec.bench.measure import Seconds, cpu_seconds, device_name
 from mlrec.bench.result import Result, Row
+from mlrec.bench.worker_parts import WARM_UP, most_items_of, step_seconds
 from mlrec.config import DataConfig
 from mlrec.data.byte_ranges import SampleRanges, ShardRead
-from mlrec.data.decode import members_of
-from mlrec.data.media_region import STEPS_IN_MEMORY, MediaRegion
+from mlrec.data.decode import item_bytes, members_of, with_jpegs
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shard_readers import READS_IN_FLIGHT
-from mlrec.data.step_stream import StepParts, stream_steps
+from mlrec.data.step_stream import stream_steps
 from mlrec.data.stream import Data, StepDataset, open_data
 from mlrec.runtime.progress import track
-
-PARTS = ("read", "decode", "collate", "transfer")
-"""Parts of a worker's step.
-
-read      members of the items, with their checksums
-decode    media from their bytes
-collate   the plan, and everything but the media into one batch
-transfer  the batch to the training process, which shares the memory of the media
-"""
-
-WARM_UP = 2
-"""Batches of a worker before the clock starts. Later ones reuse the memory that these allocate."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +44,9 @@ class WorkerSpeeds:
     """Share of the limit that the input path reaches."""
     cpu_of_limit: float
     """The same share in CPU seconds, which other work on the cores does not change."""
+    jpeg_videos_per_s: float | None
+    """Videos per second of the input path with data.decode_on=device, which delivers JPEGs; None
+    for clips."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +63,10 @@ class LoaderBench:
     """Mean bytes of the encoded media of an item."""
     raw_read_mb_per_s: float
     """MB per second of reading the same bytes and nothing else."""
+    host_bytes_per_video: int
+    """Host memory of a decoded video."""
+    jpeg_host_bytes_per_video: int | None
+    """Host memory of a video with data.decode_on=device; None for clips."""
     workers: dict[str, WorkerSpeeds]
     """Speeds by number of workers."""
     step_seconds: dict[str, float]
@@ -125,6 +117,10 @@ def measure_loader(
     spec = heavy_input(data)
     plan = Plan(data.sequences, 0, global_batch, Owners((1,)))
     dataset = StepDataset(data, plan, 0, [spec], local_negatives=False)
+    jpeg_dataset: StepDataset | None = None
+    if data.info.media.kind != "clip":
+        jpeg_inputs = with_jpegs([spec], data.info.media, data.catalogue, data.url)
+        jpeg_dataset = StepDataset(data, plan, 0, jpeg_inputs, local_negatives=False)
     names = members_of([spec], data.info.media)
     steps_of_worker = WARM_UP + steps_per_worker
     items_by_step: list[list[int]] = []
@@ -147,7 +143,9 @@ def measure_loader(
         measured_steps = range(WARM_UP * processes, steps_of_worker * processes)
         measured_items = chain.from_iterable(items_by_step[step] for step in measured_steps)
         samples = [stored[item] for item in measured_items if item in stored]
-        speeds[str(workers)] = _measure_workers(dataset, spec, samples, measured_steps, workers)
+        speeds[str(workers)] = _measure_workers(
+            dataset, jpeg_dataset, spec, samples, measured_steps, workers
+        )
 
     videos = sum(map(len, items_by_step))
     return LoaderBench(
@@ -158,19 +156,29 @@ def measure_loader(
         videos_per_step=videos / len(items_by_step),
         bytes_per_video=sum(map(_sample_bytes, stored.values())) / max(1, len(stored)),
         raw_read_mb_per_s=raw_read_mb_per_s,
+        host_bytes_per_video=item_bytes(dataset.inputs),
+        jpeg_host_bytes_per_video=item_bytes(jpeg_dataset.inputs) if jpeg_dataset else None,
         workers=speeds,
-        step_seconds=_step_seconds(dataset, spec, names, steps_of_worker),
+        step_seconds=step_seconds(dataset, spec, names, steps_of_worker),
     )
 
 
 def _measure_workers(
-    dataset: StepDataset, spec: InputSpec, samples: Sequence[Sample], steps: range, workers: int
+    dataset: StepDataset,
+    jpeg_dataset: StepDataset | None,
+    spec: InputSpec,
+    samples: Sequence[Sample],
+    steps: range,
+    workers: int,
 ) -> WorkerSpeeds:
     # The limit is the mean of a run before and one after the stream. The speed of a shared
     # machine drifts within minutes, and this way the drift affects both alike.
     before = time_decoding(dataset.data, spec, samples, workers)
     stream = _time_stream(dataset, steps, workers)
     after = time_decoding(dataset.data, spec, samples, workers)
+    jpeg_videos_per_s = None
+    if jpeg_dataset is not None:
+        jpeg_videos_per_s = len(samples) / _time_stream(jpeg_dataset, steps, workers).elapsed_s
     limit_s = (before.elapsed_s + after.elapsed_s) / 2
     limit_cpu_s = (before.cpu_s + after.cpu_s) / 2
     return WorkerSpeeds(
@@ -179,6 +187,7 @@ def _measure_workers(
         limit_videos_per_s=len(samples) / limit_s,
         of_limit=limit_s / stream.elapsed_s,
         cpu_of_limit=limit_cpu_s / stream.cpu_s,
+        jpeg_videos_per_s=jpeg_videos_per_s,
     )
 
 
@@ -213,7 +222,7 @@ def _time_stream(dataset: StepDataset, steps: range, workers: int) -> Seconds:
     # The stream goes on for a step. At both arrivals all workers are therefore busy with the next
     # step, and the work done ahead of the clock is the same at both.
     last_step = steps.stop + 1
-    most_items = _most_items(dataset, last_step)
+    most_items = most_items_of(dataset, last_step)
     for batch in stream_steps(dataset, 0, last_step, workers, False, most_items):
         if batch.step in (steps.start - 1, steps.stop - 1):
             arrivals.append(Seconds(time.perf_counter(), cpu_seconds()))
@@ -221,62 +230,10 @@ def _time_stream(dataset: StepDataset, steps: range, workers: int) -> Seconds:
     return last.since(first)
 
 
-def _most_items(dataset: StepDataset, num_steps: int) -> int:
-    """Return the most items of a step, of all of them: a larger one would interrupt the stream."""
-    return max(len(dataset.plan.step(step).items_U) for step in range(num_steps))
-
-
-def _step_seconds(
-    dataset: StepDataset, spec: InputSpec, names: Sequence[str], steps: int
-) -> dict[str, float]:
-    """Return the mean seconds of each of PARTS in one worker, without those of the warm-up."""
-    timed_steps = _TimedSteps(dataset, spec, names, steps)
-    loader = DataLoader(timed_steps, None, num_workers=1, multiprocessing_context="fork")
-    part_seconds = torch.stack(list(loader))[WARM_UP:].mean(dim=0).tolist()
-    return dict(zip(PARTS, part_seconds, strict=True))
-
-
-class _TimedSteps(Dataset[torch.Tensor]):
-    """Seconds of each of PARTS by step, float64 [4].
-
-    It must run in a worker, where pickling moves large tensors into shared memory.
-    """
-
-    def __init__(
-        self, dataset: StepDataset, spec: InputSpec, names: Sequence[str], steps: int
-    ) -> None:
-        self.dataset = dataset
-        region = MediaRegion(dataset.inputs, _most_items(dataset, steps), STEPS_IN_MEMORY)
-        self.parts = StepParts(dataset, region, num_workers=1)
-        self.spec = spec
-        self.names = names
-        self.steps = steps
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> torch.Tensor:
-        data = self.dataset.data
-        items = self.dataset.plan.step(step).items_U.tolist()
-        laps_s = [time.perf_counter()]
-        samples = list(data.store.read_many(items, self.names))
-        laps_s.append(time.perf_counter())
-        intact_samples = [sample for _, sample in samples if not isinstance(sample, str)]
-        decode_all(data, self.spec, intact_samples)
-        laps_s.append(time.perf_counter())
-        part = self.parts[step]
-        laps_s.append(time.perf_counter())
-        ForkingPickler.dumps(part)
-        laps_s.append(time.perf_counter())
-        read_s, decode_s, batch_s, transfer_s = np.diff(laps_s).tolist()
-        # Building the batch reads and decodes a second time. The rest of it is collation, which
-        # can come out negative where the second read is much faster.
-        collate_s = max(0.0, batch_s - read_s - decode_s)
-        return torch.tensor([read_s, decode_s, collate_s, transfer_s], dtype=torch.float64)
-
-
 def _result(url: str, bench: LoaderBench) -> Result:
-    speeds: list[Row] = [("workers", "videos/s", "MB/s", "bare decoding", "of it", "of its CPU")]
+    speeds: list[Row] = [
+        ("workers", "videos/s", "MB/s", "bare decoding", "of it", "of its CPU", "as JPEGs")
+    ]
     for workers, measured in bench.workers.items():
         speeds.append(
             (
@@ -286,6 +243,7 @@ def _result(url: str, bench: LoaderBench) -> Result:
                 f"{measured.limit_videos_per_s:,.0f}",
                 f"{measured.of_limit:.0%}",
                 f"{measured.cpu_of_limit:.0%}",
+                f"{measured.jpeg_videos_per_s:,.0f}" if measured.jpeg_videos_per_s else "-",
             )
         )
     step_s = sum(bench.step_seconds.values())
@@ -299,4 +257,18 @@ def _result(url: str, bench: LoaderBench) -> Result:
         f"the same bytes read raw: {bench.raw_read_mb_per_s:,.0f} MB/s"
     )
     device = device_name(torch.device("cpu"))
-    return Result("loader", summary, device, asdict(bench), [speeds, parts])
+    return Result("loader", summary, device, asdict(bench), [speeds, parts], [_advice(bench)])
+
+
+def _advice(bench: LoaderBench) -> str:
+    """Return when to decode on the device, and what the loader then delivers."""
+    fastest = max(bench.workers.values(), key=lambda measured: measured.videos_per_s)
+    if fastest.jpeg_videos_per_s is None or bench.jpeg_host_bytes_per_video is None:
+        return "data.decode_on=device decodes JPEG frames and covers, and no clips"
+    return (
+        "Set data.decode_on=device (needs a GPU and mlrec[nvjpeg]) where mlrec bench step reports "
+        f"more than {fastest.videos_per_s:,.0f} videos/s per rank and no more cores are free. The "
+        f"loader then delivers {fastest.jpeg_videos_per_s:,.0f} videos/s as JPEGs, in "
+        f"{bench.jpeg_host_bytes_per_video / 1e3:,.0f} instead of "
+        f"{bench.host_bytes_per_video / 1e3:,.0f} kB of host memory each"
+    )

@@ -27,6 +27,8 @@ class Result:
     """Figures for programs, with units in the keys."""
     tables: Sequence[Sequence[Row]]
     """Tables for people. The first row of each is its header."""
+    notes: Sequence[str] = ()
+    """Sentences for people, without a full stop."""
 
 
 def show(result: Result, as_json: bool) -> None:
@@ -37,6 +39,8 @@ def show(result: Result, as_json: bool) -> None:
     say(f"{result.measured}\non {result.device}")
     for table in result.tables:
         say(f"\n{aligned(table)}")
+    for note in result.notes:
+        say(f"\n{note}")
 
 
 def aligned(table: Sequence[Row]) -> str:

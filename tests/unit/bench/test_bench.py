@@ -2,20 +2,24 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packed import pack
 
-from mlrec.bench.loader import PARTS, WARM_UP, measure_loader
+from mlrec.bench.loader import measure_loader
 from mlrec.bench.result import aligned
 from mlrec.bench.scale import RANKS, Rates, scale
+from mlrec.bench.worker_parts import PARTS, WARM_UP
 from mlrec.cli.main import run_command
 from mlrec.config import DataConfig
 from mlrec.data.ownership import Owners
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, open_data
 from shards_tools import cli
+from shards_tools.pack.settings import Settings
 
 
 def test_measure_loader_three_workers_measures_0_to_3(data: Data) -> None:
@@ -34,6 +38,30 @@ def test_measure_loader_three_workers_measures_0_to_3(data: Data) -> None:
         assert speeds.mb_per_s == pytest.approx(mb_per_s, rel=0.2)
         of_limit = speeds.videos_per_s / speeds.limit_videos_per_s
         assert speeds.of_limit == pytest.approx(of_limit)
+        assert speeds.jpeg_videos_per_s is not None and speeds.jpeg_videos_per_s > 0
+    assert bench.host_bytes_per_video == 5 * 32 * 32 * 3
+    names = [f"{frame}.jpg" for frame in range(5)]
+    largest = data.catalogue.largest_member(names)
+    assert bench.jpeg_host_bytes_per_video == 5 * (4 + largest)
+
+
+def test_bench_loader_says_when_to_decode_on_the_device(
+    dataset_dir: Path, raw_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--workers", "1", "--steps", "1", "--global-batch", "20"]
+    run_command(["bench", "loader", str(dataset_dir), *options])
+    advice = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"Set data\.decode_on=device \(needs a GPU and mlrec\[nvjpeg\]\) where mlrec bench step "
+        r"reports more than [\d,]+ videos/s per rank and no more cores are free\. The loader then "
+        r"delivers [\d,]+ videos/s as JPEGs, in \d+ instead of 15 kB of host memory each",
+        advice,
+    )
+    settings = Settings(media="clip", policy="uniform", size=32)
+    pack(raw_dir, tmp_path / "clips", settings)
+    run_command(["bench", "loader", str(tmp_path / "clips"), *options])
+    advice = capsys.readouterr().out.splitlines()[-1]
+    assert advice == "data.decode_on=device decodes JPEG frames and covers, and no clips"
 
 
 def test_scale_items_per_rank_sum_to_distinct_items(data: Data) -> None:
