@@ -104,7 +104,19 @@ class RunPlan:
             *memory_lines(forecast, self.remedies),
             host_line(forecast),
             *time_lines(forecast),
+            *_decoding_lines(config),
         ]
+
+
+def _decoding_lines(config: Config) -> list[str]:
+    """Return what the plan assumes where the device decodes JPEGs."""
+    if config.data.decode_on == "host":
+        return []
+    # dataset.json does not say how large JPEGs are.
+    return [
+        "note     host memory and loading are those of data.decode_on=host; --dry-run knows the "
+        "sizes of the JPEGs"
+    ]
 
 
 def plan_run(

@@ -87,6 +87,14 @@ def test_plan_of_a_large_table_names_stages_and_gpus() -> None:
     assert remedy.fits
 
 
+def test_plan_with_decode_on_device_says_what_it_assumes() -> None:
+    assert not any(line.startswith("note") for line in planned(VIDEO).describe())
+    assert planned([*VIDEO, "data.decode_on=device"]).describe()[-1] == (
+        "note     host memory and loading are those of data.decode_on=host; --dry-run knows the "
+        "sizes of the JPEGs"
+    )
+
+
 def test_plan_later_epochs_run_the_trained_part_alone() -> None:
     settings = ["item.encoders=[video/x3d_xs]", "item.tuning=top"]
     cached = planned(settings).forecast
