@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils.data import get_worker_info
 
-from mlrec.data import decoders, host_memory, media_region, stream
+from mlrec.data import decoders, host_memory, media_region, step_stream
 from mlrec.data.cached_items import CachedItems
 from mlrec.data.decode import Decoded, decode_items, decode_rows, empty_media, item_bytes
 from mlrec.data.host_memory import HostBytes, check_host_memory, check_shared_memory, host_bytes
@@ -149,11 +149,11 @@ def test_stream_steps_of_a_larger_step_gets_a_larger_region(
             rows.append(most_items)
             super().__init__(inputs, most_items, num_steps)
 
-    monkeypatch.setattr(stream, "MediaRegion", CountedRegion)
+    monkeypatch.setattr(step_stream, "MediaRegion", CountedRegion)
     for batch in stream_steps(dataset, 0, STEPS, num_workers, False, most_items=3):
         assert_equal(batch, dataset[batch.step])
     first = len(plan.step(0).items_U)
-    assert rows[:2] == [3, first + first // stream.GROWTH] and len(rows) < 5
+    assert rows[:2] == [3, first + first // step_stream.GROWTH] and len(rows) < 5
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -170,7 +170,7 @@ def test_stream_steps_leaves_rows_of_cached_items_as_they_are(
             super().__init__(inputs, most_items, num_steps)
             self._bytes.fill_(7)
 
-    monkeypatch.setattr(stream, "MediaRegion", FilledRegion)
+    monkeypatch.setattr(step_stream, "MediaRegion", FilledRegion)
     for batch in stream_steps(dataset, 0, 1, num_workers, False, most_items(plan)):
         assert batch.cached_O is not None
         assert batch.cached_O.equal(batch.items_O % 2 == 1)
