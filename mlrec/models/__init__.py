@@ -16,7 +16,8 @@ fusion.py, batchnorm.py, dropout.py, counter_random.py, random_media.py   parts
 encoder_building.py, head_building.py, encoder_files.py   build encoders, keep their files
 tunings.py, lora.py, side_encoder.py   how an encoder is tuned
 skeleton.py           build modules on the meta device, for the shapes of their weights
-simulation.py         cost of a pass: kernels, arithmetic and memory, on the meta device
+pass_cost.py, pass_recorder.py   cost of a pass: kernels, arithmetic and memory
+simulation.py         record the cost of the item tower on the meta device
 recommender_simulation.py   the same for the recommender and the loss
 formulas/             formulas that predict what a step takes
 chunk_choice.py       choose item.chunk and item.checkpoint

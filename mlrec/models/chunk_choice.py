@@ -8,7 +8,8 @@ import torch
 
 from mlrec.config import Config
 from mlrec.models.formulas import ACTIVATION_SHARE, chunk_size, held_chunks, nominal_rates
-from mlrec.models.simulation import Rates, TowerCost, tower_cost
+from mlrec.models.pass_cost import Rates, TowerCost
+from mlrec.models.simulation import tower_cost
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, max_over_ranks
 from mlrec.runtime.hardware import free_host_bytes

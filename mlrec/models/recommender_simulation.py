@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from mlrec.data.schema import Batch
+from mlrec.models.pass_cost import PassCost
+from mlrec.models.pass_recorder import record_pass
 from mlrec.models.recommender import ForwardHooks, Recommender
-from mlrec.models.simulation import META, PassCost, as_trained_without_values, simulate
+from mlrec.models.simulation import META, as_trained_without_values
 
 
 def simulate_recommender(
@@ -32,7 +34,7 @@ def simulate_recommender(
         loss: torch.Tensor = copied(batch, ForwardHooks(encode=lambda batch: items_UD))
         return loss
 
-    return simulate(forward, copied, len(batch.items_U))
+    return record_pass(forward, copied, len(batch.items_U))
 
 
 def batch_of(slots_BT: np.ndarray, num_items: int) -> Batch:

@@ -23,10 +23,10 @@ from mlrec.models.building import build_model
 from mlrec.models.encoders.architectures import NoShapesError
 from mlrec.models.formulas import nominal_rates
 from mlrec.models.notices import notices
+from mlrec.models.pass_cost import Rates
 from mlrec.models.precision import foresee_precision
 from mlrec.models.recommender import Recommender
 from mlrec.models.registry import check_rows
-from mlrec.models.simulation import Rates
 from mlrec.models.tower import ItemTower
 from mlrec.runs.run import check_place, find_state, last_step_of
 from mlrec.runs.wandb_run import wandb_mode

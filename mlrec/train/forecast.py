@@ -34,7 +34,7 @@ from mlrec.models.formulas import (
     optimizer_s,
     state_bytes,
 )
-from mlrec.models.simulation import PassCost, Rates, TowerCost
+from mlrec.models.pass_cost import PassCost, Rates, TowerCost
 from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
 from mlrec.train.machine import Machine
 from mlrec.train.workload import Workload

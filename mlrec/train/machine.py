@@ -12,8 +12,8 @@ import torch
 from mlrec.config import Config
 from mlrec.data.schema import lookup
 from mlrec.models.formulas import CPU_EFFICIENCY, LAUNCH_S, gpu_rates
+from mlrec.models.pass_cost import Rates
 from mlrec.models.precision import Support, with_precision
-from mlrec.models.simulation import Rates
 from mlrec.runtime.devices import DEVICES, Device, device_of
 from mlrec.runtime.flops import sustained_rates
 from mlrec.runtime.hardware import free_host_bytes

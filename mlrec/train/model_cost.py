@@ -13,17 +13,11 @@ from mlrec.data.schema import Modality, lookup
 from mlrec.models.building import build_recommender, training_dtype
 from mlrec.models.encoder_files import Restored
 from mlrec.models.losses import LOSSES
+from mlrec.models.pass_cost import NO_WORK, PassCost, Rates
 from mlrec.models.prefix import leaves_of_prefix
 from mlrec.models.recommender import Recommender
 from mlrec.models.recommender_simulation import batch_of, drawn_slots, simulate_recommender
-from mlrec.models.simulation import (
-    NO_WORK,
-    PassCost,
-    Rates,
-    as_trained_without_values,
-    media_without_values,
-    tower_cost,
-)
+from mlrec.models.simulation import as_trained_without_values, media_without_values, tower_cost
 from mlrec.models.skeleton import skeletons
 from mlrec.models.tower import ItemTower
 from mlrec.train.forecast import Forecaster, ModelCost

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from mlrec.models.simulation import Rates, TowerCost
+from mlrec.models.pass_cost import Rates, TowerCost
 from mlrec.runtime.devices import DEVICES, Device, device_of
 
 ACTIVATION_SHARE = 0.5

@@ -28,7 +28,8 @@ from mlrec.models.formulas import (
     gpu_rates,
     held_chunks,
 )
-from mlrec.models.simulation import PassCost, Rates, TowerCost, Work, tower_cost
+from mlrec.models.pass_cost import PassCost, Rates, TowerCost, Work
+from mlrec.models.simulation import tower_cost
 from mlrec.models.skeleton import skeletons
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.devices import DEVICES

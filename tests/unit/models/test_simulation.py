@@ -13,10 +13,11 @@ from mlrec.config import load
 from mlrec.models.building import build_recommender
 from mlrec.models.encoder_files import Restored
 from mlrec.models.losses import LOSSES
+from mlrec.models.pass_cost import Rates
 from mlrec.models.recommender import ForwardHooks
 from mlrec.models.recommender_simulation import batch_of, drawn_slots, simulate_recommender
 from mlrec.models.recommenders.histories import SHORTEST_SPAN
-from mlrec.models.simulation import Rates, simulate_tower
+from mlrec.models.simulation import simulate_tower
 from mlrec.runtime.flops import FlopCounter
 
 
