@@ -2,8 +2,11 @@
 
 import io
 import logging
+import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
@@ -265,3 +268,33 @@ def test_delivered_for_ranking_without_a_decoder_is_decoded_on_the_host(
     assert record.getMessage().startswith("JPEGs are decoded on the host: data.decode_on is device")
     let_cpu_decode(monkeypatch)
     assert delivered_for_ranking([VIDEO], data, ALONE) == (jpeg_spec(data, VIDEO),)
+
+
+def test_nvjpeg_decodes_on_a_stream_that_nothing_else_reads_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Only a GPU can show the race that this order of calls prevents.
+    gpu = torch.device("cuda", 0)
+    calls = Mock()
+    monkeypatch.setitem(sys.modules, "torchvision", Mock())
+    monkeypatch.setitem(sys.modules, "torchvision.io", calls.io)
+    monkeypatch.setattr(torch.cuda, "Stream", calls.Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", calls.current_stream)
+    monkeypatch.setattr(torch, "stack", calls.stack)
+    device_jpeg._decoding_stream.cache_clear()
+    jpegs = [torch.zeros(1, dtype=torch.uint8)]
+    assert device_jpeg.DEVICE_DECODERS["cuda"](jpegs, gpu) is calls.stack()
+    device_jpeg._decoding_stream.cache_clear()
+    own, current = calls.Stream(), calls.current_stream()
+    decoded = call.io.decode_jpeg(jpegs, mode=calls.io.ImageReadMode.RGB, device=gpu)
+    order = [
+        call.Stream(gpu),
+        call.Stream().synchronize(),
+        decoded,
+        call.stack(calls.io.decode_jpeg()),
+        call.current_stream(gpu),
+        call.current_stream().wait_stream(own),
+        call.stack().record_stream(current),
+    ]
+    assert calls.mock_calls[: len(order)] == order
