@@ -13,7 +13,7 @@ warm_start.py     start from the weights of another run
 meter.py          figures of the steps since the last log
 run_plan.py       mlrec plan: what a run takes on GPUs that are not here
 dry_run.py        the same for this machine and the data set's own steps
-forecast.py, forecast_words.py   memory, time and price of a run
+forecast.py, forecaster.py, forecast_words.py   memory, time and price of a run
 model_cost.py     parameters and passes of a model without its weights
 workload.py, machine.py   what a run encodes and reads, and the devices it runs on
 remedies.py       what to change if a run does not fit

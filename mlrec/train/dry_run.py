@@ -34,13 +34,14 @@ from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.deepspeed_config import zero_stage
-from mlrec.train.forecast import Forecast, Forecaster
+from mlrec.train.forecast import Forecast
 from mlrec.train.forecast_words import (
     chunks_in_words,
     host_line,
     memory_lines,
     time_lines,
 )
+from mlrec.train.forecaster import Forecaster
 from mlrec.train.machine import this_machine
 from mlrec.train.model_cost import forecaster_of
 from mlrec.train.optim import parameter_groups

@@ -99,7 +99,7 @@ def time_lines(forecast: Forecast) -> list[str]:
         return []
     parts = time.later_epochs
     tflop = forecast.flops_per_step / 1e12
-    arithmetic = f"{tflop:,.0f} TFLOP" if tflop >= 100 else f"{tflop:.3g} TFLOP"
+    arithmetic = f"{tflop:,.1f} TFLOP" if tflop >= 1 else f"{1e3 * tflop:,.3g} GFLOP"
     kernels = f"{forecast.kernels_per_step:,} kernels per rank"
     lines = [
         f"time     {seconds(parts.step)} a step: encoding {seconds(parts.encode)}, recommender "
@@ -112,6 +112,8 @@ def time_lines(forecast: Forecast) -> list[str]:
             f"         {seconds(time.first_epoch.step)} a step of the first epoch; then "
             f"{time.cached_share:.0%} of the items have cached activations"
         )
+    if forecast.config.data.decode_on == "device":
+        lines.append("         frames are decoded on the GPU, which this does not include")
     if parts.waits_for_loader or time.first_epoch.waits_for_loader:
         when = "" if parts.waits_for_loader else " in the first epoch"
         lines.append(

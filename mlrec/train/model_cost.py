@@ -20,7 +20,8 @@ from mlrec.models.recommender_simulation import batch_of, drawn_slots, simulate_
 from mlrec.models.simulation import as_trained_without_values, media_without_values, tower_cost
 from mlrec.models.skeleton import skeletons
 from mlrec.models.tower import ItemTower
-from mlrec.train.forecast import Forecaster, ModelCost
+from mlrec.train.forecast import ModelCost
+from mlrec.train.forecaster import Forecaster
 from mlrec.train.large_tables import find_tables
 from mlrec.train.workload import DatasetCounts, Workload
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from mlrec.config import Config
 from mlrec.train.deepspeed_config import zero_stage
-from mlrec.train.forecast import Forecast, Forecaster
+from mlrec.train.forecast import Forecast
+from mlrec.train.forecaster import Forecaster
 from mlrec.train.machine import Machine
 
 MAX_GPUS = 1024

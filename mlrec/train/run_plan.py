@@ -14,13 +14,14 @@ from mlrec.runtime.devices import DEVICES
 from mlrec.runtime.printable import counted
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.deepspeed_config import zero_stage
-from mlrec.train.forecast import Forecast, Forecaster
+from mlrec.train.forecast import Forecast
 from mlrec.train.forecast_words import (
     chunks_in_words,
     host_line,
     memory_lines,
     time_lines,
 )
+from mlrec.train.forecaster import Forecaster
 from mlrec.train.machine import gpu_machine
 from mlrec.train.model_cost import build_shapes, forecaster_of
 from mlrec.train.remedies import Remedy, find_remedies
@@ -114,8 +115,8 @@ def _decoding_lines(config: Config) -> list[str]:
         return []
     # dataset.json does not say how large JPEGs are.
     return [
-        "note     host memory and loading are those of data.decode_on=host; --dry-run knows the "
-        "sizes of the JPEGs"
+        "note     host memory is that of data.decode_on=host; --dry-run knows the sizes of the "
+        "JPEGs"
     ]
 
 

@@ -90,8 +90,8 @@ def test_plan_of_a_large_table_names_stages_and_gpus() -> None:
 def test_plan_with_decode_on_device_says_what_it_assumes() -> None:
     assert not any(line.startswith("note") for line in planned(VIDEO).describe())
     assert planned([*VIDEO, "data.decode_on=device"]).describe()[-1] == (
-        "note     host memory and loading are those of data.decode_on=host; --dry-run knows the "
-        "sizes of the JPEGs"
+        "note     host memory is that of data.decode_on=host; --dry-run knows the sizes of the "
+        "JPEGs"
     )
 
 
@@ -116,6 +116,19 @@ def test_plan_with_recomputed_chunks_adds_their_forward_passes() -> None:
     assert recomputed.memory.needed_bytes < held.memory.needed_bytes
     # A forward pass has a third of the operations of a step.
     assert recomputed.flops_per_step == pytest.approx(4 / 3 * held.flops_per_step, rel=0.05)
+
+
+def test_plan_with_frames_decoded_on_the_gpu_has_no_loader_time() -> None:
+    plan = planned([*VIDEO, "data.decode_on=device"])
+    assert plan.forecast.time is not None
+    assert plan.forecast.time.later_epochs.load == 0
+    assert "         frames are decoded on the GPU, which this does not include" in plan.describe()
+
+
+def test_plan_of_a_slow_loader_says_so() -> None:
+    settings = ["item.encoders=[video/x3d_xs]", "data.num_workers=1", "item.tuning=frozen"]
+    lines = planned([*settings, "item.prefix_cache_bytes=0"]).describe()
+    assert any("the loader is the limit: 1 worker per rank" in line for line in lines)
 
 
 def test_plan_precision_follows_the_gpu() -> None:
