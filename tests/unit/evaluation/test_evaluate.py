@@ -154,7 +154,7 @@ def test_encode_catalogue_pins_media_only_for_a_gpu(
         vectors = item_vectors(encoder, "video/tiny", NO_STAGES)
         with task("nothing", 0) as under_way:
             encoding = extraction._Extraction(
-                video_config, "", world, data, encoder, vectors, None, settings, chunk=8
+                video_config, "", world, data, encoder.spec, vectors, None, settings, chunk=8
             )
             block = extraction._encode(encoding, 0, ranked_items(data), under_way)
         assert set(block.reasons_n) == {"it was not delivered"}

@@ -182,7 +182,8 @@ def test_warm_start_takes_the_files_of_equal_encoders_only(
     run.mkdir()
     item = ItemConfig((name,), {name: item_config(pretrained).options[name]})
     save_encoder_files(run, ItemTower(item, 16, ITEMS))
-    save(Config(item=item, run_dir=str(run)), run / "config.yaml")
+    trained = TrainConfig(precision="fp32")
+    save(Config(item=item, run_dir=str(run), train=trained), run / "config.yaml")
     changed = ItemConfig((name,), {name: {**item.options[name], **options}})
     second = Config(item=changed, train=TrainConfig(start_from=str(run)))
     assert encoders_to_restore(second, resumed=None).folders == (
