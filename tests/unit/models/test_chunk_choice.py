@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +33,6 @@ from mlrec.models.skeleton import skeletons
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.devices import DEVICES
 from mlrec.runtime.distributed import World
-from mlrec.runtime.hardware import free_host_bytes
 from mlrec.train.engine import build_engine
 
 ALONE = World(rank=0, size=1, device=CPU, nodes=(1,))
@@ -124,19 +122,6 @@ def test_room_for_activations_is_half_of_a_rank_s_free_memory(
     monkeypatch.setattr(chunk_choice, "free_host_bytes", lambda: 3.0 * free)
     world = World(4, 5, CPU, nodes=(2, 3))
     assert chunk_choice.room_for_activations(coming, world) == (free - coming) / 2
-
-
-def test_free_host_bytes_in_a_container_are_those_of_its_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert 1e8 < free_host_bytes() < 1e15
-    monkeypatch.setattr("mlrec.runtime.hardware.CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("5000000\n")
-    (tmp_path / "memory.current").write_text("3000000\n")
-    (tmp_path / "memory.stat").write_text("anon 2000000\ninactive_file 1000000\n")
-    assert free_host_bytes() == 3_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert free_host_bytes() > 1e8
 
 
 @contextmanager
