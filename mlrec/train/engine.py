@@ -20,6 +20,7 @@ from mlrec.models.batchnorm import BatchNormStatistics
 from mlrec.models.building import training_dtype
 from mlrec.models.chunk_choice import ChunkChoice
 from mlrec.models.formulas import LATER_BYTES, nominal_rates
+from mlrec.models.pass_cost import TowerCost
 from mlrec.models.recommender import NO_HOOKS, ForwardHooks, Recommender
 from mlrec.models.simulation import tower_cost
 from mlrec.runs import checkpoint
@@ -206,14 +207,7 @@ def build_engine(
     state = ModelState(model, trained)
     engine = Engine(config, model, world, steps_per_epoch, total_steps, settings, state)
     if not trained:
-        if total_steps > 0:
-            raise ValueError(_nothing_trained(config, model))
-        for key in ("ema", "patience"):
-            if value := getattr(config.train, key):
-                raise ValueError(
-                    f"train.{key} is {value} and has no effect, because nothing is trained. "
-                    "Remove it"
-                )
+        _check_nothing_to_train(config, model, total_steps)
         # A recommender of counts: DeepSpeed has nothing to hold.
         model.to(world.device)
         return engine
@@ -257,13 +251,19 @@ def build_engine(
     model.tower.steady_items = (items or 0) if engine.zero_stage == 3 else 0
     if items is not None and cost is not None:
         # Now, because the parameters have taken their share of the memory.
-        room_bytes = chunk_choice.room_for_activations(_later_bytes(engine), world)
-        precision = config.train.precision
-        assert precision != "auto", "resolved before anything is built"
-        rates = nominal_rates(world.device, precision)
-        engine.chunks = chunk_choice.choose(config, cost, items, room_bytes, rates)
-        chunk_choice.apply(engine.chunks, model.tower)
+        _choose_chunks(engine, cost, items)
     return engine
+
+
+def _choose_chunks(engine: Engine, cost: TowerCost, items: int) -> None:
+    """Let the tower encode in chunks that keep the device busy and fit; collective."""
+    config = engine.config
+    precision = config.train.precision
+    assert precision != "auto", "resolved before anything is built"
+    room_bytes = chunk_choice.room_for_activations(_later_bytes(engine), engine.world)
+    rates = nominal_rates(engine.world.device, precision)
+    engine.chunks = chunk_choice.choose(config, cost, items, room_bytes, rates)
+    chunk_choice.apply(engine.chunks, engine.model.tower)
 
 
 def _restore_optimizer(engine: Engine, path: Path) -> None:
@@ -286,6 +286,21 @@ def _later_bytes(engine: Engine) -> float:
     if cache is None or engine.world.device.type != "cpu":
         return optimizer_bytes
     return optimizer_bytes + cache.capacity * cache.item_bytes
+
+
+def _check_nothing_to_train(config: Config, model: Recommender, total_steps: int) -> None:
+    """Check that a run without trained parameters has no steps, and no settings of training.
+
+    Raises:
+        ValueError: it has some.
+    """
+    if total_steps > 0:
+        raise ValueError(_nothing_trained(config, model))
+    for key in ("ema", "patience"):
+        if value := getattr(config.train, key):
+            raise ValueError(
+                f"train.{key} is {value} and has no effect, because nothing is trained. Remove it"
+            )
 
 
 def _nothing_trained(config: Config, model: Recommender) -> str:
