@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mlrec.config import Config
 from mlrec.data.host_memory import HostBytes
 from mlrec.models.chunk_choice import ChunkChoice
 from mlrec.models.formulas import (
+    RankingBytes,
     StateBytes,
     StepBytes,
     StepSeconds,
@@ -42,12 +43,13 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a rank's device in a step (bytes)."""
+    """Memory of a rank's device in a step and in a validation (bytes)."""
 
     state: StateBytes
     offload_optimizer: bool
     """Whether the optimizer state is in host memory."""
     step: StepBytes
+    ranking: RankingBytes
     allowance: float
     """What no tensor takes: context, communication and fragmentation."""
     device: str
@@ -60,18 +62,30 @@ class Memory:
 
     @property
     def needed_bytes(self) -> float:
-        """The most that a step takes."""
-        return self.state_bytes + self.step.most + self.allowance
+        """The most that the run takes: in a step, or in a validation."""
+        return self.state_bytes + max(self.step.most, self.ranking.most) + self.allowance
+
+    @property
+    def largest_part(self) -> Literal["step", "validation"]:
+        """The part of the run that takes the most."""
+        return "validation" if self.ranking.most > self.step.most else "step"
 
     @property
     def fits(self) -> bool:
         """Whether the device has room for it."""
         return self.needed_bytes <= self.device_bytes
 
+    @property
+    def step_fits(self) -> bool:
+        """Whether the device has room for a step, without the allowance, which a validation may
+        raise."""
+        return self.state_bytes + self.step.most <= self.device_bytes
+
     def as_json(self) -> dict[str, Any]:
         """Return the parts for programs; units are in the keys."""
         parts = {f"{name}_bytes": size for name, size in asdict(self.state).items()}
         parts |= {f"{name}_bytes": size for name, size in asdict(self.step).items()}
+        parts |= {f"ranking_{name}_bytes": size for name, size in asdict(self.ranking).items()}
         return {
             **parts,
             "allowance_bytes": self.allowance,
@@ -79,6 +93,7 @@ class Memory:
             "device": self.device,
             "device_bytes": self.device_bytes,
             "needed_bytes": self.needed_bytes,
+            "largest_part": self.largest_part,
             "fits": self.fits,
         }
 

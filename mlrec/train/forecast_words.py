@@ -14,6 +14,7 @@ def memory_lines(forecast: Forecast, remedies: list[Remedy]) -> list[str]:
     lines = [
         f"a rank   {_state_in_words(memory)}",
         f"         {_step_in_words(memory)}",
+        f"         {_validation_in_words(forecast)}",
         f"         {verdict(memory)}",
     ]
     for remedy in remedies:
@@ -56,12 +57,22 @@ def _step_in_words(memory: Memory) -> str:
     return words
 
 
+def _validation_in_words(forecast: Forecast) -> str:
+    ranking = forecast.memory.ranking
+    users = forecast.config.evaluate.user_chunk
+    return (
+        f"or a validation: item vectors {megabytes_or_gigabytes(ranking.vectors)}, scores "
+        f"{megabytes_or_gigabytes(ranking.scores)} of at most {counted(users, 'user')} at a time, "
+        f"comparisons {megabytes_or_gigabytes(ranking.comparisons)}"
+    )
+
+
 def verdict(memory: Memory) -> str:
     """Return whether the memory fits, with the sum."""
     needed = megabytes_or_gigabytes(memory.needed_bytes)
     room = megabytes_or_gigabytes(memory.device_bytes)
     fits = "fits" if memory.fits else "does not fit"
-    return f"{fits} {memory.device}: it takes {needed} of {room}"
+    return f"{fits} {memory.device}: it takes {needed} of {room}, in a {memory.largest_part}"
 
 
 def chunks_in_words(forecast: Forecast) -> str:

@@ -19,6 +19,7 @@ from mlrec.models.formulas import (
     ACTIVATION_SHARE,
     LATER_BYTES,
     Partition,
+    RankingBytes,
     StateBytes,
     StepBytes,
     StepSeconds,
@@ -28,9 +29,11 @@ from mlrec.models.formulas import (
     exchange_s,
     host_copy_s,
     optimizer_s,
+    ranking_bytes,
     state_bytes,
 )
 from mlrec.models.pass_cost import PassCost, Rates
+from mlrec.runtime.flops import ELEMENTWISE_VALUES
 from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
 from mlrec.train.forecast import Forecast, HostMemory, Memory, ModelCost, Time
 from mlrec.train.machine import Machine
@@ -60,11 +63,14 @@ class Forecaster:
         state = state_bytes(self.cost.trained, self.cost.total, self.cost.in_tables, partition)
         choice = self._choose(config, machine, state)
         step = self._step_bytes(config, choice, partition)
+        ranking = self._ranking_bytes(config, machine, partition)
+        most = max(step.most, ranking.most)
         memory = Memory(
             state=state,
             offload_optimizer=config.zero.offload_optimizer and machine.on_gpu,
             step=step,
-            allowance=allowance_bytes(step, machine.ranks, machine.on_gpu),
+            ranking=ranking,
+            allowance=allowance_bytes(most, machine.ranks, machine.on_gpu),
             device=machine.device,
             device_bytes=machine.memory_bytes,
         )
@@ -129,7 +135,7 @@ class Forecaster:
         """Return the chunks that a run would choose, by the memory that is free at its start."""
         # Gradients and moments come with the first step.
         coming_bytes = LATER_BYTES * (self.cost.trained - self.cost.in_tables)
-        context_bytes = allowance_bytes(StepBytes(0, 0, 0, 0), machine.ranks, machine.on_gpu)
+        context_bytes = allowance_bytes(0.0, machine.ranks, machine.on_gpu)
         free_bytes = machine.free_bytes - context_bytes - state.parameters
         room_bytes = ACTIVATION_SHARE * (free_bytes - coming_bytes)
         items = self.workload.most_items_of_rank(machine.ranks)
@@ -153,6 +159,17 @@ class Forecaster:
             chunk=chunk_bytes + (1 + 1 / partition.ranks) * vector_bytes,
             gradient_sums=gradient_sums,
             recommender=self.recommender(partition.ranks).peak_bytes,
+        )
+
+    def _ranking_bytes(
+        self, config: Config, machine: Machine, partition: Partition
+    ) -> RankingBytes:
+        return ranking_bytes(
+            users=min(config.evaluate.user_chunk, -(-self.users // partition.ranks)),
+            items=self.workload.catalogue,
+            vector_width=config.recommender.width,
+            width=partition.width,
+            compared_values=ELEMENTWISE_VALUES["cuda" if machine.on_gpu else "cpu"],
         )
 
     def _time(

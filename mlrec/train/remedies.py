@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 from mlrec.config import Config
@@ -47,8 +48,9 @@ def find_remedies(
     """Return changes that make the run fit; empty if it fits already, or with none of them.
 
     The order: recompute activations, smaller chunks, a higher ZeRO stage, the optimizer in host
-    memory, more GPUs. They add up until the run fits. Training less of the encoder is another
-    remedy, on its own.
+    memory, more GPUs. They add up until the run fits. Fewer users at a time in a validation come
+    with the first of them after which a validation is all that does not fit. Training less of the
+    encoder is another remedy, on its own.
 
     Args:
         forecaster: function that returns the costs of a model; only item.tuning changes them here.
@@ -57,11 +59,9 @@ def find_remedies(
     if untuned.forecast(config, machine).memory.fits:
         return []
     remedies = []
-    for change in _cumulative(_Change((), config, machine)):
-        forecast = untuned.forecast(change.config, change.machine)
-        if forecast.memory.fits:
-            remedies.append(_remedy(change.settings, forecast))
-            break
+    remedy = _first_that_fits(untuned, _Change((), config, machine))
+    if remedy is not None:
+        remedies.append(remedy)
     if config.item.tuning in ("full", "scratch", "half"):
         item = replace(config.item, tuning="top")
         top = replace(config, item=item)
@@ -69,6 +69,27 @@ def find_remedies(
         if forecast.memory.fits:
             remedies.append(_remedy(("item.tuning=top",), forecast))
     return remedies
+
+
+def _first_that_fits(forecaster: Forecaster, start: _Change) -> Remedy | None:
+    for change in chain([start], _cumulative(start)):
+        memory = forecaster.forecast(change.config, change.machine).memory
+        candidates = chain([change], _lower_user_chunks(change) if memory.step_fits else [])
+        for candidate in candidates:
+            forecast = forecaster.forecast(candidate.config, candidate.machine)
+            if forecast.memory.fits:
+                return _remedy(candidate.settings, forecast)
+    return None
+
+
+def _lower_user_chunks(change: _Change) -> Iterator[_Change]:
+    """Yield changes with fewer users at a time in a validation."""
+    users = change.config.evaluate.user_chunk
+    while users > 1:
+        users //= 2
+        evaluate = replace(change.config.evaluate, user_chunk=users)
+        config = replace(change.config, evaluate=evaluate)
+        yield change.add(f"evaluate.user_chunk={users}", config)
 
 
 def _remedy(settings: tuple[str, ...], forecast: Forecast) -> Remedy:

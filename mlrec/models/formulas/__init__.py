@@ -27,9 +27,11 @@ from mlrec.models.formulas.items import distinct_items, most_items
 from mlrec.models.formulas.memory import (
     LATER_BYTES,
     Partition,
+    RankingBytes,
     StateBytes,
     StepBytes,
     allowance_bytes,
+    ranking_bytes,
     state_bytes,
 )
 from mlrec.models.formulas.times import (
@@ -50,6 +52,7 @@ __all__ = [
     "MAX_CHUNK",
     "MIN_CHUNK",
     "Partition",
+    "RankingBytes",
     "StateBytes",
     "StepBytes",
     "StepSeconds",
@@ -65,5 +68,6 @@ __all__ = [
     "most_items",
     "nominal_rates",
     "optimizer_s",
+    "ranking_bytes",
     "state_bytes",
 ]

@@ -123,13 +123,60 @@ class StepBytes:
         return self.held + max(self.chunk + self.gradient_sums, self.recommender)
 
 
-def allowance_bytes(step: StepBytes, ranks: int, on_gpu: bool) -> float:
+@dataclass(frozen=True)
+class RankingBytes:
+    """Memory that a validation takes on a rank, besides the state (bytes)."""
+
+    scores: float
+    """Scores of a chunk of users for all items, fp32."""
+    comparisons: float
+    """Buffer in which scores are compared with those of the targets."""
+    vectors: float
+    """Vectors of all items: in fp32, and as the recommender reads them."""
+
+    @property
+    def most(self) -> float:
+        """The sum, as all parts are alive at a time."""
+        return self.scores + self.comparisons + self.vectors
+
+
+def ranking_bytes(
+    users: int, items: int, vector_width: int, width: int, compared_values: int
+) -> RankingBytes:
+    """Return what a validation takes while it ranks a chunk of users.
+
+    scores      = 4 * users * items
+    comparisons = 4 * max(items, compared_values)
+    vectors     = (4 + width) * items * vector_width, and 4 * items * vector_width in bf16
+
+    These are the tensors that mlrec.evaluation.ranking holds. In bf16 the scores' product reads an
+    fp32 copy of the recommender's vectors.
+
+    Args:
+        users: ranked at a time on a rank (evaluate.user_chunk).
+        vector_width: D of the item vectors.
+        width: size of a value in training (bytes).
+        compared_values: scores that are compared at a time on the device.
+    """
+    values = items * vector_width
+    copy_bytes = 4 if width < 4 else 0
+    return RankingBytes(
+        scores=4.0 * users * items,
+        comparisons=4.0 * max(items, compared_values),
+        vectors=float((4 + width + copy_bytes) * values),
+    )
+
+
+def allowance_bytes(most: float, ranks: int, on_gpu: bool) -> float:
     """Return the memory that no tensor takes: context, communication and fragmentation.
 
-    context + (communication, on several ranks) + 6 % of the step's memory; 0 on a CPU, where the
+    context + (communication, on several ranks) + 6 % of `most`; 0 on a CPU, where the
     interpreter's memory is not the run's.
+
+    Args:
+        most: memory of the larger of a step and a validation, besides the state.
     """
     if not on_gpu:
         return 0.0
     communication = COMMUNICATION_BYTES if ranks > 1 else 0
-    return CONTEXT_BYTES + communication + FRAGMENTATION * step.most
+    return CONTEXT_BYTES + communication + FRAGMENTATION * most

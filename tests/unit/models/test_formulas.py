@@ -14,6 +14,7 @@ from mlrec.models.formulas import (
     exchange_bytes,
     exchange_s,
     most_items,
+    ranking_bytes,
     state_bytes,
 )
 
@@ -93,11 +94,21 @@ def test_step_bytes_are_those_of_the_larger_phase() -> None:
     assert StepBytes(held=10, chunk=5, gradient_sums=2, recommender=30).most == 40
 
 
+def test_ranking_bytes_hold_scores_and_item_vectors() -> None:
+    in_fp32 = ranking_bytes(256, 1000, vector_width=64, width=4, compared_values=1 << 20)
+    assert in_fp32.scores == 4 * 256 * 1000
+    assert in_fp32.comparisons == 4 << 20
+    assert in_fp32.vectors == 2 * 4 * 1000 * 64
+    in_bf16 = ranking_bytes(256, 1000, vector_width=64, width=2, compared_values=1)
+    assert in_bf16.vectors == (4 + 2 + 4) * 1000 * 64
+    assert in_bf16.comparisons == 4 * 1000
+    assert in_bf16.most == in_bf16.scores + in_bf16.comparisons + in_bf16.vectors
+
+
 def test_allowance_is_for_gpus_alone() -> None:
-    step = StepBytes(held=1e9, chunk=0, gradient_sums=0, recommender=0)
-    assert allowance_bytes(step, ranks=8, on_gpu=False) == 0
-    alone = allowance_bytes(step, ranks=1, on_gpu=True)
-    assert 6e8 < alone < allowance_bytes(step, ranks=8, on_gpu=True) < 1.2e9
+    assert allowance_bytes(1e9, ranks=8, on_gpu=False) == 0
+    alone = allowance_bytes(1e9, ranks=1, on_gpu=True)
+    assert 6e8 < alone < allowance_bytes(1e9, ranks=8, on_gpu=True) < 1.2e9
 
 
 def test_exchange_bytes_gather_weights_once_per_pass_at_stage_3() -> None:

@@ -17,6 +17,7 @@ from mlrec.config import Config, load
 from mlrec.train.machine import parse_memory
 from mlrec.train.run_plan import RunPlan, plan_run
 
+IDS = ["item.encoders=[id/embedding]"]
 VIDEO = ["item.encoders=[video/x3d_xs]", "item.chunk=16"]
 
 
@@ -85,6 +86,24 @@ def test_plan_of_a_large_table_names_stages_and_gpus() -> None:
     (remedy,) = plan.remedies[:1]
     assert remedy.settings[0] == "zero.stage=3"
     assert remedy.fits
+
+
+def test_plan_counts_the_scores_of_a_validation_and_names_a_lower_user_chunk() -> None:
+    settings = [*IDS, "evaluate.user_chunk=16384"]
+    memory = planned(settings, gpus=1, gpu=None, memory="80GB").forecast.memory
+    assert memory.largest_part == "validation"
+    assert memory.ranking.scores == 4 * 16_384 * 19_220
+    assert memory.as_json()["largest_part"] == "validation"
+    assert planned(IDS, gpus=1).forecast.memory.ranking.scores == 4 * 256 * 19_220
+
+    plan = planned(settings, gpus=1, gpu=None, memory="1.8GB")
+    assert not plan.forecast.memory.fits
+    (remedy,) = plan.remedies
+    assert remedy.settings == ("evaluate.user_chunk=8192",)
+    lines = plan.describe()
+    assert any(line.endswith("of 1.80 GB, in a validation") for line in lines)
+    assert any("scores 1.26 GB of at most 16,384 users at a time" in line for line in lines)
+    assert any(line.startswith("         with evaluate.user_chunk=8192 it takes") for line in lines)
 
 
 def test_plan_with_decode_on_device_says_what_it_assumes() -> None:
