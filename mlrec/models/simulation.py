@@ -8,7 +8,7 @@ convolutions, and a CPU's reordered copies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ from torch import nn
 from mlrec.data.decoders import DECODERS
 from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.batchnorm import repeated
+from mlrec.models.encoders.id import EmbeddingTable
 from mlrec.models.pass_cost import PassCost, TowerCost
 from mlrec.models.pass_recorder import FlashAttention, record_pass
 from mlrec.models.random_media import random_media
@@ -33,17 +34,26 @@ MAX_TRIED_WEIGHTS = 4_000_000
 """Weights of tables of ids below which they are tried instead of simulated."""
 
 
-def simulate_tower(tower: ItemTower, items: int, dtype: torch.dtype) -> PassCost:
+def simulate_tower(
+    tower: ItemTower, items: int, dtype: torch.dtype, sharded: Collection[nn.Module] = ()
+) -> PassCost:
     """Return the cost of encoding `items` items at once, all stages, on some device.
 
     Args:
         tower: on any device; it is left as it was.
         items: at least 2, because a single item has no variance that batch norms normalize by.
         dtype: of parameters in training.
+        sharded: encoders of the tower whose tables of ids the ranks share by rows. Only a chunk's
+            rows have a gradient.
     """
     with _without_cache(tower):
         copied = as_trained_without_values(tower, dtype)
     assert isinstance(copied, ItemTower)
+    for encoder, double in zip(tower.encoders, copied.encoders, strict=True):
+        if encoder in sharded:
+            assert isinstance(double, EmbeddingTable)
+            rows = torch.empty(items, double.width, dtype=dtype, device=META)
+            double.embedding.weight = nn.Parameter(rows)
 
     def forward() -> torch.Tensor:
         media = {}
@@ -98,7 +108,9 @@ def _try_tower(tower: ItemTower, items: int, dtype: torch.dtype) -> PassCost:
     )
 
 
-def tower_cost(tower: ItemTower, dtype: torch.dtype) -> TowerCost:
+def tower_cost(
+    tower: ItemTower, dtype: torch.dtype, sharded: Collection[nn.Module] = ()
+) -> TowerCost:
     """Return the cost of the tower's chunks.
 
     Where an encoder reads values, which the meta device lacks, it encodes random items instead.
@@ -106,10 +118,12 @@ def tower_cost(tower: ItemTower, dtype: torch.dtype) -> TowerCost:
     Args:
         tower: on any device; it is left as it was.
         dtype: of parameters in training.
+        sharded: as in simulate_tower.
     """
-    if not _is_small_table(tower):
+    if sharded or not _is_small_table(tower):
         try:
-            return TowerCost(*[simulate_tower(tower, items, dtype) for items in SIMULATED_ITEMS])
+            small, large = (simulate_tower(tower, n, dtype, sharded) for n in SIMULATED_ITEMS)
+            return TowerCost(small, large)
         except (NotImplementedError, RuntimeError):
             pass  # an operation that torch has for real tensors only
     return TowerCost(*[_try_tower(tower, items, dtype) for items in TRIED_ITEMS])

@@ -220,7 +220,9 @@ def build_engine(
         checkpoint.load_weights(model, resumed)
         raw_weights = checkpoint.read_tensors(resumed, checkpoint.RAW_WEIGHT)
         checkpoint.take_weights(model, resumed, raw_weights)
-    cost = None if items is None else tower_cost(model.tower, training_dtype(config))
+    cost = None
+    if items is not None:
+        cost = tower_cost(model.tower, training_dtype(config), tuple(tables.values()))
 
     # Only now, because weights were loaded and the cost was found with whole tables.
     optimizers = shard_tables(model, tables, groups, config, world)

@@ -34,6 +34,8 @@ class ModelCost:
     """Number of trained parameters of the item tower, which each chunk uses."""
     in_tables: int
     """Number of trained parameters in tables of ids that the ranks share."""
+    table_width: int
+    """Width of a row of these tables together."""
     tower: TowerCost
     trains_tower: bool
     """Whether encoding has a backward pass."""

@@ -46,9 +46,10 @@ def _state_in_words(memory: Memory) -> str:
 def _step_in_words(memory: Memory) -> str:
     step = memory.step
     backward = step.chunk + step.gradient_sums
+    rows = f"rows of ids {megabytes_or_gigabytes(step.rows)}, " if step.rows else ""
     words = (
-        f"activations {megabytes_or_gigabytes(step.held)} held; then the larger of a chunk in its "
-        f"backward pass, {megabytes_or_gigabytes(backward)}, and the recommender, "
+        f"{rows}activations {megabytes_or_gigabytes(step.held)} held; then the larger of "
+        f"a chunk in its backward pass, {megabytes_or_gigabytes(backward)}, and the recommender, "
         f"{megabytes_or_gigabytes(step.recommender)}"
     )
     if memory.allowance:

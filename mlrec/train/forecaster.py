@@ -152,8 +152,11 @@ class Forecaster:
         vector_bytes = self.workload.most_items * config.recommender.width * partition.width
         gradient_sums = 0
         if partition.stage >= 2 and choice.chunks > 1:
-            gradient_sums = partition.width * self.cost.trained_in_tower
+            gradient_sums = partition.width * (self.cost.trained_in_tower - self.cost.in_tables)
+        # All ranks hold the rows of all items, and their gradient in fp32.
+        row_bytes = (partition.width + 4) * self.workload.most_items * self.cost.table_width
         return StepBytes(
+            rows=row_bytes,
             held=held * saved_bytes,
             # The gradient of all items' vectors is alive, and that of the rank's own.
             chunk=chunk_bytes + (1 + 1 / partition.ranks) * vector_bytes,

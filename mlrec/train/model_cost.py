@@ -74,7 +74,8 @@ def cost_of(model: Recommender, config: Config) -> ModelCost:
         trained=_trained(model),
         trained_in_tower=_trained(tower),
         in_tables=sum(table.embedding.weight.numel() for table in tables.values()),
-        tower=tower_cost(tower, training_dtype(config)),
+        table_width=sum(table.width for table in tables.values()),
+        tower=tower_cost(tower, training_dtype(config), tuple(tables.values())),
         trains_tower=tower.trained,
         cached_item_bytes=_cached_item_bytes(tower, config),
     )

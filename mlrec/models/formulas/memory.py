@@ -113,6 +113,8 @@ class StepBytes:
     """Sums of the item tower's gradients over the chunks, which ZeRO partitions after the last."""
     recommender: float
     """Item vectors, states and the loss in parts, forward and backward."""
+    rows: float = 0.0
+    """Rows of the step's items in shared tables of ids, and their gradient."""
 
     @property
     def most(self) -> float:
@@ -120,7 +122,7 @@ class StepBytes:
 
         The recommender runs after all chunks' forward passes, and before their backward passes.
         """
-        return self.held + max(self.chunk + self.gradient_sums, self.recommender)
+        return self.rows + self.held + max(self.chunk + self.gradient_sums, self.recommender)
 
 
 @dataclass(frozen=True)

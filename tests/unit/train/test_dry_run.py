@@ -78,8 +78,10 @@ def test_train_dry_run_prints_the_prediction_and_writes_nothing(
     assert prediction["ranks"] == 2
     memory = prediction["memory"]
     assert memory["fits"] is True
-    step_bytes = memory["held_bytes"] + max(
-        memory["chunk_bytes"] + memory["gradient_sums_bytes"], memory["recommender_bytes"]
+    step_bytes = (
+        memory["rows_bytes"]
+        + memory["held_bytes"]
+        + max(memory["chunk_bytes"] + memory["gradient_sums_bytes"], memory["recommender_bytes"])
     )
     parts = ("parameters", "gradients", "bucket", "optimizer", "averages")
     state_bytes = sum(memory[f"{part}_bytes"] for part in parts)

@@ -14,6 +14,7 @@ from tiny import NUM_ITEMS, NUM_USERS
 
 from mlrec.cli.main import run_command
 from mlrec.config import Config, load
+from mlrec.train import large_tables
 from mlrec.train.machine import parse_memory
 from mlrec.train.run_plan import RunPlan, plan_run
 
@@ -104,6 +105,22 @@ def test_plan_counts_the_scores_of_a_validation_and_names_a_lower_user_chunk() -
     assert any(line.endswith("of 1.80 GB, in a validation") for line in lines)
     assert any("scores 1.26 GB of at most 16,384 users at a time" in line for line in lines)
     assert any(line.startswith("         with evaluate.user_chunk=8192 it takes") for line in lines)
+
+
+def test_plan_of_a_sharded_table_has_no_gradient_of_all_its_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = [*IDS, "recommender.width=256"]
+    sharded = planned(settings).forecast
+    monkeypatch.setattr(large_tables, "MIN_SHARDED_WEIGHTS", 1 << 30)
+    whole = planned(settings).forecast
+    table = 19_221 * 256
+    assert sharded.cost.in_tables == table
+    assert whole.memory.step.chunk > 2 * table
+    assert sharded.memory.step.chunk < 0.5 * table
+    # The rows of the step's items in bf16, and their gradient in fp32.
+    assert sharded.memory.step.rows == 6 * 256 * sharded.workload.most_items
+    assert whole.memory.step.rows == 0
 
 
 def test_plan_with_decode_on_device_says_what_it_assumes() -> None:
