@@ -86,6 +86,8 @@ class PassCost:
     """Tensors that the forward pass holds for the backward pass, with its inputs and output."""
     peak_bytes: int
     """Most bytes alive at a time, without parameters and their gradients."""
+    counts_work: bool = True
+    """Whether `forward` and `backward` are known; if not, they are empty."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,14 @@ class TowerCost:
         """Return the most that a chunk takes in its forward and backward pass (bytes)."""
         return self._at(items, self.small.peak_bytes, self.large.peak_bytes)
 
-    def forward_flops(self, items: float) -> float:
-        """Return the operations of a chunk's forward pass."""
-        return self._at(items, self.small.forward.flops, self.large.forward.flops)
+    def forward_flops(self, items: float, trained_only: bool = False) -> float:
+        """Return the operations of a chunk's forward pass.
+
+        Args:
+            trained_only: leave out the frozen stages, whose activations are cached.
+        """
+        small, large = self._forward(trained_only)
+        return self._at(items, small.flops, large.flops)
 
     def backward_flops(self, items: float) -> float:
         """Return the operations of a chunk's backward pass."""
@@ -125,11 +132,12 @@ class TowerCost:
         Args:
             trained_only: leave out the frozen stages, whose activations are cached.
         """
+        return self._pass_s(items, self._forward(trained_only), rates)
+
+    def _forward(self, trained_only: bool) -> tuple[Work, Work]:
         if trained_only:
-            works = (self.small.trained_forward, self.large.trained_forward)
-        else:
-            works = (self.small.forward, self.large.forward)
-        return self._pass_s(items, works, rates)
+            return self.small.trained_forward, self.large.trained_forward
+        return self.small.forward, self.large.forward
 
     def backward_s(self, items: float, rates: Rates) -> float:
         """Return the time of a chunk's backward pass (seconds)."""

@@ -40,13 +40,18 @@ def check_runs(encoder: Encoder, name: str) -> None:
     except NotImplementedError:
         return  # an operation that torch has for real tensors only
     except (ValueError, RuntimeError) as error:
-        reason = brief(error)
-        if _META_LIMIT_WORD in reason:
+        if needs_values(error):
             return  # not a fault of the encoder's input
+        reason = brief(error)
         raise ValueError(
             f"{name} cannot encode {_in_words(encoder.spec)} ({reason}). "
             f"Set item.options.{name}.frames, .size or .length to what the model was made for"
         ) from error
+
+
+def needs_values(error: Exception) -> bool:
+    """Return whether a trial failed only because its tensors have no values."""
+    return isinstance(error, NotImplementedError) or _META_LIMIT_WORD in brief(error)
 
 
 def trial_forward(module: nn.Module, spec: InputSpec, count: int) -> Any:

@@ -39,6 +39,7 @@ from mlrec.train.forecast_words import (
     chunks_in_words,
     host_line,
     memory_lines,
+    on_ranks,
     time_lines,
 )
 from mlrec.train.forecaster import Forecaster
@@ -135,8 +136,7 @@ class DryRun:
             "zero_stage": zero_stage(config, self.ranks),
             "memory": forecast.memory.as_json(),
             "activations": self._activations() if forecast.cost.trains_tower else None,
-            "flops_per_step": forecast.flops_per_step,
-            "kernels_per_step": forecast.kernels_per_step,
+            **forecast.work_as_json(),
             "time": forecast.time.as_json() if forecast.time else None,
             "remedies": [asdict(remedy) for remedy in self.remedies],
             "host": forecast.host.as_json(),
@@ -176,8 +176,8 @@ class DryRun:
             f"{self.steps_per_epoch:,}; a step has up to {config.train.global_batch:,} users"
             f"{_patience_in_words(config)}{self.warm_start}",
             f"a step   {sizes.mean_items:,.0f} distinct items, at most {sizes.most_items:,}; "
-            f"at most {sizes.most_items_of_rank:,} on one of {self.ranks} ranks; "
-            f"in chunks of {self.forecast.choice.chunk}",
+            f"at most {sizes.most_items_of_rank:,} {on_ranks(self.ranks)}; "
+            f"in chunks of {self.forecast.choice.chunk:,}",
             f"reads    {step_size} a step, {epoch_size} an epoch, of {shards_size} of item shards"
             f"{self.data.store.room()}{cache}",
         ]

@@ -127,6 +127,25 @@ class HostMemory:
 
 
 @dataclass(frozen=True)
+class StepWork:
+    """Arithmetic and kernels of a step."""
+
+    tower_flops: float
+    """Floating-point operations of the item tower on all ranks, recomputed chunks included."""
+    recommender_flops: float | None
+    """The same of recommender and loss; None if unknown."""
+    kernels: int | None
+    """Kernels on a rank; None if unknown."""
+
+    @property
+    def flops(self) -> float | None:
+        """Floating-point operations on all ranks; None if unknown."""
+        if self.recommender_flops is None:
+            return None
+        return self.tower_flops + self.recommender_flops
+
+
+@dataclass(frozen=True)
 class Time:
     """Time and price of a run."""
 
@@ -134,8 +153,6 @@ class Time:
     """A step of the first epoch."""
     later_epochs: StepSeconds
     """A step of a later epoch, in which frozen stages are read from the activation cache."""
-    cached_share: float
-    """Share of the items whose activations the cache holds from the second epoch on."""
     validation_s: float
     """Seconds of a ranking of the whole catalogue."""
     validations: int
@@ -157,11 +174,11 @@ class Time:
         """Return the times for programs; units are in the keys."""
         return {
             "step_s": self.later_epochs.step,
+            "lacks_recommender": self.later_epochs.recommend is None,
             "first_epoch_step_s": self.first_epoch.step,
             "parts_s": asdict(self.later_epochs),
             "first_epoch_parts_s": asdict(self.first_epoch),
             "loader_is_the_limit": self.later_epochs.waits_for_loader,
-            "cached_share": self.cached_share,
             "validation_s": self.validation_s,
             "validations": self.validations,
             "epoch_s": self.epoch_s,
@@ -183,9 +200,23 @@ class Forecast:
     choice: ChunkChoice
     memory: Memory
     host: HostMemory
-    flops_per_step: float
-    """Floating-point operations of a step on all ranks, with those of recomputed chunks."""
-    kernels_per_step: int
-    """Kernels of a step on a rank."""
+    cached_share: float
+    """Share of the items whose activations the cache holds from the second epoch on; 0 in a run
+    without one."""
+    first_epoch: StepWork
+    """A step of the first epoch."""
+    later_epochs: StepWork
+    """A step of a later epoch, in which frozen stages are read from the activation cache."""
     time: Time | None
     """None without rates of the device."""
+
+    def work_as_json(self) -> dict[str, Any]:
+        """Return arithmetic and kernels of a step for programs; null is unknown."""
+        return {
+            "cached_share": self.cached_share,
+            "flops_per_step": self.later_epochs.flops,
+            "first_epoch_flops_per_step": self.first_epoch.flops,
+            "recommender_flops_per_step": self.later_epochs.recommender_flops,
+            "kernels_per_step": self.later_epochs.kernels,
+            "first_epoch_kernels_per_step": self.first_epoch.kernels,
+        }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from mlrec.models.formulas import StepSeconds
 from mlrec.runtime.printable import counted
 from mlrec.runtime.units import clock, megabytes_or_gigabytes
-from mlrec.train.forecast import Forecast, Memory
+from mlrec.train.forecast import Forecast, Memory, StepWork
 from mlrec.train.remedies import Remedy
 
 
@@ -18,7 +19,7 @@ def memory_lines(forecast: Forecast, remedies: list[Remedy]) -> list[str]:
         f"         {verdict(memory)}",
     ]
     for remedy in remedies:
-        hours = "" if remedy.hours is None else f" and {remedy.hours:,.1f} hours"
+        hours = "" if remedy.hours is None else f" and {in_hours(3600 * remedy.hours)}"
         needed = megabytes_or_gigabytes(remedy.needed_bytes)
         lines.append(f"         with {' '.join(remedy.settings)} it takes {needed}{hours}")
     if not memory.fits and not remedies:
@@ -76,10 +77,15 @@ def verdict(memory: Memory) -> str:
     return f"{fits} {memory.device}: it takes {needed} of {room}, in a {memory.largest_part}"
 
 
+def on_ranks(ranks: int) -> str:
+    """Return where the items of a rank are."""
+    return "on one rank" if ranks == 1 else f"on one of {ranks:,} ranks"
+
+
 def chunks_in_words(forecast: Forecast) -> str:
     """Return how items are encoded."""
     choice = forecast.choice
-    words = f"{counted(choice.chunks, 'chunk')} of {choice.chunk:,} items"
+    words = f"{counted(choice.chunks, 'chunk')} of {counted(choice.chunk, 'item')}"
     if not forecast.cost.trains_tower:
         return f"{words}, without a backward pass"
     per_item = f"{megabytes_or_gigabytes(choice.item_bytes)} of activations per item"
@@ -110,20 +116,15 @@ def time_lines(forecast: Forecast) -> list[str]:
     if time is None:
         return []
     parts = time.later_epochs
-    tflop = forecast.flops_per_step / 1e12
-    arithmetic = f"{tflop:,.1f} TFLOP" if tflop >= 1 else f"{1e3 * tflop:,.3g} GFLOP"
-    kernels = f"{forecast.kernels_per_step:,} kernels per rank"
-    lines = [
-        f"time     {seconds(parts.step)} a step: encoding {seconds(parts.encode)}, recommender "
-        f"{seconds(parts.recommend)}, exchange {seconds(parts.exchange)}, optimizer "
-        f"{seconds(parts.optimizer)}; the loader takes {seconds(parts.load)}; "
-        f"{arithmetic}, {kernels}",
-    ]
-    if time.cached_share:
-        lines.append(
-            f"         {seconds(time.first_epoch.step)} a step of the first epoch; then "
-            f"{time.cached_share:.0%} of the items have cached activations"
-        )
+    if forecast.cached_share:
+        share = f"{forecast.cached_share:.0%} of the items have cached activations"
+        lines = [
+            f"time     first epoch: {_step_in_time(time.first_epoch, forecast.first_epoch)}",
+            f"         later epochs, in which {share}: "
+            f"{_step_in_time(parts, forecast.later_epochs)}",
+        ]
+    else:
+        lines = [f"time     {_step_in_time(parts, forecast.later_epochs)}"]
     if forecast.config.data.decode_on == "device":
         lines.append("         frames are decoded on the GPU, which this does not include")
     if parts.waits_for_loader or time.first_epoch.waits_for_loader:
@@ -132,17 +133,58 @@ def time_lines(forecast: Forecast) -> list[str]:
             f"         the loader is the limit{when}: {_of_workers(forecast)}. Raise "
             "data.num_workers"
         )
+    rest = ", without the recommender's time" if parts.recommend is None else ""
     lines.append(
-        f"         {clock(time.epoch_s)} an epoch, {clock(time.validation_s)} a validation of "
-        f"{time.validations:,}, {time.hours:,.1f} hours in all"
+        f"         {clock(time.epoch_s)} an epoch, {clock(time.validation_s)} for each of "
+        f"{counted(time.validations, 'validation')}, {in_hours(time.run_s)} in all{rest}"
     )
     if time.usd:
         price = forecast.machine.usd_per_hour
+        usd = f"about ${time.usd:,.0f}" if time.usd >= 1 else "less than $1"
         lines.append(
-            f"price    {time.gpu_hours:,.1f} GPU hours, about ${time.usd:,.0f} at "
-            f"${price:.2f} per GPU and hour"
+            f"price    {in_hours(3600 * time.gpu_hours, 'GPU ')}, {usd} at ${price:.2f} per GPU "
+            "and hour"
         )
     return lines
+
+
+def _step_in_time(parts: StepSeconds, work: StepWork) -> str:
+    """Return the time of a step by its parts, and its arithmetic."""
+    if parts.recommend is None:
+        least = "at least "
+        recommender = "unknown"
+    else:
+        least = ""
+        recommender = seconds(parts.recommend)
+    words = (
+        f"{least}{seconds(parts.step)} a step: encoding {seconds(parts.encode)}, recommender "
+        f"{recommender}, exchange {seconds(parts.exchange)}, optimizer "
+        f"{seconds(parts.optimizer)}; the loader takes {seconds(parts.load)}; "
+    )
+    if work.flops is None or work.kernels is None:
+        return f"{words}{floating_point(work.tower_flops)} without the recommender's"
+    return f"{words}{floating_point(work.flops)}, {work.kernels:,} kernels per rank"
+
+
+def floating_point(flops: float) -> str:
+    """Return a number of floating-point operations: "12.3 GFLOP", "2.70 PFLOP"."""
+    for unit, size in (("PFLOP", 1e15), ("TFLOP", 1e12)):
+        if flops >= 0.9995 * size:
+            return f"{_three_digits(flops / size)} {unit}"
+    return f"{_three_digits(flops / 1e9)} GFLOP"
+
+
+def in_hours(duration_s: float, unit_of: str = "") -> str:
+    """Return a duration: "1.5 hours", "32 minutes", "less than a minute".
+
+    Args:
+        unit_of: a word before the unit, with a space, such as "GPU ".
+    """
+    if duration_s >= 3600:
+        return f"{duration_s / 3600:,.1f} {unit_of}hours"
+    if duration_s < 60:
+        return f"less than a {unit_of}minute"
+    return counted(round(duration_s / 60), f"{unit_of}minute")
 
 
 def _of_workers(forecast: Forecast) -> str:
@@ -152,4 +194,13 @@ def _of_workers(forecast: Forecast) -> str:
 
 def seconds(duration_s: float) -> str:
     """Return a duration in ms below 1 s: "12 ms", "3.4 s"."""
-    return f"{1e3 * duration_s:,.3g} ms" if duration_s < 0.9995 else f"{duration_s:,.2f} s"
+    if duration_s >= 0.9995:
+        return f"{duration_s:,.2f} s"
+    return f"{_three_digits(1e3 * duration_s)} ms"
+
+
+def _three_digits(value: float) -> str:
+    """Return a value with three digits, or at most two decimal places: "913", "0.07"."""
+    if value == 0 or value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

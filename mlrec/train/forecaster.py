@@ -35,7 +35,7 @@ from mlrec.models.formulas import (
 from mlrec.models.pass_cost import PassCost, Rates
 from mlrec.runtime.flops import ELEMENTWISE_VALUES
 from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
-from mlrec.train.forecast import Forecast, HostMemory, Memory, ModelCost, Time
+from mlrec.train.forecast import Forecast, HostMemory, Memory, ModelCost, StepWork, Time
 from mlrec.train.machine import Machine
 from mlrec.train.workload import Workload
 
@@ -74,15 +74,7 @@ class Forecaster:
             device=machine.device,
             device_bytes=machine.memory_bytes,
         )
-        items = self.workload.items_per_step / machine.ranks
-        passes = _Passes.of(items, choice, self.cost.trains_tower)
-        tower_flops = passes.forward * self.cost.tower.forward_flops(passes.items)
-        tower_flops += passes.backward * self.cost.tower.backward_flops(passes.items)
-        recommender = self.recommender(machine.ranks)
-        own_flops = recommender.forward.flops + recommender.backward.flops
-        tower_kernels = passes.forward * self.cost.tower.large.forward.kernels
-        tower_kernels += passes.backward * self.cost.tower.large.backward.kernels
-        own_kernels = recommender.forward.kernels + recommender.backward.kernels
+        later_share = self._later_share(config, machine)
         return Forecast(
             config=config,
             machine=machine,
@@ -91,9 +83,35 @@ class Forecaster:
             choice=choice,
             memory=memory,
             host=self._host(config, machine, choice, state),
-            flops_per_step=machine.ranks * (tower_flops + own_flops),
-            kernels_per_step=tower_kernels + own_kernels,
+            cached_share=later_share,
+            first_epoch=self._work(machine, choice, 0.0),
+            later_epochs=self._work(machine, choice, later_share),
             time=self._time(config, machine, choice, partition) if machine.rates else None,
+        )
+
+    def _work(self, machine: Machine, choice: ChunkChoice, cached_share: float) -> StepWork:
+        """Return the arithmetic and kernels of a mean step.
+
+        Args:
+            cached_share: share of the items whose frozen stages are read from the cache.
+        """
+        items = self.workload.items_per_step / machine.ranks
+        passes = _Passes.of(items, choice, self.cost.trains_tower)
+        tower = self.cost.tower
+        forward_flops = (1 - cached_share) * tower.forward_flops(passes.items)
+        forward_flops += cached_share * tower.forward_flops(passes.items, trained_only=True)
+        flops = passes.forward * forward_flops
+        flops += passes.backward * tower.backward_flops(passes.items)
+        forward = tower.large.trained_forward if cached_share == 1 else tower.large.forward
+        kernels = passes.forward * forward.kernels + passes.backward * tower.large.backward.kernels
+        recommender = self.recommender(machine.ranks)
+        own_flops = machine.ranks * (recommender.forward.flops + recommender.backward.flops)
+        own_kernels = recommender.forward.kernels + recommender.backward.kernels
+        is_known = recommender.counts_work
+        return StepWork(
+            tower_flops=machine.ranks * flops,
+            recommender_flops=own_flops if is_known else None,
+            kernels=kernels + own_kernels if is_known else None,
         )
 
     def _host(
@@ -178,9 +196,9 @@ class Forecaster:
     def _time(
         self, config: Config, machine: Machine, choice: ChunkChoice, partition: Partition
     ) -> Time:
-        cached_share = self._cached_share(config, machine)
         first = self._step_s(config, machine, choice, partition, 0.0)
-        later = self._step_s(config, machine, choice, partition, cached_share)
+        later_share = self._later_share(config, machine)
+        later = self._step_s(config, machine, choice, partition, later_share)
         workload = self.workload
         first_steps = min(workload.total_steps, workload.steps_per_epoch)
         later_steps = workload.total_steps - first_steps
@@ -190,13 +208,13 @@ class Forecaster:
         )
         # One more ranks the final split.
         validations = 1 + math.ceil(workload.total_steps / max(1, every))
+        cached_share = self._cached_share(config, machine)
         validation_s = self._validation_s(config, machine, choice, cached_share)
         run_s = steps_s + validations * validation_s
         gpu_hours = machine.ranks * run_s / 3600
         return Time(
             first_epoch=first,
-            later_epochs=later if later_steps else first,
-            cached_share=cached_share,
+            later_epochs=later,
             validation_s=validation_s,
             validations=validations,
             epoch_s=steps_s / max(workload.epochs, 1e-9),
@@ -221,6 +239,7 @@ class Forecaster:
         rates = machine.rates
         assert rates is not None
         recommender = self.recommender(machine.ranks)
+        recommend_s = recommender.forward.seconds(rates) + recommender.backward.seconds(rates)
         items = self.workload.items_per_step / machine.ranks
         passes = _Passes.of(items, choice, self.cost.trains_tower)
         tower = self.cost.tower
@@ -245,7 +264,7 @@ class Forecaster:
         on_rank = partition.share(self.cost.trained - self.cost.in_tables, 1)
         return StepSeconds(
             encode=encode_s,
-            recommend=recommender.forward.seconds(rates) + recommender.backward.seconds(rates),
+            recommend=recommend_s if recommender.counts_work else None,
             exchange=exchange_s(
                 received, machine.ranks, machine.nodes, machine.interconnect_bytes_per_s
             ),
@@ -273,6 +292,12 @@ class Forecaster:
         if config.data.num_workers:
             return max(encode_s, load_s) + rank_s
         return encode_s + load_s + rank_s
+
+    def _later_share(self, config: Config, machine: Machine) -> float:
+        """Return the share of items with cached activations after the first epoch, if any is."""
+        if self.workload.total_steps <= self.workload.steps_per_epoch:
+            return 0.0
+        return self._cached_share(config, machine)
 
     def _cached_share(self, config: Config, machine: Machine) -> float:
         """Return the share of all items that the ranks' activation caches hold together."""

@@ -39,6 +39,8 @@ class Machine:
     device: str
     """The device in words."""
     on_gpu: bool
+    is_named: bool
+    """Whether the product is known, and not only the memory."""
     rates: Rates | None
     """Rates of a rank's device; None if they are unknown, and with them the time."""
     interconnect_bytes_per_s: float = 0.0
@@ -50,6 +52,12 @@ class Machine:
     def ranks_per_node(self) -> int:
         """Most ranks of a node."""
         return -(-self.ranks // self.nodes)
+
+    def gpus_in_words(self) -> str:
+        """Return the number of GPUs with their name or memory."""
+        if self.is_named:
+            return f"{self.ranks:,} x {self.device}"
+        return f"{counted(self.ranks, 'GPU')} of {_size_in_words(self.memory_bytes)}"
 
 
 def gpu_machine(
@@ -86,8 +94,9 @@ def gpu_machine(
         nodes=nodes,
         memory_bytes=memory_bytes,
         free_bytes=memory_bytes,
-        device=row.name if row else "a GPU",
+        device=row.name if row else f"GPUs of {_size_in_words(memory_bytes)}",
         on_gpu=True,
+        is_named=row is not None,
         rates=_rates(row, config),
         interconnect_bytes_per_s=row.interconnect_gb_per_s * 1e9 if row else 0.0,
         usd_per_hour=row.usd_per_hour if row else 0.0,
@@ -114,6 +123,7 @@ def this_machine(config: Config, ranks: int) -> Machine:
             free_bytes=memory_bytes,
             device=name,
             on_gpu=True,
+            is_named=True,
             rates=_rates(row, config),
             interconnect_bytes_per_s=row.interconnect_gb_per_s * 1e9 if row else 0.0,
             usd_per_hour=row.usd_per_hour if row else 0.0,
@@ -126,8 +136,13 @@ def this_machine(config: Config, ranks: int) -> Machine:
         free_bytes=min(memory_bytes, free_host_bytes() / ranks),
         device=f"this machine's memory, shared by {counted(ranks, 'rank')}",
         on_gpu=False,
+        is_named=True,
         rates=measured_rates(),
     )
+
+
+def _size_in_words(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:,.4g} GB"
 
 
 def parse_memory(text: str) -> int:

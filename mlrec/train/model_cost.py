@@ -20,6 +20,7 @@ from mlrec.models.recommender_simulation import batch_of, drawn_slots, simulate_
 from mlrec.models.simulation import as_trained_without_values, media_without_values, tower_cost
 from mlrec.models.skeleton import skeletons
 from mlrec.models.tower import ItemTower
+from mlrec.models.trial import needs_values
 from mlrec.train.forecast import ModelCost
 from mlrec.train.forecaster import Forecaster
 from mlrec.train.large_tables import find_tables
@@ -108,7 +109,8 @@ def recommender_cost(
     """Return the cost of a rank's recommender and loss, for its share of the largest step's users.
 
     A recommender whose operations need values, such as products with a graph's sparse matrix, has
-    the cost of holding the vectors of all items and users three times, forward and backward.
+    the memory of holding the vectors of all items and users three times, forward and backward. Its
+    arithmetic is unknown.
     """
     if not model.sequence_model.trained:
         return PassCost(workload.most_items, NO_WORK, NO_WORK, NO_WORK, 0, 0)
@@ -120,10 +122,14 @@ def recommender_cost(
     dtype = training_dtype(config)
     try:
         return simulate_recommender(model, batch, config.recommender.width, dtype)
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError) as error:
+        if not needs_values(error):
+            raise
         nodes = workload.most_items + counts.users
         held = 6 * nodes * config.recommender.width * dtype.itemsize
-        return PassCost(workload.most_items, NO_WORK, NO_WORK, NO_WORK, held // 2, held)
+        return PassCost(
+            workload.most_items, NO_WORK, NO_WORK, NO_WORK, held // 2, held, counts_work=False
+        )
 
 
 def forecaster_of(

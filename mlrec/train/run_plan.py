@@ -11,7 +11,6 @@ from mlrec.config.encoder_options import Tuning
 from mlrec.models.formulas import gpu_rates
 from mlrec.models.registry import check_rows
 from mlrec.runtime.devices import DEVICES
-from mlrec.runtime.printable import counted
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.deepspeed_config import zero_stage
 from mlrec.train.forecast import Forecast
@@ -19,6 +18,7 @@ from mlrec.train.forecast_words import (
     chunks_in_words,
     host_line,
     memory_lines,
+    on_ranks,
     time_lines,
 )
 from mlrec.train.forecaster import Forecaster
@@ -71,8 +71,7 @@ class RunPlan:
             "chunks": {**asdict(forecast.choice), "recomputes": forecast.choice.recomputes},
             "memory": forecast.memory.as_json(),
             "host": forecast.host.as_json(),
-            "flops_per_step": forecast.flops_per_step,
-            "kernels_per_step": forecast.kernels_per_step,
+            **forecast.work_as_json(),
             "time": forecast.time.as_json() if forecast.time else None,
             "remedies": [asdict(remedy) for remedy in self.remedies],
         }
@@ -93,14 +92,13 @@ class RunPlan:
             f"{config.item.tuning}, {config.recommender.name}",
             f"data     {counts.name}: {counts.users:,} users, {counts.items:,} items, "
             f"{counts.interactions:,} interactions{assumption}",
-            f"gpus     {machine.ranks} x {machine.device}{nodes}, {config.train.precision}, "
+            f"gpus     {machine.gpus_in_words()}{nodes}, {config.train.precision}, "
             f"ZeRO-{zero_stage(config, machine.ranks)}",
             f"steps    {workload.total_steps:,}, {workload.epochs:,.1f} epochs of "
             f"{workload.steps_per_epoch:,}; a step has {workload.users_per_step:,.0f} users",
-            f"a step   about {workload.items_per_step:,.0f} distinct items, expected of a "
-            f"log-normal popularity; at most {workload.most_items_of_rank(machine.ranks):,} on "
-            f"one of {counted(machine.ranks, 'rank')}",
-            f"reads    {step_size} a step, {epoch_size} an epoch, before any cache",
+            f"a step   {workload.items_in_words()}; at most "
+            f"{workload.most_items_of_rank(machine.ranks):,} {on_ranks(machine.ranks)}",
+            f"reads    about {step_size} a step, about {epoch_size} an epoch, before any cache",
             f"chunks   {chunks_in_words(forecast)}",
             *memory_lines(forecast, self.remedies),
             host_line(forecast),
@@ -130,6 +128,8 @@ def plan_run(
             unknown without its checkpoint.
     """
     check_rows(config)
+    # Names such as H100 are written in capitals.
+    gpu = gpu.lower() if gpu else None
     machine, config = gpu_machine(config, gpus, nodes, memory, gpu)
     counts = counts_of(config)
     precision = config.train.precision

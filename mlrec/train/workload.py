@@ -115,10 +115,20 @@ class Workload:
     """Mean size of the media that all ranks read in a step, without an activation cache."""
     catalogue: int
     """Items that a validation ranks."""
+    whole_catalogue: bool = False
+    """Whether every step has all items."""
 
     def most_items_of_rank(self, ranks: int) -> int:
         """Return the most items that a rank encodes in a step, which the ranks share equally."""
         return max(1, -(-self.most_items // ranks))
+
+    def items_in_words(self) -> str:
+        """Return the distinct items of a planned step, and where the figure comes from."""
+        if self.whole_catalogue:
+            return f"all {self.catalogue:,} items"
+        return (
+            f"about {self.items_per_step:,.0f} distinct items, expected of a log-normal popularity"
+        )
 
     @property
     def epochs(self) -> float:
@@ -162,6 +172,7 @@ def expected_workload(
         most_items=most,
         bytes_per_step=items * _stored_bytes(counts, specs),
         catalogue=counts.items,
+        whole_catalogue=whole_catalogue,
     )
 
 

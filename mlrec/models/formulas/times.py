@@ -23,8 +23,8 @@ class StepSeconds:
 
     encode: float
     """The item tower's chunks, forward and backward, and the copies of their media."""
-    recommend: float
-    """Recommender and loss, forward and backward."""
+    recommend: float | None
+    """Recommender and loss, forward and backward; None if unknown."""
     exchange: float
     """Item vectors, gradients and weights that are sent to other ranks."""
     optimizer: float
@@ -35,8 +35,8 @@ class StepSeconds:
 
     @property
     def device(self) -> float:
-        """Time of the parts that run one after another."""
-        return self.encode + self.recommend + self.exchange + self.optimizer
+        """Time of the parts that run one after another, as far as it is known."""
+        return self.encode + (self.recommend or 0.0) + self.exchange + self.optimizer
 
     @property
     def step(self) -> float:

@@ -14,7 +14,9 @@ from tiny import NUM_ITEMS, NUM_USERS
 
 from mlrec.cli.main import run_command
 from mlrec.config import Config, load
-from mlrec.train import large_tables
+from mlrec.runtime.devices import DEVICES
+from mlrec.train import large_tables, model_cost
+from mlrec.train.forecast_words import floating_point, in_hours, on_ranks, seconds, time_lines
 from mlrec.train.machine import parse_memory
 from mlrec.train.run_plan import RunPlan, plan_run
 
@@ -44,7 +46,9 @@ def test_plan_without_a_data_set_assumes_microlens_50k(capsys: pytest.CaptureFix
     assert "gpus     8 x NVIDIA H100 SXM, bf16, ZeRO-2" in output
     assert re.search(r"a step   about 2,0\d\d distinct items", output), output
     assert "fits NVIDIA H100 SXM" in output
-    assert re.search(r"price    \d+\.\d GPU hours, about \$\d+", output)
+    assert re.search(
+        r"price    (\d+\.\d GPU hours, about|\d+ GPU minutes, (about|less than)) \$\d+", output
+    )
 
 
 def test_plan_json_has_units_in_its_keys(
@@ -72,7 +76,8 @@ def test_plan_of_a_run_that_does_not_fit_names_settings_with_which_it_does() -> 
     plan = planned(settings, gpu=None, memory=f"{0.6 * needed / 1e9:.3f}GB")
     assert not plan.forecast.memory.fits
     lines = plan.describe()
-    assert any(line.startswith("         does not fit a GPU: it takes") for line in lines)
+    verdict = "         does not fit GPUs of "
+    assert any(line.startswith(verdict) and "GB: it takes" in line for line in lines)
     kept, top = plan.remedies
     assert kept.settings == ("item.checkpoint=auto",)
     assert top.settings == ("item.tuning=top",)
@@ -137,13 +142,21 @@ def test_plan_later_epochs_run_the_trained_part_alone() -> None:
     plain = planned([*settings, "item.prefix_cache_bytes=0"]).forecast
     assert cached.time is not None
     assert plain.time is not None
-    assert cached.time.cached_share > 0
-    assert plain.time.cached_share == 0
+    assert cached.cached_share > 0
+    assert plain.cached_share == 0
+    assert cached.first_epoch == plain.later_epochs
+    assert cached.later_epochs.tower_flops < cached.first_epoch.tower_flops
+    first_line, later_line = time_lines(cached)[:2]
+    assert re.match(r"time     first epoch: [\d.]+ ms a step: .*FLOP, [\d,]+ kernels", first_line)
+    later = r" +later epochs, in which 100% of the items have cached activations: [\d.]+ ms a step"
+    assert re.match(later, later_line)
+    one_epoch = planned([*settings, "train.duration=1 epoch"]).forecast
+    assert one_epoch.cached_share == 0
     assert cached.time.later_epochs.encode < cached.time.first_epoch.encode
     assert cached.time.first_epoch.encode == plain.time.later_epochs.encode
     full = planned(["item.encoders=[video/x3d_xs]"]).forecast
     assert full.time is not None
-    assert full.time.cached_share == 0
+    assert full.cached_share == 0
 
 
 def test_plan_with_recomputed_chunks_adds_their_forward_passes() -> None:
@@ -151,7 +164,81 @@ def test_plan_with_recomputed_chunks_adds_their_forward_passes() -> None:
     recomputed = planned([*VIDEO, "item.checkpoint=always"]).forecast
     assert recomputed.memory.needed_bytes < held.memory.needed_bytes
     # A forward pass has a third of the operations of a step.
-    assert recomputed.flops_per_step == pytest.approx(4 / 3 * held.flops_per_step, rel=0.05)
+    held_flops = held.later_epochs.tower_flops
+    assert recomputed.later_epochs.tower_flops == pytest.approx(4 / 3 * held_flops, rel=0.05)
+
+
+@pytest.mark.parametrize("gpu", ["h100", "t4"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [*IDS, "recommender.width=256"],
+        ["item.encoders=[video/x3d_xs]"],
+        ["item.encoders=[video/x3d_xs]", "item.tuning=top"],
+    ],
+)
+def test_plan_implies_a_rate_below_the_peak_of_the_gpu(settings: list[str], gpu: str) -> None:
+    forecast = planned(settings, gpu=gpu).forecast
+    precision = forecast.config.train.precision
+    assert precision != "auto"
+    assert forecast.time is not None
+    peak = 8 * DEVICES[gpu].flops_per_s(precision)
+    for work, parts in (
+        (forecast.first_epoch, forecast.time.first_epoch),
+        (forecast.later_epochs, forecast.time.later_epochs),
+    ):
+        assert work.flops is not None
+        assert 0 < work.flops / parts.step < peak
+
+
+def test_plan_of_a_graph_model_has_an_unknown_recommender(
+    dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [f"data.url={dataset_dir}", "recommender.name=lightgcn", *IDS]
+    plan = planned(settings, gpus=1)
+    content = plan.as_json()
+    assert content["flops_per_step"] is None
+    assert content["recommender_flops_per_step"] is None
+    assert content["kernels_per_step"] is None
+    assert content["time"]["parts_s"]["recommend"] is None
+    assert content["time"]["lacks_recommender"] is True
+    words = "\n".join(plan.describe())
+    assert re.search(r"time     at least .* ms a step: .* recommender unknown, exchange", words)
+    assert "GFLOP without the recommender's\n" in words
+    assert "less than a minute in all, without the recommender's time" in words
+    assert f"a step   all {NUM_ITEMS} items; at most {NUM_ITEMS} on one rank" in words
+
+
+def test_plan_of_a_recommender_with_a_fault_raises_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(model_cost, "simulate_recommender", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        planned(IDS)
+
+
+def test_plan_words_have_readable_figures() -> None:
+    assert floating_point(2697.5e12) == "2.70 PFLOP"
+    assert floating_point(999.9e9) == "1.00 TFLOP"
+    assert floating_point(32.45e9) == "32.5 GFLOP"
+    assert in_hours(5400) == "1.5 hours"
+    assert in_hours(90.0, "GPU ") == "2 GPU minutes"
+    assert in_hours(60) == "1 minute"
+    assert in_hours(1) == "less than a minute"
+    assert seconds(0.000688) == "0.69 ms"
+    assert seconds(0.9131) == "913 ms"
+    assert on_ranks(1) == "on one rank"
+    assert on_ranks(1024) == "on one of 1,024 ranks"
+
+
+def test_plan_names_the_gpus_in_any_case() -> None:
+    assert planned(IDS, gpu="H100").describe()[2].startswith("gpus     8 x NVIDIA H100 SXM")
+    memory_alone = planned(IDS, gpus=1, gpu=None, memory="80GB").describe()
+    assert memory_alone[2] == "gpus     1 GPU of 80 GB, bf16, ZeRO-2"
+    words = "\n".join(planned([*IDS, "train.duration=1 epoch"], gpus=1).describe())
+    assert "less than $1 at $7.00 per GPU and hour" in words
+    assert "for each of 2 validations, less than a minute in all" in words
 
 
 def test_plan_with_frames_decoded_on_the_gpu_has_no_loader_time() -> None:
