@@ -100,10 +100,25 @@ def use_tf32_as_set(config: Config) -> None:
 
 
 def precision_notices(config: Config, device: torch.device) -> Iterator[str]:
-    """Yield that fp32 is slow on this device, if it supports bf16; without a full stop."""
-    support = support_of(device)
+    """Yield that the precision is slow on this device; without a full stop."""
+    # On a CPU no precision is fast.
+    if device.type == "cuda":
+        yield from gpu_precision_notices(config, support_of(device))
+
+
+def gpu_precision_notices(config: Config, support: Support) -> Iterator[str]:
+    """Yield that a GPU emulates bf16, or that fp32 is slow on one with bf16; without a full stop.
+
+    Args:
+        config: with its precision resolved.
+    """
     if config.train.precision == "fp32" and support.bf16:
         yield slow_fp32(config, support.device)
+    if config.train.precision == "bf16" and not support.bf16:
+        yield (
+            f"train.precision is bf16, which {support.device} does not support: torch emulates it, "
+            "slower than fp32. Set train.precision=fp32"
+        )
 
 
 def slow_fp32(config: Config, device: str) -> str:

@@ -206,12 +206,14 @@ DEVICES: dict[str, Device] = {
 """GPUs by the name under which `mlrec list gpus` shows them."""
 
 
-def device_of(torch_name: str) -> Device | None:
-    """Return the GPU of this name in torch.cuda.get_device_name(); None if its figures are unknown.
+def device_of(name: str) -> Device | None:
+    """Return the GPU of this name; None if its figures are unknown.
+
+    The name is that of the product, or that of torch.cuda.get_device_name().
 
     Names chosen by a user are looked up with mlrec.data.schema.lookup(DEVICES, name, "gpu").
     """
     for device in DEVICES.values():
-        if torch_name in device.torch_names:
+        if name in (device.name, *device.torch_names):
             return device
     return None

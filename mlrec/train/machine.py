@@ -13,7 +13,7 @@ from mlrec.config import Config
 from mlrec.data.schema import lookup
 from mlrec.models.formulas import CPU_EFFICIENCY, LAUNCH_S, gpu_rates
 from mlrec.models.pass_cost import Rates
-from mlrec.models.precision import Support, with_precision
+from mlrec.models.precision import Support, gpu_precision_notices, with_precision
 from mlrec.runtime.devices import DEVICES, Device, device_of
 from mlrec.runtime.flops import sustained_rates
 from mlrec.runtime.hardware import free_host_bytes
@@ -43,6 +43,8 @@ class Machine:
     """Whether the product is known, and not only the memory."""
     rates: Rates | None
     """Rates of a rank's device; None if they are unknown, and with them the time."""
+    notices: tuple[str, ...] = ()
+    """Facts about the precision on this device that a user might not expect."""
     interconnect_bytes_per_s: float = 0.0
     """Peak at which a rank receives data from others of its node; 0 if unknown."""
     usd_per_hour: float = 0.0
@@ -98,6 +100,7 @@ def gpu_machine(
         on_gpu=True,
         is_named=row is not None,
         rates=_rates(row, config),
+        notices=tuple(gpu_precision_notices(config, support)),
         interconnect_bytes_per_s=row.interconnect_gb_per_s * 1e9 if row else 0.0,
         usd_per_hour=row.usd_per_hour if row else 0.0,
     )

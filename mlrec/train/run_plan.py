@@ -74,6 +74,7 @@ class RunPlan:
             **forecast.work_as_json(),
             "time": forecast.time.as_json() if forecast.time else None,
             "remedies": [asdict(remedy) for remedy in self.remedies],
+            "notices": self.notices,
         }
 
     def describe(self) -> list[str]:
@@ -103,19 +104,21 @@ class RunPlan:
             *memory_lines(forecast, self.remedies),
             host_line(forecast),
             *time_lines(forecast),
-            *_decoding_lines(config),
+            *(f"note     {notice}" for notice in self.notices),
         ]
 
+    @property
+    def notices(self) -> list[str]:
+        """Facts about the run that a user might not expect."""
+        return [*self.forecast.machine.notices, *_decoding_notices(self.forecast.config)]
 
-def _decoding_lines(config: Config) -> list[str]:
+
+def _decoding_notices(config: Config) -> list[str]:
     """Return what the plan assumes where the device decodes JPEGs."""
     if config.data.decode_on == "host":
         return []
     # dataset.json does not say how large JPEGs are.
-    return [
-        "note     host memory is that of data.decode_on=host; --dry-run knows the sizes of the "
-        "JPEGs"
-    ]
+    return ["host memory is that of data.decode_on=host; --dry-run knows the sizes of the JPEGs"]
 
 
 def plan_run(

@@ -9,17 +9,25 @@ import pyarrow as pa
 
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
-from mlrec.data.decode import check_inputs
+from mlrec.data.decode import check_inputs, members_of
 from mlrec.data.features.join import ItemIds
 from mlrec.data.features.stored import StoredFeatures
-from mlrec.data.format import DatasetInfo, MediaInfo, SplitInfo, read_dataset_info
-from mlrec.data.schema import InputSpec, Modality
+from mlrec.data.format import AUDIO_RATE, DatasetInfo, MediaInfo, SplitInfo, read_dataset_info
+from mlrec.data.samples import stored
+from mlrec.data.schema import InputSpec
 from mlrec.models.formulas import distinct_items, most_items
+from mlrec.runtime.printable import counted
 
 MICROLENS_50K = {"users": 50_000, "items": 19_220, "interactions": 359_708, "train": 239_511}
 """Counts that a plan without a data set assumes."""
 FRAME_BYTES_PER_PIXEL = 0.25
-"""Size of a JPEG frame that a plan without a data set assumes (bytes per pixel)."""
+"""Size of a JPEG frame that a plan assumes (bytes per pixel)."""
+CLIP_PICTURES = 30
+"""Size of a whole clip that a plan assumes, as a multiple of a JPEG frame's."""
+AUDIO_SECONDS = 10
+"""Length of a sound track that a plan assumes. FLAC takes about a byte per sample."""
+TAR_BLOCK = 512
+"""Size of a member's header in a shard, and the multiple to which its content is padded."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def counts_of(config: Config) -> DatasetCounts:
     """Return the counts of the data set at data.url, or those of MicroLens-50K without one.
 
     Raises:
-        ValueError: there is no data set at data.url.
+        ValueError: there is no data set at data.url, or it has nothing to train on.
     """
     if not config.data.url:
         return DatasetCounts(
@@ -81,7 +89,14 @@ def counts_of(config: Config) -> DatasetCounts:
             shard_bytes=0,
             assumption="data.url is not set, so counts are those of MicroLens-50K",
         )
-    return counts_in(read_dataset_info(config.data.url))
+    counts = counts_in(read_dataset_info(config.data.url))
+    if counts.train < 2:
+        raise ValueError(
+            f"{config.data.url} has {counted(counts.train, 'training interaction')} of "
+            f"{counted(counts.users, 'user')}. No user has two, so there is nothing to train on. "
+            "Pack a data set with more interactions before its validation and test targets"
+        )
+    return counts
 
 
 def counts_in(info: DatasetInfo) -> DatasetCounts:
@@ -151,13 +166,18 @@ def expected_workload(
     Raises:
         ValueError: a step has fewer users than there are ranks.
     """
+    if counts.users < ranks:
+        raise ValueError(
+            f"{counts.name} has {counted(counts.users, 'user')}, fewer than the {ranks:,} GPUs. "
+            f"Take at most {counted(counts.users, 'GPU')}"
+        )
     steps_per_epoch = -(-counts.users // config.train.global_batch)
     users_per_step = counts.users / steps_per_epoch
     if users_per_step < ranks:
         raise ValueError(
             f"train.global_batch is {config.train.global_batch}, which gives steps of "
-            f"{users_per_step:,.0f} users, fewer than the {ranks} ranks. Raise it, or take fewer "
-            "GPUs"
+            f"{users_per_step:,.0f} users, fewer than the {ranks:,} ranks. Raise it, or take "
+            "fewer GPUs"
         )
     items = float(counts.items)
     most = counts.items
@@ -177,13 +197,32 @@ def expected_workload(
 
 
 def _stored_bytes(counts: DatasetCounts, specs: tuple[InputSpec, ...]) -> float:
-    """Return the mean size of what is read of an item (bytes).
+    """Return the mean size of what is read of an item (bytes): the members that the inputs need.
 
-    Of a data set it is all that its item shards hold, of which other parts than frames are few.
+    dataset.json has the size of all shards alone. Members share it by their expected sizes.
     """
-    if all(spec.modality is Modality.ID for spec in specs):
-        return 0.0
-    if counts.media is not None:
-        return counts.shard_bytes / counts.items
-    frames = (spec.frames * spec.size**2 for spec in dict.fromkeys(specs))
-    return FRAME_BYTES_PER_PIXEL * sum(frames)
+    if counts.media is None:
+        frames = (spec.frames * spec.size**2 for spec in dict.fromkeys(specs))
+        return FRAME_BYTES_PER_PIXEL * sum(frames)
+    names = stored(members_of(specs, counts.media))
+    expected = _expected_members(counts.media)
+    # Each sample has a title and a record, which take one block besides their header.
+    overhead = 2 * 2 * TAR_BLOCK + len(expected) * 1.5 * TAR_BLOCK
+    content = max(0.0, counts.shard_bytes / counts.items - overhead)
+    share = sum(expected.get(name, 0.0) for name in names) / max(1.0, sum(expected.values()))
+    return share * content
+
+
+def _expected_members(media: MediaInfo) -> dict[str, float]:
+    """Return the expected sizes of a sample's members, but for texts (bytes)."""
+    picture = FRAME_BYTES_PER_PIXEL * media.size**2
+    expected = {f"{name}.npy": 4.0 * width for name, width in media.features.items()}
+    if media.kind == "clip":
+        expected["mp4"] = CLIP_PICTURES * picture
+    elif media.kind == "frames":
+        expected |= {f"{frame}.jpg": picture for frame in range(media.frames)}
+    if media.has_cover:
+        expected["cover.jpg"] = picture
+    if media.has_audio:
+        expected["flac"] = AUDIO_SECONDS * AUDIO_RATE
+    return expected

@@ -140,6 +140,17 @@ def test_precision_notices_are_none_where_fp32_is_best_or_not_used(
     assert notices_of(GPU, "train.precision=tf32") == []
     pretend_gpu(V100, 7)
     assert notices_of(GPU, "train.precision=fp32") == []
+    assert notices_of(CPU, "train.precision=bf16") == []
+
+
+def test_precision_notices_bf16_on_gpu_without_it_state_the_emulation(
+    pretend_gpu: Callable[[str, int], None],
+) -> None:
+    pretend_gpu(V100, 7)
+    assert notices_of(GPU, "train.precision=bf16") == [
+        f"train.precision is bf16, which {V100} does not support: torch emulates it, slower than "
+        "fp32. Set train.precision=fp32"
+    ]
 
 
 def test_foresee_precision_auto_on_cpu_names_gpus(pretend_gpu: Callable[[str, int], None]) -> None:

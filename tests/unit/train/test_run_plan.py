@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import NUM_ITEMS, NUM_USERS
+from tiny import NUM_ITEMS, NUM_USERS, tiny_overrides
 
 from mlrec.cli.main import run_command
 from mlrec.config import Config, load
 from mlrec.runtime.devices import DEVICES
 from mlrec.train import large_tables, model_cost
+from mlrec.train.dry_run import predict
 from mlrec.train.forecast_words import floating_point, in_hours, on_ranks, seconds, time_lines
 from mlrec.train.machine import parse_memory
 from mlrec.train.run_plan import RunPlan, plan_run
@@ -257,6 +258,59 @@ def test_plan_of_a_slow_loader_says_so() -> None:
 def test_plan_precision_follows_the_gpu() -> None:
     assert planned(VIDEO, gpu="t4").forecast.config.train.precision == "fp32"
     assert planned(VIDEO, gpu="l4").forecast.config.train.precision == "bf16"
+
+
+def test_plan_of_bf16_on_a_gpu_without_it_has_the_time_of_fp32() -> None:
+    emulated = planned([*IDS, "train.precision=bf16"], gpu="t4")
+    notice = (
+        "train.precision is bf16, which NVIDIA T4 does not support: torch emulates it, slower than "
+        "fp32. Set train.precision=fp32"
+    )
+    assert emulated.notices == emulated.as_json()["notices"] == [notice]
+    assert emulated.describe()[-1] == f"note     {notice}"
+    in_fp32 = planned(IDS, gpu="t4")
+    assert in_fp32.notices == []
+    assert emulated.forecast.machine.rates == in_fp32.forecast.machine.rates
+
+
+def test_plan_of_fp32_on_a_gpu_with_bf16_says_that_it_is_slow() -> None:
+    (notice,) = planned([*IDS, "train.precision=fp32"]).notices
+    assert notice.startswith("train.precision is fp32 on NVIDIA H100 SXM, where steps")
+    assert "about 10 times as long as in bf16" in notice
+
+
+def test_plan_of_more_gpus_than_users_names_the_users(dataset_dir: Path) -> None:
+    settings = [f"data.url={dataset_dir}", "train.global_batch=18", *IDS]
+    message = f"has {NUM_USERS} users, fewer than the 1,024 GPUs. Take at most {NUM_USERS} GPUs$"
+    with pytest.raises(ValueError, match=message):
+        planned(settings, gpus=1024)
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        ("users", "dataset.json is invalid: 0 users with"),
+        ("interactions", f"dataset.json is invalid: {NUM_USERS} users with 0 interactions"),
+        ("train", f"has 0 training interactions of {NUM_USERS} users. No user has two"),
+    ],
+)
+def test_plan_of_an_empty_data_set_is_refused(
+    count: str, message: str, dataset_dir: Path, tmp_path: Path
+) -> None:
+    content = json.loads((dataset_dir / "dataset.json").read_text())
+    content["counts"][count] = 0
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        planned([f"data.url={tmp_path}", *IDS], gpus=1)
+
+
+def test_plan_reads_about_the_bytes_of_a_dry_run(dataset_dir: Path, tmp_path: Path) -> None:
+    for encoder in ("video/tiny", "id/embedding"):
+        settings = [*tiny_overrides(dataset_dir, tmp_path), f"item.encoders=[{encoder}]"]
+        config = load([], settings)
+        plan = plan_run(config, 1, None, "80GB", None)
+        expected = predict(config, 1).step_sizes.mean_bytes
+        assert plan.forecast.workload.bytes_per_step == pytest.approx(expected, rel=0.3)
 
 
 @pytest.mark.parametrize(
