@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from mlrec.config import DataConfig
 from mlrec.data.decode import with_jpegs
-from mlrec.data.media.device_jpeg import DEVICE_DECODERS, check_device_decoder
+from mlrec.data.media.device_jpeg import check_device_decoder
 from mlrec.data.schema import InputSpec
 from mlrec.data.stream import Data
 from mlrec.runtime.distributed import World
@@ -52,9 +52,3 @@ def delivered_for_ranking(
         if world.is_main:
             log.warning("JPEGs are decoded on the host: %s", error)
         return tuple(inputs)
-
-
-def decoding_notices(config: DataConfig, device: torch.device) -> Iterator[str]:
-    """Yield that a run needs another device than this one to decode on; without a full stop."""
-    if config.decode_on == "device" and device.type not in DEVICE_DECODERS:
-        yield f"data.decode_on=device needs a GPU, and this machine's device is {device}"

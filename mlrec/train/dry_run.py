@@ -12,8 +12,9 @@ import torch
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
 from mlrec.data.decode import check_inputs, members_of
-from mlrec.data.decode_on import decoding_notices, delivered_inputs
+from mlrec.data.decode_on import check_decode_on, delivered_inputs
 from mlrec.data.format import MediaInfo
+from mlrec.data.host_memory import HostBytes, check_host_memory
 from mlrec.data.plan import Plan, sampled_steps
 from mlrec.data.samples import stored
 from mlrec.data.schema import Modality
@@ -88,6 +89,8 @@ class DryRun:
     """Memory and time of a rank on this machine."""
     remedies: list[Remedy]
     """Changes with which the run fits; empty if it fits as it is."""
+    host_fault: str
+    """Why the loaders do not fit the host memory or /dev/shm; empty if they fit."""
     random_weights: list[str]
     """Encoders that start from random weights."""
     frames: str
@@ -139,7 +142,7 @@ class DryRun:
             **forecast.work_as_json(),
             "time": forecast.time.as_json() if forecast.time else None,
             "remedies": [asdict(remedy) for remedy in self.remedies],
-            "host": forecast.host.as_json(),
+            "host": {**forecast.host.as_json(), "fault": self.host_fault or None},
             "random_weights": self.random_weights,
             "notices": self.notices,
         }
@@ -193,6 +196,8 @@ class DryRun:
         )
         lines += time_lines(self.forecast)
         lines.append(host_line(self.forecast))
+        if self.host_fault:
+            lines.append(f"         does not fit host memory: {self.host_fault}")
         lines += memory_lines(self.forecast, self.remedies)
         return lines
 
@@ -210,6 +215,7 @@ def predict(config: Config, ranks: int) -> DryRun:
     wandb_mode(config.tracking)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, precision_lines = foresee_precision(config, device)
+    check_decode_on(config.data, device)
     data = open_data(config.data)
     oracle_of(data)
     owners = data.owners(config.train.global_batch, (ranks,))
@@ -252,15 +258,24 @@ def predict(config: Config, ranks: int) -> DryRun:
         fills_activation_cache=_fills_activation_cache(model.tower),
         forecast=forecast,
         remedies=remedies,
+        host_fault=_host_fault(forecast.host.loader, ranks),
         random_weights=model.tower.random_encoders,
         frames=_frames_in_words(model.tower, data.info.media),
         notices=[
             *notices(model.tower, data),
             *_unread_checkpoints(model.tower),
             *precision_lines,
-            *decoding_notices(config.data, device),
         ],
     )
+
+
+def _host_fault(loader: HostBytes, ranks: int) -> str:
+    """Return why the loaders of all ranks do not fit this machine; "" if they fit."""
+    try:
+        check_host_memory(loader, ranks)
+    except RuntimeError as error:
+        return str(error)
+    return ""
 
 
 def _build(config: Config, data: Data, resumed: Path | None) -> Recommender:

@@ -23,6 +23,7 @@ from tiny import NUM_ITEMS, NUM_USERS, VIDEO, tiny_overrides
 
 from mlrec.cli.main import run_command
 from mlrec.config import Config, ItemConfig, TrackingConfig, load
+from mlrec.data import host_memory
 from mlrec.data.decode import item_bytes
 from mlrec.data.format import DATASET_FILE, ORACLE_FILE
 from mlrec.data.stream import Data, open_data
@@ -198,6 +199,19 @@ def test_dry_run_states_the_host_memory_of_the_loader(video_config: Config) -> N
     host = prediction.as_json()["host"]
     assert host["steps"] == 2 and host["media_bytes"] == expected
     assert host["shared_memory_bytes"] > 0 and host["pinned_bytes"] == 0
+
+
+def test_dry_run_without_room_for_the_loader_says_so(
+    video_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitting = predict(video_config, 2)
+    assert fitting.as_json()["host"]["fault"] is None
+    monkeypatch.setattr(host_memory, "free_host_bytes", lambda: 10_000)
+    prediction = predict(video_config, 2)
+    words = "Cannot hold the loader's batches in host memory: they take"
+    line = f"         does not fit host memory: {words}"
+    assert sum(described.startswith(line) for described in prediction.describe()) == 1
+    assert prediction.as_json()["host"]["fault"].startswith(words)
 
 
 def test_dry_run_of_ids_reads_nothing(tiny_config: Config) -> None:
