@@ -118,7 +118,10 @@ def _decoding_notices(config: Config) -> list[str]:
     if config.data.decode_on == "host":
         return []
     # dataset.json does not say how large JPEGs are.
-    return ["host memory is that of data.decode_on=host; --dry-run knows the sizes of the JPEGs"]
+    return [
+        "host memory is that of data.decode_on=host; --dry-run on a machine with a GPU knows the "
+        "sizes of the JPEGs"
+    ]
 
 
 def plan_run(

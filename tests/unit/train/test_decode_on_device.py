@@ -126,9 +126,7 @@ def test_dry_run_of_decode_on_device_states_the_memory_of_jpegs(
     dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(dataset_dir, tmp_path, ("video/tiny",), "data.num_workers=2")
-    with pytest.raises(
-        ValueError, match="JPEGs cannot be decoded on the device cpu"
-    ):
+    with pytest.raises(ValueError, match="JPEGs cannot be decoded on the device cpu"):
         predict(with_decode_on(config, "device"), 1)
     let_cpu_decode(monkeypatch)
     on_host = predict(with_decode_on(config, "host"), 1)

@@ -132,8 +132,8 @@ def test_plan_of_a_sharded_table_has_no_gradient_of_all_its_rows(
 def test_plan_with_decode_on_device_says_what_it_assumes() -> None:
     assert not any(line.startswith("note") for line in planned(VIDEO).describe())
     assert planned([*VIDEO, "data.decode_on=device"]).describe()[-1] == (
-        "note     host memory is that of data.decode_on=host; --dry-run knows the sizes of the "
-        "JPEGs"
+        "note     host memory is that of data.decode_on=host; --dry-run on a machine with a GPU "
+        "knows the sizes of the JPEGs"
     )
 
 
