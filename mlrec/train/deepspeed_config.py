@@ -14,6 +14,36 @@ NEVER = 1 << 62
 """Steps between two of DeepSpeed's progress lines."""
 
 
+REUSE_DISTANCE_ELEMENTS = 1_000_000_000
+"""DeepSpeed's default of stage3_max_reuse_distance: a parameter that is used again within this
+number of elements stays gathered."""
+LIVE_ELEMENTS = 1_000_000_000
+"""DeepSpeed's default of stage3_max_live_parameters, beyond which it prefetches none."""
+PREFETCHED_ELEMENTS = 50_000_000
+"""DeepSpeed's default of stage3_prefetch_bucket_size."""
+
+
+def gathered_elements(config: Config, largest: int) -> int:
+    """Return the most parameters that stay gathered on a rank at ZeRO stage 3.
+
+    They are those that are used again within the reuse distance, and those that are prefetched.
+
+    Args:
+        largest: number of parameters of the model's largest tensor.
+    """
+    reused = _stage_3_option(config, "max_reuse_distance", REUSE_DISTANCE_ELEMENTS)
+    live = _stage_3_option(config, "max_live_parameters", LIVE_ELEMENTS)
+    prefetched = _stage_3_option(config, "prefetch_bucket_size", PREFETCHED_ELEMENTS)
+    return max(reused, largest) + min(prefetched, live)
+
+
+def _stage_3_option(config: Config, name: str, default: int) -> int:
+    """Return an option of DeepSpeed's, which may be written with the prefix stage3_."""
+    options = config.zero.options
+    value: int = options.get(f"stage3_{name}", options.get(name, default))
+    return value
+
+
 def zero_stage(config: Config, ranks: int) -> int:
     """Return the ZeRO stage of a run on this number of ranks."""
     zero = config.zero

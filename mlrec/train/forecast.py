@@ -36,6 +36,8 @@ class ModelCost:
     """Number of trained parameters in tables of ids that the ranks share."""
     table_width: int
     """Width of a row of these tables together."""
+    largest: int
+    """Number of parameters of the largest tensor outside these tables."""
     tower: TowerCost
     trains_tower: bool
     """Whether encoding has a backward pass."""
@@ -65,12 +67,17 @@ class Memory:
     @property
     def needed_bytes(self) -> float:
         """The most that the run takes: in a step, or in a validation."""
-        return self.state_bytes + max(self.step.most, self.ranking.most) + self.allowance
+        return self.state_bytes + max(self.step.most, self._validation_bytes) + self.allowance
 
     @property
     def largest_part(self) -> Literal["step", "validation"]:
         """The part of the run that takes the most."""
-        return "validation" if self.ranking.most > self.step.most else "step"
+        return "validation" if self._validation_bytes > self.step.most else "step"
+
+    @property
+    def _validation_bytes(self) -> float:
+        """Memory of a validation, less the gradients, which are released after each step."""
+        return self.ranking.most - self.state.gradients
 
     @property
     def fits(self) -> bool:

@@ -39,6 +39,8 @@ def _state_in_words(memory: Memory) -> str:
         f"gradient bucket {megabytes_or_gigabytes(state.bucket)}",
         f"optimizer {megabytes_or_gigabytes(state.optimizer)}{place}",
     ]
+    if state.gathered:
+        parts.insert(1, f"gathered parameters {megabytes_or_gigabytes(state.gathered)}")
     if state.averages:
         parts.append(f"averages {megabytes_or_gigabytes(state.averages)}{place}")
     return ", ".join(parts)

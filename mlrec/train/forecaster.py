@@ -34,7 +34,7 @@ from mlrec.models.formulas import (
 )
 from mlrec.models.pass_cost import PassCost, Rates
 from mlrec.runtime.flops import ELEMENTWISE_VALUES
-from mlrec.train.deepspeed_config import deepspeed_config, zero_stage
+from mlrec.train.deepspeed_config import deepspeed_config, gathered_elements, zero_stage
 from mlrec.train.forecast import Forecast, HostMemory, Memory, ModelCost, StepWork, Time
 from mlrec.train.machine import Machine
 from mlrec.train.workload import Workload
@@ -145,6 +145,7 @@ class Forecaster:
             stage=zero_stage(config, ranks),
             width=training_dtype(config).itemsize,
             bucket_elements=zero["reduce_bucket_size"],
+            gathered_elements=gathered_elements(config, self.cost.largest),
             has_averages=config.train.ema > 0,
             offload_optimizer=config.zero.offload_optimizer,
         )

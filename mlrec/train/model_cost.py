@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from mlrec.config import Config
 from mlrec.data.schema import Modality, lookup
 from mlrec.models.building import build_recommender, training_dtype
 from mlrec.models.encoder_files import Restored
+from mlrec.models.encoders.id import IdEmbedding
 from mlrec.models.losses import LOSSES
 from mlrec.models.pass_cost import NO_WORK, PassCost, Rates
 from mlrec.models.prefix import leaves_of_prefix
@@ -75,11 +77,18 @@ def cost_of(model: Recommender, config: Config) -> ModelCost:
         trained=_trained(model),
         trained_in_tower=_trained(tower),
         in_tables=sum(table.embedding.weight.numel() for table in tables.values()),
+        largest=max((p.numel() for p in _outside(model, tables)), default=0),
         table_width=sum(table.width for table in tables.values()),
         tower=tower_cost(tower, training_dtype(config), tuple(tables.values())),
         trains_tower=tower.trained,
         cached_item_bytes=_cached_item_bytes(tower, config),
     )
+
+
+def _outside(model: Recommender, tables: Mapping[str, IdEmbedding]) -> Iterator[torch.nn.Parameter]:
+    for name, parameter in model.named_parameters():
+        if name not in tables:
+            yield parameter
 
 
 def _trained(module: torch.nn.Module) -> int:

@@ -15,6 +15,8 @@ from mlrec.train.machine import Machine
 
 MAX_GPUS = 1024
 """Largest number of GPUs that is tried."""
+GATHERED_ELEMENTS = 10_000_000
+"""Value of DeepSpeed's limits on gathered parameters that is tried at ZeRO stage 3."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ def find_remedies(
 ) -> list[Remedy]:
     """Return changes that make the run fit; empty if it fits already, or with none of them.
 
-    The order: recompute activations, smaller chunks, a higher ZeRO stage, the optimizer in host
-    memory, more GPUs. They add up until the run fits. Fewer users at a time in a validation come
-    with the first of them after which a validation is all that does not fit. Training less of the
-    encoder is another remedy, on its own.
+    The order: recompute activations, smaller chunks, a higher ZeRO stage, fewer gathered
+    parameters at stage 3, the optimizer in host memory, more GPUs. They add up until the run fits.
+    Fewer users at a time in a validation come with the first of them after which a validation is
+    all that does not fit. Training less of the encoder is another remedy, on its own.
 
     Args:
         forecaster: function that returns the costs of a model; only item.tuning changes them here.
@@ -121,6 +123,14 @@ def _cumulative(change: _Change) -> Iterator[_Change]:
             continue
         zero = replace(change.config.zero, stage=higher)
         change = change.add(f"zero.stage={higher}", replace(change.config, zero=zero))
+        yield change
+    if ranks > 1 and zero_stage(change.config, ranks) == 3 and not change.config.zero.options:
+        # By default all parameters of models below a billion stay gathered.
+        for option in ("stage3_max_reuse_distance", "stage3_prefetch_bucket_size"):
+            options = {**change.config.zero.options, option: GATHERED_ELEMENTS}
+            zero = replace(change.config.zero, options=options)
+            setting = f"zero.options.{option}={GATHERED_ELEMENTS}"
+            change = change.add(setting, replace(change.config, zero=zero))
         yield change
     if not change.config.zero.offload_optimizer and change.machine.on_gpu:
         if zero_stage(change.config, ranks) == 0:

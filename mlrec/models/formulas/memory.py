@@ -35,10 +35,12 @@ class StateBytes:
     """Moments, and the fp32 copy of the weights from ZeRO stage 1 on."""
     averages: int
     """Moving averages of the weights (train.ema)."""
+    gathered: int
+    """Parameters of other ranks that stay gathered at ZeRO stage 3."""
 
     def on_device(self, offload_optimizer: bool) -> int:
         """Return the part on the device; an offloaded optimizer is in host memory."""
-        total = self.parameters + self.gradients + self.bucket
+        total = self.parameters + self.gathered + self.gradients + self.bucket
         return total if offload_optimizer else total + self.optimizer + self.averages
 
 
@@ -53,6 +55,8 @@ class Partition:
     """Size of a parameter in training (bytes)."""
     bucket_elements: int
     """Gradients that are sent at a time, from stage 1 on."""
+    gathered_elements: int
+    """Most parameters that stay gathered at stage 3."""
     has_averages: bool
     offload_optimizer: bool
 
@@ -69,6 +73,7 @@ def state_bytes(trained: int, total: int, in_tables: int, partition: Partition) 
     optimizer  = 8 * trained              partitioned from stage 1 on, and then 12 * trained
     averages   = 4 * trained              partitioned as the optimizer
     bucket     = width * bucket_elements  from stage 1 on
+    gathered   = width * min(total, gathered_elements) at stage 3
 
     ZeRO partitions as in Rajbhandari et al., 2020. From stage 1 on DeepSpeed keeps a copy of the
     weights in fp32, in fp32 training too. Rows of shared tables of ids are partitioned at any
@@ -91,12 +96,16 @@ def state_bytes(trained: int, total: int, in_tables: int, partition: Partition) 
     averages = 0
     if partition.has_averages:
         averages = AVERAGE_BYTES * (partition.share(trained, 1) + own_rows)
+    gathered = 0
+    if partition.stage == 3 and partition.ranks > 1:
+        gathered = partition.width * min(total, partition.gathered_elements)
     return StateBytes(
         parameters=partition.share(partition.width * total, 3) + row_weights,
         gradients=partition.share(partition.width * trained, 2),
         bucket=partition.width * partition.bucket_elements if partition.stage >= 1 else 0,
         optimizer=partition.share(optimizer_bytes * trained, 1) + row_moments,
         averages=averages,
+        gathered=gathered,
     )
 
 

@@ -27,6 +27,7 @@ def partition(
         stage=stage,
         width=width,
         bucket_elements=40,
+        gathered_elements=70,
         has_averages=averages,
         offload_optimizer=offload,
     )
@@ -48,8 +49,11 @@ def test_state_bytes_at_each_zero_stage_are_partitioned(
     state = state_bytes(40, 100, 0, partition(stage, width))
     assert (state.parameters, state.gradients, state.bucket, state.optimizer) == expected
     assert state.averages == 0
-    assert state.on_device(offload_optimizer=True) == sum(expected[:3])
-    assert state.on_device(offload_optimizer=False) == sum(expected)
+    # At stage 3, 70 of the 100 parameters stay gathered.
+    gathered = 2 * 70 if stage == 3 else 0
+    assert state.gathered == gathered
+    assert state.on_device(offload_optimizer=True) == sum(expected[:3]) + gathered
+    assert state.on_device(offload_optimizer=False) == sum(expected) + gathered
 
 
 def test_state_bytes_with_averages_count_one_per_trained_parameter() -> None:

@@ -17,7 +17,14 @@ from mlrec.config import Config, load
 from mlrec.runtime.devices import DEVICES
 from mlrec.train import large_tables, model_cost
 from mlrec.train.dry_run import predict
-from mlrec.train.forecast_words import floating_point, in_hours, on_ranks, seconds, time_lines
+from mlrec.train.forecast_words import (
+    floating_point,
+    in_hours,
+    memory_lines,
+    on_ranks,
+    seconds,
+    time_lines,
+)
 from mlrec.train.machine import parse_memory
 from mlrec.train.run_plan import RunPlan, plan_run
 
@@ -93,6 +100,26 @@ def test_plan_of_a_large_table_names_stages_and_gpus() -> None:
     (remedy,) = plan.remedies[:1]
     assert remedy.settings[0] == "zero.stage=3"
     assert remedy.fits
+
+
+def test_plan_at_zero_stage_3_counts_parameters_that_stay_gathered() -> None:
+    model = ["item.encoders=[text/bert_base]", "item.checkpoint=always", "item.chunk=1"]
+    settings = [*model, "zero.stage=3"]
+    forecast = planned(settings, gpus=8).forecast
+    assert forecast.memory.state.gathered == 2 * forecast.cost.total
+    assert any("gathered parameters" in line for line in memory_lines(forecast, []))
+    limits = [
+        f"zero.options.{option}=10000000"
+        for option in ("stage3_max_reuse_distance", "stage3_prefetch_bucket_size")
+    ]
+    limited = planned([*settings, *limits], gpus=8).forecast
+    assert 2 * 10**7 < limited.memory.state.gathered < forecast.memory.state.gathered
+    assert planned([*model, "zero.stage=2"], gpus=8).forecast.memory.state.gathered == 0
+    assert planned(settings, gpus=1).forecast.memory.state.gathered == 0
+
+    needed = limited.memory.needed_bytes
+    plan = planned(settings, gpus=8, gpu=None, memory=f"{1.005 * needed / 1e9:.3f}GB")
+    assert plan.remedies[0].settings == tuple(limits)
 
 
 def test_plan_counts_the_scores_of_a_validation_and_names_a_lower_user_chunk() -> None:
