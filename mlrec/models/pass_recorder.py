@@ -131,6 +131,9 @@ def record_pass(forward: Callable[[], torch.Tensor], module: nn.Module, items: i
             live; tensors that exist already do not.
         module: its parameters and their gradients do not count as live.
     """
+    # The first forward makes what later ones use again: casts of frozen batch norms, constants.
+    with torch.no_grad(), FlashAttention():
+        forward()
     parameters = [p for p in module.parameters() if p.requires_grad]
     gradients = [parameter.grad for parameter in parameters]
     for parameter in parameters:

@@ -101,9 +101,10 @@ def use_tf32_as_set(config: Config) -> None:
 
 def precision_notices(config: Config, device: torch.device) -> Iterator[str]:
     """Yield that the precision is slow on this device; without a full stop."""
-    # On a CPU no precision is fast.
-    if device.type == "cuda":
-        yield from gpu_precision_notices(config, support_of(device))
+    support = support_of(device)
+    # A CPU without bf16 has no precision that is faster.
+    if device.type == "cuda" or support.bf16:
+        yield from gpu_precision_notices(config, support)
 
 
 def gpu_precision_notices(config: Config, support: Support) -> Iterator[str]:

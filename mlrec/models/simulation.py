@@ -20,7 +20,7 @@ from mlrec.data.schema import InputSpec, Modality
 from mlrec.models.batchnorm import repeated
 from mlrec.models.encoders.id import EmbeddingTable
 from mlrec.models.pass_cost import PassCost, TowerCost
-from mlrec.models.pass_recorder import FlashAttention, record_pass
+from mlrec.models.pass_recorder import record_pass
 from mlrec.models.random_media import random_media
 from mlrec.models.tower import ItemTower
 from mlrec.models.trial import without_values
@@ -63,9 +63,6 @@ def simulate_tower(
             vectors: torch.Tensor = copied(media)
         return vectors
 
-    # The first forward makes what later ones use again, such as casts of frozen batch norms.
-    with torch.no_grad(), FlashAttention():
-        forward()
     return record_pass(forward, copied, items)
 
 
