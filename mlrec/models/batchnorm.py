@@ -102,8 +102,7 @@ class BatchNorm(_BatchNorm):
         if weight.requires_grad or bias.requires_grad:
             return weight.to(dtype), bias.to(dtype)
         # Frozen ones are cast once, not in every chunk: casts were a third of a SlowFast's kernels.
-        # Loading weights, a move and ZeRO-3, which gathers them anew, change what they were cast
-        # from.
+        # They are cast again after weights are loaded or moved, and whenever ZeRO-3 gathers them.
         source = tuple(
             (tensor.device, tensor.data_ptr(), tensor._version) for tensor in (weight, bias)
         )

@@ -20,16 +20,22 @@ from mlrec.models.losses import LOSSES
 from mlrec.models.recommender import Loss, Recommender
 from mlrec.models.recommenders import build_user_model, check_recommender
 from mlrec.models.tower import ItemTower
+from mlrec.runtime.devices import Precision
 
 _USERS_PER_READ = 1 << 16
 """Users whose training sequences are read at a time."""
 
 
+def training_precision(config: Config) -> Precision:
+    """Return the precision of training, which entry points resolve before anything is built."""
+    precision = config.train.precision
+    assert precision != "auto", "resolve_precision has not run"
+    return precision
+
+
 def training_dtype(config: Config) -> torch.dtype:
     """Return the dtype of the model's weights and activations in training."""
-    # Entry points resolve it before anything is built.
-    assert config.train.precision != "auto"
-    return torch.bfloat16 if config.train.precision == "bf16" else torch.float32
+    return torch.bfloat16 if training_precision(config) == "bf16" else torch.float32
 
 
 def as_trained(model: nn.Module, config: Config, device: torch.device) -> None:

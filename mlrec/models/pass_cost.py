@@ -19,14 +19,13 @@ class Rates:
     """Seconds per kernel that the host takes to launch it."""
     asynchronous: bool = True
     """Whether the host launches kernels while the device computes; False on a CPU."""
+    overhead_ratio: float = 2.0
+    """Least ratio of a chunk's work to its overhead, for the choice of the chunk's size."""
 
     def pass_s(self, device_s: float, kernels: int) -> float:
         """Return the time of a pass whose kernels take `device_s` on the device (seconds)."""
         launches_s = kernels * self.launch_s
         return max(device_s, launches_s) if self.asynchronous else device_s + launches_s
-
-    overhead_ratio: float = 2.0
-    """Least ratio of a chunk's work to its overhead, for the choice of the chunk's size."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,6 @@ class Work:
     def flops(self) -> float:
         """Floating-point operations of all kernels."""
         return float(self.flops_K.sum())
-
-    def __add__(self, other: Work) -> Work:
-        return Work(
-            np.concatenate([self.flops_K, other.flops_K]),
-            np.concatenate([self.bytes_K, other.bytes_K]),
-        )
 
     def device_s(self, rates: Rates) -> float:
         """Return the time of the pass on a device that never waits for its host (seconds).

@@ -1,4 +1,4 @@
-"""The precision of training on the device at hand: train.precision, and TF32.
+"""The precision of training on this machine's device: train.precision, and TF32.
 
 `auto` is resolved once, after the ranks know their devices. Later code sees fp32, tf32 or bf16.
 """

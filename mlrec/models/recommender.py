@@ -154,7 +154,7 @@ class Recommender(nn.Module):
     def _find_targets(self, batch: Batch, valid_U: torch.Tensor) -> Targets:
         """Return the positions to train on.
 
-        They are found in host memory, as the host must know how many there are.
+        The host computes them, because it needs their number to launch the device's work.
 
         Args:
             valid_U: items that could be read, of all ranks, bool, in host memory.

@@ -40,7 +40,7 @@ from mlrec.runtime.distributed import to_device
 log = logging.getLogger(__name__)
 
 DEFAULT_CHUNK = 32
-"""Chunk size where no step is known to choose one for, as in ranking."""
+"""Chunk size with item.chunk=auto until one is chosen for a step or a ranking."""
 
 
 class ItemTower(nn.Module):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Precision = Literal["fp32", "tf32", "bf16"]
+"""A precision in which a device computes: train.precision without `auto`."""
 GIB = 1 << 30
 
 MATRIX_SHARE = 0.6
@@ -44,7 +46,7 @@ class Device:
     usd_per_hour: float
     """Order of magnitude of the on-demand price of one GPU with its share of the machine."""
 
-    def flops_per_s(self, precision: Literal["fp32", "tf32", "bf16"]) -> float:
+    def flops_per_s(self, precision: Precision) -> float:
         """Return the peak of matrix products in a precision (FLOP/s); 0 if it lacks it."""
         tflops = {"fp32": self.fp32_tflops, "tf32": self.tf32_tflops, "bf16": self.bf16_tflops}
         return 1e12 * tflops[precision]

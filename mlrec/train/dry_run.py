@@ -20,11 +20,10 @@ from mlrec.data.samples import stored
 from mlrec.data.schema import Modality
 from mlrec.data.stream import Data, open_data
 from mlrec.evaluation.run_evaluation import oracle_of
-from mlrec.models.building import build_model
+from mlrec.models.building import build_model, training_precision
 from mlrec.models.encoders.architectures import NoShapesError
 from mlrec.models.formulas import nominal_rates
 from mlrec.models.notices import notices
-from mlrec.models.pass_cost import Rates
 from mlrec.models.precision import foresee_precision
 from mlrec.models.recommender import Recommender
 from mlrec.models.registry import check_rows
@@ -242,7 +241,8 @@ def predict(config: Config, ranks: int) -> DryRun:
 
     def forecaster(other: Config) -> Forecaster:
         tuned = model if other.item == config.item else _build(other, data, resumed)
-        return forecaster_of(tuned, other, counts, workload, _nominal_rates(other, device))
+        rates = nominal_rates(device, training_precision(other))
+        return forecaster_of(tuned, other, counts, workload, rates)
 
     forecast = forecaster(config).forecast(config, machine)
     remedies = find_remedies(forecaster, config, machine)
@@ -308,12 +308,6 @@ def _unread_checkpoints(tower: ItemTower) -> list[str]:
         if any(parameter.is_meta for parameter in encoder.parameters()):
             lines.append(f"{name}: its checkpoint is not on this machine and was not read")
     return lines
-
-
-def _nominal_rates(config: Config, device: torch.device) -> Rates:
-    precision = config.train.precision
-    assert precision != "auto", "resolved for this machine"
-    return nominal_rates(device, precision)
 
 
 def _patience_in_words(config: Config) -> str:

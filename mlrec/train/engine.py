@@ -17,7 +17,7 @@ from mlrec.config import Config
 from mlrec.data.schema import Batch, Step
 from mlrec.models import chunk_choice
 from mlrec.models.batchnorm import BatchNormStatistics
-from mlrec.models.building import training_dtype
+from mlrec.models.building import training_dtype, training_precision
 from mlrec.models.chunk_choice import ChunkChoice
 from mlrec.models.formulas import LATER_BYTES, nominal_rates
 from mlrec.models.pass_cost import TowerCost
@@ -224,7 +224,7 @@ def build_engine(
     if items is not None:
         cost = tower_cost(model.tower, training_dtype(config), tuple(tables.values()))
 
-    # Only now, because weights were loaded and the cost was found with whole tables.
+    # After loading weights and simulating the cost, which need whole tables.
     optimizers = shard_tables(model, tables, groups, config, world)
     groups = [group for group in groups if group["params"]]
     base_optimizer = optim.build_optimizer(groups, config)
@@ -260,10 +260,8 @@ def build_engine(
 def _choose_chunks(engine: Engine, cost: TowerCost, items: int) -> None:
     """Let the tower encode in chunks that keep the device busy and fit; collective."""
     config = engine.config
-    precision = config.train.precision
-    assert precision != "auto", "resolved before anything is built"
     room_bytes = chunk_choice.room_for_activations(_later_bytes(engine), engine.world)
-    rates = nominal_rates(engine.world.device, precision)
+    rates = nominal_rates(engine.world.device, training_precision(config))
     engine.chunks = chunk_choice.choose(config, cost, items, room_bytes, rates)
     chunk_choice.apply(engine.chunks, engine.model.tower)
 

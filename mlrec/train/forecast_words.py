@@ -24,8 +24,7 @@ def memory_lines(forecast: Forecast, remedies: list[Remedy]) -> list[str]:
         lines.append(f"         with {' '.join(remedy.settings)} it takes {needed}{hours}")
     if not memory.fits and not remedies:
         lines.append(
-            "         no setting was found with which it fits. Choose a smaller encoder or input, "
-            "or more memory"
+            "         no setting makes it fit. Choose a smaller encoder or input, or more memory"
         )
     return lines
 

@@ -57,8 +57,11 @@ class Forecaster:
     """Users that a validation ranks."""
 
     def forecast(self, config: Config, machine: Machine) -> Forecast:
-        """Return the forecast of a run of this configuration, which changes the model's costs in
-        nothing, on these machines."""
+        """Return the forecast of a run on these machines.
+
+        Args:
+            config: of a run whose model has the costs of this forecaster.
+        """
         partition = self._partition(config, machine.ranks)
         state = state_bytes(self.cost.trained, self.cost.total, self.cost.in_tables, partition)
         choice = self._choose(config, machine, state)
@@ -86,7 +89,9 @@ class Forecaster:
             cached_share=later_share,
             first_epoch=self._work(machine, choice, 0.0),
             later_epochs=self._work(machine, choice, later_share),
-            time=self._time(config, machine, choice, partition) if machine.rates else None,
+            time=self._time(config, machine, choice, partition, later_share)
+            if machine.rates
+            else None,
         )
 
     def _work(self, machine: Machine, choice: ChunkChoice, cached_share: float) -> StepWork:
@@ -195,10 +200,14 @@ class Forecaster:
         )
 
     def _time(
-        self, config: Config, machine: Machine, choice: ChunkChoice, partition: Partition
+        self,
+        config: Config,
+        machine: Machine,
+        choice: ChunkChoice,
+        partition: Partition,
+        later_share: float,
     ) -> Time:
         first = self._step_s(config, machine, choice, partition, 0.0)
-        later_share = self._later_share(config, machine)
         later = self._step_s(config, machine, choice, partition, later_share)
         workload = self.workload
         first_steps = min(workload.total_steps, workload.steps_per_epoch)

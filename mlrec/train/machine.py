@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from mlrec.config import Config
 from mlrec.data.schema import lookup
+from mlrec.models.building import training_precision
 from mlrec.models.formulas import CPU_EFFICIENCY, LAUNCH_S, gpu_rates
 from mlrec.models.pass_cost import Rates
 from mlrec.models.precision import Support, gpu_precision_notices, with_precision
@@ -113,8 +113,6 @@ def this_machine(config: Config, ranks: int) -> Machine:
     Args:
         config: with its precision resolved for the device.
     """
-    precision = config.train.precision
-    assert precision != "auto", "resolved for the device"
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         row = device_of(name)
@@ -165,9 +163,7 @@ def parse_memory(text: str) -> int:
 
 
 def _rates(row: Device | None, config: Config) -> Rates | None:
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = config.train.precision
-    assert precision != "auto", "resolved for the device"
-    return gpu_rates(row, precision) if row else None
+    return gpu_rates(row, training_precision(config)) if row else None
 
 
 def measured_rates() -> Rates:

@@ -1,4 +1,4 @@
-"""What the model of a run costs, found without its weights."""
+"""The cost of a run's model, from the shapes of its weights alone."""
 
 from __future__ import annotations
 

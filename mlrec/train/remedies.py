@@ -40,8 +40,8 @@ class _Change:
     def add(self, setting: str, config: Config, machine: Machine | None = None) -> _Change:
         """Return this change with one more setting, which replaces one of the same key."""
         key = setting.partition("=")[0].partition(" ")[0]
-        kept = tuple(one for one in self.settings if not one.startswith(key))
-        return _Change((*kept, setting), config, machine or self.machine)
+        others = tuple(one for one in self.settings if not one.startswith(key))
+        return _Change((*others, setting), config, machine or self.machine)
 
 
 def find_remedies(

@@ -8,7 +8,8 @@ from typing import Any
 
 from mlrec.config import Config
 from mlrec.config.encoder_options import Tuning
-from mlrec.models.formulas import gpu_rates
+from mlrec.models.building import training_precision
+from mlrec.models.formulas import UNKNOWN_GPU, gpu_rates
 from mlrec.models.registry import check_rows
 from mlrec.runtime.devices import DEVICES
 from mlrec.runtime.units import megabytes_or_gigabytes
@@ -26,9 +27,6 @@ from mlrec.train.machine import gpu_machine
 from mlrec.train.model_cost import build_shapes, forecaster_of
 from mlrec.train.remedies import Remedy, find_remedies
 from mlrec.train.workload import DatasetCounts, counts_of, expected_workload
-
-ASSUMED_GPU = "a100-80gb"
-"""GPU by whose rates item.chunk=auto chooses where none is named, as in a run on an unknown one."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +136,7 @@ def plan_run(
     gpu = gpu.lower() if gpu else None
     machine, config = gpu_machine(config, gpus, nodes, memory, gpu)
     counts = counts_of(config)
-    precision = config.train.precision
-    assert precision != "auto", "resolved for the GPU"
-    nominal_rates = gpu_rates(DEVICES[gpu or ASSUMED_GPU], precision)
+    nominal_rates = gpu_rates(DEVICES[gpu or UNKNOWN_GPU], training_precision(config))
 
     @cache
     def costs(tuning: Tuning) -> Forecaster:

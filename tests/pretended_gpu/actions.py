@@ -166,8 +166,8 @@ def exported(lab: Lab) -> torch.Tensor:
 def recommended(lab: Lab) -> torch.Tensor:
     """Recommend items by the run over ids."""
     run = lab.settings(name="ids").run_path
-    found = recommend(run, None, ["1", "2"], 5, lab.world)
-    return torch.tensor([one.score for one in found])
+    recommended = recommend(run, None, ["1", "2"], 5, lab.world)
+    return torch.tensor([one.score for one in recommended])
 
 
 def bench_of(kind: str, *overrides: str) -> Action:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 from mlrec.models.pass_cost import Rates, TowerCost
-from mlrec.runtime.devices import DEVICES, Device, device_of
+from mlrec.runtime.devices import DEVICES, Device, Precision, device_of
 
 ACTIVATION_SHARE = 0.5
 """Share of the free memory for activations. The rest is for the recommender, kernels' workspaces
@@ -24,6 +22,8 @@ time of 12 steps was 0.88 to 1.21 times the CPU seconds. No other encoder was me
 LAUNCH_S = 1e-5
 """Time that the host takes to launch a kernel from Python (seconds). On a CPU, the time that an
 operator takes besides its work."""
+UNKNOWN_GPU = "a100-40gb"
+"""GPU by whose rates chunks are chosen where the figures of the GPU are unknown."""
 MIN_CHUNK = 16
 """Smallest chunk that is chosen where memory allows more. Gradients are summed over the chunks, and
 in bf16 each addition rounds."""
@@ -36,13 +36,17 @@ CPU_OVERHEAD_RATIO = 16.0
 """The same on a CPU, where the overhead adds to the work: it is at most 6 % of it."""
 
 CPU_RATES = Rates(
-    flops_per_s=5e10, bytes_per_s=1e10, launch_s=LAUNCH_S, overhead_ratio=CPU_OVERHEAD_RATIO
+    flops_per_s=5e10,
+    bytes_per_s=1e10,
+    launch_s=LAUNCH_S,
+    asynchronous=False,
+    overhead_ratio=CPU_OVERHEAD_RATIO,
 )
 """Nominal rates of a rank on a CPU. Measured ones would let chunks, and thereby the rounding of
 sums, differ from run to run."""
 
 
-def gpu_rates(gpu: Device, precision: Literal["fp32", "tf32", "bf16"]) -> Rates:
+def gpu_rates(gpu: Device, precision: Precision) -> Rates:
     """Return the rates of a GPU: its peaks times MATRIX_EFFICIENCY and TRAFFIC_EFFICIENCY.
 
     A precision that it lacks is emulated in fp32.
@@ -56,11 +60,11 @@ def gpu_rates(gpu: Device, precision: Literal["fp32", "tf32", "bf16"]) -> Rates:
     )
 
 
-def nominal_rates(device: torch.device, precision: Literal["fp32", "tf32", "bf16"]) -> Rates:
-    """Return the rates of this machine's device. A GPU without known figures counts as an A100."""
+def nominal_rates(device: torch.device, precision: Precision) -> Rates:
+    """Return the rates of this machine's device; of UNKNOWN_GPU for a GPU without known figures."""
     if device.type != "cuda":
         return CPU_RATES
-    gpu = device_of(torch.cuda.get_device_name(device)) or DEVICES["a100-40gb"]
+    gpu = device_of(torch.cuda.get_device_name(device)) or DEVICES[UNKNOWN_GPU]
     return gpu_rates(gpu, precision)
 
 

@@ -114,7 +114,7 @@ class StepBytes:
     """Memory that a step takes on a rank, besides the state (bytes)."""
 
     held: float
-    """Activations of the chunks that hold theirs until the backward pass."""
+    """Activations held until the backward pass."""
     chunk: float
     """A chunk in its forward and backward pass, besides what it holds as one of `held`. The media
     of its items are among it."""
