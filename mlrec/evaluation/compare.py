@@ -60,7 +60,7 @@ def compare(first: Path, second: Path) -> list[Comparison]:
         )
     # Ranks give the metrics at any cut-off, so runs with different cut-offs can be compared.
     metrics = metric_names(sorted({*one.cutoffs, *other.cutoffs}))
-    return [_compare(metric, one.metric(metric), other.metric(metric)) for metric in metrics]
+    return [compare_users(metric, one.metric(metric), other.metric(metric)) for metric in metrics]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def _describe(run: Path, fingerprint: str) -> str:
     return f"{words} ({name} at {url})"
 
 
-def _compare(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparison:
+def compare_users(metric: str, first_B: np.ndarray, second_B: np.ndarray) -> Comparison:
+    """Compare a metric of the same users under two models, float64 [B] each."""
     # Paired per user: the spread between users, which both runs share, drops out.
     difference_B = second_B - first_B
     difference = float(difference_B.mean())

@@ -183,7 +183,7 @@ def evaluate(
         baselines=baselines,
         bad_items=report.bad_items,
         remote_bytes=report.remote_bytes,
-        ranks=_as_ranks(counts.by_model),
+        ranks=_as_ranks(counts.by_model)._replace(popularity_B=popularity_V),
         catalogue_size=catalogue_size,
         is_sample=len(users_V) < num_users,
         recommended=recommended,

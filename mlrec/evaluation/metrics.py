@@ -67,6 +67,22 @@ def standard_error(values_B: np.ndarray) -> float:
     return float(values_B.std(ddof=1) / math.sqrt(len(values_B)))
 
 
+def members(popularity_B: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return which users belong to each popularity group of the target, bool [B].
+
+    Empty groups are left out. Without the popularity of the targets there are no groups.
+    """
+    if popularity_B is None:
+        return {}
+    groups = {}
+    for name, low, high in GROUPS:
+        is_member_B = (popularity_B >= low) & (popularity_B <= high)
+        # The mean over no users would be NaN, which results.json cannot hold.
+        if is_member_B.any():
+            groups[name] = is_member_B
+    return groups
+
+
 def summarize(
     per_user: dict[str, np.ndarray], target_popularity_B: np.ndarray
 ) -> dict[str, dict[str, float]]:
@@ -74,12 +90,9 @@ def summarize(
 
     Each group also has the number of its "users". Empty groups are left out.
     """
-    members = {"all": np.ones(len(target_popularity_B), dtype=bool)}
-    for name, low, high in GROUPS:
-        members[name] = (target_popularity_B >= low) & (target_popularity_B <= high)
+    everyone_B = np.ones(len(target_popularity_B), dtype=bool)
     summary: dict[str, dict[str, float]] = {}
-    for name, is_member_B in members.items():
-        # The mean over no users would be NaN, which results.json cannot hold.
+    for name, is_member_B in {"all": everyone_B, **members(target_popularity_B)}.items():
         if not is_member_B.any():
             continue
         summary[name] = {"users": int(is_member_B.sum())}

@@ -14,7 +14,7 @@ from pydantic import Field
 from mlrec import storage
 from mlrec.config.metric_names import DEFAULT_CUTOFFS, MAX_CUTOFFS, cutoffs_of, metric_names
 from mlrec.config.run_files import RANKS_FILE, RESULTS_FILE
-from mlrec.evaluation.metrics import user_metrics
+from mlrec.evaluation.metrics import members, user_metrics
 from mlrec.storage.npy import npy_bytes, read_npy
 from mlrec.storage.typed_json import STRICT, parse_json, read_bounded
 
@@ -34,6 +34,8 @@ class TargetRanks(NamedTuple):
     """Items with a higher score than the target, int64."""
     tied_B: np.ndarray
     """Other items with the target's score, int64."""
+    popularity_B: np.ndarray | None = None
+    """Training interactions of the target, int64; None in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -105,27 +107,29 @@ def read_ranks(run: Path, results: Results) -> TargetRanks:
     """
     path = run / RANKS_FILE
     users = int(results.metrics["all"].get("users", 0))
-    # 16 bytes per user and the header. A longer file belongs to other results and is not read.
-    raw = read_bounded(path, 16 * users + 4096, _remedy(run))
+    # 24 bytes per user and the header. A longer file belongs to other results and is not read.
+    raw = read_bounded(path, 24 * users + 4096, _remedy(run))
     try:
-        ranks_B2 = read_npy(raw, np.int64, ndim=2)
+        columns_BC = read_npy(raw, np.int64, ndim=2)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}. {_remedy(run)}.") from error
-    if ranks_B2.shape != (users, 2):
+    # Files of earlier versions lack the third column.
+    if columns_BC.shape not in ((users, 2), (users, 3)):
         raise ValueError(
-            f"{path} has shape {list(ranks_B2.shape)}, but {RESULTS_FILE} has {users} users. "
+            f"{path} has shape {list(columns_BC.shape)}, but {RESULTS_FILE} has {users} users. "
             f"{_remedy(run)}."
         )
-    ranks = TargetRanks(better_B=ranks_B2[:, 0], tied_B=ranks_B2[:, 1])
+    ranks = TargetRanks(*columns_BC.T)
     # In this order: the agreement check uses ranks as positions in a table of gains.
-    _check_range(path, ranks_B2, results.catalogue_size)
+    _check_range(path, columns_BC, results.catalogue_size)
     _check_agreement(path, ranks, results)
     return ranks
 
 
-def _check_range(path: Path, ranks_B2: np.ndarray, catalogue_size: int) -> None:
-    if not len(ranks_B2):
+def _check_range(path: Path, columns_BC: np.ndarray, catalogue_size: int) -> None:
+    if not len(columns_BC):
         return
+    ranks_B2 = columns_BC[:, :2]
     if ranks_B2.min() < 0 or ranks_B2.max() >= catalogue_size:
         raise ValueError(
             f"{path} has ranks outside the catalogue of {catalogue_size} items. "
@@ -137,6 +141,8 @@ def _check_range(path: Path, ranks_B2: np.ndarray, catalogue_size: int) -> None:
             f"{path} has more better and tied items than the catalogue's {catalogue_size}. "
             f"{_remedy(path.parent)}."
         )
+    if columns_BC.min() < 0:
+        raise ValueError(f"{path} has a negative popularity. {_remedy(path.parent)}.")
 
 
 def _check_agreement(path: Path, ranks: TargetRanks, results: Results) -> None:
@@ -157,13 +163,20 @@ def _check_agreement(path: Path, ranks: TargetRanks, results: Results) -> None:
                 f"{path} gives {name} {mean:.6f}, but {RESULTS_FILE} has "
                 f"{stated_metrics[name]:.6f}. {_remedy(path.parent)}."
             )
+    for group, is_member_B in members(ranks.popularity_B).items():
+        stated_users = results.metrics.get(group, {}).get("users")
+        if stated_users is not None and stated_users != is_member_B.sum():
+            raise ValueError(
+                f"{path} has {is_member_B.sum():,} users in group {group!r}, but {RESULTS_FILE} "
+                f"has {stated_users:,}. {_remedy(path.parent)}."
+            )
 
 
 def write_results(run: Path, results: Results, ranks: TargetRanks) -> None:
     """Write ranks.npy, then results.json, each complete or not at all."""
-    ranks_B2 = np.stack(ranks, axis=1)
+    columns_BC = np.stack([column_B for column_B in ranks if column_B is not None], axis=1)
     # A crash between the writes leaves older results, and read_ranks reports that they disagree.
-    storage.write_bytes(str(run / RANKS_FILE), npy_bytes(ranks_B2))
+    storage.write_bytes(str(run / RANKS_FILE), npy_bytes(columns_BC))
     content = json.dumps(asdict(results), indent=1, allow_nan=False) + "\n"
     storage.write_bytes(str(run / RESULTS_FILE), content.encode())
 

@@ -128,10 +128,12 @@ def test_compare_with_a_damaged_or_missing_file_is_refused(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("ranks_B2", "words"),
+    ("columns_BC", "words"),
     [
         (np.zeros((49, 2), dtype=np.int64), r"has shape \[49, 2\], but results.json has 50 users"),
-        (np.zeros((50, 3), dtype=np.int64), r"has shape \[50, 3\]"),
+        (np.zeros((50, 4), dtype=np.int64), r"has shape \[50, 4\]"),
+        (np.tile([0, 0, -1], (50, 1)), "has a negative popularity"),
+        (np.tile([0, 0, 7], (50, 1)), "has 50 users in group '6-20', but results.json has 3"),
         (np.zeros((50, 2), dtype=np.int32), "an .npy file of int32"),
         (np.zeros(100, dtype=np.int64), "expected 2 dimension"),
         (np.full((50, 2), 60), "has more better and tied items than the catalogue's 100"),
@@ -141,10 +143,13 @@ def test_compare_with_a_damaged_or_missing_file_is_refused(name: str, tmp_path: 
     ],
 )
 def test_compare_ranks_that_do_not_fit_the_results_are_refused(
-    tmp_path: Path, ranks_B2: np.ndarray, words: str
+    tmp_path: Path, columns_BC: np.ndarray, words: str
 ) -> None:
     one = write_run(tmp_path / "one", GENERATOR.integers(0, 90, 50))
-    (one / "ranks.npy").write_bytes(npy_bytes(ranks_B2))
+    results = json.loads((one / "results.json").read_text())
+    results["metrics"]["6-20"] = {"users": 3}
+    (one / "results.json").write_text(json.dumps(results))
+    (one / "ranks.npy").write_bytes(npy_bytes(columns_BC))
     with pytest.raises(ValueError, match=rf"ranks.npy .*{words}.* mlrec evaluate {one} writes"):
         compare(one, one)
 

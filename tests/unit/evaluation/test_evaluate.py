@@ -278,7 +278,12 @@ def test_evaluate_run_leaves_results_of_another_data_set(
     evaluate_run(video_config, data, ALONE, "validation")
     results = read_results(video_config.run_path)
     assert results is not None and results.fingerprint == data.info.fingerprint
-    assert len(read_ranks(video_config.run_path, results).tied_B) == data.sequences.num_users
+    ranks = read_ranks(video_config.run_path, results)
+    assert len(ranks.tied_B) == data.sequences.num_users
+    # Each target's popularity tells the groups of results.json apart user by user.
+    assert ranks.popularity_B is not None
+    num_cold = int((ranks.popularity_B == 0).sum())
+    assert num_cold == results.metrics["cold"]["users"] > 0
     no_items = np.zeros(data.sequences.num_users, int)
     elsewhere = replace(results, fingerprint="e" * 64)
     write_results(video_config.run_path, elsewhere, TargetRanks(no_items, no_items))
