@@ -1,7 +1,7 @@
 """The program `mlrec`: one small module per command, which imports heavy libraries when it runs.
 
 main.py           the table of commands, and the program's entry point
-commands.py       the convention of all commands: HELP, add_arguments(parser), run(options)
+commands.py       the convention of all commands: HELP texts, add_arguments(parser), run(options)
 train.py, sweep.py            train
 evaluate.py, compare.py, report.py, dashboard.py   results
 export.py, recommend.py       serve

@@ -9,10 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlrec.cli.commands import describe
 from mlrec.config.arguments import Parser, number, whole_number
 from mlrec.runtime.json_output import add_json
 
 HELP = "Measure what this machine reaches next to its limits, and where the time goes."
+DESCRIPTION = """\
+Each figure is printed next to a limit that is measured in the same run. step, prefix and eval also
+run under a launcher: torchrun -m mlrec bench step CONFIG."""
+EXAMPLE = """\
+mlrec bench step configs/experiment/quickstart_video.yaml --steps 5"""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,9 @@ class Bench:
     """A benchmark."""
 
     help: str
+    description: str
+    example: str
+    """Arguments after `mlrec bench NAME`."""
     add_arguments: Callable[[Parser], None]
     module: str
     """Module whose `run(options)` measures, and returns a Result on rank 0, None on other ranks."""
@@ -30,7 +39,9 @@ def add_arguments(parser: Parser) -> None:
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
     # all five are built, because argparse lists them in the help; they are cheap
     for name, bench in BENCHES.items():
-        bench_parser = benches.add_parser(name, help=bench.help, description=bench.help)
+        bench_parser = benches.add_parser(name, help=bench.help)
+        example = f"mlrec bench {name} {bench.example}"
+        describe(bench_parser, bench.help, bench.description, example)
         bench.add_arguments(bench_parser)
         add_json(bench_parser)
 
@@ -97,7 +108,7 @@ def _add_scale(parser: Parser) -> None:
         "config",
         nargs="*",
         metavar="CONFIG",
-        help="files and key=value of the model whose rates are measured",
+        help="files and key=value of the model whose rates are measured (default: none)",
     )
     parser.add_argument(
         "--users-per-rank",
@@ -153,26 +164,39 @@ def _add_steps(parser: Parser, default: int, what: str) -> None:
 BENCHES = {
     "loader": Bench(
         "Videos and MB per second of the input path, and where loader processes spend their time.",
+        "Reads and decodes the items of real steps with 0 processes, 1, 2 and so on. The limits "
+        "are bare reads and bare decoding of the same items.",
+        "runs/quickstart/data --workers 4",
         _add_loader,
         "mlrec.bench.loader",
     ),
     "step": Bench(
         "Users and videos per second of a training step on made-up media, with memory and FLOP/s.",
+        "Media are random and in memory, so neither storage nor decoding takes part. The limit "
+        "is the speed of matrix products on the same device.",
+        "configs/experiment/quickstart_video.yaml --baseline padded",
         _add_step,
         "mlrec.bench.step",
     ),
     "prefix": Bench(
         "A training step with cached activations of the frozen stages, next to one without.",
+        "Shows what the activation cache saves from the second epoch on.",
+        "configs/bench/videomae_base_top.yaml train.global_batch=1",
         _add_prefix,
         "mlrec.bench.prefix",
     ),
     "eval": Bench(
         "Users per second of full ranking on random weights, next to a bare product with top-k.",
+        "Vectors are random, and data.url gives the number of users and items.",
+        "configs/experiment/quickstart_id.yaml --steps 10",
         _add_eval,
         "mlrec.bench.evaluation",
     ),
     "scale": Bench(
         "Predicted step time, items and bytes per rank on 1 to 4,096 ranks for a data set.",
+        "Plans real steps of the data set. Their times follow from rates that are given or "
+        "measured.",
+        "runs/quickstart/data --videos-per-s 300 --gb-per-s 40",
         _add_scale,
         "mlrec.bench.scale",
     ),

@@ -13,6 +13,7 @@ from mlrec.runtime.terminal import say
 
 # as argparse has them
 HELP_FLAGS = ("-h", "--help")
+VERSION_FLAG = "--version"
 
 
 class Command(Protocol):
@@ -20,6 +21,10 @@ class Command(Protocol):
 
     HELP: str
     """One sentence for the program's help and for the command's own."""
+    DESCRIPTION: str
+    """What the command reads, does and writes, in a few sentences."""
+    EXAMPLE: str
+    """Command lines, one per line."""
 
     def add_arguments(self, parser: Parser) -> None:
         """Describe the command line, with defaults and units, without importing torch."""
@@ -46,6 +51,10 @@ class Program:
         Raises:
             ValueError: the command is unknown or its command line does not fit.
         """
+        # the only flag besides --help that stands without a command
+        if list(words) == [VERSION_FLAG]:
+            say(self.version())
+            return 0
         # before the command's name, too: `deepspeed --module mlrec` inserts the flag there
         words = _without_local_rank(words)
         if not words or words[0] in HELP_FLAGS:
@@ -54,15 +63,32 @@ class Program:
         # argparse's subparsers would build the parsers of all commands, and could not take
         # key=value after an option
         command = self._command(words[0])
-        parser = Parser(prog=f"{self.name} {words[0]}", description=command.HELP)
+        return command.run(self.parser(words[0]).parse(words[1:]))
+
+    def parser(self, name: str) -> Parser:
+        """Return the parser of a command."""
+        command = self._command(name)
+        parser = Parser(prog=f"{self.name} {name}")
+        describe(parser, command.HELP, command.DESCRIPTION, command.EXAMPLE)
         command.add_arguments(parser)
-        return command.run(parser.parse(words[1:]))
+        return parser
+
+    def version(self) -> str:
+        """Return the version, with the commit if this is a checkout."""
+        from mlrec import __version__
+        from mlrec.runtime.versions import commit
+
+        checkout = commit()
+        return f"{self.name} {__version__}" + (f" (commit {checkout})" if checkout else "")
 
     def help(self) -> str:
         """Return the program's help, with one line per command."""
         width = max(map(len, self.commands))
         lines = [f"  {name:{width}}  {command.HELP}" for name, command in self.commands.items()]
-        more = f"{self.name} COMMAND --help describes a command's arguments."
+        more = (
+            f"{self.name} COMMAND --help describes a command's arguments. "
+            f"{self.name} --version prints the version."
+        )
         parts = (
             f"usage: {self.name} COMMAND ...",
             self.description,
@@ -80,6 +106,13 @@ class Program:
             f"unknown command {name!r}.{hint} {self.name} has {', '.join(self.commands)}; "
             f"see: {self.name} --help"
         )
+
+
+def describe(parser: Parser, summary: str, description: str, example: str) -> None:
+    """Set the texts before and after the arguments in a command's help."""
+    parser.description = f"{summary}\n\n{description}"
+    lines = "\n".join(f"  {line}" for line in example.splitlines())
+    parser.epilog = f"example:\n{lines}"
 
 
 def _without_local_rank(words: Sequence[str]) -> list[str]:
@@ -101,5 +134,6 @@ def add_overrides(parser: Parser) -> None:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="override settings of the run, such as data.url=URL if the data set has moved",
+        help="settings that override those of the run, such as data.url=URL if the data set has "
+        "moved (default: none)",
     )

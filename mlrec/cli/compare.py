@@ -11,6 +11,11 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import console
 
 HELP = "Test user by user whether the difference of two runs is more than chance."
+DESCRIPTION = """\
+Both runs must have ranked the same test users. For each metric the command prints both means with
+standard errors, their difference, and the p-value of a paired test."""
+EXAMPLE = """\
+mlrec compare runs/quickstart_video runs/quickstart_id"""
 
 
 def add_arguments(parser: Parser) -> None:

@@ -9,6 +9,11 @@ from mlrec.config.arguments import Parser
 from mlrec.runtime.terminal import say
 
 HELP = "Make the team's W&B dashboard: in the project, or as a file if there is no W&B key."
+DESCRIPTION = """\
+The dashboard shows quality, speed, data and health of all runs of a project. It needs
+pip install 'mlrec[dashboard]'."""
+EXAMPLE = """\
+mlrec dashboard --project microlens --entity my-team"""
 
 DASHBOARD_FILE = "mlrec-dashboard.json"
 
@@ -18,13 +23,15 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--project",
         default=TrackingConfig.project,
+        metavar="NAME",
         help="W&B project, which is tracking.project of the runs (default: %(default)s)",
     )
-    parser.add_argument("--entity", default="", help="W&B team (default: your own)")
+    parser.add_argument("--entity", default="", metavar="NAME", help="W&B team (default: your own)")
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help=f"write the dashboard to this JSON file (default: {DASHBOARD_FILE}, without a key)",
+        help="JSON file to write the dashboard to "
+        f"(default: none with a W&B key, {DASHBOARD_FILE} without)",
     )
 
 

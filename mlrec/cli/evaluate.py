@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from mlrec.evaluation.results import Results
 
 HELP = "Rank the full catalogue for every user with a run's best checkpoint."
+DESCRIPTION = """\
+Prints metrics for all users and for groups of users, next to baselines. Writes them to the run's
+folder. Under a launcher all ranks take part."""
+EXAMPLE = """\
+mlrec evaluate runs/quickstart_video --split validation"""
 
 
 def add_arguments(parser: Parser) -> None:

@@ -11,6 +11,11 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import say
 
 HELP = "Export a run's best weights as plain safetensors, with an index of the items if asked for."
+DESCRIPTION = """\
+Adapters are merged into the weights. --index adds what serving needs: the vectors of all items,
+their raw ids, and an HNSW index (pip install 'mlrec[index]')."""
+EXAMPLE = """\
+mlrec export runs/quickstart_video exports/quickstart --index"""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -21,7 +26,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--index",
         action="store_true",
-        help="also export the items' vectors, raw ids and index, for mlrec recommend OUT",
+        help="also export the items' vectors, raw ids and index, for mlrec recommend OUT "
+        "(default: off)",
     )
     add_json(parser)
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from mlrec.data.features.info import FeaturesInfo
 
 HELP = "Extract frozen features of the whole catalogue with one encoder; the same command resumes."
+DESCRIPTION = """\
+Writes one vector per item, or with --stages the states of several stages. Training reads them with
+the encoder features/NAME. Under a launcher all ranks take part."""
+EXAMPLE = """\
+mlrec extract configs/item/videomae.yaml features/videomae data.url=URL"""
 
 
 class Job(NamedTuple):
@@ -30,32 +35,35 @@ def add_arguments(parser: Parser) -> None:
     parser.usage = (
         "mlrec extract [CONFIG ...] OUT [--stages all|LIST] [--pca WIDTH] [key=value ...] [--json]"
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     # which words are CONFIG, OUT and key=value depends on the words: `job_of` tells
-    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="CONFIG | OUT | key=value",
+        help="CONFIG: YAML files as of mlrec train, such as configs/item/videomae.yaml. OUT: "
+        "folder or URL for the features, the last word that is not key=value. key=value: settings "
+        "that override those of the files. Files or settings name data.url and item.encoders",
+    )
     parser.add_argument(
         "--stages",
         default="",
         metavar="all|LIST",
         help="store the mean hidden states of all stages of the encoder, or of some, such as "
-        "0,3,6, in float16; a run pools them with item.options.features/vectors.pooling",
+        "0,3,6, in float16; a run pools them with item.options.features/vectors.pooling "
+        "(default: the encoder's vector alone)",
     )
     parser.add_argument(
         "--pca",
         type=int,
         metavar="WIDTH",
         help="reduce the states of all stages together to this many principal components, fitted "
-        "to the items of the training split",
+        "to the items of the training split (default: no reduction)",
     )
     add_json(parser)
-    parser.epilog = """arguments:
-  CONFIG      YAML files as of mlrec train, such as configs/item/videomae.yaml;
-              they or key=value set data.url and item.encoders
-  OUT         folder or URL (s3://, gs://, az://) for the features: the last word
-              that is not key=value. A run reads the features with
-              item.encoders=[features/vectors]
-              item.options.features/vectors.checkpoint=OUT
-  key=value   settings, which override those of the files; see mlrec list keys"""
+    parser.epilog = f"""{parser.epilog}
+
+A run reads the features with item.encoders=[features/vectors] and
+item.options.features/vectors.checkpoint=OUT. mlrec list keys describes all keys."""
 
 
 def job_of(words: list[str]) -> Job:

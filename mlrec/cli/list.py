@@ -12,6 +12,12 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import say
 
 HELP = "List the keys of a configuration, or the rows of a table, with their meaning."
+DESCRIPTION = """\
+Keys are listed with type and default, and rows with the columns of their table. The names of rows
+are values of keys: a row of encoders is a value for item.encoders."""
+EXAMPLE = """\
+mlrec list encoders
+mlrec list keys | grep train."""
 
 # the names of mlrec.models.registry.TABLES, which imports torch; a test compares them
 TABLE_NAMES = ("encoders", "recommenders", "losses", "fusions", "tunings", "gpus")

@@ -21,7 +21,6 @@ from mlrec.cli import (
 from mlrec.cli import list as listing
 from mlrec.cli.commands import Command, Program
 from mlrec.runtime.entry_point import exit_with, run_main
-from mlrec.runtime.terminal import say
 
 # in the order of a project, as the help lists them: plan, train, look at results, serve, and the
 # tools
@@ -57,12 +56,6 @@ def run_command(words: Sequence[str]) -> int | None:
     Raises:
         ValueError: the command is unknown, its command line does not fit, or its input is bad.
     """
-    # the only flag besides --help that stands without a command
-    if words and words[0] == "--version":
-        from mlrec import __version__
-
-        say(__version__)
-        return 0
     return PROGRAM.run(words)
 
 

@@ -9,6 +9,11 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import say
 
 HELP = "Tell what a run takes on GPUs that are not here: memory, time and price, without weights."
+DESCRIPTION = """\
+The plan needs no weights, no GPU and no data, only the configuration. If the run does not fit into
+the GPUs' memory, the plan names settings with which it fits. --gpu adds time and price."""
+EXAMPLE = """\
+mlrec plan configs/experiment/microlens_100k_sasrec_v.yaml --gpus 8 --gpu h100"""
 
 # more than any cluster has: a typing error
 MAX_GPUS = 999_999
@@ -26,12 +31,14 @@ def add_arguments(parser: Parser) -> None:
         "--gpus",
         type=whole_number(1, MAX_GPUS),
         default=1,
-        help="number of GPUs, one rank each (default: 1)",
+        metavar="N",
+        help="number of GPUs, one rank each (default: %(default)s)",
     )
     parser.add_argument(
         "--nodes",
         type=whole_number(1, MAX_GPUS),
-        help="machines that hold the GPUs (default: one per 8 GPUs)",
+        metavar="N",
+        help="number of machines that hold the GPUs (default: one per 8 GPUs)",
     )
     parser.add_argument(
         "--memory", metavar="SIZE", help="memory of one GPU, such as 80GB (default: that of --gpu)"
@@ -39,7 +46,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--gpu",
         metavar="NAME",
-        help="a row of mlrec list gpus, for time and price; without it the plan has memory alone",
+        help="a row of mlrec list gpus, for time and price (default: none, and the plan is of "
+        "memory alone)",
     )
     add_json(parser)
 

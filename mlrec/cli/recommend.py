@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from mlrec.serving.recommend import Recommendation
 
 HELP = "Recommend items to a user or after a history, with titles, by a run or an export."
+DESCRIPTION = """\
+The user or the items are named by their ids in the raw data. Items of the history are not
+recommended again."""
+EXAMPLE = """\
+mlrec recommend runs/quickstart_video --user 7 -k 5
+mlrec recommend exports/quickstart --history 12,48,3"""
 
 # items recommended at once; a larger number is a typing error
 MAX_COUNT = 1_000_000
@@ -36,11 +42,16 @@ def add_arguments(parser: Parser) -> None:
     )
     add_overrides(parser)
     whom = parser.add_mutually_exclusive_group(required=True)
-    whom.add_argument("--user", metavar="ID", help="a user, by the id in the raw data")
+    whom.add_argument(
+        "--user",
+        metavar="ID",
+        help="a user, by the id in the raw data (default: none; give --user or --history)",
+    )
     whom.add_argument(
         "--history",
         metavar="ID,ID,...",
-        help="raw ids of items, oldest first; put an id with a comma in double quotes",
+        help="raw ids of items, oldest first; put an id with a comma in double quotes "
+        "(default: none)",
     )
     parser.add_argument(
         "-k",

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from mlrec.report.seeds import SeedGroup
 
 HELP = "Compare runs on a web page and in Markdown, with each other or with the paper's tables."
+DESCRIPTION = """\
+Prints a short table, and writes a page and its Markdown version: metrics with baselines, accuracy
+over cost, curves, cold items, speed, and examples of recommendations."""
+EXAMPLE = """\
+mlrec report runs/quickstart_video runs/quickstart_id --out runs/quickstart/report.html
+mlrec report --table encoders"""
 
 # the names of PAPER_TABLES, which imports what reads runs; a test compares them
 PAPER_TABLE_NAMES = ("baselines", "encoders")
@@ -23,11 +29,18 @@ PAPER_TABLE_NAMES = ("baselines", "encoders")
 
 def add_arguments(parser: Parser) -> None:
     """Add the runs, the paper's table, and the page."""
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        help="folders of runs (default: none, with --table)",
+    )
     parser.add_argument(
         "--table",
         choices=PAPER_TABLE_NAMES,
-        help="table of the paper to show the runs in; alone it shows the paper's figures",
+        help="table of the paper to show the runs in; without runs it shows the paper's figures "
+        "(default: none)",
     )
     parser.add_argument(
         "--out",

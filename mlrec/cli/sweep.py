@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import say
 
 HELP = "Train the runs or trials of a file one by one; the same command resumes after a stop."
+DESCRIPTION = """\
+A file lists experiments with seeds or values, or describes a search of keys with Optuna. All
+configurations are checked before the first run starts. Failed runs are tried again by the same
+command."""
+EXAMPLE = """\
+mlrec sweep configs/sweep/synthetic_encoders.yaml train.duration='12 epochs'"""
 
 # the interpreter of this environment, whatever PATH holds
 LAUNCHER = (sys.executable, "-m", "mlrec.train")
@@ -21,13 +28,21 @@ LAUNCHER = (sys.executable, "-m", "mlrec.train")
 
 def add_arguments(parser: Parser) -> None:
     """Add the file of a sweep, settings of all runs, and the launcher."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="one of configs/sweep")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings that override those of all runs"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of a sweep or search, such as those in configs/sweep",
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings that override those of all runs (default: none)",
     )
     parser.add_argument(
         "--launcher",
-        default=shlex.join(LAUNCHER),
+        default="",
         metavar="COMMAND",
         help="command that starts a run, given its CONFIG and key=value "
         '(default: one process; "bash launch/local.sh" uses all GPUs)',
@@ -55,6 +70,11 @@ def run(options: argparse.Namespace) -> None:
         raise
 
 
+def launcher_of(options: argparse.Namespace) -> Sequence[str]:
+    """Return the words of the command that starts a run."""
+    return shlex.split(options.launcher) or LAUNCHER
+
+
 def _sweep(options: argparse.Namespace) -> None:
     from mlrec.runtime.ending import END_S, grace
     from mlrec.train.sweep import in_words, sweep
@@ -64,7 +84,7 @@ def _sweep(options: argparse.Namespace) -> None:
     runs = read_sweep(options.file, options.overrides)
     outcomes = []
     with grace(END_S):  # a run that is stopped saves a checkpoint first
-        for place, outcome in enumerate(sweep(runs, shlex.split(options.launcher)), start=1):
+        for place, outcome in enumerate(sweep(runs, launcher_of(options)), start=1):
             outcomes.append(outcome)
             # a run may take hours: the line must not wait in a buffer
             if not options.json:
@@ -88,7 +108,7 @@ def _search(options: argparse.Namespace) -> None:
     plan = read_plan(options.file, options.overrides)
     outcomes = []
     with grace(END_S):  # a trial that is stopped saves a checkpoint first
-        for outcome in run_search(plan, shlex.split(options.launcher)):
+        for outcome in run_search(plan, launcher_of(options)):
             outcomes.append(outcome)
             if not options.json:
                 place = f"[{len(outcomes)}/{plan.search.trials}]"

@@ -10,6 +10,11 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import say
 
 HELP = "Train a run and evaluate its best checkpoint; the same command resumes after a stop."
+DESCRIPTION = """\
+Writes checkpoints, metrics and results to the run's folder, runs/NAME. A configuration is one or
+more YAML files and settings key=value. --dry-run checks it without training."""
+EXAMPLE = """\
+mlrec train configs/experiment/quickstart_video.yaml name=slower optim.lr=3e-4"""
 
 # more than any cluster has: a typing error
 MAX_RANKS = 999_999
@@ -19,8 +24,6 @@ ALL_DEVICES = 0
 
 def add_arguments(parser: Parser) -> None:
     """Add the files and settings of a run, and --dry-run."""
-    # keeps the line breaks of the list of sections
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     # argparse would show [--dry-run [RANKS]], but RANKS follows only after "="
     parser.usage = "mlrec train CONFIG [CONFIG ...] [key=value ...] [--dry-run[=RANKS] [--json]]"
     parser.add_argument(
@@ -39,7 +42,7 @@ def add_arguments(parser: Parser) -> None:
         "training (default: one rank per GPU of this machine); write --dry-run=8 for 8 ranks",
     )
     add_json(parser)
-    parser.epilog = _sections()
+    parser.epilog = f"{parser.epilog}\n\n{_sections()}"
     # `mlrec train` alone explains itself
     parser.set_defaults(print_help=parser.print_help)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Annotated, Any, NoReturn
 
 from mlrec.config.bounds import Between
@@ -15,8 +16,30 @@ from mlrec.runtime.credentials import check_no_credentials
 from mlrec.runtime.printable import printable
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """A formatter that keeps the paragraphs of descriptions and epilogs.
+
+    Indented lines, such as examples and lists, are left as they are.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for is_verbatim, group in groupby(text.splitlines(), _is_verbatim):
+            paragraph = list(group)
+            lines += paragraph if is_verbatim else textwrap.wrap(" ".join(paragraph), width)
+        return "\n".join(lines)
+
+
+def _is_verbatim(line: str) -> bool:
+    return not line or line.startswith(" ")
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises ValueError with one sentence instead of printing its usage."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options of argparse.ArgumentParser."""
+        super().__init__(formatter_class=_HelpFormatter, **options)
 
     _words: Sequence[str] = ()
     """Words of the command line, for messages."""

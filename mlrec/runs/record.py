@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from pydantic import ConfigDict, Field
 from mlrec import __version__, storage
 from mlrec.config.run_files import RECORD_FILE
 from mlrec.runtime.hardware import processor_name
+from mlrec.runtime.versions import commit
 from mlrec.storage.typed_json import parse_json, read_bounded
 
 MAX_RECORD_BYTES = 1 << 20
@@ -34,26 +34,6 @@ def hardware() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return f"{os.cpu_count()} cores, {processor_name()}"
-
-
-def commit() -> str:
-    """Return the commit of the checkout that this code runs from, or "" outside of one.
-
-    A "+" marks uncommitted changes.
-    """
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        is_changed = bool(git("status", "--porcelain", "--untracked-files=no"))
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if is_changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def new_record(

@@ -18,6 +18,7 @@ json_output.py    the option --json
 units.py          sizes and durations in words
 redact.py, credentials.py   keep credentials out of everything that is written
 urls.py           the supported storage schemes
+versions.py       the commit of the code that runs
 hardware.py       the processor and the free memory
 devices.py        memory, peak rates and prices of GPUs
 flops.py          count floating-point operations

@@ -10,7 +10,7 @@ from typing import Any
 from mlrec.runtime.printable import is_printable
 
 FLAG = "--json"
-HELP = "print the result as one JSON document, for programs"
+HELP = "print the result as one JSON document, for programs (default: off)"
 
 _BEYOND_ASCII = re.compile(r"[^\n -~]")
 

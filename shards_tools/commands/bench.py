@@ -6,9 +6,14 @@ import argparse
 
 from mlrec.config.arguments import Parser, whole_number
 from mlrec.runtime.json_output import add_json
-from shards_tools.commands.common import add_policy, add_raw, add_workers, title_weights
+from shards_tools.commands.common import add_media, add_policy, add_raw, add_workers, title_weights
 
 HELP = "Measure how fast a raw folder's videos are packed, next to decoding them and nothing else."
+DESCRIPTION = """\
+Prints videos per second and bytes per item. Packed files go to a temporary folder, which is
+deleted."""
+EXAMPLE = """\
+mlrec-shards bench data/MicroLens-50k --items 52 --workers 2"""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -21,12 +26,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="pack the first N videos (default: %(default)s)",
     )
-    parser.add_argument(
-        "--media",
-        choices=("frames", "clip"),
-        default="frames",
-        help="store a video as JPEG frames or as an MP4 clip (default: %(default)s)",
-    )
+    add_media(parser)
     add_policy(parser)
     add_json(parser)
     add_workers(parser)

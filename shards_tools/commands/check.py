@@ -12,6 +12,10 @@ from mlrec.runtime.terminal import say
 from mlrec.runtime.units import megabytes
 
 HELP = "Compare every byte of a data set with its checksums, and decode every item."
+DESCRIPTION = """\
+Prints one line per fault, and ends with exit code 1 if there is any."""
+EXAMPLE = """\
+mlrec-shards check s3://bucket/microlens-50k"""
 
 
 def add_arguments(parser: Parser) -> None:

@@ -32,16 +32,28 @@ def add_titles(parser: Parser) -> None:
     )
 
 
+def add_media(parser: Parser) -> None:
+    """Add --media, the form in which videos are stored."""
+    parser.add_argument(
+        "--media",
+        choices=("frames", "clip"),
+        default="frames",
+        help="form of a packed video. frames: one JPEG per frame, the fastest to decode. "
+        "clip: one MP4 of the frames, which is smaller (default: %(default)s)",
+    )
+
+
 def add_policy(parser: Parser) -> None:
     """Add --policy and --title-checkpoint, which decide on the frames of a video."""
     parser.add_argument(
         "--policy",
         choices=tuple(FRAME_POLICIES),
         default="middle",
-        help="which frames of a video are packed. middle: neighbors in the middle. "
-        "uniform: evenly spaced ones. Of 64 evenly spaced candidates, "
-        "scenes: different ones by color, each for a part of the video. "
-        "title: those closest to the item's title under --title-checkpoint (default: %(default)s)",
+        help="which frames of a video are packed. middle: frames around its middle, --interval "
+        "apart. uniform: evenly spaced frames of the whole video. scenes: of 64 "
+        "candidates, frames that differ in color and together cover the video. title: of 64 "
+        "candidates, the frames closest to the item's title, by the CLIP model of "
+        "--title-checkpoint (default: %(default)s)",
     )
     add_title_checkpoint(parser)
 

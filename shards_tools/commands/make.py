@@ -10,6 +10,7 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import console, say
 from shards_tools.commands.common import (
     add_features,
+    add_media,
     add_policy,
     add_raw,
     add_titles,
@@ -22,11 +23,17 @@ from shards_tools.pack.engines import ENGINES
 from shards_tools.pack.settings import OPTIONAL_PARTS, Settings, sorted_parts
 
 HELP = "Pack a raw folder into a data set. The same command continues a run that was stopped."
+DESCRIPTION = """\
+Reads interactions, titles, videos, covers and audio from RAW. Writes shards of items and of users'
+sequences, with checksums, to OUT. --dry-run shows what RAW holds, and how large OUT will be."""
+EXAMPLE = """\
+mlrec-shards make data/MicroLens-50k s3://bucket/microlens-50k --policy uniform --frames 16"""
 
 NUMBERS = {
     "frames": "frames per video; encoders read 4 to 64 (mlrec list encoders), and frames repeat if "
     "there are fewer",
-    "interval": "source frames from one packed frame to the next, with --policy middle",
+    "interval": "source frames from one packed frame to the next, with --policy middle: 1 packs "
+    "neighbors, 30 one frame per second of a video of 30 frames per second",
     "size": "height and width of frames, clips and covers in pixels",
     "quality": "JPEG quality, from 1 to 100",
     "items_per_shard": "items per item shard",
@@ -63,6 +70,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--address",
+        metavar="ADDRESS",
         help="address of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT "
         "(default: start Ray on this machine)",
     )
@@ -70,7 +78,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="report what RAW holds and how large the data set will be, and write nothing",
+        help="report what RAW holds and how large the data set will be, and write nothing "
+        "(default: off)",
     )
     add_json(parser)
 
@@ -82,12 +91,7 @@ def _add_settings(parser: Parser) -> None:
     parser.add_argument(
         "--name", default="", help="name of the data set (default: that of the raw files)"
     )
-    parser.add_argument(
-        "--media",
-        choices=("frames", "clip"),
-        default=defaults.media,
-        help="store a video as JPEG frames or as an MP4 clip (default: %(default)s)",
-    )
+    add_media(parser)
     add_policy(parser)
     parser.add_argument(
         "--repeats",

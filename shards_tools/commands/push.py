@@ -13,6 +13,11 @@ from mlrec.runtime.units import megabytes
 from shards_tools.commands.common import document_of
 
 HELP = "Copy a data set, with its checksums verified. The same command continues a stopped push."
+DESCRIPTION = """\
+Every file is compared with its checksum after the copy. DST becomes readable as a data set only
+when it is complete."""
+EXAMPLE = """\
+mlrec-shards push data/microlens-50k s3://bucket/microlens-50k"""
 
 
 def add_arguments(parser: Parser) -> None:

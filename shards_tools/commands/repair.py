@@ -17,6 +17,11 @@ from shards_tools.commands.common import (
 )
 
 HELP = "Pack the damaged files of a data set again from its raw folder."
+DESCRIPTION = """\
+Files whose checksums do not match are replaced. RAW must be the folder that the data set was packed
+from. Files given to make by --titles, --title-checkpoint or --features are given again."""
+EXAMPLE = """\
+mlrec-shards repair data/MicroLens-50k s3://bucket/microlens-50k"""
 
 
 def add_arguments(parser: Parser) -> None:

@@ -9,6 +9,11 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import console, say
 
 HELP = "Show what a data set holds."
+DESCRIPTION = """\
+Prints counts, sizes, the settings of the packing, and the splits. --html writes a page that also
+has items with their frames."""
+EXAMPLE = """\
+mlrec-shards show runs/quickstart/data --html quickstart.html"""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -18,7 +23,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--html",
         metavar="FILE.html",
-        help="also write a page with items and their frames, distributions, and failures",
+        help="also write a page with items and their frames, distributions, and failures "
+        "(default: none)",
     )
 
 

@@ -10,6 +10,11 @@ from mlrec.runtime.terminal import say
 from shards_tools.commands.common import add_workers
 
 HELP = "Write a synthetic raw folder whose best possible recommendations are known."
+DESCRIPTION = """\
+The folder has videos, covers, titles and interactions in the layout of MicroLens. They are drawn
+from a known model, so the best possible metrics are known too."""
+EXAMPLE = """\
+mlrec-shards synthetic runs/quickstart/raw --users 4000 --items 300"""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -39,7 +44,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--times",
         action="store_true",
-        help="write interactions with times, for mlrec-shards make --split time",
+        help="write interactions with times, for mlrec-shards make --split time (default: off)",
     )
     add_workers(parser)
 

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from mlrec.config.arguments import Parser
 from shards_tools import cli
 
 # importing either takes longer than all that a help prints
@@ -28,26 +27,6 @@ def test_program_help_lists_every_command(capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr().out
     for name, command in cli.COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(command.HELP)}$", printed, re.MULTILINE)
-
-
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_command_help_has_every_argument_with_its_default(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match=r"^0$"):
-        cli.run_command([name, "--help"])
-    # argparse wraps its lines, also within a sentence
-    printed = " ".join(capsys.readouterr().out.split())
-    parser = Parser(prog=name)
-    cli.COMMANDS[name].add_arguments(parser)
-    for action in parser._actions:
-        assert action.help, action.dest
-        has_value = bool(action.option_strings) and action.nargs != 0
-        # --html writes nothing unless it is given
-        if has_value and action.dest != "html":
-            assert "(default: " in action.help, action.dest
-        for flag in action.option_strings:
-            assert flag in printed
 
 
 def test_help_of_any_command_imports_no_heavy_library() -> None:
