@@ -6,16 +6,17 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlrec.report.cost import CostLine, cost_lines
 from mlrec.report.page import Drawing
+from mlrec.report.palette import GREY, MARKERS, PALETTE
 from mlrec.report.paper import EncoderPoint
 from mlrec.report.published import TUNINGS
 from mlrec.report.runs import Run
-from mlrec.report.svg import GREY, PALETTE, SIZE_INCHES, draw_svg
+from mlrec.report.svg import SIZE_INCHES, TEXT_PLACEHOLDER, Box, Mark, draw_svg
 from mlrec.report.tables import popularity_groups
-from mlrec.report.wording import count_in_words
+from mlrec.report.wording import count_in_words, number
 from mlrec.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -23,20 +24,18 @@ if TYPE_CHECKING:
 
 MAX_COLORED_RUNS = len(PALETTE)
 """Runs that a figure can tell apart. With more, the best runs have a color; the others are grey."""
-MAX_MARKED_POINTS = 50
-"""A curve with more points has no markers."""
 MAX_NAMED_POINTS = 12
 """A figure with more points has no names next to them."""
 MAX_NAME_CHARACTERS = 24
 WIDE_INCHES = (6.4, 4.0)
+LOG_SCALE = " (log scale)"
+COST_ERRORS = (
+    "Error bars: ± the standard deviation over the seeds, or for a single run "
+    "the standard error over the users."
+)
 
 
-class Curve(NamedTuple):
-    """A logged metric of one run."""
-
-    run: str
-    steps: list[int]
-    values: list[float]
+ERROR_STYLE: dict[str, Any] = {"ecolor": TEXT_PLACEHOLDER, "elinewidth": 1.0, "capsize": 2.0}
 
 
 def colors(runs: Sequence[Run]) -> dict[str, str]:
@@ -53,36 +52,6 @@ def best(runs: Sequence[Run]) -> list[Run]:
     return [runs[i] for i in sorted(by_hit_rate[: MAX_COLORED_RUNS - 1])]
 
 
-def curves(runs: Sequence[Run], metric: str, label: str, markers: bool = False) -> Drawing | None:
-    """Draw a logged metric of all runs over the steps; None if no run logged it."""
-    color_of = colors(runs)
-    colored: list[Curve] = []
-    others: list[Curve] = []
-    for run in runs:
-        steps, values = run.curve(metric)
-        if steps:
-            target = colored if run.name in color_of else others
-            target.append(Curve(run.name, steps, values))
-    if not colored and not others:
-        return None
-    legend = {curve.run: color_of[curve.run] for curve in colored}
-    # grey curves lie below, so that colored ones stay visible
-    if others:
-        legend[f"{len(others)} others"] = GREY
-
-    def draw(axes: Axes) -> None:
-        for curve in others:
-            axes.plot(curve.steps, curve.values, color=GREY, linewidth=0.8, alpha=0.5)
-        for curve in colored:
-            marker = "o" if markers and len(curve.steps) < MAX_MARKED_POINTS else None
-            color = color_of[curve.run]
-            axes.plot(curve.steps, curve.values, color=color, marker=marker, markersize=3.5)
-        axes.set_xlabel("step")
-        axes.margins(x=0.02)
-
-    return draw_svg(draw, label, legend if len(legend) > 1 else None)
-
-
 def bars(runs: Sequence[Run], metric: str, label: str) -> Drawing | None:
     """Draw a metric of the best runs by popularity group of the target, cold items first.
 
@@ -92,11 +61,14 @@ def bars(runs: Sequence[Run], metric: str, label: str) -> Drawing | None:
     groups = popularity_groups(runs)
     if not groups:
         return None
-    series = {}
+    series: dict[str, list[Bar]] = {}
     for run in best(runs):
         if run.results:
-            series[run.name] = [run.metric(metric, group) or 0.0 for group in groups]
-    return _grouped(series, colors(runs), groups, label, "training interactions of the target")
+            series[run.name] = [
+                Bar(run.metric(metric, group) or 0.0, run.error(metric, group)) for group in groups
+            ]
+    axes = AxisLabels("training interactions of the target", metric_axis(metric))
+    return _grouped(series, colors(runs), groups, label, axes)
 
 
 def recommended_bars(runs: Sequence[Run], label: str) -> Drawing | None:
@@ -107,7 +79,7 @@ def recommended_bars(runs: Sequence[Run], label: str) -> Drawing | None:
     Returns:
         None if no run was evaluated.
     """
-    series: dict[str, list[float]] = {}
+    series: dict[str, list[Bar]] = {}
     targets: Mapping[str, int] = {}
     for run in best(runs):
         if run.recommended is not None:
@@ -117,36 +89,81 @@ def recommended_bars(runs: Sequence[Run], label: str) -> Drawing | None:
     if not series:
         return None
     series["what the users watched"] = _shares(targets)
-    axis = "training interactions of the item"
-    return _grouped(series, colors(runs), list(targets), label, axis)
+    axes = AxisLabels("training interactions of the item", "share of recommendations")
+    return _grouped(series, colors(runs), list(targets), label, axes, is_share=True)
 
 
-def _shares(counts: Mapping[str, int]) -> list[float]:
+def _shares(counts: Mapping[str, int]) -> list[Bar]:
     total = max(1, sum(counts.values()))
-    return [count / total for count in counts.values()]
+    return [Bar(count / total) for count in counts.values()]
+
+
+class Bar(NamedTuple):
+    """Height of a bar."""
+
+    height: float
+    error: float | None = None
+    """Standard error of the height; None without an error bar."""
+
+
+class AxisLabels(NamedTuple):
+    """What the axes show, with units."""
+
+    x: str
+    y: str
+
+
+def metric_axis(metric: str) -> str:
+    """Return the axis label of a ranking metric."""
+    unit = "share of users" if metric.startswith("hr@") else "mean over users"
+    return f"{metric.upper()} ({unit})"
 
 
 def _grouped(
-    series: dict[str, list[float]],
-    color_of: dict[str, str],
+    series: Mapping[str, Sequence[Bar]],
+    color_of: Mapping[str, str],
     groups: Sequence[str],
     label: str,
-    axis: str,
+    labels: AxisLabels,
+    is_share: bool = False,
 ) -> Drawing:
     """Draw one bar per series in each group."""
     legend = {name: color_of.get(name, GREY) for name in series}
+    width = 0.8 / len(series)
+    middle = (len(series) - 1) / 2
+    marks = []
+    for position, (name, bars_of_series) in enumerate(series.items()):
+        for place, (group, bar) in enumerate(zip(groups, bars_of_series, strict=True)):
+            center = place + (position - middle) * width
+            box = Box(center - width * 0.46, 0, center + width * 0.46, bar.height)
+            words = f"{100 * bar.height:.1f} %" if is_share else ""
+            marks.append(Mark(name, group, center, bar.height, bar.error, words, box))
 
     def draw(axes: Axes) -> None:
-        width = 0.8 / len(series)
-        middle = (len(series) - 1) / 2
-        for position, (name, heights) in enumerate(series.items()):
-            offset = (position - middle) * width
-            places = [group + offset for group in range(len(groups))]
-            axes.bar(places, heights, width * 0.92, color=legend[name])
+        for mark in marks:
+            axes.bar(mark.x, mark.y, width * 0.92, color=legend[mark.series])
+        _draw_errors(axes, marks)
         axes.set_xticks(range(len(groups)), list(map(printable, groups)))
-        axes.set_xlabel(axis)
+        axes.set_xlabel(labels.x)
+        axes.set_ylabel(labels.y)
+        if is_share:
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
 
-    return draw_svg(draw, label, legend if len(legend) > 1 else None)
+    notes = []
+    if len(series) > 1:
+        notes.append("Bars of a group stand in the order of the legend.")
+    if any(mark.error for mark in marks):
+        notes.append("Error bars: ± one standard error over the users.")
+    return draw_svg(
+        draw, label, legend if len(legend) > 1 else None, marks=marks, note=" ".join(notes)
+    )
+
+
+def _draw_errors(axes: Axes, marks: Sequence[Mark]) -> None:
+    """Draw the error bars of marks that have errors."""
+    for mark in marks:
+        if mark.error:
+            axes.errorbar(mark.x, mark.y, mark.error, fmt="none", **ERROR_STYLE)
 
 
 def encoders(points: Sequence[EncoderPoint], label: str) -> Drawing | None:
@@ -159,19 +176,20 @@ def encoders(points: Sequence[EncoderPoint], label: str) -> Drawing | None:
         return None
     color_of = dict(zip(TUNINGS, PALETTE, strict=False))
     places = sorted({(point.accuracy, point.name) for point in points})
+    marks = []
+    for point in points:
+        place = places.index((point.accuracy, point.name))
+        at = f"{point.name}, ACC@5 {point.accuracy:.1f} %"
+        marks.append(Mark(point.tuning, at, place, point.hit_rate))
 
     def draw(axes: Axes) -> None:
         for tuning, color in color_of.items():
-            line = []
-            for point in points:
-                if point.tuning == tuning:
-                    line.append((places.index((point.accuracy, point.name)), point.hit_rate))
-            line.sort()
+            line = sorted((mark.x, mark.y) for mark in marks if mark.series == tuning)
             axes.plot(
                 [place for place, _ in line],
                 [hit_rate for _, hit_rate in line],
                 color=color,
-                marker="o",
+                marker=MARKERS[color],
                 markersize=5,
                 linewidth=1.0,
                 linestyle="--",
@@ -182,8 +200,10 @@ def encoders(points: Sequence[EncoderPoint], label: str) -> Drawing | None:
             range(len(places)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=8.5
         )
         axes.set_ylim(bottom=0)
+        axes.set_xlabel("video encoder, by its ACC@5 (%)")
+        axes.set_ylabel(metric_axis("hr@10"))
 
-    return draw_svg(draw, label, color_of, WIDE_INCHES)
+    return draw_svg(draw, label, color_of, WIDE_INCHES, marks)
 
 
 def costs(runs: Sequence[Run]) -> list[Drawing]:
@@ -219,20 +239,29 @@ def _over_cost(points: Sequence[tuple[CostLine, float]], label: str, axis: str) 
     cheapest = min(cost for _, cost in points)
     dearest = max(cost for _, cost in points)
     middle = math.sqrt(cheapest * dearest)
+    marks = []
+    for line, cost in points:
+        hit_rate = line.metric("hr@10")
+        assert hit_rate is not None
+        # seeds have a deviation, a single run has the error over its users
+        is_single = math.isnan(hit_rate.deviation)
+        error = line.runs[0].error("hr@10") if is_single else hit_rate.deviation
+        value = number(hit_rate.mean) + (f" ± {number(error)}" if error else "")
+        words = f"HR@10 {value}, {line.tuning}"
+        at = f"{count_in_words(cost)} {axis}"
+        marks.append(Mark(line.name, at, cost, hit_rate.mean, error, words))
 
     def draw(axes: Axes) -> None:
-        for line, cost in points:
-            hit_rate = line.metric("hr@10")
-            assert hit_rate is not None
-            deviation = 0.0 if math.isnan(hit_rate.deviation) else hit_rate.deviation
+        _draw_errors(axes, marks)
+        for (line, cost), mark in zip(points, marks, strict=True):
             color = color_of[line.tuning]
-            axes.errorbar(cost, hit_rate.mean, deviation, color=color, marker="o", markersize=6)
+            axes.plot(cost, mark.y, color=color, marker=MARKERS[color], markersize=6.5)
             if len(points) <= MAX_NAMED_POINTS:
                 # towards the middle, so that no name leaves the figure
                 side = -1 if cost > middle else 1
                 name = axes.annotate(
                     printable(line.short_name, MAX_NAME_CHARACTERS),
-                    (cost, hit_rate.mean),
+                    (cost, mark.y),
                     (6 * side, 4),
                     textcoords="offset points",
                     ha="right" if side < 0 else "left",
@@ -240,9 +269,11 @@ def _over_cost(points: Sequence[tuple[CostLine, float]], label: str, axis: str) 
                 )
                 name.set_in_layout(False)
         _draw_log_axis(axes, dearest / cheapest)
-        axes.set_xlabel(axis)
+        axes.set_xlabel(axis + LOG_SCALE)
+        axes.set_ylabel(metric_axis("hr@10"))
 
-    return draw_svg(draw, label, color_of)
+    has_errors = any(mark.error for mark in marks)
+    return draw_svg(draw, label, color_of, marks=marks, note=COST_ERRORS if has_errors else "")
 
 
 def _draw_log_axis(axes: Axes, ratio: float) -> None:
@@ -276,6 +307,14 @@ def waiting(runs: Sequence[Run], label: str) -> Drawing | None:
     if not wait_of:
         return None
 
+    marks = []
+    for place, (name, wait) in enumerate(wait_of.items()):
+        shares = {"wait for data": (0.0, wait), "encode, recommend, update": (wait, 1.0)}
+        for part, (start, end) in shares.items():
+            box = Box(start, place + 0.3, end, place - 0.3)
+            words = f"{100 * (end - start):.0f} %"
+            marks.append(Mark(name, part, (start + end) / 2, place, words=words, box=box))
+
     def draw(axes: Axes) -> None:
         names = list(map(printable, wait_of))
         waits = list(wait_of.values())
@@ -283,11 +322,12 @@ def waiting(runs: Sequence[Run], label: str) -> Drawing | None:
         axes.barh(names, waits, 0.6, color=PALETTE[1])
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        axes.set_xlabel("share of a step's time (median over the log lines)")
         axes.grid(visible=False, axis="y")
         # barh puts the first bar at the bottom, but the tables list the first run at the top
         axes.invert_yaxis()
 
     width, height = SIZE_INCHES
     legend = {"wait for data": PALETTE[1], "encode, recommend, update": PALETTE[0]}
-    height_of_bars = 0.7 + 0.28 * len(wait_of)
-    return draw_svg(draw, label, legend, (width, max(0.4 * height, height_of_bars)))
+    height_of_bars = 0.9 + 0.28 * len(wait_of)
+    return draw_svg(draw, label, legend, (width, max(0.4 * height, height_of_bars)), marks)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mlrec.config.yaml_files import to_yaml
 from mlrec.report import figures
 from mlrec.report.cost import cost_table, speed_table
+from mlrec.report.curves import curves
 from mlrec.report.examples import Examples, examples_of
 from mlrec.report.markdown import MAX_NAMED_RUNS, title
 from mlrec.report.page import MADE_BY, Drawing, render
@@ -110,11 +111,11 @@ def _group(runs: Sequence[Run], name: str) -> Group:
 def _curves(runs: Sequence[Run]) -> list[Drawing]:
     metric = str(runs[0].config.get("evaluate", {}).get("select_by", "hr@10"))
     label = f"Validation {metric.upper()}"
-    curves = [
-        figures.curves(runs, "train/loss", "Training loss"),
-        figures.curves(runs, f"validation/{metric}", label, markers=True),
+    drawings = [
+        curves(runs, "train/loss", "Training loss", "loss (nats)"),
+        curves(runs, f"validation/{metric}", label, figures.metric_axis(metric)),
     ]
-    return [drawing for drawing in curves if drawing is not None]
+    return [drawing for drawing in drawings if drawing is not None]
 
 
 def _differences(runs: Sequence[Run]) -> Table | None:

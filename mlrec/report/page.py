@@ -7,13 +7,17 @@ import functools
 import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
 
 import mlrec
 from mlrec.report.escape import harmless
+from mlrec.report.palette import swatch
+
+if TYPE_CHECKING:
+    from mlrec.report.tables import Table
 
 MADE_BY = "mlrec "
 """Start of every footer; the version follows."""
@@ -27,8 +31,16 @@ class Drawing:
 
     svg: Markup
     """The complete <svg> element."""
+    label: str
+    """Title of the figure."""
     legend: Mapping[str, str]
     """Color of each name; empty for a figure without legend."""
+    note: str = ""
+    """Sentences below the figure."""
+    values: Table | None = None
+    """The values of the figure, for readers who cannot hover over it."""
+    over_log_steps: Drawing | None = None
+    """The same over a logarithmic axis, shown on request; None without one."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +84,11 @@ def _environment(package: str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    style = importlib.resources.files("mlrec.report") / "templates" / "style.css"
+    templates = importlib.resources.files("mlrec.report") / "templates"
     environment.globals |= {
-        "style": Markup(style.read_text(encoding="utf-8")),
+        "style": Markup((templates / "style.css").read_text(encoding="utf-8")),
+        "script": Markup((templates / "hover.js").read_text(encoding="utf-8")),
+        "swatch": swatch,
         "made_by": MADE_BY,
         "version": mlrec.__version__,
         "max_rows_at_once": MAX_ROWS_AT_ONCE,

@@ -89,6 +89,10 @@ class Run:
         """Return a metric of a baseline for a popularity group."""
         return _number(self.results, "baselines", baseline, group, name)
 
+    def error(self, name: str, group: str = "all") -> float | None:
+        """Return the standard error of a metric for a popularity group; None if unknown."""
+        return self.errors.get(name) if group == "all" else None
+
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """Return the steps and the values of a logged metric."""
         steps = []

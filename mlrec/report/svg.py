@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
+from mlrec.data.spacing import evenly_spaced
 from mlrec.report.escape import harmless
 from mlrec.report.page import Drawing
+from mlrec.report.palette import PALETTE
+from mlrec.report.tables import Row, Table
+from mlrec.report.wording import number
 from mlrec.runtime.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GREY = "#8b8f98"
-PALETTE = ("#4c8df6", "#ef8a3c", "#2fb380", "#b06be8", "#e5577b", "#b9a22c", "#2fb0c7", "#a9744f")
-"""Legible on white and on black."""
 # matplotlib accepts no CSS variables, so colors that no drawing uses stand for them
 TEXT_PLACEHOLDER = "#010101"
 GRID_PLACEHOLDER = "#020202"
@@ -26,6 +28,45 @@ GRID_PLACEHOLDER = "#020202"
 SIZE_INCHES = (4.5, 3.0)
 """On a phone such a figure fills the width, with letters as large as the text's."""
 MAX_UNCROWDED_BARS = 7
+MAX_LISTED_MARKS = 12
+"""Marks of a series in the table below its figure."""
+HOVER_SIZE_POINTS = 10.0
+"""Side of the square in which a point is hovered over."""
+POINTS_PER_INCH = 72
+"""Unit of the SVG files that matplotlib writes."""
+
+
+class Box(NamedTuple):
+    """A rectangle in the coordinates of the axes, such as a bar."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+class Mark(NamedTuple):
+    """A value of a figure, shown where its point or bar is hovered over and in a table."""
+
+    series: str
+    """Name in the legend, such as the run's; empty for the only series."""
+    place: str
+    """Place on the x axis in words, such as "step 1,200"."""
+    x: float
+    y: float
+    error: float | None = None
+    """Standard error of y, drawn as an error bar; None without one."""
+    words: str = ""
+    """Value in words; empty for `y` ± `error`."""
+    box: Box | None = None
+    """The bar; None for a point."""
+
+    def in_words(self) -> str:
+        """Return the value, with its standard error if it has one."""
+        if self.words:
+            return self.words
+        error = "" if self.error is None else f" ± {number(self.error)}"
+        return f"{number(self.y)}{error}"
 
 
 def draw_svg(
@@ -33,11 +74,15 @@ def draw_svg(
     label: str,
     legend: Mapping[str, str] | None = None,
     size_inches: tuple[float, float] = SIZE_INCHES,
+    marks: Sequence[Mark] = (),
+    note: str = "",
 ) -> Drawing:
     """Return what `draw` draws on axes with the title `label`; equal drawings have equal bytes.
 
     Args:
         legend: color of each name. It is shown below the figure, as text that wraps.
+        marks: values that are shown on hover. `draw` draws them, error bars included.
+        note: sentences below the figure.
     """
     import matplotlib
     from matplotlib.figure import Figure  # without pyplot: no backend, no global state
@@ -70,7 +115,7 @@ def draw_svg(
         "ytick.left": False,
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=size_inches, layout="constrained")
+        figure = Figure(figsize=size_inches, dpi=POINTS_PER_INCH, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
         axes.set_title(printable(label))
@@ -79,11 +124,81 @@ def draw_svg(
         figure.savefig(
             sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
-    return Drawing(_themed(sink.getvalue(), label), legend or {})
+        description = f"{label}. {_axes_in_words(axes)}"
+        svg = _themed(sink.getvalue(), description)
+        hover = _hover(axes, marks, size_inches[1] * POINTS_PER_INCH)
+    return Drawing(
+        svg=Markup(svg.replace("</svg>", f"{hover}</svg>")),
+        label=label,
+        legend=legend or {},
+        note=note,
+        values=_listed(marks) if marks else None,
+    )
+
+
+def _axes_in_words(axes: Axes) -> str:
+    """Return what the axes show, for readers who do not see the figure."""
+    labels = {"horizontal": axes.get_xlabel(), "vertical": axes.get_ylabel()}
+    return " ".join(f"{name.capitalize()} axis: {text}." for name, text in labels.items() if text)
+
+
+def _hover(axes: Axes, marks: Sequence[Mark], height: float) -> Markup:
+    """Return an invisible rectangle for each mark, whose title browsers show on hover.
+
+    Args:
+        height: of the figure in points.
+    """
+    # the transform is that of the file only after it was written: the layout is made then
+    groups = []
+    for series in dict.fromkeys(mark.series for mark in marks):
+        rectangles = []
+        for mark in marks:
+            if mark.series == series:
+                rectangles.append(_hover_rectangle(axes, mark, height))
+        groups.append(f"<g>{''.join(rectangles)}</g>")
+    return Markup(f'<g class="marks">{"".join(groups)}</g>' if groups else "")
+
+
+def _hover_rectangle(axes: Axes, mark: Mark, height: float) -> str:
+    if mark.box is None:
+        x, y = axes.transData.transform((mark.x, mark.y)).tolist()
+        half = HOVER_SIZE_POINTS / 2
+        left, bottom, right, top = x - half, y - half, x + half, y + half
+    else:
+        corners = [(mark.box.left, mark.box.bottom), (mark.box.right, mark.box.top)]
+        (left, bottom), (right, top) = axes.transData.transform(corners).tolist()
+    if not all(map(math.isfinite, (left, bottom, right, top))):
+        return ""
+    title = harmless(f"{mark.place}: {mark.in_words()}")
+    if mark.series:
+        title = harmless(mark.series) + "\n" + title
+    return (
+        f'<rect x="{left:.1f}" y="{height - top:.1f}" width="{right - left:.1f}" '
+        f'height="{top - bottom:.1f}"><title>{title}</title></rect>'
+    )
+
+
+def _listed(marks: Sequence[Mark]) -> Table:
+    """Return the values as a table, evenly spaced ones of a series with many."""
+    by_series: dict[str, list[Mark]] = {}
+    for mark in marks:
+        by_series.setdefault(mark.series, []).append(mark)
+    rows = []
+    for series, own_marks in by_series.items():
+        for place in evenly_spaced(len(own_marks), MAX_LISTED_MARKS):
+            mark = own_marks[place]
+            cells = (mark.place, mark.in_words()) if series else (mark.in_words(),)
+            rows.append(Row(series or mark.place, cells, is_run=bool(series)))
+    header = ("at", "value") if any(by_series) else ("value",)
+    return Table("series" if any(by_series) else "at", header, tuple(rows))
 
 
 def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: str) -> Drawing:
     """Return bars of counts, with each count above its bar."""
+    marks = []
+    for place, (name, count) in enumerate(zip(labels, counts, strict=True)):
+        box = Box(place - 0.425, 0, place + 0.425, count)
+        marks.append(Mark("", f"{name} {axis}", place, count, words=f"{count:,}", box=box))
 
     def draw(axes: Axes) -> None:
         bars = axes.bar(range(len(counts)), counts, 0.85, color=PALETTE[0])
@@ -97,11 +212,12 @@ def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: st
         axes.set_xticks(range(len(counts)), labels, fontsize=7.5 if is_crowded else 10)
         axes.margins(y=0.12)
         axes.set_xlabel(axis)
+        axes.set_ylabel(label.partition(" ")[0].lower())
 
-    return draw_svg(draw, label)
+    return draw_svg(draw, label, marks=marks)
 
 
-def _themed(svg: str, label: str) -> Markup:
+def _themed(svg: str, description: str) -> str:
     """Return matplotlib's SVG with the page's colors and fonts, scaled to the page's width."""
     # an HTML page may not contain the XML declaration and the doctype that come first
     svg = svg[svg.index("<svg") :]
@@ -112,6 +228,6 @@ def _themed(svg: str, label: str) -> Markup:
     # without width and height the figure takes the width of its card
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    accessible = f'<svg role="img" aria-label="{harmless(label)}"'
+    accessible = f'<svg role="img" aria-label="{harmless(description)}"'
     # matplotlib escapes the texts that it draws
-    return Markup(svg.replace("<svg", accessible, 1))
+    return svg.replace("<svg", accessible, 1)
