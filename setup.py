@@ -24,6 +24,7 @@ INDEX = ["faiss-cpu>=1.15"]
 # For JPEGs decoded on a GPU. Each version requires one version of torch.
 NVJPEG = ["torchvision"]
 SEARCH = ["optuna>=5"]
+TENSORBOARD = ["tensorboard>=2.20"]
 # The client connects to clusters from outside, by ray:// URLs.
 RAY = ["ray[client]"]
 
@@ -77,6 +78,7 @@ setup(
         "index": INDEX,
         "nvjpeg": NVJPEG,
         "search": SEARCH,
+        "tensorboard": TENSORBOARD,
         "dev": [
             "boto3",
             "import-linter",
@@ -92,6 +94,7 @@ setup(
             *INDEX,
             *RAY,
             *SEARCH,
+            *TENSORBOARD,
         ],
     },
 )

@@ -64,6 +64,7 @@ SLOW_FILES = frozenset(
         "test_shards_repair.py",
         "test_shards_synthetic.py",
         "test_sweep.py",
+        "test_tensorboard_run.py",
         "test_time_limit.py",
         "test_tower.py",
         "test_training_run.py",

@@ -224,7 +224,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Weights & Biases, in addition to the console and metrics.jsonl."""
+    """Weights & Biases and TensorBoard, in addition to the console and metrics.jsonl."""
 
     wandb: Literal["disabled", "auto", "offline", "online"] = "disabled"
     """W&B mode. `auto` is online with an API key (wandb login, or WANDB_API_KEY) and offline
@@ -233,6 +233,9 @@ class TrackingConfig:
     """W&B project."""
     entity: str = ""
     """W&B team; empty for your own."""
+    tensorboard: bool = False
+    """Whether to write event files into the run's folder, for `tensorboard --logdir RUN`. It needs
+    pip install 'mlrec[tensorboard]'."""
 
 
 @dataclass(frozen=True)

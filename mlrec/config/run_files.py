@@ -28,6 +28,8 @@ RECOMMENDED_FILE = "recommended.json"
 TRIAL_FILE = "trial.json"
 # id of the W&B run, which a resumed run continues
 WANDB_ID_FILE = "wandb_id.txt"
+# folder with the event files of TensorBoard
+TENSORBOARD = "tensorboard"
 # locked by the process that writes the folder
 LOCK_FILE = ".lock"
 # folder with what builds the encoders when their pretrained checkpoints are gone

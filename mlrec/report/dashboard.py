@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlrec import storage
 from mlrec.evaluation.metrics import GROUPS
-from mlrec.runs.wandb_tables import EXAMPLES, FAILURES, HISTOGRAM, PARTS, SHARE
+from mlrec.runs.recommendations import EXAMPLES, SHARE
+from mlrec.runs.wandb_tables import FAILURES, HISTOGRAM, PARTS
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

@@ -19,6 +19,12 @@ MAX_RECOMMENDED_BYTES = 16 << 20
 
 MAX_EXAMPLES = 1000
 
+# Names under which trackers log; the dashboard shows the same names.
+EXAMPLES = "recommended/examples"
+"""Recommendations to each example user."""
+SHARE = "recommended/{group}"
+"""Share of the recommendations in a popularity group."""
+
 
 Item = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]
 
@@ -64,6 +70,13 @@ class Recommended:
         # Readers put the three side by side, so they must have the same groups in the same order.
         if len({tuple(counts) for counts in self.popularity.values()}) > 1:
             raise ValueError("the groups of popularity differ")
+
+
+def popularity_shares(recommended: Recommended) -> dict[str, float]:
+    """Return the share of the recommendations in each popularity group."""
+    counts = recommended.popularity["recommended"]
+    total = max(1, sum(counts.values()))
+    return {group: count / total for group, count in counts.items()}
 
 
 def write_recommended(run_path: Path, recommended: Recommended) -> None:

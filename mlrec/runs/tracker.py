@@ -1,4 +1,4 @@
-"""Where a run's figures go: the console, metrics.jsonl and Weights & Biases, behind one Tracker."""
+"""Where a run's figures go: console, metrics.jsonl, W&B and TensorBoard, behind one Tracker."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from mlrec.config import Config
+from mlrec.config import Config, TrackingConfig
 from mlrec.config.metric_names import cutoffs_of, main_cutoff
 from mlrec.runs.metrics_file import MetricsFile
+from mlrec.runs.service import ServiceSink
+from mlrec.runs.tensorboard_run import TensorBoardRun, check_tensorboard
 from mlrec.runs.wandb_run import WandbRun, wandb_mode
 from mlrec.runtime.progress import Bar, Remaining, is_terminal, number
 from mlrec.runtime.terminal import console, say
@@ -39,8 +41,18 @@ class Sink(Protocol):
     def close(self, exit_code: int) -> None: ...
 
 
+def check_tracking(config: TrackingConfig) -> None:
+    """Check, before training starts, what a run is tracked with.
+
+    Raises:
+        ValueError: WANDB_MODE is none of W&B's modes, or TensorBoard is not installed.
+    """
+    wandb_mode(config)
+    check_tensorboard(config)
+
+
 class Tracker:
-    """Logs metrics to the terminal, metrics.jsonl and W&B. Other ranks than 0 log nothing."""
+    """Logs metrics to the terminal, metrics.jsonl, W&B and TensorBoard. Only rank 0 logs."""
 
     def __init__(
         self,
@@ -55,7 +67,7 @@ class Tracker:
 
         Args:
             run_path: the run's folder, which exists.
-            resolved: what W&B shows as the run's configuration; credentials are taken out.
+            resolved: configuration that services show; credentials are taken out.
             enabled: whether this rank tracks; rank 0 alone does.
             resumed_step: figures of later steps, left by a run that was stopped, are dropped.
 
@@ -73,7 +85,14 @@ class Tracker:
         if enabled and contradiction:
             self.message(contradiction)
         if enabled and mode != "disabled":
-            self._sinks.append(WandbRun(run_path, config, resolved))
+            self._sinks.append(ServiceSink("W&B", lambda: WandbRun(run_path, config, resolved)))
+        if enabled and config.tracking.tensorboard:
+            self._sinks.append(
+                ServiceSink(
+                    "TensorBoard",
+                    lambda: TensorBoardRun(run_path, config, resolved, resumed_step),
+                )
+            )
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records the metrics of a step."""

@@ -7,22 +7,19 @@ import netrc
 import os
 import re
 import secrets
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlparse
 
 from mlrec import storage
 from mlrec.config import Config, TrackingConfig
-from mlrec.config.metric_names import FINAL_PREFIXES
 from mlrec.config.run_files import WANDB_ID_FILE
 from mlrec.runs import checkpoint
 from mlrec.runs.failures import read_failures
-from mlrec.runs.recommendations import read_recommended
+from mlrec.runs.recommendations import EXAMPLES, read_recommended
 from mlrec.runs.record import read_record
 from mlrec.runs.wandb_tables import (
-    EXAMPLES,
     PARTS,
     examples_table,
     failures_table,
@@ -33,8 +30,6 @@ from mlrec.runtime.printable import printable
 from mlrec.runtime.redact import scrub
 from mlrec.storage.typed_json import read_bounded
 
-FINISH_AFTER_FAILURE_S = 5.0
-"""Seconds that W&B gets to send the last metrics of a failed run, while other ranks wait."""
 MAX_ID_BYTES = 100
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -43,62 +38,24 @@ _log = logging.getLogger(__name__)
 
 
 class WandbRun:
-    """A sink of the Tracker on rank 0.
-
-    A resumed run continues its W&B run. W&B must not end a training: its first error is logged as a
-    warning, and nothing more is sent.
-    """
+    """A Service that sends to W&B. A resumed run continues its W&B run."""
 
     def __init__(self, run_path: Path, config: Config, resolved: Mapping[str, Any]) -> None:
-        self._run: Any = None
+        self._run = _begin(run_path, config, resolved)
         self._path = run_path
         self._config = config
-        self._step = 0
-        self._is_ranked = False
-        self._try(lambda: setattr(self, "_run", _begin(run_path, config, resolved)))
-
-    def _try(self, action: Callable[[], object]) -> None:
-        """Call W&B, and stop tracking after its first error."""
-        try:
-            action()
-        except Exception as error:  # W&B's errors have no common base class
-            self._run = None
-            reason = scrub(str(error))
-            _log.warning("Stopped tracking in W&B: %s: %s", type(error).__name__, reason)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of a step. W&B keeps the first value, so a resume changes nothing."""
-        if self._run is not None:
-            self._step = step
-            # Final metrics come once, at the end of a run that was not stopped.
-            is_final = any(name.startswith(tuple(FINAL_PREFIXES.values())) for name in metrics)
-            self._is_ranked = self._is_ranked or is_final
-            self._try(lambda: self._run.log(dict(metrics), step=step))
+        self._run.log(dict(metrics), step=step)
 
-    def message(self, text: str) -> None:
-        """Ignore a message. Messages are for the terminal."""
-        del text
+    def log_end(self, step: int) -> None:
+        """Log tables, pictures and the best checkpoint."""
+        _log_end(self._run, self._path, self._config, step)
 
-    def close(self, exit_code: int) -> None:
-        """End the W&B run. After the test ranking it gets tables, pictures and the checkpoint."""
-        if self._run is not None and exit_code == 0 and self._is_ranked:
-            self._try(lambda: _log_end(self._run, self._path, self._config, self._step))
-        if self._run is not None:
-            self._finish(exit_code)
-
-    def _finish(self, exit_code: int) -> None:
-        """Finish the W&B run; after a failure only as long as the other ranks can wait."""
-        # A daemon, because a thread that hangs in finish must not keep the process alive.
-        thread = threading.Thread(
-            target=self._try, args=[lambda: self._run.finish(exit_code=exit_code)], daemon=True
-        )
-        thread.start()
-        thread.join(FINISH_AFTER_FAILURE_S if exit_code else None)
-        if thread.is_alive():
-            _log.warning(
-                "W&B did not take the last metrics within %.0f s; the run ends without them",
-                FINISH_AFTER_FAILURE_S,
-            )
+    def finish(self, exit_code: int) -> None:
+        """Finish the W&B run, which sends the last metrics."""
+        self._run.finish(exit_code=exit_code)
 
 
 _MODES = {"disabled": 0, "offline": 1, "online": 2}

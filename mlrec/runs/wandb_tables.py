@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
-
 from mlrec.config import Config
-from mlrec.data.pictures import Pictures, open_pictures
+from mlrec.data.pictures import Pictures
 from mlrec.runs import checkpoint
+from mlrec.runs.example_pictures import numbered_titles, open_example_pictures, picture_row
 from mlrec.runs.failures import Failure
-from mlrec.runs.recommendations import Example, Recommended
-from mlrec.runtime.redact import scrub
+from mlrec.runs.recommendations import SHARE, Example, Recommended, popularity_shares
 
 MAX_FAILURES_SHOWN = 100
-HIT_COLOR = "#16955f"
 
 # Names under which W&B logs; the dashboard shows the same names.
-EXAMPLES = "recommended/examples"
-"""Table with a row per user, with pictures."""
-SHARE = "recommended/{group}"
-"""Share of the recommendations in a popularity group."""
 HISTOGRAM = "recommended/popularity"
 FAILURES = "data/failures"
 PARTS = "model/parts"
@@ -40,16 +32,12 @@ _EXAMPLE_COLUMNS = (
     "titles recommended",
 )
 
-_log = logging.getLogger(__name__)
-
 
 def popularity_of_recommendations(recommended: Recommended) -> dict[str, Any]:
     """Return the share of the recommendations in each popularity group, and their histogram."""
     import wandb
 
-    counts = recommended.popularity["recommended"]
-    total = max(1, sum(counts.values()))
-    shares = {group: count / total for group, count in counts.items()}
+    shares = popularity_shares(recommended)
     group_column = "training interactions"
     share_column = "share of the recommendations"
     rows = [list(row) for row in shares.items()]
@@ -67,13 +55,7 @@ def examples_table(recommended: Recommended, config: Config) -> Any:
     """Return recommendations to some users, with pictures if the data set can be read."""
     import wandb
 
-    pictures: Pictures | None = None
-    try:
-        pictures = open_pictures(config.data)
-    except (ValueError, OSError, RuntimeError) as error:
-        _log.warning("W&B's table of recommendations has titles only: %s", scrub(str(error)))
-    if pictures is not None and not pictures.has_any:
-        pictures = None
+    pictures = open_example_pictures(config)
     table = wandb.Table(columns=list(_EXAMPLE_COLUMNS))
     for example in recommended.examples:
         table.add_data(*_example_row(example, recommended, pictures))
@@ -91,8 +73,8 @@ def _example_row(
         example.rank,
         example.target in example.items,
         _strip(pictures, example.items, marked=example.target),
-        _titles(recommended, example.history),
-        _titles(recommended, example.items),
+        numbered_titles(recommended, example.history),
+        numbered_titles(recommended, example.items),
     )
 
 
@@ -100,27 +82,9 @@ def _strip(pictures: Pictures | None, items: tuple[int, ...], marked: int = 0) -
     """Return the pictures of items side by side, with a frame around one; None without pictures."""
     import wandb
 
-    if pictures is None or not items:
-        return None
-    image = pictures.row(items)
-    if marked in items:
-        _frame(image, items.index(marked))
+    image = picture_row(pictures, items, marked)
     # W&B's default is PNG, which is several times larger for photographs.
-    return wandb.Image(image, file_type="jpg")
-
-
-def _frame(image: Image.Image, place: int) -> None:
-    """Draw a frame around one picture of a row of square ones."""
-    side = image.height
-    box = (place * side, 0, place * side + side - 1, side - 1)
-    ImageDraw.Draw(image).rectangle(box, outline=HIT_COLOR, width=max(2, side // 20))
-
-
-def _titles(recommended: Recommended, items: tuple[int, ...]) -> str:
-    lines = []
-    for place, item in enumerate(items, start=1):
-        lines.append(f"{place}. {recommended.titles.get(item, '')}")
-    return "\n".join(lines)
+    return wandb.Image(image, file_type="jpg") if image else None
 
 
 def failures_table(ledger: list[Failure]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from mlrec.models.recommender import Recommender
 from mlrec.models.registry import check_rows
 from mlrec.models.tower import ItemTower
 from mlrec.runs.run import check_place, find_state, last_step_of
-from mlrec.runs.wandb_run import wandb_mode
+from mlrec.runs.tracker import check_tracking
 from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 from mlrec.runtime.units import megabytes_or_gigabytes
@@ -211,7 +211,7 @@ def predict(config: Config, ranks: int) -> DryRun:
     # The same checks in the same order as in training, so that the first error is the same.
     check_rows(config)
     check_place(config)
-    wandb_mode(config.tracking)
+    check_tracking(config.tracking)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, precision_lines = foresee_precision(config, device)
     check_decode_on(config.data, device)

@@ -30,8 +30,7 @@ from mlrec.models.registry import check_rows
 from mlrec.runs.checkpoint import TrainingState
 from mlrec.runs.lock import run_lock
 from mlrec.runs.run import check_place, find_state, last_step_of
-from mlrec.runs.tracker import Tracker
-from mlrec.runs.wandb_run import wandb_mode
+from mlrec.runs.tracker import Tracker, check_tracking
 from mlrec.runtime.distributed import World, from_main, start_world, stop_world
 from mlrec.runtime.ending import Stopped
 from mlrec.runtime.stop_request import StopRequest
@@ -43,15 +42,15 @@ def train(config: Config) -> None:
     """Train a run to its end, from its newest checkpoint if it has one, and rank the best weights.
 
     Raises:
-        ValueError: configuration, data set and checkpoints do not fit together, or WANDB_MODE is
-            unknown.
+        ValueError: configuration, data set and checkpoints do not fit together, or a
+            tracker of the run is unavailable.
         RuntimeError: training diverged, or too many items could not be read.
         Stopped: a rank got a stop signal; the step after which all ranks stopped is saved.
     """
     # First what needs neither data nor other ranks, so that a slip is reported at once.
     check_rows(config)
     check_place(config)
-    wandb_mode(config.tracking)
+    check_tracking(config.tracking)
 
     # Every rank, from here to the end of the function.
     world = start_world()

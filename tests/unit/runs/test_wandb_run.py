@@ -7,20 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 from PIL import Image
 from tiny import VIDEO, tiny_overrides
 from wandb_files import read
 
-from mlrec.config import Config
 from mlrec.data.format import read_catalogue, read_dataset_info
 from mlrec.data.pictures import SIDE_PX
 from mlrec.evaluation.examples import RECOMMENDED_ITEMS, SHOWN_USERS
 from mlrec.evaluation.metrics import GROUPS
 from mlrec.report import dashboard
-from mlrec.runs import wandb_run, wandb_tables
+from mlrec.runs import wandb_tables
 from mlrec.serving.export import export
 
 BAD_ITEM = 3
@@ -130,22 +128,6 @@ def test_dashboard_panels_show_what_a_run_logs(run: Path) -> None:
         sum(len(panels) for panels in sections.values())
         == sum(map(len, [*dashboard.LINES.values(), *dashboard.TABLES.values()])) + 4
     )
-
-
-@pytest.mark.parametrize(
-    ("last", "exit_code", "expected"),
-    [("test/hr@10", 0, 1), ("train/loss", 0, 0), ("test/hr@10", 1, 0)],
-)
-def test_wandb_run_stopped_or_failed_logs_no_final_tables(
-    last: str, exit_code: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ends: list[tuple[object, ...]] = []
-    monkeypatch.setattr(wandb_run, "_begin", lambda *_: MagicMock())
-    monkeypatch.setattr(wandb_run, "_log_end", lambda *arguments: ends.append(arguments))
-    sink = wandb_run.WandbRun(tmp_path, Config(), {})
-    sink.log(10, {last: 0.5})
-    sink.close(exit_code)
-    assert len(ends) == expected
 
 
 def test_export_adds_a_reference_artifact_to_the_run(
