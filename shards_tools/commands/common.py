@@ -17,7 +17,7 @@ def add_raw(parser: Parser) -> None:
     parser.add_argument(
         "raw",
         metavar="RAW",
-        help="folder or fsspec URL with raw files; README.md describes their layout",
+        help="folder or fsspec URL with raw files; shards_tools/README.md describes their layout",
     )
 
 

@@ -1,4 +1,7 @@
-"""Every command of README.md is run: here on the tiny data set, or where RUN_ELSEWHERE says."""
+"""The commands and Python snippets of README.md and of the folders' READMEs succeed.
+
+Commands are run here on the tiny data set, or where RUN_ELSEWHERE says.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launching import BIN, call, finish, start
+from readme_commands import (
+    EVERY,
+    IS_NAMED_AS,
+    QUICKSTART,
+    RUN_ELSEWHERE,
+    TWO_STEPS,
+    elsewhere,
+    words_of,
+)
+from readmes import ROOT, Code, python_snippets
 from tiny import NUM_ITEMS, tiny_overrides
 
 from mlrec import config as configuration
@@ -22,165 +35,14 @@ from mlrec.runtime.progress import Task
 from mlrec.train import sweep
 from shards_tools.synthetic.make import make_synthetic
 
-ROOT = Path(__file__).parents[2]
-
-COMMAND = re.compile(
-    r"(mlrec|mlrec-shards|sbatch|kubectl|torchrun|deepspeed|pip install) |bash launch/"
-)
-"""How a command begins."""
-
-RUN_ELSEWHERE = {
-    "bash launch/quickstart.sh": "tests/end_to_end/test_quality.py",
-    "bash launch/test.sh": ".ci/run",
-    "bash launch/multinode.sh": "tests/integration/test_multinode.py",
-    "bash launch/local.sh CONFIG": (
-        "bash launch/local.sh configs/experiment/microlens_100k_sasrec_v.yaml data.url=OUT"
-    ),
-    "deepspeed --module mlrec.train": "tests/end_to_end/launching.py",
-    "torchrun -m mlrec.train": "tests/end_to_end/launching.py",
-    "mlrec-shards make RAW OUT --engine ray": "tests/integration/test_shards_ray.py",
-    "mlrec-shards bench RAW --items": "mlrec-shards bench RAW",
-    # No test downloads this checkpoint.
-    "mlrec extract configs/item/minilm_title.yaml": "mlrec extract CONFIG OUT",
-    # Without SLURM and Kubernetes, tests can only check the form of these files.
-    "sbatch launch/slurm.sbatch": "tests/unit/runtime/test_launch_scripts.py",
-    "kubectl apply -f launch/kubernetes.yaml": "tests/unit/runtime/test_launch_scripts.py",
-}
-"""Beginnings of commands that this file does not run.
-
-The value is the file that runs and names the command, or a README command of the same code.
-"""
-
-IS_NAMED_AS = {
-    "tests/end_to_end/launching.py": "mlrec.train",
-    "tests/integration/test_shards_ray.py": '"--engine"',
-    "tests/integration/test_multinode.py": "multinode.sh",
-}
-"""What stands in a file of RUN_ELSEWHERE for the command, where it is not the script's name."""
-
-PLACEHOLDERS = {
+SNIPPET_PLACES = {
     "URL": "data",
-    "FRAMES": "data",
-    "OUT": "out",
+    "OUT": "data",
     "RAW": "raw",
-    "CONFIG": "tiny.yaml",
-    "FILE": "study.yaml",
     "RUN": "runs/tiny",
-    "ID": "7",
-    "s3://bucket/NAME": "bucket",  # S3 itself: tests/integration
-    "--dry-run=RANKS": "--dry-run=2",
-    "P": "P",
-    "E": "E",
+    "EXPORT": "exported",
 }
-"""Placeholders of the README and their values in the folder of a command."""
-
-SMALL = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "patch_size": 8,
-}
-SMALL_VIDEO = "item.options=" + json.dumps(
-    {"video/videomae": {"checkpoint": "", "frames": 4, "size": 32, "config": SMALL}}
-)
-TWO_STEPS = (
-    "data.num_workers=0",
-    "data.cache_dir=cache",
-    "train.global_batch=18",
-    "train.duration=2 steps",
-    "train.save_every=2 steps",
-    "train.evaluate_every=2 steps",
-    "tracking.wandb=disabled",
-)
-SHRUNK: dict[str, tuple[str, ...]] = {
-    "mlrec train": TWO_STEPS,
-    "mlrec train configs/experiment/quickstart_video.yaml": (*TWO_STEPS, "data.url=data"),
-    "mlrec train configs/experiment/synthetic_video.yaml": (*TWO_STEPS, "data.url=data"),
-    "bash launch/local.sh": (
-        *TWO_STEPS,
-        SMALL_VIDEO,
-        "item.tuning=scratch",
-        "recommender.width=16",
-    ),
-    "mlrec plan": ("train.global_batch=18",),
-    "mlrec plan configs/": (SMALL_VIDEO,),
-    "mlrec sweep": ("data.url=data",),
-    "mlrec extract": (SMALL_VIDEO, "data.num_workers=0", "data.cache_dir=cache"),
-    "mlrec extract CONFIG": ("data.num_workers=0",),
-    "mlrec recommend OUT": ("--history", "7"),
-    "mlrec dashboard": ("--out", "dashboard.json"),
-    "mlrec bench step": ("--steps", "1"),
-    "mlrec bench step configs/": ("train.global_batch=18", SMALL_VIDEO),
-    "mlrec bench step configs/experiment/": ("train.global_batch=18", "--steps", "1"),
-    "mlrec bench prefix": ("item.tuning=top", "--steps", "1"),
-    "mlrec bench prefix configs/": (SMALL_VIDEO, "--steps", "1"),
-    "torchrun -m mlrec bench step": ("--steps", "1"),
-    "mlrec bench eval": ("--steps", "1"),
-    "mlrec bench loader": ("--steps", "1", "--workers", "1", "--global-batch", "18"),
-    "mlrec bench scale": ("tiny.yaml",),
-    "mlrec-shards synthetic": ("--users", "30", "--items", "40"),
-    "mlrec-shards make": ("--size", "32"),
-    "mlrec-shards bench": ("--items", "4"),
-}
-"""Arguments that shrink a command to seconds, by its beginning; the longest match counts."""
-
-
-def commands_of(text: str) -> list[str]:
-    """The commands in the code blocks and in the `code` of a text, each once."""
-    blocks = "".join(
-        block
-        for tag, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        if not tag
-    )
-    lines = [re.sub(r"\s+#.*", "", line).strip() for line in blocks.splitlines()]
-    spans = re.findall(
-        r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    )
-    return [
-        code
-        for code in dict.fromkeys([*lines, *(" ".join(span.split()) for span in spans)])
-        if COMMAND.match(code)
-    ]
-
-
-README = commands_of((ROOT / "README.md").read_text())
-QUICKSTART = [
-    line
-    for line in (ROOT / "launch/quickstart.sh").read_text().splitlines()
-    if line.startswith("mlrec")
-]
-
-
-def elsewhere(command: str) -> str | None:
-    """Return where a command is run, or None for here."""
-    return next(
-        (place for beginning, place in RUN_ELSEWHERE.items() if command.startswith(beginning)), None
-    )
-
-
-def words_of(command: str) -> list[str]:
-    """Return the words of a README command, with its placeholders filled in."""
-    text = command.replace("[key=value ...]", "train.log_every='1 steps'")
-    text = re.sub(r" \[(RUN|CONFIG) \.\.\.\]| \.\.\.", "", text).replace("[", "").replace("]", "")
-    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(text)]
-    words = [re.sub(r"(?<==)(URL|OUT)$", "data", word).replace("*", "tiny") for word in words]
-    unknown = [
-        word
-        for word in words
-        if re.fullmatch(r"(.*=)?[A-Z][A-Z,]*", word) and word not in PLACEHOLDERS
-    ]
-    assert not unknown, (
-        f"README.md names `{command}`; say in PLACEHOLDERS what {', '.join(unknown)} is"
-    )
-    if len(words) <= 2 and words[0] in ("mlrec", "mlrec-shards"):  # only named
-        return [*words, "--help"]
-    beginnings = [beginning for beginning in SHRUNK if command.startswith(beginning)]
-    added = SHRUNK[max(beginnings, key=len)] if beginnings else ()
-    if added and added[0].startswith("--"):
-        return [*words, *added]
-    first = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
-    return [*words[:first], *added, *words[first:]]
+"""Placeholders at the beginning of quoted paths in snippets, and their values."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -201,7 +63,7 @@ def run(words: Sequence[str]) -> int:
 
 @pytest.fixture(scope="module")
 def prepared(raw_dir: Path, dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the inputs of the README's commands, made by commands of the README."""
+    """Return a folder with the inputs of the commands, made by some of them."""
     folder = tmp_path_factory.mktemp("readme")
     for name, target in {
         "configs": ROOT / "configs",
@@ -252,16 +114,19 @@ def pretend(command: Sequence[str], config: Config, under_way: Task) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [code for code in [*README, *QUICKSTART] if elsewhere(code) is None]
+    "code",
+    [code for code in [*EVERY, *QUICKSTART] if elsewhere(code.text) is None],
+    ids=lambda code: code.text,
 )
 def test_readme_command_succeeds(
-    command: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    code: Code, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    command = code.text
     if command.startswith("pip install"):  # what it names is there; launch/install.sh installs it
         extras, files = re.findall(r"mlrec\[(\w+)\]", command), re.findall(r"-c (\S+)", command)
         assert extras or files
         assert {*extras} <= {*metadata("mlrec").get_all("Provides-Extra")}, (
-            f"README.md names `{command}`, setup.py no such extra"
+            f"{code.files} names `{command}`, setup.py no such extra"
         )
         assert all((ROOT / file).exists() for file in files)
         return
@@ -289,22 +154,33 @@ def test_readme_command_succeeds(
     elif command.startswith("mlrec-shards make runs/split"):
         (here / "runs" / "split").mkdir()
         (here / "runs" / "split" / "raw").symlink_to(here / "timed")
-    code = run(words)
+    exit_code = run(words)
     captured = capsys.readouterr()
-    assert code == 0, (
-        f"README.md names `{command}`, which fails as `{shlex.join(words)}`:\n{captured.err}\n"
+    assert exit_code == 0, (
+        f"{code.files} names `{command}`, which fails as `{shlex.join(words)}`:\n{captured.err}\n"
         "Correct it, or name in RUN_ELSEWHERE where it is run"
     )
     assert captured.out
 
 
+@pytest.mark.parametrize("snippet", python_snippets(), ids=lambda code: code.files)
+def test_readme_snippet_runs(snippet: Code, here: Path) -> None:
+    places = "|".join(SNIPPET_PLACES)
+    text = re.sub(
+        rf"""(["'])({places})(?=[/"'])""",
+        lambda match: match[1] + SNIPPET_PLACES[match[2]],
+        snippet.text,
+    )
+    exec(compile(text, f"<snippet of {snippet.files}>", "exec"), {"__name__": "snippet"})
+
+
 @pytest.mark.parametrize("beginning", RUN_ELSEWHERE)
 def test_readme_command_run_elsewhere_is_named_there(beginning: str) -> None:
-    assert any(code.startswith(beginning) for code in README), (
-        f"README.md names no `{beginning}` any more: take it out of here"
+    assert any(code.text.startswith(beginning) for code in EVERY), (
+        f"No README names `{beginning}` any more: remove it from RUN_ELSEWHERE"
     )
     place = RUN_ELSEWHERE[beginning]
-    if place in README:
+    if place in {code.text for code in EVERY}:
         assert elsewhere(place) is None, f"`{place}` itself is run elsewhere"
         return
     script = re.sub(r".*(launch/)", "", beginning.split(" CONFIG")[0])

@@ -4,7 +4,7 @@
    `spec` and `width`. Implement `forward` and `stages`.
 2. Write an `EncoderRow` with the class as `build`, and add it to ENCODERS in __init__.py.
 
-`MeanFrame` in the README is a complete example, TinyVideo in video.py a slightly larger one.
+`MeanFrame` in mlrec/README.md is a complete example, TinyVideo in video.py a slightly larger one.
 A small version of the row in tests/small_encoders.py puts it under every encoder test.
 
 Shape letters and what `forward` receives for each modality (size, frames, length: of `spec`):

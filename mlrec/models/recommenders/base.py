@@ -4,7 +4,7 @@
    states. Its constructor takes width, the longest history, and options with defaults.
 2. Add the class to RECOMMENDERS in __init__.py. Its options become `recommender.options`.
 
-`MeanOfHistory` in the README is a complete example, gru4rec.py the shortest model here.
+`MeanOfHistory` in mlrec/README.md is a complete example, gru4rec.py the shortest model here.
 Derive from `UserModel` if users are not their histories alone: see graph.py and counting.py.
 tests/unit/models/test_recommenders.py tests every row of the table.
 

@@ -1,11 +1,10 @@
-"""The README's example encoder and recommender train without changes."""
+"""The example encoder and recommender of mlrec/README.md train without changes."""
 
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from readmes import python_snippets
 
 from mlrec.config import Config, ItemConfig, RecommenderConfig
 from mlrec.data.ownership import Owners
@@ -15,18 +14,14 @@ from mlrec.models.building import build_model
 from mlrec.models.encoders import ENCODERS
 from mlrec.models.recommenders import RECOMMENDERS
 
-README = Path(__file__).parents[3] / "README.md"
-
 
 def test_readme_examples_as_rows_train(
     video_config: Config, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder, recommender = re.findall(
-        r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL
-    )
     names: dict[str, Any] = {}
-    exec(encoder, names)
-    exec(recommender, names)
+    for snippet in python_snippets():
+        if "ROWS = " in snippet.text:
+            exec(snippet.text, names)
     for table, rows in ((ENCODERS, names["ROWS"]), (RECOMMENDERS, names["RECOMMENDER_ROWS"])):
         for name, row in rows.items():
             monkeypatch.setitem(table, name, row)
