@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlrec import config as configuration
+from mlrec.evaluation.metrics import summarize, user_metrics
+from mlrec.evaluation.results import TargetRanks, read_results, write_results
 from mlrec.runs.recommendations import Example, Recommended, write_recommended
 
 POPULARITY = {
@@ -103,4 +108,21 @@ def make_recommending(path: Path, items_of: dict[int, tuple[int, ...]]) -> Path:
     counts = {name: {"cold": 1} for name in ("recommended", "targets", "catalogue")}
     titles = {item: f"title {item}" for item in range(9)}
     write_recommended(path, Recommended("test", len(items_of), counts, tuple(examples), titles))
+    return path
+
+
+def rank_users(path: Path, is_hit_B: np.ndarray, popularity_B: np.ndarray | None = None) -> Path:
+    """Give a made run results by user: the target is first, or else 250th of 300 items.
+
+    Args:
+        is_hit_B: whether each user's target is first, bool.
+        popularity_B: training interactions of the targets; without, as in earlier versions.
+    """
+    better_B = np.where(is_hit_B, 0, 249)
+    ranks = TargetRanks(better_B, np.zeros_like(better_B), popularity_B)
+    per_user = user_metrics(ranks.better_B, ranks.tied_B, 300)
+    metrics = summarize(per_user, np.zeros_like(better_B) if popularity_B is None else popularity_B)
+    results = read_results(path)
+    assert results is not None
+    write_results(path, replace(results, metrics=metrics, catalogue_size=300), ranks)
     return path

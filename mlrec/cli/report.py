@@ -97,7 +97,21 @@ def _document(out: Path | None, runs: list[Run], paper: PaperTable | None) -> di
 
 def _for_programs(run: Run) -> dict[str, Any]:
     """Return a run's results with standard errors over the users; without results its folder."""
-    return {"run": str(run.path), **run.results, "standard_errors": run.errors}
+    return {"run": str(run.path), **run.results, "standard_errors": _errors(run)}
+
+
+def _errors(run: Run) -> dict[str, dict[str, float]]:
+    """Return the standard error of each metric over the users, by popularity group."""
+    from mlrec.report.runs import metrics_of
+
+    errors: dict[str, dict[str, float]] = {}
+    for group in () if run.users is None else run.users.groups:
+        errors[group] = {}
+        for name in metrics_of([run]):
+            error = run.error(name, group)
+            if error is not None:
+                errors[group][name] = error
+    return errors
 
 
 def _seeds_for_programs(group: SeedGroup, runs: list[Run]) -> dict[str, Any]:

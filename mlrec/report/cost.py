@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from mlrec.report.runs import Run
 from mlrec.report.seeds import SeedGroup, Spread, seed_groups
 from mlrec.report.tables import Row, Table
-from mlrec.report.wording import NONE, count_in_words, duration, number
+from mlrec.report.wording import NONE, count_in_words, duration
 from mlrec.runtime.units import rounded_size
 
 
@@ -67,11 +67,12 @@ class CostLine:
         return max(peaks, default=None)
 
     def metric(self, name: str, group: str = "all") -> Spread | None:
-        """Return a metric for a popularity group; a single run has no deviation (NaN)."""
+        """Return a metric for a popularity group."""
         if self.seeds is not None:
             return self.seeds.spread(name, group)
         value = self.runs[0].metric(name, group)
-        return None if value is None else Spread(value, math.nan)
+        error = self.runs[0].error(name, group)
+        return None if value is None else Spread(value, math.nan if error is None else error)
 
 
 def tuning_of(run: Run) -> str:
@@ -221,9 +222,7 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _metric(spread: Spread | None) -> str:
-    if spread is None:
-        return NONE
-    return number(spread.mean) if math.isnan(spread.deviation) else spread.in_words()
+    return NONE if spread is None else spread.in_words()
 
 
 def speed_table(runs: Sequence[Run]) -> Table:

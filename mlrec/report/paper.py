@@ -25,7 +25,7 @@ from mlrec.report.published import (
 )
 from mlrec.report.runs import Run
 from mlrec.report.tables import Row, Table
-from mlrec.report.wording import NONE, listed, number
+from mlrec.report.wording import NONE, listed, number, with_error
 
 ENCODERS = {row.encoder for row in VIDEO_ENCODERS}
 
@@ -256,7 +256,5 @@ def _paper_and_ours(paper: float | None, run: Run | None, metric: str) -> str:
     """Return a cell: the paper's figure, and ours with its standard error."""
     ours = NONE
     if run is not None and _is_ranked(run):
-        ours = number(run.metric(metric))
-        if metric in run.errors:
-            ours += f" ± {number(run.errors[metric])}"
+        ours = with_error(run.metric(metric), run.error(metric))
     return f"{number(paper)} / {ours}"

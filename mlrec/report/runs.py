@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from mlrec import config as configuration
 from mlrec.config.metric_names import MAIN_CUTOFF, cutoffs_of, metric_names
-from mlrec.config.run_files import CONFIG_FILE, RANKS_FILE, run_names
-from mlrec.evaluation.metrics import standard_error, user_metrics
-from mlrec.evaluation.results import Results, read_ranks, read_results
+from mlrec.config.run_files import CONFIG_FILE, run_names
+from mlrec.evaluation.results import Results, read_results
+from mlrec.report.users import UserResults, read_user_results
 from mlrec.report.wording import listed
 from mlrec.runs.metrics_file import read_metrics
 from mlrec.runs.recommendations import Recommended, read_recommended
@@ -44,8 +44,8 @@ class Run:
     metrics: list[dict[str, Any]]
     """Lines of metrics.jsonl."""
     missing: tuple[Missing, ...]
-    errors: dict[str, float] = field(default_factory=dict)
-    """Standard error over all users of each metric; empty if the run has no ranks.npy."""
+    users: UserResults | None = field(default=None, compare=False)
+    """Results of each user; None if the run has no ranks.npy."""
     recommended: Recommended | None = None
     """Recommendations to some users; None if the run was not evaluated."""
     path: Path = Path()
@@ -90,8 +90,8 @@ class Run:
         return _number(self.results, "baselines", baseline, group, name)
 
     def error(self, name: str, group: str = "all") -> float | None:
-        """Return the standard error of a metric for a popularity group; None if unknown."""
-        return self.errors.get(name) if group == "all" else None
+        """Return the standard error of a metric over the users of a group; None if unknown."""
+        return None if self.users is None else self.users.error(name, group)
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """Return the steps and the values of a logged metric."""
@@ -179,6 +179,7 @@ def read_run(path: Path) -> Run:
     metrics = read_metrics(path)
     info = read_record(path) or {}
     results = read_results(path)
+    users = None if results is None else read_user_results(path, results)
     missing = []
     if not info:
         missing.append("has no description of its machine and versions (run.json)")
@@ -190,6 +191,16 @@ def read_run(path: Path) -> Run:
         missing.append(
             "was ranked on another data set (results.json) than it was trained on (run.json)"
         )
+    if results is not None and users is None:
+        missing.append(
+            "has no results by user (ranks.npy), so its metrics have no ± and are not tested: "
+            "mlrec evaluate writes them"
+        )
+    elif results is not None and users is not None and _lacks_groups(results, users):
+        missing.append(
+            "has no popularity by user in ranks.npy, so its metrics by popularity have no ± and "
+            "are not tested: mlrec evaluate writes it"
+        )
     return Run(
         path=path,
         name=path.resolve().name,
@@ -199,7 +210,7 @@ def read_run(path: Path) -> Run:
         results={} if results is None else asdict(results),
         metrics=metrics,
         missing=tuple(map(Missing, missing)),
-        errors={} if results is None else _errors(path, results),
+        users=users,
         recommended=read_recommended(path),
     )
 
@@ -210,11 +221,6 @@ def _is_ranked_on_its_own(info: Mapping[str, Any], results: Results) -> bool:
     return not trained_on or results.fingerprint in ("", trained_on)
 
 
-def _errors(path: Path, results: Results) -> dict[str, float]:
-    """Return the standard error of each metric over all users."""
-    if not (path / RANKS_FILE).exists() or not results.catalogue_size:
-        return {}
-    ranks = read_ranks(path, results)
-    names = metric_names(results.cutoffs)
-    per_user = user_metrics(ranks.better_B, ranks.tied_B, results.catalogue_size, names)
-    return {metric: standard_error(values_B) for metric, values_B in per_user.items()}
+def _lacks_groups(results: Results, users: UserResults) -> bool:
+    """Tell whether there are metrics by popularity, but no popularity of each user's target."""
+    return len(results.metrics) > 1 and len(users.groups) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from mlrec.report.runs import Run
-from mlrec.report.wording import number
+from mlrec.report.wording import with_error
 
 # Where a run is and how it is drawn, not what it computes. The data set is compared by its
 # fingerprint instead, so that it may move.
@@ -18,15 +19,18 @@ _SEED_SUFFIX = re.compile(r"[_-]?seed[_-]?[0-9]+$")
 
 
 class Spread(NamedTuple):
-    """A metric of runs that differ only in their seed."""
+    """A metric of a run, or of runs that differ only in their seed, with its uncertainty."""
 
     mean: float
     deviation: float
-    """Sample standard deviation over the runs."""
+    """Sample standard deviation over the seeds, or standard error over the users of a single run.
+
+    NaN if unknown.
+    """
 
     def in_words(self) -> str:
         """Return both with four decimals."""
-        return f"{number(self.mean)} ± {number(self.deviation)}"
+        return with_error(self.mean, None if math.isnan(self.deviation) else self.deviation)
 
 
 @dataclass(frozen=True)

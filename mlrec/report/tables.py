@@ -17,6 +17,7 @@ from mlrec.report.wording import (
     parameters_in_words,
     ratio,
     share,
+    with_error,
 )
 
 BASELINES = ("popularity", "chance", "oracle")
@@ -112,15 +113,21 @@ def results_table(runs: Sequence[Run]) -> Table:
     oracle = _baseline(runs, "oracle")
     others = [name for name in metrics_of(runs) if name != "hr@10"]
 
-    def cells(value: Callable[[str], float | None]) -> tuple[str, ...]:
+    def cells(
+        value: Callable[[str], float | None],
+        error: Callable[[str], float | None] = lambda _: None,
+    ) -> tuple[str, ...]:
         hit_rate = value("hr@10")
         relative = (ratio(hit_rate, popularity), share(hit_rate, oracle))
-        return (number(hit_rate), *relative, *(number(value(name)) for name in others))
+        first, *rest = (with_error(value(name), error(name)) for name in ("hr@10", *others))
+        return (first, *relative, *rest)
 
     # the two relative columns follow HR@10 and mark no best run, because HR@10 does
     columns = [[run.metric("hr@10") for run in runs], [], []]
     columns += [[run.metric(name) for run in runs] for name in others]
-    rows = [Row(run.name, cells(run.metric), _best(columns, i)) for i, run in enumerate(runs)]
+    rows = [
+        Row(run.name, cells(run.metric, run.error), _best(columns, i)) for i, run in enumerate(runs)
+    ]
     for group in seed_groups(runs):
         hit_rate = group.spread("hr@10")
         middle = None if hit_rate is None else hit_rate.mean
@@ -141,7 +148,9 @@ def popularity_table(runs: Sequence[Run], metric: str = "hr@10") -> Table:
     columns = [[run.metric(metric, group) for run in runs] for group in groups]
     rows = []
     for i, run in enumerate(runs):
-        cells = tuple(number(column[i]) for column in columns)
+        errors = [run.error(metric, group) for group in groups]
+        values = [column[i] for column in columns]
+        cells = tuple(map(with_error, values, errors))
         rows.append(Row(run.name, cells, _best(columns, i)))
     for seeds in seed_groups(runs):
         rows.append(Row(seeds.title, tuple(_spread(seeds, metric, group) for group in groups)))

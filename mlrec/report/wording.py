@@ -8,8 +8,13 @@ NONE = "–"
 
 
 def number(value: float | None) -> str:
-    """Return a metric with four decimals."""
-    return NONE if value is None else f"{value:.4f}"
+    """Return a metric with four decimals: ".0836"."""
+    return NONE if value is None else f"{value:.4f}".removeprefix("0")
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Return a metric and its uncertainty, if that is known: ".0836 ± .0012"."""
+    return number(value) if error is None else f"{number(value)} ± {number(error)}"
 
 
 def ratio(value: float | None, base: float | None) -> str:

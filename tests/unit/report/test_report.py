@@ -7,8 +7,9 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made_runs import make_recommending, make_run
+from made_runs import make_recommending, make_run, rank_users
 
 from mlrec.cli.main import run_command
 from mlrec.report.report import short_table, write_report
@@ -38,13 +39,13 @@ def test_report_results_are_compared_with_baselines(tmp_path: Path) -> None:
     out = write_report(runs, tmp_path / "out" / "report.html")
     text = out.with_suffix(".md").read_text()
     assert (
-        "video reaches HR@10 0.3000 on the test split: 3.00 × popularity and 75 % of the oracle"
+        "video reaches HR@10 .3000 on the test split: 3.00 × popularity and 75 % of the oracle"
         in text
     )
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
-    assert "| video | **0.3000** | 3.00 × | 75 % |" in text
-    assert "| id | 0.2000 | 2.00 × | 50 % |" in text
-    assert "| chance | 0.0200 | 0.20 × | 5 % |" in text
+    assert "| video | **.3000** | 3.00 × | 75 % |" in text
+    assert "| id | .2000 | 2.00 × | 50 % |" in text
+    assert "| chance | .0200 | 0.20 × | 5 % |" in text
     assert "| training interactions of the target | cold | 1-5 | 6-20 | 21-100 | &gt;100 |" in text
     assert r"| item.encoders | \['video/tiny'\] | \['id/embedding'\] |" in text
     assert "7.5 min" in rows["duration"]
@@ -61,7 +62,7 @@ def test_report_of_runs_with_different_cutoffs_names_the_missing_ones(tmp_path: 
     (other / "results.json").write_text(json.dumps(results))
     text = write_report([usual, other], tmp_path / "report.html").with_suffix(".md").read_text()
     assert "| HR@10 | × popularity | % of oracle | HR@5 | HR@20 | NDCG@5 |" in text
-    assert "| 75 % | – | 0.4500 |" in text
+    assert "| 75 % | – | .4500 |" in text
     for run, cutoff in ((usual, 5), (other, 20)):
         assert (
             f"{run.name} was ranked without the metrics at {cutoff}; to add them, run "
@@ -91,10 +92,10 @@ def test_report_of_runs_that_differ_in_their_seed_has_mean_and_deviation(tmp_pat
     other = make_run(tmp_path / "other", encoder="id/embedding")
     runs = [*make_seeds(tmp_path), other]
     text = write_report(runs, tmp_path / "report.html").with_suffix(".md").read_text()
-    assert "| base_seed1 | 0.2000 | 2.00 × | 50 % |" in text
-    assert "| base, mean of 3 seeds | 0.2000 ± 0.1000 | 2.00 × | 50 % | 0.3000 ± 0.1500 |" in text
+    assert "| base_seed1 | .2000 | 2.00 × | 50 % |" in text
+    assert "| base, mean of 3 seeds | .2000 ± .1000 | 2.00 × | 50 % | .3000 ± .1500 |" in text
     assert text.count("mean of") >= 2  # of all users, and by popularity
-    assert "| other | **0.3000** |" in text
+    assert "| other | **.3000** |" in text
     assert "base, mean of 3 seeds" in short_table(runs)
     assert "mean of" not in short_table([runs[0], other])
 
@@ -183,14 +184,12 @@ def test_report_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path)
         "## Results: synthetic, test split" in test
         and "## HR@10 by popularity of the target: synthetic, test split" in test
     )
+    assert "| a | **.3000** | 3.00 × |" in test and "| b | .2000 |" in test and "| c |" not in test
     assert (
-        "| a | **0.3000** | 3.00 × |" in test and "| b | 0.2000 |" in test and "| c |" not in test
+        "| c | **.2000** | 4.00 × |" in validation
+        and "| popularity | .0500 | 1.00 × |" in validation
     )
-    assert (
-        "| c | **0.2000** | 4.00 × |" in validation
-        and "| popularity | 0.0500 | 1.00 × |" in validation
-    )
-    assert "c reaches HR@10 0.2000 on the validation split: 4.00 × popularity" in validation
+    assert "c reaches HR@10 .2000 on the validation split: 4.00 × popularity" in validation
     for split in ("test", "validation"):
         assert f"<h2>Results: synthetic, {split} split</h2>" in out.read_text()
         assert f"<h2>Cold and popular items: synthetic, {split} split</h2>" in out.read_text()
@@ -268,3 +267,45 @@ def test_report_command_writes_next_to_the_runs_and_prints_the_table(
     run_command(["report", str(runs[0])])
     assert (tmp_path / "report.html").exists() and (runs[0] / "report.md").exists()
     assert f"report: {tmp_path}/report.html and {tmp_path}/report.md" in capsys.readouterr().out
+
+
+def test_report_metrics_have_standard_errors_over_users(tmp_path: Path) -> None:
+    # 30 hits in 100 users, half of them in each of two groups
+    is_hit_B = np.arange(100) % 10 < 3
+    popularity_B = np.where(np.arange(100) < 50, 0, 30)
+    run = rank_users(make_run(tmp_path / "run"), is_hit_B, popularity_B)
+    text = write_report([run], tmp_path / "report.html").with_suffix(".md").read_text()
+    # sqrt(.3 * .7 / 99) and sqrt(.3 * .7 / 49)
+    assert "| run | .3000 ± .0461 | 3.00 × | 75 % |" in text
+    assert "| run | .3000 ± .0655 | .3000 ± .0655 |" in text
+    assert "no results by user" not in text
+
+
+@pytest.mark.parametrize("has_ranks", [True, False])
+def test_report_of_earlier_results_names_the_missing_errors(
+    tmp_path: Path, has_ranks: bool
+) -> None:
+    run = make_run(tmp_path / "run")
+    if has_ranks:
+        rank_users(run, np.arange(100) < 30)
+    text = write_report([run], tmp_path / "report.html").with_suffix(".md").read_text()
+    if has_ranks:
+        assert "run has no popularity by user in ranks.npy" in text
+        assert "| run | .3000 ± .0461 | 3.00 × |" in text
+        assert "| run | .3000 |" in text
+    else:
+        assert "run has no results by user (ranks.npy)" in text
+        assert "±" not in text.split("| run |", 1)[1]
+
+
+def test_report_json_has_standard_errors_by_popularity(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    popularity_B = np.where(np.arange(100) < 50, 0, 30)
+    run = rank_users(make_run(tmp_path / "run"), np.arange(100) % 10 < 3, popularity_B)
+    run_command(["report", str(run), "--json"])
+    (described,) = json.loads(capsys.readouterr().out)["runs"]
+    errors = described["standard_errors"]
+    assert errors["all"]["hr@10"] == pytest.approx(0.0461, abs=1e-4)
+    assert errors["cold"]["hr@10"] == pytest.approx(0.0655, abs=1e-4)
+    assert set(errors) == {"all", "cold", "21-100"}

@@ -71,7 +71,7 @@ def test_report_shows_accuracy_over_cost(tmp_path: Path) -> None:
     out = write_report([full, ids], tmp_path / "report.html")
     text = out.with_suffix(".md").read_text()
     assert "| full | full | 123.5 k | 8.00 | 7.00 | 4.00 | 3.50 | " in text
-    assert "| 2,000 MB | 0.3000 | 0.1500 | 0.3000 |" in text
+    assert "| 2,000 MB | .3000 | .1500 | .3000 |" in text
     assert "| ids | ids | 123.5 k | 1.00 | 0.50 |" in text
     page = out.read_text()
     assert "HR@10 over seconds per epoch" in page

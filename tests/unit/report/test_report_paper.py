@@ -21,6 +21,7 @@ from mlrec.models.recommenders import RECOMMENDERS
 from mlrec.report.paper import PAPER_TABLES, PaperTable, inputs_of
 from mlrec.report.published import BASELINES, COUNTS, METRICS, TUNINGS, VIDEO_ENCODERS, Baseline
 from mlrec.report.runs import Run, read_run
+from mlrec.report.wording import number
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiment"
 
@@ -104,8 +105,8 @@ def test_paper_baselines_run_is_placed_with_its_standard_error(tmp_path: Path) -
     placed = {"SASRec": "a", "SASRec_ID+V": "b", "GRCN_ID+V": "c", "GRU4Rec_V": "d"}
     for row in BASELINES:
         (cells,) = lines(table, row.name)
-        ours = f"0.3000 ± {error:.4f}" if row.name in placed else "–"
-        assert cells[1] == f"{row.figures[0]:.4f} / {ours}"
+        ours = f".3000 ± {number(error)}" if row.name in placed else "–"
+        assert cells[1] == f"{number(row.figures[0])} / {ours}"
         assert cells[5:] == (placed.get(row.name, "–"), "MicroLens-100K")
     assert len(table.notes) == 1
 
@@ -120,8 +121,8 @@ def test_paper_tables_other_data_set_gets_a_row_without_published_figures(tmp_pa
     ]
     table = PAPER_TABLES["baselines"](runs)
     paper, half = lines(table, "SASRec")
-    assert (paper[1], paper[5:]) == ("0.0909 / –", ("–", "MicroLens-100K"))
-    assert half[1].startswith("– / 0.3000 ± ")
+    assert (paper[1], paper[5:]) == (".0909 / –", ("–", "MicroLens-100K"))
+    assert half[1].startswith("– / .3000 ± ")
     assert half[5:] == ("half", "MicroLens-50k, 50,000 users, 19,220 items")
     assert "not to be compared with the paper's figures: half, video." in table.notes[1]
     encoder = PAPER_TABLES["encoders"](runs)
@@ -140,8 +141,8 @@ def test_paper_encoders_are_ordered_by_accuracy_with_tunings_side_by_side(tmp_pa
     assert [row.name for row in table.table.rows][:3] == ["R3D-r18", "X3D-xs", "C2D-r50"]
     first, second = lines(table, "Slow-r50")
     assert first[0] == "91.63"
-    assert ["0.3000" in cell for cell in first[1:-1:2]] == [True, False, True], TUNINGS
-    assert ["0.3000" in cell for cell in second[1:-1:2]] == [False, False, True], (
+    assert [".3000" in cell for cell in first[1:-1:2]] == [True, False, True], TUNINGS
+    assert [".3000" in cell for cell in second[1:-1:2]] == [False, False, True], (
         "two runs in one place have two lines"
     )
     assert "Not filled in are the paper's HR@10 and NDCG@10 of R3D-r18," in table.notes[-1]
@@ -176,8 +177,8 @@ def test_paper_tables_split_by_time_is_not_compared_with_the_paper(tmp_path: Pat
     (tmp_path / "run" / "run.json").write_text(json.dumps(info))
     table = PAPER_TABLES["baselines"]([read_run(tmp_path / "run")])
     paper, own = lines(table, "SASRec")
-    assert paper[1] == "0.0909 / –"
-    assert own[1].startswith("– / 0.3000")
+    assert paper[1] == ".0909 / –"
+    assert own[1].startswith("– / .3000")
     assert own[-1] == "MicroLens-100k, 100,000 users, 19,738 items, split by time"
 
 
@@ -186,10 +187,10 @@ def test_paper_tables_validation_results_are_left_out(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     (tmp_path / "run" / "results.json").write_text(json.dumps({**results, "split": "validation"}))
     table = PAPER_TABLES["baselines"]([read_run(tmp_path / "run")])
-    assert lines(table, "SASRec")[0][1] == "0.0909 / –"
+    assert lines(table, "SASRec")[0][1] == ".0909 / –"
     assert "Without results of the test split: run; mlrec evaluate RUN writes them." in table.notes
     (tmp_path / "run" / "ranks.npy").unlink()
-    assert run.errors and not read_run(tmp_path / "run").errors
+    assert run.error("hr@10") and read_run(tmp_path / "run").error("hr@10") is None
     (tmp_path / "run" / "ranks.npy").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"ranks\.npy is damaged.*mlrec evaluate"):
         read_run(tmp_path / "run")
@@ -202,9 +203,9 @@ def test_paper_command_prints_and_writes_the_table(
         run_command(["report", *map(str, arguments)])
         return capsys.readouterr().out
 
-    assert "| SASRec_V | VideoRec | 0.0948 / – |" in printed(["--table", "baselines"])
+    assert "| SASRec_V | VideoRec | .0948 / – |" in printed(["--table", "baselines"])
     place_run(tmp_path / "run", "sasrec", ItemConfig())
-    assert "| SASRec | IDRec (SR) | 0.0909 / 0.3000 ± " in printed(
+    assert "| SASRec | IDRec (SR) | .0909 / .3000 ± " in printed(
         ["--table", "baselines", tmp_path / "run"]
     )
     for name in ("report.md", "report.html"):
