@@ -16,7 +16,7 @@ from mlrec.report.published import TUNINGS
 from mlrec.report.runs import Run
 from mlrec.report.svg import SIZE_INCHES, TEXT_PLACEHOLDER, Box, Mark, draw_svg
 from mlrec.report.tables import popularity_groups
-from mlrec.report.wording import count_in_words, number
+from mlrec.report.wording import count_in_words
 from mlrec.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -243,11 +243,8 @@ def _over_cost(points: Sequence[tuple[CostLine, float]], label: str, axis: str) 
     for line, cost in points:
         hit_rate = line.metric("hr@10")
         assert hit_rate is not None
-        # seeds have a deviation, a single run has the error over its users
-        is_single = math.isnan(hit_rate.deviation)
-        error = line.runs[0].error("hr@10") if is_single else hit_rate.deviation
-        value = number(hit_rate.mean) + (f" ± {number(error)}" if error else "")
-        words = f"HR@10 {value}, {line.tuning}"
+        error = None if math.isnan(hit_rate.deviation) else hit_rate.deviation
+        words = f"HR@10 {hit_rate.in_words()}, {line.tuning}"
         at = f"{count_in_words(cost)} {axis}"
         marks.append(Mark(line.name, at, cost, hit_rate.mean, error, words))
 
