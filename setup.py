@@ -41,6 +41,7 @@ setup(
         "console_scripts": ["mlrec = mlrec.cli.main:main", "mlrec-shards = shards_tools.cli:main"]
     },
     install_requires=[
+        "argcomplete>=3.5",
         "av",
         "charset-normalizer",
         "deepspeed>=0.19",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mlrec.cli import completion
 from mlrec.cli.commands import Command, Program
 from mlrec.runtime.ending import Stopped
 from mlrec.runtime.entry_point import exit_with, run_main
@@ -62,6 +63,8 @@ def main(words: Sequence[str] | None = None) -> int:
         0 for success, 1 for a failure or for faults that were found, 2 for bad input, 130 for
         Ctrl-C.
     """
+    if words is None and completion.is_requested():
+        completion.complete(PROGRAM)
     code = run_main(run_command, sys.argv[1:] if words is None else words)
     if words is None:
         exit_with(code)

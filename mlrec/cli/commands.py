@@ -89,11 +89,15 @@ class Program:
             f"{self.name} COMMAND --help describes a command's arguments. "
             f"{self.name} --version prints the version."
         )
+        completion = (
+            "Completion on the Tab key, in bash and zsh: "
+            f'eval "$(register-python-argcomplete {self.name})"'
+        )
         parts = (
             f"usage: {self.name} COMMAND ...",
             self.description,
             "\n".join(["commands:", *lines]),
-            "\n".join([more, self.epilog]).rstrip(),
+            "\n".join([more, self.epilog, completion]),
         )
         return "\n\n".join(parts)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mlrec.cli import (
     bench,
     compare,
+    completion,
     dashboard,
     evaluate,
     export,
@@ -61,4 +62,6 @@ def run_command(words: Sequence[str]) -> int | None:
 
 def main() -> None:
     """Run `mlrec`, and end this process with its exit code."""
+    if completion.is_requested():
+        completion.complete(PROGRAM)
     exit_with(run_main(run_command, sys.argv[1:]))

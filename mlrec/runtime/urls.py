@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
-
 from mlrec.runtime.credentials import check_no_credentials
 from mlrec.runtime.printable import printable
 
@@ -97,6 +95,9 @@ def check_url(url: str, key: str = "") -> None:
             f"Unpack or copy the files, and name {_SUPPORTED}"
         )
     scheme = scheme_of(url)
+    # imported late, so that --help is fast
+    import fsspec
+
     is_known = scheme in SCHEMES or scheme in fsspec.available_protocols()
     if not is_known or scheme in _UNSUPPORTED_SCHEMES:
         shown_scheme = printable(scheme, _MAX_SCHEME_CHARACTERS)

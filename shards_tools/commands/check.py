@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from mlrec.config.arguments import Parser
-from mlrec.data.format import read_dataset_info
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import say
@@ -26,6 +25,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the faults, and return 1 if there are any."""
+    from mlrec.data.format import read_dataset_info
     from shards_tools.check.dataset import check
 
     url: str = options.url

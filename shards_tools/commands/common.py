@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlrec.config.arguments import Parser, whole_number
-from mlrec.data.format import DatasetInfo
-from mlrec.data.media.policies import FRAME_POLICIES
-from shards_tools.pack.inputs import Inputs
+
+if TYPE_CHECKING:
+    from mlrec.data.format import DatasetInfo
+    from shards_tools.pack.inputs import Inputs
+
+# the names of FRAME_POLICIES, whose module imports numpy; a test compares them
+POLICY_NAMES = ("middle", "uniform", "scenes", "title")
 
 
 def add_raw(parser: Parser) -> None:
@@ -47,7 +51,7 @@ def add_policy(parser: Parser) -> None:
     """Add --policy and --title-checkpoint, which decide on the frames of a video."""
     parser.add_argument(
         "--policy",
-        choices=tuple(FRAME_POLICIES),
+        choices=POLICY_NAMES,
         default="middle",
         help="which frames of a video are packed. middle: frames around its middle, --interval "
         "apart. uniform: evenly spaced frames of the whole video. scenes: of 64 "
@@ -123,6 +127,7 @@ def inputs_of(options: argparse.Namespace) -> Inputs:
     """
     # imported late, so that --help is fast
     from shards_tools.pack.features import parse_sources
+    from shards_tools.pack.inputs import Inputs
 
     features = parse_sources(options.features)
     return Inputs(options.titles, options.title_checkpoint, features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
 
 from mlrec.config.arguments import Parser, whole_number
 from mlrec.runtime.json_output import add_json, print_json
@@ -19,8 +20,9 @@ from shards_tools.commands.common import (
     inputs_of,
     title_weights,
 )
-from shards_tools.pack.engines import ENGINES
-from shards_tools.pack.settings import OPTIONAL_PARTS, Settings, sorted_parts
+
+if TYPE_CHECKING:
+    from shards_tools.pack.settings import Settings
 
 HELP = "Pack a raw folder into a data set. The same command continues a run that was stopped."
 DESCRIPTION = """\
@@ -28,6 +30,9 @@ Reads interactions, titles, videos, covers and audio from RAW. Writes shards of 
 sequences, with checksums, to OUT. --dry-run shows what RAW holds, and how large OUT will be."""
 EXAMPLE = """\
 mlrec-shards make data/MicroLens-50k s3://bucket/microlens-50k --policy uniform --frames 16"""
+
+# the names of ENGINES, whose module imports what packs items; a test compares them
+ENGINE_NAMES = ("local", "ray")
 
 NUMBERS = {
     "frames": "frames per video; encoders read 4 to 64 (mlrec list encoders), and frames repeat if "
@@ -63,7 +68,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=tuple(ENGINES),
+        choices=ENGINE_NAMES,
         default="local",
         help="local: processes of this machine. ray: a Ray cluster whose nodes all have mlrec and "
         "reach RAW and OUT (default: %(default)s)",
@@ -86,6 +91,9 @@ def add_arguments(parser: Parser) -> None:
 
 def _add_settings(parser: Parser) -> None:
     """Add an option for each field of Settings."""
+    # imported late, so that the program's help is fast
+    from shards_tools.pack.settings import OPTIONAL_PARTS, Settings
+
     # defaults have one place, the fields of Settings
     defaults = Settings()
     parser.add_argument(
@@ -134,6 +142,9 @@ def _add_settings(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Pack and print what the data set holds, or only look with --dry-run."""
+    # imported late, so that the program's help is fast
+    from shards_tools.pack.settings import Settings, sorted_parts
+
     options.title_weights = title_weights(options)
     # make computes them: a dry run reads the files, and needs no digests
     options.feature_digests = ""
@@ -143,7 +154,6 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         _dry_run(options, settings)
         return
-    # imported late, so that --help is fast
     from shards_tools.make import make
     from shards_tools.pack.reasons import read_reasons
     from shards_tools.show.summary import summary_lines

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from mlrec.config.arguments import Parser
-from mlrec.data.format import read_dataset_info
 from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.progress import task
 from mlrec.runtime.terminal import say
@@ -29,6 +28,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Copy every file that DST lacks."""
+    from mlrec.data.format import read_dataset_info
     from shards_tools.push import push
 
     info = read_dataset_info(options.source)

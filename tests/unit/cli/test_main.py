@@ -1,13 +1,16 @@
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import mlrec
 from mlrec import __version__
 from mlrec.cli import bench, commands, main, recommend, report
 from mlrec.cli import list as listing
@@ -66,6 +69,60 @@ def test_lookup_unknown_name_names_the_table_as_the_command_does(kind: str, tabl
     assert table in TABLES
     with pytest.raises(ValueError, match=rf"see: mlrec list {table}$"):
         lookup({"bpr": 1}, "softmax", kind)
+
+
+def words_on_tab(line: str, folder: Path) -> list[str]:
+    """Return what a shell offers when Tab is pressed at the end of a command line."""
+    offered = folder / "offered"
+    module = {"mlrec": "mlrec", "mlrec-shards": "shards_tools"}[line.split()[0]]
+    shell = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_COMP_WORDBREAKS": " =:",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(offered),
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+        "COMP_TYPE": "9",
+        "PYTHONPATH": str(Path(mlrec.__file__).parents[1]),
+    }
+    command = [sys.executable, "-X", "importtime", "-m", module]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | shell, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+    imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
+    # defaults of make are in a module that imports pyarrow
+    assert imported.isdisjoint(set(HEAVY_LIBRARIES) - {"pyarrow"})
+    return offered.read_text().split("\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mlrec tr", ["train "]),
+        ("mlrec bench s", ["step", "scale"]),
+        ("mlrec list l", ["losses "]),
+        ("mlrec train co", ["configs/"]),
+        ("mlrec train configs/q", ["configs/quick.yaml "]),
+        ("mlrec train configs/quick.yaml train.dur", ["train.duration="]),
+        ("mlrec train x.yaml --dry-run data.c", ["data.cache_dir=", "data.cache_bytes="]),
+        # bash takes = for the start of a new word
+        ("mlrec train x.yaml loss.negatives=", ["global", "local"]),
+        ("mlrec train x.yaml item.chunk=", ["auto "]),
+        ("mlrec train x.yaml --d", ["--dry-run "]),
+        ("mlrec evaluate c", ["configs/"]),
+        ("mlrec evaluate configs --split ", ["test", "validation"]),
+        ("mlrec-shards mak", ["make "]),
+        ("mlrec-shards make RAW OUT --policy s", ["scenes "]),
+    ],
+)
+def test_tab_offers_commands_flags_files_and_keys(
+    line: str, words: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "configs").mkdir()
+    for name in ("quick.yaml", "quick.txt", ".hidden.yaml"):
+        (tmp_path / "configs" / name).touch()
+    assert words_on_tab(line, tmp_path) == words
 
 
 def test_list_recommenders_prints_their_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
+from mlrec.data.media.policies import FRAME_POLICIES
 from shards_tools import cli
+from shards_tools.commands import common, make
+from shards_tools.pack.engines import ENGINES
 
 # importing either takes longer than all that a help prints
 HEAVY_LIBRARIES = ("torch", "av", "pandas")
@@ -33,6 +36,22 @@ def test_help_of_any_command_imports_no_heavy_library() -> None:
     program = [sys.executable, "-c", PRINT_HELP_AND_HEAVY_IMPORTS, ",".join(HEAVY_LIBRARIES)]
     done = subprocess.run(program, check=True, capture_output=True, text=True)
     assert done.stderr == "[]\n"
+
+
+def test_program_help_imports_nothing_that_packs() -> None:
+    code = """
+import sys
+from shards_tools import cli
+cli.run_command(["--help"])
+print({"numpy", "pyarrow", "fsspec", "PIL"} & set(sys.modules), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"
+
+
+def test_choices_equal_the_tables_of_the_modules_that_are_not_imported() -> None:
+    assert tuple(FRAME_POLICIES) == common.POLICY_NAMES
+    assert tuple(ENGINES) == make.ENGINE_NAMES
 
 
 @pytest.mark.parametrize(
