@@ -19,6 +19,7 @@ from mlrec.evaluation.examples import RECOMMENDED_ITEMS, SHOWN_USERS
 from mlrec.evaluation.metrics import GROUPS
 from mlrec.report import dashboard
 from mlrec.runs import wandb_tables
+from mlrec.runs.recommendations import EXAMPLES, SHARE
 from mlrec.serving.export import export
 
 BAD_ITEM = 3
@@ -67,13 +68,13 @@ def test_wandb_run_holds_figures_tables_pictures_and_the_checkpoint(run: Path) -
     )
     assert {"history", "stats", "exit"} <= logged.kinds  # stats are the machine's own figures
     assert sum(
-        logged.history[wandb_tables.SHARE.format(group=group)] for group, _, _ in GROUPS
+        logged.history[SHARE.format(group=group)] for group, _, _ in GROUPS
     ) == pytest.approx(1)
 
     def table(name: str) -> dict[str, Any]:
         return dict(json.loads((logged.files / logged.history[name]["path"]).read_text()))
 
-    examples = table(wandb_tables.EXAMPLES)
+    examples = table(EXAMPLES)
     assert len(examples["data"]) == SHOWN_USERS
     (pictured,) = (
         artifact for artifact in logged.artifacts if "recommendedexamples" in artifact.name
