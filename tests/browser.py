@@ -32,13 +32,31 @@ frame.onload = () => {{
   const isBroken = (image) => !image.complete || !image.naturalWidth;
   const sticksOut = (node) => node.getBoundingClientRect().right > root.clientWidth + 1
     && !node.closest(".scroll, pre, svg");
+  const lines = (node, start, length) => {{
+    const range = doc.createRange();
+    range.setStart(node, start);
+    range.setEnd(node, start + length);
+    return new Set([...range.getClientRects()].map((rect) => Math.round(rect.top))).size;
+  }};
+  // words that would fit a line of any column, but are on two
+  const broken = [];
+  const texts = doc.createTreeWalker(doc.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {{
+    if (texts.currentNode.parentElement.closest("svg, script, style")) continue;
+    for (const word of texts.currentNode.data.matchAll(/[A-Za-z]{{2,14}}(?![A-Za-z])/g)) {{
+      const isWhole = !/[A-Za-z]/.test(texts.currentNode.data[word.index - 1] || "");
+      if (isWhole && lines(texts.currentNode, word.index, word[0].length) > 1) broken.push(word[0]);
+    }}
+  }}
   const outside = [...doc.querySelectorAll("body *")].filter(sticksOut);
   seen.textContent = JSON.stringify({{
     title: doc.title,
     width: root.clientWidth,
     overflow_px: root.scrollWidth - root.clientWidth,
     sticking_out: outside.map((node) => node.tagName + "." + node.className),
+    broken_words: broken,
     images: images.length,
+    without_alt: images.filter((image) => !image.alt).length,
     broken_images: images.filter(isBroken).length,
     figures: [...doc.querySelectorAll("svg[role=img]")].map(widthOf),
     height: root.scrollHeight,

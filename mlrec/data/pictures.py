@@ -5,19 +5,32 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from mlrec.config import DataConfig
-from mlrec.data.decoders import decode_clip
 from mlrec.data.format import DatasetInfo, read_catalogue, read_dataset_info
 from mlrec.data.item_store import ItemStore
+from mlrec.data.media.frames import decode_video
 from mlrec.data.media.jpeg import decode_jpeg
+from mlrec.data.media.policies import uniform
 from mlrec.data.samples import BadItemError
 
 SIDE_PX = 112
 QUALITY = 78
+
+
+class Strip(NamedTuple):
+    """Frames of an item side by side, or its cover."""
+
+    jpeg: bytes
+    """A JPEG file."""
+    frames: tuple[int, ...]
+    """Number of each frame among the stored ones, from 1; empty for a cover."""
+    num_frames: int
+    """Number of frames that are stored of the item; 0 for a cover."""
 
 
 class Pictures:
@@ -39,19 +52,24 @@ class Pictures:
         Returns:
             None if the item cannot be read.
         """
+        strip = self.strip(item, frames, side_px)
+        return None if strip is None else strip.jpeg
+
+    def strip(self, item: int, frames: int, side_px: int = SIDE_PX) -> Strip | None:
+        """Return the same picture as `jpeg` with the numbers of its frames."""
         try:
-            images = self._images(item, frames)
+            images, numbers, num_frames = self._images(item, frames)
         except (BadItemError, LookupError, OSError, ValueError, RuntimeError):
             return None
-        strip = Image.new("RGB", (side_px * len(images), side_px))
+        joined = Image.new("RGB", (side_px * len(images), side_px))
         for place, image in enumerate(images):
-            strip.paste(
+            joined.paste(
                 image.convert("RGB").resize((side_px, side_px), Image.Resampling.LANCZOS),
                 (place * side_px, 0),
             )
         sink = io.BytesIO()
-        strip.save(sink, "JPEG", quality=QUALITY)
-        return sink.getvalue()
+        joined.save(sink, "JPEG", quality=QUALITY)
+        return Strip(sink.getvalue(), numbers, num_frames)
 
     def row(self, items: Sequence[int], side_px: int = SIDE_PX) -> Image.Image:
         """Return the items' pictures side by side. An item that cannot be read is black."""
@@ -61,18 +79,46 @@ class Pictures:
                 row.paste(Image.open(io.BytesIO(jpeg)), (place * side_px, 0))
         return row
 
-    def _images(self, item: int, frames: int) -> list[Image.Image]:
+    def _images(self, item: int, frames: int) -> _Images:
         media = self.media
         if media.kind == "clip":
-            clip = self.store.read(item, ["mp4"])["mp4"]
-            return list(map(Image.fromarray, decode_clip(clip, media, frames, media.size)))
-        if media.kind == "frames":
-            middles = (np.arange(frames) + 0.5) * media.frames / frames
-            names = [f"{int(middle)}.jpg" for middle in middles]
-        else:
-            names = ["cover.jpg"]
+            return _clip_images(self.store.read(item, ["mp4"])["mp4"], frames, media.size)
+        if media.kind == "none":
+            cover = self.store.read(item, ["cover.jpg"])["cover.jpg"]
+            return _Images([Image.fromarray(decode_jpeg(cover, media.size))], (), 0)
+        positions = uniform(media.frames, frames, 1).tolist()
+        names = [f"{position}.jpg" for position in positions]
         members = self.store.read(item, names)
-        return [Image.fromarray(decode_jpeg(members[name], media.size)) for name in names]
+        images = [Image.fromarray(decode_jpeg(members[name], media.size)) for name in names]
+        return _Images(images, _numbers(positions), media.frames)
+
+
+class _Images(NamedTuple):
+    """Images of an item with the numbers of their frames, as in `Strip`."""
+
+    images: list[Image.Image]
+    frames: tuple[int, ...]
+    num_frames: int
+
+
+def _clip_images(clip: bytes, frames: int, size: int) -> _Images:
+    """Return evenly spread frames of a clip, whatever frames its policy would choose."""
+    positions = np.empty(0, dtype=np.int64)
+    num_frames = 0
+
+    def choose(length: int) -> np.ndarray:
+        nonlocal positions, num_frames
+        # a clip of fewer frames shows each of them once
+        positions = uniform(length, min(frames, length), 1)
+        num_frames = length
+        return positions
+
+    decoded = decode_video(clip, choose, size, size)
+    return _Images(list(map(Image.fromarray, decoded)), _numbers(positions.tolist()), num_frames)
+
+
+def _numbers(positions: Sequence[int]) -> tuple[int, ...]:
+    return tuple(position + 1 for position in positions)
 
 
 def open_pictures(config: DataConfig) -> Pictures:

@@ -52,13 +52,15 @@ class Picture:
     caption: str
     kind: str = ""
     """CSS classes: "next" for the item that was watched next, "hit" for a recommended one."""
+    alt: str = ""
+    """Text that stands for the picture; empty where the caption says as much."""
 
 
-def picture(jpeg: bytes | None, caption: str, kind: str = "") -> Picture:
+def picture(jpeg: bytes | None, caption: str, kind: str = "", alt: str = "") -> Picture:
     """Return a JPEG file as a picture of a page."""
     url = "" if jpeg is None else f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
     # base64 needs no escaping, and is longer than any text that a page shows
-    return Picture(Markup(url), caption, kind)
+    return Picture(Markup(url), caption, kind, alt)
 
 
 def render(template: str, values: Mapping[str, Any], package: str = "mlrec.report") -> str:

@@ -27,7 +27,7 @@ class Reason:
     num_files: int
     """Number of files that failed for it."""
     raw_ids: list[str]
-    """The first MAX_EXAMPLES of their items, in catalogue order."""
+    """The first few of their items, in catalogue order."""
 
     @property
     def examples(self) -> str:
@@ -42,8 +42,12 @@ class Reason:
         return f"{self.num_files:,} x {reason} ({noun} {self.examples})"
 
 
-def group_by_reason(failures: Iterable[Failure]) -> list[Reason]:
-    """Return the reasons, those of videos first, of one kind the most frequent first."""
+def group_by_reason(failures: Iterable[Failure], max_examples: int = MAX_EXAMPLES) -> list[Reason]:
+    """Return the reasons, those of videos first, of one kind the most frequent first.
+
+    Args:
+        max_examples: Number of raw ids of each.
+    """
     raw_ids: dict[tuple[Kind, str], list[str]] = {}
     counts: dict[tuple[Kind, str], int] = {}
     for failure in failures:
@@ -51,7 +55,7 @@ def group_by_reason(failures: Iterable[Failure]) -> list[Reason]:
         counts[key] = counts.get(key, 0) + 1
         examples = raw_ids.setdefault(key, [])
         # a data set may have a million failures, of which no more than these are held
-        if len(examples) < MAX_EXAMPLES:
+        if len(examples) < max_examples:
             examples.append(failure.raw_id)
     reasons = []
     for (kind, reason), count in counts.items():
@@ -64,8 +68,11 @@ def group_by_reason(failures: Iterable[Failure]) -> list[Reason]:
     )
 
 
-def read_reasons(url: str, info: DatasetInfo) -> list[Reason]:
+def read_reasons(url: str, info: DatasetInfo, max_examples: int = MAX_EXAMPLES) -> list[Reason]:
     """Return why raw files of the data set at `url` failed.
+
+    Args:
+        max_examples: Number of raw ids of each reason.
 
     Raises:
         ValueError: failures.jsonl is missing or damaged.
@@ -79,7 +86,7 @@ def read_reasons(url: str, info: DatasetInfo) -> list[Reason]:
         raise ValueError(
             f"{where} is missing. mlrec-shards repair RAW {url} packs it again"
         ) from error
-    return group_by_reason(read_failures(content, where))
+    return group_by_reason(read_failures(content, where), max_examples)
 
 
 def reason_lines(reasons: Iterable[Reason], kind: Kind) -> list[str]:

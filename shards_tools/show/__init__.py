@@ -2,5 +2,6 @@
 
 facts.py          counts, media, split, sizes and popularity, as JSON or as a table
 summary.py        what was packed, what failed and what was left out, in lines
-page.py           one page with items and their frames, distributions, and failures
+accounts.py       what became of the raw data and of the packed interactions, as counts
+page.py           one page with accounts, distributions, items and their frames, and failures
 """

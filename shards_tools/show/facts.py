@@ -21,8 +21,16 @@ from mlrec.runtime.units import megabytes
 from shards_tools.pack.reasons import Reason, read_reasons, reason_lines
 from shards_tools.pack.records import FAILURE_COUNTS
 
-QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "max": 1.0}
-"""Quantiles of the items' training popularity, by name."""
+QUANTILES = {
+    "min": 0.0,
+    "5 %": 0.05,
+    "25 %": 0.25,
+    "median": 0.5,
+    "75 %": 0.75,
+    "95 %": 0.95,
+    "max": 1.0,
+}
+"""Quantiles of a distribution, by name."""
 
 
 def describe(url: str) -> dict[str, Any]:
@@ -71,16 +79,24 @@ def _describe_popularity(popularity: np.ndarray) -> dict[str, int | float]:
     Args:
         popularity: int64 [packed items], training interactions of each.
     """
-    described: dict[str, int | float] = {}
-    for name, share in QUANTILES.items():
-        # nearest: a popularity that some item has, not one between two items
-        described[name] = int(np.quantile(popularity, share, method="nearest"))
+    described: dict[str, int | float] = {**quantiles(popularity)}
     # at least one item, in catalogues below 100
     num_top = max(1, len(popularity) // 100)
     top_interactions = np.sort(popularity)[::-1][:num_top].sum()
     described["cold_items"] = int((popularity == 0).sum())
     described["share_of_top_percent"] = round(float(top_interactions / popularity.sum()), 4)
     return described
+
+
+def quantiles(values: np.ndarray) -> dict[str, int]:
+    """Return QUANTILES of whole numbers; none of no numbers.
+
+    Each is one of the numbers, not a mean of two of them.
+    """
+    if not len(values):
+        return {}
+    at_shares = np.quantile(values, list(QUANTILES.values()), method="nearest")
+    return dict(zip(QUANTILES, at_shares.tolist(), strict=True))
 
 
 def facts(described: dict[str, Any]) -> list[dict[str, str]]:
@@ -98,7 +114,7 @@ def facts(described: dict[str, Any]) -> list[dict[str, str]]:
         sizes[folder] = f"{megabytes(size['bytes'])}, shards: {size['shards']:,}"
     split = SplitInfo(**described["split"])
     contents = {
-        "media": _media(MediaInfo(**described["media"])),
+        "media": media_in_words(MediaInfo(**described["media"])),
         "split": split.in_words(),
     }
     num_packed = described["counts"]["items"] - described["counts"]["failed_items"]
@@ -145,7 +161,7 @@ def _failures(described: dict[str, Any]) -> dict[str, str]:
     return failures
 
 
-def _media(media: MediaInfo) -> str:
+def media_in_words(media: MediaInfo) -> str:
     """Return one line about videos, covers and audio."""
     size = f"{media.size} x {media.size}"
     # by the kinds of MediaInfo

@@ -1,8 +1,9 @@
-"""A data set as one HTML page: items with their frames, distributions, and failures."""
+"""A data set as one HTML page: accounts, distributions, items with their frames, and failures."""
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,31 +15,39 @@ from mlrec.data.format import (
     FAILURES_FILE,
     Catalogue,
     DatasetInfo,
+    SplitInfo,
     read_catalogue,
     read_dataset_info,
 )
 from mlrec.data.item_store import ItemStore
 from mlrec.data.open_sequences import open_sequences
-from mlrec.data.pictures import Pictures
+from mlrec.data.pictures import Pictures, Strip
 from mlrec.data.spacing import evenly_spaced
 from mlrec.report.page import Drawing, Picture, picture, render
 from mlrec.report.svg import histogram
-from mlrec.report.tables import Row, Table
+from mlrec.runtime.printable import counted, printable
 from mlrec.runtime.progress import track
 from mlrec.runtime.redact import scrub
-from shards_tools.pack.reasons import read_reasons
-from shards_tools.pack.records import read_failures
-from shards_tools.show.facts import describe, facts
+from mlrec.runtime.units import megabytes
+from shards_tools.pack.reasons import Reason, read_reasons
+from shards_tools.pack.records import FAILURE_COUNTS, Kind
+from shards_tools.show.accounts import accounts, num_packed, percentage, split_account
+from shards_tools.show.facts import QUANTILES, media_in_words, quantiles
 
 MAX_ITEMS = 48
 """Number of items on the page."""
 MAX_FRAMES = 5
 """Number of frames of an item."""
 FRAME_SIDE_PX = 96
-MAX_FAILURES = 200
-"""Number of failures on the page."""
+MAX_REASONS = 50
+"""Number of reasons for failures on the page."""
+MAX_RAW_IDS = 40
+"""Number of raw ids of each reason."""
+MAX_ID_CHARACTERS = 60
 MAX_UNIT_BINS = 24
 """Largest range of values for which each value has a bin of its own."""
+MIN_KILOBYTES = 10_000
+"""Median size of items (bytes) from which sizes are in kB."""
 
 
 def write_page(url: str, out: str) -> None:
@@ -55,59 +64,126 @@ def write_page(url: str, out: str) -> None:
     # the cache of training with default settings, which often has the frames already
     cache_dir = Path(DataConfig.cache_dir)
     pictures = Pictures(ItemStore(url, info, catalogue, cache_dir, DataConfig.cache_bytes), info)
-    lengths = np.diff(open_sequences(url, info, catalogue.ok_N1, cache_dir).offsets)
+    sequences = open_sequences(url, info, catalogue.ok_N1, cache_dir)
     readable = np.flatnonzero(catalogue.ok_N1)
-    failures = _failures(url, info)
+    items = _items(catalogue, readable, pictures)
+    measures = _measures(catalogue, readable, np.diff(sequences.offsets))
+    reasons = read_reasons(url, info, MAX_RAW_IDS)
     values = {
         "title": info.name,
         "url": scrub(url),
-        "facts": _facts(url),
-        "items": _items(catalogue, readable, pictures),
+        "overview": _overview(info, catalogue),
+        "accounts": accounts(info, catalogue),
+        "split": split_account(info, catalogue, sequences),
+        "split_rule": _split_rule(info.split),
+        "quantiles": tuple(QUANTILES),
+        "measures": [*measures, *_clip_lengths(items)],
+        "distributions": [measure.histogram() for measure in measures],
+        "items": items,
         "num_items": f"{len(readable):,}",
-        "distributions": _distributions(catalogue, readable, lengths),
-        "failures": failures.table,
-        "reasons": failures.reasons,
-        "num_failures": f"{failures.total:,}",
-        "failures_are_cut": failures.total > len(failures.table.rows),
+        "failures": _failures(reasons),
+        "num_more_reasons": max(len(reasons) - MAX_REASONS, 0),
         "failures_file": FAILURES_FILE,
+        "notes": {
+            "Files that mlrec-shards make read": info.sources,
+            "Remarks of mlrec-shards make": info.remarks,
+        },
     }
     storage.write_bytes(out, render("dataset.html", values, package="shards_tools").encode())
 
 
-def _facts(url: str) -> Table:
-    """Return the facts as one table."""
-    rows = []
-    for group in facts(describe(url)):
-        for name, value in group.items():
-            rows.append(Row(name, (value,), is_run=False))
-    return Table("", ("",), tuple(rows), is_numeric=False)
+def _overview(info: DatasetInfo, catalogue: Catalogue) -> dict[str, str]:
+    """Return the main facts by name."""
+    counts = info.counts
+    popularity = catalogue.popularity_N1[catalogue.ok_N1]
+    num_cold = int((popularity == 0).sum())
+    overview = {
+        "users": f"{counts['users']:,}",
+        "interactions": f"{counts['interactions']:,}",
+        "items": f"{num_packed(info):,}",
+        "cold items": f"{num_cold:,} ({percentage(num_cold, len(popularity))}), "
+        "without training interactions",
+        "media": media_in_words(info.media),
+    }
+    for name, width in info.media.features.items():
+        overview[f"features {name}"] = f"width {width:,}"
+    overview["size"] = f"{megabytes(info.num_bytes)} in {counted(info.num_files, 'file')}"
+    # 16 of 64 digits are enough to compare by eye
+    overview["fingerprint"] = info.fingerprint[:16]
+    return overview
 
 
-def _distributions(
-    catalogue: Catalogue, readable: np.ndarray, lengths: np.ndarray
-) -> list[Drawing]:
-    """Draw the distributions of users and items.
+def _split_rule(split: SplitInfo) -> str:
+    """Return how interactions are split, in sentences."""
+    kind = "Leave-one-out"
+    if split.kind == "time":
+        kind = f"By time: {split.cut_offs_in_words()}"
+    least = counted(split.min_interactions, "interaction")
+    return f"{kind}. Every user has at least {least}, of which the last {split.keep_last} are used."
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A whole number that each user or item has."""
+
+    name: str
+    unit: str
+    values: np.ndarray
+    title: str = ""
+    """Title of the histogram."""
+
+    @property
+    def cells(self) -> list[str]:
+        """QUANTILES of the values, for the table."""
+        return [f"{value:,}" for value in quantiles(self.values).values()]
+
+    def histogram(self) -> Drawing:
+        """Draw how often the values occur."""
+        return histogram(*binned(self.values), self.title, self.unit)
+
+
+def _measures(catalogue: Catalogue, readable: np.ndarray, lengths: np.ndarray) -> list[Measure]:
+    """Return what users and items have.
 
     Args:
         readable: int64, ids of the packed items.
         lengths: int64 [users], interactions of each user.
     """
-    title_lengths = []
-    kilobytes = []
-    for item in readable.tolist():
-        title_lengths.append(len(catalogue.title(item)))
+    titles = np.asarray([len(catalogue.title(item)) for item in readable.tolist()])
+    sizes = catalogue.bytes_of(readable)
+    unit = "bytes"
+    if len(sizes) and np.median(sizes) >= MIN_KILOBYTES:
+        unit = "kB"
         # whole numbers, because bins are of whole numbers
-        kilobytes.append(sum(member.size for member in catalogue.members(item)) // 1000)
-    titles_n = np.asarray(title_lengths)
-    kilobytes_n = np.asarray(kilobytes)
-    popularity_n = catalogue.popularity_N1[readable]
-    contents = "kB of frames, cover, title and audio"
+        sizes = sizes // 1000
+    popularity = catalogue.popularity_N1[readable]
     return [
-        histogram(*binned(lengths), "Users by the length of their history", "interactions"),
-        histogram(*binned(popularity_n), "Items by popularity", "training interactions"),
-        histogram(*binned(titles_n), "Items by the length of their title", "characters"),
-        histogram(*binned(kilobytes_n), "Items by size", contents),
+        Measure("history length", "interactions", lengths, "Users by the length of their history"),
+        Measure("item popularity", "training interactions", popularity, "Items by popularity"),
+        Measure("title length", "characters", titles, "Items by the length of their title"),
+        Measure("item size", unit, sizes, "Items by size"),
     ]
+
+
+@dataclass(frozen=True)
+class ShownItem:
+    """An item on the page."""
+
+    picture: Picture
+    raw_id: str
+    title: str
+    popularity: str
+    num_frames: int
+    """Number of frames that are stored of it; 0 for a cover and without a picture."""
+
+
+def _clip_lengths(items: Sequence[ShownItem]) -> list[Measure]:
+    """Return the lengths of the shown clips, unless all items have as many frames."""
+    lengths = [item.num_frames for item in items if item.num_frames]
+    if len(set(lengths)) < 2:
+        return []
+    name = "clip length"
+    return [Measure(name, f"frames, of {counted(len(lengths), 'item')} shown", np.asarray(lengths))]
 
 
 class Bins(NamedTuple):
@@ -161,7 +237,7 @@ def _short(number: int) -> str:
     return f"{number / 1000:.0f}k" if number >= 1000 else str(number)
 
 
-def _items(catalogue: Catalogue, readable: np.ndarray, pictures: Pictures) -> list[Picture]:
+def _items(catalogue: Catalogue, readable: np.ndarray, pictures: Pictures) -> list[ShownItem]:
     """Draw items, evenly spaced from the most to the least popular.
 
     Args:
@@ -176,39 +252,51 @@ def _items(catalogue: Catalogue, readable: np.ndarray, pictures: Pictures) -> li
     drawn = []
     for item in track(by_popularity[places].tolist(), "drawing items"):
         # an item without any picture keeps its caption
-        jpeg = pictures.jpeg(item, frames, FRAME_SIDE_PX) if pictures.has_any else None
-        raw_id = catalogue.table["raw_id"][item - 1].as_py()
-        popularity = catalogue.popularity_N1[item]
-        drawn.append(picture(jpeg, f"{raw_id}: {catalogue.title(item)} ({popularity:,})"))
+        strip = pictures.strip(item, frames, FRAME_SIDE_PX) if pictures.has_any else None
+        raw_id = str(catalogue.table["raw_id"][item - 1].as_py())
+        title = catalogue.title(item)
+        drawn.append(
+            ShownItem(
+                picture(strip and strip.jpeg, "", alt=alt_text(raw_id, title, strip)),
+                raw_id,
+                title,
+                counted(int(catalogue.popularity_N1[item]), "training interaction"),
+                strip.num_frames if strip else 0,
+            )
+        )
     return drawn
 
 
-class Failures(NamedTuple):
-    """Raw files that could not be packed."""
+def alt_text(raw_id: str, title: str, strip: Strip | None) -> str:
+    """Return the text that stands for a picture: item, title and the numbers of its frames."""
+    item = f"Item {raw_id}, {title}" if title else f"Item {raw_id}, without a title"
+    if strip is None or not strip.frames:
+        return f"{item}: cover"
+    numbers = ", ".join(f"{number:,}" for number in strip.frames)
+    noun = "frame" if len(strip.frames) == 1 else "frames"
+    return f"{item}: {noun} {numbers} of {strip.num_frames:,}"
 
-    reasons: Table
-    """Why they failed, the most frequent reason first."""
-    table: Table
-    """The first MAX_FAILURES of them."""
-    total: int
-    """Number of all of them."""
+
+class FailedFiles(NamedTuple):
+    """Raw files of a kind that could not be packed for one reason."""
+
+    kind: Kind
+    reason: str
+    num_files: str
+    raw_ids: list[str]
+    """The first MAX_RAW_IDS of their items."""
+    num_more: int
+    """Number of further files."""
 
 
-def _failures(url: str, info: DatasetInfo) -> Failures:
-    """Return the failures of a data set, none if it has no such file."""
-    file = storage.join(url, FAILURES_FILE)
-    raw = storage.read_bytes(file) if info.has(FAILURES_FILE) else b""
-    reasons = read_reasons(url, info)
-    reason_rows = []
-    for reason in reasons[:MAX_FAILURES]:
-        cells = (reason.reason, f"{reason.num_files:,}", reason.examples)
-        reason_rows.append(Row(reason.kind, cells, is_run=False))
-    rows = []
-    # a data set may have a million failures, of which a page shows the first
-    for failure in islice(read_failures(raw, file), MAX_FAILURES):
-        rows.append(Row(failure.raw_id, (failure.kind, failure.reason), is_run=False))
-    return Failures(
-        Table("file", ("reason", "files", "raw ids"), tuple(reason_rows), is_numeric=False),
-        Table("raw id", ("file", "reason"), tuple(rows), is_numeric=False),
-        sum(reason.num_files for reason in reasons),
-    )
+def _failures(reasons: Sequence[Reason]) -> dict[Kind, list[FailedFiles]]:
+    """Return the first MAX_REASONS reasons by kind of file."""
+    by_kind: dict[Kind, list[FailedFiles]] = {kind: [] for kind in FAILURE_COUNTS}
+    for reason in reasons[:MAX_REASONS]:
+        raw_ids = [printable(raw_id, MAX_ID_CHARACTERS) for raw_id in reason.raw_ids]
+        num_more = reason.num_files - len(raw_ids)
+        files = counted(reason.num_files, "file")
+        by_kind[reason.kind].append(
+            FailedFiles(reason.kind, reason.reason, files, raw_ids, num_more)
+        )
+    return {kind: failed for kind, failed in by_kind.items() if failed}

@@ -181,6 +181,11 @@ class Catalogue:
             return 0
         return int((self._name_codes == self._names.index(member)).sum())
 
+    def bytes_of(self, items_n: np.ndarray) -> np.ndarray:
+        """Return the size of all members of each item (bytes), int64 [n]."""
+        ends = np.concatenate([[0], np.cumsum(self._sizes, dtype=np.int64)])
+        return np.asarray(ends[self._starts[items_n]] - ends[self._starts[items_n - 1]])
+
     def largest_member(self, names: Sequence[str]) -> int:
         """Return the size of the largest member of these names (bytes); 0 if there is none."""
         is_wanted = self._columns_of(tuple(names))[self._name_codes] >= 0

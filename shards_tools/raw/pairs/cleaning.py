@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from mlrec.runtime.printable import counted, were
 from shards_tools.raw.pairs.core import Core, core_of
 from shards_tools.raw.pairs.interactions import Interactions
 from shards_tools.raw.pairs.repeats import Repeats, handle_repeats
+
+MERGED = "because of --repeats"
+"""Part of the remark that repeats were merged."""
 
 
 def clean(
@@ -44,7 +48,12 @@ def _repeat_remarks(num_repeated: int, repeats: Repeats) -> list[str]:
     if repeats == "keep":
         return [f"the log has {repeated}; --repeats first or last keeps one of each"]
     merged = f"{repeated} {were(num_repeated)} merged"
-    return [f"{merged}: the {repeats} of each stays, because of --repeats {repeats}"]
+    return [f"{merged}: the {repeats} of each stays, {MERGED} {repeats}"]
+
+
+def were_repeats_merged(remarks: Iterable[str]) -> bool:
+    """Return whether the remarks of `clean` say that repeats were merged."""
+    return any(MERGED in remark for remark in remarks)
 
 
 def _describe_core(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, DESKTOP, PHONE, look_at
 
-from mlrec.data.format import FAILURES_FILE
+from mlrec.data.format import FAILURES_FILE, read_catalogue, read_dataset_info
+from mlrec.data.pictures import Strip
 from shards_tools.cli import main
-from shards_tools.show.page import MAX_FAILURES, MAX_ITEMS, binned
+from shards_tools.show.facts import quantiles
+from shards_tools.show.page import MAX_ITEMS, MAX_RAW_IDS, alt_text, binned
 
 
 @pytest.fixture
@@ -42,14 +46,73 @@ def test_write_page_in_a_browser_fits_and_shows_everything(
         seen = look_at(out, width, tmp_path / f"{width}.png")
         # nothing is cut off, on a phone either
         assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
-        assert (seen["images"], seen["broken_images"]) == (MAX_ITEMS, 0)
+        assert (seen["images"], seen["broken_images"], seen["without_alt"]) == (MAX_ITEMS, 0, 0)
+        assert seen["broken_words"] == []
         assert len(seen["figures"]) == 4 and all(200 < figure < width for figure in seen["figures"])
         assert "5 JPEG frames of 32 x 32" in seen["text"] and "raw<1>" in seen["text"]
-        # grouped, then one by one
-        assert "no frames: xxx" in seen["text"] and "raw<1>, raw<2>, raw<3>, ..." in seen["text"]
-        assert (
-            f"300 raw files could not be packed. These are the first {MAX_FAILURES}" in seen["text"]
-        )
+        # a reason with the first of its raw ids
+        assert "300 files: no frames: xxx" in seen["text"]
+        assert f"raw<{MAX_RAW_IDS}> and {300 - MAX_RAW_IDS} more" in seen["text"]
+        assert f"raw<{MAX_RAW_IDS + 1}>" not in seen["text"]
+
+
+def test_write_page_every_link_has_a_section_and_every_picture_names_its_item(
+    failing_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "sheet.html"
+    assert main(["show", str(failing_dir), "--html", str(out)]) == 0
+    page = out.read_text()
+    links = re.findall(r'<a href="#(\w+)">', page)
+    assert len(links) == 7
+    assert all(page.count(f'id="{link}"') == 1 for link in links)
+    texts = re.findall(r'<img alt="([^"]*)"', page)
+    assert len(texts) == MAX_ITEMS
+    catalogue = read_catalogue(str(failing_dir), read_dataset_info(str(failing_dir)))
+    titles = {}
+    for item in range(1, catalogue.size + 1):
+        titles[str(catalogue.table["raw_id"][item - 1])] = catalogue.title(item)
+    for text in map(html.unescape, texts):
+        shown = re.fullmatch(r"Item (\S+), (.+): frames 1, 2, 3, 4, 5 of 5", text)
+        assert shown and titles[shown[1]] == shown[2]
+
+
+def test_write_page_splits_and_percentiles_are_those_of_the_data(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    out = tmp_path / "sheet.html"
+    assert main(["show", str(dataset_dir), "--html", str(out)]) == 0
+    page = out.read_text()
+    url = str(dataset_dir)
+    info = read_dataset_info(url)
+    catalogue = read_catalogue(url, info)
+    counts = info.counts
+    split = page[page.index('id="splits"') : page.index('id="distributions"')]
+    cells = re.findall(r"<td>(.*?)</td>", split)
+    parts = [counts["train"], counts["validation"], counts["test"]]
+    parts.append(counts["interactions"] - sum(parts))
+    assert cells[::2] == [f"{part:,}" for part in parts if part]
+    shares = [float(share.removesuffix(" %")) for share in cells[1::2]]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    popularity = np.sort(catalogue.popularity_N1[catalogue.ok_N1])
+    (row,) = re.findall(r"item popularity.*</tr>", page)
+    percentiles = [int(cell.replace(",", "")) for cell in re.findall(r"<td>(.*?)</td>", row)]
+    assert (percentiles[0], percentiles[-1]) == (popularity[0], popularity[-1])
+    places = np.round(np.array([0.05, 0.25, 0.5, 0.75, 0.95]) * (len(popularity) - 1)).astype(int)
+    assert percentiles[1:-1] == popularity[places].tolist()
+
+
+def test_quantiles_are_values_that_occur() -> None:
+    values = np.array([7, 0, 0, 1, 100])
+    assert list(quantiles(values).values()) == [0, 0, 0, 1, 7, 100, 100]
+    assert quantiles(values[:0]) == {}
+
+
+def test_alt_text_names_item_title_and_frames() -> None:
+    strip = Strip(b"", (100, 300), 400)
+    assert alt_text("17", "A boat", strip) == "Item 17, A boat: frames 100, 300 of 400"
+    assert alt_text("17", "", Strip(b"", (1,), 1)) == "Item 17, without a title: frame 1 of 1"
+    assert alt_text("17", "A boat", Strip(b"", (), 0)) == "Item 17, A boat: cover"
 
 
 def test_write_page_other_ending_is_bad_input(
