@@ -27,7 +27,7 @@ GRID_PLACEHOLDER = "#020202"
 """Colors that are replaced by those of the page."""
 SIZE_INCHES = (4.5, 3.0)
 """On a phone such a figure fills the width, with letters as large as the text's."""
-MAX_UNCROWDED_BARS = 7
+MAX_UNCROWDED_BARS = 5
 MAX_LISTED_MARKS = 12
 """Marks of a series in the table below its figure."""
 HOVER_SIZE_POINTS = 10.0
@@ -195,6 +195,8 @@ def _listed(marks: Sequence[Mark]) -> Table:
 
 def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: str) -> Drawing:
     """Return bars of counts, with each count above its bar."""
+    from matplotlib.ticker import MaxNLocator
+
     marks = []
     for place, (name, count) in enumerate(zip(labels, counts, strict=True)):
         box = Box(place - 0.425, 0, place + 0.425, count)
@@ -209,7 +211,14 @@ def histogram(labels: Sequence[str], counts: Sequence[int], label: str, axis: st
             padding=1,
             fontsize=7 if is_crowded else 8.5,
         )
-        axes.set_xticks(range(len(counts)), labels, fontsize=7.5 if is_crowded else 10)
+        axes.set_xticks(range(len(counts)), labels, fontsize=8 if is_crowded else 10)
+        # ranges such as 100-199 are wider than a bar of many
+        if is_crowded and any("-" in name for name in labels):
+            axes.set_xticks(
+                range(len(counts)), labels, rotation=40, ha="right", rotation_mode="anchor"
+            )
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        axes.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
         axes.margins(y=0.12)
         axes.set_xlabel(axis)
         axes.set_ylabel(label.partition(" ")[0].lower())

@@ -14,6 +14,7 @@ from browser import CHROMIUM, DESKTOP, PHONE, look_at
 
 from mlrec.data.format import FAILURES_FILE, read_catalogue, read_dataset_info
 from mlrec.data.pictures import Strip
+from mlrec.report.svg import histogram
 from shards_tools.cli import main
 from shards_tools.show.facts import quantiles
 from shards_tools.show.page import MAX_ITEMS, MAX_RAW_IDS, alt_text, binned
@@ -143,3 +144,10 @@ def test_binned_covers_every_value_once() -> None:
         "2k-5k",
     ]
     assert counts == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]
+
+
+def test_histogram_counts_have_whole_ticks_with_thousands() -> None:
+    drawn = str(histogram(["0-9", "10-19"], [1, 2], "Items by size", "kB").svg)
+    assert set(re.findall(r">([\d.,]+)</text>", drawn)) == {"0", "1", "2"}
+    drawn = str(histogram(["0-9", "10-19"], [1, 20_000], "Items by size", "kB").svg)
+    assert ">20,000</text>" in drawn and ">20000</text>" not in drawn
