@@ -81,6 +81,7 @@ setup(
         "search": SEARCH,
         "tensorboard": TENSORBOARD,
         "dev": [
+            "axe-core-python",
             "boto3",
             "import-linter",
             "moto[server]",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import re
 import shutil
@@ -18,15 +19,49 @@ CHROMIUM = next(
     ),
     None,
 )
-DESKTOP, PHONE = 1280, 390
-"""CSS pixels."""
+DESKTOP, PHONE = 1400, 400
+"""Widths in CSS pixels."""
+VIEWS = [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")]
+"""Width and color scheme."""
+_PREFERRED_SCHEME = {"dark": 0, "light": 1}
+_AXE = importlib.resources.files("axe_core_python") / "axe.min.js"
 
 _FRAME = """<!doctype html><meta charset="utf-8">
+<meta name="color-scheme" content="light dark">
 <style>body {{ margin: 0 }} iframe {{ border: 0; display: block }}</style>
 <iframe id="frame" width="{width}" height="{height}" src="{page}"></iframe>
 <pre id="seen" hidden></pre>
 <script>
-frame.onload = () => {{
+const load = (doc, source) => new Promise((loaded) => {{
+  const script = doc.createElement("script");
+  script.onload = loaded;
+  script.src = source;
+  doc.head.append(script);
+}});
+const inWords = (violation) =>
+  violation.nodes.map((node) => `${{violation.id}} (${{violation.help}}): ${{node.html}}`);
+const check = async (doc) => {{
+  await load(doc, "{axe}");
+  for (const details of doc.querySelectorAll("details")) details.open = true;
+  const options = {{ resultTypes: ["violations"], iframes: false }};
+  const {{ violations }} = await doc.defaultView.axe.run(doc, options);
+  return violations;
+}};
+// What figures show: at the first mark under the pointer, and after two steps along the keyboard.
+const shownValues = (doc) => [...doc.querySelectorAll(".plot:has(.marks)")].map((plot) => {{
+  const {{ left, top, width, height }} = plot.querySelector(".marks rect").getBoundingClientRect();
+  const [clientX, clientY] = [left + width / 2, top + height / 2];
+  const tip = plot.querySelector(".tip");
+  plot.dispatchEvent(new PointerEvent("pointermove", {{ clientX, clientY }}));
+  const hovered = tip.innerText;
+  plot.dispatchEvent(new PointerEvent("pointerleave"));
+  const isHidden = tip.hidden;
+  for (const _ of [1, 2]) plot.dispatchEvent(new KeyboardEvent("keydown", {{ key: "ArrowRight" }}));
+  const stepped = tip.innerText;
+  plot.dispatchEvent(new KeyboardEvent("keydown", {{ key: "Escape" }}));
+  return {{ hovered, stepped, isHidden }};
+}});
+frame.onload = async () => {{
   const doc = frame.contentDocument, root = doc.documentElement, images = [...doc.images];
   const widthOf = (node) => Math.round(node.getBoundingClientRect().width);
   const isBroken = (image) => !image.complete || !image.naturalWidth;
@@ -49,7 +84,7 @@ frame.onload = () => {{
     }}
   }}
   const outside = [...doc.querySelectorAll("body *")].filter(sticksOut);
-  seen.textContent = JSON.stringify({{
+  const measured = {{
     title: doc.title,
     width: root.clientWidth,
     overflow_px: root.scrollWidth - root.clientWidth,
@@ -61,16 +96,25 @@ frame.onload = () => {{
     figures: [...doc.querySelectorAll("svg[role=img]")].map(widthOf),
     height: root.scrollHeight,
     text: doc.body.innerText,
-  }});
+    background: frame.contentWindow.getComputedStyle(doc.body).backgroundColor,
+  }};
+  measured.values = shownValues(doc);
+  const violations = {check_accessibility} ? await check(doc) : [];
+  measured.violations = violations.flatMap(inWords);
+  seen.textContent = JSON.stringify(measured);
 }};
 </script>
 """
 
 
-def look_at(page: Path, width: int, shot: Path) -> dict[str, Any]:
+def look_at(page: Path, width: int, shot: Path, scheme: str = "light") -> dict[str, Any]:
     """Measure the page in a frame of `width` CSS pixels and save a screenshot.
 
-    The frame may be narrower than the smallest window of Chromium.
+    The frame may be narrower than the smallest window of Chromium. "violations" holds the
+    findings of axe-core about accessibility, each with its rule and its element.
+
+    Args:
+        scheme: color scheme that the reader prefers, "light" or "dark".
     """
     assert CHROMIUM
     common = [
@@ -79,6 +123,7 @@ def look_at(page: Path, width: int, shot: Path) -> dict[str, Any]:
         "--disable-gpu",
         "--hide-scrollbars",
         "--allow-file-access-from-files",
+        f"--blink-settings=preferredColorScheme={_PREFERRED_SCHEME[scheme]}",
     ]
     common += [
         f"--user-data-dir={shot.parent / 'chromium'}",
@@ -86,8 +131,16 @@ def look_at(page: Path, width: int, shot: Path) -> dict[str, Any]:
     ]
     frame = shot.with_suffix(".frame.html")
 
-    def run(height: int, *wanted: str) -> str:
-        frame.write_text(_FRAME.format(width=width, height=height, page=page.resolve().as_uri()))
+    def run(height: int, *wanted: str, check_accessibility: bool = False) -> str:
+        frame.write_text(
+            _FRAME.format(
+                width=width,
+                height=height,
+                page=page.resolve().as_uri(),
+                axe=Path(str(_AXE)).as_uri(),
+                check_accessibility=json.dumps(check_accessibility),
+            )
+        )
         command = [
             CHROMIUM,
             *common,
@@ -100,8 +153,16 @@ def look_at(page: Path, width: int, shot: Path) -> dict[str, Any]:
             command, capture_output=True, text=True, check=True, timeout=120
         ).stdout
 
-    dom = run(900, "--dump-dom")
+    dom = run(900, "--dump-dom", check_accessibility=True)
     (seen,) = re.findall(r'<pre id="seen" hidden="">(.*?)</pre>', dom, re.DOTALL)
     measured: dict[str, Any] = json.loads(unescape(seen))
     run(min(measured["height"], 12_000), f"--screenshot={shot}")
+    is_dark = _brightness(measured["background"]) < 64
+    assert is_dark == (scheme == "dark"), f"the {scheme} page is {measured['background']}"
     return measured
+
+
+def _brightness(color: str) -> float:
+    """Return the mean of red, green and blue in "rgb(R, G, B)", 0 to 255."""
+    channels = [int(channel) for channel in re.findall(r"\d+", color)[:3]]
+    return sum(channels) / 3

@@ -91,7 +91,7 @@ def draw_svg(
         "text.parse_math": False,  # a dollar sign in a name starts no formula
         # texts stay texts, so they take the page's font and can be searched
         "svg.fonttype": "none",
-        "svg.hashsalt": label,  # ids must differ within a page
+        "svg.hashsalt": repr((label, marks)),  # ids must differ within a page
         "font.family": "sans-serif",
         "font.size": 10.0,
         "text.color": TEXT_PLACEHOLDER,
@@ -237,6 +237,9 @@ def _themed(svg: str, description: str) -> str:
     # without width and height the figure takes the width of its card
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    # the others, such as "figure_1", would be the same in every figure of a page
+    used = set(re.findall(r"#([\w.-]+)", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)
     accessible = f'<svg role="img" aria-label="{harmless(description)}"'
     # matplotlib escapes the texts that it draws
     return svg.replace("<svg", accessible, 1)

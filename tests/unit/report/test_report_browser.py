@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, DESKTOP, PHONE, look_at
+from browser import CHROMIUM, DESKTOP, PHONE, VIEWS, look_at
 from made_runs import make_run
 from PIL import Image
 
@@ -79,14 +79,21 @@ def test_recommendations_are_counted_and_read_back(run: Path, data: Data) -> Non
 @needs_chromium
 def test_report_page_with_frames_fits_desktop_and_phone(run: Path, tmp_path: Path) -> None:
     out = write_report([run], tmp_path / "report.html")
-    for width in (DESKTOP, PHONE):
-        seen = look_at(out, width, tmp_path / "shot.png")
+    for width, scheme in VIEWS:
+        seen = look_at(out, width, tmp_path / "shot.png", scheme)
         assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
+        assert seen["violations"] == []
         assert (
             seen["images"] >= USERS_SHOWN * (RECOMMENDED_ITEMS + 2) and seen["broken_images"] == 0
         )
         assert len(seen["figures"]) == 5  # loss, validation, two by popularity, waiting
         assert all(200 < figure < width for figure in seen["figures"])
+        loss = seen["values"][0]
+        assert loss == {
+            "hovered": "video_run\nstep 10: 4.7000",
+            "stepped": "video_run\nstep 20: 4.4000",
+            "isHidden": True,
+        }
         for words in (
             "recommends; the item watched next has rank",
             "Cold items",

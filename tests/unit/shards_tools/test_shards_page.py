@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, DESKTOP, PHONE, look_at
+from browser import CHROMIUM, VIEWS, look_at
 
 from mlrec.data.format import FAILURES_FILE, read_catalogue, read_dataset_info
 from mlrec.data.pictures import Strip
@@ -43,8 +43,9 @@ def test_write_page_in_a_browser_fits_and_shows_everything(
 ) -> None:
     out = tmp_path / "sheet.html"
     assert main(["show", str(failing_dir), "--html", str(out)]) == 0
-    for width in (DESKTOP, PHONE):
-        seen = look_at(out, width, tmp_path / f"{width}.png")
+    for width, scheme in VIEWS:
+        seen = look_at(out, width, tmp_path / f"{width}.png", scheme)
+        assert seen["violations"] == []
         # nothing is cut off, on a phone either
         assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
         assert (seen["images"], seen["broken_images"], seen["without_alt"]) == (MAX_ITEMS, 0, 0)
