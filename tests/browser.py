@@ -93,6 +93,8 @@ frame.onload = async () => {{
     images: images.length,
     without_alt: images.filter((image) => !image.alt).length,
     broken_images: images.filter(isBroken).length,
+    cut_off: [...doc.querySelectorAll(".scroll")]
+      .filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.className),
     figures: [...doc.querySelectorAll("svg[role=img]")].map(widthOf),
     height: root.scrollHeight,
     text: doc.body.innerText,

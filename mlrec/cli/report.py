@@ -11,9 +11,10 @@ from mlrec.runtime.json_output import add_json, print_json
 from mlrec.runtime.terminal import say
 
 if TYPE_CHECKING:
-    from mlrec.report.paper import PaperTable
+    from mlrec.report.paper_table import PaperTable
     from mlrec.report.runs import Run
     from mlrec.report.seeds import SeedGroup
+    from mlrec.report.tables import Table
 
 HELP = "Compare runs on a web page and in Markdown, with each other or with the paper's tables."
 DESCRIPTION = """\
@@ -64,20 +65,22 @@ def run(options: argparse.Namespace) -> None:
     from mlrec.report.runs import read_runs
 
     paths: list[Path] = options.runs
-    if not paths and (options.out or not options.table):
+    if not paths and not options.table:
         raise ValueError(
-            "there is no RUN to report; give one or more, or --table alone for the paper's figures"
+            "there is no RUN to report; give one or more, or --table for the paper's figures"
         )
     # all runs are read before anything is printed or written
     runs = read_runs(paths)
     paper = PAPER_TABLES[options.table](runs) if options.table else None
     if not options.json:
         say(markdown.paper_section(paper) if paper else short_table(paths))
-    out = None
-    if paths:
+    out: Path | None = options.out
+    if out is None and paths:
         # read_runs counts a folder that is named twice once
         folder = paths[0] if len(runs) == 1 else paths[0].parent
-        out = write_report(paths, options.out or folder / REPORT_FILE, paper)
+        out = folder / REPORT_FILE
+    if out is not None:
+        write_report(paths, out, paper)
     if options.json:
         print_json(_document(out, runs, paper))
     elif out is not None:
@@ -129,7 +132,15 @@ def _seeds_for_programs(group: SeedGroup, runs: list[Run]) -> dict[str, Any]:
 
 
 def _cells(paper: PaperTable) -> dict[str, Any]:
-    """Return a table of the paper, as it is shown."""
-    header = (paper.table.corner, *paper.table.header)
-    rows = [dict(zip(header, (row.name, *row.cells), strict=True)) for row in paper.table.rows]
-    return {"title": paper.title, "rows": rows, "notes": list(paper.notes)}
+    """Return a table of the paper and what was published later, as they are shown."""
+    return {
+        "title": paper.title,
+        "rows": _rows(paper.table),
+        "published_later": _rows(paper.later),
+        "notes": [*paper.notes, paper.later_note],
+    }
+
+
+def _rows(table: Table) -> list[dict[str, str]]:
+    header = (table.corner, *table.header)
+    return [dict(zip(header, (row.name, *row.cells), strict=True)) for row in table.rows]

@@ -12,7 +12,9 @@ from mlrec.report.curves import curves
 from mlrec.report.examples import Examples, examples_of
 from mlrec.report.markdown import MAX_NAMED_RUNS, title
 from mlrec.report.page import MADE_BY, Drawing, render
-from mlrec.report.paper import PaperTable, encoder_points
+from mlrec.report.paper import encoder_points
+from mlrec.report.paper_figures import encoder_costs
+from mlrec.report.paper_table import PaperTable
 from mlrec.report.runs import Missing, Run
 from mlrec.report.tables import (
     Table,
@@ -70,11 +72,12 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
         _group(group, name) for group, name in zip(grouped, group_names(grouped), strict=True)
     ]
     values = {
-        "title": title(runs),
+        "title": title(runs, paper),
         "headlines": [text for text in map(headline, grouped) if text],
         "missing": _missing(runs),
         "colors": figures.colors(runs),
         "paper": paper,
+        "paper_figure": paper and encoder_costs(paper.points),
         "groups": groups,
         "curves": _curves(runs),
         "speed": speed_table(runs),
@@ -109,6 +112,8 @@ def _group(runs: Sequence[Run], name: str) -> Group:
 
 
 def _curves(runs: Sequence[Run]) -> list[Drawing]:
+    if not runs:
+        return []
     metric = str(runs[0].config.get("evaluate", {}).get("select_by", "hr@10"))
     label = f"Validation {metric.upper()}"
     drawings = [

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from mlrec.config.yaml_files import to_yaml
 from mlrec.report.cost import cost_table, speed_table
 from mlrec.report.escape import code, code_block, in_markdown, paragraph
-from mlrec.report.paper import PaperTable
+from mlrec.report.paper_table import PaperTable
 from mlrec.report.runs import Missing, Run
 from mlrec.report.tables import (
     Table,
@@ -28,12 +28,15 @@ MAX_NAMED_RUNS = 4
 _RUNS = "## Runs"
 _CONFIGURATIONS = "## Configurations"
 MARKS = (f"\n\n{_RUNS}\n\n", f"\n\n{_CONFIGURATIONS}\n\n")
-"""Texts of every report, also of earlier versions."""
+"""Texts of every report about runs, also of earlier versions."""
+LATER_HEADING = "## Published later"
+PAPER_MARKS = (f"\n\n{LATER_HEADING}\n\n",)
+"""Texts of every report about a table of the paper alone."""
 
 
 def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     """Return the whole report; curves and pictures are only in the HTML page."""
-    parts = [f"# {in_markdown(title(runs))}"]
+    parts = [f"# {in_markdown(title(runs, paper))}"]
     if paper is not None:
         parts.append(paper_section(paper))
     for run in runs:
@@ -47,7 +50,8 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     differences = differences_table(runs)
     if differences.rows and len(runs) > 1:
         parts += ["## What differs", table(differences)]
-    parts += [_RUNS, table(facts_table(runs)), _CONFIGURATIONS]
+    if runs:
+        parts += [_RUNS, table(facts_table(runs)), _CONFIGURATIONS]
     for run in runs:
         parts.append(f"### {in_markdown(run.name)}\n\n{code_block(to_yaml(run.config), 'yaml')}")
     return "\n\n".join(parts) + "\n"
@@ -80,13 +84,16 @@ def _group(runs: Sequence[Run], name: str) -> list[str]:
 
 
 def paper_section(paper: PaperTable) -> str:
-    """Return a table of the paper that includes the runs, with its notes below."""
-    notes = map(paragraph, paper.notes)
-    return "\n\n".join([f"## {in_markdown(paper.title)}", table(paper.table), *notes])
+    """Return a table of the paper that includes the runs, and what was published later."""
+    parts = [f"## {in_markdown(paper.title)}", table(paper.table), *map(paragraph, paper.notes)]
+    parts += [LATER_HEADING, table(paper.later), paragraph(paper.later_note)]
+    return "\n\n".join(parts)
 
 
-def title(runs: Sequence[Run]) -> str:
-    """Return the report's title: the names of the runs, or their number."""
+def title(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
+    """Return the report's title: the names of the runs or their number, or else the table's."""
+    if paper is not None and not runs:
+        return paper.title
     if len(runs) > MAX_NAMED_RUNS:
         return f"{len(runs)} runs"
     return ", ".join(run.name for run in runs)

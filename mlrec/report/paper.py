@@ -8,59 +8,59 @@ counts if it is one of the paper's with its own architecture. A small VideoMAE h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlrec.report.later import LATER_NOTE, later_table
+from mlrec.report.own import Own, dataset_of, is_ranked, owns
+from mlrec.report.paper_table import CostPoint, Line, Pair, PaperTable
 from mlrec.report.published import (
     BASELINES,
-    COUNTS,
     DATASET,
+    LATER_RESULTS,
     METRICS,
     SOURCE,
     TUNINGS,
     VIDEO_ENCODERS,
     Baseline,
+    Figure,
     VideoEncoder,
 )
 from mlrec.report.runs import Run
-from mlrec.report.tables import Row, Table
-from mlrec.report.wording import NONE, listed, number, with_error
+from mlrec.report.wording import listed
 
 ENCODERS = {row.encoder for row in VIDEO_ENCODERS}
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """A table of the paper that includes our figures."""
-
-    title: str
-    table: Table
-    notes: tuple[str, ...]
-    """Sentences below the table."""
 
 
 def baselines_table(runs: Sequence[Run]) -> PaperTable:
     """Return table 2 of the paper with our runs.
 
     Each system has a line per run on the paper's data set, or one line without a run. Lines for
-    runs on other data sets follow, without the paper's figures.
+    runs on other data sets follow, without the published figures.
     """
-    rows: list[Row] = []
+    lines: list[Line] = []
     placed: set[str] = set()
     for baseline in BASELINES:
-        comparable_rows: list[Row] = []
-        other_rows: list[Row] = []
-        for run in runs:
-            if _is_of_baseline(run, baseline):
-                placed.add(run.name)
-                own_rows = comparable_rows if _dataset(run) == DATASET else other_rows
-                own_rows.append(_baseline_row(baseline, run))
-        rows += comparable_rows or [_baseline_row(baseline, None)]
-        rows += other_rows
-    columns = [f"{name.upper()}: paper / ours" for name in METRICS]
-    table = Table("system", ("", *columns, "run", "data set"), tuple(rows))
-    return PaperTable("Beside the paper's table 2", table, _notes(runs, placed))
+        comparable: list[Line] = []
+        others: list[Line] = []
+        for own in owns(runs):
+            if _is_of_baseline(own.run, baseline):
+                placed.update(own.names)
+                is_comparable = dataset_of(own.run) == DATASET
+                (comparable if is_comparable else others).append(_baseline_line(baseline, own))
+        lines += comparable or [_baseline_line(baseline, None)]
+        lines += others
+    return PaperTable(
+        title="Table 2 of the MicroLens paper",
+        corner="system",
+        facts=("kind",),
+        groups=tuple(name.upper() for name in METRICS),
+        lines=tuple(lines),
+        later=later_table(LATER_RESULTS),
+        notes=_notes(runs, placed),
+        later_note=LATER_NOTE,
+    )
 
 
 def _is_of_baseline(run: Run, baseline: Baseline) -> bool:
@@ -68,68 +68,92 @@ def _is_of_baseline(run: Run, baseline: Baseline) -> bool:
     return recommender == baseline.recommender and inputs_of(run) == baseline.inputs
 
 
-def _baseline_row(baseline: Baseline, run: Run | None) -> Row:
-    """Return the line of a system, for one of our runs or without."""
-    dataset = DATASET if run is None else _dataset(run)
-    cells = [baseline.kind]
-    for name, figure in zip(METRICS, baseline.figures, strict=True):
-        # the paper's figures are comparable only on its own data set
-        paper = figure if dataset == DATASET else None
-        cells.append(_paper_and_ours(paper, run, name))
-    cells += [NONE if run is None else run.name, dataset]
-    return Row(baseline.name, tuple(cells), is_run=run is not None)
+def _baseline_line(baseline: Baseline, own: Own | None) -> Line:
+    """Return the line of a system, for runs of ours or without."""
+    dataset = DATASET if own is None else dataset_of(own.run)
+    pairs = []
+    for name, value in zip(METRICS, baseline.figures, strict=True):
+        # the published figures are comparable only on their own data set
+        published = Figure(value) if dataset == DATASET else None
+        pairs.append(Pair(published, None if own is None else own.figure(name)))
+    runs = () if own is None else (own.name,)
+    return Line(baseline.name, (baseline.kind,), tuple(pairs), dataset, runs)
 
 
 def encoders_table(runs: Sequence[Run]) -> PaperTable:
-    """Return the paper's table of video encoders with SASRec and our runs, by ACC@5.
+    """Return the paper's video encoders with SASRec and our runs, by ACC@5.
 
     Each encoder has a line for the paper's data set, and one for each other data set of its runs.
     """
-    rows: list[Row] = []
+    lines: list[Line] = []
+    points: list[CostPoint] = []
     placed: set[str] = set()
     for encoder in sorted(VIDEO_ENCODERS, key=lambda encoder: encoder.accuracy):
-        own = [run for run in runs if _is_of_encoder(run, encoder)]
-        placed |= {run.name for run in own}
-        for (dataset, _), run_of_tuning in _lines_of_encoder(own, encoder).items():
-            rows.append(_encoder_row(encoder, dataset, run_of_tuning))
-    columns = []
-    for tuning in TUNINGS:
-        columns += [f"{tuning} {name.upper()}: paper / ours" for name in METRICS[:2]]
-    notes = _notes(runs, placed)
-    missing = [encoder.name for encoder in VIDEO_ENCODERS if None in encoder.figures]
-    if missing:
-        note = f"Not filled in are the paper's HR@10 and NDCG@10 of {', '.join(missing)}."
-        notes = (*notes, note)
-    table = Table("video encoder", ("ACC@5", *columns, "data set"), tuple(rows))
-    return PaperTable("Beside the paper's table of video encoders", table, notes)
+        own_of_encoder = [own for own in owns(runs) if _is_of_encoder(own.run, encoder)]
+        for own in own_of_encoder:
+            placed.update(own.names)
+        for (dataset, _), own_of in _lines_of_encoder(own_of_encoder, encoder).items():
+            lines.append(_encoder_line(encoder, dataset, own_of))
+        points += _cost_points(encoder, own_of_encoder)
+    read_off = (
+        "The published HR@10 is read off the bars of the paper's figure: ± the accuracy of the "
+        "reading. Figures without ± are stated in its text. GFLOP: forward pass of a video, "
+        "counted as in mlrec plan."
+    )
+    return PaperTable(
+        title="Video encoders of the MicroLens paper with SASRec: HR@10",
+        corner="video encoder",
+        facts=("ACC@5", "GFLOP"),
+        groups=TUNINGS,
+        lines=tuple(lines),
+        later=later_table([row for row in LATER_RESULTS if row.recommender == "SASRec"]),
+        notes=(*_notes(runs, placed), read_off),
+        later_note=LATER_NOTE,
+        points=tuple(points),
+    )
 
 
 def _lines_of_encoder(
-    runs: Sequence[Run], encoder: VideoEncoder
-) -> dict[tuple[str, int], dict[str, Run]]:
+    owns: Sequence[Own], encoder: VideoEncoder
+) -> dict[tuple[str, int], dict[str, Own]]:
     """Arrange the runs of an encoder in lines of a data set, each with one run per tuning.
 
     A second run with the same data set and tuning goes to a second line of the data set.
     """
-    lines: dict[tuple[str, int], dict[str, Run]] = {(DATASET, 0): {}}
+    lines: dict[tuple[str, int], dict[str, Own]] = {(DATASET, 0): {}}
     num_placed: Counter[tuple[str, str]] = Counter()
-    for run in runs:
-        dataset = _dataset(run)
-        tuning = run.encoder_tuning(encoder.encoder)
+    for own in owns:
+        dataset = dataset_of(own.run)
+        tuning = own.run.encoder_tuning(encoder.encoder)
         line = lines.setdefault((dataset, num_placed[dataset, tuning]), {})
-        line[tuning] = run
+        line[tuning] = own
         num_placed[dataset, tuning] += 1
     return lines
 
 
-def _encoder_row(encoder: VideoEncoder, dataset: str, run_of_tuning: dict[str, Run]) -> Row:
-    cells = [f"{encoder.accuracy:.2f}"]
-    for tuning, figures in zip(TUNINGS, encoder.figures, strict=True):
-        hit_rate, ndcg = figures if figures and dataset == DATASET else (None, None)
-        run = run_of_tuning.get(tuning)
-        cells.append(_paper_and_ours(hit_rate, run, "hr@10"))
-        cells.append(_paper_and_ours(ndcg, run, "ndcg@10"))
-    return Row(encoder.name, (*cells, dataset), is_run=bool(run_of_tuning))
+def _encoder_line(encoder: VideoEncoder, dataset: str, own_of: Mapping[str, Own]) -> Line:
+    pairs = []
+    for tuning, figure in zip(TUNINGS, encoder.figures, strict=True):
+        published = figure if dataset == DATASET else None
+        own = own_of.get(tuning)
+        pairs.append(Pair(published, None if own is None else own.figure("hr@10")))
+    facts = (f"{encoder.accuracy:.2f}", f"{encoder.gflops[0]:.1f}")
+    runs = tuple(own_of[tuning].name for tuning in TUNINGS if tuning in own_of)
+    return Line(encoder.name, facts, tuple(pairs), dataset, runs)
+
+
+def _cost_points(encoder: VideoEncoder, owns: Sequence[Own]) -> list[CostPoint]:
+    """Return the published points of an encoder, and ours on the same data set."""
+    cost_of = dict(zip(TUNINGS, encoder.gflops, strict=True))
+    points = []
+    for tuning, figure in zip(TUNINGS, encoder.figures, strict=True):
+        points.append(CostPoint(encoder.name, tuning, cost_of[tuning], figure))
+    for own in owns:
+        hit_rate = own.figure("hr@10")
+        if hit_rate is not None and dataset_of(own.run) == DATASET:
+            tuning = own.run.encoder_tuning(encoder.encoder)
+            points.append(CostPoint(encoder.name, tuning, cost_of[tuning], hit_rate, own.name))
+    return points
 
 
 @dataclass(frozen=True)
@@ -150,7 +174,7 @@ def encoder_points(runs: Sequence[Run]) -> list[EncoderPoint]:
     for encoder in VIDEO_ENCODERS:
         for run in runs:
             hit_rate = run.metric("hr@10")
-            if _is_of_encoder(run, encoder) and _is_ranked(run) and hit_rate is not None:
+            if _is_of_encoder(run, encoder) and is_ranked(run) and hit_rate is not None:
                 tuning = run.encoder_tuning(encoder.encoder)
                 points.append(EncoderPoint(encoder.name, encoder.accuracy, tuning, hit_rate))
     return points
@@ -197,18 +221,20 @@ def _notes(runs: Sequence[Run], placed: set[str]) -> tuple[str, ...]:
         if run.name not in placed:
             rowless.append(run.name)
             continue
-        if _dataset(run) != DATASET:
+        if dataset_of(run) != DATASET:
             others.append(run.name)
-        if not _is_ranked(run):
+        if not is_ranked(run):
             unranked.append(run.name)
     # every table says whose figures it compares
-    notes = [
-        f"Paper: {SOURCE}, {DATASET}, test split. "
-        "Ours: test split, ± the standard error over the users."
-    ]
+    notes = [f"Published: {SOURCE}, {DATASET}, test split."]
+    if placed:
+        notes.append(
+            "Ours: test split, ± the standard error over the users, or the standard deviation over "
+            "the seeds where several runs differ only in their seed."
+        )
     if others:
         notes.append(
-            f"On another data set than {DATASET}, and so not to be compared with the paper's "
+            f"On another data set than {DATASET}, and so not to be compared with the published "
             f"figures: {listed(others)}."
         )
     if unranked:
@@ -228,33 +254,3 @@ def _option(run: Run, section: str, key: str) -> Any:
 def _is_papers(run: Run, encoder: str) -> bool:
     """Tell whether an encoder is one of the paper's video encoders, with its own architecture."""
     return encoder in ENCODERS and "config" not in run.encoder_options(encoder)
-
-
-def _dataset(run: Run) -> str:
-    """Return the paper's data set, or the name and the size of another."""
-    dataset = run.dataset
-    counts = dataset.get("counts", {})
-    # Whoever packed it chose the name, so the paper's data set is known by its size. The paper's
-    # targets are those of leave-one-out.
-    has_size = all(counts.get(name) == count for name, count in COUNTS.items())
-    if has_size and not run.is_split_by_time:
-        return DATASET
-    parts = [str(dataset.get("name", "unknown"))]
-    for name in COUNTS:
-        if name in counts:
-            parts.append(f"{counts[name]:,} {name}")
-    if run.is_split_by_time:
-        parts.append("split by time")
-    return ", ".join(parts)
-
-
-def _is_ranked(run: Run) -> bool:
-    return run.results.get("split") == "test"
-
-
-def _paper_and_ours(paper: float | None, run: Run | None, metric: str) -> str:
-    """Return a cell: the paper's figure, and ours with its standard error."""
-    ours = NONE
-    if run is not None and _is_ranked(run):
-        ours = with_error(run.metric(metric), run.error(metric))
-    return f"{number(paper)} / {ours}"

@@ -1,4 +1,4 @@
-"""The paper's figures, row by row, and which of our runs belongs to a row.
+"""Published figures, row by row, and which of our runs belongs to a row.
 
 These figures are in no other place of the package.
 """
@@ -6,7 +6,7 @@ These figures are in no other place of the package.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 SOURCE = (
     "Ni et al., A Content-Driven Micro-Video Recommendation Dataset at Scale, 2023 "
@@ -70,12 +70,20 @@ BASELINES = (
     _baseline("GRU4Rec_V", "VideoRec", "gru4rec", ("trained",), 0.0954, 0.0517, 0.1377, 0.0623),
     _baseline("SASRec_V", "VideoRec", "sasrec", ("trained",), 0.0948, 0.0515, 0.1364, 0.0619),
 )
-"""Table 2. A second source confirms SASRec, GRU4Rec_V and SASRec_V. Check others before citing."""
+"""Table 2."""
+
+
+class Figure(NamedTuple):
+    """A metric with its uncertainty."""
+
+    value: float
+    error: float | None = None
+    """Half-width of the uncertainty; None for a figure that is stated as a number."""
 
 
 @dataclass(frozen=True)
 class VideoEncoder:
-    """A row of the table of video encoders, each with SASRec."""
+    """A bar group of the figure of video encoders, each with SASRec."""
 
     name: str
     """Name in the paper."""
@@ -83,25 +91,111 @@ class VideoEncoder:
     """Row of ENCODERS."""
     accuracy: float
     """ACC@5 of the checkpoint on Kinetics-400, in percent."""
-    figures: tuple[tuple[float, float] | None, ...] = (None, None, None)
-    """HR@10 and NDCG@10 for each of TUNINGS; None if not filled in."""
+    gflops: tuple[float, float, float]
+    """Training cost per video for each of TUNINGS: 10^9 floating-point operations of the forward
+    and backward pass without a cache. mlrec plan counts them from the shapes, at the frames and the
+    image size of the row. The paper reports no cost."""
+    figures: tuple[Figure, Figure, Figure]
+    """HR@10 for each of TUNINGS."""
+
+
+READ_ERROR = 0.0001
+"""Accuracy of a figure that is read off the end of a bar."""
+_COVERED_READ_ERROR = 0.0003
+_ERRORS = {
+    # a line or the legend covers the end of the bar
+    ("R3D-r18", "top"): _COVERED_READ_ERROR,
+    ("R3D-r18", "full"): _COVERED_READ_ERROR,
+    ("CSN-r101", "top"): _COVERED_READ_ERROR,
+    ("MViT-B-32x3", "top"): _COVERED_READ_ERROR,
+    # the text states the figure, and the bar agrees with it
+    ("SlowFast-r101", "top"): None,
+    ("VideoMAE", "frozen"): None,
+}
+
+
+def _encoder(
+    name: str,
+    encoder: str,
+    accuracy: float,
+    gflops: tuple[float, float, float],
+    hit_rates: tuple[float, float, float],
+) -> VideoEncoder:
+    frozen, top, full = (
+        Figure(value, _ERRORS.get((name, tuning), READ_ERROR))
+        for tuning, value in zip(TUNINGS, hit_rates, strict=True)
+    )
+    return VideoEncoder(name, f"video/{encoder}", accuracy, gflops, (frozen, top, full))
 
 
 VIDEO_ENCODERS = (
-    VideoEncoder("R3D-r18", "video/r3d_r18", 75.45),
-    VideoEncoder("X3D-xs", "video/x3d_xs", 88.63),
-    VideoEncoder("C2D-r50", "video/c2d_r50", 89.68),
-    VideoEncoder("I3D-r50", "video/i3d_r50", 90.70),
-    VideoEncoder("X3D-s", "video/x3d_s", 91.27),
-    VideoEncoder("Slow-r50", "video/slow_r50", 91.63),
-    VideoEncoder("R3D-r50", "video/r3d_r50", 92.23),
-    VideoEncoder("SlowFast-r50", "video/slowfast_r50", 92.69),
-    VideoEncoder("X3D-m", "video/x3d_m", 92.72),
-    VideoEncoder("CSN-r101", "video/csn_r101", 92.90),
-    VideoEncoder("X3D-l", "video/x3d_l", 93.31),
-    VideoEncoder("SlowFast-r101", "video/slowfast_r101", 93.61),
-    VideoEncoder("MViT-B-16x4", "video/mvit_b_16x4", 93.85),
-    VideoEncoder("MViT-B-32x3", "video/mvit_b_32x3", 94.69),
-    VideoEncoder("VideoMAE", "video/videomae", 95.10),
+    _encoder("R3D-r18", "r3d_r18", 75.45, (81.4, 90.4, 241.3), (0.0458, 0.0850, 0.0827)),
+    _encoder("X3D-xs", "x3d_xs", 88.63, (1.2, 1.8, 3.6), (0.0062, 0.0705, 0.0716)),
+    _encoder("C2D-r50", "c2d_r50", 89.68, (39.0, 50.3, 115.1), (0.0412, 0.0922, 0.0864)),
+    _encoder("I3D-r50", "i3d_r50", 90.70, (56.8, 69.8, 161.0), (0.0420, 0.0926, 0.0897)),
+    _encoder("X3D-s", "x3d_s", 91.27, (3.9, 5.7, 11.7), (0.0047, 0.0644, 0.0696)),
+    _encoder("Slow-r50", "slow_r50", 91.63, (83.5, 116.0, 248.6), (0.0443, 0.0933, 0.0838)),
+    _encoder("R3D-r50", "r3d_r50", 92.23, (115.1, 130.9, 341.4), (0.0029, 0.0833, 0.0793)),
+    _encoder(
+        "SlowFast-r50", "slowfast_r50", 92.69, (100.6, 136.8, 295.3), (0.0415, 0.0949, 0.0883)
+    ),
+    _encoder("X3D-m", "x3d_m", 92.72, (9.5, 13.7, 28.1), (0.0039, 0.0611, 0.0649)),
+    _encoder("CSN-r101", "csn_r101", 92.90, (112.9, 119.6, 316.2), (0.0449, 0.0876, 0.0793)),
+    _encoder("X3D-l", "x3d_l", 93.31, (36.7, 54.4, 109.7), (0.0065, 0.0637, 0.0745)),
+    _encoder(
+        "SlowFast-r101", "slowfast_r101", 93.61, (326.2, 398.5, 965.4), (0.0425, 0.0976, 0.0885)
+    ),
+    _encoder("MViT-B-16x4", "mvit_b_16x4", 93.85, (141.2, 153.3, 421.5), (0.0231, 0.0897, 0.0702)),
+    _encoder("MViT-B-32x3", "mvit_b_32x3", 94.69, (339.9, 366.1, 1015.5), (0.0196, 0.0960, 0.0842)),
+    _encoder("VideoMAE", "videomae", 95.10, (360.7, 424.0, 1123.7), (0.0496, 0.0892, 0.0820)),
 )
-"""The table of video encoders, ordered by accuracy."""
+"""The figure of video encoders, ordered by accuracy. HR@10 is read off its bars."""
+
+
+@dataclass(frozen=True)
+class LaterResult:
+    """A result that others published later, on the same data set and split."""
+
+    name: str
+    items: str
+    """What an item is made of."""
+    recommender: str
+    """Name in the paper."""
+    beside: str
+    """Row of BASELINES or VIDEO_ENCODERS that it is comparable with."""
+    figures: tuple[float | None, float | None, float | None, float | None]
+    """Test split, in the order of METRICS; None if not known."""
+
+
+LATER_SOURCE = (
+    "Xiao et al., Compressed Video Aggregator, 2026 (arXiv:2605.08810) and its repository LiteFrame"
+)
+LATER_RESULTS = (
+    LaterResult(
+        "CVA", "frozen DINOv3, 5 frames", "SASRec", "SASRec_V", (0.1001, None, 0.1439, None)
+    ),
+    LaterResult(
+        "CVA", "frozen DINOv3, 17 frames", "SASRec", "SASRec_V", (0.1016, None, None, None)
+    ),
+    LaterResult(
+        "CVA", "frozen DINOv3, 5 frames", "GRU4Rec", "GRU4Rec_V", (0.0947, 0.0508, 0.1364, 0.0613)
+    ),
+    LaterResult(
+        "CVA",
+        "frozen DINOv3, 5 frames",
+        "NextItNet",
+        "NextItNet_V",
+        (0.0905, 0.0480, 0.1332, 0.0587),
+    ),
+    LaterResult(
+        "SlowFast-r50",
+        "trained encoder, rerun",
+        "SASRec",
+        "SlowFast-r50",
+        (0.0918, None, None, None),
+    ),
+    LaterResult(
+        "VideoMAE", "trained encoder, rerun", "SASRec", "VideoMAE", (0.0837, None, None, None)
+    ),
+)
+"""CVA trains an aggregator of frozen frame features, and chooses the frames by the title."""

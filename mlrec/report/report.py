@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlrec import storage
 from mlrec.report import html, markdown
-from mlrec.report.paper import PaperTable
+from mlrec.report.paper_table import PaperTable
 from mlrec.report.runs import read_runs
 from mlrec.report.tables import group_names, groups_by_dataset, results_table
 from mlrec.runtime.printable import printable
@@ -20,6 +20,7 @@ def write_report(runs: Sequence[Path], out: Path, paper: PaperTable | None = Non
     """Write the report of run folders to a page, and to a Markdown file next to it.
 
     Args:
+        runs: none for a table of the paper alone.
         out: file that ends in .html; the Markdown file has the same name and ends in .md.
         paper: a table of the paper that includes the runs; shown first.
 
@@ -46,10 +47,13 @@ def _check_unowned(out: Path) -> None:
     Raises:
         ValueError: one of its two files exists and is no report.
     """
-    marks = {out: html.MARKS, out.with_suffix(".md"): markdown.MARKS}
+    marks = {
+        out: (html.MARKS,),
+        out.with_suffix(".md"): (markdown.MARKS, markdown.PAPER_MARKS),
+    }
     foreign = []
-    for path, texts in marks.items():
-        if path.exists() and not _is_report(path, texts):
+    for path, alternatives in marks.items():
+        if path.exists() and not any(_is_report(path, texts) for texts in alternatives):
             foreign.append(path.name)
     check_replaceable(str(out.parent), foreign, "mlrec report")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from browser import CHROMIUM, DESKTOP, PHONE, look_at
 from made_runs import make_run
 
 from mlrec import config as configuration
@@ -17,9 +19,23 @@ from mlrec.config import ItemConfig, RecommenderConfig, load
 from mlrec.data.format import npy_bytes
 from mlrec.evaluation.metrics import user_metrics
 from mlrec.models.encoders import ENCODERS
+from mlrec.models.pass_cost import TowerCost
 from mlrec.models.recommenders import RECOMMENDERS
-from mlrec.report.paper import PAPER_TABLES, PaperTable, inputs_of
-from mlrec.report.published import BASELINES, COUNTS, METRICS, TUNINGS, VIDEO_ENCODERS, Baseline
+from mlrec.models.simulation import tower_cost
+from mlrec.models.skeleton import skeletons
+from mlrec.models.tower import ItemTower
+from mlrec.report.paper import PAPER_TABLES, inputs_of
+from mlrec.report.paper_table import PaperTable
+from mlrec.report.published import (
+    BASELINES,
+    COUNTS,
+    METRICS,
+    TUNINGS,
+    VIDEO_ENCODERS,
+    Baseline,
+    Figure,
+)
+from mlrec.report.report import write_report
 from mlrec.report.runs import Run, read_run
 from mlrec.report.wording import number
 
@@ -56,8 +72,12 @@ def place_run(
     return read_run(path)
 
 
-def lines(table: PaperTable, name: str) -> list[tuple[str, ...]]:
-    return [row.cells for row in table.table.rows if row.name == name]
+def lines(table: PaperTable, name: str) -> list[dict[str, str]]:
+    return [
+        dict(zip(table.table.header, row.cells, strict=True))
+        for row in table.table.rows
+        if row.name == name
+    ]
 
 
 @pytest.mark.parametrize("row", BASELINES, ids=lambda row: row.name)
@@ -105,10 +125,34 @@ def test_paper_baselines_run_is_placed_with_its_standard_error(tmp_path: Path) -
     placed = {"SASRec": "a", "SASRec_ID+V": "b", "GRCN_ID+V": "c", "GRU4Rec_V": "d"}
     for row in BASELINES:
         (cells,) = lines(table, row.name)
+        assert cells["HR@10, published"] == number(row.figures[0])
         ours = f".3000 ± {number(error)}" if row.name in placed else "–"
-        assert cells[1] == f"{number(row.figures[0])} / {ours}"
-        assert cells[5:] == (placed.get(row.name, "–"), "MicroLens-100K")
-    assert len(table.notes) == 1
+        assert cells["HR@10, ours"] == ours
+        assert (cells["runs"], cells["data set"]) == (placed.get(row.name, "–"), "MicroLens-100K")
+    assert len(table.notes) == 2
+    assert {line.name for line in table.shown} == placed.keys()
+    assert len(table.folded) == len(BASELINES) - len(placed)
+
+
+def test_paper_tables_seeds_have_one_line_with_their_deviation(tmp_path: Path) -> None:
+    runs = []
+    for seed, hits in enumerate((100, 200, 300)):
+        path = tmp_path / f"run_seed{seed}"
+        place_run(path, "sasrec", ItemConfig(("video/slow_r50",), tuning="top"))
+        config = (path / "config.yaml").read_text().replace("seed: 0", f"seed: {seed}")
+        (path / "config.yaml").write_text(config)
+        results = json.loads((path / "results.json").read_text())
+        results["metrics"]["all"]["hr@10"] = hits / 1000
+        (path / "results.json").write_text(json.dumps(results))
+        (path / "ranks.npy").unlink()
+        runs.append(read_run(path))
+    for kind, name, column in (
+        ("encoders", "Slow-r50", "top, ours"),
+        ("baselines", "SASRec_V", "HR@10, ours"),
+    ):
+        (cells,) = lines(PAPER_TABLES[kind](runs), name)
+        assert cells[column] == ".2000 ± .1000"
+        assert cells["runs"] == "run, mean of 3 seeds"
 
 
 def test_paper_tables_other_data_set_gets_a_row_without_published_figures(tmp_path: Path) -> None:
@@ -120,14 +164,19 @@ def test_paper_tables_other_data_set_gets_a_row_without_published_figures(tmp_pa
         ),
     ]
     table = PAPER_TABLES["baselines"](runs)
-    paper, half = lines(table, "SASRec")
-    assert (paper[1], paper[5:]) == (".0909 / –", ("–", "MicroLens-100K"))
-    assert half[1].startswith("– / .3000 ± ")
-    assert half[5:] == ("half", "MicroLens-50k, 50,000 users, 19,220 items")
-    assert "not to be compared with the paper's figures: half, video." in table.notes[1]
+    half, paper = lines(table, "SASRec")
+    assert (paper["HR@10, published"], paper["HR@10, ours"], paper["runs"]) == (".0909", "–", "–")
+    assert half["HR@10, published"] == "–"
+    assert half["HR@10, ours"].startswith(".3000 ± ")
+    assert half["runs"] == "half"
+    assert half["data set"] == "MicroLens-50k, 50,000 users, 19,220 items"
+    assert "not to be compared with the published figures: half, video." in table.notes[2]
     encoder = PAPER_TABLES["encoders"](runs)
-    assert [cells[-1] for cells in lines(encoder, "X3D-m")] == ["MicroLens-100K", half[6]]
+    own, published = lines(encoder, "X3D-m")
+    assert (own["data set"], published["data set"]) == (half["data set"], "MicroLens-100K")
+    assert own["top, published"] == "–"
     assert "In no row of this table: half." in encoder.notes
+    assert all(not point.run for point in encoder.points)
 
 
 def test_paper_encoders_are_ordered_by_accuracy_with_tunings_side_by_side(tmp_path: Path) -> None:
@@ -138,14 +187,68 @@ def test_paper_encoders_are_ordered_by_accuracy_with_tunings_side_by_side(tmp_pa
         for name in ("frozen", "full", "full-again")
     ]
     table = PAPER_TABLES["encoders"](runs)
-    assert [row.name for row in table.table.rows][:3] == ["R3D-r18", "X3D-xs", "C2D-r50"]
+    # own runs come first, and the order of the others is that of the accuracy
+    names = [row.name for row in table.table.rows]
+    assert names[:5] == ["Slow-r50", "Slow-r50", "R3D-r18", "X3D-xs", "C2D-r50"]
+    assert len(table.folded) == 14
     first, second = lines(table, "Slow-r50")
-    assert first[0] == "91.63"
-    assert [".3000" in cell for cell in first[1:-1:2]] == [True, False, True], TUNINGS
-    assert [".3000" in cell for cell in second[1:-1:2]] == [False, False, True], (
+    assert first["ACC@5"] == "91.63"
+    own = [f"{tuning}, ours" for tuning in TUNINGS]
+    assert [".3000" in first[column] for column in own] == [True, False, True]
+    assert [".3000" in second[column] for column in own] == [False, False, True], (
         "two runs in one place have two lines"
     )
-    assert "Not filled in are the paper's HR@10 and NDCG@10 of R3D-r18," in table.notes[-1]
+
+
+def test_paper_encoders_have_45_published_figures_with_their_uncertainty() -> None:
+    figures = {
+        (encoder.name, tuning): figure
+        for encoder in VIDEO_ENCODERS
+        for tuning, figure in zip(TUNINGS, encoder.figures, strict=True)
+    }
+    assert len(figures) == 45
+    assert figures["SlowFast-r50", "frozen"] == Figure(0.0415, 0.0001)
+    assert figures["MViT-B-32x3", "top"] == Figure(0.0960, 0.0003)
+    assert figures["X3D-l", "full"] == Figure(0.0745, 0.0001)
+    # stated in the paper's text
+    assert figures["VideoMAE", "frozen"] == Figure(0.0496)
+    assert sum(figure.error == 0.0003 for figure in figures.values()) == 4
+    table = PAPER_TABLES["encoders"]([])
+    (cells,) = lines(table, "R3D-r18")
+    assert cells["frozen, published"] == ".0458 ± .0001"
+    assert cells["top, published"] == ".0850 ± .0003"
+    assert "read off the bars" in table.notes[-1]
+    assert len(table.points) == 45
+
+
+@pytest.mark.parametrize("name", ["X3D-xs", "MViT-B-16x4"])
+def test_paper_encoder_costs_are_counted_from_the_shapes(name: str) -> None:
+    (row,) = [encoder for encoder in VIDEO_ENCODERS if encoder.name == name]
+    for tuning, gflops in zip(TUNINGS, row.gflops, strict=True):
+        options = {row.encoder: {"checkpoint": ""}}
+        with skeletons():
+            tower = ItemTower(ItemConfig((row.encoder,), options, tuning=tuning), 512, 50)  # type: ignore[arg-type]
+        cost: TowerCost = tower_cost(tower, torch.bfloat16)
+        assert (cost.forward_flops(1) + cost.backward_flops(1)) / 1e9 == pytest.approx(
+            gflops, abs=0.06
+        )
+
+
+def test_paper_tables_show_later_results_next_to_what_they_compare_with() -> None:
+    later = PAPER_TABLES["baselines"]([]).later
+    rows = [(row.name, dict(zip(later.header, row.cells, strict=True))) for row in later.rows]
+    hit_rates = [(name, cells["HR@10"], cells["compare with HR@10 of"]) for name, cells in rows]
+    assert hit_rates == [
+        ("CVA with SASRec", ".1001", "SASRec_V .0948"),
+        ("CVA with SASRec", ".1016", "SASRec_V .0948"),
+        ("CVA with GRU4Rec", ".0947", "GRU4Rec_V .0954"),
+        ("CVA with NextItNet", ".0905", "NextItNet_V .0862"),
+        ("SlowFast-r50 with SASRec", ".0918", "SlowFast-r50, top .0949, full .0883"),
+        ("VideoMAE with SASRec", ".0837", "VideoMAE, top .0892, full .0820"),
+    ]
+    encoders = PAPER_TABLES["encoders"]([])
+    assert {row.name.partition(" with ")[2] for row in encoders.later.rows} == {"SASRec"}
+    assert "arXiv:2605.08810" in encoders.later_note
 
 
 @pytest.mark.parametrize(
@@ -176,10 +279,11 @@ def test_paper_tables_split_by_time_is_not_compared_with_the_paper(tmp_path: Pat
     info["dataset"]["split"] = "time"
     (tmp_path / "run" / "run.json").write_text(json.dumps(info))
     table = PAPER_TABLES["baselines"]([read_run(tmp_path / "run")])
-    paper, own = lines(table, "SASRec")
-    assert paper[1] == ".0909 / –"
-    assert own[1].startswith("– / .3000")
-    assert own[-1] == "MicroLens-100k, 100,000 users, 19,738 items, split by time"
+    own, paper = lines(table, "SASRec")
+    assert (paper["HR@10, published"], paper["HR@10, ours"]) == (".0909", "–")
+    assert own["HR@10, published"] == "–"
+    assert own["HR@10, ours"].startswith(".3000")
+    assert own["data set"] == "MicroLens-100k, 100,000 users, 19,738 items, split by time"
 
 
 def test_paper_tables_validation_results_are_left_out(tmp_path: Path) -> None:
@@ -187,7 +291,8 @@ def test_paper_tables_validation_results_are_left_out(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     (tmp_path / "run" / "results.json").write_text(json.dumps({**results, "split": "validation"}))
     table = PAPER_TABLES["baselines"]([read_run(tmp_path / "run")])
-    assert lines(table, "SASRec")[0][1] == ".0909 / –"
+    (cells,) = lines(table, "SASRec")
+    assert (cells["HR@10, published"], cells["HR@10, ours"]) == (".0909", "–")
     assert "Without results of the test split: run; mlrec evaluate RUN writes them." in table.notes
     (tmp_path / "run" / "ranks.npy").unlink()
     assert run.error("hr@10") and read_run(tmp_path / "run").error("hr@10") is None
@@ -196,21 +301,75 @@ def test_paper_tables_validation_results_are_left_out(tmp_path: Path) -> None:
         read_run(tmp_path / "run")
 
 
+def printed(arguments: Sequence[Any], capsys: pytest.CaptureFixture[str]) -> str:
+    run_command(["report", *map(str, arguments)])
+    return capsys.readouterr().out
+
+
 def test_paper_command_prints_and_writes_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def printed(arguments: Sequence[Any]) -> str:
-        run_command(["report", *map(str, arguments)])
-        return capsys.readouterr().out
-
-    assert "| SASRec_V | VideoRec | .0948 / – |" in printed(["--table", "baselines"])
+    assert "| SASRec_V | VideoRec | .0948 | – |" in printed(["--table", "baselines"], capsys)
     place_run(tmp_path / "run", "sasrec", ItemConfig())
-    assert "| SASRec | IDRec (SR) | .0909 / .3000 ± " in printed(
-        ["--table", "baselines", tmp_path / "run"]
+    assert "| SASRec | IDRec (SR) | .0909 | .3000 ± " in printed(
+        ["--table", "baselines", tmp_path / "run"], capsys
     )
     for name in ("report.md", "report.html"):
         text = (tmp_path / "run" / name).read_text()
-        assert "Beside the paper&#39;s table 2" in text or "## Beside the paper's table 2" in text
+        assert "Table 2 of the MicroLens paper" in text
         assert "arXiv:2309.15379" in text
     with pytest.raises(ValueError, match="there is no RUN to report"):
         run_command(["report"])
+    with pytest.raises(ValueError, match="there is no RUN to report"):
+        run_command(["report", "--out", str(tmp_path / "report.html")])
+
+
+@pytest.mark.parametrize("kind", PAPER_TABLES)
+def test_paper_command_without_runs_writes_and_replaces_the_page(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "paper.html"
+    for _ in range(2):
+        assert f"report: {out} and" in printed(["--table", kind, "--out", out], capsys)
+    title = PAPER_TABLES[kind]([]).title
+    assert f"<h1>{title}</h1>" in out.read_text()
+    assert "2605.08810" in out.with_suffix(".md").read_text()
+    assert ">ours<" not in out.read_text(), "without runs there is no column for them"
+    document = json.loads(printed(["--table", kind, "--out", out, "--json"], capsys))
+    assert document["report"] == str(out)
+    assert document["runs"] == []
+    assert len(document["paper"]["rows"]) == {"baselines": 18, "encoders": 15}[kind]
+    assert document["paper"]["published_later"][0]["HR@10"] == ".1001"
+
+
+def test_paper_page_folds_rows_without_runs_and_groups_its_columns(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    place_run(run, "sasrec", ItemConfig(("video/slow_r50",), tuning="top"))
+    out = tmp_path / "report.html"
+    run_command(["report", "--table", "encoders", str(run), "--out", str(out)])
+    shown, _, folded = out.read_text().partition('<details class="folded">')
+    assert '<th scope="row">Slow-r50<small>run</small></th>' in shown
+    assert '<th scope="row">X3D-m</th>' not in shown
+    assert folded.count('<th scope="row">X3D-m</th>') == 1
+    assert "14 published rows without runs of ours" in folded
+    for tuning in TUNINGS:
+        assert f'<th colspan="2" scope="colgroup">{tuning}</th>' in shown
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+def test_paper_tables_have_no_column_cut_off_on_a_desk(tmp_path: Path) -> None:
+    paths = []
+    for row in VIDEO_ENCODERS[:3]:
+        for tuning in TUNINGS:
+            path = tmp_path / f"video_encoders_{row.encoder.split('/')[1]}_{tuning}"
+            paths.append(place_run(path, "sasrec", ItemConfig((row.encoder,), tuning=tuning)).path)  # type: ignore[arg-type]
+    for kind, make_table in PAPER_TABLES.items():
+        for name, folders in {"own": paths, "alone": []}.items():
+            runs = [read_run(folder) for folder in folders]
+            out = write_report(folders, tmp_path / f"{kind}_{name}.html", make_table(runs))
+            seen = look_at(out, DESKTOP, tmp_path / "shot.png")
+            assert (seen["overflow_px"], seen["sticking_out"]) == (0, [])
+            assert not any("grouped" in name for name in seen["cut_off"])
+            seen = look_at(out, PHONE, tmp_path / "shot.png")
+            assert (seen["overflow_px"], seen["sticking_out"]) == (0, [])
+            assert "CVA with SASRec" in seen["text"]

@@ -1,0 +1,115 @@
+"""Accuracy over cost of the paper's video encoders and of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mlrec.report.page import Drawing
+from mlrec.report.palette import GREY, MARKERS, PALETTE
+from mlrec.report.paper_table import CostPoint
+from mlrec.report.published import BASELINES, LATER_RESULTS, TUNINGS
+from mlrec.report.svg import TEXT_PLACEHOLDER, Mark, draw_svg
+from mlrec.report.wording import count_in_words, number
+from mlrec.runtime.printable import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE_INCHES = (6.4, 4.2)
+MAX_NAMED_RUNS = 12
+"""A figure with more of our runs shows their names on hover only."""
+COST_NOTE = (
+    "Hollow: published. Filled: ours. Cost: forward and backward pass of one video through the "
+    "encoder without a cache, counted as in mlrec plan at the encoder's frames and image size. The "
+    "paper reports no cost. With mlrec's activation cache, a frozen encoder costs this once."
+)
+COLOR_OF = dict(zip(TUNINGS, PALETTE, strict=False))
+
+
+def encoder_costs(points: Sequence[CostPoint]) -> Drawing | None:
+    """Draw HR@10 over the training cost per video, by tuning; None without points.
+
+    The best published encoder of each tuning and our runs have names.
+    """
+    if not points:
+        return None
+
+    def draw(axes: Axes) -> None:
+        for label, hit_rate in _references().items():
+            axes.axhline(hit_rate, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+            axes.annotate(
+                f"{label} {number(hit_rate)}",
+                (0.005, hit_rate),
+                (0, 2),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        for point in points:
+            _draw_point(axes, point)
+        for point in _named(points):
+            name = axes.annotate(
+                printable(point.encoder),
+                (point.gflops, point.hit_rate.value),
+                (-7 if point.run else 7, -3),
+                textcoords="offset points",
+                ha="right" if point.run else "left",
+                fontsize=8,
+            )
+            name.set_in_layout(False)
+        axes.set_xscale("log")
+        axes.set_xticks([1, 3, 10, 30, 100, 300, 1000])
+        axes.xaxis.set_major_formatter(lambda value, _: count_in_words(value))
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.06, y=0.1)
+        axes.set_xlabel("GFLOP to train on a video once (log scale)")
+        axes.set_ylabel("HR@10, test split")
+
+    marks = [_mark(point) for point in points]
+    return draw_svg(draw, "HR@10 over training cost", COLOR_OF, SIZE_INCHES, marks, COST_NOTE)
+
+
+def _mark(point: CostPoint) -> Mark:
+    series = f"{point.run}, {point.tuning}" if point.run else point.tuning
+    place = f"{point.encoder}, {point.gflops:.1f} GFLOP"
+    return Mark(series, place, point.gflops, point.hit_rate.value, point.hit_rate.error)
+
+
+def _draw_point(axes: Axes, point: CostPoint) -> None:
+    color = COLOR_OF[point.tuning]
+    is_ours = bool(point.run)
+    axes.errorbar(
+        point.gflops,
+        point.hit_rate.value,
+        # the accuracy of a published figure is finer than its marker
+        point.hit_rate.error if is_ours else None,
+        color=color,
+        marker=MARKERS[color],
+        markersize=7 if is_ours else 5.5,
+        markerfacecolor=color if is_ours else "none",
+        ecolor=TEXT_PLACEHOLDER,
+        elinewidth=1.0,
+        zorder=3 if is_ours else 2,
+    )
+
+
+def _references() -> dict[str, float]:
+    """Return the published HR@10 that are drawn as lines: ids alone, and the best later result."""
+    sasrec = next(row for row in BASELINES if row.name == "SASRec")
+    lines = {"SASRec with ids": sasrec.figures[0]}
+    best = max(LATER_RESULTS, key=lambda result: result.figures[0] or 0.0)
+    if best.figures[0] is not None:
+        lines[f"{best.name}, {best.items}"] = best.figures[0]
+    return lines
+
+
+def _named(points: Sequence[CostPoint]) -> list[CostPoint]:
+    named = [point for point in points if point.run]
+    if len(named) > MAX_NAMED_RUNS:
+        named = []
+    for tuning in TUNINGS:
+        published = [point for point in points if point.tuning == tuning and not point.run]
+        named.append(max(published, key=lambda point: point.hit_rate.value))
+    return named
