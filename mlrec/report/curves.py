@@ -12,7 +12,7 @@ from mlrec.report.figures import LOG_SCALE, colors
 from mlrec.report.page import Drawing
 from mlrec.report.palette import GREY, MARKERS
 from mlrec.report.runs import Run
-from mlrec.report.smoothing import evenly, extremes, smoothed
+from mlrec.report.smoothing import MAX_WINDOW_SHARE, extremes, smoothed, spaced
 from mlrec.report.svg import Mark, draw_svg
 from mlrec.report.wording import number
 
@@ -59,10 +59,10 @@ class Curve:
             return f"step {step:,}"
         return f"step {step:,} (epoch {step / self.steps_per_epoch:.3g})"
 
-    def marks(self) -> list[Mark]:
+    def marks(self, is_log: bool) -> list[Mark]:
         """Return the values that the figure shows on hover."""
         marks = []
-        for index in evenly(self.values, MAX_HOVERED_POINTS):
+        for index in spaced(len(self.values), MAX_HOVERED_POINTS, is_log):
             words = number(self.values[index])
             if self.smooth is not None:
                 words = f"{number(self.smooth[index])} smoothed, {words} logged"
@@ -118,8 +118,8 @@ def _note(window: int, longest: int) -> str:
     notes = []
     if window > 1:
         notes.append(
-            f"Smoothed by an exponential moving average with weight {1 - 1 / window:.3g}, "
-            f"about {window} log lines. Faint: as logged."
+            f"Smoothed by an exponential moving average of weight {1 - 1 / window:.3g}, which is "
+            f"less in the first {round(window / MAX_WINDOW_SHARE):,} log lines. Faint: as logged."
         )
     if longest > MAX_DRAWN_POINTS:
         notes.append(f"Drawn with at most {MAX_DRAWN_POINTS} of {longest:,} points per run.")
@@ -153,19 +153,21 @@ class _Figure:
         legend = {curve.run: self.color_of[curve.run] for curve in self.colored}
         if self.others:
             legend[f"{len(self.others)} others"] = GREY
-        marks = [mark for curve in self.colored for mark in curve.marks()]
+        marks = [mark for curve in self.colored for mark in curve.marks(is_log)]
 
         def draw(axes: Axes) -> None:
             # grey and raw curves lie below, so that colored ones stay visible
             for curve in self.others:
-                _draw_line(axes, curve, curve.line, GREY, MAX_GREY_POINTS, linewidth=0.8, alpha=0.5)
+                places = extremes(curve.line, MAX_GREY_POINTS, is_log)
+                _draw_line(axes, curve, curve.line, places, color=GREY, linewidth=0.8)
             for curve in self.colored:
                 if curve.smooth is not None:
                     color = self.color_of[curve.run]
-                    raw = {"linewidth": 0.7, "alpha": 0.3}
-                    _draw_line(axes, curve, curve.values, color, MAX_DRAWN_POINTS, **raw)
+                    places = extremes(curve.values, MAX_DRAWN_POINTS, is_log)
+                    raw = {"color": color, "linewidth": 0.7, "alpha": 0.3}
+                    _draw_line(axes, curve, curve.values, places, **raw)
             for curve in self.colored:
-                self._draw_main_line(axes, curve)
+                self._draw_main_line(axes, curve, is_log)
             if is_log:
                 axes.set_xscale("log")
             if self.has_log_values:
@@ -174,14 +176,14 @@ class _Figure:
 
         return draw_svg(draw, label, legend if len(legend) > 1 else None, marks=marks, note=note)
 
-    def _draw_main_line(self, axes: Axes, curve: Curve) -> None:
+    def _draw_main_line(self, axes: Axes, curve: Curve, is_log: bool) -> None:
         color = self.color_of[curve.run]
-        _draw_line(axes, curve, curve.line, color, MAX_DRAWN_POINTS)
-        is_marked = len(curve.values) <= MAX_MARKED_POINTS
-        places = evenly(curve.values, MAX_MARKED_POINTS if is_marked else NUM_MARKERS)
-        steps = [curve.steps[place] for place in places]
-        values = [curve.line[place] for place in places]
-        axes.plot(steps, values, color=color, linestyle="", marker=MARKERS[color], markersize=4.5)
+        places = extremes(curve.line, MAX_DRAWN_POINTS, is_log)
+        _draw_line(axes, curve, curve.line, places, color=color)
+        is_short = len(curve.line) <= MAX_MARKED_POINTS
+        places = spaced(len(curve.line), MAX_MARKED_POINTS if is_short else NUM_MARKERS, is_log)
+        marker = {"marker": MARKERS[color], "markersize": 4.5, "linestyle": ""}
+        _draw_line(axes, curve, curve.line, places, color=color, **marker)
 
     def _draw_axes(self, axes: Axes, is_log: bool) -> None:
         from matplotlib.ticker import MaxNLocator, NullFormatter
@@ -220,9 +222,8 @@ class _Figure:
 
 
 def _draw_line(
-    axes: Axes, curve: Curve, values: Sequence[float], color: str, most: int, **style: Any
+    axes: Axes, curve: Curve, values: Sequence[float], places: Sequence[int], **style: Any
 ) -> None:
-    """Draw up to `most` points of a curve."""
-    places = extremes(values, most)
+    """Draw the values at some places of a curve."""
     steps = [curve.steps[place] for place in places]
-    axes.plot(steps, [values[place] for place in places], color=color, **style)
+    axes.plot(steps, [values[place] for place in places], **style)

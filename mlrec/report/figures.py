@@ -29,6 +29,7 @@ MAX_NAMED_POINTS = 12
 MAX_NAME_CHARACTERS = 24
 WIDE_INCHES = (6.4, 4.0)
 LOG_SCALE = " (log scale)"
+LATER = " after the first"
 COST_ERRORS = (
     "Error bars: ± the standard deviation over the seeds, or for a single run "
     "the standard error over the users."
@@ -224,7 +225,7 @@ def costs(runs: Sequence[Run]) -> list[Drawing]:
         if line.trained:
             trained.append((line, float(line.trained)))
     figures = [
-        _over_cost(seconds, "HR@10 over seconds per epoch", "seconds per epoch after the first"),
+        _over_cost(seconds, "HR@10 over seconds per epoch", "seconds per epoch" + LATER),
         _over_cost(trained, "HR@10 over trained parameters", "trained parameters"),
     ]
     # Without the times there is no cost to compare.
@@ -245,7 +246,7 @@ def _over_cost(points: Sequence[tuple[CostLine, float]], label: str, axis: str) 
         assert hit_rate is not None
         error = None if math.isnan(hit_rate.deviation) else hit_rate.deviation
         words = f"HR@10 {hit_rate.in_words()}, {line.tuning}"
-        at = f"{count_in_words(cost)} {axis}"
+        at = f"{count_in_words(cost)} {axis.removesuffix(LATER)}"
         marks.append(Mark(line.name, at, cost, hit_rate.mean, error, words))
 
     def draw(axes: Axes) -> None:
@@ -319,7 +320,7 @@ def waiting(runs: Sequence[Run], label: str) -> Drawing | None:
         axes.barh(names, waits, 0.6, color=PALETTE[1])
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-        axes.set_xlabel("share of a step's time (median over the log lines)")
+        axes.set_xlabel("share of the time (median of the log lines)")
         axes.grid(visible=False, axis="y")
         # barh puts the first bar at the bottom, but the tables list the first run at the top
         axes.invert_yaxis()

@@ -7,43 +7,48 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlrec.data.spacing import evenly_spaced
+MAX_WINDOW_SHARE = 0.1
+"""Largest share of the values so far that the moving average spans."""
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
-    """Return the exponential moving average of a curve, as TensorBoard computes it.
+    """Return the exponential moving average of a curve, which starts at the first value.
 
     Args:
-        weight: of the average so far, 0 to below 1. The start is corrected for the missing past, so
-            that the first value stays as it is.
+        weight: of the average so far, 0 to below 1. It is less at the start, where a constant
+            weight would lag behind a curve that falls steeply.
     """
     average = 0.0
-    total_weight = 0.0
     averages = []
-    for value in values:
-        average = weight * average + (1 - weight) * value
-        total_weight = weight * total_weight + (1 - weight)
-        averages.append(average / total_weight)
+    for place, value in enumerate(values):
+        # an average of weight w spans 1 / (1 - w) values
+        weight_here = min(weight, place / (place + 1 / MAX_WINDOW_SHARE))
+        average = weight_here * average + (1 - weight_here) * value
+        averages.append(average)
     return averages
 
 
-def extremes(values: Sequence[float], most: int) -> list[int]:
-    """Return the places of up to `most` values that keep the outline of a curve, ascending.
+def spaced(total: int, count: int, is_log: bool = False) -> list[int]:
+    """Return up to `count` distinct places of a curve, the first and the last included.
 
-    These are the smallest and the largest value of equally long parts, so that no spike is lost.
+    Args:
+        is_log: whether they are evenly spaced on a logarithmic axis.
     """
-    if len(values) <= most:
+    space = np.geomspace if is_log else np.linspace
+    places: list[int] = np.unique(np.round(space(1, total, count)).astype(np.int64) - 1).tolist()
+    return places
+
+
+def extremes(values: Sequence[float], count: int, is_log: bool = False) -> list[int]:
+    """Return up to `count` places that keep the outline of a curve, ascending.
+
+    These are the smallest and the largest value of each part, so that no spike is lost.
+    """
+    if len(values) <= count:
         return list(range(len(values)))
     places = {0, len(values) - 1}
-    bounds = np.linspace(0, len(values), (most - 2) // 2 + 1, dtype=np.int64).tolist()
     values_n = np.asarray(values)
-    for start, end in pairwise(bounds):
+    for start, end in pairwise(spaced(len(values), count // 2, is_log)):
         places.add(start + int(values_n[start:end].argmin()))
         places.add(start + int(values_n[start:end].argmax()))
     return sorted(places)
-
-
-def evenly(values: Sequence[float], most: int) -> list[int]:
-    """Return the places of up to `most` evenly spaced values, the first and the last included."""
-    places: list[int] = evenly_spaced(len(values), most).tolist()
-    return places
