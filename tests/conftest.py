@@ -27,6 +27,9 @@ from shards_tools.synthetic.make import make_synthetic
 SLOW_FILES = frozenset(
     {
         "test_activation_cache.py",
+        "test_api_model.py",
+        "test_api_package.py",
+        "test_api_runs.py",
         "test_attention_masks.py",
         "test_bench.py",
         "test_bench_prefix.py",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from mlrec.serving.recommend import Recommendation
+    from mlrec.serving.recommendation import Recommendation
 
 HELP = "Recommend items to a user or after a history, with titles, by a run or an export."
 DESCRIPTION = """\
@@ -87,18 +87,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _recommend(options: argparse.Namespace, history: list[str]) -> Sequence[Recommendation]:
-    from mlrec import storage
     from mlrec.runtime.distributed import start_world, stop_world
-    from mlrec.serving.exported import SERVING_FILE
-    from mlrec.serving.recommend import recommend, recommend_from_index
+    from mlrec.serving.recommend import is_export, recommend, recommend_from_index
 
     user = options.user
     count = options.k
     overrides = options.overrides
     # An export has the vectors of all items: no encoder runs and the data set may be elsewhere. A
-    # run's catalogue is encoded first, on the GPU if there is one. Its folder is always local.
-    is_run = storage.is_local(options.run)
-    if not is_run or storage.exists(storage.join(options.run, SERVING_FILE)):
+    # run's catalogue is encoded first, on the GPU if there is one.
+    if is_export(options.run):
         return recommend_from_index(options.run, user, history, count, overrides)
     world = start_world()
     recommended = recommend(Path(options.run), user, history, count, world, overrides)

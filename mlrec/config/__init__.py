@@ -41,6 +41,7 @@ from mlrec.config.loading import (
     load,
     load_arguments,
     load_saved,
+    override,
     save,
     section_docs,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "load",
     "load_arguments",
     "load_saved",
+    "override",
     "save",
     "section_docs",
 ]

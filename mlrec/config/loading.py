@@ -55,6 +55,15 @@ def _sources_of(files: Sequence[str | Path]) -> list[Source]:
     return sources
 
 
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """Return a configuration with overrides ("key=value").
+
+    Raises:
+        ValueError: a key or a value does not fit.
+    """
+    return _build_from(merge_sources(asdict(config), [override_source(overrides, _KEYS)]))
+
+
 def load_saved(file: Path, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration that `save` wrote, with overrides ("key=value").
 
@@ -96,7 +105,11 @@ def _without_resume(source: Source) -> Source:
 
 
 def _merged(sources: Sequence[Source]) -> Config:
-    config: Config = _build(Config, merge_sources(asdict(Config()), sources))
+    return _build_from(merge_sources(asdict(Config()), sources))
+
+
+def _build_from(tree: Mapping[str, Any]) -> Config:
+    config: Config = _build(Config, tree)
     return config
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.queues
 import os
 import signal
+import threading
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
@@ -63,8 +64,9 @@ def workers_output(
     try:
         batches = iter(loader)
         # torch's handler would raise anywhere in the main thread. Without it the loader notices a
-        # death within seconds.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # death within seconds. In another thread torch sets none, and Python allows none.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         yield from batches
     except ValueError as error:
         # A ValueError would mean wrong input of the command, on all ranks. This one comes from a

@@ -76,6 +76,11 @@ def start_world() -> World:
     return World(place.rank, place.size, device, _nodes(local_ranks))
 
 
+def lone_world() -> World:
+    """Return the world of a process without other ranks, which needs no process group."""
+    return World(rank=0, size=1, device=_choose_device(0), nodes=(1,))
+
+
 def _choose_device(local_rank: int) -> torch.device:
     """Select the rank's GPU, or return the CPU where the machine has none."""
     if not torch.cuda.is_available():

@@ -157,10 +157,14 @@ def obey_signals(grace_s: float) -> Iterator[None]:
 def handle_stop_signals(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     """Install a handler of the stop signals, except of those that nohup ignores.
 
+    Outside the main thread this does nothing: Python handles no signals there.
+
     Returns:
         The previous handlers, for `restore_handlers`.
     """
-    previous_handlers = {}
+    previous_handlers: dict[int, Any] = {}
+    if threading.current_thread() is not threading.main_thread():
+        return previous_handlers
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             previous_handlers[int(number)] = signal.signal(number, handler)

@@ -50,6 +50,8 @@ class ServedModel:
             self.raw_ids_N = items.raw_ids_N
             """Raw ids of the same items."""
             self._row_of = {raw_id: row for row, raw_id in enumerate(self.raw_ids_N)}
+            self.vectors_ND = items.vectors_ND
+            """Vectors of these items by the item tower, float32."""
             _check_width(url, items.vectors_ND, self.config.recommender.width)
             self._model = export.read_sequence_model(
                 lambda: build_user_model(self.config.recommender, self._history_length)
@@ -76,7 +78,35 @@ class ServedModel:
             ValueError: the count is below 1, or no item of the history has a vector, so the user
                 has no state. A service then recommends popular items.
         """
-        _check_request(history, count)
+        check_history(history)
+        check_count(count)
+        rows = self._rows_of(history)
+        state_X = as_array(self._states([rows]))[0]
+        # the whole history is excluded, also what is too old for the model to see
+        hits = search(self._index, state_X, self.items_N[rows], count)
+        rows_K = np.searchsorted(self.items_N, hits.items_K)
+        return [self.raw_ids_N[row] for row in rows_K], hits.scores_K
+
+    @torch.no_grad()
+    def scores(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return the score of every item after each history, float32 [B, N], without the index.
+
+        Items of the history have -inf.
+
+        Raises:
+            TypeError, ValueError: as `recommend`.
+        """
+        rows = [self._rows_of(history) for history in histories]
+        if not rows:
+            return np.empty((0, len(self.items_N)), dtype=np.float32)
+        score_BN = as_array(self._model.score(self._states(rows), self._vectors.items_UX))
+        for score_N, seen in zip(score_BN, rows, strict=True):
+            score_N[seen] = -np.inf
+        return score_BN
+
+    def _rows_of(self, history: Sequence[str]) -> list[int]:
+        """Return the rows of a history's items, without those that have no vector."""
+        check_history(history)
         rows = [self._row_of[raw_id] for raw_id in history if raw_id in self._row_of]
         if not rows:
             raise ValueError(
@@ -84,23 +114,28 @@ class ServedModel:
                 f"{list(history[-3:])}) has a vector in {self.url}, so the user has no state. Pass "
                 "raw ids as strings, or recommend the most popular items"
             )
-        history_BL = torch.tensor([rows[-self._history_length :]])
-        users_B = torch.zeros(1, dtype=torch.int64)
+        return rows
+
+    def _states(self, rows: Sequence[list[int]]) -> torch.Tensor:
+        """Return the states [B, X] after histories that are given as rows of items."""
+        # padded with -1 on the left, as histories are in training
+        longest = min(self._history_length, max(map(len, rows)))
+        history_BL = torch.full((len(rows), longest), -1)
+        for history_L, seen in zip(history_BL, rows, strict=True):
+            newest = torch.tensor(seen[-longest:])
+            history_L[longest - len(newest) :] = newest
+        users_B = torch.zeros(len(rows), dtype=torch.int64)
         states_BX = self._model.last_states(self._vectors, users_B, history_BL)
         if not torch.isfinite(states_BX).all():
             raise ValueError(f"{self.url}: the state after this history is not finite. {REMEDY}.")
-        # the whole history is excluded, also what is too old for the model to see
-        hits = search(self._index, as_array(states_BX)[0], self.items_N[rows], count)
-        rows_K = np.searchsorted(self.items_N, hits.items_K)
-        return [self.raw_ids_N[row] for row in rows_K], hits.scores_K
+        return states_BX
 
 
-def _check_request(history: object, count: object) -> None:
-    """Check the arguments of a service, which no type checker may have seen.
+def check_history(history: object) -> None:
+    """Check the history of a request, which no type checker may have seen.
 
     Raises:
-        TypeError: the history is no sequence of strings, or the count no whole number.
-        ValueError: the count is below 1.
+        TypeError: it is no sequence of strings.
     """
     # a string is a sequence of strings too, its letters
     if isinstance(history, str) or not isinstance(history, Sequence | np.ndarray):
@@ -114,6 +149,15 @@ def _check_request(history: object, count: object) -> None:
                 f"Cannot recommend after a history with {printable(repr(raw_id), 60)}, which is of "
                 f"type {type(raw_id).__name__}. Pass raw ids as strings"
             )
+
+
+def check_count(count: object) -> None:
+    """Check how many items a request asks for.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is below 1.
+    """
     if not isinstance(count, Integral):
         raise TypeError(
             f"Cannot recommend {printable(repr(count), 60)} items. Pass a whole number as count"

@@ -28,8 +28,9 @@ from mlrec.serving import ServedModel
 from mlrec.serving.export import export
 from mlrec.serving.exported import INDEX_FILE, SERVING_FILE
 from mlrec.serving.index import check_index
-from mlrec.serving.recommend import Recommendation, recommend_from_index
 from mlrec.serving.recommend import recommend as recommend_exactly
+from mlrec.serving.recommend import recommend_from_index
+from mlrec.serving.recommendation import Recommendation
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), nodes=(1,))
 
@@ -123,7 +124,7 @@ def test_recommend_history_needs_only_the_export(
     user = data.sequences.raw_user(0)
     with pytest.raises(
         ValueError,
-        match=rf"look up --user {user} in the data set: .*/gone .* append data\.url=URL",
+        match=rf"look up user {user} in the data set: .*/gone .* append data\.url=URL",
     ):
         recommend_from_index(str(copied), user, (), 4)
     capsys.readouterr()
@@ -179,7 +180,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         )
 
     monkeypatch.setattr("mlrec.serving.index.encode_catalogue", encode)
-    monkeypatch.setattr("mlrec.serving.recommend.encode_catalogue", encode)
+    monkeypatch.setattr("mlrec.serving.trained.encode_catalogue", encode)
     return items
 
 
@@ -308,7 +309,7 @@ def test_recommend_other_data_set_is_not_used_for_an_export(
     ]
     assert f"without titles: {repacked} holds" in capsys.readouterr().err
     with pytest.raises(
-        ValueError, match=rf"--user {user} .* {repacked} holds .* append data\.url=URL"
+        ValueError, match=rf"user {user} in the data set: {repacked} holds .* append data\.url=URL"
     ):
         recommend_from_index(str(copied), user, (), 3)
 

@@ -1,0 +1,365 @@
+"""Packed data sets: items, frames and histories, and batches for a training loop of one's own.
+
+Shape letters: N items of the data set, B users of a batch, U distinct items of a batch, L positions
+of a history, T frames, H W height and width (pixels).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mlrec.api.settings import Settings, as_overrides
+from mlrec.config import Config, TrainConfig, override
+from mlrec.data import schema
+from mlrec.data.decode import decode_items, members_of
+from mlrec.data.format import SPLITS, Split
+from mlrec.data.plan import Plan
+from mlrec.data.schema import InputSpec, Modality
+from mlrec.data.step_stream import stream_steps
+from mlrec.data.stream import Data, StepDataset, open_data
+from mlrec.runtime.printable import as_cell, printable
+
+_USERS_PER_READ = 1 << 14
+"""Users whose histories are read at a time."""
+MAX_PX = 8192
+
+
+def open(url: str | Path, settings: Settings | None = None) -> Dataset:
+    """Open a packed data set at a folder or URL.
+
+    Reads catalogue and histories now, and items when asked. The settings
+    are those of the section data, such as {"data.cache_dir": "/scratch"}.
+
+    Raises:
+        ValueError: there is no data set, or none that this version reads.
+
+    Example:
+        >>> data = mlrec.open("s3://bucket/microlens-50k")
+    """
+    overrides = as_overrides(settings)
+    for setting in overrides:
+        if not setting.startswith("data."):
+            raise ValueError(
+                f"{setting} is no setting of a data set. Pass keys of the section data, such as "
+                "data.cache_dir; see: mlrec list keys"
+            )
+    config = override(Config(), [f"data.url={os.fspath(url)}", *overrides])
+    return Dataset(open_data(config.data))
+
+
+class History(NamedTuple):
+    """A user's history before a held-out item."""
+
+    user: str
+    """Raw id of the user."""
+    items: list[str]
+    """Raw ids, oldest first."""
+    target: str
+    """Raw id of the held-out item, which the user watched next."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step of training. All tensors are on the CPU until `to`.
+
+    Example:
+        >>> for batch in data.batches(256, media=("video",)):
+        ...     vectors = encoder(batch.media["video"])        # [U, D]
+        ...     history = vectors[batch.inputs.clamp(min=0)]    # [B, L, D]
+        ...     is_real = batch.inputs >= 0
+    """
+
+    step: int
+    """Number of the step, from 0, counted over all epochs."""
+    users: torch.Tensor
+    """int64 [B]: the users, as positions in `Dataset.users`."""
+    items: torch.Tensor
+    """int64 [U]: the distinct items of the users' training sequences, as positions in
+    `Dataset.items`, ascending."""
+    inputs: torch.Tensor
+    """int64 [B, L]: each user's items as positions in `items`, oldest first; -1 pads the left."""
+    targets: torch.Tensor
+    """int64 [B, L]: the item that follows each item of `inputs`, as position in `items`; -1 for
+    none."""
+    log_p: torch.Tensor
+    """float32 [U]: logarithm of each item's share of all training interactions, for the logQ
+    correction of in-batch negatives."""
+    media: dict[str, torch.Tensor]
+    """The items' media, row u that of `items[u]`: video uint8 [U, T, H, W, 3], cover
+    uint8 [U, H, W, 3], features/NAME float32 [U, width]."""
+    valid: torch.Tensor
+    """bool [U]: items that could be read; the media of others are zeros."""
+    bad_items: dict[str, str]
+    """Raw ids of the others, with the reason."""
+
+    def to(self, device: str | torch.device) -> Batch:
+        """Return the batch with all tensors on `device`."""
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, torch.Tensor):
+                moved[field.name] = value.to(device, non_blocking=True)
+        media = {name: tensor.to(device, non_blocking=True) for name, tensor in self.media.items()}
+        return replace(self, media=media, **moved)
+
+
+class Dataset:
+    """A packed data set, as `mlrec.open` returns it. Items and users are named by their raw ids.
+
+    Example:
+        >>> data = mlrec.open("runs/quickstart/data")
+        >>> history = data.history(data.users[0])
+        >>> [data.title(item) for item in history]
+    """
+
+    def __init__(self, data: Data) -> None:
+        """Hold what `mlrec.open` has opened."""
+        self._data = data
+
+    @property
+    def url(self) -> str:
+        """Folder or URL of the data set."""
+        return self._data.url
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self._data.info.name
+
+    @cached_property
+    def items(self) -> list[str]:
+        """Raw ids of all N items, in the order of the catalogue."""
+        raw_ids: list[str] = self._data.catalogue.table["raw_id"].to_pylist()
+        return raw_ids
+
+    @cached_property
+    def users(self) -> list[str]:
+        """Raw ids of all users."""
+        sequences = self._data.sequences
+        return [sequences.raw_user(user) for user in range(sequences.num_users)]
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """Training interactions of each item, int64 [N]; 0 for cold-start items."""
+        return self._data.catalogue.popularity_N1[1:].copy()
+
+    @property
+    def packed(self) -> np.ndarray:
+        """Whether each item was packed, bool [N]; others are neither trained on nor ranked."""
+        return self._data.catalogue.ok_N1[1:].copy()
+
+    def title(self, item: str) -> str:
+        """Return the title of an item, "" if it has none.
+
+        Raises:
+            ValueError: the data set has no such item.
+        """
+        return self._data.catalogue.title(self._number_of(item))
+
+    def frames(self, item: str, frames: int | None = None, size: int | None = None) -> np.ndarray:
+        """Return frames of an item's video in the order of time, uint8 [T, H, W, 3], RGB.
+
+        Args:
+            item: raw id.
+            frames: T, sampled evenly from the stored frames; None for all of them.
+            size: H and W (pixels); None for the stored size.
+
+        Raises:
+            ValueError: the data set has no videos or no such item, the item cannot be read, or
+                frames or size is below 1.
+
+        Example:
+            >>> plt.imshow(np.hstack(data.frames("17")))
+        """
+        return self._read(item, self._spec("video", frames, size))
+
+    def cover(self, item: str, size: int | None = None) -> np.ndarray:
+        """Return the cover of an item, uint8 [H, W, 3], RGB; black for an item without one.
+
+        Args:
+            item: raw id.
+            size: H and W (pixels); None for the stored size.
+
+        Raises:
+            ValueError: the data set has no covers or no such item, the item cannot be read, or size
+                is below 1.
+        """
+        return self._read(item, self._spec("cover", None, size))
+
+    def history(self, user: str) -> list[str]:
+        """Return the raw ids of everything that a user has watched, oldest first.
+
+        Held-out items are included.
+
+        Raises:
+            ValueError: the data set has no such user.
+        """
+        sequences = self._data.sequences
+        items = sequences.items_of(sequences.number_of(user))
+        return [self.items[item - 1] for item in items.tolist()]
+
+    def histories(self, split: Split = "test") -> Iterator[History]:
+        """Return the users with a held-out item, with what they watched before it.
+
+        These are the users whom `mlrec.evaluate` ranks, and the items that it excludes.
+
+        Args:
+            split: "test" or "validation".
+
+        Raises:
+            ValueError: there is no such split.
+
+        Example:
+            >>> user, items, target = next(data.histories("test"))
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}. Pass {' or '.join(map(repr, SPLITS))}")
+        return self._histories(split)
+
+    def _histories(self, split: Split) -> Iterator[History]:
+        sequences = self._data.sequences
+        users_V = sequences.evaluated_users(split)
+        for start in range(0, len(users_V), _USERS_PER_READ):
+            users_B = users_V[start : start + _USERS_PER_READ]
+            seen_BS = sequences.seen(users_B, split)
+            target_B = sequences.target(users_B, split)
+            for user, seen_S, target in zip(users_B, seen_BS, target_B.tolist(), strict=True):
+                # 0 pads the left
+                items = [self.items[item - 1] for item in seen_S[seen_S > 0].tolist()]
+                yield History(sequences.raw_user(user), items, self.items[target - 1])
+
+    def batches(
+        self,
+        batch_size: int = TrainConfig.global_batch,
+        *,
+        epoch: int = 0,
+        seed: int = Config.seed,
+        media: Sequence[str] = (),
+        frames: int | None = None,
+        size: int | None = None,
+    ) -> Iterator[Batch]:
+        """Return the batches of one epoch, for a training loop of one's own.
+
+        They are those of `mlrec.train` on one rank with the same train.global_batch and seed: every
+        user with two or more training interactions once, in a seeded order, and each distinct item
+        of a batch decoded once. data.num_workers loader processes decode the next batch meanwhile.
+
+        Args:
+            batch_size: most users of a batch; batches differ by at most one user.
+            epoch: number of the epoch, from 0, each with an order of its own.
+            seed: seed of the order.
+            media: what to decode of the items: "video", "cover", "features/NAME".
+            frames: T of a video; None for the stored frames.
+            size: H and W (pixels) of videos and covers; None for the stored size.
+
+        Raises:
+            ValueError: the data set does not hold such media, or a number is out of range.
+            RuntimeError: loader processes die again and again.
+
+        Example:
+            >>> for epoch in range(10):
+            ...     for batch in data.batches(256, epoch=epoch, media=("video",)):
+            ...         loss = model(batch.to("cuda"))
+        """
+        _check_number("batch_size", batch_size, 1)
+        _check_number("epoch", epoch, 0)
+        _check_number("seed", seed, 0)
+        names = (media,) if isinstance(media, str) else tuple(media)
+        specs = {name: self._spec(name, frames, size) for name in names}
+        owners = self._data.owners(batch_size, (1,))
+        plan = Plan(self._data.sequences, seed, batch_size, owners)
+        dataset = StepDataset(self._data, plan, 0, tuple(specs.values()), local_negatives=False)
+        return self._batches(dataset, epoch, specs)
+
+    def _batches(
+        self, dataset: StepDataset, epoch: int, specs: dict[str, InputSpec]
+    ) -> Iterator[Batch]:
+        first = epoch * dataset.plan.steps_per_epoch
+        last = first + dataset.plan.steps_per_epoch
+        workers = self._data.config.num_workers if specs else 0
+        most_items = dataset.plan.most_items(dataset.plan.steps_per_epoch)
+        for batch in stream_steps(dataset, first, last, workers, False, most_items):
+            yield self._public(batch, specs)
+
+    def _public(self, batch: schema.Batch, specs: dict[str, InputSpec]) -> Batch:
+        # copies, because the loader writes the next but one step to the same memory
+        media = {name: batch.media[spec].clone() for name, spec in specs.items()}
+        bad_items = {self.items[item - 1]: reason for item, reason in batch.bad_items.items()}
+        return Batch(
+            step=batch.step,
+            users=batch.users_B,
+            # items are numbered from 1, in the order of the catalogue
+            items=batch.items_U - 1,
+            inputs=batch.inputs_BL,
+            targets=batch.targets_BL,
+            log_p=batch.log_p_U,
+            media=media,
+            valid=batch.valid_O,
+            bad_items=bad_items,
+        )
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {raw_id: item for item, raw_id in enumerate(self.items, start=1)}
+
+    def _number_of(self, item: str) -> int:
+        if not isinstance(item, str):
+            raise TypeError(
+                f"the item {printable(repr(item), 60)} is of type {type(item).__name__}. "
+                "Pass a raw id as a string"
+            )
+        if item not in self._numbers:
+            first = ", ".join(map(as_cell, self.items[:3]))
+            raise ValueError(f"{self.url} has no item {item!r}. Its first items are {first}")
+        return self._numbers[item]
+
+    def _spec(self, name: str, frames: int | None, size: int | None) -> InputSpec:
+        """Return the input of the media `name`.
+
+        Raises:
+            ValueError: the data set does not hold it, or a number is out of range.
+        """
+        info = self._data.info.media
+        held = [f"features/{feature}" for feature in info.features]
+        if info.has_cover:
+            held.insert(0, "cover")
+        if info.kind != "none":
+            held.insert(0, "video")
+        if name not in held:
+            choices = " or ".join(map(repr, held)) or "nothing: it has no media"
+            raise ValueError(f"{self.url} has no {name!r} of its items. Pass {choices}")
+        if name.startswith("features/"):
+            feature = name.removeprefix("features/")
+            return InputSpec(Modality.FEATURES, length=info.features[feature], name=feature)
+        size = info.size if size is None else _check_number("size", size, 1, MAX_PX)
+        if name == "cover":
+            return InputSpec(Modality.COVER, size=size)
+        frames = info.frames if frames is None else _check_number("frames", frames, 1)
+        return InputSpec(Modality.VIDEO, frames=frames, size=size)
+
+    def _read(self, item: str, spec: InputSpec) -> np.ndarray:
+        number = self._number_of(item)
+        info = self._data.info.media
+        samples = self._data.store.read_many([number], members_of([spec], info))
+        decoded = decode_items(samples, 1, [spec], info)
+        if decoded.bad_items:
+            raise ValueError(
+                f"Cannot read item {as_cell(item)} of {self.url}: {decoded.bad_items[number]}"
+            )
+        return decoded.media[spec][0].numpy()
+
+
+def _check_number(name: str, value: int, lowest: int, highest: int = 1 << 31) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r}. Pass a whole number")
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} is {value}. Pass a whole number from {lowest} to {highest:,}")
+    return int(value)

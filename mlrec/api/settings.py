@@ -1,0 +1,77 @@
+"""Configurations and settings from Python values."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mlrec import config as configuration
+from mlrec.config import Config
+from mlrec.runtime.printable import printable
+
+Settings: TypeAlias = Mapping[str, Any]
+"""Values by key, such as {"train.duration": "2 epochs"}; `mlrec list keys` describes the keys."""
+
+AnyConfig: TypeAlias = str | Path | Sequence[str | Path] | Settings | Config
+"""A YAML file, several files, settings alone or a Config."""
+
+MAX_SHOWN_CHARACTERS = 60
+
+
+def as_overrides(settings: Settings | None) -> list[str]:
+    """Return settings as the "key=value" of a command line.
+
+    Raises:
+        TypeError: the settings are no mapping, or a value has no such form.
+    """
+    if settings is None:
+        return []
+    if not isinstance(settings, Mapping):
+        raise TypeError(
+            f"settings is {_shown(settings)}. Pass a mapping of keys to values, such as "
+            '{"train.duration": "2 epochs"}'
+        )
+    return [f"{key}={_as_text(key, value)}" for key, value in settings.items()]
+
+
+def _as_text(key: str, value: Any) -> str:
+    if isinstance(value, str | os.PathLike):
+        # an empty text is written in quotes, as in a shell
+        return os.fspath(value) or '""'
+    try:
+        # JSON is YAML, which lists and options are written in
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=os.fspath)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{key} is {_shown(value)}, which a configuration cannot hold. Pass a text, a number, "
+            "True, False, None, a list or a dict"
+        ) from error
+
+
+def as_config(config: AnyConfig, settings: Settings | None) -> Config:
+    """Return a configuration with settings.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: a file is missing, or a key or a value does not fit.
+    """
+    overrides = as_overrides(settings)
+    if isinstance(config, Config):
+        return configuration.override(config, overrides)
+    if isinstance(config, Mapping):
+        return configuration.load([], [*as_overrides(config), *overrides])
+    if isinstance(config, str | os.PathLike):
+        return configuration.load([config], overrides)
+    if isinstance(config, Sequence):
+        return configuration.load(list(config), overrides)
+    raise TypeError(
+        f"config is {_shown(config)}. Pass the path of a YAML file, a list of paths, a dict of "
+        "settings, or a mlrec.Config"
+    )
+
+
+def _shown(value: object) -> str:
+    return f"{printable(repr(value), MAX_SHOWN_CHARACTERS)} of type {type(value).__name__}"
