@@ -7,6 +7,7 @@ the terminal nor be read as rich markup. JSON for programs is printed by `json_o
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -49,6 +50,14 @@ class _SafeConsole(Console):
         return super().render_str(
             printable_lines(text), **{**options, "markup": False, "emoji": False}
         )
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error of a closed pipe as print does; rich would end the process.
+
+        Raises:
+            BrokenPipeError: always.
+        """
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def console(error: bool = False) -> Console:

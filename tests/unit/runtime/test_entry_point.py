@@ -89,14 +89,18 @@ def test_run_main_with_an_error_returns_its_code_and_prints_its_sentence(
 
 
 LONG_OUTPUT = """
+import sys
 from mlrec.runtime.entry_point import exit_with, run_main
-exit_with(run_main(lambda _: print('x' * 200_000, flush=True), []))
+from mlrec.runtime.terminal import console
+show = {"print": lambda text: print(text, flush=True), "console": console().print}[sys.argv[1]]
+exit_with(run_main(lambda _: show('x' * 200_000), []))
 """
 
 
-def test_run_main_without_a_reader_of_its_output_ends_silently() -> None:
+@pytest.mark.parametrize("way", ["print", "console"])
+def test_run_main_without_a_reader_of_its_output_ends_silently(way: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", LONG_OUTPUT], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", LONG_OUTPUT, way], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
     process.stdout.close()
