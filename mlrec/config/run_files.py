@@ -36,6 +36,8 @@ LOCK_FILE = ".lock"
 ENCODERS = "encoders"
 CHECKPOINTS = "checkpoints"
 
+RUN_REMEDY = "Name a folder that mlrec train wrote"
+
 
 def run_names(runs: Sequence[Path]) -> list[str]:
     """Return a name for each run folder: its own, with as many parent folders as make it unique."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mlrec import storage
 from mlrec.config.metric_names import metric_names
-from mlrec.config.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE
+from mlrec.config.run_files import CONFIG_FILE, RANKS_FILE, RESULTS_FILE, RUN_REMEDY
 from mlrec.evaluation.metrics import standard_error, user_metrics
 from mlrec.evaluation.results import TargetRanks, read_ranks, read_results
 from mlrec.runs.record import read_record, trained_on
@@ -85,9 +86,7 @@ class _Ranking:
 
 def _read(run: Path) -> _Ranking:
     if not any((run / name).exists() for name in (CONFIG_FILE, RANKS_FILE, RESULTS_FILE)):
-        raise ValueError(
-            f"{run} is not a run: it has no {CONFIG_FILE}. Name a folder that mlrec train wrote"
-        )
+        raise ValueError(storage.why_absent(str(run), "a run", CONFIG_FILE, RUN_REMEDY))
     for name in (RANKS_FILE, RESULTS_FILE):
         if not (run / name).exists():
             raise ValueError(f"{run} has no {name}; mlrec evaluate {run} writes it")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlrec import config as configuration
+from mlrec import storage
 from mlrec.config.metric_names import MAIN_CUTOFF, cutoffs_of, metric_names
-from mlrec.config.run_files import CONFIG_FILE, run_names
+from mlrec.config.run_files import CONFIG_FILE, RUN_REMEDY, run_names
 from mlrec.evaluation.results import Results, read_results
 from mlrec.report.users import UserResults, read_user_results
 from mlrec.report.wording import listed
@@ -168,9 +169,7 @@ def read_run(path: Path) -> Run:
         ValueError: the folder is no run, or one of its files is damaged.
     """
     if not (path / CONFIG_FILE).exists():
-        raise ValueError(
-            f"{path} is not a run: it has no {CONFIG_FILE}. Name a folder that mlrec train wrote"
-        )
+        raise ValueError(storage.why_absent(str(path), "a run", CONFIG_FILE, RUN_REMEDY))
     # the file may be of an earlier version, or edited: one sentence names it either way
     try:
         config = asdict(configuration.load_saved(path / CONFIG_FILE))

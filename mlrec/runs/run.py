@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlrec import config as configuration
+from mlrec import storage
 from mlrec.config import Config
-from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
+from mlrec.config.run_files import CONFIG_FILE, RUN_REMEDY, WEIGHTS_FILE
 from mlrec.data.format import DATASET_FILE
 from mlrec.data.stream import Data
 from mlrec.runs import checkpoint
@@ -33,9 +34,7 @@ def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:
         ValueError: the folder is no run, or a key or a value does not fit.
     """
     if not (run / CONFIG_FILE).exists():
-        raise ValueError(
-            f"{run} is no run: it has no {CONFIG_FILE}. Name a folder that mlrec train wrote"
-        )
+        raise ValueError(storage.why_absent(str(run), "a run", CONFIG_FILE, RUN_REMEDY))
     config = configuration.load_saved(run / CONFIG_FILE, overrides)
     # Training saves the precision that auto stood for.
     if config.train.precision == "auto":

@@ -115,9 +115,9 @@ class Export:
         self._folder = folder
         place = storage.join(url, SERVING_FILE)
         if not storage.exists(place):
+            remedy = "Write the export with mlrec export RUN OUT --index"
             raise ValueError(
-                f"Cannot serve {url}: it has no {SERVING_FILE}. "
-                "Write the export with mlrec export RUN OUT --index"
+                storage.why_absent(url, "an export with an index", SERVING_FILE, remedy)
             )
         raw = self._local(SERVING_FILE, MAX_FACTS_BYTES).read_bytes()
         self.facts = parse_json(raw, ServingFacts, place, REMEDY)

@@ -6,6 +6,7 @@ runtime/urls.py and an extra in setup.py.
 filesystems.py    open the storage of a URL
 reads.py          read and list files by URL
 seekable.py       read a file in any order
+missing.py        the message about a folder that is not there
 writes.py         write and remove files by URL; every write is complete or absent
 transfer.py       retries, time limits, and non-retryable errors
 own_files.py      refuse to replace files that mlrec did not write
@@ -14,6 +15,7 @@ npy.py, tensor_files.py, parquet_text.py   arrays, tensors and text columns, rea
 """
 
 from mlrec.storage.filesystems import is_local, join, local_path
+from mlrec.storage.missing import why_absent
 from mlrec.storage.reads import (
     READ_BYTES,
     exists,
@@ -52,6 +54,7 @@ __all__ = [
     "remove",
     "sha256_of",
     "size_of",
+    "why_absent",
     "write_bytes",
     "writing",
 ]

@@ -24,6 +24,8 @@ from shards_tools.raw.media.names import KIND_OF_PART, Part, kind_of
 from shards_tools.raw.pairs.readers import Reader, find_pairs
 from shards_tools.raw.tables import open_table
 
+REMEDY = "Name the folder with MicroLens' raw files"
+
 
 @dataclass(frozen=True)
 class RawFolder:
@@ -81,6 +83,18 @@ class RawFolder:
         return any(url == source or url.startswith(source + "/") for source in self.features)
 
 
+def check_local_folder(root: str) -> None:
+    """Check that a raw folder on this machine exists; a folder at a URL is not looked for.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not storage.is_local(root) or storage.local_path(root).is_dir():
+        return
+    fault = "is not a folder" if storage.local_path(root).exists() else "is missing"
+    raise ValueError(f"{root} {fault}. {REMEDY}")
+
+
 def open_raw(root: str, titles_url: str | None = "") -> RawFolder:
     """Return the parts of the raw folder at the URL `root`.
 
@@ -94,8 +108,9 @@ def open_raw(root: str, titles_url: str | None = "") -> RawFolder:
     files = list_raw(root)
     is_empty = not files.in_root
     # object stores have no empty folders: nothing there means nothing at all
-    if is_empty and not (storage.is_local(root) and storage.local_path(root).is_dir()):
-        raise ValueError(f"{root} is not a folder. Give the folder with MicroLens' raw files")
+    if is_empty and not storage.is_local(root):
+        raise ValueError(f"{root} is missing. {REMEDY}")
+    check_local_folder(root)
     names = [file.path for file in files.in_root]
     pairs = find_pairs(root, files)
     titles = find_titles(root, names) if titles_url == "" else TitlesFile(titles_url, [])

@@ -29,6 +29,7 @@ from shards_tools.pack.inputs import NO_INPUTS, Inputs
 from shards_tools.pack.output import SETTINGS_FILE, Output, open_output
 from shards_tools.pack.plan import Plan, plan
 from shards_tools.pack.settings import Settings
+from shards_tools.raw.folder import check_local_folder
 from shards_tools.raw.listing import WORK_FOLDER
 from shards_tools.repair.output import PACK_AGAIN, RepairOutput
 from shards_tools.repair.records import record_intact_shards
@@ -60,6 +61,8 @@ def repair(
         RuntimeError: worker processes died, or the storage gave up.
     """
     info = read_dataset_info(url)
+    # before all files are read, which may take hours
+    check_local_folder(str(raw_root))
     damaged = _find_damaged(url, info, console)
     if damaged:
         # the lock of the place, and its staging folder

@@ -197,7 +197,7 @@ def test_train_unreadable_item_is_recorded_and_too_many_stop_the_run(
         (["recommender.name=sasrek"], "did you mean 'sasrec'"),
         (["evaluate.select_by=hr@5"], "it must be one of hr@10, hr@20"),
         (["optim.lrr=1"], "did you mean 'optim.lr'"),
-        (["data.url=/nowhere"], "/nowhere is not a data set"),
+        (["data.url=/nowhere"], "/nowhere is missing"),
     ],
 )
 def test_train_bad_input_is_one_sentence_and_exit_code_2(

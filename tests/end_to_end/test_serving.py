@@ -237,7 +237,7 @@ def test_export_without_index_replaces_one_with_index(copied: Path, trained: Con
     export(trained.run_path, str(copied))
     with pytest.raises(
         ValueError,
-        match=f"has no {SERVING_FILE}. Write the export with mlrec export RUN OUT --index",
+        match="Write the export with mlrec export RUN OUT --index",
     ):
         ServedModel(str(copied))
 
@@ -368,7 +368,7 @@ def test_index_missing_or_unsupported_is_an_error(trained: Config, tmp_path: Pat
         check_index(replace(trained, recommender=RecommenderConfig("nfm", 16, {})))
     with pytest.raises(
         ValueError,
-        match=f"has no {SERVING_FILE}. Write the export with mlrec export RUN OUT --index",
+        match="Write the export with mlrec export RUN OUT --index",
     ):
         ServedModel(str(tmp_path))
 

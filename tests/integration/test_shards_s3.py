@@ -77,7 +77,7 @@ def test_make_from_s3_to_s3_writes_the_same_bytes(
         video = dataset_dir.parent / "raw" / "videos" / "1.mp4"
         storage.write_bytes(f"{s3_raw}/videos/1.mp4", video.read_bytes())
     assert main(["make", f"{s3}/no-such-folder", url]) == 2
-    assert "no-such-folder is not a folder" in capsys.readouterr().err
+    assert "no-such-folder is missing" in capsys.readouterr().err
 
 
 def test_repair_on_s3_replaces_the_damaged_files(s3: str, s3_raw: str, dataset_dir: Path) -> None:
@@ -150,7 +150,7 @@ def test_commands_missing_bucket_is_bad_input(
     s3: str, raw_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", "s3://no-such-bucket/data"]) == 2
-    assert "is not a data set" in capsys.readouterr().err
+    assert "There is no data set at" in capsys.readouterr().err
     assert main(["make", str(raw_dir), "s3://no-such-bucket/data"]) == 2
     assert (
         "s3://no-such-bucket/data/_work/settings.json cannot be written" in capsys.readouterr().err

@@ -267,8 +267,8 @@ def read_dataset_info(url: str) -> DatasetInfo:
         raw = storage.read_bytes(where, size)
     except (FileNotFoundError, NotADirectoryError) as error:
         # NotADirectoryError means that a parent of the path is a file, so nothing is packed there.
-        raise NoDatasetError(
-            f"{url} is not a data set: it has no {DATASET_FILE}; "
-            f"mlrec-shards make RAW {url} packs one"
-        ) from error
+        remedy = (
+            f"Name a data set that mlrec-shards make packed, or run mlrec-shards make RAW {url}"
+        )
+        raise NoDatasetError(storage.why_absent(url, "a data set", DATASET_FILE, remedy)) from error
     return parse_dataset_info(raw, where)

@@ -105,7 +105,9 @@ def test_compare_incomparable_runs_is_refused(
     ranks = GENERATOR.integers(0, 90, 50)
     with pytest.raises(ValueError, match=words):
         compare(write_run(tmp_path / "one", ranks), write_run(tmp_path / "two", ranks, **changes))
-    with pytest.raises(ValueError, match=r"nowhere is not a run: it has no config\.yaml\. Name"):
+    with pytest.raises(
+        ValueError, match=r"nowhere is missing\. Name a folder that mlrec train wrote"
+    ):
         compare(tmp_path / "one", tmp_path / "nowhere")
 
 

@@ -134,7 +134,7 @@ def test_report_page_of_45_runs_stays_readable(run: Path, tmp_path: Path) -> Non
         assert "38 others" in seen["text"] and "best 7 of 45 runs" in seen["text"]
         assert "Video encoders, by their ACC@5" in seen["text"]
         assert (
-            f"Titles only: cannot read the data set from here ({tmp_path}/gone is not a data set"
+            f"Titles only: cannot read the data set from here ({tmp_path}/gone is missing"
             in seen["text"]
         )
         assert seen["images"] == 0

@@ -70,7 +70,7 @@ def test_open_raw_without_interactions_names_what_looks_like_them(tmp_path: Path
 def test_open_raw_missing_or_repeated_part_raises(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no interactions"):
         open_raw(str(tmp_path))
-    with pytest.raises(ValueError, match="is not a folder"):
+    with pytest.raises(ValueError, match=r"absent is missing. Name the folder"):
         open_raw(str(tmp_path / "absent"))
     write(tmp_path / "a_pairs.tsv", "1\t2\n")
     write(tmp_path / "b_pairs.tsv", "1\t2\n")

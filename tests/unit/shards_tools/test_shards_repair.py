@@ -230,3 +230,10 @@ def test_repair_unreadable_dataset_json_is_bad_input(
     assert "dataset.json is invalid" in refusal(raw, copy, capsys)
     (copy / DATASET_FILE).unlink()
     assert "is not a data set" in refusal(raw, copy, capsys)
+
+
+def test_repair_missing_raw_folder_is_bad_input(
+    raw: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # although no file is damaged
+    assert "absent is missing. Name the folder" in refusal(raw / "absent", copy, capsys)

@@ -79,3 +79,22 @@ def test_read_bytes_over_http_takes_the_password_from_netrc(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert storage.read_bytes(f"http://127.0.0.1:{server.server_port}/file") == b"abc"
         server.shutdown()
+
+
+def test_why_absent_tells_a_missing_folder_from_one_of_another_kind(tmp_path: Path) -> None:
+    for name in ("quickstart_id", "video"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    (tmp_path / "notes").mkdir()
+
+    def why(url: object) -> str:
+        return storage.why_absent(str(url), "a run", "config.yaml", "Name a folder")
+
+    near, far, other = (tmp_path / name for name in ("quickstart_ids", "x", "notes"))
+    assert why(near) == f"{near} is missing. Did you mean {tmp_path}/quickstart_id?"
+    assert why(far) == f"{far} is missing. Name a folder"
+    assert why(tmp_path / "absent" / "x") == f"{tmp_path}/absent/x is missing. Name a folder"
+    assert why(other) == f"{other} is not a run: it has no config.yaml. Name a folder"
+    # a folder that lacks the file suggests nothing
+    assert why(tmp_path / "note") == f"{tmp_path}/note is missing. Name a folder"
+    assert why("s3://a/b") == "There is no run at s3://a/b: config.yaml is missing. Name a folder"

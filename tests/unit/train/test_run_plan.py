@@ -352,7 +352,7 @@ def test_plan_reads_about_the_bytes_of_a_dry_run(dataset_dir: Path, tmp_path: Pa
         (["--gpu", "h100", "--gpus", "2", "--nodes", "3"], r"--nodes is 3, more than the 2 GPUs"),
         (["--gpu", "h100", "--gpus", "600"], r"steps of 510 users, fewer than the 600 ranks"),
         (["--gpu", "t4", "train.precision=tf32"], r"train.precision is tf32, which NVIDIA T4"),
-        (["--gpu", "h100", "data.url=/nowhere"], r"/nowhere is not a data set"),
+        (["--gpu", "h100", "data.url=/nowhere"], r"/nowhere is missing"),
         (["--gpu", "h100", "recommender.name=sasrek"], r"did you mean 'sasrec'"),
     ],
 )
