@@ -10,11 +10,12 @@ from mlrec.cli.commands import Command, Program
 from mlrec.runtime.ending import Stopped
 from mlrec.runtime.entry_point import exit_with, run_main
 from mlrec.runtime.terminal import say
-from shards_tools.commands import bench, check, make, push, repair, show, synthetic
+from shards_tools.commands import bench, check, download, make, push, repair, show, synthetic
 
 # in the order in which a newcomer needs them, which is that of the help
 COMMANDS: dict[str, Command] = {
     "synthetic": synthetic,
+    "download": download,
     "make": make,
     "push": push,
     "check": check,

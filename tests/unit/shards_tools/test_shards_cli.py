@@ -57,7 +57,7 @@ def test_choices_equal_the_tables_of_the_modules_that_are_not_imported() -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "error: no command. Choose one of synthetic, make, "),
+        ([], "error: no command. Choose one of synthetic, download, make, "),
         (["mak"], "error: unknown command 'mak'. Did you mean 'make'?"),
         (["push", "here"], "error: the following arguments are required: DST"),
         (["make", "raw", "out", "--size", "x"], "error: argument --size: "),
