@@ -9,9 +9,10 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 from mlrec.report.runs import Run
-from mlrec.report.seeds import SeedGroup, Spread, seed_groups
+from mlrec.report.seeds import Line, Spread, lines_of
+from mlrec.report.significance import is_small, small_note, uncertainty_note
 from mlrec.report.tables import Row, Table
-from mlrec.report.wording import NONE, count_in_words, duration
+from mlrec.report.wording import NONE, count_in_words
 from mlrec.runtime.units import rounded_size
 
 
@@ -25,17 +26,8 @@ class EpochSeconds(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CostLine:
+class CostLine(Line):
     """The cost and the metrics of a run, or of runs that differ only in their seed."""
-
-    name: str
-    runs: tuple[Run, ...]
-    seeds: SeedGroup | None = None
-
-    @property
-    def short_name(self) -> str:
-        """Name without the number of seeds."""
-        return self.name if self.seeds is None else self.seeds.name
 
     @property
     def tuning(self) -> str:
@@ -65,14 +57,6 @@ class CostLine:
         for run in self.runs:
             peaks += run.curve("memory/peak_bytes")[1]
         return max(peaks, default=None)
-
-    def metric(self, name: str, group: str = "all") -> Spread | None:
-        """Return a metric for a popularity group."""
-        if self.seeds is not None:
-            return self.seeds.spread(name, group)
-        value = self.runs[0].metric(name, group)
-        error = self.runs[0].error(name, group)
-        return None if value is None else Spread(value, math.nan if error is None else error)
 
 
 def tuning_of(run: Run) -> str:
@@ -164,18 +148,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def cost_lines(runs: Sequence[Run]) -> list[CostLine]:
     """Return one line per run with results, and one for all runs that differ only in their seed."""
-    group_of: dict[str, SeedGroup] = {}
-    for group in seed_groups(runs):
-        for run in group.runs:
-            group_of[run.name] = group
-    lines: dict[str, CostLine] = {}
-    for run in runs:
-        seeds = group_of.get(run.name)
-        if seeds is not None:
-            lines[seeds.title] = CostLine(seeds.title, seeds.runs, seeds)
-        elif run.results:
-            lines[run.name] = CostLine(run.name, (run,))
-    return list(lines.values())
+    return [CostLine(line.name, line.runs, line.seeds) for line in lines_of(runs)]
 
 
 def cost_table(runs: Sequence[Run]) -> Table:
@@ -202,17 +175,25 @@ def cost_table(runs: Sequence[Run]) -> Table:
         rows.append(Row(line.name, cells))
     header = (
         "tuning",
-        "trained parameters",
-        "s, first epoch",
-        "s, later ones",
-        "CPU s, first",
+        "trained",
+        "s, epoch 1",
+        "s, later",
+        "CPU s, epoch 1",
         "CPU s, later",
         "peak memory",
         "HR@10",
         "NDCG@10",
-        "HR@10, cold items",
+        "HR@10, cold",
     )
-    return Table("run", header, tuple(rows))
+    seconds = (
+        "Seconds are those of training alone, without rankings and checkpoints, and CPU seconds "
+        "those of all ranks, without loader processes. Later epochs count by their median."
+    )
+    small = frozenset({len(header) - 1}) if is_small(lines, "cold") else frozenset()
+    notes = ["± as in the results." if uncertainty_note(lines) else ""]
+    notes += [small_note(["cold"] if small else []), seconds]
+    note = " ".join(filter(None, notes))
+    return Table("run", header, tuple(rows), small=small, note=note)
 
 
 def _seconds(seconds: float | None) -> str:
@@ -223,28 +204,3 @@ def _seconds(seconds: float | None) -> str:
 
 def _metric(spread: Spread | None) -> str:
     return NONE if spread is None else spread.in_words()
-
-
-def speed_table(runs: Sequence[Run]) -> Table:
-    """Return how fast the runs trained: medians over the log, total bytes, peak memory."""
-    aggregates: dict[str, tuple[str, Callable[[list[float]], str]]] = {
-        "users/s": ("speed/users_per_s", lambda values: f"{median(values):,.0f}"),
-        "videos/s": ("speed/videos_per_s", lambda values: f"{median(values):,.0f}"),
-        "slots/video": ("speed/dedup", lambda values: f"{median(values):.1f}"),
-        "data wait": ("speed/data_wait", lambda values: f"{median(values):.0%}"),
-        "prefix hits": ("data/prefix_hits", lambda values: f"{median(values):.0%}"),
-        "read": ("data/bytes_read", lambda values: rounded_size(sum(values))),
-        "from remote": ("data/remote_bytes", lambda values: rounded_size(sum(values))),
-        "peak memory": ("memory/peak_bytes", lambda values: rounded_size(max(values))),
-    }
-    rows = []
-    for run in runs:
-        cells = []
-        for metric, in_words in aggregates.values():
-            _, values = run.curve(metric)
-            cells.append(in_words(values) if values else NONE)
-        # a run that logged no step has no line
-        if cells[0] != NONE:
-            cells.append(duration(run.info.get("hours")))
-            rows.append(Row(run.name, tuple(cells)))
-    return Table("medians over the logged steps", (*aggregates, "duration"), tuple(rows))

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 from mlrec.config.yaml_files import to_yaml
 from mlrec.report import figures
-from mlrec.report.cost import cost_table, speed_table
+from mlrec.report.cost import cost_table
 from mlrec.report.curves import curves
 from mlrec.report.examples import Examples, examples_of
 from mlrec.report.markdown import MAX_NAMED_RUNS, title
+from mlrec.report.metric_tables import popularity_table, results_table
+from mlrec.report.orientation import headlines, overview_table
 from mlrec.report.page import MADE_BY, Drawing, render
 from mlrec.report.paper import encoder_points
 from mlrec.report.paper_figures import encoder_costs
 from mlrec.report.paper_table import PaperTable
-from mlrec.report.runs import Missing, Run
+from mlrec.report.runs import Run, missing_parts
+from mlrec.report.speed import speed_table
 from mlrec.report.tables import (
     Table,
     differences_table,
@@ -23,15 +26,13 @@ from mlrec.report.tables import (
     group_names,
     groups_by_dataset,
     headed,
-    headline,
-    popularity_table,
-    results_table,
     splits,
 )
-from mlrec.report.wording import listed
 
 MARKS = (f"<footer>{MADE_BY}",)
 """Text of every page, also of earlier versions."""
+NUM_OPEN_USERS = 2
+"""Examples of users that are not folded."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     ]
     values = {
         "title": title(runs, paper),
-        "headlines": [text for text in map(headline, grouped) if text],
-        "missing": _missing(runs),
+        "headlines": [text for group in grouped for text in headlines(group)],
+        "missing": missing_parts(runs),
+        "overview": overview_table(runs),
         "colors": figures.colors(runs),
         "paper": paper,
         "paper_figure": paper and encoder_costs(paper.points),
@@ -85,6 +87,7 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
         "differences": _differences(runs),
         "facts": _readable(facts_table(runs)),
         "configurations": {run.name: to_yaml(run.config).split("\n") for run in runs},
+        "num_open_users": NUM_OPEN_USERS,
         "max_colored_runs": figures.MAX_COLORED_RUNS,
         "max_named_runs": MAX_NAMED_RUNS,
     }
@@ -134,16 +137,3 @@ def _differences(runs: Sequence[Run]) -> Table | None:
 def _readable(content: Table) -> Table:
     """Return a table of words with one column per run, or one line per run if there are many."""
     return content.transposed() if len(content.header) > MAX_NAMED_RUNS else content
-
-
-def _missing(runs: Sequence[Run]) -> list[Missing]:
-    """Return one sentence for each part that runs lack."""
-    names_by_part: dict[Missing, list[str]] = {}
-    for run in runs:
-        for part in run.missing:
-            names_by_part.setdefault(part, []).append(run.name)
-    sentences = []
-    for part, names in names_by_part.items():
-        end = "" if part.command else "."
-        sentences.append(part._replace(text=f"{listed(names)} {part.text}{end}"))
-    return sentences

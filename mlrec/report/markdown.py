@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mlrec.config.yaml_files import to_yaml
-from mlrec.report.cost import cost_table, speed_table
+from mlrec.report.cost import cost_table
 from mlrec.report.escape import code, code_block, in_markdown, paragraph
+from mlrec.report.metric_tables import popularity_table, results_table
+from mlrec.report.orientation import headlines, overview_table
 from mlrec.report.paper_table import PaperTable
-from mlrec.report.runs import Missing, Run
+from mlrec.report.runs import Missing, Run, missing_parts
+from mlrec.report.speed import speed_table
 from mlrec.report.tables import (
+    Row,
     Table,
     differences_table,
     facts_table,
     group_names,
     groups_by_dataset,
     headed,
-    headline,
-    popularity_table,
-    results_table,
 )
+from mlrec.report.wording import BOLD, TIED
 from mlrec.runtime.printable import printable
+from mlrec.runtime.terminal import MAX_LINE_CHARACTERS
 
 MAX_NAMED_RUNS = 4
 """Runs whose names a title lists."""
@@ -39,8 +42,9 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     parts = [f"# {in_markdown(title(runs, paper))}"]
     if paper is not None:
         parts.append(paper_section(paper))
-    for run in runs:
-        parts += [_missing(run, part) for part in run.missing]
+    parts += [_missing(part) for part in missing_parts(runs)]
+    if runs:
+        parts += ["## Overview", table(overview_table(runs))]
     groups = groups_by_dataset(runs)
     for group, name in zip(groups, group_names(groups), strict=True):
         parts += _group(group, name)
@@ -57,11 +61,10 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _missing(run: Run, part: Missing) -> str:
-    """Return a sentence on a part that a run lacks."""
-    if not part.command:
-        return paragraph(f"{run.name} {part.text}.")
-    return f"{paragraph(f'{run.name} {part.text}')} {code(part.command)}"
+def _missing(part: Missing) -> str:
+    """Return a sentence on a part that runs lack."""
+    text = paragraph(part.text)
+    return f"{text} {code(part.command)}" if part.command else text
 
 
 def _group(runs: Sequence[Run], name: str) -> list[str]:
@@ -69,9 +72,7 @@ def _group(runs: Sequence[Run], name: str) -> list[str]:
     parts = []
     if name:
         parts.append(f"## {in_markdown(headed('Results', name))}")
-    sentence = paragraph(headline(runs))
-    if sentence:
-        parts.append(sentence)
+    parts += [paragraph(sentence) for sentence in headlines(runs)]
     parts.append(table(results_table(runs)))
     cost = cost_table(runs)
     if cost.rows:
@@ -102,18 +103,30 @@ def title(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
 def table(content: Table) -> str:
     """Return a table in Markdown, with the best values in bold."""
     # Markdown aligns a column by its second line
-    alignment = "---:" if content.is_numeric else "---"
+    alignments = []
+    for column in range(len(content.header)):
+        is_figure = content.is_numeric and column not in content.words
+        alignments.append("---:" if is_figure else "---")
     lines = [
         _line(map(in_markdown, (content.corner, *content.header))),
-        _line(["---", *[alignment] * len(content.header)]),
+        _line(["---", *alignments]),
     ]
     for row in content.rows:
         cells = []
         for column, cell in enumerate(row.cells):
-            text = in_markdown(cell)
+            text = in_markdown(_with_mark(row, column, cell))
             cells.append(f"**{text}**" if column in row.best else text)
-        lines.append(_line([in_markdown(row.name), *cells]))
-    return "\n".join(lines)
+        lines.append(_line([in_markdown(_with_tags(row)), *cells]))
+    note = f"\n\n{paragraph(content.note)}" if content.note else ""
+    return "\n".join(lines) + note
+
+
+def _with_tags(row: Row) -> str:
+    return f"{row.name} ({', '.join(row.tags)})" if row.tags else row.name
+
+
+def _with_mark(row: Row, column: int, cell: str) -> str:
+    return f"{TIED} {cell}" if column in row.tied else cell
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -123,11 +136,18 @@ def _line(cells: Iterable[str]) -> str:
 def aligned(content: Table) -> str:
     """Return a table as text in columns: names to the left, cells to the right."""
     rows = [(content.corner, *content.header)]
-    rows += [(row.name, *row.cells) for row in content.rows]
+    for row in content.rows:
+        marked = []
+        for column, cell in enumerate(row.cells):
+            # a terminal's text has no bold
+            marked.append(f"* {cell}" if column in row.best else _with_mark(row, column, cell))
+        rows.append((_with_tags(row), *marked))
     lines = [tuple(map(printable, row)) for row in rows]
     name_width, *cell_widths = (max(map(len, column)) for column in zip(*lines, strict=True))
     texts = []
     for name, *cells in lines:
         padded = [cell.rjust(width) for cell, width in zip(cells, cell_widths, strict=True)]
         texts.append("  ".join([name.ljust(name_width), *padded]))
+    if content.note:
+        texts.append(printable(content.note.replace(BOLD, "*"), MAX_LINE_CHARACTERS))
     return "\n".join(texts)

@@ -13,8 +13,10 @@ import jinja2
 from markupsafe import Markup
 
 import mlrec
+from mlrec.report.contents import contents
 from mlrec.report.escape import harmless
 from mlrec.report.palette import swatch
+from mlrec.report.wording import TIED
 
 if TYPE_CHECKING:
     from mlrec.report.tables import Table
@@ -91,8 +93,10 @@ def _environment(package: str) -> jinja2.Environment:
         "style": Markup((templates / "style.css").read_text(encoding="utf-8")),
         "script": Markup((templates / "hover.js").read_text(encoding="utf-8")),
         "swatch": swatch,
+        "contents": contents,
         "made_by": MADE_BY,
         "version": mlrec.__version__,
+        "tied_mark": TIED,
         "max_rows_at_once": MAX_ROWS_AT_ONCE,
     }
     return environment

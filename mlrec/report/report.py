@@ -7,9 +7,10 @@ from pathlib import Path
 
 from mlrec import storage
 from mlrec.report import html, markdown
+from mlrec.report.metric_tables import SHORT_METRICS, results_table
 from mlrec.report.paper_table import PaperTable
 from mlrec.report.runs import read_runs
-from mlrec.report.tables import group_names, groups_by_dataset, results_table
+from mlrec.report.tables import group_names, groups_by_dataset
 from mlrec.runtime.printable import printable
 from mlrec.storage.own_files import check_replaceable
 
@@ -76,6 +77,6 @@ def short_table(runs: Sequence[Path]) -> str:
     groups = groups_by_dataset(read_runs(runs))
     tables = []
     for group, name in zip(groups, group_names(groups), strict=True):
-        table = markdown.aligned(results_table(group))
+        table = markdown.aligned(results_table(group, SHORT_METRICS))
         tables.append(f"{printable(name)}\n{table}" if name else table)
     return "\n\n".join(tables)

@@ -94,6 +94,11 @@ class Run:
         """Return the standard error of a metric over the users of a group; None if unknown."""
         return None if self.users is None else self.users.error(name, group)
 
+    def epoch_of(self, step: int) -> float | None:
+        """Return how many epochs were trained after `step` steps; None if none were logged."""
+        steps, epochs = self.curve("train/epoch")
+        return step * epochs[-1] / steps[-1] if steps and steps[-1] else None
+
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """Return the steps and the values of a logged metric."""
         steps = []
@@ -145,6 +150,27 @@ def metrics_of(runs: Sequence[Run]) -> tuple[str, ...]:
     return metric_names(sorted(cutoffs))
 
 
+def missing_parts(runs: Sequence[Run]) -> list[Missing]:
+    """Return one sentence for each part that runs lack."""
+    names_by_part: dict[Missing, list[str]] = {}
+    for run in runs:
+        for part in run.missing:
+            names_by_part.setdefault(part, []).append(run.name)
+    sentences = []
+    for part, names in names_by_part.items():
+        end = "" if part.command else "."
+        predicate = part.text if len(names) == 1 else _plural(part.text)
+        sentences.append(part._replace(text=f"{listed(names)} {predicate}{end}"))
+    return sentences
+
+
+def _plural(predicate: str) -> str:
+    """Return a predicate about several runs."""
+    verb, _, rest = predicate.partition(" ")
+    verbs = {"has": "have", "was": "were"}
+    return f"{verbs.get(verb, verb)} {rest}"
+
+
 def _with_missing_cutoffs(run: Run, runs: Sequence[Run]) -> Run:
     """Add to a ranked run's missing parts the cut-offs that a report of `runs` shows."""
     if not run.results:
@@ -192,13 +218,13 @@ def read_run(path: Path) -> Run:
         )
     if results is not None and users is None:
         missing.append(
-            "has no results by user (ranks.npy), so its metrics have no ± and are not tested: "
+            "has no results by user (ranks.npy), which ± and tests are computed from: "
             "mlrec evaluate writes them"
         )
     elif results is not None and users is not None and _lacks_groups(results, users):
         missing.append(
-            "has no popularity by user in ranks.npy, so its metrics by popularity have no ± and "
-            "are not tested: mlrec evaluate writes it"
+            "has no popularity by user in ranks.npy, which ± by popularity is computed from: "
+            "mlrec evaluate writes it"
         )
     return Run(
         path=path,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import NamedTuple
 
+import numpy as np
+
 from mlrec.report.runs import Run
 from mlrec.report.wording import with_error
 
@@ -58,6 +60,56 @@ class SeedGroup:
                 return None
             values.append(value)
         return Spread(mean(values), stdev(values))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A ranked run, or all ranked runs that differ only in their seed."""
+
+    name: str
+    runs: tuple[Run, ...]
+    seeds: SeedGroup | None = None
+
+    @property
+    def short_name(self) -> str:
+        """Name without the number of seeds."""
+        return self.name if self.seeds is None else self.seeds.name
+
+    def metric(self, name: str, group: str = "all") -> Spread | None:
+        """Return a metric for a popularity group."""
+        if self.seeds is not None:
+            return self.seeds.spread(name, group)
+        value = self.runs[0].metric(name, group)
+        error = self.runs[0].error(name, group)
+        return None if value is None else Spread(value, math.nan if error is None else error)
+
+    def values(self, metric: str, group: str = "all") -> np.ndarray | None:
+        """Return a metric of each user in a group, as mean over the seeds; None if unknown."""
+        by_seed: list[np.ndarray] = []
+        for run in self.runs:
+            values_B = None if run.users is None else run.users.values(metric, group)
+            # seeds share a data set and a split, but may have ranked other users of it
+            if values_B is None or (by_seed and len(values_B) != len(by_seed[0])):
+                return None
+            by_seed.append(values_B)
+        mean_B: np.ndarray = np.mean(by_seed, axis=0)
+        return mean_B
+
+
+def lines_of(runs: Sequence[Run]) -> list[Line]:
+    """Return one line per ranked run, and one for all that differ only in their seed."""
+    group_of: dict[str, SeedGroup] = {}
+    for group in seed_groups(runs):
+        for run in group.runs:
+            group_of[run.name] = group
+    lines: dict[str, Line] = {}
+    for run in runs:
+        seeds = group_of.get(run.name)
+        if seeds is not None:
+            lines[seeds.title] = Line(seeds.title, seeds.runs, seeds)
+        elif run.results:
+            lines[run.name] = Line(run.name, (run,))
+    return list(lines.values())
 
 
 def seed_groups(runs: Sequence[Run]) -> list[SeedGroup]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 NONE = "–"
+BOLD = "Bold"
+"""How a note names the values that lead a column alone."""
+TIED = "≈"
+"""Mark of the values that share the lead of a column."""
 
 
 def number(value: float | None) -> str:

@@ -39,17 +39,20 @@ def test_report_results_are_compared_with_baselines(tmp_path: Path) -> None:
     out = write_report(runs, tmp_path / "out" / "report.html")
     text = out.with_suffix(".md").read_text()
     assert (
-        "video reaches HR@10 .3000 on the test split: 3.00 × popularity and 75 % of the oracle"
-        in text
+        "Best of 2 runs on validation (HR@10 .3000): video reaches HR@10 .3000 on the test split, "
+        "which is 3.00 × popularity and 75 % of the oracle" in text
     )
-    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
-    assert "| video | **.3000** | 3.00 × | 75 % |" in text
+    rows = {}
+    for line in text.splitlines():
+        if line.startswith("|"):
+            rows.setdefault(line.split("|")[1].strip(), line)
+    assert "| video (best on validation) | .3000 | 3.00 × | 75 % |" in text
     assert "| id | .2000 | 2.00 × | 50 % |" in text
     assert "| chance | .0200 | 0.20 × | 5 % |" in text
     assert "| training interactions of the target | cold | 1-5 | 6-20 | 21-100 | &gt;100 |" in text
     assert r"| item.encoders | \['video/tiny'\] | \['id/embedding'\] |" in text
-    assert "7.5 min" in rows["duration"]
-    assert "1.235 M, 123.5 k of them trained" in rows["parameters"]
+    assert "| 1.235 M | 123.5 k | – | 7.5 min |" in rows["video"]
+    assert "data set synthetic, 1,000 users, 300 items" in text
 
 
 def test_report_of_runs_with_different_cutoffs_names_the_missing_ones(tmp_path: Path) -> None:
@@ -95,7 +98,7 @@ def test_report_of_runs_that_differ_in_their_seed_has_mean_and_deviation(tmp_pat
     assert "| base_seed1 | .2000 | 2.00 × | 50 % |" in text
     assert "| base, mean of 3 seeds | .2000 ± .1000 | 2.00 × | 50 % | .3000 ± .1500 |" in text
     assert text.count("mean of") >= 2  # of all users, and by popularity
-    assert "| other | **.3000** |" in text
+    assert "| other (best on validation) | .3000 |" in text
     assert "base, mean of 3 seeds" in short_table(runs)
     assert "mean of" not in short_table([runs[0], other])
 
@@ -184,12 +187,16 @@ def test_report_splits_get_a_table_each_with_their_own_baselines(tmp_path: Path)
         "## Results: synthetic, test split" in test
         and "## HR@10 by popularity of the target: synthetic, test split" in test
     )
-    assert "| a | **.3000** | 3.00 × |" in test and "| b | .2000 |" in test and "| c |" not in test
     assert (
-        "| c | **.2000** | 4.00 × |" in validation
+        "| a (best on validation) | .3000 | 3.00 × |" in test
+        and "| b | .2000 |" in test
+        and "| c | ." not in test
+    )
+    assert (
+        "| c (best on validation) | .2000 | 4.00 × |" in validation
         and "| popularity | .0500 | 1.00 × |" in validation
     )
-    assert "c reaches HR@10 .2000 on the validation split: 4.00 × popularity" in validation
+    assert "c reaches HR@10 .2000 on the validation split, which is 4.00 × popularity" in validation
     for split in ("test", "validation"):
         assert f"<h2>Results: synthetic, {split} split</h2>" in out.read_text()
         assert f"<h2>Cold and popular items: synthetic, {split} split</h2>" in out.read_text()

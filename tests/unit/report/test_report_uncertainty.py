@@ -1,0 +1,161 @@
+"""Which runs of a report lead, by a paired test over users, and what its tables say of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from made_runs import make_run, rank_users
+
+from mlrec.config.run_files import CONFIG_FILE
+from mlrec.report.metric_tables import popularity_table, results_table
+from mlrec.report.report import short_table, write_report
+from mlrec.report.runs import read_runs
+from mlrec.report.tables import Row
+
+USER_B = np.arange(200)
+WEAK_B = USER_B < 40
+STRONG_B = USER_B < 80
+OTHER_STRONG_B = (USER_B >= 2) & (USER_B < 81)
+"""Hits of 79 users, almost the same ones as in STRONG_B."""
+
+
+def write_runs(
+    folder: Path, hits: dict[str, np.ndarray], popularity_B: np.ndarray | None = None
+) -> list[Path]:
+    """Write one run per name, with a hit for each user who is true."""
+    paths = []
+    for name, is_hit_B in hits.items():
+        paths.append(rank_users(make_run(folder / name), is_hit_B, popularity_B))
+    return paths
+
+
+def rows_of(paths: list[Path]) -> dict[str, Row]:
+    return {row.name: row for row in results_table(read_runs(paths)).rows}
+
+
+def test_results_table_marks_the_significantly_best_run_alone(tmp_path: Path) -> None:
+    rows = rows_of(write_runs(tmp_path, {"weak": WEAK_B, "strong": STRONG_B}))
+    assert 0 in rows["strong"].best
+    assert not rows["weak"].best and not rows["weak"].tied and not rows["strong"].tied
+
+
+def test_results_table_marks_runs_that_do_not_differ_significantly(tmp_path: Path) -> None:
+    hits = {"weak": WEAK_B, "strong": STRONG_B, "other": OTHER_STRONG_B}
+    paths = write_runs(tmp_path, hits)
+    rows = rows_of(paths)
+    assert 0 in rows["strong"].tied and 0 in rows["other"].tied
+    assert not any(row.best for row in rows.values())
+    assert not rows["weak"].tied
+    out = write_report(paths, tmp_path / "report.html")
+    text = out.with_suffix(".md").read_text()
+    assert "≈ .4000 ± .0347 |" in text and "≈ .3950 ± .0347 |" in text
+    assert "**" not in text.partition("## Results")[2].partition("## ")[0]
+    note = (
+        "≈: the highest value and those not significantly different from it. "
+        "Paired test over users, p &lt; 0.05, not corrected for several comparisons."
+    )
+    assert note in text and note in out.read_text()
+    assert '<td><span class="tied">≈</span> .4000 <span class="error">± .0347</span></td>' in (
+        out.read_text()
+    )
+
+
+def test_results_table_does_not_mark_runs_that_cannot_be_tested(tmp_path: Path) -> None:
+    paths = write_runs(tmp_path, {"weak": WEAK_B, "strong": STRONG_B})
+    rows = rows_of([*paths, make_run(tmp_path / "earlier", 1.0)])
+    assert not any(row.best or row.tied for row in rows.values())
+
+
+def test_popularity_table_greys_small_groups_and_never_marks_them(tmp_path: Path) -> None:
+    # 49 users with cold targets, 50 with rare ones, and 101 others
+    popularity_B = np.where(USER_B < 49, 0, np.where(USER_B < 99, 3, 30))
+    every_B = USER_B < 200
+    paths = write_runs(tmp_path, {"none": ~every_B, "all": every_B}, popularity_B)
+    table = popularity_table(read_runs(paths))
+    assert table.header == ("cold", "1-5", "21-100")
+    assert table.small == {0}
+    assert {row.name: row.best for row in table.rows}["all"] == {1, 2}
+    assert "Grey: fewer than 50 users (cold)." in table.note
+    page = write_report(paths, tmp_path / "report.html").read_text()
+    assert '<td class="small">1.0000 <span class="error">± .0000</span></td>' in page
+
+
+def test_results_table_tests_the_mean_over_seeds_against_other_runs(tmp_path: Path) -> None:
+    hits = {"a_seed0": STRONG_B, "a_seed1": OTHER_STRONG_B, "weak": WEAK_B}
+    paths = write_runs(tmp_path, hits)
+    config = (paths[1] / CONFIG_FILE).read_text().replace("seed: 0", "seed: 1")
+    (paths[1] / CONFIG_FILE).write_text(config)
+    rows = rows_of(paths)
+    assert list(rows)[:4] == ["a, mean of 2 seeds", "a_seed0", "a_seed1", "weak"]
+    # the seeds' .4000 and .3950: their standard deviation is .005 / sqrt(2)
+    assert rows["a, mean of 2 seeds"].cells[0] == ".3975 ± .0035"
+    assert 0 in rows["a, mean of 2 seeds"].best
+    assert rows["a_seed0"].is_seed and not rows["a_seed0"].tied
+
+
+def test_short_table_marks_the_best_run_with_a_star(tmp_path: Path) -> None:
+    table = short_table(write_runs(tmp_path, {"weak": WEAK_B, "strong": STRONG_B}))
+    assert re.search(r"^strong .* \* \.4000 ± \.0347 ", table, re.MULTILINE)
+    assert "*: significantly better than every other run." in table
+
+
+def test_report_chooses_the_best_run_on_validation(tmp_path: Path) -> None:
+    # by validation "first" is better (factor 3), by test "second" is
+    first = rank_users(make_run(tmp_path / "first", 3.0), WEAK_B)
+    second = rank_users(make_run(tmp_path / "second", 2.0), STRONG_B)
+    out = write_report([second, first], tmp_path / "report.html")
+    text = out.with_suffix(".md").read_text()
+    assert "Best of 2 runs on validation (HR@10 .3000): first reaches HR@10 .2000 ± .0284" in text
+    assert "| first (best on validation) | .2000 ± .0284 |" in text
+    assert "| second | **.4000 ± .0347** |" in text
+    for path in (first, second):
+        (path / "metrics.jsonl").unlink()
+    text = write_report([second, first], tmp_path / "report.html").with_suffix(".md").read_text()
+    assert "Best of 2 runs on the test split, as none logged a validation: second reaches" in text
+
+
+def test_report_flags_runs_below_popularity(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "low", 0.9), make_run(tmp_path / "high", 1.1)]
+    out = write_report(runs, tmp_path / "report.html")
+    text = out.with_suffix(".md").read_text()
+    assert "Below popularity on HR@10: low." in text
+    assert "| low (below popularity) | .0900 | 0.90 × |" in text
+    assert '<span class="tag">below popularity</span>' in out.read_text()
+
+
+def test_report_page_links_to_every_section(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", fingerprint="e" * 64)]
+    page = write_report(runs, tmp_path / "report.html").read_text()
+    links = re.findall(r'<a href="#([^"]+)">', page)
+    sections = re.findall(r'<section id="([^"]+)">', page)
+    assert links == sections and len(set(links)) == len(links) == page.count("<section")
+    assert links[:2] == ["overview", "results-synthetic-ffffffffffff-test-split"]
+
+
+def test_overview_of_one_run_is_one_line_with_epochs_and_hardware(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    log = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(
+        log + '{"step": 200, "time": 1.0, "train/loss": 1.0, "train/epoch": 4.0}\n'
+    )
+    text = write_report([run], tmp_path / "report.html").with_suffix(".md").read_text()
+    # the ranked checkpoint is that of step 100
+    assert (
+        "| run | video/tiny | full | sasrec | 1.235 M | 123.5 k | 4 (best 2) | 7.5 min "
+        "| 2 CPU cores, 2 processes | synthetic, 1,000 users, 300 items |" in text
+    )
+    assert "| reported step | 100 (epoch 2) |" in text
+
+
+def test_speed_table_counts_what_the_encoders_read(tmp_path: Path) -> None:
+    paths = [make_run(tmp_path / "video"), make_run(tmp_path / "ids", encoder="id/embedding")]
+    for path in paths:
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 110, "time": 1.0, "speed/users_per_s": 9.0, ')
+            file.write('"speed/videos_per_s": 7.0, "speed/dedup": 2.0}\n')
+    alone = write_report(paths[1:], tmp_path / "report.html").with_suffix(".md").read_text()
+    assert "| users/s | items/s | slots/item |" in alone and "| ids | 9 | 7 | 2.0 |" in alone
+    both = write_report(paths, tmp_path / "report.html").with_suffix(".md").read_text()
+    assert "| ids | 9 | 7 items/s |" in both and "| video | 9 | 7 videos/s |" in both
