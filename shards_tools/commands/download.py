@@ -45,9 +45,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--only",
         type=_parts,
-        default=DEFAULT_PARTS,
+        default=",".join(DEFAULT_PARTS),
         metavar="PARTS",
-        help=f"parts to download, with commas between them (default: {','.join(DEFAULT_PARTS)})",
+        help="parts to download, with commas between them (default: %(default)s)",
     )
     places = " or ".join(dataset.base_url for dataset in DATASETS.values())
     parser.add_argument(
