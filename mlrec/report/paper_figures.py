@@ -16,7 +16,7 @@ from mlrec.runtime.printable import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIZE_INCHES = (6.4, 4.2)
+SIZE_INCHES = (5.2, 3.8)
 MAX_NAMED_RUNS = 12
 """A figure with more of our runs shows their names on hover only."""
 COST_NOTE = (
@@ -44,7 +44,7 @@ def encoder_costs(points: Sequence[CostPoint]) -> Drawing | None:
                 (0, 2),
                 xycoords=("axes fraction", "data"),
                 textcoords="offset points",
-                fontsize=8,
+                fontsize=7.5,
             )
         for point in points:
             _draw_point(axes, point)
@@ -55,7 +55,7 @@ def encoder_costs(points: Sequence[CostPoint]) -> Drawing | None:
                 (-7 if point.run else 7, -3),
                 textcoords="offset points",
                 ha="right" if point.run else "left",
-                fontsize=8,
+                fontsize=7.5,
             )
             name.set_in_layout(False)
         axes.set_xscale("log")

@@ -129,6 +129,7 @@ def test_report_page_of_45_runs_stays_readable(run: Path, tmp_path: Path) -> Non
     out = write_report(paths, tmp_path / "report.html")
     for width in (DESKTOP, PHONE):
         seen = look_at(out, width, tmp_path / "shot.png")
+        assert seen["violations"] == []
         assert (seen["width"], seen["overflow_px"], seen["sticking_out"]) == (width, 0, [])
         assert seen["title"] == "45 runs" and seen["height"] < 15_000
         assert "38 others" in seen["text"] and "best 7 of 45 runs" in seen["text"]
