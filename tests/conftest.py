@@ -51,6 +51,7 @@ SLOW_FILES = frozenset(
         "test_extract_again.py",
         "test_launcher.py",
         "test_node.py",
+        "test_notebook.py",
         "test_prefix.py",
         "test_pretended_gpu.py",
         "test_recommenders.py",
