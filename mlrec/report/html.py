@@ -136,4 +136,5 @@ def _differences(runs: Sequence[Run]) -> Table | None:
 
 def _readable(content: Table) -> Table:
     """Return a table of words with one column per run, or one line per run if there are many."""
-    return content.transposed() if len(content.header) > MAX_NAMED_RUNS else content
+    is_wide = len(content.header) > MAX_NAMED_RUNS
+    return content.transposed() if is_wide and content.rows else content

@@ -102,6 +102,8 @@ def title(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
 
 def table(content: Table) -> str:
     """Return a table in Markdown, with the best values in bold."""
+    if content.note and not content.rows:
+        return paragraph(content.note)
     # Markdown aligns a column by its second line
     alignments = []
     for column in range(len(content.header)):

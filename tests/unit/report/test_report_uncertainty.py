@@ -159,3 +159,9 @@ def test_speed_table_counts_what_the_encoders_read(tmp_path: Path) -> None:
     assert "| users/s | items/s | slots/item |" in alone and "| ids | 9 | 7 | 2.0 |" in alone
     both = write_report(paths, tmp_path / "report.html").with_suffix(".md").read_text()
     assert "| ids | 9 | 7 items/s |" in both and "| video | 9 | 7 videos/s |" in both
+
+
+def test_report_of_many_equal_runs_states_their_facts_once(tmp_path: Path) -> None:
+    out = write_report([make_run(tmp_path / f"run{i}") for i in range(5)], tmp_path / "report.html")
+    for text in (out.read_text(), out.with_suffix(".md").read_text()):
+        assert text.count("All runs: commit 0123abc; started 2026-01-02 03:04; processes 2;") == 1
