@@ -3,6 +3,7 @@
 # While you work on something, run the fast tests only: pytest -n auto -m "not slow" tests/unit
 set -euo pipefail
 cd "$(dirname "$0")/.."
+extras=s3,dev
 source launch/install.sh
 
 # DeepSpeed compiles its CPU optimizer on first use, which takes a minute or two. The checks
