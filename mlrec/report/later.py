@@ -38,7 +38,7 @@ def later_table(results: Sequence[LaterResult]) -> Table:
         rows.append(Row(f"{result.name} with {result.recommender}", cells, is_run=False))
     metrics = [metric.upper() for _, metric in columns]
     header = ("items", "compare with HR@10 of", *metrics)
-    return Table("system", header, tuple(rows))
+    return Table("system", header, tuple(rows), words=frozenset({0, 1}))
 
 
 def _compared(name: str) -> str:

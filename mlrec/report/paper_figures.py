@@ -20,7 +20,7 @@ SIZE_INCHES = (5.2, 3.8)
 MAX_NAMED_RUNS = 12
 """A figure with more of our runs shows their names on hover only."""
 COST_NOTE = (
-    "Hollow: published. Filled: ours. Cost: forward and backward pass of one video through the "
+    "Cost: forward and backward pass of one video through the "
     "encoder without a cache, counted as in mlrec plan at the encoder's frames and image size. The "
     "paper reports no cost. With mlrec's activation cache, a frozen encoder costs this once."
 )
@@ -30,7 +30,7 @@ COLOR_OF = dict(zip(TUNINGS, PALETTE, strict=False))
 def encoder_costs(points: Sequence[CostPoint]) -> Drawing | None:
     """Draw HR@10 over the training cost per video, by tuning; None without points.
 
-    The best published encoder of each tuning and our runs have names.
+    The best published encoder and our runs have names.
     """
     if not points:
         return None
@@ -68,7 +68,9 @@ def encoder_costs(points: Sequence[CostPoint]) -> Drawing | None:
         axes.set_ylabel("HR@10, test split")
 
     marks = [_mark(point) for point in points]
-    return draw_svg(draw, "HR@10 over training cost", COLOR_OF, SIZE_INCHES, marks, COST_NOTE)
+    has_ours = any(point.run for point in points)
+    note = f"Hollow: published. Filled: ours. {COST_NOTE}" if has_ours else COST_NOTE
+    return draw_svg(draw, "HR@10 over training cost", COLOR_OF, SIZE_INCHES, marks, note)
 
 
 def _mark(point: CostPoint) -> Mark:
@@ -109,7 +111,5 @@ def _named(points: Sequence[CostPoint]) -> list[CostPoint]:
     named = [point for point in points if point.run]
     if len(named) > MAX_NAMED_RUNS:
         named = []
-    for tuning in TUNINGS:
-        published = [point for point in points if point.tuning == tuning and not point.run]
-        named.append(max(published, key=lambda point: point.hit_rate.value))
-    return named
+    published = [point for point in points if not point.run]
+    return [*named, max(published, key=lambda point: point.hit_rate.value)]

@@ -353,7 +353,7 @@ def test_paper_page_folds_rows_without_runs_and_groups_its_columns(tmp_path: Pat
     assert folded.count('<th scope="row">X3D-m</th>') == 1
     assert "14 published rows without runs of ours" in folded
     for tuning in TUNINGS:
-        assert f'<th colspan="2" scope="colgroup">{tuning}</th>' in shown
+        assert f'<th colspan="2" scope="colgroup" class="first">{tuning}</th>' in shown
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
