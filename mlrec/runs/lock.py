@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mlrec.config.run_files import LOCK_FILE
+from mlrec.storage.folders import new_folder
 
 WAIT_S = 10.0
 """Seconds that the last rank of a stopped run may need to exit after its launcher."""
@@ -30,41 +31,25 @@ def run_lock(run_path: Path, is_main: bool) -> Iterator[None]:
     if not is_main:
         yield
         return
-    new_folders = _missing_folders(run_path)
-    run_path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_path / LOCK_FILE, timeout=WAIT_S)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RuntimeError(
-            f"{run_path} is being written by another process. "
-            "Wait for the end of that run, or give this one another name=..."
-        ) from None
-    try:
-        yield
-    finally:
-        # A refused run, for example, has written nothing. The file goes while the lock is held: a
-        # process that waits for it then sees that the file has lost its name.
-        if new_folders and _names_in(run_path) == [LOCK_FILE]:
-            (run_path / LOCK_FILE).unlink()
-        lock.release()
-        _remove_empty(new_folders)
-
-
-def _missing_folders(path: Path) -> list[Path]:
-    """Return the path and its parents as far as they do not exist, the deepest first."""
-    return [folder for folder in (path, *path.parents) if not folder.exists()]
+    with new_folder(run_path) as is_new:
+        lock = FileLock(run_path / LOCK_FILE, timeout=WAIT_S)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RuntimeError(
+                f"{run_path} is being written by another process. "
+                "Wait for the end of that run, or give this one another name=..."
+            ) from None
+        try:
+            yield
+        finally:
+            # A refused run, for example, has written nothing. The file goes while the lock is held:
+            # a process that waits for it then sees that the file has lost its name.
+            if is_new and _names_in(run_path) == [LOCK_FILE]:
+                (run_path / LOCK_FILE).unlink()
+            lock.release()
 
 
 def _names_in(folder: Path) -> list[str]:
     # somebody may have removed the folder of a run that is under way
     return os.listdir(folder) if folder.is_dir() else []
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders, the deepest first, up to one that has content."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return

@@ -6,6 +6,7 @@ runtime/urls.py and an extra in setup.py.
 filesystems.py    open the storage of a URL
 reads.py          read and list files by URL
 seekable.py       read a file in any order
+folders.py        a folder that is removed again if it stays empty
 missing.py        the message about a folder that is not there
 writes.py         write and remove files by URL; every write is complete or absent
 transfer.py       retries, time limits, and non-retryable errors

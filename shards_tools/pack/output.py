@@ -23,6 +23,7 @@ from mlrec.data.format import (
     read_dataset_info,
 )
 from mlrec.runtime.printable import counted, printable
+from mlrec.storage.folders import new_folder
 from mlrec.storage.typed_json import parse_json
 from shards_tools.raw.listing import WORK_FOLDER
 
@@ -243,24 +244,27 @@ def open_output(url: str) -> Iterator[Output]:
 def _lock(work: Path, url: str) -> Iterator[None]:
     """Hold the lock of a work folder, which is also released when the process dies.
 
+    The folder and its parents are removed again if they are new and stay empty.
+
     Raises:
         RuntimeError: another process holds it.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    # no waiting: two runs on one place are a mistake, and the second should say so
-    lock = FileLock(work / LOCK_FILE, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RuntimeError(
-            f"{url} is being written by another process. Wait for its end, or choose another place"
-        ) from None
-    try:
-        yield
-    finally:
-        # removed before it is released: a process that waits for it sees that the file is gone
-        (work / LOCK_FILE).unlink(missing_ok=True)
-        lock.release()
+    with new_folder(work):
+        # no waiting: two runs on one place are a mistake, and the second should say so
+        lock = FileLock(work / LOCK_FILE, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RuntimeError(
+                f"{url} is being written by another process. Wait for its end, or choose another "
+                "place"
+            ) from None
+        try:
+            yield
+        finally:
+            # removed before it is released: a process that waits for it sees that the file is gone
+            (work / LOCK_FILE).unlink(missing_ok=True)
+            lock.release()
 
 
 @contextmanager

@@ -198,3 +198,18 @@ def test_held_out_counts_each_period() -> None:
     assert lengths.test_U.tolist() == [1, 1, 0]
     with pytest.raises(ValueError, match="no times"):
         held_out(split, offsets, None)
+
+
+def test_make_with_a_split_that_fits_no_plan_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = write_log(tmp_path / "raw", LOG)
+    out = tmp_path / "sets" / "data"
+    words = ["--split", "time", "--validation-from", "1990-01-01", "--test-from", "1990-01-02"]
+    assert main(["make", str(raw), str(out), *words]) == 2
+    assert "error: " in capsys.readouterr().err
+    assert not (tmp_path / "sets").exists()
+    # a folder that was there stays
+    out.mkdir(parents=True)
+    assert main(["make", str(raw), str(out), *words]) == 2
+    assert list(out.iterdir()) == []

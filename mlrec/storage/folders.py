@@ -1,0 +1,35 @@
+"""Folders that exist only once something is written into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[bool]:
+    """Create a local folder with its parents, and yield whether it is new.
+
+    Those that are new are removed again if the block leaves them empty.
+    """
+    new_folders = _missing_folders(path)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield bool(new_folders)
+    finally:
+        _remove_empty(new_folders)
+
+
+def _missing_folders(path: Path) -> list[Path]:
+    """Return the path and its parents as far as they do not exist, the deepest first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the deepest first, up to one that has content."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
