@@ -90,9 +90,9 @@ def _will_fail(plan: Plan, missing: dict[str, list[str] | None]) -> dict[str, in
 def describe(figures: dict[str, Any]) -> list[str]:
     """Return the lines that describe the result of `figures` to people."""
     lines = [
-        f"{figures['pairs']}: {figures['users']:,} users "
+        f"{figures['pairs']}: {counted(figures['users'], 'user')} "
         f"with {figures['min_interactions']} or more interactions, "
-        f"{figures['interactions']:,} interactions, {figures['items']:,} items"
+        f"{counted(figures['interactions'], 'interaction')}, {counted(figures['items'], 'item')}"
     ]
     split = SplitInfo(**figures["split"])
     if split.kind == "time":
@@ -147,7 +147,7 @@ def _describe_size(figures: dict[str, Any]) -> str:
     shards = counted(figures["item_shards"], "item shard")
     size = f"packed: about {megabytes(figures['bytes'])} in {shards}"
     failed = f", of which {num_failed} failed{why}" if num_failed else ""
-    return f"{size}, by {num_sampled} items packed in memory{failed}"
+    return f"{size}, by {counted(num_sampled, 'item')} packed in memory{failed}"
 
 
 def _reason(values: dict[str, Any]) -> Reason:

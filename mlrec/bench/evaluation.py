@@ -24,6 +24,7 @@ from mlrec.evaluation.ranking import Ranking
 from mlrec.models.building import build_model
 from mlrec.runtime.distributed import World, max_over_ranks, sum_over_ranks
 from mlrec.runtime.flops import now
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 
 TOP_K = 20
@@ -123,8 +124,8 @@ def _total(times: Sequence[Seconds]) -> Seconds:
 
 def _result(config: Config, world: World, bench: RankingBench) -> Result:
     measured = (
-        f"full ranking of {bench.catalogue_size:,} items by {config.recommender.name} "
-        f"of width {bench.width}, {bench.user_chunk} users at a time"
+        f"full ranking of {counted(bench.catalogue_size, 'item')} by {config.recommender.name} "
+        f"of width {bench.width}, {counted(bench.user_chunk, 'user')} at a time"
     )
     rows: list[Row] = [
         ("", "users/s"),

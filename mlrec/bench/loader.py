@@ -28,6 +28,7 @@ from mlrec.data.schema import InputSpec, Modality
 from mlrec.data.shard_readers import READS_IN_FLIGHT
 from mlrec.data.step_stream import stream_steps
 from mlrec.data.stream import Data, StepDataset, open_data
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 
 
@@ -253,7 +254,7 @@ def _result(url: str, bench: LoaderBench) -> Result:
     summary = (
         f"input path of {url}: {bench.frames} x {bench.size} x {bench.size} of {bench.modality}, "
         f"{bench.bytes_per_video / 1e3:,.1f} kB a video, {bench.videos_per_step:,.0f} videos "
-        f"a step of {bench.global_batch} users; "
+        f"a step of {counted(bench.global_batch, 'user')}; "
         f"the same bytes read raw: {bench.raw_read_mb_per_s:,.0f} MB/s"
     )
     device = device_name(torch.device("cpu"))

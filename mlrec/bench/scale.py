@@ -25,6 +25,7 @@ from mlrec.models.building import as_trained, build_model
 from mlrec.models.precision import resolve_precision
 from mlrec.runtime.distributed import World, gather, start_world, stop_world
 from mlrec.runtime.flops import now
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import track
 
 RANKS = (1, 4, 16, 64, 256, 1024, 4096)
@@ -142,7 +143,9 @@ def _both_series(
     growing = [(ranks, users_per_rank * ranks) for ranks in RANKS]
     constant = [(ranks, global_batch) for ranks in RANKS]
     return {
-        "users_per_rank": Series(f"{users_per_rank} users a rank", scale(data, growing, rates)),
+        "users_per_rank": Series(
+            f"{counted(users_per_rank, 'user')} a rank", scale(data, growing, rates)
+        ),
         "global_batch": Series(f"global batch {global_batch}", scale(data, constant, rates)),
     }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlrec.config import is_setting, load_arguments
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import say
 
 if TYPE_CHECKING:
@@ -99,13 +100,13 @@ def _facts(out: str, info: FeaturesInfo) -> dict[str, object]:
 def _sentence(out: str, info: FeaturesInfo) -> str:
     width = f"{info.width} wide"
     if info.rows:
-        width = f"{len(info.rows)} vectors each, {width}"
+        width = f"{counted(len(info.rows), 'vector')} each, {width}"
     if info.pca:
         width += (
-            f": principal components of {len(info.pca.rows)} stages, which explain "
+            f": principal components of {counted(len(info.pca.rows), 'stage')}, which explain "
             f"{info.pca.explained_variance:.1%} of the variance of the items in training"
         )
-    return f"{out}: features of {info.count:,} items, {width}"
+    return f"{out}: features of {counted(info.count, 'item')}, {width}"
 
 
 def run(options: argparse.Namespace) -> None:

@@ -48,7 +48,7 @@ class HostBytes:
 
     def in_words(self) -> str:
         """Return the parts, as a list."""
-        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        steps = counted(self.steps, "step")
         parts = [
             f"{steps} of media {megabytes_or_gigabytes(self.media)}",
             f"evaluation {megabytes_or_gigabytes(self.chunks)} of {SHARED_FOLDER}",
@@ -139,6 +139,6 @@ def check_shared_memory(rank_bytes: int, ranks: int) -> None:
     if ranks * rank_bytes > free:
         raise RuntimeError(
             f"loader workers share evaluation chunks of up to {ranks * rank_bytes / 1e6:,.0f} MB "
-            f"in {SHARED_FOLDER} ({ranks} ranks), which has {free / 1e6:,.0f} MB left. Make it "
-            "larger (docker run --shm-size=8g), or lower data.num_workers or item.chunk"
+            f"in {SHARED_FOLDER} ({counted(ranks, 'rank')}), which has {free / 1e6:,.0f} MB left. "
+            "Make it larger (docker run --shm-size=8g), or lower data.num_workers or item.chunk"
         )

@@ -13,6 +13,7 @@ from mlrec.models.simulation import tower_cost
 from mlrec.models.tower import ItemTower
 from mlrec.runtime.distributed import World, max_over_ranks
 from mlrec.runtime.hardware import free_host_bytes
+from mlrec.runtime.printable import counted
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class ChunkChoice:
         needed_gb = self.items * self.item_bytes / 1e9
         room_gb = max(0.0, self.room_bytes) / 1e9
         return (
-            f"; chunks of {self.chunk:,} items, whose activations {held}: "
+            f"; chunks of {counted(self.chunk, 'item')}, whose activations {held}: "
             f"{self.item_bytes / 1e6:,.2f} MB per item, {needed_gb:,.2f} GB for the "
-            f"{self.items:,} items of a rank and step, room for {room_gb:,.2f} GB"
+            f"{counted(self.items, 'item')} of a rank and step, room for {room_gb:,.2f} GB"
         )
 
 

@@ -48,6 +48,11 @@ def as_cell(text: str) -> str:
     return f'"{doubled}"'
 
 
+def are(count: int) -> str:
+    """Return the verb of a count: 1 row is, 2 rows are."""
+    return "is" if count == 1 else "are"
+
+
 def were(count: int) -> str:
     """Return the verb of a count in the passive voice: 1 row was, 2 rows were."""
     return "was" if count == 1 else "were"

@@ -172,10 +172,12 @@ class DryRun:
         split = f"; {self.data.info.split.in_words()}" if by_time else ""
         lines = [
             f"run      {config.name}, in {config.run_path}",
-            f"data     {self.data.info.name}: {counts['users']:,} users, "
-            f"{self.data.catalogue.size:,} items, {counts['interactions']:,} interactions{split}",
+            f"data     {self.data.info.name}: {counted(counts['users'], 'user')}, "
+            f"{counted(self.data.catalogue.size, 'item')}, "
+            f"{counted(counts['interactions'], 'interaction')}{split}",
             f"steps    {self.first_step:,} to {self.last_step:,}, {epochs:,.1f} epochs of "
-            f"{self.steps_per_epoch:,}; a step has up to {config.train.global_batch:,} users"
+            f"{self.steps_per_epoch:,}; a step has up to "
+            f"{counted(config.train.global_batch, 'user')}"
             f"{_patience_in_words(config)}{self.warm_start}",
             f"a step   {sizes.mean_items:,.0f} distinct items, at most {sizes.most_items:,}; "
             f"at most {sizes.most_items_of_rank:,} {on_ranks(self.ranks)}; "

@@ -33,8 +33,10 @@ from mlrec.runs.run import check_place, find_state, last_step_of
 from mlrec.runs.tracker import Tracker, check_tracking
 from mlrec.runtime.distributed import World, from_main, start_world, stop_world
 from mlrec.runtime.ending import Stopped
+from mlrec.runtime.printable import counted
 from mlrec.runtime.stop_request import StopRequest
 from mlrec.train.training_run import TrainingRun
+from mlrec.train.validations import choice_in_words
 from mlrec.train.warm_start import encoders_to_restore, keep_encoder_files, start_from
 
 
@@ -67,7 +69,7 @@ def train(config: Config) -> None:
         resumed, state = find_state(config, data)
         if state.step > total_steps:
             raise ValueError(
-                f"{config.run_path} has done {state.step} steps, and "
+                f"{config.run_path} has done {counted(state.step, 'step')}, and "
                 f"train.duration={config.train.duration!r} is {total_steps}. "
                 "Make the run longer, or give the new run another name or run_dir"
             )
@@ -235,7 +237,11 @@ def _rank_best(run: TrainingRun, tracker: Tracker) -> None:
     run.record_failures(results.bad_items, run.last_step)
     tracker.log(run.last_step, flat_metrics(results.metrics, FINAL_PREFIXES[split]))
     figures = _in_words(results.metrics["all"])
-    tracker.message(f"{split} {figures}; all figures: {run.config.run_path / RESULTS_FILE}")
+    # rank 0 has the log, and prints
+    if run.world.is_main:
+        choice = choice_in_words(run.config, results.step)
+        file = run.config.run_path / RESULTS_FILE
+        tracker.message(f"{split}: {choice}: {figures}; all figures: {file}")
 
 
 def check_room_of_loader(

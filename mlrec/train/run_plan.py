@@ -12,6 +12,7 @@ from mlrec.models.building import training_precision
 from mlrec.models.formulas import UNKNOWN_GPU, gpu_rates
 from mlrec.models.registry import check_rows
 from mlrec.runtime.devices import DEVICES
+from mlrec.runtime.printable import counted
 from mlrec.runtime.units import megabytes_or_gigabytes
 from mlrec.train.deepspeed_config import zero_stage
 from mlrec.train.forecast import Forecast
@@ -89,12 +90,14 @@ class RunPlan:
         return [
             f"run      {config.name}: {', '.join(config.item.encoders)}, tuning "
             f"{config.item.tuning}, {config.recommender.name}",
-            f"data     {counts.name}: {counts.users:,} users, {counts.items:,} items, "
-            f"{counts.interactions:,} interactions{assumption}",
+            f"data     {counts.name}: {counted(counts.users, 'user')}, "
+            f"{counted(counts.items, 'item')}, "
+            f"{counted(counts.interactions, 'interaction')}{assumption}",
             f"gpus     {machine.gpus_in_words()}{nodes}, {config.train.precision}, "
             f"ZeRO-{zero_stage(config, machine.ranks)}",
             f"steps    {workload.total_steps:,}, {workload.epochs:,.1f} epochs of "
-            f"{workload.steps_per_epoch:,}; a step has {workload.users_per_step:,.0f} users",
+            f"{workload.steps_per_epoch:,}; a step has "
+            f"{counted(round(workload.users_per_step), 'user')}",
             f"a step   {workload.items_in_words()}; at most "
             f"{workload.most_items_of_rank(machine.ranks):,} {on_ranks(machine.ranks)}",
             f"reads    about {step_size} a step, about {epoch_size} an epoch, before any cache",

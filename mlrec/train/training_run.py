@@ -106,7 +106,8 @@ class TrainingRun:
         split = ", split by time" if self.data.info.split.kind == "time" else ""
         cache = self.engine.model.tower.activation_cache
         return (
-            f"{config.name}: {counts['users']:,} users, {self.data.catalogue.size:,} items "
+            f"{config.name}: {counted(counts['users'], 'user')}, "
+            f"{counted(self.data.catalogue.size, 'item')} "
             f"of {self.data.info.name}{split}; {trained:,} trained parameters; "
             f"{counted(self.world.size, 'rank')}, ZeRO-{self.engine.zero_stage}, "
             f"{config.train.precision}; "

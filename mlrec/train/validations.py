@@ -6,6 +6,7 @@ from mlrec.config import Config
 from mlrec.evaluation.evaluate import flat_metrics
 from mlrec.evaluation.results import Summary
 from mlrec.runs import checkpoint
+from mlrec.runs.metrics_file import read_metrics
 from mlrec.runs.run import is_out_of_patience
 from mlrec.runtime.distributed import from_main
 from mlrec.runtime.printable import counted
@@ -53,6 +54,19 @@ class Validations:
             f"{self._config.evaluate.select_by}, and train.patience is "
             f"{self._config.train.patience}. With a larger one the same command continues"
         )
+
+
+def choice_in_words(config: Config, step: int) -> str:
+    """Return why the checkpoint of a step is the one that is ranked at the end."""
+    metric = f"validation/{config.evaluate.select_by}"
+    # a step that was validated again after a resume counts once
+    steps = {line["step"] for line in read_metrics(config.run_path) if metric in line}
+    if not steps:
+        return f"step {step:,}, the last checkpoint"
+    if len(steps) == 1:
+        return f"step {step:,}, the only one that was validated"
+    validations = counted(len(steps), "validation")
+    return f"step {step:,}, the best of {validations} by {config.evaluate.select_by}"
 
 
 def _best_before(config: Config, fingerprint: str) -> float:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from mlrec.bench.measure import cpu_name, cpu_seconds
 from mlrec.bench.result import Result
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import Task, task
 from shards_tools.bench.bare_decoding import decode_bare
 from shards_tools.pack.engines import pack_locally
@@ -45,8 +46,8 @@ def bench_packing(
         raise ValueError(f"{raw_root} holds none of its items' videos. There is nothing to decode")
     figures = measure_packing(jobs, workers)
     measured = (
-        f"packing {len(jobs)} videos of {raw_root} into {settings.media} by policy "
-        f"{settings.policy} on {workers} processes"
+        f"packing {counted(len(jobs), 'video')} of {raw_root} into {settings.media} by policy "
+        f"{settings.policy}, {workers} at a time"
     )
     return Result("pack", measured, cpu_name(), figures, [_speeds(figures), _sizes(figures)])
 

@@ -6,6 +6,7 @@ import argparse
 
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.printable import counted
 from mlrec.runtime.progress import task
 from mlrec.runtime.terminal import say
 from mlrec.runtime.units import megabytes
@@ -40,4 +41,4 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(document_of(options.target, info))
     else:
-        say(f"{options.target}: {info.num_files} files, {megabytes(num_bytes)}")
+        say(f"{options.target}: {counted(info.num_files, 'file')}, {megabytes(num_bytes)}")

@@ -6,6 +6,7 @@ import argparse
 
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
+from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import console, say
 from shards_tools.commands.common import (
     add_features,
@@ -54,6 +55,6 @@ def run(options: argparse.Namespace) -> None:
     for fault in faults.values():
         say(f"repaired {fault}")
     if faults:
-        say(f"{url}: {len(faults)} files repaired")
+        say(f"{url}: {counted(len(faults), 'file')} repaired")
     else:
         say(f"{url}: no file is damaged")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mlrec.config.arguments import Parser, whole_number
+from mlrec.runtime.printable import counted
 from mlrec.runtime.terminal import say
 from shards_tools.commands.common import add_workers
 
@@ -59,6 +60,6 @@ def run(options: argparse.Namespace) -> None:
     )
     # an existing folder with the same arguments is the same folder, byte by byte
     if is_new:
-        say(f"{out}: {options.users} users, {options.items} items")
+        say(f"{out}: {counted(options.users, 'user')}, {counted(options.items, 'item')}")
     else:
         say(f"{out} is complete already")

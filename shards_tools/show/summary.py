@@ -23,8 +23,9 @@ def summary_lines(url: str, info: DatasetInfo, reasons: Sequence[Reason]) -> lis
     """
     counts = info.counts
     lines = [
-        f"{url}: {counts['users']:,} users, {counts['interactions']:,} interactions, "
-        f"{counts['items']:,} items; {megabytes(info.num_bytes)} in {info.num_files} files"
+        f"{url}: {counted(counts['users'], 'user')}, "
+        f"{counted(counts['interactions'], 'interaction')}, {counted(counts['items'], 'item')}; "
+        f"{megabytes(info.num_bytes)} in {counted(info.num_files, 'file')}"
     ]
     if info.split.kind == "time":
         lines.append(describe_time_split(info.split, counts))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mlrec.data.features.join import quoted
 from mlrec.data.features.vectors import Rows
-from mlrec.runtime.printable import brief
+from mlrec.runtime.printable import are, brief, counted
 from mlrec.storage.parquet_text import text_bytes
 
 ID_COLUMNS = ("raw_id", "item_id")
@@ -168,7 +168,8 @@ def _vectors_of(column: pa.ChunkedArray, name: str) -> np.ndarray:
     values = column
     while _is_list(values.type):
         if values.null_count:
-            raise ValueError(f"{values.null_count:,} vectors are null")
+            nulls = values.null_count
+            raise ValueError(f"{counted(nulls, 'vector')} {are(nulls)} null")
         shape.append(_common_length(values))
         # flatten, not .values: the latter ignores that a chunk may be a slice.
         inner = [chunk.flatten() for chunk in values.chunks]

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from mlrec.data.features.info import MAX_ROWS, MAX_WIDTH, REMEDY, FeaturesInfo
 from mlrec.data.features.join import MAX_NAMED_IDS, ItemIds, match_rows, missing_fault, quoted
-from mlrec.runtime.printable import counted, printable
+from mlrec.runtime.printable import are, counted, printable
 
 _ROUNDING_TOLERANCE = 1e-5
 """Relative difference of fp32 vectors that count as equal; results vary with the batch size."""
@@ -150,9 +150,11 @@ def _value_fault(features: Features) -> str:
         return f"{len(repeated):,} raw ids occur more than once, such as {example}"
     is_broken_n = ~are_finite(features.vectors_nX)
     if is_broken_n.any():
+        num_broken = int(is_broken_n.sum())
         broken_ids = raw_ids_n.filter(pa.array(is_broken_n))
         examples = quoted(broken_ids.slice(0, MAX_NAMED_IDS).to_pylist())
-        return f"{is_broken_n.sum():,} vectors are not finite, such as that of {examples}"
+        broken = f"{counted(num_broken, 'vector')} {are(num_broken)}"
+        return f"{broken} not finite, such as that of {examples}"
     return ""
 
 

@@ -130,7 +130,7 @@ BAD_FOLDERS: dict[str, tuple[bytes, Any, dict[str, Any], str]] = {
         npy_bytes(np.where(GOOD == 3, np.nan, GOOD)),
         ["1", "2", "3"],
         {},
-        "1 vectors are not finite, such as that of '2'",
+        "1 vector is not finite, such as that of '2'",
     ),
     "infinite": (
         npy_bytes(np.where(GOOD > 1, np.inf, GOOD)),

@@ -200,7 +200,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "json_bool": (".json", b'{"1": [true]}', "the vector of '1' is no list of numbers"),
     "json_nested": (".json", b'{"1": [[1.0]]}', "the vector of '1' is no list of numbers"),
     "json_deep": (".json", DEEP, "nested too deeply"),
-    "json_nan": (".json", b'{"1": [NaN]}', "1 vectors are not finite"),
+    "json_nan": (".json", b'{"1": [NaN]}', "1 vector is not finite"),
     "json_huge": (".json", b'{"1": [1' + b"0" * 400 + b"]}", "too many digits"),
     "json_digits": (".json", b'{"1": [' + b"9" * 6000 + b"]}", "a number of 6,000 digits"),
     "json_cut": (".json", b'{"1": [1.0]', "',' is missing at character 11"),

@@ -40,7 +40,7 @@ BAD_TABLES: dict[str, tuple[pa.Table, str]] = {
         table(vectors=[[1.0], [1.0, 2.0], [3.0]]),
         "vectors have several widths, such as 1 and 2",
     ),
-    "null_vector": (table(vectors=pa.array([[1.0], None, [2.0]])), "1 vectors are null"),
+    "null_vector": (table(vectors=pa.array([[1.0], None, [2.0]])), "1 vector is null"),
     "null_number": (
         table(vectors=pa.array([[1.0], [None], [2.0]])),
         "1 numbers of the vectors are null",
@@ -70,7 +70,7 @@ BAD_TABLES: dict[str, tuple[pa.Table, str]] = {
     ),
     "too_large": (
         table(vectors=pa.array([[1e300], [1.0], [2.0]])),
-        "1 vectors are not finite, such as that of '1'",
+        "1 vector is not finite, such as that of '1'",
     ),
     "zeros_for_all": (
         table(

@@ -111,7 +111,7 @@ def test_repair_command_prints_faults_and_check_agrees(
     assert main(["repair", str(elsewhere), str(copy), "--workers", "2"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith(f"repaired {item_shard(3)}: is ")
-    assert shown[-1] == f"{copy}: 1 files repaired"
+    assert shown[-1] == f"{copy}: 1 file repaired"
     assert main(["check", str(copy)]) == 0
     assert main(["repair", str(elsewhere), str(copy)]) == 0
     assert f"{copy}: no file is damaged" in capsys.readouterr().out

@@ -25,7 +25,7 @@ def info_of(counts: dict[str, int], remarks: tuple[str, ...] = ()) -> DatasetInf
 
 def test_summary_lines_without_faults_have_no_zero_counts() -> None:
     assert summary_lines("out", info_of({"failed_covers": 0, "items_without_title": 0}), []) == [
-        "out: 50 users, 400 interactions, 10 items; 0.0 MB in 1 files",
+        "out: 50 users, 400 interactions, 10 items; 0.0 MB in 1 file",
         "without videos, covers",
     ]
 

@@ -24,6 +24,7 @@ from mlrec.runtime.distributed import stop_world
 from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
 from mlrec.train.sweep import check_unchanged, final_metrics
+from mlrec.train.validations import choice_in_words
 
 # an id run needs none of them, and each takes from 0.1 to several seconds to import
 HEAVY_LIBRARIES = (
@@ -353,3 +354,22 @@ def test_run_in_fp32_on_a_gpu_with_bf16_says_so_once(
     output = capsys.readouterr()
     # a terminal's lines may break anywhere
     assert " ".join((output.out + output.err).split()).count(words) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([4, 1200, 1600, 1200], "step 1,200, the best of 3 validations by hr@10"),
+        ([1200], "step 1,200, the only one that was validated"),
+        ([], "step 1,200, the last checkpoint"),
+    ],
+)
+def test_choice_in_words_says_why_a_step_is_ranked(
+    steps: list[int], words: str, tmp_path: Path
+) -> None:
+    config = load([], [f"run_dir={tmp_path}", "data.url=/x"])
+    lines = [{"step": 8, "time": 0.0, "train/loss": 1.0}]
+    lines += [{"step": step, "time": 0.0, "validation/hr@10": 0.1} for step in steps]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (config.run_path / METRICS_FILE).write_text(text)
+    assert choice_in_words(config, 1200) == words
