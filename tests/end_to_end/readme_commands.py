@@ -24,6 +24,8 @@ RUN_ELSEWHERE = {
     "torchrun -m mlrec.train": "tests/end_to_end/launching.py",
     "mlrec-shards make RAW OUT --engine ray": "tests/integration/test_shards_ray.py",
     "mlrec-shards bench RAW --items": "mlrec-shards bench RAW",
+    # MicroLens' server cannot be reached from a test.
+    "mlrec-shards download": "tests/unit/shards_tools/test_shards_download.py",
     # No test downloads this checkpoint.
     "mlrec extract configs/item/minilm_title.yaml": "mlrec extract CONFIG OUT",
     # Without SLURM and Kubernetes, tests can only check the form of these files.
@@ -37,6 +39,7 @@ the same code.
 """
 
 IS_NAMED_AS = {
+    "tests/unit/shards_tools/test_shards_download.py": '"download"',
     "tests/end_to_end/launching.py": "mlrec.train",
     "tests/integration/test_shards_ray.py": '"--engine"',
     "tests/integration/test_multinode.py": "multinode.sh",

@@ -35,6 +35,7 @@ from mlrec.train import sweep
 from shards_tools.synthetic.make import make_synthetic
 
 SNIPPET_PLACES = {
+    "CONFIG": "tiny.yaml",
     "URL": "data",
     "OUT": "data",
     "RAW": "raw",
