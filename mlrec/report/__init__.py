@@ -9,7 +9,8 @@ tables.py, cost.py, speed.py   other tables, and what runs cost
 paper.py, paper_table.py, paper_figures.py, published.py   the paper's tables and figures
 wording.py        figures, durations and counts in words
 examples.py       recommendations in frames
-figures.py, curves.py, smoothing.py, svg.py, palette.py   figures
+bar_figures.py, cost_figures.py, curves.py, smoothing.py   figures of runs
+figures.py, svg.py, palette.py   what figures share, and how they are drawn
 html.py, page.py, contents.py, markdown.py, escape.py   the page, and the text
 dashboard.py      the team's W&B dashboard
 """

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlrec.config.yaml_files import to_yaml
-from mlrec.report import figures
+from mlrec.report.bar_figures import bars, recommended_bars, waiting
 from mlrec.report.cost import cost_table
+from mlrec.report.cost_figures import costs
 from mlrec.report.curves import curves
 from mlrec.report.examples import Examples, examples_of
+from mlrec.report.figures import MAX_COLORED_RUNS, colors, metric_axis
 from mlrec.report.markdown import MAX_NAMED_RUNS, title
 from mlrec.report.metric_tables import popularity_table, results_table
 from mlrec.report.orientation import headlines, overview_table
 from mlrec.report.page import MADE_BY, Drawing, render
 from mlrec.report.paper import encoder_points
-from mlrec.report.paper_figures import encoder_costs
+from mlrec.report.paper_figures import encoder_costs, encoders
 from mlrec.report.paper_table import PaperTable
 from mlrec.report.runs import Run, missing_parts
 from mlrec.report.speed import speed_table
@@ -66,7 +68,7 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
         paper: a table of the paper that includes the runs; shown first.
     """
     # with many runs, the best come first everywhere: they are the ones with a color
-    if len(runs) > figures.MAX_COLORED_RUNS:
+    if len(runs) > MAX_COLORED_RUNS:
         runs = sorted(runs, key=lambda run: -(run.metric("hr@10") or 0.0))
     grouped = groups_by_dataset(runs)
     groups = [
@@ -77,39 +79,39 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
         "headlines": [text for group in grouped for text in headlines(group)],
         "missing": missing_parts(runs),
         "overview": overview_table(runs),
-        "colors": figures.colors(runs),
+        "colors": colors(runs),
         "paper": paper,
         "paper_figure": paper and encoder_costs(paper.points),
         "groups": groups,
         "curves": _curves(runs),
         "speed": speed_table(runs),
-        "waiting": figures.waiting(runs, "Where the time of a step goes"),
+        "waiting": waiting(runs, "Where the time of a step goes"),
         "differences": _differences(runs),
         "facts": _readable(facts_table(runs)),
         "configurations": {run.name: to_yaml(run.config).split("\n") for run in runs},
         "num_open_users": NUM_OPEN_USERS,
-        "max_colored_runs": figures.MAX_COLORED_RUNS,
+        "max_colored_runs": MAX_COLORED_RUNS,
         "max_named_runs": MAX_NAMED_RUNS,
     }
     return render("report.html", values)
 
 
 def _group(runs: Sequence[Run], name: str) -> Group:
-    bars = [
-        figures.bars(runs, "hr@10", "HR@10 by popularity of the target"),
-        figures.recommended_bars(runs, "Share of the recommendations"),
+    by_popularity = [
+        bars(runs, "hr@10", "HR@10 by popularity of the target"),
+        recommended_bars(runs, "Share of the recommendations"),
     ]
     return Group(
         name=name,
         split=splits(runs),
         num_runs=len(runs),
-        colors=figures.colors(runs),
+        colors=colors(runs),
         results=results_table(runs),
         cost=cost_table(runs),
-        costs=figures.costs(runs),
+        costs=costs(runs),
         popularity=popularity_table(runs),
-        bars=[drawing for drawing in bars if drawing is not None],
-        encoders=figures.encoders(encoder_points(runs), "HR@10"),
+        bars=[drawing for drawing in by_popularity if drawing is not None],
+        encoders=encoders(encoder_points(runs), "HR@10"),
         examples=examples_of(runs),
     )
 
@@ -121,7 +123,7 @@ def _curves(runs: Sequence[Run]) -> list[Drawing]:
     label = f"Validation {metric.upper()}"
     drawings = [
         curves(runs, "train/loss", "Training loss", "loss (nats)"),
-        curves(runs, f"validation/{metric}", label, figures.metric_axis(metric)),
+        curves(runs, f"validation/{metric}", label, metric_axis(metric)),
     ]
     return [drawing for drawing in drawings if drawing is not None]
 

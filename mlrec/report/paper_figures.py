@@ -1,12 +1,14 @@
-"""Accuracy over cost of the paper's video encoders and of ours."""
+"""Figures of the paper's video encoders and of ours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mlrec.report.figures import metric_axis
 from mlrec.report.page import Drawing
 from mlrec.report.palette import GREY, MARKERS, PALETTE
+from mlrec.report.paper import EncoderPoint
 from mlrec.report.paper_table import CostPoint
 from mlrec.report.published import BASELINES, LATER_RESULTS, TUNINGS
 from mlrec.report.svg import TEXT_PLACEHOLDER, Mark, draw_svg
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE_INCHES = (5.2, 3.8)
+WIDE_INCHES = (6.4, 4.0)
 MAX_NAMED_RUNS = 12
 """A figure with more of our runs shows their names on hover only."""
 COST_NOTE = (
@@ -25,6 +28,45 @@ COST_NOTE = (
     "paper reports no cost. With mlrec's activation cache, a frozen encoder costs this once."
 )
 COLOR_OF = dict(zip(TUNINGS, PALETTE, strict=False))
+
+
+def encoders(points: Sequence[EncoderPoint], label: str) -> Drawing | None:
+    """Draw HR@10 of the paper's video encoders, ordered by accuracy, one line per tuning.
+
+    Returns:
+        None for fewer than two points.
+    """
+    if len(points) < 2:
+        return None
+    places = sorted({(point.accuracy, point.name) for point in points})
+    marks = []
+    for point in points:
+        place = places.index((point.accuracy, point.name))
+        at = f"{point.name}, ACC@5 {point.accuracy:.1f} %"
+        marks.append(Mark(point.tuning, at, place, point.hit_rate))
+
+    def draw(axes: Axes) -> None:
+        for tuning, color in COLOR_OF.items():
+            line = sorted((mark.x, mark.y) for mark in marks if mark.series == tuning)
+            axes.plot(
+                [place for place, _ in line],
+                [hit_rate for _, hit_rate in line],
+                color=color,
+                marker=MARKERS[color],
+                markersize=5,
+                linewidth=1.0,
+                linestyle="--",
+            )
+        # evenly spaced: placed by accuracy, many names would overlap
+        names = [printable(f"{name}  {accuracy:.1f}") for accuracy, name in places]
+        axes.set_xticks(
+            range(len(places)), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=8.5
+        )
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("video encoder, by its ACC@5 (%)")
+        axes.set_ylabel(metric_axis("hr@10"))
+
+    return draw_svg(draw, label, COLOR_OF, WIDE_INCHES, marks)
 
 
 def encoder_costs(points: Sequence[CostPoint]) -> Drawing | None:

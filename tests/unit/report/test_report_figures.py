@@ -12,8 +12,9 @@ import pytest
 from made_runs import make_run
 from matplotlib.axes import Axes
 
+from mlrec.report.bar_figures import Bar, bars
 from mlrec.report.curves import MAX_DRAWN_POINTS, MAX_HOVERED_POINTS, curves
-from mlrec.report.figures import Bar, bars, colors
+from mlrec.report.figures import colors
 from mlrec.report.page import Drawing
 from mlrec.report.palette import GREY, MARKERS, PALETTE, swatch
 from mlrec.report.runs import Run, read_runs
