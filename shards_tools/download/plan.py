@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple
 
 from mlrec.runtime.printable import counted
 from mlrec.runtime.units import megabytes_or_gigabytes as in_words
+from shards_tools.download.choice import choose, files_below, published_entries
 from shards_tools.download.fetch import Partial
 from shards_tools.download.http import RefusedError, UnreachableError
-from shards_tools.download.listing import Entry, list_page, list_tree, probe, size_of
+from shards_tools.download.listing import Entry, size_of
 from shards_tools.download.manifest import Manifest
 from shards_tools.download.published import (
     CHECKSUM_NAME,
-    MEDIA_PARTS,
     PARTS,
     Dataset,
     Part,
@@ -140,9 +140,9 @@ def make_plan(
         RuntimeError: the server cannot be reached.
     """
     try:
-        chosen, left_out = _choose(_entries(dataset, base_url, stopping), parts)
+        chosen, left_out = choose(published_entries(dataset, base_url, stopping), parts)
         with ThreadPoolExecutor(workers) as pool:
-            listed = list(pool.map(lambda entry: _below(entry, stopping), chosen))
+            listed = list(pool.map(lambda entry: files_below(entry, stopping), chosen))
             found = [file for files in listed for file in files]
             checksums: dict[str, Checksum] = {}
             for path, entry in found:
@@ -162,95 +162,6 @@ def make_plan(
     for file in missing:
         missing_bytes += max(0, file.size - Partial(folder / file.path).size)
     return Plan(dataset, base_url, folder, files, checksums, left_out, states, missing_bytes)
-
-
-def _entries(dataset: Dataset, base_url: str, stopping: Event) -> list[Entry]:
-    """Return what the server has in the folder of the data set.
-
-    Raises:
-        ValueError: nothing that is known.
-    """
-    try:
-        entries = list_page(base_url, stopping)
-    except UnreachableError:
-        raise
-    except RefusedError:
-        entries = []
-    # Without an index page, or with a web page of another kind.
-    if not any(part_of(entry.name) == "pairs" for entry in entries):
-        entries = probe(base_url, dataset.prefix, stopping)
-    if not entries:
-        raise ValueError(
-            f"{base_url} has no index page and no file named {dataset.prefix}_pairs.csv or .tsv. "
-            "Pass the URL of the data set's folder with --base-url"
-        )
-    return entries
-
-
-def _choose(entries: Iterable[Entry], parts: Collection[Part]) -> tuple[list[Entry], list[str]]:
-    """Return the entries to download, and why the others are left out."""
-    by_part: dict[Part, list[Entry]] = {}
-    chosen = []
-    for entry in entries:
-        if CHECKSUM_NAME.fullmatch(entry.name):
-            chosen.append(entry)
-        else:
-            by_part.setdefault(part_of(entry.name), []).append(entry)
-    left_out = []
-    for part in PARTS:
-        of_part = by_part.get(part, [])
-        if of_part and part not in parts:
-            names = ", ".join(_names(of_part))
-            left_out.append(f"{names} (add {part} to --only to download)")
-            continue
-        used = _one_form(of_part) if part in MEDIA_PARTS else of_part
-        chosen += used
-        unused = [entry for entry in of_part if entry not in used]
-        if unused:
-            names = ", ".join(_names(unused))
-            left_out.append(f"{names} (the same {part} are in {', '.join(_names(used))})")
-    return chosen, left_out
-
-
-def _one_form(entries: list[Entry]) -> list[Entry]:
-    """Return the archives of a part, or its folders: servers publish media in several forms.
-
-    A whole archive is one request. A folder needs no joining, as a split archive does.
-    """
-    folders = [entry for entry in entries if entry.is_folder]
-    archives = {entry: archive_of(entry.name) for entry in entries if not entry.is_folder}
-    split_stems = {archive.stem for archive in archives.values() if archive and archive.number}
-    whole = []
-    for entry, archive in archives.items():
-        if archive is None or archive.stem not in split_stems:
-            whole.append(entry)
-    return whole or folders or list(archives)
-
-
-def _names(entries: list[Entry]) -> list[str]:
-    """Return the names of entries, with the parts of a split archive as one."""
-    names: dict[str, None] = {}
-    for entry in entries:
-        archive = archive_of(entry.name)
-        is_part = archive is not None and archive.number
-        names[f"{archive.stem}.zNN" if archive and is_part else entry.name] = None
-    return list(names)
-
-
-def _below(entry: Entry, stopping: Event) -> list[tuple[str, Entry]]:
-    """Return a file, or the files below a folder, with their paths."""
-    if not entry.is_folder:
-        return [(entry.name, entry)]
-    try:
-        below = list_tree(entry, stopping)
-    except UnreachableError:
-        raise
-    except RefusedError as error:
-        raise ValueError(
-            f"{entry.url} cannot be listed: {error}. Leave this part out with --only, or pass "
-            "another server with --base-url"
-        ) from error
-    return [(f"{entry.name}/{path}", file) for path, file in below]
 
 
 def _sized(path: str, entry: Entry, folder: Path, stopping: Event) -> RemoteFile:

@@ -17,7 +17,8 @@ from mlrec.data.pictures import Strip
 from mlrec.report.svg import histogram
 from shards_tools.cli import main
 from shards_tools.show.facts import quantiles
-from shards_tools.show.page import MAX_ITEMS, MAX_RAW_IDS, alt_text, binned
+from shards_tools.show.measures import binned
+from shards_tools.show.page import MAX_ITEMS, MAX_RAW_IDS, alt_text
 
 
 @pytest.fixture
