@@ -1,35 +1,29 @@
-"""Packed data sets: items, frames and histories, and batches for a training loop of one's own.
+"""Packed data sets: items, frames, histories and batches.
 
-Shape letters: N items of the data set, B users of a batch, U distinct items of a batch, L positions
-of a history, T frames, H W height and width (pixels).
+Shape letters: N items of the data set, T frames, H W height and width (pixels).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from mlrec.api.settings import Settings, as_overrides
+from mlrec.api.batches import Batch, epoch_batches
+from mlrec.api.media import input_spec, read_item
+from mlrec.api.settings import Settings, as_overrides, check_number
 from mlrec.config import Config, TrainConfig, override
-from mlrec.data import schema
-from mlrec.data.decode import decode_items, members_of
 from mlrec.data.format import SPLITS, Split
 from mlrec.data.plan import Plan
-from mlrec.data.schema import InputSpec, Modality
-from mlrec.data.step_stream import stream_steps
 from mlrec.data.stream import Data, StepDataset, open_data
 from mlrec.runtime.printable import as_cell, printable
 
 _USERS_PER_READ = 1 << 14
 """Users whose histories are read at a time."""
-MAX_PX = 8192
 
 
 def open(url: str | Path, settings: Settings | None = None) -> Dataset:
@@ -64,51 +58,6 @@ class History(NamedTuple):
     """Raw ids, oldest first."""
     target: str
     """Raw id of the held-out item, which the user watched next."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step of training. All tensors are on the CPU until `to`.
-
-    Example:
-        >>> for batch in data.batches(256, media=("video",)):
-        ...     vectors = encoder(batch.media["video"])        # [U, D]
-        ...     history = vectors[batch.inputs.clamp(min=0)]    # [B, L, D]
-        ...     is_real = batch.inputs >= 0
-    """
-
-    step: int
-    """Number of the step, from 0, counted over all epochs."""
-    users: torch.Tensor
-    """int64 [B]: the users, as positions in `Dataset.users`."""
-    items: torch.Tensor
-    """int64 [U]: the distinct items of the users' training sequences, as positions in
-    `Dataset.items`, ascending."""
-    inputs: torch.Tensor
-    """int64 [B, L]: each user's items as positions in `items`, oldest first; -1 pads the left."""
-    targets: torch.Tensor
-    """int64 [B, L]: the item that follows each item of `inputs`, as position in `items`; -1 for
-    none."""
-    log_p: torch.Tensor
-    """float32 [U]: logarithm of each item's share of all training interactions, for the logQ
-    correction of in-batch negatives."""
-    media: dict[str, torch.Tensor]
-    """The items' media, row u that of `items[u]`: video uint8 [U, T, H, W, 3], cover
-    uint8 [U, H, W, 3], features/NAME float32 [U, width]."""
-    valid: torch.Tensor
-    """bool [U]: items that could be read; the media of others are zeros."""
-    bad_items: dict[str, str]
-    """Raw ids of the others, with the reason."""
-
-    def to(self, device: str | torch.device) -> Batch:
-        """Return the batch with all tensors on `device`."""
-        moved: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, torch.Tensor):
-                moved[field.name] = value.to(device, non_blocking=True)
-        media = {name: tensor.to(device, non_blocking=True) for name, tensor in self.media.items()}
-        return replace(self, media=media, **moved)
 
 
 class Dataset:
@@ -179,7 +128,8 @@ class Dataset:
         Example:
             >>> plt.imshow(np.hstack(data.frames("17")))
         """
-        return self._read(item, self._spec("video", frames, size))
+        spec = input_spec(self._data, "video", frames, size)
+        return read_item(self._data, self._number_of(item), spec)
 
     def cover(self, item: str, size: int | None = None) -> np.ndarray:
         """Return the cover of an item, uint8 [H, W, 3], RGB; black for an item without one.
@@ -192,7 +142,8 @@ class Dataset:
             ValueError: the data set has no covers or no such item, the item cannot be read, or size
                 is below 1.
         """
-        return self._read(item, self._spec("cover", None, size))
+        spec = input_spec(self._data, "cover", None, size)
+        return read_item(self._data, self._number_of(item), spec)
 
     def history(self, user: str) -> list[str]:
         """Return the raw ids of everything that a user has watched, oldest first.
@@ -269,42 +220,15 @@ class Dataset:
             ...     for batch in data.batches(256, epoch=epoch, media=("video",)):
             ...         loss = model(batch.to("cuda"))
         """
-        _check_number("batch_size", batch_size, 1)
-        _check_number("epoch", epoch, 0)
-        _check_number("seed", seed, 0)
+        check_number("batch_size", batch_size, 1)
+        check_number("epoch", epoch, 0)
+        check_number("seed", seed, 0)
         names = (media,) if isinstance(media, str) else tuple(media)
-        specs = {name: self._spec(name, frames, size) for name in names}
+        specs = {name: input_spec(self._data, name, frames, size) for name in names}
         owners = self._data.owners(batch_size, (1,))
         plan = Plan(self._data.sequences, seed, batch_size, owners)
         dataset = StepDataset(self._data, plan, 0, tuple(specs.values()), local_negatives=False)
-        return self._batches(dataset, epoch, specs)
-
-    def _batches(
-        self, dataset: StepDataset, epoch: int, specs: dict[str, InputSpec]
-    ) -> Iterator[Batch]:
-        first = epoch * dataset.plan.steps_per_epoch
-        last = first + dataset.plan.steps_per_epoch
-        workers = self._data.config.num_workers if specs else 0
-        most_items = dataset.plan.most_items(dataset.plan.steps_per_epoch)
-        for batch in stream_steps(dataset, first, last, workers, False, most_items):
-            yield self._public(batch, specs)
-
-    def _public(self, batch: schema.Batch, specs: dict[str, InputSpec]) -> Batch:
-        # copies, because the loader writes the next but one step to the same memory
-        media = {name: batch.media[spec].clone() for name, spec in specs.items()}
-        bad_items = {self.items[item - 1]: reason for item, reason in batch.bad_items.items()}
-        return Batch(
-            step=batch.step,
-            users=batch.users_B,
-            # items are numbered from 1, in the order of the catalogue
-            items=batch.items_U - 1,
-            inputs=batch.inputs_BL,
-            targets=batch.targets_BL,
-            log_p=batch.log_p_U,
-            media=media,
-            valid=batch.valid_O,
-            bad_items=bad_items,
-        )
+        return epoch_batches(dataset, epoch, specs, self.items)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -320,46 +244,3 @@ class Dataset:
             first = ", ".join(map(as_cell, self.items[:3]))
             raise ValueError(f"{self.url} has no item {item!r}. Its first items are {first}")
         return self._numbers[item]
-
-    def _spec(self, name: str, frames: int | None, size: int | None) -> InputSpec:
-        """Return the input of the media `name`.
-
-        Raises:
-            ValueError: the data set does not hold it, or a number is out of range.
-        """
-        info = self._data.info.media
-        held = [f"features/{feature}" for feature in info.features]
-        if info.has_cover:
-            held.insert(0, "cover")
-        if info.kind != "none":
-            held.insert(0, "video")
-        if name not in held:
-            choices = " or ".join(map(repr, held)) or "nothing: it has no media"
-            raise ValueError(f"{self.url} has no {name!r} of its items. Pass {choices}")
-        if name.startswith("features/"):
-            feature = name.removeprefix("features/")
-            return InputSpec(Modality.FEATURES, length=info.features[feature], name=feature)
-        size = info.size if size is None else _check_number("size", size, 1, MAX_PX)
-        if name == "cover":
-            return InputSpec(Modality.COVER, size=size)
-        frames = info.frames if frames is None else _check_number("frames", frames, 1)
-        return InputSpec(Modality.VIDEO, frames=frames, size=size)
-
-    def _read(self, item: str, spec: InputSpec) -> np.ndarray:
-        number = self._number_of(item)
-        info = self._data.info.media
-        samples = self._data.store.read_many([number], members_of([spec], info))
-        decoded = decode_items(samples, 1, [spec], info)
-        if decoded.bad_items:
-            raise ValueError(
-                f"Cannot read item {as_cell(item)} of {self.url}: {decoded.bad_items[number]}"
-            )
-        return decoded.media[spec][0].numpy()
-
-
-def _check_number(name: str, value: int, lowest: int, highest: int = 1 << 31) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} is {value!r}. Pass a whole number")
-    if not lowest <= value <= highest:
-        raise ValueError(f"{name} is {value}. Pass a whole number from {lowest} to {highest:,}")
-    return int(value)

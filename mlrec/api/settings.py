@@ -1,4 +1,4 @@
-"""Configurations and settings from Python values."""
+"""Configurations, settings and numbers from Python values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from mlrec import config as configuration
 from mlrec.config import Config
@@ -71,6 +73,20 @@ def as_config(config: AnyConfig, settings: Settings | None) -> Config:
         f"config is {_shown(config)}. Pass the path of a YAML file, a list of paths, a dict of "
         "settings, or a mlrec.Config"
     )
+
+
+def check_number(name: str, value: int, lowest: int, highest: int = 1 << 31) -> int:
+    """Return a whole number in a range.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r}. Pass a whole number")
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} is {value}. Pass a whole number from {lowest} to {highest:,}")
+    return int(value)
 
 
 def _shown(value: object) -> str:
