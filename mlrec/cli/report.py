@@ -72,18 +72,19 @@ def run(options: argparse.Namespace) -> None:
     # all runs are read before anything is printed or written
     runs = read_runs(paths)
     paper = PAPER_TABLES[options.table](runs) if options.table else None
-    if not options.json:
-        say(markdown.paper_section(paper) if paper else short_table(paths))
     out: Path | None = options.out
     if out is None and paths:
         # read_runs counts a folder that is named twice once
         folder = paths[0] if len(runs) == 1 else paths[0].parent
         out = folder / REPORT_FILE
+    # the page is complete before anything is printed, to a reader such as head that may leave
     if out is not None:
         write_report(paths, out, paper)
     if options.json:
         print_json(_document(out, runs, paper))
-    elif out is not None:
+        return
+    say(markdown.paper_section(paper) if paper else short_table(paths))
+    if out is not None:
         say(f"\nreport: {out} and {out.with_suffix('.md')}")
 
 

@@ -33,13 +33,14 @@ def run(options: argparse.Namespace) -> None:
     from shards_tools.show.facts import as_table, describe
 
     facts = describe(options.url)
-    if options.json:
-        print_json(facts)
-    else:
-        console().print(as_table(facts))
+    # the page is complete before anything is printed, to a reader such as head that may leave
     if options.html:
         from shards_tools.show.page import write_page
 
         write_page(options.url, options.html)
         # on standard error: with --json standard output has one document alone
         say(f"page: {options.html}", error=True)
+    if options.json:
+        print_json(facts)
+    else:
+        console().print(as_table(facts))

@@ -342,6 +342,19 @@ def test_paper_command_without_runs_writes_and_replaces_the_page(
     assert document["paper"]["published_later"][0]["HR@10"] == ".1001"
 
 
+def test_paper_command_writes_the_page_before_a_reader_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(_: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("mlrec.cli.report.say", leave)
+    out = tmp_path / "paper.html"
+    with pytest.raises(BrokenPipeError):
+        run_command(["report", "--table", "encoders", "--out", str(out)])
+    assert out.exists()
+
+
 def test_paper_page_folds_rows_without_runs_and_groups_its_columns(tmp_path: Path) -> None:
     run = tmp_path / "run"
     place_run(run, "sasrec", ItemConfig(("video/slow_r50",), tuning="top"))

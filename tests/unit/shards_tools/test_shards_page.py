@@ -153,3 +153,15 @@ def test_histogram_counts_have_whole_ticks_with_thousands() -> None:
     assert set(re.findall(r">([\d.,]+)</text>", drawn)) == {"0", "1", "2"}
     drawn = str(histogram(["0-9", "10-19"], [1, 20_000], "Items by size", "kB").svg)
     assert ">20,000</text>" in drawn and ">20000</text>" not in drawn
+
+
+def test_show_writes_the_page_before_a_reader_leaves(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("shards_tools.commands.show.print_json", leave)
+    out = tmp_path / "sheet.html"
+    assert main(["show", str(dataset_dir), "--html", str(out), "--json"]) != 0
+    assert out.exists()
