@@ -11,6 +11,7 @@ kinds.py            the types of keys, and their names in messages
 values.py           read a text as a value of its key's type
 scalars.py          text as it was written, and the strict grammar of numbers
 metric_names.py     names of the metrics of full ranking
+item_units.py       the noun for what encoders read: video, title, item
 bounds.py           bounds of numbers
 paths.py            keys that are paths, and their absolute form
 durations.py        "100 steps", "2 epochs", "5%"

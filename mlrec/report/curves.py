@@ -15,6 +15,7 @@ from mlrec.report.runs import Run
 from mlrec.report.smoothing import MAX_WINDOW_SHARE, extremes, smoothed, spaced
 from mlrec.report.svg import Mark, draw_svg
 from mlrec.report.wording import number
+from mlrec.runtime.printable import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +153,7 @@ class _Figure:
         """
         legend = {curve.run: self.color_of[curve.run] for curve in self.colored}
         if self.others:
-            legend[f"{len(self.others)} others"] = GREY
+            legend[counted(len(self.others), "other")] = GREY
         marks = [mark for curve in self.colored for mark in curve.marks(is_log)]
 
         def draw(axes: Axes) -> None:

@@ -23,8 +23,8 @@ LINES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Speed": {
         "Users per second": ("speed/users_per_s",),
-        "Videos per second": ("speed/videos_per_s",),
-        "Slots per video: what encoding each once saves": ("speed/dedup",),
+        "Items per second": ("speed/videos_per_s",),
+        "Slots per item: what encoding each once saves": ("speed/dedup",),
         "Share of the time that waits for data": ("speed/data_wait",),
         "Share of the device's peak FLOP/s (HFU; equals MFU without activation checkpointing)": (
             "speed/hfu",
@@ -34,7 +34,7 @@ LINES: dict[str, dict[str, tuple[str, ...]]] = {
         "Share of the bytes that the node's cache held": ("data/cache_hits",),
         "Bytes read, from cache and remote": ("data/bytes_read",),
         "Bytes from remote: what the cache did not hold": ("data/remote_bytes",),
-        "Share of videos whose frozen activations were cached": ("data/prefix_hits",),
+        "Share of items whose frozen activations were cached": ("data/prefix_hits",),
         "Items that could not be read": ("data/bad_items",),
     },
     "Health": {

@@ -22,7 +22,7 @@ from mlrec.report.tables import (
     headed,
 )
 from mlrec.report.wording import BOLD, TIED
-from mlrec.runtime.printable import printable
+from mlrec.runtime.printable import counted, printable
 from mlrec.runtime.terminal import MAX_LINE_CHARACTERS
 
 MAX_NAMED_RUNS = 4
@@ -96,7 +96,7 @@ def title(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     if paper is not None and not runs:
         return paper.title
     if len(runs) > MAX_NAMED_RUNS:
-        return f"{len(runs)} runs"
+        return counted(len(runs), "run")
     return ", ".join(run.name for run in runs)
 
 

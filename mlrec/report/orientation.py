@@ -21,6 +21,7 @@ from mlrec.report.wording import (
     ratio,
     share,
 )
+from mlrec.runtime.printable import counted
 
 BELOW_POPULARITY = "below popularity"
 
@@ -143,15 +144,15 @@ def headlines(runs: Sequence[Run]) -> list[str]:
 def _subject(line: Line) -> str:
     if line.seeds is None:
         return line.name
-    return f"{line.short_name} (mean of {len(line.runs)} seeds)"
+    return f"{line.short_name} (mean of {counted(len(line.runs), 'seed')})"
 
 
 def _reason(choice: Choice, split: str) -> str:
     """Return how the best line was chosen."""
+    best = f"Best of {counted(choice.num_lines, 'run')}"
     if choice.is_by_validation:
-        value = f"{choice.metric.upper()} {number(choice.value)}"
-        return f"Best of {choice.num_lines} runs on validation ({value})"
-    return f"Best of {choice.num_lines} runs on the {split} split, as none logged a validation"
+        return f"{best} on validation ({choice.metric.upper()} {number(choice.value)})"
+    return f"{best} on the {split} split, as none logged a validation"
 
 
 def overview_table(runs: Sequence[Run]) -> Table:

@@ -17,6 +17,7 @@ from mlrec.report.contents import contents
 from mlrec.report.escape import harmless
 from mlrec.report.palette import swatch
 from mlrec.report.wording import TIED
+from mlrec.runtime.printable import counted
 
 if TYPE_CHECKING:
     from mlrec.report.tables import Table
@@ -94,6 +95,7 @@ def _environment(package: str) -> jinja2.Environment:
         "script": Markup((templates / "hover.js").read_text(encoding="utf-8")),
         "swatch": swatch,
         "contents": contents,
+        "counted": counted,
         "made_by": MADE_BY,
         "version": mlrec.__version__,
         "tied_mark": TIED,

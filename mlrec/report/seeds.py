@@ -13,6 +13,7 @@ import numpy as np
 
 from mlrec.report.runs import Run
 from mlrec.report.wording import with_error
+from mlrec.runtime.printable import counted
 
 # Where a run is and how it is drawn, not what it computes. The data set is compared by its
 # fingerprint instead, so that it may move.
@@ -49,7 +50,7 @@ class SeedGroup:
     @property
     def title(self) -> str:
         """Name of the group's line in a table."""
-        return f"{self.name}, mean of {len(self.runs)} seeds"
+        return f"{self.name}, mean of {counted(len(self.runs), 'seed')}"
 
     def spread(self, metric: str, group: str = "all") -> Spread | None:
         """Return a metric for a popularity group; None if a run lacks it."""

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from mlrec.config.item_units import item_unit
 from mlrec.report.runs import Run
 from mlrec.report.tables import Row, Table
 from mlrec.report.wording import NONE, duration
 from mlrec.runtime.units import rounded_size
 
-UNITS = {"video": "videos", "text": "titles", "image": "covers", "audio": "sound tracks"}
-"""What a run with one kind of encoder reads; others count items."""
-
 Aggregate = Callable[[list[float]], str]
-
-
-def unit_of(run: Run) -> str:
-    """Return what the run's speed counts: "videos", "titles", or "items" for ids and mixtures."""
-    kinds = {encoder.partition("/")[0] for encoder in run.encoders}
-    return UNITS.get(kinds.pop(), "items") if len(kinds) == 1 else "items"
 
 
 def speed_table(runs: Sequence[Run]) -> Table:
@@ -35,7 +27,7 @@ def speed_table(runs: Sequence[Run]) -> Table:
         "peak memory": ("memory/peak_bytes", lambda values: rounded_size(max(values))),
     }
     logged = [run for run in runs if run.curve("speed/users_per_s")[1]]
-    units = {unit_of(run) for run in logged}
+    units = {item_unit(run.encoders) for run in logged}
     rows = []
     for run in logged:
         cells = []
@@ -44,14 +36,14 @@ def speed_table(runs: Sequence[Run]) -> Table:
             cell = in_words(values) if values else NONE
             # with several units, each line names its own
             if name == "items/s" and values and len(units) > 1:
-                cell = f"{cell} {unit_of(run)}/s"
+                cell = f"{cell} {item_unit(run.encoders)}s/s"
             cells.append(cell)
         rows.append(Row(run.name, (*cells, duration(run.info.get("hours")))))
     header = list(aggregates)
     if len(units) == 1:
         (unit,) = units
-        header[1] = f"{unit}/s"
-        header[2] = f"slots/{unit[:-1]}"
+        header[1] = f"{unit}s/s"
+        header[2] = f"slots/{unit}"
     return Table("medians over the logged steps", (*header, "time"), tuple(rows))
 
 

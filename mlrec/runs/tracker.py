@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from mlrec.config import Config, TrackingConfig
+from mlrec.config.item_units import item_unit
 from mlrec.config.metric_names import cutoffs_of, main_cutoff
 from mlrec.runs.metrics_file import MetricsFile
 from mlrec.runs.service import ServiceSink
@@ -19,16 +20,18 @@ from mlrec.runs.wandb_run import WandbRun, wandb_mode
 from mlrec.runtime.progress import Bar, Remaining, is_terminal, number
 from mlrec.runtime.terminal import console, say
 
-SHOWN = {
+_SHOWN = {
     "train/loss": "loss {:.4f}",
     "train/lr": "lr {:.1e}",
     "train/grad_norm": "gradient {:.2f}",
     "speed/users_per_s": "{:.0f} users/s",
-    "speed/videos_per_s": "{:.0f} videos/s",
-    "speed/dedup": "{:.1f} slots/video",
+    "speed/videos_per_s": "{:.0f} {unit}s/s",
+    "speed/dedup": "{:.1f} slots/{unit}",
     "speed/data_wait": "data wait {:.0%}",
 }
-"""What the console shows of training, in this order; the rest is in metrics.jsonl."""
+"""What the console shows of training, in this order; the rest is in metrics.jsonl.
+
+unit: see item_unit."""
 
 
 class Sink(Protocol):
@@ -78,7 +81,7 @@ class Tracker:
         if enabled:
             self._sinks = [
                 MetricsFile(run_path, resumed_step),
-                _console_sink(total_steps, resumed_step),
+                _console_sink(total_steps, resumed_step, item_unit(config.item.encoders)),
             ]
         # On every rank: if WANDB_MODE is wrong, all of them raise and none waits for the others.
         mode, contradiction = wandb_mode(config.tracking)
@@ -121,10 +124,17 @@ class Tracker:
         self.close(0 if kind is None else 1)
 
 
-def summary(metrics: Mapping[str, float]) -> str:
-    """What the console shows of a step's metrics; "" where that is nothing."""
-    forms = SHOWN | _validation_forms(metrics)
-    return "  ".join(form.format(metrics[name]) for name, form in forms.items() if name in metrics)
+def summary(metrics: Mapping[str, float], unit: str) -> str:
+    """Return what the console shows of a step's metrics; "" if that is nothing.
+
+    Args:
+        unit: what the speed counts, as item_unit returns it.
+    """
+    forms = _SHOWN | _validation_forms(metrics)
+    shown = [
+        form.format(metrics[name], unit=unit) for name, form in forms.items() if name in metrics
+    ]
+    return "  ".join(shown)
 
 
 def _validation_forms(names: Iterable[str]) -> dict[str, str]:
@@ -139,24 +149,25 @@ def _validation_forms(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _console_sink(total_steps: int, resumed_step: int) -> Sink:
+def _console_sink(total_steps: int, resumed_step: int, unit: str) -> Sink:
     out = console()
     return (
-        _ProgressLine(total_steps, resumed_step, out)
+        _ProgressLine(total_steps, resumed_step, unit, out)
         if is_terminal(out)
-        else _PlainLines(total_steps, resumed_step)
+        else _PlainLines(total_steps, resumed_step, unit)
     )
 
 
 class _PlainLines:
     """One line per call, for log files and pipes."""
 
-    def __init__(self, total_steps: int, resumed_step: int) -> None:
+    def __init__(self, total_steps: int, resumed_step: int, unit: str) -> None:
         self._total = total_steps
+        self._unit = unit
         self._remaining = Remaining(total_steps, resumed_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if shown := summary(metrics):
+        if shown := summary(metrics, self._unit):
             self.message(f"step {step}/{self._total}  {shown}  {self._remaining(step)}".rstrip())
 
     def message(self, text: str) -> None:
@@ -172,11 +183,12 @@ class _PlainLines:
 class _ProgressLine:
     """A progress bar with the newest training metrics; evaluations stay above it."""
 
-    def __init__(self, total_steps: int, resumed_step: int, console: Console) -> None:
+    def __init__(self, total_steps: int, resumed_step: int, unit: str, console: Console) -> None:
+        self._unit = unit
         self._bar = Bar("training", total_steps, number, console, done=resumed_step, stays=True)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        shown = summary(metrics)
+        shown = summary(metrics, self._unit)
         if "train/loss" in metrics:
             self._bar.reach(step, shown)
         elif shown:

@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 
 from mlrec.config import Config
 from mlrec.config.durations import steps_of
+from mlrec.config.item_units import item_unit
 from mlrec.config.run_files import OUTPUT_FILE
 from mlrec.runs.metrics_file import read_metrics
 from mlrec.runs.tracker import summary
@@ -113,4 +114,5 @@ def _progress(config: Config) -> Progress:
     steps_per_epoch = max(1, round(step / lines[-1]["train/epoch"]))
     total_steps = steps_of(config.train.duration, steps_per_epoch, 0)
     share = min(1.0, step / max(1, total_steps))
-    return Progress(share, f"step {step}/{total_steps}  {summary(lines[-1])}")
+    shown = summary(lines[-1], item_unit(config.item.encoders))
+    return Progress(share, f"step {step}/{total_steps}  {shown}")

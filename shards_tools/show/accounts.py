@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlrec.data.format import SPLITS, Catalogue, DatasetInfo, Split, SplitInfo
 from mlrec.data.sequences import SequenceTable
-from mlrec.runtime.printable import counted
+from mlrec.runtime.printable import are, counted
 from shards_tools.raw.pairs.cleaning import were_repeats_merged
 
 
@@ -180,7 +180,7 @@ def split_account(info: DatasetInfo, catalogue: Catalogue, table: SequenceTable)
         num_cold = int((catalogue.popularity_N1[targets] == 0).sum())
         reason = _target_in_words(split, name)
         if num_cold:
-            reason += f"; {num_cold:,} {'is a cold item' if num_cold == 1 else 'are cold items'}"
+            reason += f"; {num_cold:,} {are(num_cold)} cold"
         lines.append(Line(f"{name} targets", counts[name], reason))
     num_used = counts["train"] + sum(counts[name] for name in SPLITS)
     older = f"older than the last {split.train_length} training interactions of their user"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from wandb_files import records
 
-from mlrec.config import Config, TrackingConfig
+from mlrec.config import Config, ItemConfig, TrackingConfig
 from mlrec.config.run_files import METRICS_FILE
 from mlrec.runs.metrics_file import read_metrics
 from mlrec.runs.tracker import Tracker, summary
@@ -26,11 +26,15 @@ SECRET = "hunter2"
 
 
 def open_tracker(
-    path: Path, enabled: bool = True, wandb: str = "disabled", resumed_step: int = 0
+    path: Path,
+    enabled: bool = True,
+    wandb: str = "disabled",
+    resumed_step: int = 0,
+    encoders: tuple[str, ...] = ("id/embedding",),
 ) -> Tracker:
     path.mkdir(exist_ok=True)
     tracking = TrackingConfig(wandb=wandb)  # type: ignore[arg-type]
-    config = Config(tracking=tracking)
+    config = Config(tracking=tracking, item=ItemConfig(encoders=encoders))
     resolved = {**asdict(config), "data": {"url": f"s3://user:{SECRET}@bucket/set"}}
     return Tracker(path, config, 100, resolved, enabled, resumed_step)
 
@@ -98,9 +102,25 @@ def test_tracker_on_a_terminal_shows_progress(
     assert "step 20  validation hr@10 0.2500\n" in out
 
 
+@pytest.mark.parametrize(
+    ("encoders", "speed"),
+    [
+        (("id/embedding",), "7 items/s  2.0 slots/item"),
+        (("video/tiny",), "7 videos/s  2.0 slots/video"),
+        (("video/tiny", "id/embedding"), "7 items/s  2.0 slots/item"),
+    ],
+)
+def test_tracker_speed_counts_what_the_encoders_read(
+    encoders: tuple[str, ...], speed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_tracker(tmp_path, encoders=encoders) as tracker:
+        tracker.log(10, {"speed/videos_per_s": 7.0, "speed/dedup": 2.0})
+    assert speed in capsys.readouterr().out
+
+
 def test_summary_at_other_cutoffs_and_on_a_sample_says_so() -> None:
     metrics = {"hr@5": 0.25, "ndcg@5": 0.125, "hr@50": 0.5, "cold/hr@5": 0.0, "users": 1000}
-    shown = summary({f"validation/{name}": value for name, value in metrics.items()})
+    shown = summary({f"validation/{name}": value for name, value in metrics.items()}, "item")
     assert shown == (
         "validation hr@5 0.2500  ndcg@5 0.1250  cold hr@5 0.0000  on a sample of 1,000 users"
     )
