@@ -218,24 +218,3 @@ def set_aside(run: Path, first_step: int) -> list[Path]:
             os.rename(path, target)
             renamed.append(target)
     return renamed
-
-
-def check_resumable(state: TrainingState, now: TrainingState, path: Path, force: bool) -> None:
-    """Check that the checkpoint continues the run that is configured now.
-
-    Raises:
-        ValueError: the data set, the global batch or the seed differs, and `force` is off.
-    """
-    # These three and the step decide the order of the data, which no checkpoint stores.
-    names: Mapping[str, str] = {
-        "fingerprint": "the data set",
-        "global_batch": "train.global_batch",
-        "seed": "seed",
-    }
-    for key, name in names.items():
-        before, after = getattr(state, key), getattr(now, key)
-        if before != after and not force:
-            raise ValueError(
-                f"Cannot resume from {path}: {name} changed from {before} to {after}. "
-                "Choose another run_dir, or set resume.force=true to continue anyway."
-            )

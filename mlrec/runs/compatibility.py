@@ -12,7 +12,7 @@ from mlrec import config as configuration
 from mlrec.config import Config
 from mlrec.config.paths import absolute
 from mlrec.config.run_files import CONFIG_FILE
-from mlrec.runs.checkpoint_state import read_state
+from mlrec.runs.checkpoint_state import TrainingState, read_state
 from mlrec.runtime.printable import printable
 
 PLACES = ("name", "run_dir", "resume")
@@ -105,6 +105,48 @@ def _shown(value: Any) -> str:
     return "not set" if value is _ABSENT else printable(repr(value))
 
 
+def new_run(config: Config) -> str:
+    """Return how to train anew where another run is in the folder, without a full stop."""
+    if "{name}" in config.run_dir:
+        return "give the new run a name of its own: name=NEW"
+    return "give the new run a folder of its own: run_dir=NEW"
+
+
+def check_resumable(
+    state: TrainingState, now: TrainingState, checkpoint: Path, config: Config
+) -> None:
+    """Check that the checkpoint continues the run that is configured now.
+
+    Raises:
+        ValueError: the data set, the global batch or the seed differs, and resume.force is off.
+    """
+    if config.resume.force:
+        return
+    # These three and the step decide the order of the data, which no checkpoint stores.
+    if state.fingerprint != now.fingerprint:
+        change = _data_change(config, state.fingerprint, now.fingerprint)
+    elif state.global_batch != now.global_batch:
+        change = f"train.global_batch changed from {state.global_batch} to {now.global_batch}"
+    elif state.seed != now.seed:
+        change = f"seed changed from {state.seed} to {now.seed}"
+    else:
+        return
+    raise ValueError(
+        f"Cannot resume from {checkpoint}: {change}. To train anew, {new_run(config)}. "
+        "resume.force=true continues this run anyway"
+    )
+
+
+def _data_change(config: Config, before: str, now: str) -> str:
+    """Return how the data set differs from that of the run's checkpoint, in words."""
+    written = config.run_path / CONFIG_FILE
+    url = configuration.load_saved(written).data.url if written.exists() else ""
+    if not url or absolute("data.url", url) == absolute("data.url", config.data.url):
+        shown = config.data.url or "data.url"
+        return f"the data set at {shown} changed, from fingerprint {before[:12]} to {now[:12]}"
+    return f"the data set is {config.data.url}, was {url}, and their contents differ"
+
+
 def check_same_run(config: Config) -> None:
     """Check that the run in the folder has the settings of this one; resume.force allows others.
 
@@ -117,8 +159,8 @@ def check_same_run(config: Config) -> None:
     if changed:
         raise ValueError(
             f"{config.run_path} holds a run with other settings ({changed}). Restore the old "
-            "values, or give the new run another name or run_dir. resume.force=true resumes with "
-            "the new settings, unless they change the parameters of the model"
+            f"values, or {new_run(config)}. resume.force=true resumes with the new "
+            "settings, unless they change the parameters of the model"
             f"{_precision_hint(config)}"
         )
 

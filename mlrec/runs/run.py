@@ -18,6 +18,7 @@ from mlrec.runs.compatibility import (
     WITHOUT_EFFECT,
     changes,
     check_model_settings,
+    check_resumable,
     check_same_run,
     model_settings,
 )
@@ -119,7 +120,7 @@ def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:
     if path is None:
         return None, new
     state = checkpoint.read_state(path)
-    checkpoint.check_resumable(state, new, path, config.resume.force)
+    check_resumable(state, new, path, config)
     if not config.resume.force and not (config.run_path / CONFIG_FILE).exists():
         raise ValueError(
             f"{config.run_path} has checkpoints but no {CONFIG_FILE}, so their settings cannot be "

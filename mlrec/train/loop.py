@@ -28,6 +28,7 @@ from mlrec.models.notices import notices
 from mlrec.models.precision import precision_notices, resolve_precision
 from mlrec.models.registry import check_rows
 from mlrec.runs.checkpoint import TrainingState
+from mlrec.runs.compatibility import new_run
 from mlrec.runs.lock import run_lock
 from mlrec.runs.run import check_place, find_state, last_step_of
 from mlrec.runs.tracker import Tracker, check_tracking
@@ -69,9 +70,10 @@ def train(config: Config) -> None:
         resumed, state = find_state(config, data)
         if state.step > total_steps:
             raise ValueError(
-                f"{config.run_path} has done {counted(state.step, 'step')}, and "
-                f"train.duration={config.train.duration!r} is {total_steps}. "
-                "Make the run longer, or give the new run another name or run_dir"
+                f"{config.run_path} has done {counted(state.step, 'step')}, more than the "
+                f"{total_steps:,} of train.duration={config.train.duration!r}. "
+                f"To train anew, {new_run(config)}. "
+                "To continue this run, set a longer train.duration"
             )
         run, batches = _build(config, data, world, plan, total_steps, resumed, state)
         stop_signal = _train_to_end(run, batches)

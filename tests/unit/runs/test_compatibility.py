@@ -1,10 +1,11 @@
 """A run continues only with the settings that it started with."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from checkpoints import STATE
 from tiny import tiny_overrides
 
 from mlrec import config as configuration
@@ -12,7 +13,7 @@ from mlrec.config import Config, load
 from mlrec.config.run_files import CONFIG_FILE, WEIGHTS_FILE
 from mlrec.data.stream import Data
 from mlrec.runs.checkpoint import TrainingState, folder_of
-from mlrec.runs.compatibility import check_model_settings, differences
+from mlrec.runs.compatibility import check_model_settings, check_resumable, differences
 from mlrec.runs.run import best_checkpoint, find_state, load_run
 
 
@@ -25,6 +26,39 @@ def start_run(data: Data, dataset_dir: Path, folder: Path) -> Config:
     written.write_text(json.dumps(asdict(state)))
     configuration.save(config, config.run_path / CONFIG_FILE)
     return config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"fingerprint": "0123456789abcdef"},
+            "the data set at /data/new changed, from fingerprint f to 0123456789ab",
+        ),
+        ({"global_batch": 9}, "train.global_batch changed from 8 to 9"),
+        ({"seed": 1}, "seed changed from 0 to 1"),
+    ],
+)
+def test_check_resumable_of_another_run_is_refused(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    now = replace(STATE, **change)
+    settings = ["name=r", "data.url=/data/new"]
+    own_name = f"{words}. To train anew, give the new run a name of its own: name=NEW"
+    with pytest.raises(ValueError, match=own_name):
+        check_resumable(STATE, now, tmp_path, load([], settings))
+    with pytest.raises(ValueError, match="give the new run a folder of its own: run_dir=NEW"):
+        check_resumable(STATE, now, tmp_path, load([], [*settings, "run_dir=runs/r"]))
+    check_resumable(STATE, now, tmp_path, load([], [*settings, "resume.force=true"]))
+
+
+def test_check_resumable_names_both_data_sets(tmp_path: Path) -> None:
+    settings = [f"run_dir={tmp_path}", "name=r"]
+    before = load([], [*settings, "data.url=/data/old"])
+    configuration.save(before, before.run_path / CONFIG_FILE)
+    now = load([], [*settings, "data.url=/data/new"])
+    with pytest.raises(ValueError, match="the data set is /data/new, was /data/old"):
+        check_resumable(STATE, replace(STATE, fingerprint="g"), tmp_path, now)
 
 
 def test_find_state_with_other_settings_is_refused(
@@ -59,7 +93,7 @@ def test_find_state_with_other_settings_is_refused(
         with pytest.raises(
             ValueError,
             match=f"holds a run with other settings .*{words}.* Restore the old values, or give "
-            "the new run another name or run_dir",
+            "the new run a folder of its own: run_dir=NEW",
         ):
             resumed_step(change)
         assert resumed_step(change, "resume.force=true") == 6
