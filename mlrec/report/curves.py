@@ -215,11 +215,14 @@ class _Figure:
 
     def _common_steps_per_epoch(self) -> float | None:
         """Return the steps of an epoch; None if they are unknown or differ between runs."""
-        counts = [curve.steps_per_epoch for curve in self.colored + self.others]
+        # a run without training has one validation, at step 0, and no epochs
+        trained = [curve for curve in self.colored + self.others if curve.steps[-1] > 0]
+        counts = [curve.steps_per_epoch for curve in trained]
         known = [count for count in counts if count is not None]
+        if not known or len(known) < len(counts):
+            return None
         # an epoch that ends with a log line gives the exact count, others one with rounding
-        is_common = len(known) == len(counts) and max(known) <= 1.01 * min(known)
-        return known[0] if is_common else None
+        return known[0] if max(known) <= 1.01 * min(known) else None
 
 
 def _draw_line(

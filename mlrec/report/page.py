@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import importlib.resources
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,7 @@ def _environment(package: str) -> jinja2.Environment:
         "script": Markup((templates / "hover.js").read_text(encoding="utf-8")),
         "swatch": swatch,
         "contents": contents,
+        "breakable": breakable,
         "counted": counted,
         "made_by": MADE_BY,
         "version": mlrec.__version__,
@@ -102,6 +104,11 @@ def _environment(package: str) -> jinja2.Environment:
         "max_rows_at_once": MAX_ROWS_AT_ONCE,
     }
     return environment
+
+
+def breakable(name: str) -> Markup:
+    """Return the name of a run, escaped, which breaks after its separators before within a word."""
+    return Markup(re.sub(r"([_/]+)(?=.)", r"\1<wbr>", str(_escaped(name))))
 
 
 def _escaped(value: object) -> Markup:

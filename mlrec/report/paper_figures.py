@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mlrec.report.figures import metric_axis
@@ -22,6 +22,8 @@ SIZE_INCHES = (5.2, 3.8)
 WIDE_INCHES = (6.4, 4.0)
 MAX_NAMED_RUNS = 12
 """A figure with more of our runs shows their names on hover only."""
+LINE_CLEARANCE = 0.003
+"""Distance in HR@10 below which a name next to a point would touch a reference line."""
 COST_NOTE = (
     "Cost: forward and backward pass of one video through the "
     "encoder without a cache, counted as in mlrec plan at the encoder's frames and image size. The "
@@ -76,9 +78,10 @@ def encoder_costs(points: Sequence[CostPoint]) -> Drawing | None:
     """
     if not points:
         return None
+    references = _references()
 
     def draw(axes: Axes) -> None:
-        for label, hit_rate in _references().items():
+        for label, hit_rate in references.items():
             axes.axhline(hit_rate, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             axes.annotate(
                 f"{label} {number(hit_rate)}",
@@ -94,7 +97,7 @@ def encoder_costs(points: Sequence[CostPoint]) -> Drawing | None:
             name = axes.annotate(
                 printable(point.encoder),
                 (point.gflops, point.hit_rate.value),
-                (-7 if point.run else 7, -3),
+                (-7 if point.run else 7, _name_offset(point, references.values())),
                 textcoords="offset points",
                 ha="right" if point.run else "left",
                 fontsize=7.5,
@@ -147,6 +150,14 @@ def _references() -> dict[str, float]:
     if best.figures[0] is not None:
         lines[f"{best.name}, {best.items}"] = best.figures[0]
     return lines
+
+
+def _name_offset(point: CostPoint, lines: Iterable[float]) -> float:
+    """Return how far (points) a name lies above its point: away from a line that it would touch."""
+    distance = min((point.hit_rate.value - line for line in lines), key=abs)
+    if abs(distance) > LINE_CLEARANCE:
+        return -3
+    return 3 if distance >= 0 else -9
 
 
 def _named(points: Sequence[CostPoint]) -> list[CostPoint]:

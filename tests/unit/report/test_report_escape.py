@@ -14,6 +14,7 @@ from made_runs import make_recommending, make_run
 import mlrec.report.report
 from mlrec.cli.main import run_command
 from mlrec.report.escape import code, code_block, harmless, in_markdown, paragraph
+from mlrec.report.page import breakable
 from mlrec.report.report import short_table, write_report
 from mlrec.runs.recommendations import Example, Recommended, write_recommended
 
@@ -211,3 +212,7 @@ def test_report_source_declares_text_safe_in_few_places_only() -> None:
     assert declaring == {"page.py", "svg.py", "contents.py", "palette.py"}
     templates = [*folder.glob("templates/*.html")]
     assert templates and not [path.name for path in templates if "safe" in path.read_text()]
+
+
+def test_breakable_name_breaks_after_separators_and_is_escaped() -> None:
+    assert breakable("a_b/<i>_seed0_") == "a_<wbr>b/<wbr>&lt;i&gt;_<wbr>seed0_"

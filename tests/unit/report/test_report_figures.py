@@ -178,6 +178,17 @@ def test_curves_values_over_two_decades_have_a_log_axis(tmp_path: Path) -> None:
     assert drawing is not None and "log scale" not in drawing.svg
 
 
+def test_curves_next_to_a_run_without_training_have_an_epoch_axis(tmp_path: Path) -> None:
+    runs = [long_run(tmp_path / "trained", 20)]
+    for line in runs[0].metrics:
+        line["validation/hr@10"] = 0.1
+    counted = make_run(tmp_path / "counted")
+    (counted / "metrics.jsonl").write_text('{"step": 0, "time": 1.0, "validation/hr@10": 0.05}\n')
+    runs += read_runs([counted])
+    drawing = curves(runs, "validation/hr@10", "Validation", "HR@10")
+    assert drawing is not None and ">epoch<" in drawing.svg
+
+
 def test_curves_runs_with_other_epochs_share_no_epoch_axis(tmp_path: Path) -> None:
     runs = [long_run(tmp_path / "one", 20), long_run(tmp_path / "two", 20)]
     for line in runs[1].metrics:
