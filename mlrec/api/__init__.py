@@ -5,7 +5,7 @@ batches.py    Batch: users, histories and media of a step
 media.py      inputs of items: videos, covers, features
 model.py      load, Model: item vectors, scores, recommendations
 runs.py       train, evaluate, Run: what training and ranking leave
-settings.py   configurations, settings and numbers from Python values
+settings.py   configurations, settings and other arguments from Python values
 """
 
 from mlrec.api.batches import Batch

@@ -15,9 +15,9 @@ import numpy as np
 
 from mlrec.api.batches import Batch, epoch_batches
 from mlrec.api.media import input_spec, read_item
-from mlrec.api.settings import Settings, as_overrides, check_number
+from mlrec.api.settings import Settings, as_overrides, check_number, check_split
 from mlrec.config import Config, TrainConfig, override
-from mlrec.data.format import SPLITS, Split
+from mlrec.data.format import Split
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data
 from mlrec.runtime.printable import as_cell, printable
@@ -42,7 +42,7 @@ def open(url: str | Path, settings: Settings | None = None) -> Dataset:
     for setting in overrides:
         if not setting.startswith("data."):
             raise ValueError(
-                f"{setting} is no setting of a data set. Pass keys of the section data, such as "
+                f"{setting} is not a setting of a data set. Pass keys of the section data, such as "
                 "data.cache_dir; see: mlrec list keys"
             )
     config = override(Config(), [f"data.url={os.fspath(url)}", *overrides])
@@ -171,8 +171,7 @@ class Dataset:
         Example:
             >>> user, items, target = next(data.histories("test"))
         """
-        if split not in SPLITS:
-            raise ValueError(f"split is {split!r}. Pass {' or '.join(map(repr, SPLITS))}")
+        check_split(split)
         return self._histories(split)
 
     def _histories(self, split: Split) -> Iterator[History]:

@@ -90,7 +90,7 @@ class Model:
                 longer history than it was trained on, and excludes all of them.
 
         Raises:
-            TypeError: a history is no list of strings.
+            TypeError: a history is not a list of strings.
             ValueError: an item is not in the catalogue, no item of a history could be read, or the
                 model can only score users seen in training. An export ignores unknown items, and
                 names them on stderr.
@@ -126,7 +126,7 @@ class Model:
             set has empty titles and no popularity.
 
         Raises:
-            TypeError: the history is no list of strings, or k no whole number.
+            TypeError: the history is not a list of strings, or k not a whole number.
             ValueError: as `scores`; k is below 1; there is no such user; or neither or both of
                 history and user are given.
 

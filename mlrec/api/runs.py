@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlrec.api.settings import AnyConfig, Settings, as_config, as_overrides
+from mlrec.api.settings import AnyConfig, Settings, as_config, as_overrides, check_split
 from mlrec.config import Config
-from mlrec.data.format import SPLITS, Split
+from mlrec.data.format import Split
 from mlrec.data.stream import open_data
 from mlrec.evaluation.results import Results, read_results
 from mlrec.evaluation.run_evaluation import evaluate_run
@@ -37,7 +37,7 @@ class Run:
         """Open the folder of a run.
 
         Raises:
-            ValueError: the folder is no run.
+            ValueError: the folder is not a run.
         """
         self.path = Path(path)
         """Folder of the run."""
@@ -129,7 +129,6 @@ def evaluate(
         ValueError: no such run, checkpoint, data set or split.
         RuntimeError: too many items are unreadable.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}. Pass {' or '.join(map(repr, SPLITS))}")
+    check_split(split)
     config = load_trained(Path(run), as_overrides(settings))
     return evaluate_run(config, open_data(config.data), lone_world(), split)

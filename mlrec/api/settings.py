@@ -1,4 +1,4 @@
-"""Configurations, settings and numbers from Python values."""
+"""Configurations, settings and other arguments from Python values."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from mlrec import config as configuration
 from mlrec.config import Config
+from mlrec.data.format import SPLITS
 from mlrec.runtime.printable import printable
 
 Settings: TypeAlias = Mapping[str, Any]
@@ -27,7 +28,7 @@ def as_overrides(settings: Settings | None) -> list[str]:
     """Return settings as the "key=value" of a command line.
 
     Raises:
-        TypeError: the settings are no mapping, or a value has no such form.
+        TypeError: the settings are not a mapping, or a value has no such form.
     """
     if settings is None:
         return []
@@ -79,7 +80,7 @@ def check_number(name: str, value: int, lowest: int, highest: int = 1 << 31) -> 
     """Return a whole number in a range.
 
     Raises:
-        TypeError: it is no whole number.
+        TypeError: it is not a whole number.
         ValueError: it is out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -87,6 +88,16 @@ def check_number(name: str, value: int, lowest: int, highest: int = 1 << 31) -> 
     if not lowest <= value <= highest:
         raise ValueError(f"{name} is {value}. Pass a whole number from {lowest} to {highest:,}")
     return int(value)
+
+
+def check_split(split: str) -> None:
+    """Check the name of a split.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}. Pass {' or '.join(map(repr, SPLITS))}")
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Reports: runs beside their baselines and the paper, as Markdown and as one page.
+"""Reports: runs next to their baselines and the paper, as Markdown and as one page.
 
 report.py         write a report
 runs.py, users.py   read what runs reached, user by user

@@ -12,6 +12,7 @@ from mlrec.report.palette import GREY, PALETTE
 from mlrec.report.runs import Run
 from mlrec.report.svg import SIZE_INCHES, Box, Mark, draw_svg
 from mlrec.report.tables import popularity_groups
+from mlrec.runs.recommendations import shares_of
 from mlrec.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ def recommended_bars(runs: Sequence[Run], label: str) -> Drawing | None:
 
 
 def _shares(counts: Mapping[str, int]) -> list[Bar]:
-    total = max(1, sum(counts.values()))
-    return [Bar(count / total) for count in counts.values()]
+    return [Bar(share) for share in shares_of(counts).values()]
 
 
 def _grouped(

@@ -23,7 +23,7 @@ LATER_NOTE = (
 
 
 def later_table(results: Sequence[LaterResult]) -> Table:
-    """Return results that others published later, with what they are comparable with.
+    """Return results that others published later, with what they compare with.
 
     Metrics that are known of none of them have no column.
     """
@@ -34,7 +34,7 @@ def later_table(results: Sequence[LaterResult]) -> Table:
     rows = []
     for result in results:
         figures = [number(result.figures[index]) for index, _ in columns]
-        cells = (result.items, _compared(result.beside), *figures)
+        cells = (result.items, _compared(result.compare_with), *figures)
         rows.append(Row(f"{result.name} with {result.recommender}", cells, is_run=False))
     metrics = [metric.upper() for _, metric in columns]
     header = ("items", "compare with HR@10 of", *metrics)

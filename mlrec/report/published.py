@@ -161,7 +161,7 @@ class LaterResult:
     """What an item is made of."""
     recommender: str
     """Name in the paper."""
-    beside: str
+    compare_with: str
     """Row of BASELINES or VIDEO_ENCODERS that it is comparable with."""
     figures: tuple[float | None, float | None, float | None, float | None]
     """Test split, in the order of METRICS; None if not known."""

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlrec.report.runs import Run, flat
-from mlrec.report.wording import (
-    NONE,
-    counts_in_words,
-)
+from mlrec.report.wording import NONE, counts_in_words
 
 
 @dataclass(frozen=True)

@@ -45,15 +45,6 @@ def duration(hours: float | None) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
-def parameters_in_words(parameters: dict[str, int]) -> str:
-    """Return how many parameters a model has, and how many of them are trained."""
-    total = parameters.get("total")
-    trained = parameters.get("trained")
-    if total is None or trained is None:
-        return NONE
-    return f"{count_in_words(total)}, {count_in_words(trained)} of them trained"
-
-
 def count_in_words(count: float) -> str:
     """Return a count with four digits: 12.35 M."""
     for unit in ("", " k", " M"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -74,7 +75,11 @@ class Recommended:
 
 def popularity_shares(recommended: Recommended) -> dict[str, float]:
     """Return the share of the recommendations in each popularity group."""
-    counts = recommended.popularity["recommended"]
+    return shares_of(recommended.popularity["recommended"])
+
+
+def shares_of(counts: Mapping[str, int]) -> dict[str, float]:
+    """Return the share of each group in the sum of the counts."""
     total = max(1, sum(counts.values()))
     return {group: count / total for group, count in counts.items()}
 

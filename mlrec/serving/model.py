@@ -74,7 +74,7 @@ class ServedModel:
             Raw ids, best first, and their scores, float32 [K].
 
         Raises:
-            TypeError: the history is no sequence of strings, or the count no whole number.
+            TypeError: the history is not a sequence of strings, or the count not a whole number.
             ValueError: the count is below 1, or no item of the history has a vector, so the user
                 has no state. A service then recommends popular items.
         """

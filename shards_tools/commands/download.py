@@ -24,9 +24,8 @@ or has changed.
 The parts are {", ".join(PARTS)}. The videos of MicroLens-100K take about 480 GB. Where the server
 has no index pages, files are found by their known names.
 
-The server of MicroLens was not reachable where this command was developed. It is tested against
-local servers with the published layout. If the files have moved, pass their folder with
---base-url."""
+This command is tested against local servers with the published layout, not against the server of
+MicroLens. If the files have moved, pass their folder with --base-url."""
 EXAMPLE = """\
 mlrec-shards download microlens-50k data/MicroLens-50k --dry-run
 mlrec-shards download microlens-50k data/MicroLens-50k --only pairs,titles,covers"""

@@ -119,7 +119,7 @@ def _complete(
     """Make a file complete, and return its record.
 
     Raises:
-        RefusedError: the server does not deliver it, or its content is not sound.
+        RefusedError: the server does not deliver it, or its content is damaged.
         StoppedError: `stopping` was set.
     """
     if stopping.is_set():
@@ -132,7 +132,7 @@ def _complete(
             if record is None or verified.sha256 == record.sha256:
                 return verified
         except RefusedError:
-            # damaged on this disk, so the server's may be sound
+            # damaged on this disk, so the server's may be intact
             pass
         advance(-local.stat().st_size)
     fetch(file.url, local, advance, stopping)

@@ -52,7 +52,7 @@ def fetch(url: str, target: Path, advance: Callable[[int], None], stopping: Even
 
 
 class Partial:
-    """The part of a file that has arrived, in NAME.part beside it.
+    """The part of a file that has arrived, in NAME.part next to it.
 
     NAME.part.json has the validator of its version: an entity tag or a date of the server.
     """

@@ -119,11 +119,11 @@ def check_url(url: str, option: str) -> str:
     """Return a URL of a folder with a slash at its end.
 
     Raises:
-        ValueError: it is no URL of a web server.
+        ValueError: it is not the URL of a web server.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{option} {url} is no http or https URL of a folder")
+        raise ValueError(f"{option} {url} is not an http or https URL of a folder")
     return url if url.endswith("/") else f"{url}/"
 
 

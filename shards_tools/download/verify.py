@@ -100,7 +100,7 @@ def _check_zip(file: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise RefusedError(f"it is no sound zip archive ({error})") from error
+        raise RefusedError(f"it is not an intact zip archive ({error})") from error
     if damaged is not None:
         raise RefusedError(f"{damaged} in this zip archive is damaged")
 

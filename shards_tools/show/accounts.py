@@ -100,7 +100,7 @@ def _interactions(info: DatasetInfo) -> Account:
             counts.get("duplicate_rows", 0),
             "user, item and time are those of another row",
         ),
-        Line("unreadable rows", counts.get("dropped_rows", 0), "they are no interactions"),
+        Line("unreadable rows", counts.get("dropped_rows", 0), "they do not hold an interaction"),
     )
 
 

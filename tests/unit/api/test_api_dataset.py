@@ -154,5 +154,5 @@ def test_dataset_arguments_that_misfit_are_named(
 def test_open_without_a_data_set_names_the_place(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{tmp_path} is not a data set: it has no dataset.json"):
         mlrec.open(tmp_path)
-    with pytest.raises(ValueError, match=r"seed=3 is no setting of a data set\. Pass keys of"):
+    with pytest.raises(ValueError, match=r"seed=3 is not a setting of a data set\. Pass keys of"):
         mlrec.open(tmp_path, {"seed": 3})

@@ -392,7 +392,7 @@ def test_download_result_is_packed_by_make(site: Site, tmp_path: Path) -> None:
     [
         (["download", "ml-1m", "raw"], "argument DATASET: 'ml-1m' is none of microlens-50k,"),
         (["download", "50k", "raw", "--only", "film"], "argument --only: 'film' is none of pairs,"),
-        (["download", "50k", "raw", "--base-url", "s3://x"], "--base-url s3://x is no http or"),
+        (["download", "50k", "raw", "--base-url", "s3://x"], "--base-url s3://x is not an http or"),
     ],
 )
 def test_download_of_bad_arguments_is_refused(
