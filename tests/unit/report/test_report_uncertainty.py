@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from made_runs import make_run, rank_users
 
+from mlrec.cli.main import run_command
 from mlrec.config.run_files import CONFIG_FILE
 from mlrec.report.metric_tables import popularity_table, results_table
 from mlrec.report.report import short_table, write_report
@@ -165,3 +168,78 @@ def test_report_of_many_equal_runs_states_their_facts_once(tmp_path: Path) -> No
     out = write_report([make_run(tmp_path / f"run{i}") for i in range(5)], tmp_path / "report.html")
     for text in (out.read_text(), out.with_suffix(".md").read_text()):
         assert text.count("All runs: commit 0123abc; started 2026-01-02 03:04; processes 2;") == 1
+
+
+def make_seeds(folder: Path) -> list[Path]:
+    """Write three runs that differ in their seed and reach HR@10 0.1, 0.2 and 0.3."""
+    runs = []
+    for seed in range(3):
+        run = make_run(folder / f"base_seed{seed}", factor=seed + 1.0)
+        config = (run / "config.yaml").read_text().replace("seed: 0", f"seed: {seed}")
+        (run / "config.yaml").write_text(config)
+        runs.append(run)
+    return runs
+
+
+def test_report_of_runs_that_differ_in_their_seed_has_mean_and_deviation(tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", encoder="id/embedding")
+    runs = [*make_seeds(tmp_path), other]
+    text = write_report(runs, tmp_path / "report.html").with_suffix(".md").read_text()
+    assert "| base_seed1 | .2000 | 2.00 × | 50 % |" in text
+    assert "| base, mean of 3 seeds | .2000 ± .1000 | 2.00 × | 50 % | .3000 ± .1500 |" in text
+    assert text.count("mean of") >= 2  # of all users, and by popularity
+    assert "| other (best on validation) | .3000 |" in text
+    assert "base, mean of 3 seeds" in short_table(runs)
+    assert "mean of" not in short_table([runs[0], other])
+
+
+def test_report_json_has_mean_and_deviation_of_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command(["report", *map(str, make_seeds(tmp_path)), "--json"])
+    (seeds,) = json.loads(capsys.readouterr().out)["seeds"]
+    assert seeds["name"] == "base"
+    assert len(seeds["runs"]) == 3
+    assert seeds["metrics"]["cold"]["hr@10"] == pytest.approx({"mean": 0.2, "deviation": 0.1})
+
+
+def test_report_metrics_have_standard_errors_over_users(tmp_path: Path) -> None:
+    # 30 hits in 100 users, half of them in each of two groups
+    is_hit_B = np.arange(100) % 10 < 3
+    popularity_B = np.where(np.arange(100) < 50, 0, 30)
+    run = rank_users(make_run(tmp_path / "run"), is_hit_B, popularity_B)
+    text = write_report([run], tmp_path / "report.html").with_suffix(".md").read_text()
+    # sqrt(.3 * .7 / 99) and sqrt(.3 * .7 / 49)
+    assert "| run | .3000 ± .0461 | 3.00 × | 75 % |" in text
+    assert "| run | .3000 ± .0655 | .3000 ± .0655 |" in text
+    assert "no results by user" not in text
+
+
+@pytest.mark.parametrize("has_ranks", [True, False])
+def test_report_of_earlier_results_names_the_missing_errors(
+    tmp_path: Path, has_ranks: bool
+) -> None:
+    run = make_run(tmp_path / "run")
+    if has_ranks:
+        rank_users(run, np.arange(100) < 30)
+    text = write_report([run], tmp_path / "report.html").with_suffix(".md").read_text()
+    if has_ranks:
+        assert "run has no popularity by user in ranks.npy" in text
+        assert "| run | .3000 ± .0461 | 3.00 × |" in text
+        assert "| run | .3000 |" in text
+    else:
+        assert "run has no results by user (ranks.npy)" in text
+        assert "±" not in text.split("| run |", 1)[1]
+
+
+def test_report_json_has_standard_errors_by_popularity(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    popularity_B = np.where(np.arange(100) < 50, 0, 30)
+    run = rank_users(make_run(tmp_path / "run"), np.arange(100) % 10 < 3, popularity_B)
+    run_command(["report", str(run), "--json"])
+    (described,) = json.loads(capsys.readouterr().out)["runs"]
+    errors = described["standard_errors"]
+    assert errors["all"]["hr@10"] == pytest.approx(0.0461, abs=1e-4)
+    assert errors["cold"]["hr@10"] == pytest.approx(0.0655, abs=1e-4)
+    assert set(errors) == {"all", "cold", "21-100"}

@@ -3,110 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import shutil
-import struct
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from published_files import (
+    DEFAULT,
+    LARGE,
+    ROOT,
+    download,
+    expected,
+    local_files,
+)
 from published_server import Site, Style, serve
 
 from mlrec.runtime.ending import Stopped
 from shards_tools import cli
-from shards_tools.download import fetch, http, plan
 from shards_tools.download.manifest import MANIFEST_FILE
 from shards_tools.download.published import part_of
-
-ROOT = "MicroLens-50k-Dataset/"
-ITEMS = range(1, 8)
-PAIRS = "user,item,timestamp\n" + "".join(
-    f"{user},{item},{1_600_000_000_000 + 1000 * user + item}\n"
-    for user in range(1, 9)
-    for item in ITEMS
-)
-TITLES = "item,title\n" + "".join(f"{item},a clip of kind {item}\n" for item in ITEMS)
-LARGE = bytes(range(256)) * 20_000
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def jpeg(shade: int) -> bytes:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.new("RGB", (32, 32), (shade, 30, 200)).save(stream, "JPEG")
-    return stream.getvalue()
-
-
-def published() -> dict[str, bytes]:
-    """Return files as MicroLens publishes them."""
-    names = {
-        "MicroLens-50k_pairs.csv": PAIRS.encode(),
-        "MicroLens-50k_titles.csv": TITLES.encode(),
-        "MicroLens-50k_likes_and_views.txt": b"1\t10\t100\n",
-        "MicroLens-50k_covers.zip": zipped(
-            {f"MicroLens-50k_covers/{item}.jpg": jpeg(30 * item) for item in ITEMS}
-        ),
-        "readme.txt": b"columns",
-        "extracted_modality_features/MicroLens-50k_image_features.npy": b"npy",
-    }
-    for item in ITEMS:
-        names[f"MicroLens-50k_covers/{item}.jpg"] = jpeg(30 * item)
-        names[f"MicroLens-50k_videos/{item}.mp4"] = LARGE[: 3000 * item]
-        names[f"MicroLens-50k_audios/{item}.wav"] = b"RIFF"
-    return {ROOT + name: content for name, content in names.items()}
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(http, "TIMEOUT_S", 5.0)
-    monkeypatch.setattr(fetch, "BLOCK_BYTES", 1000)
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serve(Site(published())) as site:
-        yield site
-
-
-def download(site: Site, folder: Path, *options: str) -> int:
-    url = f"--base-url={site.url}{ROOT}"
-    return cli.main(["download", "50k", str(folder), url, "--workers", "2", *options])
-
-
-def local_files(folder: Path) -> dict[str, bytes]:
-    """Return what was downloaded, by path, without this program's own files."""
-    own = {MANIFEST_FILE, ".download.lock"}
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in own
-    }
-
-
-def expected(site: Site, *beginnings: str) -> dict[str, bytes]:
-    names = {path.removeprefix(ROOT): content for path, content in site.files.items()}
-    return {name: content for name, content in names.items() if name.startswith(beginnings)}
-
-
-DEFAULT = (
-    "MicroLens-50k_pairs",
-    "MicroLens-50k_titles",
-    "MicroLens-50k_likes",
-    "MicroLens-50k_covers.zip",
-    "MicroLens-50k_videos/",
-)
 
 
 @pytest.mark.parametrize("style", ["apache", "nginx"])
@@ -255,101 +170,6 @@ def test_download_from_an_empty_server_says_how_to_name_another(
     assert "cannot be reached (" in capsys.readouterr().err
 
 
-def test_download_compares_published_checksums(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pairs = site.files[f"{ROOT}MicroLens-50k_pairs.csv"]
-    lines = f"{hashlib.md5(pairs).hexdigest()}  ./MicroLens-50k_pairs.csv\n"
-    lines += f"SHA256 (MicroLens-50k_titles.csv) = {'0' * 64}\n"
-    site.files[f"{ROOT}MD5SUMS"] = lines.encode()
-    video = f"{ROOT}MicroLens-50k_videos/1.mp4"
-    site.files[f"{video}.md5"] = hashlib.md5(b"other").hexdigest().encode()
-    assert download(site, tmp_path) == 1
-    err = capsys.readouterr().err
-    assert "MicroLens-50k_titles.csv: its sha256 is " in err
-    assert "MicroLens-50k_videos/1.mp4: its md5 is " in err
-    assert "2 files could not" in err
-    assert not (tmp_path / "MicroLens-50k_titles.csv").exists()
-
-
-def test_download_tests_zip_archives(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = f"{ROOT}MicroLens-50k_covers.zip"
-    content = bytearray(site.files[path])
-    content[400] ^= 1
-    site.files[path] = bytes(content)
-    assert download(site, tmp_path) == 1
-    assert "MicroLens-50k_covers/1.jpg in this zip archive is damaged" in capsys.readouterr().err
-    assert not (tmp_path / "MicroLens-50k_covers.zip").exists()
-
-
-def split_site(num_parts: int) -> dict[str, bytes]:
-    """Return a layout whose videos are only in a split archive."""
-    files = {path: data for path, data in published().items() if "videos" not in path}
-    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", num_parts, num_parts, 0, 0, 0, 0, 0)
-    files[f"{ROOT}MicroLens-50k_videos.zip"] = b"last part" + end
-    for number in range(1, num_parts + 1):
-        files[f"{ROOT}MicroLens-50k_videos.z{number:02d}"] = b"part %d" % number
-    return files
-
-
-@pytest.mark.parametrize("style", ["nginx", "none"])
-def test_download_of_a_split_archive_checks_its_parts_and_says_how_to_join(
-    style: Style, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with serve(Site(split_site(12), style)) as site:
-        assert download(site, tmp_path) == 0
-        out = capsys.readouterr().out
-        joined = "zip -s 0 MicroLens-50k_videos.zip --out MicroLens-50k_videos_joined.zip"
-        assert f"cd {tmp_path} && {joined} && rm MicroLens-50k_videos.z*" in out
-        assert len(list(tmp_path.glob("*videos.z*"))) == 13
-        del site.files[f"{ROOT}MicroLens-50k_videos.z07"]
-        shutil.rmtree(tmp_path)
-        assert download(site, tmp_path) == 1
-    name = "MicroLens-50k_videos.z07" if style == "nginx" else "MicroLens-50k_videos.z12"
-    err = capsys.readouterr().err
-    assert f"{name}: MicroLens-50k_videos.zip needs this part" in err
-
-
-def test_download_that_does_not_fit_the_disk_is_refused(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage)
-    assert download(site, tmp_path / "raw") == 2
-    assert "raw needs 0.1 MB more, and its disk has 0.0 MB free. Free" in capsys.readouterr().err
-    assert not (tmp_path / "raw").exists()
-
-
-def test_download_onto_a_full_disk_fails_and_resumes(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError(28, "No space left on device", "video.part")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fetch, "_copy", fail)
-        assert download(site, tmp_path) == 1
-    assert "No space left on device" in capsys.readouterr().err
-    assert download(site, tmp_path) == 0
-    assert local_files(tmp_path) == expected(site, *DEFAULT)
-
-
-def test_download_over_a_foreign_file_of_another_size_is_refused(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    own = tmp_path / "MicroLens-50k_titles.csv"
-    own.write_bytes(b"mine")
-    (tmp_path / "MicroLens-50k_pairs.csv").write_bytes(PAIRS.encode())
-    assert download(site, tmp_path) == 2
-    assert f"{own} has 4 bytes, and the published file has 144" in capsys.readouterr().err
-    assert own.read_bytes() == b"mine"
-    own.unlink()
-    assert download(site, tmp_path) == 0
-    assert f"{ROOT}MicroLens-50k_pairs.csv" not in site.gets()
-
-
 def test_download_stopped_keeps_what_arrived(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,16 +189,6 @@ def test_download_in_json(site: Site, tmp_path: Path, capsys: pytest.CaptureFixt
     assert document["files"] == 11
     assert document["failures"] == {}
     assert document["dataset"] == "microlens-50k"
-
-
-def test_download_names_from_the_server_never_leave_the_folder(tmp_path: Path) -> None:
-    files = published()
-    files[f"{ROOT}MicroLens-50k_videos/..%2fout.mp4"] = b"no"
-    files[f"{ROOT}MicroLens-50k_videos/.hidden"] = b"no"
-    with serve(Site(files)) as site:
-        assert download(site, tmp_path / "raw") == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"raw"}
-    assert not list(tmp_path.rglob("*out.mp4"))
 
 
 def test_download_result_is_packed_by_make(site: Site, tmp_path: Path) -> None:
