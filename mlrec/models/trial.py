@@ -24,7 +24,7 @@ def check_runs(encoder: Encoder, name: str) -> None:
 
     Raises:
         ValueError: it cannot encode inputs of its own spec, for example frames of another size than
-            its positions.
+            its positions, or its vectors are not of its width.
     """
     if encoder.spec.modality in (Modality.ID, Modality.FEATURES):
         return
@@ -32,11 +32,6 @@ def check_runs(encoder: Encoder, name: str) -> None:
         double = without_values(encoder).eval()
         with torch.no_grad():
             vectors = double(_input(encoder.spec))
-        if vectors.shape != (1, *encoder.vector_shape):
-            width = " x ".join(map(str, encoder.vector_shape))
-            raise ValueError(
-                f"its vectors have the shape {list(vectors.shape[1:])}, not its width, {width}"
-            )
     except NotImplementedError:
         return  # an operation that torch has for real tensors only
     except (ValueError, RuntimeError) as error:
@@ -47,6 +42,27 @@ def check_runs(encoder: Encoder, name: str) -> None:
             f"{name} cannot encode {_in_words(encoder.spec)} ({reason}). "
             f"Set item.options.{name}.frames, .size or .length to what the model was made for"
         ) from error
+    _check_vectors(vectors, encoder, name)
+
+
+def _check_vectors(vectors: Any, encoder: Encoder, name: str) -> None:
+    """Check what forward returned for one item.
+
+    Raises:
+        ValueError: it is no tensor, or of another shape than the encoder says.
+    """
+    expected = [1, *encoder.vector_shape]
+    returned = f"a {type(vectors).__name__}"
+    if isinstance(vectors, torch.Tensor):
+        if list(vectors.shape) == expected:
+            return
+        returned = str(list(vectors.shape))
+    forward = f"{type(encoder).__module__}.{type(encoder).__qualname__}.forward"
+    of_rows = f" and rows has {len(encoder.rows)} names" if encoder.rows else ""
+    raise ValueError(
+        f"{name} returns {returned} for one item, expected vectors of {expected}, because its "
+        f"width is {encoder.width}{of_rows}. Correct {forward}, or the width in the encoder's row"
+    )
 
 
 def needs_values(error: Exception) -> bool:

@@ -64,8 +64,23 @@ def test_title_encoder_without_values_runs_forward_and_backward(name: str) -> No
         assert parameter.grad is not None
 
 
-def test_check_runs_of_title_encoder_with_wrong_width_names_the_titles() -> None:
+def test_check_runs_of_title_encoder_with_wrong_width_names_both_widths() -> None:
     encoder = tower_of("text/embedding_bag").encoders[0]
+    width = encoder.width
     encoder.width = 5
-    with pytest.raises(ValueError, match=r"cannot encode titles of 12 tokens \(its vectors have"):
+    reason = (
+        rf"returns \[1, {width}\] for one item, expected vectors of \[1, 5\], "
+        r"because its width is 5\. Correct mlrec\.models\.encoders\..*\.forward, or "
+        "the width in the encoder's row"
+    )
+    with pytest.raises(ValueError, match=reason):
+        check_runs(encoder, "text/embedding_bag")
+
+
+def test_check_runs_of_encoder_without_a_tensor_names_what_it_returns() -> None:
+    encoder = tower_of("text/embedding_bag").encoders[0]
+    with (
+        patch.object(type(encoder), "forward", lambda self, titles: (titles,)),
+        pytest.raises(ValueError, match="text/embedding_bag returns a tuple for one item"),
+    ):
         check_runs(encoder, "text/embedding_bag")

@@ -93,7 +93,7 @@ def test_find_state_with_other_settings_is_refused(
         with pytest.raises(
             ValueError,
             match=f"holds a run with other settings .*{words}.* Restore the old values, or give "
-            "the new run a folder of its own: run_dir=NEW",
+            "the new run a name of its own: name=NEW",
         ):
             resumed_step(change)
         assert resumed_step(change, "resume.force=true") == 6
