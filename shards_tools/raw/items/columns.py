@@ -63,6 +63,10 @@ VIEWS = Kind(
 )
 
 
+SHOWN_NAMES = ("item_id", "video_id", "asin", "id", "caption", "name", "description")
+"""Some names of columns of items and titles, for messages."""
+
+
 class Row(NamedTuple):
     """A row of a table of items."""
 
@@ -164,12 +168,22 @@ def columns_by_values(rows: Rows, matcher: IdMatcher, url: str) -> Columns:
         raise no_ids(rows, matcher, url)
     if not is_clear:
         raise ValueError(
-            f"{url} has no header, and it is not clear which columns are the item and the title. "
-            f"Its first rows are {_quoted_rows(rows)}. "
-            "Put a header before them that names the columns, such as item,title"
+            f"{url}: it is not clear which columns are the item and the title. "
+            f"The first rows are {_quoted_rows(rows)}. {_name_the_columns(rows, matcher)}"
         )
     item = min(place, 1)
     return Columns(2, item, (1 - item,))
+
+
+def _name_the_columns(rows: Rows, matcher: IdMatcher) -> str:
+    """Return how the table can tell its columns, without a full stop."""
+    if any(matcher.match(cell) is not None for cell in rows[0]):
+        return "Put a header before them that names the columns, such as item,title"
+    # a header names no item
+    return (
+        f"If {quoted_cells(rows[0])} is the header, rename its columns of items and titles, such "
+        f"as to item and title. Names such as {', '.join(SHOWN_NAMES)} are recognized too"
+    )
 
 
 def _is_certain(rows: Rows, place: int, matcher: IdMatcher) -> bool:

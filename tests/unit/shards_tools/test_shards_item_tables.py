@@ -10,6 +10,7 @@ import pytest
 
 from mlrec import storage
 from mlrec.data.raw_ids import IdMatcher
+from shards_tools.raw.items.columns import SHOWN_NAMES, TITLE, num_known_names
 from shards_tools.raw.items.tables import ItemCounts, Titles, read_likes_and_views, read_titles
 
 ITEMS = [str(item) for item in range(1, 10)]
@@ -82,12 +83,19 @@ def test_read_titles_of_any_layout_returns_the_titles_of_items(tmp_path: Path, t
         (rows("{index},{item},title {item}\n"), r"several columns hold ids of items. .*\[0 \| 1"),
         ("id,item,title\n" + rows("{index},{item},title {item}\n"), "several columns hold ids"),
         (rows("{index},{item},title, {item}\n") + "9,9,title\n", "several columns hold ids"),
-        (rows("{item},title {item},food\n"), "no header, and it is not clear which columns"),
+        (
+            rows("{item},title {item},food\n"),
+            "not clear which columns .* Put a header",
+        ),
         (
             rows("x{index},{item},title,{item} s\n") + "x,9,title\n",
-            "no header, and it is not clear",
+            "it is not clear which columns",
         ),
-        (rows("{item}\n"), "no header, and it is not clear"),
+        (rows("{item}\n"), "it is not clear which columns"),
+        (
+            "sku;headline;lang\n" + rows("{item};title {item};en\n"),
+            r"If \[sku \| headline \| lang\] is the header, rename .* item and title\. Names",
+        ),
         (
             rows("a{item},title {item}\n"),
             r"no item of .* as 1, 2, 3\. .*\[a1 \| title 1\]",
@@ -102,6 +110,10 @@ def test_read_titles_of_any_layout_returns_the_titles_of_items(tmp_path: Path, t
 def test_read_titles_of_unclear_columns_raises(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"x.csv:? .*{reason}"):
         titles_of(tmp_path, text)
+
+
+def test_shown_names_are_recognized() -> None:
+    assert num_known_names(SHOWN_NAMES, [TITLE]) == len(SHOWN_NAMES)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
