@@ -99,5 +99,5 @@ def test_evaluate_of_another_split_is_refused(id_run: mlrec.Run) -> None:
 
 
 def test_run_without_a_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"{tmp_path} is no run"):
+    with pytest.raises(ValueError, match=f"{tmp_path} is not a run"):
         mlrec.Run(tmp_path)
