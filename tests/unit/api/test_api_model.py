@@ -179,5 +179,5 @@ def test_load_of_a_moved_data_set_takes_settings(
 
 
 def test_load_without_a_run_names_the_place(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"{tmp_path} is no run: it has no config.yaml"):
+    with pytest.raises(ValueError, match=f"{tmp_path} is not a run: it has no config.yaml"):
         mlrec.load(tmp_path)
