@@ -171,7 +171,7 @@ def test_load_of_a_moved_data_set_takes_settings(
     run = shutil.copytree(id_run.path, tmp_path / "run")
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(str(dataset_dir), str(tmp_path / "gone")))
-    with pytest.raises(ValueError, match="gone is not a data set"):
+    with pytest.raises(ValueError, match=r"gone is missing\. Name a data set"):
         mlrec.load(run)
     assert mlrec.load(run, {"data.url": dataset_dir}).recommend(["1"], 1)
     with pytest.raises(ValueError, match=r"cannot override settings fixed .* \(seed is 7, was 0\)"):
