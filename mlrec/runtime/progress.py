@@ -25,6 +25,8 @@ LINE_EVERY_S = 10.0
 """Seconds between two lines of a task in a log."""
 REFRESH_S = 0.1
 """Seconds between two pictures of a bar. Drawing one takes a millisecond."""
+MIN_ESTIMATE_S = 1.0
+"""Seconds of work, after its first progress, from which the time left is estimated."""
 BAR_WIDTH = 16
 
 
@@ -34,7 +36,10 @@ def number(amount: float) -> str:
 
 
 class Remaining:
-    """Estimate of the time left, from the mean speed of this process."""
+    """Estimate of the time left, from the mean speed of this process since its first progress.
+
+    What comes before that, such as the start of workers, is not repeated for the rest.
+    """
 
     def __init__(self, total: float, done_before: float = 0.0) -> None:
         """Start the clock.
@@ -43,8 +48,9 @@ class Remaining:
             done_before: amount done before this process started; it does not count as speed.
         """
         self._total = total
-        self._done_before = done_before
+        self._first_done = done_before
         self._started_at = time.monotonic()
+        self._first_at: float | None = None
 
     @property
     def spent_s(self) -> float:
@@ -54,13 +60,21 @@ class Remaining:
     def __call__(self, done: float) -> str:
         """Return the time left after the amount `done`, such as "0:12:03 left".
 
-        The text is empty while nothing was done yet.
+        The text is empty until MIN_ESTIMATE_S after the first progress.
         """
-        done_here = done - self._done_before
-        if done_here <= 0:
+        if done >= self._total:
+            return f"{clock(0)} left"
+        now = time.monotonic()
+        if self._first_at is None:
+            if done > self._first_done:
+                self._first_at = now
+                self._first_done = done
             return ""
-        amount_left = max(0.0, self._total - done)
-        return f"{clock(self.spent_s / done_here * amount_left)} left"
+        seconds = now - self._first_at
+        done_since = done - self._first_done
+        if done_since <= 0 or seconds < MIN_ESTIMATE_S:
+            return ""
+        return f"{clock(seconds / done_since * (self._total - done))} left"
 
 
 class Task:

@@ -38,13 +38,16 @@ def test_task_in_a_log_prints_lines_with_the_time_left(
 ) -> None:
     monkeypatch.setattr(progress, "FIRST_LINE_S", 0.0)
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "MIN_ESTIMATE_S", 0.0)
     with task("checking", 3e9, megabytes) as under_way:
         under_way.advance(1e9, "items-00000.tar")
-        under_way.advance(2e9)
+        under_way.advance(1e9, "items-00001.tar")
+        under_way.advance(1e9)
     printed = capsys.readouterr()
-    first, last = printed.err.splitlines()
+    first, second, last = printed.err.splitlines()
+    assert first == "checking  1,000.0 MB/3,000.0 MB  items-00000.tar", "no speed is known yet"
     assert re.fullmatch(
-        r"checking  1,000\.0 MB/3,000\.0 MB  \d:\d\d:\d\d left  items-00000\.tar", first
+        r"checking  2,000\.0 MB/3,000\.0 MB  \d:\d\d:\d\d left  items-00001\.tar", second
     )
     assert re.fullmatch(r"checking  3,000\.0 MB/3,000\.0 MB  took \d:\d\d:\d\d", last)
     assert printed.out == ""
@@ -109,11 +112,17 @@ def test_bar_within_another_is_shown_below_it(
     assert Bar._open is None
 
 
-def test_remaining_after_a_resume_counts_only_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remaining_counts_from_the_first_progress_of_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = time.monotonic()
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     remaining = Remaining(total=100, done_before=40)
-    now += 30
+    now += 300
     assert remaining(40) == ""
-    assert remaining(50) == "0:02:30 left", "ten in 30 s, and 50 to go"
+    assert remaining(50) == "", "the start of workers tells no speed"
+    now += 0.5
+    assert remaining(58) == "", "too early"
+    now += 29.5
+    assert remaining(60) == "0:02:00 left", "ten in 30 s, and 40 to go"
     assert remaining(100) == "0:00:00 left"
