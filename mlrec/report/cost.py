@@ -192,6 +192,8 @@ def cost_table(runs: Sequence[Run]) -> Table:
     small = frozenset({len(header) - 1}) if is_small(lines, "cold") else frozenset()
     notes = ["± as in the results." if uncertainty_note(lines) else ""]
     notes += [small_note(["cold"] if small else []), seconds]
+    if any(None in (*line.epoch_s, *line.epoch_cpu_s) for line in lines):
+        notes.append(f"Seconds are {NONE} where no line was logged within such an epoch.")
     note = " ".join(filter(None, notes))
     return Table("run", header, tuple(rows), small=small, note=note)
 

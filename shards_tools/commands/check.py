@@ -47,5 +47,5 @@ def run(options: argparse.Namespace) -> int:
         return 1
     if not options.json:
         info = read_dataset_info(url)
-        say(f"{url}: {counted(len(info.files), 'file')}, {megabytes(info.num_bytes)}, no fault")
+        say(f"{url}: {counted(info.num_files, 'file')}, {megabytes(info.num_bytes)}, no fault")
     return 0

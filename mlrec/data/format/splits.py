@@ -108,7 +108,10 @@ class SplitInfo:
 
     def in_words(self) -> str:
         """Return who is in which split, for people."""
-        users = f"users with {self.min_interactions} or more, last {self.keep_last} kept: "
+        users = (
+            f"users with {self.min_interactions} or more interactions, "
+            f"of which the newest {self.keep_last} are used: "
+        )
         if self.kind == "leave_one_out":
             return f"{users}the last is test, the one before validation"
         return f"{users}by time, {self.cut_offs_in_words()}"

@@ -72,7 +72,10 @@ def test_time_split_by_hand_counts_and_popularity(by_hand: Path) -> None:
     assert {name: info.counts[name] for name in expected} == expected
     popularity = {item: int(catalogue.popularity_N1[item]) for item in range(1, 21)}
     assert {item: count for item, count in popularity.items() if count} == POPULARITY
-    assert info.split.in_words().endswith("by time, validation from 100, test from 200")
+    assert info.split.in_words() == (
+        "users with 1 or more interactions, of which the newest 5 are used: "
+        "by time, validation from 100, test from 200"
+    )
     assert not list(check(str(by_hand)))
 
 

@@ -79,3 +79,7 @@ def test_report_shows_accuracy_over_cost(tmp_path: Path) -> None:
     alone = write_report([full], tmp_path / "alone.html").read_text()
     assert "Accuracy over cost" in alone
     assert "HR@10 over seconds per epoch" not in alone
+    unknown = "Seconds are – where no line was logged within such an epoch."
+    assert unknown not in alone
+    short = log_epochs(make_run(tmp_path / "short"), [8.0])
+    assert unknown in write_report([short], tmp_path / "short.html").read_text()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable
@@ -43,7 +44,9 @@ def test_check_intact_data_set_has_no_fault(
     dataset_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(dataset_dir)]) == 0
-    assert "no fault" in capsys.readouterr().out
+    # as many as make and show tell
+    num_files = read_dataset_info(str(dataset_dir)).num_files
+    assert re.search(rf": {num_files} files, .* no fault", capsys.readouterr().out)
 
 
 def test_check_flipped_byte_of_a_member_is_named(copy: Path) -> None:
