@@ -16,6 +16,9 @@ from mlrec.data import schema
 from mlrec.data.schema import InputSpec
 from mlrec.data.step_stream import stream_steps
 from mlrec.data.stream import StepDataset
+from mlrec.runs import failures
+from mlrec.runtime.printable import counted
+from mlrec.runtime.terminal import say
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Batch:
     """The items' media, row u that of `items[u]`: video uint8 [U, T, H, W, 3], cover
     uint8 [U, H, W, 3], features/NAME float32 [U, width]."""
     valid: torch.Tensor
-    """bool [U]: items that could be read; the media of others are zeros."""
+    """bool [U]: items that could be read. The media of others are zeros: leave those out of the
+    loss, as `mlrec.train` does."""
     bad_items: dict[str, str]
     """Raw ids of the others, with the reason."""
 
@@ -71,12 +75,28 @@ def epoch_batches(
     Args:
         specs: inputs to decode, by the name of the media.
         raw_ids: of all items, in the order of the catalogue.
+
+    Raises:
+        RuntimeError: more items than data.max_bad_items could not be read, as in training.
     """
+    bad_items: dict[int, str] = {}
     first = epoch * dataset.plan.steps_per_epoch
     last = first + dataset.plan.steps_per_epoch
     workers = dataset.data.config.num_workers if specs else 0
     most_items = dataset.plan.most_items(dataset.plan.steps_per_epoch)
     for batch in stream_steps(dataset, first, last, workers, False, most_items):
+        new = {item: why for item, why in batch.bad_items.items() if item not in bad_items}
+        bad_items |= new
+        if new:
+            say(
+                f"{counted(len(new), 'item')} of step {batch.step} could not be read: their media "
+                "are zeros, and valid is False. Leave them out of the loss. "
+                f"{failures.frequent_reason(new.values())}",
+                error=True,
+            )
+        if len(bad_items) > dataset.data.config.max_bad_items:
+            most = dataset.data.config.max_bad_items
+            raise failures.too_many(bad_items.values(), most, dataset.data.url, None)
         yield _public(batch, specs, raw_ids)
 
 

@@ -5,22 +5,31 @@ Shape letters: N items of the data set, T frames, H W height and width (pixels).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from torch.utils.data import get_worker_info
 
 from mlrec.api.batches import Batch, epoch_batches
 from mlrec.api.media import input_spec, read_item
-from mlrec.api.settings import Settings, as_overrides, check_number, check_split
+from mlrec.api.settings import (
+    Settings,
+    as_overrides,
+    as_place,
+    check_number,
+    check_raw_id,
+    check_split,
+    shown,
+)
 from mlrec.config import Config, TrainConfig, override
+from mlrec.config.paths import with_absolute_paths
 from mlrec.data.format import Split
 from mlrec.data.plan import Plan
 from mlrec.data.stream import Data, StepDataset, open_data
-from mlrec.runtime.printable import as_cell, printable
+from mlrec.runtime.printable import as_cell
 
 _USERS_PER_READ = 1 << 14
 """Users whose histories are read at a time."""
@@ -45,8 +54,8 @@ def open(url: str | Path, settings: Settings | None = None) -> Dataset:
                 f"{setting} is not a setting of a data set. Pass keys of the section data, such as "
                 "data.cache_dir; see: mlrec list keys"
             )
-    config = override(Config(), [f"data.url={os.fspath(url)}", *overrides])
-    return Dataset(open_data(config.data))
+    config = override(Config(), [f"data.url={as_place('url', url)}", *overrides])
+    return Dataset(open_data(with_absolute_paths(config).data))
 
 
 class History(NamedTuple):
@@ -153,8 +162,13 @@ class Dataset:
         Raises:
             ValueError: the data set has no such user.
         """
+        check_raw_id("user", user)
         sequences = self._data.sequences
-        items = sequences.items_of(sequences.number_of(user))
+        number = sequences.number_of(user)
+        # the look-up of the commands ignores spaces around an id
+        if sequences.raw_user(number) != user:
+            raise ValueError(f"{self.url} has no user {user!r}. Pass {user.strip()!r}")
+        items = sequences.items_of(number)
         return [self.items[item - 1] for item in items.tolist()]
 
     def histories(self, split: Split = "test") -> Iterator[History]:
@@ -212,7 +226,9 @@ class Dataset:
 
         Raises:
             ValueError: the data set does not hold such media, or a number is out of range.
-            RuntimeError: loader processes die again and again.
+            RuntimeError: loader processes die again and again, or it is called in a worker of
+                a DataLoader. While iterating, also if more than data.max_bad_items items could
+                not be read.
 
         Example:
             >>> for epoch in range(10):
@@ -222,6 +238,13 @@ class Dataset:
         check_number("batch_size", batch_size, 1)
         check_number("epoch", epoch, 0)
         check_number("seed", seed, 0)
+        if get_worker_info() is not None:
+            raise RuntimeError(
+                "batches cannot run inside a loader worker, because it starts workers of its own. "
+                "Iterate it in the main process"
+            )
+        if not isinstance(media, Iterable):
+            raise TypeError(f"media is {shown(media)}. Pass a list of names, such as ['video']")
         names = (media,) if isinstance(media, str) else tuple(media)
         specs = {name: input_spec(self._data, name, frames, size) for name in names}
         owners = self._data.owners(batch_size, (1,))
@@ -234,11 +257,7 @@ class Dataset:
         return {raw_id: item for item, raw_id in enumerate(self.items, start=1)}
 
     def _number_of(self, item: str) -> int:
-        if not isinstance(item, str):
-            raise TypeError(
-                f"the item {printable(repr(item), 60)} is of type {type(item).__name__}. "
-                "Pass a raw id as a string"
-            )
+        check_raw_id("item", item)
         if item not in self._numbers:
             first = ", ".join(map(as_cell, self.items[:3]))
             raise ValueError(f"{self.url} has no item {item!r}. Its first items are {first}")

@@ -5,15 +5,14 @@ Shape letters: B histories, N items that can be recommended, D width of item vec
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlrec.api.runs import Run
-from mlrec.api.settings import Settings, as_overrides
+from mlrec.api.settings import Settings, as_overrides, as_place, check_raw_id, shown
 from mlrec.config import Config
 from mlrec.runtime.distributed import lone_world
 from mlrec.serving.exported_model import ExportedModel
@@ -34,7 +33,7 @@ def load(source: str | Path | Run, settings: Settings | None = None) -> Model:
         ValueError: no run with a checkpoint, or no intact export.
     """
     overrides = as_overrides(settings)
-    url = os.fspath(source)
+    url = as_place("source", source)
     if is_export(url):
         return Model(ExportedModel(url, overrides))
     return Model(TrainedModel(Path(url), lone_world(), overrides))
@@ -79,7 +78,7 @@ class Model:
         """
         return self._served.vectors.copy()
 
-    def scores(self, histories: Sequence[Sequence[str]]) -> np.ndarray:
+    def scores(self, histories: Iterable[Sequence[str]]) -> np.ndarray:
         """Return the score of every item after each history, float32 [B, N].
 
         Column i is about `item_ids[i]`; higher is better. Items of the history have -inf. With an
@@ -98,12 +97,16 @@ class Model:
         Example:
             >>> model.scores([["17", "4"], ["9"]]).argmax(axis=1)
         """
-        if isinstance(histories, str) or any(isinstance(history, str) for history in histories):
+        # a generator can be read once
+        rows = None
+        if isinstance(histories, Iterable) and not isinstance(histories, str):
+            rows = list(histories)
+        if rows is None or any(isinstance(history, str) for history in rows):
             raise TypeError(
                 "histories must be a list of histories, each a list of raw ids, such as "
                 '[["17", "4"], ["9"]]'
             )
-        return self._served.scores(histories)
+        return self._served.scores(rows)
 
     def recommend(
         self,
@@ -135,6 +138,8 @@ class Model:
         """
         if (history is None) == (user is None):
             raise ValueError("Pass either a history or a user to recommend to")
+        if user is not None:
+            check_raw_id("user", user)
         return self._served.recommend(() if history is None else history, user, k)
 
     def encode(self, media: Mapping[str, Any]) -> np.ndarray:
@@ -157,6 +162,11 @@ class Model:
             >>> data = mlrec.open(model.config.data.url)
             >>> model.encode({"video": data.frames("17")[None]})
         """
+        if not isinstance(media, Mapping):
+            raise TypeError(
+                f"media is {shown(media)}. Pass a dict of arrays by modality, such as "
+                '{"video": frames}'
+            )
         if isinstance(self._served, ExportedModel):
             raise ValueError(
                 "Cannot encode media with an export, which has item vectors but no encoders. Load "

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlrec.api.settings import AnyConfig, Settings, as_config, as_overrides, check_split
+from mlrec.api.settings import (
+    AnyConfig,
+    Settings,
+    as_config,
+    as_overrides,
+    as_place,
+    check_split,
+)
 from mlrec.config import Config
+from mlrec.config.paths import with_absolute_paths
+from mlrec.config.run_files import CHECKPOINTS, WEIGHTS_FILE
 from mlrec.data.format import Split
 from mlrec.data.stream import open_data
 from mlrec.evaluation.results import Results, read_results
@@ -20,8 +30,16 @@ from mlrec.runs.run import load_run, load_trained
 from mlrec.runtime.distributed import lone_world, num_ranks, stop_world
 from mlrec.runtime.ending import Stopped
 
-_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+_GROUP_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "GLOO_SOCKET_IFNAME",
+    "NCCL_SOCKET_IFNAME",
+)
 """Environment variables that the start of a process group sets."""
+_training = threading.Lock()
+"""Held while a run is trained: a process has one process group and one random number generator."""
 
 
 class Run:
@@ -39,9 +57,11 @@ class Run:
         Raises:
             ValueError: the folder is not a run.
         """
-        self.path = Path(path)
-        """Folder of the run."""
-        self.config: Config = load_run(self.path)
+        self.path = Path(as_place("path", path))
+        """Folder of the run, an absolute path."""
+        if (self.path / WEIGHTS_FILE).is_file() and not (self.path / CHECKPOINTS).exists():
+            raise ValueError(f"{path} is an export, not a run. Load it with mlrec.load")
+        self.config: Config = with_absolute_paths(load_run(self.path))
         """The resolved configuration, with the values that `auto` stood for."""
 
     @property
@@ -79,7 +99,8 @@ def train(config: AnyConfig, settings: Settings | None = None) -> Run:
 
     Raises:
         ValueError: configuration, data set or checkpoints do not fit.
-        RuntimeError: training diverged, or too many items are unreadable.
+        RuntimeError: training diverged, too many items are unreadable, or
+            another thread trains.
 
     Example:
         >>> run = mlrec.train("my.yaml", {"train.duration": "2 epochs"})
@@ -88,15 +109,32 @@ def train(config: AnyConfig, settings: Settings | None = None) -> Run:
     # takes DeepSpeed's seconds, and a slip in the configuration is reported before
     from mlrec.train.loop import train as train_to_end
 
-    with _own_group():
+    with _one_training(), _own_group():
         train_to_end(resolved)
     return Run(resolved.run_path)
 
 
 @contextmanager
+def _one_training() -> Iterator[None]:
+    """Let one thread at a time train.
+
+    Raises:
+        RuntimeError: another one does.
+    """
+    if not _training.acquire(blocking=False):
+        raise RuntimeError(
+            "This process trains another run already. Wait for its end, or train in another process"
+        )
+    try:
+        yield
+    finally:
+        _training.release()
+
+
+@contextmanager
 def _own_group() -> Iterator[None]:
     """Leave neither a process group of one nor its environment variables behind."""
-    before = {name: os.environ.get(name) for name in _RANK_VARIABLES}
+    before = {name: os.environ.get(name) for name in _GROUP_VARIABLES}
     try:
         yield
     except Stopped as stopped:
@@ -130,5 +168,5 @@ def evaluate(
         RuntimeError: too many items are unreadable.
     """
     check_split(split)
-    config = load_trained(Path(run), as_overrides(settings))
+    config = load_trained(Path(as_place("run", run)), as_overrides(settings))
     return evaluate_run(config, open_data(config.data), lone_world(), split)

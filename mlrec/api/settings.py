@@ -12,6 +12,7 @@ import numpy as np
 
 from mlrec import config as configuration
 from mlrec.config import Config
+from mlrec.config.paths import absolute
 from mlrec.data.format import SPLITS
 from mlrec.runtime.printable import printable
 
@@ -34,7 +35,7 @@ def as_overrides(settings: Settings | None) -> list[str]:
         return []
     if not isinstance(settings, Mapping):
         raise TypeError(
-            f"settings is {_shown(settings)}. Pass a mapping of keys to values, such as "
+            f"settings is {shown(settings)}. Pass a mapping of keys to values, such as "
             '{"train.duration": "2 epochs"}'
         )
     return [f"{key}={_as_text(key, value)}" for key, value in settings.items()]
@@ -49,7 +50,7 @@ def _as_text(key: str, value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, default=os.fspath)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{key} is {_shown(value)}, which a configuration cannot hold. Pass a text, a number, "
+            f"{key} is {shown(value)}, which a configuration cannot hold. Pass a text, a number, "
             "True, False, None, a list or a dict"
         ) from error
 
@@ -71,9 +72,35 @@ def as_config(config: AnyConfig, settings: Settings | None) -> Config:
     if isinstance(config, Sequence):
         return configuration.load(list(config), overrides)
     raise TypeError(
-        f"config is {_shown(config)}. Pass the path of a YAML file, a list of paths, a dict of "
+        f"config is {shown(config)}. Pass the path of a YAML file, a list of paths, a dict of "
         "settings, or a mlrec.Config"
     )
+
+
+def as_place(name: str, value: object) -> str:
+    """Return a folder or URL, a relative folder as an absolute one.
+
+    Raises:
+        TypeError: it is no path.
+        ValueError: it is empty.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} is {shown(value)}. Pass a folder or URL as a string or Path")
+    if not os.fspath(value):
+        raise ValueError(f"{name} is empty. Pass a folder or URL")
+    place: str = absolute("data.url", os.fspath(value))
+    return place
+
+
+def check_raw_id(name: str, value: object) -> None:
+    """Check that a user or an item is named by its raw id.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, str):
+        remedy = f'such as "{value}"' if isinstance(value, int) else "a string"
+        raise TypeError(f"{name} is {shown(value)}. Pass its raw id, {remedy}")
 
 
 def check_number(name: str, value: int, lowest: int, highest: int = 1 << 31) -> int:
@@ -100,5 +127,6 @@ def check_split(split: str) -> None:
         raise ValueError(f"split is {split!r}. Pass {' or '.join(map(repr, SPLITS))}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value with its type, for a message."""
     return f"{printable(repr(value), MAX_SHOWN_CHARACTERS)} of type {type(value).__name__}"

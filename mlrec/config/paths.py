@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mlrec.config.configs import Config
+from mlrec.config.loading import override
 
 _KEYS = ("run_dir", "data.url", "data.cache_dir", "train.start_from")
 _ENCODER_OPTIONS = ("checkpoint", "features")
@@ -20,6 +21,11 @@ def absolute_settings(config: Config) -> list[str]:
         if path != value:
             settings.append(f"{key}={path}")
     return settings
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return a configuration that means the same in every working directory."""
+    return override(config, absolute_settings(config))
 
 
 def absolute(key: str, value: Any) -> Any:

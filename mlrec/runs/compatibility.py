@@ -151,10 +151,11 @@ def check_same_run(config: Config) -> None:
     """Check that the run in the folder has the settings of this one; resume.force allows others.
 
     Raises:
-        ValueError: settings differ that change the losses.
+        ValueError: settings differ that change the losses, or the folder is that of another name.
     """
     if config.resume.force:
         return
+    _check_name(config)
     changed = changes(config, WITHOUT_EFFECT)
     if changed:
         raise ValueError(
@@ -162,6 +163,20 @@ def check_same_run(config: Config) -> None:
             f"values, or {new_run(config)}. resume.force=true resumes with the new "
             "settings, unless they change the parameters of the model"
             f"{_precision_hint(config)}"
+        )
+
+
+def _check_name(config: Config) -> None:
+    """Check that a run_dir without {name} holds no run of another name.
+
+    Raises:
+        ValueError: it does.
+    """
+    saved = configuration.load_saved(config.run_path / CONFIG_FILE).name
+    if "{name}" not in config.run_dir and saved != config.name:
+        raise ValueError(
+            f"Cannot train {config.name} in {config.run_path}, which holds the run {saved}. To "
+            f"train anew, {new_run(config)}. To continue the run, set name={saved}"
         )
 
 

@@ -50,6 +50,12 @@ def read_failures(run_path: Path) -> list[Failure]:
     )
 
 
+def frequent_reason(reasons: Collection[str]) -> str:
+    """Return the most frequent of the reasons, one per item, as a sentence without a full stop."""
+    reason, count = Counter(reasons).most_common(1)[0]
+    return f"The most frequent reason, of {count:,}: {printable(reason)}"
+
+
 def too_many(reasons: Collection[str], most: int, url: str, ledger: Path | None) -> RuntimeError:
     """Return the error of a run with more than `most` unreadable items.
 
@@ -59,11 +65,10 @@ def too_many(reasons: Collection[str], most: int, url: str, ledger: Path | None)
         url: the data set.
         ledger: file with all reasons; None if there is none.
     """
-    reason, count = Counter(reasons).most_common(1)[0]
     place = f"; all reasons are in {ledger}" if ledger else ""
     return RuntimeError(
         f"{counted(len(reasons), 'item')} could not be read, data.max_bad_items is {most:,}. "
-        f"The most frequent reason, of {count:,}: {printable(reason)}. "
+        f"{frequent_reason(reasons)}. "
         f"Repair the data set ({url}){place}"
     )
 

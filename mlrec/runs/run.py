@@ -43,7 +43,10 @@ def load_run(run: Path, overrides: Sequence[str] = ()) -> Config:
             f"{run}: train.precision is 'auto', which does not say how the run was trained. Leave "
             f"it out of the command, and set it in {CONFIG_FILE} to the precision of the training"
         )
-    return replace(config, run_dir=str(run))
+    # With the name in it as {name}, a run of another name that is derived from this configuration
+    # gets a folder of its own.
+    is_named = run.name == config.name
+    return replace(config, run_dir=str(run.parent / "{name}" if is_named else run))
 
 
 def load_trained(run: Path, overrides: Sequence[str] = ()) -> Config:

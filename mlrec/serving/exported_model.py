@@ -7,11 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
+from mlrec.config import Config
+from mlrec.config.paths import with_absolute_paths
 from mlrec.data.stream import Data, open_data
 from mlrec.runtime.printable import as_cell
 from mlrec.runtime.redact import scrub
 from mlrec.runtime.terminal import say
-from mlrec.serving.model import ServedModel, check_count
+from mlrec.serving.model import ServedModel, as_count
 from mlrec.serving.recommendation import Recommendation, described, raw_ids_of
 
 
@@ -34,7 +36,8 @@ class ExportedModel:
             ValueError: as in ServedModel.
         """
         self._served = ServedModel(url, overrides)
-        self.config = self._served.config
+        # the data set is read later, and the working directory may change until then
+        self.config = with_absolute_paths(self._served.config)
         self.raw_ids = self._served.raw_ids_N
         """Raw ids of the items that can be recommended."""
         self.vectors = self._served.vectors_ND
@@ -47,7 +50,7 @@ class ExportedModel:
     @cached_property
     def _data(self) -> Data | None:
         """The data set of the export's run; None if it cannot be used."""
-        data, self._problem = _exported_data(self._served)
+        data, self._problem = _exported_data(self._served, self.config)
         return data
 
     def recommend(
@@ -64,7 +67,7 @@ class ExportedModel:
             TypeError, ValueError: as ServedModel.recommend, or the user or the data set in which to
                 look the user up does not exist.
         """
-        check_count(count)
+        count = as_count(count)
         data = self._data
         if user is not None:
             if data is None:
@@ -102,16 +105,16 @@ class ExportedModel:
     def _report_unknown(self, history: Sequence[str]) -> None:
         unknown = [raw_id for raw_id in history if raw_id not in self._number_of]
         if unknown:
-            ignored = ", ".join(map(as_cell, unknown))
+            ignored = ", ".join(as_cell(raw_id) or '""' for raw_id in unknown)
             say(
                 f"ignored, because they have no vector in {self._served.url}: {ignored}",
                 error=True,
             )
 
 
-def _exported_data(served: ServedModel) -> tuple[Data | None, str]:
+def _exported_data(served: ServedModel, config: Config) -> tuple[Data | None, str]:
     """Return the data set of the export's run, or None and the reason."""
-    settings = served.config.data
+    settings = config.data
     remedy = "append data.url=URL if the data set has moved"
     say(f"reading titles from {scrub(settings.url)}", error=True, flush=True)
     try:

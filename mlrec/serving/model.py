@@ -79,7 +79,7 @@ class ServedModel:
                 has no state. A service then recommends popular items.
         """
         check_history(history)
-        check_count(count)
+        count = as_count(count)
         rows = self._rows_of(history)
         state_X = as_array(self._states([rows]))[0]
         # the whole history is excluded, also what is too old for the model to see
@@ -108,6 +108,8 @@ class ServedModel:
         """Return the rows of a history's items, without those that have no vector."""
         check_history(history)
         rows = [self._row_of[raw_id] for raw_id in history if raw_id in self._row_of]
+        if not len(history):
+            raise ValueError("Cannot recommend after an empty history. Give at least one item")
         if not rows:
             raise ValueError(
                 f"Cannot recommend after this history: none of its {len(history)} items (newest "
@@ -151,19 +153,20 @@ def check_history(history: object) -> None:
             )
 
 
-def check_count(count: object) -> None:
-    """Check how many items a request asks for.
+def as_count(count: object) -> int:
+    """Return how many items a request asks for.
 
     Raises:
         TypeError: it is no whole number.
         ValueError: it is below 1.
     """
-    if not isinstance(count, Integral):
+    if isinstance(count, bool) or not isinstance(count, Integral):
         raise TypeError(
             f"Cannot recommend {printable(repr(count), 60)} items. Pass a whole number as count"
         )
     if count < 1:
         raise ValueError(f"Cannot recommend {count} items. Pass a count of at least 1")
+    return int(count)
 
 
 def _check_width(url: str, vectors_ND: np.ndarray, expected: int) -> None:

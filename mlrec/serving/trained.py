@@ -15,15 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from mlrec.config.paths import with_absolute_paths
 from mlrec.data.stream import open_data
 from mlrec.evaluation.evaluate import encode_catalogue
 from mlrec.evaluation.ranking import Ranking
 from mlrec.evaluation.trained_model import load_model
+from mlrec.runs import failures
 from mlrec.runs.run import best_checkpoint, load_trained
 from mlrec.runtime.distributed import World
-from mlrec.runtime.printable import as_cell, printable
+from mlrec.runtime.printable import are, as_cell, counted, printable
+from mlrec.runtime.terminal import say
 from mlrec.serving.media import media_tensors
-from mlrec.serving.model import check_count, check_history
+from mlrec.serving.model import as_count, check_history
 from mlrec.serving.recommendation import Recommendation, described
 
 MAX_SHOWN_CHARACTERS = 200
@@ -56,7 +59,8 @@ class TrainedModel:
             ValueError: the run does not exist or has no checkpoint, its data set cannot be read, or
                 an override changes what was trained.
         """
-        self.config = load_trained(run, overrides)
+        # the data set is read later too, and the working directory may change until then
+        self.config = with_absolute_paths(load_trained(run, overrides))
         path = best_checkpoint(self.config)
         self.data = open_data(self.config.data)
         self.run = run
@@ -70,6 +74,14 @@ class TrainedModel:
         with torch.no_grad():
             encoded = encode_catalogue(self._model, self.data, self.config, self._world)
             ranking = Ranking(self._model, self.data, encoded.items_ND, encoded.readable_N)
+        if encoded.bad_items:
+            num_bad = len(encoded.bad_items)
+            say(
+                f"{num_bad:,} of {counted(len(encoded.readable_N), 'item')} of {self.data.url} "
+                f"could not be read and {are(num_bad)} left out. "
+                f"{failures.frequent_reason(encoded.bad_items.values())}",
+                error=True,
+            )
         rows_N = np.flatnonzero(encoded.readable_N.cpu().numpy())
         return RankedCatalogue(ranking, rows_N, encoded.items_ND.cpu().numpy()[rows_N])
 
@@ -110,7 +122,7 @@ class TrainedModel:
             TypeError, ValueError: the history is no sequence of strings, or the count no whole
                 number of at least 1.
         """
-        check_count(count)
+        count = as_count(count)
         if user is None:
             score_N = self._scores([self._items_of(history)], None)[0]
         else:
@@ -182,10 +194,15 @@ class TrainedModel:
         length = self.data.info.split.history_length
         history_BL = np.zeros((len(known), length), dtype=np.int64)
         for row, known_S in enumerate(known):
+            if not len(histories[row]) and not knows_users:
+                raise HistoryError(
+                    "this history is empty, so there is nothing to recommend after. Give at least "
+                    "one item"
+                )
             if not len(known_S) and not knows_users:
                 raise HistoryError(
-                    f"no item of this history could be read, so {self.run} knows nothing of the "
-                    f"user{self._in_words(histories[row])}. Give another history"
+                    f"no item of this history could be read: {self._in_words(histories[row])}. "
+                    "Give another history"
                 )
             newest = known_S[-length:]
             history_BL[row, length - len(newest) :] = newest
@@ -198,16 +215,16 @@ class TrainedModel:
         return score_BN
 
     def _in_words(self, seen_S: np.ndarray) -> str:
-        if not len(seen_S):
-            return ", as it is empty"
         cells = ",".join(as_cell(self._all_raw_ids[item - 1]) for item in seen_S.tolist())
-        return f" of {printable(cells, MAX_SHOWN_CHARACTERS)}"
+        return printable(cells, MAX_SHOWN_CHARACTERS)
 
     def _items_of(self, history: Sequence[str]) -> np.ndarray:
         check_history(history)
         unknown = [raw_id for raw_id in history if raw_id not in self._number_of]
         if unknown:
-            shown = printable(", ".join(map(as_cell, unknown)), MAX_SHOWN_CHARACTERS)
+            shown = printable(
+                ", ".join(as_cell(raw_id) or '""' for raw_id in unknown), MAX_SHOWN_CHARACTERS
+            )
             first = ", ".join(map(as_cell, self._all_raw_ids[:3]))
             raise HistoryError(
                 f"{shown}: the catalogue has no such item. Its first items are {first}"

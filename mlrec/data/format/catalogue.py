@@ -200,11 +200,18 @@ def read_catalogue(url: str, info: DatasetInfo) -> Catalogue:
     """Return the catalogue of the data set at `url`, checked against dataset.json.
 
     Raises:
-        ValueError: its bytes are not those that dataset.json names, or it is inconsistent.
+        ValueError: it is missing, its bytes are not those that dataset.json names, or it is
+            inconsistent.
     """
     where = storage.join(url, CATALOGUE_FILE)
     file = info.file(CATALOGUE_FILE)
-    raw = storage.read_bytes(where, file.size)
+    try:
+        raw = storage.read_bytes(where, file.size)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{where} is missing, so the data set is incomplete. Copy or make it again; "
+            f"mlrec-shards check {url} lists the faults"
+        ) from error
     if hashlib.sha256(raw).hexdigest() != file.sha256:
         raise ValueError(
             f"{where} does not have the sha256 that {DATASET_FILE} names; "

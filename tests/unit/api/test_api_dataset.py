@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import NUM_ITEMS, NUM_USERS
+from torch.utils.data import DataLoader, IterableDataset
 
 import mlrec
 from mlrec.data.media.jpeg import decode_jpeg
@@ -107,7 +109,7 @@ def test_open_reads_a_url(dataset_dir: Path, dataset: mlrec.Dataset, tmp_path: P
         (
             lambda dataset: dataset.title(7),
             TypeError,
-            "the item 7 is of type int. Pass a raw id as a string",
+            'item is 7 of type int. Pass its raw id, such as "7"',
         ),
         (
             lambda dataset: dataset.frames("1", frames=0),
@@ -149,6 +151,64 @@ def test_dataset_arguments_that_misfit_are_named(
 ) -> None:
     with pytest.raises(error, match=re.escape(words)):
         act(dataset)
+
+
+def test_batches_count_unreadable_items(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = shutil.copytree(dataset_dir, tmp_path / "damaged")
+    shutil.rmtree(damaged / "items")
+    settings = {"data.cache_dir": tmp_path / "cache", "data.num_workers": 0}
+    batch = next(mlrec.open(damaged, settings).batches(18, media=["video"]))
+    assert not batch.valid.any()
+    told = f"{len(batch.valid)} items of step 0 could not be read: their media are zeros"
+    assert told in capsys.readouterr().err
+    few = mlrec.open(damaged, {**settings, "data.max_bad_items": 3})
+    with pytest.raises(RuntimeError, match=r"could not be read, data\.max_bad_items is 3"):
+        next(few.batches(18, media=["video"]))
+
+
+def test_batches_within_a_loader_worker_are_refused(dataset: mlrec.Dataset) -> None:
+    loader = DataLoader(_Inner(dataset), num_workers=1, batch_size=None)
+    with pytest.raises(RuntimeError, match="batches cannot run inside a loader worker"):
+        next(iter(loader))
+
+
+class _Inner(IterableDataset[mlrec.Batch]):
+    def __init__(self, dataset: mlrec.Dataset) -> None:
+        self._dataset = dataset
+
+    def __iter__(self) -> Iterator[mlrec.Batch]:
+        return self._dataset.batches(18)
+
+
+def test_dataset_does_not_depend_on_the_working_directory(
+    dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(dataset_dir.parent)
+    dataset = mlrec.open(dataset_dir.name, {"data.cache_dir": tmp_path, "data.num_workers": 0})
+    monkeypatch.chdir(tmp_path)
+    assert next(dataset.batches(18, media=["video"])).valid.all()
+    assert dataset.url == str(dataset_dir)
+
+
+def test_names_that_are_no_raw_ids_are_refused(dataset: mlrec.Dataset) -> None:
+    user = dataset.users[0]
+    with pytest.raises(TypeError, match=r'user is 1 of type int. Pass its raw id, such as "1"'):
+        dataset.history(1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"has no user ' {user}'"):
+        dataset.history(f" {user}")
+    with pytest.raises(ValueError, match=f"has no item ' {dataset.items[0]}'"):
+        dataset.title(f" {dataset.items[0]}")
+    with pytest.raises(TypeError, match=r"url is None of type NoneType. Pass a folder or URL"):
+        mlrec.open(None)  # type: ignore[arg-type]
+
+
+def test_open_without_a_catalogue_names_the_file(dataset_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(dataset_dir, tmp_path / "data")
+    (folder / "catalogue.parquet").unlink()
+    with pytest.raises(ValueError, match=r"catalogue.parquet is missing, so the data set is incom"):
+        mlrec.open(folder)
 
 
 def test_open_without_a_data_set_names_the_place(tmp_path: Path) -> None:

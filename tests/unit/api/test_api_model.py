@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -121,7 +122,8 @@ HISTORIES: list[tuple[Any, type[Exception], str]] = [
         ValueError,
         'x, "y,z": the catalogue has no such item. Its first items are 1',
     ),
-    ([], ValueError, "no item of this history could be read, so .* as it is empty. Give another"),
+    ([], ValueError, "this history is empty, so there is nothing to recommend after"),
+    ([""], ValueError, '"": the catalogue has no such item'),
     ("17", TypeError, "the history '17'|histories must be a list of histories"),
     ([17], TypeError, "a history with 17, which is of type int. Pass raw ids as strings"),
 ]
@@ -140,11 +142,49 @@ def test_history_that_misfits_is_named(
 def test_recommend_arguments_that_misfit_are_named(id_model: mlrec.Model) -> None:
     with pytest.raises(ValueError, match=r"Cannot recommend 0 items\. Pass a count of at least 1"):
         id_model.recommend(["1"], 0)
+    with pytest.raises(TypeError, match="Cannot recommend True items"):
+        id_model.recommend(["1"], True)
+    with pytest.raises(TypeError, match=r'user is 7 of type int. Pass its raw id, such as "7"'):
+        id_model.recommend(user=7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="histories must be a list of histories"):
+        id_model.scores(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"source is None of type NoneType. Pass a folder or URL"):
+        mlrec.load(None)  # type: ignore[arg-type]
     for arguments in ({}, {"history": ["1"], "user": "1"}):
         with pytest.raises(ValueError, match="Pass either a history or a user"):
             id_model.recommend(**arguments)
     with pytest.raises(ValueError, match="the data set has no user 'nobody'"):
         id_model.recommend(user="nobody")
+
+
+def test_arguments_of_equal_types_are_taken(id_model: mlrec.Model) -> None:
+    histories = [["1"], ["2", "1"]]
+    expected = id_model.scores(histories)
+    assert (id_model.scores(history for history in histories) == expected).all()
+    assert id_model.recommend(["1"], np.int64(2)) == id_model.recommend(["1"], 2)  # type: ignore[arg-type]
+
+
+def test_unreadable_items_are_counted(
+    video_run: mlrec.Run, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = shutil.copytree(dataset_dir, tmp_path / "damaged")
+    shutil.rmtree(damaged / "items")
+    model = mlrec.load(video_run, {"data.url": damaged, "data.cache_dir": tmp_path / "empty"})
+    assert model.item_ids == []
+    told = f"60 of 60 items of {damaged} could not be read and are left out. The most frequent"
+    assert told in capsys.readouterr().err
+
+
+def test_models_do_not_depend_on_the_working_directory(
+    video_run: mlrec.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = Path(video_run.config.data.url)
+    monkeypatch.chdir(url.parent)
+    model = mlrec.load(
+        os.path.relpath(video_run.path), {"data.url": url.name, "data.cache_dir": tmp_path}
+    )
+    monkeypatch.chdir(tmp_path)
+    assert (model.item_vectors() == mlrec.load(video_run).item_vectors()).all()
 
 
 def test_media_that_misfit_are_named(video_model: mlrec.Model, id_model: mlrec.Model) -> None:

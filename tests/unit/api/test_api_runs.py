@@ -16,6 +16,7 @@ from tiny import tiny_overrides
 
 import mlrec
 from mlrec import config as configuration
+from mlrec.api import runs
 from mlrec.cli.main import run_command
 from mlrec.config import load
 
@@ -35,7 +36,7 @@ def test_train_equals_the_command(id_run: mlrec.Run, dataset_dir: Path, tmp_path
 def test_train_leaves_no_group_behind(
     dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    for name in runs._GROUP_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     config = load([], tiny_overrides(dataset_dir, tmp_path))
     # refused after the group has been started, and trained
@@ -44,7 +45,7 @@ def test_train_leaves_no_group_behind(
     assert not dist.is_initialized()
     run = mlrec.train(config, {"train.duration": "1 steps"})
     assert not dist.is_initialized()
-    assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & os.environ.keys()
+    assert not set(runs._GROUP_VARIABLES) & os.environ.keys()
     assert os.fspath(run) == str(tmp_path / "run")
 
 
@@ -96,6 +97,38 @@ def test_evaluate_equals_the_command(
 def test_evaluate_of_another_split_is_refused(id_run: mlrec.Run) -> None:
     with pytest.raises(ValueError, match=r"split is 'tset'\. Pass 'validation' or 'test'"):
         mlrec.evaluate(id_run, "tset")  # type: ignore[arg-type]
+
+
+def test_train_under_a_new_name_leaves_the_old_run_alone(id_run: mlrec.Run, tmp_path: Path) -> None:
+    old = mlrec.Run(shutil.copytree(id_run.path, tmp_path / "ids"))
+    written = (old.path / "config.yaml").read_bytes()
+    new = mlrec.train(old.config, {"name": "new", "train.duration": "1 steps"})
+    assert new.path == tmp_path / "new" and new.config.name == "new"
+    # a folder that was named by hand
+    fixed = replace(old.config, run_dir=str(old.path))
+    with pytest.raises(ValueError, match=f"Cannot train new in {old.path}, which holds the run id"):
+        mlrec.train(fixed, {"name": "new", "train.duration": "7 steps"})
+    assert (old.path / "config.yaml").read_bytes() == written
+
+
+def test_train_twice_at_a_time_is_refused(id_run: mlrec.Run) -> None:
+    with runs._training, pytest.raises(RuntimeError, match="This process trains another run"):
+        mlrec.train(id_run.config)
+
+
+def test_run_does_not_depend_on_the_working_directory(
+    id_run: mlrec.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(id_run.path.parent)
+    run = mlrec.Run(id_run.path.name)
+    monkeypatch.chdir(tmp_path)
+    assert run.results == id_run.results and run.log == id_run.log
+    assert run.config.run_path == id_run.path
+
+
+def test_run_of_an_export_is_refused(exported: Path) -> None:
+    with pytest.raises(ValueError, match=r"is an export, not a run. Load it with mlrec.load"):
+        mlrec.Run(exported)
 
 
 def test_run_without_a_configuration_is_refused(tmp_path: Path) -> None:
