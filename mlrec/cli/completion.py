@@ -75,13 +75,20 @@ def folders(prefix: str, **context: Any) -> list[str]:
 
 def settings(prefix: str, **context: Any) -> list[str]:
     """Return the keys of a configuration, or the values of a key that has few."""
+    from mlrec.cli.row_names import row_names
     from mlrec.config import keys
 
-    key, equals, _ = prefix.partition("=")
+    key, equals, value = prefix.partition("=")
     if not equals:
         return [f"{name}=" for name in keys()]
     row = keys().get(key)
     kind = row.type if row is not None else ""
+    if names := row_names(key):
+        # the names before the last one in a list, such as [id/embedding,
+        before = value[: 1 + max(map(value.rfind, "[, "))]
+        if kind.startswith("tuple") and not before:
+            before = "["
+        return [f"{key}={before}{name}" for name in names]
     choices = ["false", "true"] if kind == "bool" else kind.split(" | ")
     return [f"{key}={choice}" for choice in choices if choice not in OPEN_TYPES]
 

@@ -9,8 +9,9 @@ import pytest
 
 import mlrec
 from mlrec import __version__
-from mlrec.cli import bench, commands, main, recommend, report
+from mlrec.cli import bench, commands, completion, main, recommend, report
 from mlrec.cli import list as listing
+from mlrec.cli.row_names import row_names
 from mlrec.data.schema import lookup
 from mlrec.models.registry import TABLES
 from mlrec.report.paper import PAPER_TABLES
@@ -95,6 +96,11 @@ def words_on_tab(line: str, folder: Path) -> list[str]:
         # bash takes = for the start of a new word
         ("mlrec train x.yaml loss.negatives=", ["global", "local"]),
         ("mlrec train x.yaml item.chunk=", ["auto "]),
+        ("mlrec train x.yaml loss.name=b", ["bpr", "bce"]),
+        (
+            "mlrec train x.yaml item.encoders=[id/embedding,video/r3",
+            ["\\[id/embedding,video/r3d_r50", "\\[id/embedding,video/r3d_r18"],
+        ),
         ("mlrec train x.yaml --d", ["--dry-run "]),
         ("mlrec evaluate c", ["configs/"]),
         ("mlrec evaluate configs --split ", ["test", "validation"]),
@@ -109,6 +115,24 @@ def test_tab_offers_commands_flags_files_and_keys(
     for name in ("quick.yaml", "quick.txt", ".hidden.yaml"):
         (tmp_path / "configs" / name).touch()
     assert words_on_tab(line, tmp_path) == words
+
+
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [
+        ("item.encoders", "encoders"),
+        ("item.fusion", "fusions"),
+        ("loss.name", "losses"),
+        ("recommender.name", "recommenders"),
+    ],
+)
+def test_row_names_are_those_of_the_table(key: str, table: str) -> None:
+    # features have any name
+    assert set(row_names(key)) == set(TABLES[table]) - {"features/vectors"}
+
+
+def test_settings_of_a_list_begin_with_its_bracket() -> None:
+    assert "item.encoders=[video/tiny" in completion.settings("item.encoders=")
 
 
 def test_list_recommenders_prints_their_options(capsys: pytest.CaptureFixture[str]) -> None:
