@@ -46,6 +46,7 @@ class ExportedModel:
         self._number_of = dict(zip(self.raw_ids, items, strict=True))
         self._problem = ""
         """Why the data set cannot be used; empty while it was not opened, and if it can be."""
+        self._has_reported_titles = False
 
     @cached_property
     def _data(self) -> Data | None:
@@ -83,7 +84,9 @@ class ExportedModel:
         items_K = np.array([self._number_of[raw_id] for raw_id in raw_ids], dtype=np.int64)
         if data is not None:
             return described(data.catalogue, items_K, scores_K)
-        say(f"without titles: {self._problem}", error=True)
+        if not self._has_reported_titles:
+            say(f"without titles: {self._problem}", error=True)
+            self._has_reported_titles = True
         recommendations = []
         for item, raw_id, score in zip(items_K.tolist(), raw_ids, scores_K.tolist(), strict=True):
             recommendations.append(Recommendation(item, raw_id, "", score, None))
@@ -115,7 +118,10 @@ class ExportedModel:
 def _exported_data(served: ServedModel, config: Config) -> tuple[Data | None, str]:
     """Return the data set of the export's run, or None and the reason."""
     settings = config.data
-    remedy = "append data.url=URL if the data set has moved"
+    remedy = (
+        "if the data set has moved, append data.url=URL to the command, or in Python pass "
+        'settings={"data.url": URL} to mlrec.load'
+    )
     say(f"reading titles from {scrub(settings.url)}", error=True, flush=True)
     try:
         data = open_data(settings)
@@ -124,7 +130,7 @@ def _exported_data(served: ServedModel, config: Config) -> tuple[Data | None, st
     if data.info.fingerprint != served.dataset:
         return None, scrub(
             f"{settings.url} holds {data.info.fingerprint[:12]}, not the exported "
-            f"{served.dataset[:12]}; {remedy}, or train on the new one and "
+            f"{served.dataset[:12]}; {remedy}. Or train on the new one and "
             f"mlrec export RUN {served.url} --index"
         )
     return data, ""

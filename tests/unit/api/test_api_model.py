@@ -116,6 +116,18 @@ def test_export_unknown_items_are_reported(
     )
 
 
+def test_export_without_its_data_set_says_once_that_titles_are_missing(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = mlrec.load(exported, {"data.url": tmp_path / "gone"})
+    history = model.item_ids[:2]
+    for _ in range(2):
+        assert [item.title for item in model.recommend(history, 3)] == ["", "", ""]
+    printed = capsys.readouterr().err
+    assert printed.count("without titles: it cannot be read from") == 1
+    assert 'in Python pass settings={"data.url": URL} to mlrec.load' in printed
+
+
 HISTORIES: list[tuple[Any, type[Exception], str]] = [
     (
         ["1", "x", "y,z"],
