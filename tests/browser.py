@@ -96,6 +96,8 @@ frame.onload = async () => {{
     cut_off: [...doc.querySelectorAll(".scroll")]
       .filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.className),
     figures: [...doc.querySelectorAll("svg[role=img]")].map(widthOf),
+    names: [...doc.querySelectorAll("td + td")].map((cell) => cell.parentElement.cells[0])
+      .map(widthOf),
     height: root.scrollHeight,
     text: doc.body.innerText,
     background: frame.contentWindow.getComputedStyle(doc.body).backgroundColor,

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlrec.report.figures import best, colors, draw_errors, metric_axis
+from mlrec.report.figures import MAX_LABEL_COLUMNS, best, draw_errors, metric_axis
 from mlrec.report.page import Drawing
 from mlrec.report.palette import GREY, PALETTE
 from mlrec.report.runs import Run
 from mlrec.report.svg import SIZE_INCHES, Box, Mark, draw_svg
 from mlrec.report.tables import popularity_groups
 from mlrec.runs.recommendations import shares_of
-from mlrec.runtime.printable import printable
+from mlrec.runtime.printable import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,37 +34,47 @@ class AxisLabels(NamedTuple):
     y: str
 
 
-def bars(runs: Sequence[Run], metric: str, label: str) -> Drawing | None:
-    """Draw a metric of the best runs by popularity group of the target, cold items first.
+def bars(
+    runs: Sequence[Run], metric: str, label: str, color_of: Mapping[str, str]
+) -> Drawing | None:
+    """Draw a metric by popularity group of the target, cold items first.
+
+    Args:
+        color_of: colors on the page, by name; runs without one are not drawn.
 
     Returns:
-        None if no run has results.
+        None if no such run has results.
     """
     groups = popularity_groups(runs)
-    if not groups:
-        return None
     series: dict[str, list[Bar]] = {}
-    for run in best(runs):
-        if run.results:
+    for run in runs:
+        if run.results and run.name in color_of:
             series[run.name] = [
                 Bar(run.metric(metric, group) or 0.0, run.error(metric, group)) for group in groups
             ]
+    if not groups or not series:
+        return None
     axes = AxisLabels("training interactions of the target", metric_axis(metric))
-    return _grouped(series, colors(runs), groups, label, axes)
+    return _grouped(series, color_of, groups, label, axes)
 
 
-def recommended_bars(runs: Sequence[Run], label: str) -> Drawing | None:
-    """Draw how the best runs' recommendations are spread over popularity groups.
+def recommended_bars(
+    runs: Sequence[Run], label: str, color_of: Mapping[str, str]
+) -> Drawing | None:
+    """Draw how the runs' recommendations are spread over popularity groups.
 
     The targets' shares are drawn for comparison.
 
+    Args:
+        color_of: colors on the page, by name; runs without one are not drawn.
+
     Returns:
-        None if no run was evaluated.
+        None if no such run was evaluated.
     """
     series: dict[str, list[Bar]] = {}
     targets: Mapping[str, int] = {}
-    for run in best(runs):
-        if run.recommended is not None:
+    for run in runs:
+        if run.recommended is not None and run.name in color_of:
             popularity = run.recommended.popularity
             series[run.name] = _shares(popularity["recommended"])
             targets = targets or popularity["targets"]
@@ -72,7 +82,7 @@ def recommended_bars(runs: Sequence[Run], label: str) -> Drawing | None:
         return None
     series["what the users watched"] = _shares(targets)
     axes = AxisLabels("training interactions of the item", "share of recommendations")
-    return _grouped(series, colors(runs), list(targets), label, axes, is_share=True)
+    return _grouped(series, color_of, list(targets), label, axes, is_share=True)
 
 
 def _shares(counts: Mapping[str, int]) -> list[Bar]:
@@ -139,13 +149,15 @@ def waiting(runs: Sequence[Run], label: str) -> Drawing | None:
             marks.append(Mark(name, part, (start + end) / 2, place, words=words, box=box))
 
     def draw(axes: Axes) -> None:
-        names = list(map(printable, wait_of))
+        places = range(len(wait_of))
+        names = [shortened(name, MAX_LABEL_COLUMNS) for name in wait_of]
         waits = list(wait_of.values())
-        axes.barh(names, [1 - wait for wait in waits], 0.6, left=waits, color=PALETTE[0])
-        axes.barh(names, waits, 0.6, color=PALETTE[1])
+        axes.barh(places, [1 - wait for wait in waits], 0.6, left=waits, color=PALETTE[0])
+        axes.barh(places, waits, 0.6, color=PALETTE[1])
+        axes.set_yticks(places, names, fontsize=8.5)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-        axes.set_xlabel("share of the time (median of the log lines)")
+        axes.set_xlabel("share of the time (median)")
         axes.grid(visible=False, axis="y")
         # barh puts the first bar at the bottom, but the tables list the first run at the top
         axes.invert_yaxis()

@@ -8,20 +8,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mlrec.report.cost import CostLine, cost_lines
-from mlrec.report.figures import LOG_SCALE, draw_errors, metric_axis
+from mlrec.report.figures import LOG_SCALE, MAX_LABEL_COLUMNS, draw_errors, metric_axis
 from mlrec.report.page import Drawing
 from mlrec.report.palette import MARKERS, PALETTE
 from mlrec.report.runs import Run
 from mlrec.report.svg import Mark, draw_svg
 from mlrec.report.wording import count_in_words
-from mlrec.runtime.printable import printable
+from mlrec.runtime.printable import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_NAMED_POINTS = 12
 """A figure with more points has no names next to them."""
-MAX_NAME_CHARACTERS = 24
 LATER = " after the first"
 COST_ERRORS = (
     "Error bars: ± the standard deviation over the seeds, or for a single run "
@@ -80,7 +79,7 @@ def _over_cost(points: Sequence[tuple[CostLine, float]], label: str, axis: str) 
                 # towards the middle, so that no name leaves the figure
                 side = -1 if cost > middle else 1
                 name = axes.annotate(
-                    printable(line.short_name, MAX_NAME_CHARACTERS),
+                    shortened(line.short_name, MAX_LABEL_COLUMNS),
                     (cost, mark.y),
                     (6 * side, 4),
                     textcoords="offset points",

@@ -8,28 +8,38 @@ from typing import TYPE_CHECKING, Any
 from mlrec.report.palette import PALETTE
 from mlrec.report.runs import Run
 from mlrec.report.svg import TEXT_PLACEHOLDER, Mark
+from mlrec.report.tables import groups_by_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_COLORED_RUNS = len(PALETTE)
-"""Runs that a figure can tell apart. With more, the best runs have a color; the others are grey."""
+"""Runs that a page can tell apart. With more, the best runs have a color; the others are grey."""
+MAX_LABEL_COLUMNS = 24
+"""Width of a run's name within a figure; longer names are shortened."""
 LOG_SCALE = " (log scale)"
 ERROR_STYLE: dict[str, Any] = {"ecolor": TEXT_PLACEHOLDER, "elinewidth": 1.0, "capsize": 2.0}
 
 
 def colors(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the color of each run that has one, by name."""
+    """Return the color of each run of a page that has one, by name."""
     return {run.name: color for run, color in zip(best(runs), PALETTE, strict=False)}
 
 
 def best(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs with a color, in their order: all, or the best by HR@10."""
+    """Return the runs of a page that have a color, in their order.
+
+    They are all, or the best by HR@10. Data sets and splits take turns, so that each has some.
+    """
     if len(runs) <= MAX_COLORED_RUNS:
         return list(runs)
+    by_turn: list[tuple[int, float, str]] = []
+    for group in groups_by_dataset(runs):
+        hit_rates = sorted((-(run.metric("hr@10") or 0.0), run.name) for run in group)
+        by_turn += [(turn, rate, name) for turn, (rate, name) in enumerate(hit_rates)]
     # one color is left for the others
-    by_hit_rate = sorted(range(len(runs)), key=lambda i: -(runs[i].metric("hr@10") or 0.0))
-    return [runs[i] for i in sorted(by_hit_rate[: MAX_COLORED_RUNS - 1])]
+    chosen = {name for _, _, name in sorted(by_turn)[: MAX_COLORED_RUNS - 1]}
+    return [run for run in runs if run.name in chosen]
 
 
 def metric_axis(metric: str) -> str:

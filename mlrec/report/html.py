@@ -45,7 +45,8 @@ class Group:
     """Data set and split; empty if there is only one group."""
     split: str
     num_runs: int
-    colors: dict[str, str]
+    num_drawn: int
+    """Runs with a color, which the figures by popularity show."""
     results: Table
     cost: Table
     """Without lines if no run logged its speed."""
@@ -71,15 +72,17 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
     if len(runs) > MAX_COLORED_RUNS:
         runs = sorted(runs, key=lambda run: -(run.metric("hr@10") or 0.0))
     grouped = groups_by_dataset(runs)
+    color_of = colors(runs)
     groups = [
-        _group(group, name) for group, name in zip(grouped, group_names(grouped), strict=True)
+        _group(group, name, color_of)
+        for group, name in zip(grouped, group_names(grouped), strict=True)
     ]
     values = {
         "title": title(runs, paper),
         "headlines": [text for group in grouped for text in headlines(group)],
         "missing": missing_parts(runs),
         "overview": overview_table(runs),
-        "colors": colors(runs),
+        "colors": color_of,
         "paper": paper,
         "paper_figure": paper and encoder_costs(paper.points),
         "groups": groups,
@@ -90,22 +93,21 @@ def report(runs: Sequence[Run], paper: PaperTable | None = None) -> str:
         "facts": _readable(facts_table(runs)),
         "configurations": {run.name: to_yaml(run.config).split("\n") for run in runs},
         "num_open_users": NUM_OPEN_USERS,
-        "max_colored_runs": MAX_COLORED_RUNS,
         "max_named_runs": MAX_NAMED_RUNS,
     }
     return render("report.html", values)
 
 
-def _group(runs: Sequence[Run], name: str) -> Group:
+def _group(runs: Sequence[Run], name: str, color_of: dict[str, str]) -> Group:
     by_popularity = [
-        bars(runs, "hr@10", "HR@10 by popularity of the target"),
-        recommended_bars(runs, "Share of the recommendations"),
+        bars(runs, "hr@10", "HR@10 by popularity of the target", color_of),
+        recommended_bars(runs, "Share of the recommendations", color_of),
     ]
     return Group(
         name=name,
         split=splits(runs),
         num_runs=len(runs),
-        colors=colors(runs),
+        num_drawn=sum(run.name in color_of for run in runs),
         results=results_table(runs),
         cost=cost_table(runs),
         costs=costs(runs),

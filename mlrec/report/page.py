@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 MADE_BY = "mlrec "
 """Start of every footer; the version follows."""
-MAX_ROWS_AT_ONCE = 24
-"""A table with more rows scrolls within its box."""
+MAX_ROWS_AT_ONCE = 40
+"""A table with more rows scrolls within its box, and says so."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -121,9 +122,12 @@ def draw_svg(
         axes.set_title(printable(label))
         # saved within the context, because matplotlib reads svg.* settings only when it writes
         sink = io.StringIO()
-        figure.savefig(
-            sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
+        with warnings.catch_warnings():
+            # the browser draws the texts, in fonts that have more characters than matplotlib's
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+            figure.savefig(
+                sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+            )
         description = f"{label}. {_axes_in_words(axes)}"
         svg = _themed(sink.getvalue(), description)
         hover = _hover(axes, marks, size_inches[1] * POINTS_PER_INCH)

@@ -26,6 +26,36 @@ def printable(text: str, max_characters: int = MAX_CHARACTERS) -> str:
     )
 
 
+def shortened(name: str, max_columns: int) -> str:
+    """Return a name for a label in a figure, printable, with "…" in the middle if it is long.
+
+    Both ends stay, because names of one sweep often differ at their end.
+
+    Args:
+        max_columns: Width of the label. Wide characters, such as Chinese ones, take two columns.
+    """
+    shown = printable(name)
+    if sum(map(_columns, shown)) <= max_columns:
+        return shown
+    head = _fitting(shown, max_columns - max_columns // 2 - 1)
+    tail = _fitting(shown[::-1], max_columns // 2)[::-1]
+    return f"{head}…{tail}"
+
+
+def _fitting(text: str, max_columns: int) -> str:
+    """Return the start of a text that fits into the columns."""
+    columns = 0
+    for place, character in enumerate(text):
+        columns += _columns(character)
+        if columns > max_columns:
+            return text[:place]
+    return text
+
+
+def _columns(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
 def brief(error: BaseException, max_characters: int = MAX_CHARACTERS) -> str:
     """Return a library's error as part of a sentence: one line, cut off, without a full stop.
 

@@ -143,6 +143,22 @@ def test_report_page_of_45_runs_stays_readable(run: Path, tmp_path: Path) -> Non
         assert f"{USERS_SHOWN - NUM_OPEN_USERS} more users" in seen["text"]
 
 
+@needs_chromium
+def test_report_page_with_long_names_keeps_values_in_sight(tmp_path: Path) -> None:
+    names = ["a_run_with_a_long_name_" * 5 + "1", "x" * 110, "words of a name " * 6 + "end"]
+    paths = [make_run(tmp_path / name) for name in names]
+    out = write_report(paths, tmp_path / "report.html")
+    for width in (DESKTOP, PHONE):
+        seen = look_at(out, width, tmp_path / "shot.png")
+        assert (seen["overflow_px"], seen["sticking_out"], seen["broken_words"]) == (0, [], [])
+        assert seen["violations"] == []
+        if width == DESKTOP:
+            assert seen["cut_off"] == []
+        else:
+            # the column of names stays in place while the figures next to it scroll
+            assert max(seen["names"]) < 0.55 * PHONE
+
+
 def test_report_other_data_set_at_the_url_is_not_shown(run: Path, tmp_path: Path) -> None:
     info = json.loads((run / "run.json").read_text())
     info["dataset"]["fingerprint"] = "0" * 64

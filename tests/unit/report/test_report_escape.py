@@ -53,7 +53,7 @@ TAGS = {
     "tbody",
 }
 TAGS |= {"tr", "th", "td", "span", "i", "details", "summary", "pre", "figure", "figcaption", "img"}
-TAGS |= {"nav", "a", "small", "script"}
+TAGS |= {"nav", "a", "small", "script", "wbr"}
 SVG_TAGS = {
     "svg",
     "g",

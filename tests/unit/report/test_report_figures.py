@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from made_runs import make_run
 from matplotlib.axes import Axes
 
-from mlrec.report.bar_figures import Bar, bars
+from mlrec.report.bar_figures import Bar, bars, waiting
 from mlrec.report.curves import MAX_DRAWN_POINTS, MAX_HOVERED_POINTS, curves
 from mlrec.report.figures import colors
 from mlrec.report.page import Drawing
@@ -127,10 +128,10 @@ def test_draw_svg_ids_differ_between_figures_and_are_all_used(tmp_path: Path) ->
 
 def test_bars_show_the_errors_of_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = read_runs([make_run(tmp_path / "video"), make_run(tmp_path / "id", 2.0)])
-    without = bars(runs, "hr@10", "HR@10")
+    without = bars(runs, "hr@10", "HR@10", colors(runs))
     assert without is not None and "Error bars" not in without.note
     monkeypatch.setattr(Run, "error", lambda run, metric, group="all": 0.0125)
-    drawing = bars(runs, "hr@10", "HR@10")
+    drawing = bars(runs, "hr@10", "HR@10", colors(runs))
     assert drawing is not None and "video\ncold: .3000 ± .0125" in titles(drawing)
     assert "Error bars: ± one standard error over the users." in drawing.note
     assert "in the order of the legend" in drawing.note
@@ -227,3 +228,32 @@ def test_spaced_on_a_log_axis_has_equal_ratios() -> None:
     assert places == [0, 9, 99, 999, 9999, 99_999]
     distances = [end - start for start, end in pairwise(spaced(1001, 11))]
     assert distances == [100] * 10
+
+
+def test_colors_of_many_runs_on_two_data_sets_are_shared_between_them(tmp_path: Path) -> None:
+    paths = []
+    for number in range(12):
+        fingerprint = ("a" if number < 9 else "b") * 64
+        paths.append(make_run(tmp_path / f"run_{number:02}", 4 - number / 10, "x", fingerprint))
+    runs = read_runs(paths)
+    names = [f"run_{number:02}" for number in (0, 1, 2, 3, 9, 10, 11)]
+    assert list(colors(runs)) == names
+    # the figures of one data set take the colors of the page
+    drawing = bars(runs[9:], "hr@10", "HR@10", colors(runs))
+    assert drawing is not None
+    assert drawing.legend == {name: colors(runs)[name] for name in names[4:]}
+
+
+@pytest.mark.parametrize("name", ["长" * 60, "🎬" * 60, "a" * 120, "a run of many words " * 6])
+def test_waiting_long_names_warn_of_nothing_and_keep_their_room(name: str, tmp_path: Path) -> None:
+    paths = [make_run(tmp_path / f"{name[:35]}_{number}") for number in range(2)]
+    for path in paths:
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": 110, "time": 1.0, "speed/data_wait": 0.25}) + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing = waiting(read_runs(paths), "Waiting")
+    assert drawing is not None
+    assert "…" in drawing.svg and f"{name[:3]}" in drawing.svg
+    for number in range(2):
+        assert f"_{number}</text>" in drawing.svg
