@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlrec import storage
 from mlrec.config import Config
 from mlrec.config.run_files import RESULTS_FILE
 from mlrec.data.format import ORACLE_FILE, Split, read_oracle
@@ -36,6 +37,9 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
     path = best_checkpoint(config)
     # Every rank needs the answer, to raise the same error below.
     reason_not_to_write = from_main(lambda: _reason_not_to_write(run, path, data))
+    if not reason_not_to_write:
+        # before the minutes of a ranking that could not be saved
+        from_main(lambda: storage.check_writable(run, "the run's folder"))
     model = load_model(config, data, world, path)
     # In the type of training, in which validation chose this checkpoint.
     as_trained(model, config, world.device)

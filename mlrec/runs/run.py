@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +93,7 @@ def check_place(config: Config) -> None:
     """Check that run_dir can hold a run.
 
     Raises:
-        ValueError: it is a file or a data set.
+        ValueError: it is a file, a data set or read-only.
     """
     path = config.run_path
     if path.is_file() or (path / DATASET_FILE).exists():
@@ -100,6 +101,9 @@ def check_place(config: Config) -> None:
         raise ValueError(
             f"run_dir is {config.run_dir!r}, and {path} is {what}. Name a folder for this run alone"
         )
+    # rank 0 writes; other nodes may not have the folder
+    if os.environ.get("RANK", "0") == "0":
+        storage.check_writable(path, "run_dir")
 
 
 def find_state(config: Config, data: Data) -> tuple[Path | None, TrainingState]:

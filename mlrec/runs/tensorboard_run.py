@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class TensorBoardRun:
         """
         from torch.utils.tensorboard import SummaryWriter
 
+        _silence_writer_thread()
         self._path = run_path
         self._config = config
         self._writer = SummaryWriter(str(run_path / TENSORBOARD), purge_step=resumed_step + 1)
@@ -107,6 +109,22 @@ class TensorBoardRun:
         """Close the event file."""
         del exit_code
         self._writer.close()
+
+
+def _silence_writer_thread() -> None:
+    """Let TensorBoard's thread print no traceback of an error, which the next flush raises too."""
+    from tensorboard.summary.writer import event_file_writer  # type: ignore[import-untyped]
+
+    thread_class = event_file_writer._AsyncWriterThread
+    if thread_class.__module__ == __name__:
+        return
+
+    class SilentThread(thread_class):  # type: ignore[misc, valid-type]
+        def run(self) -> None:
+            with contextlib.suppress(Exception):
+                super().run()
+
+    event_file_writer._AsyncWriterThread = SilentThread
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

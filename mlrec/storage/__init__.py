@@ -16,6 +16,7 @@ npy.py, tensor_files.py, parquet_text.py   arrays, tensors and text columns, rea
 """
 
 from mlrec.storage.filesystems import is_local, join, local_path
+from mlrec.storage.folders import check_writable
 from mlrec.storage.missing import why_absent
 from mlrec.storage.reads import (
     READ_BYTES,
@@ -36,6 +37,7 @@ from mlrec.storage.writes import download, flush, publish, remove, write_bytes, 
 
 __all__ = [
     "READ_BYTES",
+    "check_writable",
     "download",
     "exists",
     "find_files",

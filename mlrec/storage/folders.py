@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Check that files can be written into a folder, which need not exist yet.
+
+    Args:
+        name: what names the folder, such as run_dir.
+
+    Raises:
+        ValueError: it or a folder above it is a file, or read-only.
+    """
+    existing = folder.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ValueError(f"{name} is {folder}, but {existing} is not a folder. Name another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"Cannot write into {existing}: it is read-only for this user. Change its permissions, "
+            f"or name another folder as {name}"
+        )
 
 
 @contextmanager

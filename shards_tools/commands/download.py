@@ -9,7 +9,7 @@ from threading import Event
 
 from mlrec.config.arguments import Parser, whole_number
 from mlrec.runtime.json_output import add_json, print_json
-from mlrec.runtime.printable import counted
+from mlrec.runtime.printable import counted, printable
 from mlrec.runtime.terminal import say
 from mlrec.runtime.units import megabytes
 from shards_tools.download.published import DATASETS, DEFAULT_PARTS, PARTS, Dataset, Part
@@ -89,6 +89,7 @@ def _parts(text: str) -> tuple[Part, ...]:
 def run(options: argparse.Namespace) -> int:
     """Show the plan, and download what is missing."""
     # imported late, so that --help is fast
+    from mlrec import storage
     from shards_tools.download.download import download, folder_lock
     from shards_tools.download.http import check_url
     from shards_tools.download.manifest import read_manifest
@@ -96,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
 
     dataset: Dataset = options.dataset
     folder: Path = options.folder
+    if not options.dry_run:
+        storage.check_writable(folder, "DIR")
     stopping = Event()
     base_url = check_url(options.base_url or dataset.base_url, "--base-url")
     manifest = read_manifest(folder, dataset.name)
@@ -106,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
         if options.dry_run:
             for file in plan.files:
                 say(f"{plan.states[file.path]:<10} {megabytes(file.size):>14}  {file.path}")
-    failures: dict[str, str] = {}
+    failures = plan.failures
     if not options.dry_run:
         plan.check_disk()
         with folder_lock(folder):
@@ -144,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
 def _say_failures(failures: dict[str, str]) -> None:
     """Show which files failed, and why."""
     for path, reason in list(failures.items())[:MAX_SHOWN_FAILURES]:
-        say(f"{path}: {reason}", error=True)
+        say(f"{printable(path)}: {reason}", error=True)
     rest = len(failures) - MAX_SHOWN_FAILURES
     if rest > 0:
         say(f"and {rest:,} more; --json lists all", error=True)

@@ -69,7 +69,7 @@ def download(plan: Plan, manifest: Manifest, workers: int, stopping: Event) -> d
     """
     pending = [file for file in plan.files if plan.states[file.path] != "complete"]
     counter = _Counter(plan.num_bytes - plan.missing_bytes)
-    failures: dict[str, str] = {}
+    failures = dict(plan.failures)
     with (
         task("downloading", plan.num_bytes, megabytes) as progress,
         ThreadPoolExecutor(workers) as pool,
@@ -90,7 +90,9 @@ def download(plan: Plan, manifest: Manifest, workers: int, stopping: Event) -> d
                     except RefusedError as error:
                         failures[path] = str(error)
                         manifest.files.pop(path, None)
-                complete = len(plan.files) - len(futures) - len(failures)
+                complete = (
+                    len(plan.files) - len(futures) - len(failures.keys() - plan.failures.keys())
+                )
                 progress.reach(counter.count, f"{complete:,} of {len(plan.files):,} files")
                 if time.monotonic() - saved_at > SAVE_EVERY_S:
                     write_manifest(plan.folder, manifest)

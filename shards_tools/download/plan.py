@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,9 @@ from shards_tools.download.published import (
 )
 from shards_tools.download.verify import Checksum, read_checksums
 
+MAX_NAME_BYTES = 255 - len(".part.json")
+"""Longest name of a file whose part in arrival has a name that file systems take."""
+_TOO_LONG = f"its name is longer than {MAX_NAME_BYTES} bytes, which file systems do not take"
 State = Literal["complete", "unverified", "missing"]
 """Of a local file. Unverified: of the published size, but its content has to be read."""
 
@@ -61,6 +65,8 @@ class Plan:
     """State of the local file by path."""
     missing_bytes: int
     """Bytes to download."""
+    failures: dict[str, str]
+    """Reasons of files that cannot be downloaded, by path."""
 
     @property
     def num_bytes(self) -> int:
@@ -97,10 +103,12 @@ class Plan:
         Raises:
             ValueError: there is not.
         """
-        if self.missing_bytes > self.free_bytes:
+        too_few = self.missing_bytes - self.free_bytes
+        if too_few > 0:
             raise ValueError(
                 f"{self.folder} needs {in_words(self.missing_bytes)} more, and its disk has "
-                f"{in_words(self.free_bytes)} free. Free space, choose another folder, or "
+                f"{in_words(self.free_bytes)} free, {too_few:,} bytes "
+                "too few. Free space, choose another folder, or "
                 "choose fewer parts with --only"
             )
 
@@ -144,6 +152,8 @@ def make_plan(
         with ThreadPoolExecutor(workers) as pool:
             listed = list(pool.map(lambda entry: files_below(entry, stopping), chosen))
             found = [file for files in listed for file in files]
+            failures = {path: _TOO_LONG for path, _ in found if _is_too_long(path)}
+            found = [file for file in found if file[0] not in failures]
             checksums: dict[str, Checksum] = {}
             for path, entry in found:
                 if CHECKSUM_NAME.fullmatch(entry.name):
@@ -161,7 +171,13 @@ def make_plan(
     missing_bytes = 0
     for file in missing:
         missing_bytes += max(0, file.size - Partial(folder / file.path).size)
-    return Plan(dataset, base_url, folder, files, checksums, left_out, states, missing_bytes)
+    return Plan(
+        dataset, base_url, folder, files, checksums, left_out, states, missing_bytes, failures
+    )
+
+
+def _is_too_long(path: str) -> bool:
+    return max(len(os.fsencode(name)) for name in path.split("/")) > MAX_NAME_BYTES
 
 
 def _sized(path: str, entry: Entry, folder: Path, stopping: Event) -> RemoteFile:

@@ -25,6 +25,8 @@ _END = struct.Struct("<4sHH12xH")
 """End record of a zip archive: signature, number of this part, and of that of the directory."""
 _END_SIGNATURE = b"PK\x05\x06"
 _MAX_COMMENT = 0xFFFF
+_PAGE_BEGINNINGS = (b"<!doctype html", b"<html")
+_PAGE_BEGINNING_BYTES = 1 << 10
 
 
 class Checksum(NamedTuple):
@@ -68,7 +70,8 @@ def check_content(file: Path, published: Checksum | None, is_split: bool) -> str
         is_split: whether the file is of a split archive, which cannot be tested in parts.
 
     Raises:
-        RefusedError: the content is not what was published, or a damaged archive.
+        RefusedError: the content is not what was published, or empty, a web page, or a damaged
+            archive.
     """
     sha256 = digest_of(file, "sha256")
     if published is not None:
@@ -78,10 +81,27 @@ def check_content(file: Path, published: Checksum | None, is_split: bool) -> str
                 f"its {published.algorithm} is {digest}, and the server publishes "
                 f"{published.digest}"
             )
+    else:
+        _check_plausible(file)
     archive = archive_of(file.name)
     if archive is not None and not is_split:
         _check_zip(file)
     return sha256
+
+
+def _check_plausible(file: Path) -> None:
+    """Check that a file without a published checksum is not what servers send in place of one.
+
+    Raises:
+        RefusedError: it is empty, or a web page.
+    """
+    with file.open("rb") as stream:
+        beginning = stream.read(_PAGE_BEGINNING_BYTES)
+    if not beginning:
+        raise RefusedError("it is empty")
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if file.suffix.lower() not in (".html", ".htm") and text.startswith(_PAGE_BEGINNINGS):
+        raise RefusedError("the server sent a web page, such as a login page, instead of the file")
 
 
 def digest_of(file: Path, algorithm: str) -> str:

@@ -26,6 +26,8 @@ from mlrec.evaluation.examples import RECOMMENDED_ITEMS, SHOWN_USERS
 from mlrec.evaluation.metrics import GROUPS
 from mlrec.runs.metrics_file import read_metrics
 from mlrec.runs.recommendations import EXAMPLES, SHARE
+from mlrec.runs.service import ServiceSink
+from mlrec.runs.tensorboard_run import TensorBoardRun
 from mlrec.runs.tracker import Tracker
 from mlrec.train.dry_run import predict
 from mlrec.train.loop import train
@@ -145,3 +147,15 @@ def test_tensorboard_missing_is_refused_before_training(
         command(config)
     assert str(error.value).endswith("Run pip install 'mlrec[tensorboard]'")
     assert not os.path.exists(config.run_path)
+
+
+def test_tensorboard_folder_that_cannot_be_written_is_named_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    # nobody, not even root, may create files there
+    (tmp_path / TENSORBOARD).symlink_to("/proc")
+    sink = ServiceSink("TensorBoard", lambda: TensorBoardRun(tmp_path, Config(), {}, 0))
+    sink.log(1, {"train/loss": 1.0})
+    sink.close(0)
+    assert caplog.text.count("Stopped tracking in TensorBoard: FileNotFoundError") == 1
+    assert "Traceback" not in capfd.readouterr().err

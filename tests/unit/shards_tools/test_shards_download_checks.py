@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_download_that_does_not_fit_the_disk_is_refused(
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage)
     assert download(site, tmp_path / "raw") == 2
-    assert "raw needs 0.1 MB more, and its disk has 0.0 MB free. Free" in capsys.readouterr().err
+    assert "raw needs 0.1 MB more, and its disk has 0.0 MB free, " in capsys.readouterr().err
     assert not (tmp_path / "raw").exists()
 
 
@@ -126,3 +127,50 @@ def test_download_names_from_the_server_never_leave_the_folder(tmp_path: Path) -
         assert download(site, tmp_path / "raw") == 0
     assert {path.name for path in tmp_path.iterdir()} == {"raw"}
     assert not list(tmp_path.rglob("*out.mp4"))
+
+
+def test_download_of_empty_files_and_web_pages_names_them(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = {
+        "MicroLens-50k_pairs.csv": b"",
+        "MicroLens-50k_titles.csv": b"\n<!DOCTYPE html><html><body>Sign in</body></html>",
+        "MicroLens-50k_videos/3.mp4": b"<HTML><body>quota exceeded</body></HTML>",
+    }
+    for name, content in pages.items():
+        site.files[ROOT + name] = content
+    assert download(site, tmp_path) == 1
+    said = capsys.readouterr().err
+    assert "MicroLens-50k_pairs.csv: it is empty\n" in said
+    for name in ("MicroLens-50k_titles.csv", "MicroLens-50k_videos/3.mp4"):
+        assert f"{name}: the server sent a web page, such as a login page" in said
+    assert local_files(tmp_path) == {
+        name: content for name, content in expected(site, *DEFAULT).items() if name not in pages
+    }
+
+
+def test_download_of_a_name_that_is_too_long_keeps_the_rest(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = expected(site, *DEFAULT)
+    site.files[f"{ROOT}MicroLens-50k_videos/{'n' * 300}.mp4"] = b"video"
+    assert download(site, tmp_path) == 1
+    said = capsys.readouterr().err
+    assert "its name is longer than 245 bytes" in said
+    assert "1 file could not be downloaded" in said
+    assert local_files(tmp_path) == rest
+
+
+def test_download_into_a_file_or_a_read_only_folder_is_refused(
+    site: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert download(site, file) == 2
+    assert f"DIR is {file}, but {file} is not a folder" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert download(site, tmp_path) == 2
+    assert f"Cannot write into {tmp_path}: it is read-only" in capsys.readouterr().err
