@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
-from mlrec.runtime.terminal import console
+from mlrec.runtime.terminal import print_table
 
 HELP = "Test user by user whether the difference of two runs is more than chance."
 DESCRIPTION = """\
@@ -28,8 +28,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare, and print one row per metric: means with standard errors, difference and p."""
-    from rich.table import Table
-
     from mlrec.config.run_files import run_names
     from mlrec.evaluation.compare import compare
 
@@ -39,13 +37,16 @@ def run(options: argparse.Namespace) -> None:
         print_json({"first": str(options.first), "second": str(options.second), "metrics": metrics})
         return
     # runs of the same name get as many parent folders as tell them apart
-    table = Table("metric", *run_names([options.first, options.second]), "difference", "p")
+    header = ("metric", *run_names([options.first, options.second]), "difference", "p")
+    cells = []
     for row in rows:
-        table.add_row(
-            row.metric,
-            f"{row.first:.4f} ± {row.first_error:.4f}",
-            f"{row.second:.4f} ± {row.second_error:.4f}",
-            f"{row.difference:+.4f} ± {row.difference_error:.4f}",
-            f"{row.p:.2g}",
+        cells.append(
+            (
+                row.metric,
+                f"{row.first:.4f} ± {row.first_error:.4f}",
+                f"{row.second:.4f} ± {row.second_error:.4f}",
+                f"{row.difference:+.4f} ± {row.difference_error:.4f}",
+                f"{row.p:.2g}",
+            )
         )
-    console().print(table)
+    print_table(header, cells)

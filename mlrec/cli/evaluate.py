@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 from mlrec.cli.commands import add_overrides
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
-from mlrec.runtime.terminal import console
+from mlrec.runtime.terminal import print_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from mlrec.evaluation.results import Results
 
 HELP = "Rank the full catalogue for every user with a run's best checkpoint."
@@ -53,23 +51,21 @@ def run(options: argparse.Namespace) -> None:
     if world.is_main and options.json:
         print_json(asdict(results))
     elif world.is_main:
-        console().print(_table(results))
+        _print_table(results)
     stop_world()
 
 
-def _table(results: Results) -> Table:
-    """Return the metrics of the groups of users, and of all users' baselines."""
-    from rich.table import Table
-
+def _print_table(results: Results) -> None:
+    """Print the metrics of the groups of users, and of all users' baselines."""
     rows = dict(results.metrics)
     for name, summary in results.baselines.items():
         # a baseline is a row for all users; its groups are in results.json
         rows[name] = summary["all"]
     # the number of users is no metric, and has a column and a format of its own
     metrics = [name for name in rows["all"] if name != "users"]
-    table = Table(f"{results.split} split", "users", *metrics)
+    lines = []
     for group, values in rows.items():
         # oracle.json has the default cut-offs alone
         cells = [f"{values[name]:.4f}" if name in values else "–" for name in metrics]
-        table.add_row(group, f"{values['users']:,.0f}", *cells)
-    return table
+        lines.append((group, f"{values['users']:,.0f}", *cells))
+    print_table((f"{results.split} split", "users", *metrics), lines)

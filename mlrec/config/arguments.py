@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -78,7 +79,40 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"{message}{self._remedy(message)}; see: {self.prog} --help")
+        message, names = self._without_optional(message)
+        # argparse reports what is missing first, although a misspelled option explains it
+        unknown = self._unknown_option() if names else ""
+        if unknown:
+            message = f"unrecognized arguments: {unknown}"
+        raise ValueError(
+            f"{message}{self._remedy(message)}{self._suggestion()}; see: {self.prog} --help"
+        )
+
+    def _without_optional(self, message: str) -> tuple[str, str]:
+        """Return a message without arguments that may be left out, and the missing ones in it."""
+        start = "the following arguments are required: "
+        if not message.startswith(start):
+            return message, ""
+        optional = {
+            action.metavar or action.dest for action in self._actions if action.nargs in ("*", "?")
+        }
+        names = message.removeprefix(start).split(", ")
+        missing = ", ".join(name for name in names if name not in optional)
+        return start + missing, missing
+
+    def _unknown_option(self) -> str:
+        """Return the first long option of the command line that no option begins with, or ""."""
+        for word in self._words:
+            option = word.partition("=")[0]
+            is_known = any(name.startswith(option) for name in self._option_string_actions)
+            if option.startswith("--") and option != "--" and not is_known:
+                return option
+        return ""
+
+    def _suggestion(self) -> str:
+        """Return the option that was probably meant by a misspelled one, as part of a message."""
+        near = difflib.get_close_matches(self._unknown_option(), self._option_string_actions, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
     def _remedy(self, message: str) -> str:
         """Return how to write a value that begins with a dash, if the message is about one."""

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from mlrec.runtime.printable import is_printable
+from mlrec.runtime.terminal import naming_output
 
 FLAG = "--json"
 HELP = "print the result as one JSON document, for programs (default: off)"
@@ -24,7 +25,8 @@ def print_json(document: Any) -> None:
     """Print the document, with JSON escapes for characters that a terminal would act on."""
     # ASCII only would be safe as well, but unreadable for titles in Chinese.
     text = json.dumps(document, indent=1, ensure_ascii=False)
-    print(_BEYOND_ASCII.sub(lambda match: _escaped_if_unsafe(match[0]), text))
+    with naming_output():
+        print(_BEYOND_ASCII.sub(lambda match: _escaped_if_unsafe(match[0]), text))
 
 
 def _escaped_if_unsafe(character: str) -> str:

@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -40,7 +41,19 @@ def one_line(text: str) -> str:
 
 def say(text: object, *, error: bool = False, flush: bool = False) -> None:
     """Print `text`, of one or more lines, to standard output, or with `error` to standard error."""
-    print(printable_lines(str(text)), file=sys.stderr if error else sys.stdout, flush=flush)
+    with naming_output():
+        print(printable_lines(str(text)), file=sys.stderr if error else sys.stdout, flush=flush)
+
+
+@contextlib.contextmanager
+def naming_output() -> Iterator[None]:
+    """Say in an error of the system, for example of a full disk, that the output caused it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # nobody reads the output any more
+    except OSError as error:
+        raise OSError(f"standard output cannot be written: {error}") from error
 
 
 class _SafeConsole(Console):
@@ -50,6 +63,10 @@ class _SafeConsole(Console):
         return super().render_str(
             printable_lines(text), **{**options, "markup": False, "emoji": False}
         )
+
+    def print(self, *texts: Any, **options: Any) -> None:
+        with naming_output():
+            super().print(*texts, **options)
 
     def on_broken_pipe(self) -> None:
         """Raise the error of a closed pipe as print does; rich would end the process.
@@ -73,6 +90,33 @@ def console(error: bool = False) -> Console:
         # A file or a pipe has no width. Rich would take 80 columns, and cut the cells of tables.
         plain.width = MAX_LINE_CHARACTERS
     return plain
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table in which no cell is cut.
+
+    Where the terminal is too narrow for it, each row becomes a list of its cells.
+    """
+    from rich.cells import cell_len
+    from rich.table import Table
+
+    table = Table()
+    width = 1
+    for title, *cells in zip(header, *rows, strict=True):
+        min_width = max(map(cell_len, cells), default=0)
+        table.add_column(title, min_width=min_width, overflow="fold")
+        # a border and a space on each side
+        width += min_width + 3
+    output = console()
+    if width <= output.width:
+        for row in rows:
+            table.add_row(*row)
+        output.print(table)
+        return
+    for row in rows:
+        say(row[0])
+        for title, cell in zip(header[1:], row[1:], strict=True):
+            say(f"  {title}: {cell}")
 
 
 class _SafeFormatter(logging.Formatter):

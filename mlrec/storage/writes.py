@@ -72,7 +72,11 @@ def write_bytes(url: str, data: bytes) -> None:
         folder = local_path(url).parent
         folder.mkdir(parents=True, exist_ok=True)
     # Next to the target, so that it can be renamed; for remote storage in the temporary folder.
-    handle, name = tempfile.mkstemp(dir=folder, suffix=".partial")
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, suffix=".partial")
+    except OSError as error:
+        # the system names the temporary file
+        raise OSError(error.errno, error.strerror, url) from error
     try:
         with writing(url), os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -74,7 +74,9 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "bench loader x --steps 1e3",
             "argument --steps: the value is 1e3; it must be a whole number",
         ),
-        ("sweep", "the following arguments are required: FILE"),
+        ("sweep", "the following arguments are required: FILE; see"),
+        ("sweep --helpp", "unrecognized arguments: --helpp; did you mean --help?; see"),
+        ("report RUN --tabel encoders", "--tabel encoders; did you mean --table?; see"),
         (
             "train CONFIG.yaml --dry-run=010",
             "--dry-run: the value is '010'; it must be a whole number from 1 to 999999",

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.table import Table
@@ -16,7 +17,7 @@ from mlrec.runtime.entry_point import run_main
 from mlrec.runtime.json_output import print_json
 from mlrec.runtime.printable import MAX_CHARACTERS, brief
 from mlrec.runtime.progress import Bar, number, task, track
-from mlrec.runtime.terminal import console, say
+from mlrec.runtime.terminal import console, print_table, say
 
 HOSTILE = {
     "title": "\x1b]0;owned\x07",
@@ -169,3 +170,22 @@ def test_sources_create_no_console_of_rich() -> None:
 )
 def test_brief_of_a_library_error_is_one_short_line(error: Exception, shown: str) -> None:
     assert brief(error) == shown
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 200])
+def test_print_table_narrow_terminal_cuts_no_figure(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(terminal._SafeConsole, "is_terminal", True)
+    cells = ("hr@10", "0.1234 ± 0.0012", "+0.0012 ± 0.0034", "1.4e-34")
+    print_table(("metric", "a long name of a run", "difference", "p"), [cells])
+    printed = capsys.readouterr().out
+    assert all(cell in printed for cell in cells) and "…" not in printed
+
+
+@pytest.mark.parametrize("write", [say, console().print, print_json])
+def test_output_to_full_disk_is_named(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", buffering=1) as full, pytest.raises(OSError, match="standard out"):
+        monkeypatch.setattr(sys, "stdout", full)
+        write("a\n" * 10_000)
