@@ -43,6 +43,7 @@ def open(url: str | Path, settings: Settings | None = None) -> Dataset:
 
     Raises:
         ValueError: there is no data set, or none that this version reads.
+        RuntimeError: the server cannot be reached.
 
     Example:
         >>> data = mlrec.open("s3://bucket/microlens-50k")

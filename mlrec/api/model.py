@@ -31,6 +31,7 @@ def load(source: str | Path | Run, settings: Settings | None = None) -> Model:
 
     Raises:
         ValueError: no run with a checkpoint, or no intact export.
+        RuntimeError: the server cannot be reached.
     """
     overrides = as_overrides(settings)
     url = as_place("source", source)

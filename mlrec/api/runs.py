@@ -99,8 +99,7 @@ def train(config: AnyConfig, settings: Settings | None = None) -> Run:
 
     Raises:
         ValueError: configuration, data set or checkpoints do not fit.
-        RuntimeError: training diverged, too many items are unreadable, or
-            another thread trains.
+        RuntimeError: it diverged, items are unreadable, or a thread trains.
 
     Example:
         >>> run = mlrec.train("my.yaml", {"train.duration": "2 epochs"})

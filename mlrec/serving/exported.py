@@ -110,15 +110,19 @@ class Export:
 
         Raises:
             ValueError: serving.json does not exist, or is damaged.
+            RuntimeError: the server cannot be reached.
         """
         self.url = url
         self._folder = folder
         place = storage.join(url, SERVING_FILE)
-        if not storage.exists(place):
+        try:
+            # not storage.exists, which is False for a server that cannot be reached
+            storage.size_of(place)
+        except (FileNotFoundError, NotADirectoryError) as error:
             remedy = "Write the export with mlrec export RUN OUT --index"
             raise ValueError(
                 storage.why_absent(url, "an export with an index", SERVING_FILE, remedy)
-            )
+            ) from error
         raw = self._local(SERVING_FILE, MAX_FACTS_BYTES).read_bytes()
         self.facts = parse_json(raw, ServingFacts, place, REMEDY)
 

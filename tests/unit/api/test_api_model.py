@@ -15,6 +15,7 @@ import torch
 
 import mlrec
 from mlrec.cli.main import run_command
+from mlrec.storage import transfer
 
 
 @pytest.fixture(scope="session")
@@ -233,3 +234,9 @@ def test_load_of_a_moved_data_set_takes_settings(
 def test_load_without_a_run_names_the_place(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{tmp_path} is not a run: it has no config.yaml"):
         mlrec.load(tmp_path)
+
+
+def test_load_from_an_unreachable_server_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "MAX_ATTEMPTS", 1)
+    with pytest.raises(RuntimeError, match="failed 1 times, last with ClientConnectorError"):
+        mlrec.load("http://127.0.0.1:1/export")
