@@ -126,4 +126,7 @@ def _search(options: argparse.Namespace) -> None:
         print_json(document | {"trials": trials})
         return
     say(f"best: {in_words(replace(best.trial, before=False), plan.metric)}")
-    say(f"its configuration is {best.file}; for the final run: mlrec train {best.file}")
+    say(
+        f"its configuration is {best.file}; "
+        f"for the final run: mlrec train {shlex.quote(str(best.file))}"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def compare(first: Path, second: Path) -> list[Comparison]:
     if one.split != other.split:
         raise ValueError(
             f"{first} ranked the {one.split} split, {second} the {other.split} split. "
-            f"Rank one of them again: mlrec evaluate {second} --split {one.split}"
+            f"Rank one of them again: mlrec evaluate {shlex.quote(str(second))} --split {one.split}"
         )
     if one.users != other.users:
         raise ValueError(
@@ -89,7 +90,9 @@ def _read(run: Path) -> _Ranking:
         raise ValueError(storage.why_absent(str(run), "a run", CONFIG_FILE, RUN_REMEDY))
     for name in (RANKS_FILE, RESULTS_FILE):
         if not (run / name).exists():
-            raise ValueError(f"{run} has no {name}; mlrec evaluate {run} writes it")
+            raise ValueError(
+                f"{run} has no {name}; mlrec evaluate {shlex.quote(str(run))} writes it"
+            )
     results = read_results(run)
     assert results is not None
     ranks = read_ranks(run, results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -182,4 +183,4 @@ def write_results(run: Path, results: Results, ranks: TargetRanks) -> None:
 
 
 def _remedy(run: Path) -> str:
-    return f"mlrec evaluate {run} writes {RESULTS_FILE} and {RANKS_FILE} again"
+    return f"mlrec evaluate {shlex.quote(str(run))} writes {RESULTS_FILE} and {RANKS_FILE} again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from mlrec import storage
@@ -69,7 +70,8 @@ def evaluate_run(config: Config, data: Data, world: World, split: Split) -> Resu
         if split_before not in ("", split):
             say(
                 f"{run / RESULTS_FILE} now holds the {split} split; it held the {split_before} "
-                f"split, which mlrec evaluate {run} --split {split_before} writes again",
+                f"split, which mlrec evaluate {shlex.quote(str(run))} --split {split_before} "
+                "writes again",
                 error=True,
             )
     # After the files are written, as the error refers to the reasons in results.json.

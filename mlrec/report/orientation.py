@@ -124,7 +124,8 @@ def headlines(runs: Sequence[Run]) -> list[str]:
     split = splits(choice.line.runs)
     sentence = f"{_subject(choice.line)} reaches HR@10 {reached} on the {split} split"
     if choice.num_lines > 1:
-        sentence = f"{_reason(choice, split)}: {sentence}"
+        num_left_out = len(lines_of(runs)) - choice.num_lines
+        sentence = f"{_reason(choice, split, num_left_out)}: {sentence}"
     comparisons = []
     popularity = baseline(runs, "popularity")
     if spread is not None and popularity is not None:
@@ -147,11 +148,14 @@ def _subject(line: Line) -> str:
     return f"{line.short_name} (mean of {counted(len(line.runs), 'seed')})"
 
 
-def _reason(choice: Choice, split: str) -> str:
-    """Return how the best line was chosen."""
+def _reason(choice: Choice, split: str, num_left_out: int) -> str:
+    """Return how the best line was chosen, and why runs were left out."""
     best = f"Best of {counted(choice.num_lines, 'run')}"
     if choice.is_by_validation:
-        return f"{best} on validation ({choice.metric.upper()} {number(choice.value)})"
+        reason = f"{best} on validation ({choice.metric.upper()} {number(choice.value)}"
+        if num_left_out:
+            reason += f"; {counted(num_left_out, 'other')} without a validation result"
+        return f"{reason})"
     return f"{best} on the {split} split, as none logged a validation"
 
 

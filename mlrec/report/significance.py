@@ -87,5 +87,7 @@ def uncertainty_note(lines: Sequence[Line]) -> str:
 
 
 def small_note(groups: Sequence[str]) -> str:
-    """Return why the columns of groups are grey; "" for no groups."""
-    return f"Grey: fewer than {MIN_USERS} users ({', '.join(groups)})." if groups else ""
+    """Return why columns of groups have no marks; "" for no groups."""
+    if not groups:
+        return ""
+    return f"Fewer than {MIN_USERS} users, too few to test: {', '.join(groups)}."

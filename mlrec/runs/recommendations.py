@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def read_recommended(run_path: Path) -> Recommended | None:
     path = run_path / RECOMMENDED_FILE
     if not path.exists():
         return None
-    remedy = f"mlrec evaluate {run_path} writes it again"
+    remedy = f"mlrec evaluate {shlex.quote(str(run_path))} writes it again"
     return parse_json(
         read_bounded(path, MAX_RECOMMENDED_BYTES, remedy), Recommended, str(path), remedy
     )

@@ -203,6 +203,15 @@ def test_compare_command_runs_of_one_name_get_distinct_headings(
     assert "a/v1" in printed and "b/v1" in printed
 
 
+def test_compare_missing_ranks_of_a_run_with_spaces_name_a_command_that_runs(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "a run", GENERATOR.integers(0, 90, 50))
+    (run / "ranks.npy").unlink()
+    with pytest.raises(ValueError, match=r"mlrec evaluate '.*/a run'"):
+        compare(run, run)
+
+
 def test_run_names_are_the_shortest_distinct_endings() -> None:
     paths = [Path(path) for path in ("/v1", "/x/v1", "/x/y/v1", "/z/y/v1", "/z/w", "/z/w")]
     assert run_names(paths) == ["/v1", "x/v1", "x/y/v1", "z/y/v1", "w", "w"]

@@ -80,7 +80,7 @@ def test_popularity_table_greys_small_groups_and_never_marks_them(tmp_path: Path
     assert table.header == ("cold", "1-5", "21-100")
     assert table.small == {0}
     assert {row.name: row.best for row in table.rows}["all"] == {1, 2}
-    assert "Grey: fewer than 50 users (cold)." in table.note
+    assert "Fewer than 50 users, too few to test: cold." in table.note
     page = write_report(paths, tmp_path / "report.html").read_text()
     assert '<td class="small">1.0000 <span class="error">± .0000</span></td>' in page
 
@@ -113,6 +113,10 @@ def test_report_chooses_the_best_run_on_validation(tmp_path: Path) -> None:
     assert "Best of 2 runs on validation (HR@10 .3000): first reaches HR@10 .2000 ± .0284" in text
     assert "| first (best on validation) | .2000 ± .0284 |" in text
     assert "| second | **.4000 ± .0347** |" in text
+    third = make_run(tmp_path / "third")
+    (third / "metrics.jsonl").unlink()
+    text = write_report([second, first, third], out).with_suffix(".md").read_text()
+    assert "2 runs on validation (HR@10 .3000; 1 other without a validation result): f" in text
     for path in (first, second):
         (path / "metrics.jsonl").unlink()
     text = write_report([second, first], tmp_path / "report.html").with_suffix(".md").read_text()
