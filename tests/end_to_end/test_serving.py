@@ -228,7 +228,9 @@ def test_recommend_history_without_a_known_item_is_an_error(
     ):
         recommend_from_index(str(tmp_path / "export"), None, history, 3)
     served = ServedModel(str(exported))
-    for unknown in ([], [""], ["-5", "999999"], [str(NUM_ITEMS + 1)] * 100):
+    with pytest.raises(ValueError, match="after an empty history"):
+        served.recommend([], 3)
+    for unknown in ([""], ["-5", "999999"], [str(NUM_ITEMS + 1)] * 100):
         with pytest.raises(ValueError, match=f"none of its {len(unknown)} items"):
             served.recommend(unknown, 3)
 
