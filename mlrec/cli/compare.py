@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlrec.config.arguments import Parser
 from mlrec.runtime.json_output import add_json, print_json
-from mlrec.runtime.terminal import print_table
+from mlrec.runtime.terminal import print_table, say
 
 HELP = "Test user by user whether the difference of two runs is more than chance."
 DESCRIPTION = """\
@@ -50,3 +50,5 @@ def run(options: argparse.Namespace) -> None:
             )
         )
     print_table(header, cells)
+    first, second = header[1:3]
+    say(f"difference: {second} minus {first}; p: paired test over the users")

@@ -104,7 +104,7 @@ def _sentence(out: str, info: FeaturesInfo) -> str:
     if info.pca:
         width += (
             f": principal components of {counted(len(info.pca.rows), 'stage')}, which explain "
-            f"{info.pca.explained_variance:.1%} of the variance of the items in training"
+            f"{100 * info.pca.explained_variance:.1f} % of the variance of the items in training"
         )
     return f"{out}: features of {counted(info.count, 'item')}, {width}"
 

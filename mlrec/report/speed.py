@@ -52,4 +52,4 @@ def _count(values: list[float]) -> str:
 
 
 def _share(values: list[float]) -> str:
-    return f"{median(values):.0%}"
+    return f"{100 * median(values):.0f} %"

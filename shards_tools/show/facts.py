@@ -125,7 +125,7 @@ def facts(described: dict[str, Any]) -> list[dict[str, str]]:
     spread = {
         "training popularity": ", ".join(f"{name} {popularity[name]:,}" for name in QUANTILES),
         "cold items": f"{popularity['cold_items']:,}",
-        "share of the top 1 %": f"{popularity['share_of_top_percent']:.1%}",
+        "share of the top 1 %": f"{100 * popularity['share_of_top_percent']:.1f} %",
     }
     sources = {}
     for number, source in enumerate(described["sources"], start=1):

@@ -72,11 +72,17 @@ class SplitInfo:
             self._check_leave_one_out()
 
     def _check_leave_one_out(self) -> None:
-        if self.min_interactions < 4 or self.keep_last < self.min_interactions:
+        if self.min_interactions >= 4 and self.keep_last < self.min_interactions:
             raise ValueError(
                 f"the split keeps the last {self.keep_last} of at least {self.min_interactions} "
-                "interactions; leave-one-out needs min_interactions of 4 or more (two to train on, "
-                "two held out) and keep_last not below it"
+                "interactions; leave-one-out needs keep_last not below min_interactions. "
+                f"Set keep_last {self.min_interactions}, or a lower min_interactions"
+            )
+        if self.min_interactions < 4:
+            raise ValueError(
+                f"the split keeps the last {self.keep_last} of at least {self.min_interactions} "
+                "interactions; leave-one-out needs min_interactions of 4 or more: two to train on "
+                "and two held out"
             )
         if (self.validation_from, self.test_from) != (None, None):
             raise ValueError("validation_from and test_from belong to a split by time")

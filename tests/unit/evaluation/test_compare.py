@@ -200,7 +200,7 @@ def test_compare_command_runs_of_one_name_get_distinct_headings(
         ]
     )
     printed = capsys.readouterr().out
-    assert "a/v1" in printed and "b/v1" in printed
+    assert "difference: b/v1 minus a/v1; p: paired test over the users" in printed
 
 
 def test_compare_missing_ranks_of_a_run_with_spaces_name_a_command_that_runs(

@@ -98,7 +98,7 @@ def test_report_page_with_frames_fits_desktop_and_phone(run: Path, tmp_path: Pat
             "recommends; the item watched next has rank",
             "Cold items",
             "users/s",
-            "25%",
+            "25 %",
             "5 MB",
         ):
             assert words in seen["text"]

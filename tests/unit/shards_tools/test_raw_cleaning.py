@@ -154,5 +154,7 @@ def test_read_interactions_of_too_few_says_what_was_dropped_before(tmp_path: Pat
 
 
 def test_settings_that_contradict_are_named_as_options() -> None:
-    with pytest.raises(ValueError, match=r"needs --min-interactions of 4 .* and --keep-last not"):
+    with pytest.raises(ValueError, match=r"needs --min-interactions of 4 or more"):
         Settings(min_interactions=3)
+    with pytest.raises(ValueError, match=r"Set --keep-last 99, or a lower --min-interactions"):
+        Settings(min_interactions=99)
