@@ -110,16 +110,27 @@ def heeded_signals() -> None:
             signal.signal(number, handler)
 
 
+_LAUNCHED = {
+    name: os.environ.get(name)
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+}
+"""The environment variables by which a launcher describes a rank, before the first test."""
+
+
 @pytest.fixture(autouse=True)
 def no_rank_of_an_earlier_test() -> Iterator[None]:
     """Restore the environment variables by which a launcher describes a rank.
 
-    A command that starts a group of one rank sets them, and the next test must not see them.
+    A command that starts a group of one rank sets them, in a test or in a fixture of a module, and
+    the next test must not see them.
     """
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    before = {name: os.environ.get(name) for name in names}
+    _restore_launched()
     yield
-    for name, value in before.items():
+    _restore_launched()
+
+
+def _restore_launched() -> None:
+    for name, value in _LAUNCHED.items():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value

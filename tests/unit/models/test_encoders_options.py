@@ -131,7 +131,7 @@ def test_row_with_other_sizes_than_its_checkpoint_asks_for_the_option(published:
             "MobileViT",
             {"image_size": 64},
             {},
-            r"vectors have the shape \[640\], not its width, 240",
+            r"returns \[1, 640\] for one item, expected vectors of \[1, 240\]",
         ),
     ],
 )
