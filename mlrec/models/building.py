@@ -29,7 +29,7 @@ _USERS_PER_READ = 1 << 16
 def training_precision(config: Config) -> Precision:
     """Return the precision of training, which entry points resolve before anything is built."""
     precision = config.train.precision
-    assert precision != "auto", "resolve_precision has not run"
+    assert precision != "auto", "call resolve_precision first"
     return precision
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlrec.report.published import COUNTS, DATASET, Figure
 from mlrec.report.runs import Run
-from mlrec.report.seeds import SeedGroup, seed_groups
+from mlrec.report.seeds import SeedGroup, seed_group_by_run
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,7 @@ class Own:
 
 def owns(runs: Sequence[Run]) -> list[Own]:
     """Return our runs, with those that differ only in their seed as one."""
-    group_of: dict[str, SeedGroup] = {}
-    for group in seed_groups(runs):
-        for run in group.runs:
-            group_of[run.name] = group
+    group_of = seed_group_by_run(runs)
     distinct: dict[str, Own] = {}
     for run in runs:
         seeds = group_of.get(run.name)

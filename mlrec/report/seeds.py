@@ -99,10 +99,7 @@ class Line:
 
 def lines_of(runs: Sequence[Run]) -> list[Line]:
     """Return one line per ranked run, and one for all that differ only in their seed."""
-    group_of: dict[str, SeedGroup] = {}
-    for group in seed_groups(runs):
-        for run in group.runs:
-            group_of[run.name] = group
+    group_of = seed_group_by_run(runs)
     lines: dict[str, Line] = {}
     for run in runs:
         seeds = group_of.get(run.name)
@@ -111,6 +108,11 @@ def lines_of(runs: Sequence[Run]) -> list[Line]:
         elif run.results:
             lines[run.name] = Line(run.name, (run,))
     return list(lines.values())
+
+
+def seed_group_by_run(runs: Sequence[Run]) -> dict[str, SeedGroup]:
+    """Return the group of each run that differs from others only in its seed, by the run's name."""
+    return {run.name: group for group in seed_groups(runs) for run in group.runs}
 
 
 def seed_groups(runs: Sequence[Run]) -> list[SeedGroup]:

@@ -106,7 +106,7 @@ def _shown(value: Any) -> str:
 
 
 def new_run(config: Config) -> str:
-    """Return how to train anew where another run is in the folder, without a full stop."""
+    """Return how to start over while another run is in the folder, as part of a sentence."""
     if "{name}" in config.run_dir:
         return "give the new run a name of its own: name=NEW"
     return "give the new run a folder of its own: run_dir=NEW"
@@ -132,7 +132,7 @@ def check_resumable(
     else:
         return
     raise ValueError(
-        f"Cannot resume from {checkpoint}: {change}. To train anew, {new_run(config)}. "
+        f"Cannot resume from {checkpoint}: {change}. To start over, {new_run(config)}. "
         "resume.force=true continues this run anyway"
     )
 
@@ -176,7 +176,7 @@ def _check_name(config: Config) -> None:
     if "{name}" not in config.run_dir and saved != config.name:
         raise ValueError(
             f"Cannot train {config.name} in {config.run_path}, which holds the run {saved}. To "
-            f"train anew, {new_run(config)}. To continue the run, set name={saved}"
+            f"start over, {new_run(config)}. To continue the run, set name={saved}"
         )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 def check_writable(folder: Path, name: str) -> None:
     """Check that files can be written into a folder, which need not exist yet.
@@ -41,6 +43,34 @@ def new_folder(path: Path) -> Iterator[bool]:
         yield bool(new_folders)
     finally:
         _remove_empty(new_folders)
+
+
+@contextmanager
+def folder_lock(folder: Path, file_name: str, busy: str) -> Iterator[None]:
+    """Hold the lock of a local folder, which is also released when the process dies.
+
+    The folder and its parents are removed again if they are new and stay empty.
+
+    Args:
+        file_name: name of the lock in the folder.
+        busy: message if another process holds the lock.
+
+    Raises:
+        RuntimeError: another process holds it.
+    """
+    with new_folder(folder):
+        # no waiting: two runs on one place are a mistake, and the second should say so
+        lock = FileLock(folder / file_name, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RuntimeError(busy) from None
+        try:
+            yield
+        finally:
+            # removed before it is released: a process that waits for it sees that the file is gone
+            (folder / file_name).unlink(missing_ok=True)
+            lock.release()
 
 
 def _missing_folders(path: Path) -> list[Path]:

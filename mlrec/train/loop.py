@@ -72,7 +72,7 @@ def train(config: Config) -> None:
             raise ValueError(
                 f"{config.run_path} has done {counted(state.step, 'step')}, more than the "
                 f"{total_steps:,} of train.duration={config.train.duration!r}. "
-                f"To train anew, {new_run(config)}. "
+                f"To start over, {new_run(config)}. "
                 "To continue this run, set a longer train.duration"
             )
         run, batches = _build(config, data, world, plan, total_steps, resumed, state)

@@ -22,7 +22,7 @@ DIR/download.json records the size and SHA-256 of each file. A second call downl
 or has changed.
 
 The parts are {", ".join(PARTS)}. The videos of MicroLens-100K take about 480 GB. Where the server
-has no index pages, files are found by their known names.
+has no index pages, the published names are tried.
 
 This command is tested against local servers with the published layout, not against the server of
 MicroLens. If the files have moved, pass their folder with --base-url."""
@@ -90,7 +90,8 @@ def run(options: argparse.Namespace) -> int:
     """Show the plan, and download what is missing."""
     # imported late, so that --help is fast
     from mlrec import storage
-    from shards_tools.download.download import download, folder_lock
+    from mlrec.storage.folders import folder_lock
+    from shards_tools.download.download import LOCK_FILE, download
     from shards_tools.download.http import check_url
     from shards_tools.download.manifest import read_manifest
     from shards_tools.download.plan import make_plan
@@ -112,7 +113,10 @@ def run(options: argparse.Namespace) -> int:
     failures = plan.failures
     if not options.dry_run:
         plan.check_disk()
-        with folder_lock(folder):
+        busy = (
+            f"Another process downloads into {folder}. Wait for its end, or choose another folder"
+        )
+        with folder_lock(folder, LOCK_FILE, busy):
             failures = download(plan, manifest, options.workers, stopping)
     if options.json:
         print_json(

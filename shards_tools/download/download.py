@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock
-
-from filelock import FileLock, Timeout
 
 from mlrec.runtime.progress import task
 from mlrec.runtime.units import megabytes
@@ -38,27 +35,6 @@ class _Counter:
         """Add a number of bytes, which is negative for bytes that were taken back."""
         with self._lock:
             self.count += count
-
-
-@contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time download into a folder.
-
-    Raises:
-        RuntimeError: another process does.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RuntimeError(
-            f"Another process downloads into {folder}. Wait for its end, or choose another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def download(plan: Plan, manifest: Manifest, workers: int, stopping: Event) -> dict[str, str]:

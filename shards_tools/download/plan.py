@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Literal, NamedTuple
@@ -151,15 +152,22 @@ def make_plan(
         chosen, left_out = choose(published_entries(dataset, base_url, stopping), parts)
         with ThreadPoolExecutor(workers) as pool:
             listed = list(pool.map(lambda entry: files_below(entry, stopping), chosen))
-            found = [file for files in listed for file in files]
-            failures = {path: _TOO_LONG for path, _ in found if _is_too_long(path)}
-            found = [file for file in found if file[0] not in failures]
+            failures: dict[str, str] = {}
+            checksum_files: list[tuple[str, Entry]] = []
+            data_files: list[tuple[str, Entry]] = []
+            for path, entry in chain.from_iterable(listed):
+                if _is_too_long(path):
+                    failures[path] = _TOO_LONG
+                elif CHECKSUM_NAME.fullmatch(entry.name):
+                    checksum_files.append((path, entry))
+                else:
+                    data_files.append((path, entry))
             checksums: dict[str, Checksum] = {}
-            for path, entry in found:
-                if CHECKSUM_NAME.fullmatch(entry.name):
-                    checksums |= read_checksums(path, entry.url, stopping)
-            found = [file for file in found if not CHECKSUM_NAME.fullmatch(file[1].name)]
-            files = list(pool.map(lambda file: _sized(file[0], file[1], folder, stopping), found))
+            for path, entry in checksum_files:
+                checksums |= read_checksums(path, entry.url, stopping)
+            files = list(
+                pool.map(lambda file: _sized(file[0], file[1], folder, stopping), data_files)
+            )
     except UnreachableError as error:
         raise RuntimeError(
             f"{base_url} cannot be reached ({error}). Check the connection, or pass the URL of the "

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from mlrec import storage
 from mlrec.data.format import (
     CATALOGUE_FILE,
@@ -23,7 +21,7 @@ from mlrec.data.format import (
     read_dataset_info,
 )
 from mlrec.runtime.printable import counted, printable
-from mlrec.storage.folders import new_folder
+from mlrec.storage.folders import folder_lock
 from mlrec.storage.typed_json import parse_json
 from shards_tools.raw.listing import WORK_FOLDER
 
@@ -230,7 +228,8 @@ def open_output(url: str) -> Iterator[Output]:
     work = storage.local_path(url) / WORK_FOLDER
     # within the output, so that publishing is a rename
     staging = work / STAGING_FOLDER
-    with _lock(work, url):
+    busy = f"{url} is being written by another process. Wait for its end, or choose another place"
+    with folder_lock(work, LOCK_FILE, busy):
         # a killed run may have left files there
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -238,33 +237,6 @@ def open_output(url: str) -> Iterator[Output]:
             yield Output(url, staging)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def _lock(work: Path, url: str) -> Iterator[None]:
-    """Hold the lock of a work folder, which is also released when the process dies.
-
-    The folder and its parents are removed again if they are new and stay empty.
-
-    Raises:
-        RuntimeError: another process holds it.
-    """
-    with new_folder(work):
-        # no waiting: two runs on one place are a mistake, and the second should say so
-        lock = FileLock(work / LOCK_FILE, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RuntimeError(
-                f"{url} is being written by another process. Wait for its end, or choose another "
-                "place"
-            ) from None
-        try:
-            yield
-        finally:
-            # removed before it is released: a process that waits for it sees that the file is gone
-            (work / LOCK_FILE).unlink(missing_ok=True)
-            lock.release()
 
 
 @contextmanager

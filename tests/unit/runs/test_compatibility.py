@@ -44,7 +44,7 @@ def test_check_resumable_of_another_run_is_refused(
 ) -> None:
     now = replace(STATE, **change)
     settings = ["name=r", "data.url=/data/new"]
-    own_name = f"{words}. To train anew, give the new run a name of its own: name=NEW"
+    own_name = f"{words}. To start over, give the new run a name of its own: name=NEW"
     with pytest.raises(ValueError, match=own_name):
         check_resumable(STATE, now, tmp_path, load([], settings))
     with pytest.raises(ValueError, match="give the new run a folder of its own: run_dir=NEW"):
